@@ -1,0 +1,3 @@
+"""Learning without the global backward pass, in PyTorch, measured fairly against it."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,154 @@
+"""Hebbian rules whose units compete for every sample: hard winner-take-all, Krotov-Hopfield, SoftHebb."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neuropil.checks import require
+from neuropil.plasticity.correlate import correlate
+from neuropil.plasticity.geometry import check_activity, from_rows, respond, rows, unit_axis, units, weight_of
+from neuropil.plasticity.hebb import output, two_factor
+
+
+@dataclass(frozen=True)
+class HardWTA:
+    r"""The winner moves towards its input: :math:`\Delta W = \sum_b y_b (x_b - W)`, y one-hot at the largest u = W x.
+
+    Grossberg's instar (1976, Biol. Cybern. 23). With inputs of unit norm the rows become cluster means.
+    """
+
+    def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
+        """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
+        u, axis = output(layer, pre, post), unit_axis(layer)
+        won = torch.zeros_like(u).scatter_(axis, u.argmax(axis, keepdim=True), 1)
+        return two_factor(layer, pre, won, won)
+
+
+@dataclass(frozen=True)
+class SoftHebb:
+    r"""Soft competition: :math:`\Delta W = \sum_b y_b (x_b - u_b W)` with :math:`y = \mathrm{softmax}(u / \tau)`.
+
+    Moraitis et al. 2022 (Neuromorph. Comput. Eng. 2); Journe et al. 2023 (ICLR) flip the sign of y for all but the
+    winner, which deep networks need.
+
+    Attributes:
+        tau: temperature of the softmax, in the units of u; small is hard.
+        anti: whether the losers unlearn (y -> -y for all but the winner).
+        normalise: divide the change by its largest absolute entry, as published for deep networks.
+    """
+
+    tau: float = 1.0
+    anti: bool = False
+    normalise: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.tau > 0, f"SoftHebb needs a temperature tau > 0, got {self.tau}.")
+
+    def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
+        """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
+        u, axis = output(layer, pre, post), unit_axis(layer)
+        y = torch.softmax(u / self.tau, axis)
+        if self.anti:
+            winner = u.argmax(axis, keepdim=True)
+            y = (-y).scatter(axis, winner, y.gather(axis, winner))
+        change = two_factor(layer, pre, y, y * u)
+        return scaled(change) if self.normalise else change
+
+
+@dataclass(frozen=True)
+class KrotovHopfield:
+    r"""The winner learns, the k-th unlearns: :math:`\Delta W = \sum_b g_b (x_b - u_b W)`.
+
+    The drive is :math:`u = (\mathrm{sign}(W)\,|W|^{p-1})\, x`; g is +1 for the unit with the largest drive, -delta for
+    the k-th largest, 0 else. A row that keeps winning converges to :math:`\sum_i |W_i|^p = 1`.
+    Krotov & Hopfield 2019, PNAS 116.
+
+    The forgetting needs no drives: :math:`\sum_b g_b u_b` is the inner product of the powered row with
+    :math:`\sum_b g_b x_b`. So a dense layer touches only the rows that won or came k-th and makes no second matrix
+    product, and the competition may run in a lower precision than the change.
+
+    Attributes:
+        p: power of the norm that the rows converge to, at least 1.
+        k: rank of the unit that unlearns, at least 2 (2 is the runner-up).
+        delta: strength of unlearning; 0 for none.
+        normalise: divide the change by its largest absolute entry, as published.
+        competition: dtype in which the drive is computed to rank the units (``torch.bfloat16`` is several times
+            faster on recent hardware); None for the dtype of the input.
+    """
+
+    p: float = 3.0
+    k: int = 7
+    delta: float = 0.4
+    normalise: bool = False
+    competition: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        require(self.p >= 1, f"KrotovHopfield needs p >= 1, got {self.p}.")
+        require(self.k >= 2, f"KrotovHopfield needs k >= 2 (2 is the runner-up), got {self.k}.")
+        require(self.delta >= 0, f"KrotovHopfield needs delta >= 0, got {self.delta}.")
+
+    def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
+        """The change for `pre` (batch, *in); `post` serves as the drive at p = 2 without bias."""
+        require(self.k <= units(layer), f"KrotovHopfield needs k <= units, got k={self.k} and {units(layer)} units.")
+        pre, axis = pre.detach(), unit_axis(layer)
+        powered = signed_power(weight_of(layer), self.p - 1)
+        drive = self._drive(layer, pre, post, powered)
+        check_activity(layer, pre, drive)
+        ranks = drive.topk(self.k, axis).indices
+        first, kth = ranks.narrow(axis, 0, 1), ranks.narrow(axis, self.k - 1, 1)
+        if isinstance(layer, nn.Linear):
+            return self._dense(weight_of(layer), powered, pre.flatten(0, -2), first.flatten(), kth.flatten())
+        factor = torch.zeros_like(drive, dtype=pre.dtype).scatter_(axis, kth, -self.delta).scatter_(axis, first, 1)
+        grow = rows(layer, correlate(layer, pre, factor))
+        change = from_rows(layer, forgetting(grow, rows(layer, powered), rows(layer, weight_of(layer))))
+        return scaled(change) if self.normalise else change
+
+    def _drive(self, layer: nn.Module, pre: Tensor, post: Tensor | None, powered: Tensor) -> Tensor:
+        """(batch, *out) drives in the dtype of the competition."""
+        dtype = self.competition or pre.dtype
+        if self.p == 2 and post is not None and getattr(layer, "bias", None) is None:
+            return post.detach().to(dtype)
+        return respond(layer, pre.to(dtype), powered.to(dtype))
+
+    def _dense(self, weight: Tensor, powered: Tensor, pre: Tensor, first: Tensor, kth: Tensor) -> Tensor:
+        """The change of a dense layer through the rows that some sample chose."""
+        touched, grow = gather(pre, first, kth, self.delta)
+        change = forgetting(grow, powered[touched], weight[touched])
+        return torch.zeros_like(weight).index_copy_(0, touched, scaled(change) if self.normalise else change)
+
+
+def gather(pre: Tensor, first: Tensor, kth: Tensor, delta: float) -> tuple[Tensor, Tensor]:
+    """The units that were chosen, and for each the sum of the samples it won minus delta times those it came k-th in.
+
+    Args:
+        pre: samples, (n, in).
+        first, kth: for each sample the unit that won and the unit that came k-th, (n,).
+        delta: weight of the k-th.
+    """
+    chosen, order = torch.cat([first, kth]).sort()
+    touched, counts = chosen.unique_consecutive(return_counts=True)
+    share = torch.where(order < len(pre), 1.0, -delta).to(pre)
+    bags = F.embedding_bag(order % len(pre), pre, counts.cumsum(0) - counts, mode="sum", per_sample_weights=share)
+    return touched, bags
+
+
+def forgetting(grow: Tensor, powered: Tensor, weight: Tensor) -> Tensor:
+    """`grow` minus what each row forgets, <powered row, grown row> times the row; all (units, fan-in)."""
+    return grow - (powered * grow).sum(1, keepdim=True) * weight
+
+
+def signed_power(weight: Tensor, power: float) -> Tensor:
+    """sign(w) |w|^power; whole powers by products, which are many times faster than `pow`."""
+    if power == 1:
+        return weight
+    if power == 2:
+        return weight * weight.abs()
+    return weight.sign() * weight.abs().pow(power)
+
+
+def scaled(change: Tensor) -> Tensor:
+    """`change` divided by its largest absolute entry; a change of zero stays zero."""
+    largest = change.abs().amax()
+    return change / torch.where(largest > 0, largest, 1)

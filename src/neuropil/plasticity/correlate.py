@@ -1,0 +1,58 @@
+"""What keeps rules apart from layers: co-activity is the derivative of <post, layer(pre)> by the weight."""
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from neuropil.plasticity.geometry import Conv, Transposed, weight_of
+
+
+def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
+    r"""Co-activity of every synapse, :math:`\sum_b post_b\, pre_b^\top`, shaped like the weight.
+
+    For a layer that is linear in its weight this sum is the derivative of ``<post, layer(pre)>`` by the weight, so
+    one function serves every geometry. Dense layers and convolutions take a direct route to the same numbers.
+
+    Args:
+        layer: any module with a ``weight``, linear in that weight.
+        pre: its input, (batch, *in).
+        post: activity on its output side, (batch, *out).
+    """
+    pre, post = pre.detach(), post.detach()
+    if type(layer) is nn.Linear:
+        return post.flatten(0, -2).T @ pre.flatten(0, -2)
+    if type(layer) in Conv + Transposed and _plain(layer, pre):
+        return _convolution(layer, pre, post)
+    return _by_autograd(layer, pre, post)
+
+
+def _by_autograd(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
+    """The definition."""
+    weight = weight_of(layer).requires_grad_()
+    with torch.enable_grad():
+        out = functional_call(layer, {"weight": weight}, (pre,))
+    (together,) = torch.autograd.grad(out, weight, grad_outputs=post)
+    return together
+
+
+def _plain(layer: nn.Module, pre: Tensor) -> bool:
+    """Whether the geometry is one that the bare convolution operator knows: zero padding given in numbers, a batch."""
+    return layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and pre.dim() == layer.weight.dim()  # type: ignore[operator]
+
+
+def _convolution(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
+    """The weight part of the backward pass of a convolution, without a forward pass."""
+    transposed = isinstance(layer, Transposed)
+    geometry = (layer.stride, layer.padding, layer.dilation, transposed)
+    extra = layer.output_padding if transposed else [0] * len(layer.stride)  # type: ignore[arg-type]
+    backward = torch.ops.aten.convolution_backward
+    return backward(
+        post,
+        pre,
+        weight_of(layer),
+        None,
+        *geometry,
+        extra,
+        layer.groups,
+        [False, True, False],
+    )[1]

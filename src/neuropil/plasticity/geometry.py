@@ -1,0 +1,79 @@
+"""Where the units of a layer are: the only file that knows dense from convolutional."""
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from neuropil.checks import Refusal, require
+
+Conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def unit_axis(layer: nn.Module) -> int:
+    """The axis of the output that counts units: the last of a dense layer, the channels of a convolution."""
+    if isinstance(layer, nn.Linear):
+        return -1
+    if isinstance(layer, Conv + Transposed):
+        return 1
+    raise Refusal(f"a rule needs a Linear, Conv or ConvTranspose layer to know its units, got {type(layer).__name__}.")
+
+
+def units(layer: nn.Module) -> int:
+    """How many units (rows, output channels) the layer has."""
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels  # type: ignore[return-value]
+
+
+def rows(layer: nn.Module, weight: Tensor) -> Tensor:
+    """`weight` as (units, fan-in), one row per unit; a view wherever the layout allows it."""
+    if not isinstance(layer, Transposed):
+        return weight.flatten(1)
+    grouped = weight.unflatten(0, (layer.groups, -1))  # (groups, in / groups, out / groups, *kernel)
+    return grouped.transpose(1, 2).flatten(0, 1).flatten(1)
+
+
+def from_rows(layer: nn.Module, matrix: Tensor) -> Tensor:
+    """The inverse of `rows`: (units, fan-in) shaped like the weight of `layer`."""
+    weight = weight_of(layer)
+    if not isinstance(layer, Transposed):
+        return matrix.view(weight.shape)
+    inputs, outputs = weight.shape[0] // layer.groups, weight.shape[1]
+    grouped = matrix.view(layer.groups, outputs, inputs, *weight.shape[2:])
+    return grouped.transpose(1, 2).reshape(weight.shape)
+
+
+def per_sample(layer: nn.Module, activity: Tensor) -> Tensor:
+    """Activity on the output side as (samples, units); every position of a convolution is a sample."""
+    return activity.movedim(unit_axis(layer), -1).flatten(0, -2)
+
+
+def respond(layer: nn.Module, pre: Tensor, weight: Tensor) -> Tensor:
+    """What the synapses alone (no bias) would make of `pre` with `weight` in place of the layer's own."""
+    tensors = {"weight": weight}
+    if getattr(layer, "bias", None) is not None:
+        tensors["bias"] = weight.new_zeros(units(layer))
+    with torch.no_grad():
+        return functional_call(layer, tensors, (pre,))
+
+
+def check_activity(layer: nn.Module, pre: Tensor, post: Tensor) -> None:
+    """Refuse activities that do not belong to the two sides of `layer`."""
+    name, axis = type(layer).__name__, unit_axis(layer)
+    if axis == 1:
+        weight = weight_of(layer)
+        require(
+            pre.dim() == weight.dim(),
+            f"a rule on {name} needs pre as (batch, channels, *positions), got {tuple(pre.shape)}.",
+        )
+    require(
+        post.dim() == pre.dim() and len(post) == len(pre) and post.shape[axis] == units(layer),
+        f"{name} with {units(layer)} units was given pre {tuple(pre.shape)} but post {tuple(post.shape)}; "
+        "pass the layer's own output, before flattening or pooling.",
+    )
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """The weight of `layer`, cut from the autograd graph."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach()

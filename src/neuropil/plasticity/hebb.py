@@ -1,0 +1,126 @@
+"""Hebbian rules whose units do not compete: Hebb, Oja, Sanger, BCM."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from neuropil.checks import require
+from neuropil.plasticity.correlate import correlate
+from neuropil.plasticity.geometry import check_activity, from_rows, per_sample, rows, units, weight_of
+
+
+def two_factor(layer: nn.Module, pre: Tensor, factor: Tensor, decay: Tensor | None = None) -> Tensor:
+    r"""The common form :math:`\Delta W = \sum_b g_b x_b^\top - (\sum_b g_b h_b)\, W`, row by row.
+
+    Args:
+        layer: the layer that learns.
+        pre: its input x, (batch, *in).
+        factor: the post factor g, shaped like the layer's output.
+        decay: what is summed over samples to weigh the forgetting (g h), same shape; None for no forgetting.
+    """
+    check_activity(layer, pre, factor)
+    grow = correlate(layer, pre, factor)
+    if decay is None:
+        return grow
+    weight = rows(layer, weight_of(layer))
+    forget = per_sample(layer, decay).sum(0)[:, None] * weight
+    return grow - from_rows(layer, forget)
+
+
+def output(layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor:
+    """The layer's output: `post` if the caller has it, otherwise computed without autograd."""
+    if post is not None:
+        return post.detach()
+    with torch.no_grad():
+        return layer(pre)
+
+
+@dataclass(frozen=True)
+class Hebb:
+    r"""Cells that fire together wire together: :math:`\Delta W = \sum_b u_b x_b^\top`. Hebb 1949, in its plain form.
+
+    Nothing bounds the weights; combine it with weight decay or a norm constraint.
+    """
+
+    def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
+        """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
+        return two_factor(layer, pre, output(layer, pre, post))
+
+
+@dataclass(frozen=True)
+class Oja:
+    r"""Hebb with forgetting: :math:`\Delta W = \sum_b u_b x_b^\top - u_b^2 W`. Oja 1982, J. Math. Biol. 15.
+
+    A single linear unit converges to the unit-norm first principal component of its (centred) input.
+    """
+
+    def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
+        """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
+        u = output(layer, pre, post)
+        return two_factor(layer, pre, u, u.square())
+
+
+@dataclass(frozen=True)
+class Sanger:
+    r"""Generalised Hebbian algorithm: :math:`\Delta W = \sum_b u_b x_b^\top - \mathrm{tril}(u_b u_b^\top) W`.
+
+    The units converge to the principal components in order. In a grouped convolution every group has its own order.
+    Sanger 1989, Neural Networks 2.
+    """
+
+    def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
+        """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
+        u = output(layer, pre, post)
+        grow = two_factor(layer, pre, u)
+        samples = per_sample(layer, u)
+        group = torch.arange(units(layer), device=u.device) * getattr(layer, "groups", 1) // units(layer)
+        together = (samples.T @ samples).tril() * (group[:, None] == group)
+        return grow - from_rows(layer, together @ rows(layer, weight_of(layer)))
+
+
+class Threshold(NamedTuple):
+    """What a BCM unit remembers: the running mean of its squared output, (units,)."""
+
+    theta: Tensor
+
+
+@dataclass(frozen=True)
+class BCM:
+    r"""Sliding threshold: :math:`\Delta W = \sum_b u_b (u_b - \theta) x_b^\top`, :math:`\theta = \langle u^2 \rangle`.
+
+    Bienenstock, Cooper & Munro 1982, J. Neurosci. 2, with the threshold of Intrator & Cooper 1992. Called as a
+    function, theta is the mean of u^2 over the batch; `step` slides it from batch to batch.
+
+    Attributes:
+        momentum: share of the old threshold that is kept in a `step`, in [0, 1).
+    """
+
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        require(0 <= self.momentum < 1, f"BCM needs 0 <= momentum < 1, got {self.momentum}.")
+
+    def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
+        """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
+        u = output(layer, pre, post)
+        return self._change(layer, pre, u, _mean_square(layer, u))
+
+    def init(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Threshold:
+        """The memory to start from: the mean of u^2 over a first batch."""
+        return Threshold(_mean_square(layer, output(layer, pre, post)))
+
+    def step(self, layer: nn.Module, pre: Tensor, post: Tensor | None, old: Threshold) -> tuple[Tensor, Threshold]:
+        """The change under the old threshold, and the threshold after this batch."""
+        u = output(layer, pre, post)
+        slid = self.momentum * old.theta + (1 - self.momentum) * _mean_square(layer, u)
+        return self._change(layer, pre, u, old.theta), Threshold(slid)
+
+    def _change(self, layer: nn.Module, pre: Tensor, u: Tensor, theta: Tensor) -> Tensor:
+        column = theta if isinstance(layer, nn.Linear) else theta.view(-1, *[1] * (u.dim() - 2))
+        return two_factor(layer, pre, u * (u - column))
+
+
+def _mean_square(layer: nn.Module, u: Tensor) -> Tensor:
+    return per_sample(layer, u).square().mean(0)

@@ -1,0 +1,77 @@
+"""How activity reaches a rule and how a rule's change reaches the optimiser."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from neuropil.checks import require, unknown
+
+
+class Activity(NamedTuple):
+    """What went through a layer in one forward pass, cut from the autograd graph."""
+
+    pre: Tensor  # (batch, *in)
+    post: Tensor  # (batch, *out)
+
+
+@contextmanager
+def tap(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Activity]]:
+    """Record the activity of the named layers in the latest forward pass of the block; no hook outlives the block.
+
+    A layer that the pass uses several times is recorded as one longer batch. An activity that was changed in place
+    after its layer (an activation with ``inplace=True``) is refused when the block ends.
+
+    Args:
+        model: any module tree.
+        names: dotted names of layers, as in ``model.named_modules()``; a dict of rules by layer name serves as well.
+    """
+    layers = dict(model.named_modules())
+    seen: dict[str, Activity] = {}
+    versions: dict[str, tuple[Tensor, int]] = {}
+
+    def listen(name: str) -> Any:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            new = Activity(inputs[0].detach(), output.detach())
+            seen[name] = _join(seen[name], new) if name in seen else new
+            versions[name] = (output, output._version)
+
+        return hook
+
+    def forget(*_: Any) -> None:
+        seen.clear()
+        versions.clear()
+
+    for name in names:
+        if name not in layers:
+            raise unknown("layer", name, [known for known in layers if known])
+    hooks = [layers[name].register_forward_hook(listen(name)) for name in names]
+    hooks.append(model.register_forward_pre_hook(forget))
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name, (output, version) in versions.items():
+        require(
+            output._version == version,
+            f"the output of layer {name!r} was changed in place before its rule could see it; "
+            "use inplace=False in the activation after it.",
+        )
+
+
+def _join(old: Activity, new: Activity) -> Activity:
+    return Activity(torch.cat([old.pre, new.pre]), torch.cat([old.post, new.post]))
+
+
+def propose_(layer: nn.Module, change: Tensor) -> None:
+    """Hand `change` to the optimiser, which descends: the gradient of the weight becomes minus the change."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    require(
+        change.shape == weight.shape,
+        f"a change of shape {tuple(change.shape)} was proposed for a weight of {tuple(weight.shape)}; "
+        "a rule's change is shaped like the weight.",
+    )
+    weight.grad = -change.to(weight.dtype)

@@ -1,5 +1,6 @@
 """Scores, choices and alarms: everything that judges a learner and nothing that trains one."""
 
+from neuropil.evaluate.cost import peak_memory as peak_memory
 from neuropil.evaluate.probe import Choice as Choice
 from neuropil.evaluate.probe import choose as choose
 from neuropil.evaluate.probe import sample_efficiency as sample_efficiency
@@ -7,6 +8,7 @@ from neuropil.evaluate.scores import Predicts as Predicts
 from neuropil.evaluate.scores import accuracy as accuracy
 from neuropil.evaluate.scores import confusion as confusion
 from neuropil.evaluate.scores import share_right as share_right
+from neuropil.evaluate.trial import trial as trial
 from neuropil.evaluate.units import UnitStatistics as UnitStatistics
 from neuropil.evaluate.units import alarms as alarms
 from neuropil.evaluate.units import count_wins as count_wins

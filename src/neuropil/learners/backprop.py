@@ -9,25 +9,27 @@ from torch import Generator, Tensor, nn
 
 from neuropil.checks import require
 from neuropil.data import Split
-from neuropil.learners.readout import featurise, fresh_head, scores_of, supervised_epoch
+from neuropil.learners.readout import featurise, fresh_head, passes, scores_of, supervised_epoch
 from neuropil.learners.watch import Unwatched, Watch
 
 
 @dataclass(frozen=True)
 class Backprop:
-    """How a whole network is trained: softmax cross entropy, AdamW, learning rate falling to 0 along a cosine.
+    """How a whole network is trained: softmax cross entropy, AdamW, learning rate falling linearly to 0.
 
     Attributes:
         epochs: passes over the data.
         batch: examples in a step; a smaller data set is one batch.
         lr: first learning rate.
         decay: AdamW's decoupled weight decay.
+        steps: fewest steps; a small data set gets as many more epochs as this takes.
     """
 
     epochs: int = 30
     batch: int = 100
     lr: float = 1e-3
     decay: float = 1e-3
+    steps: int = 500
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1 and self.batch >= 1, f"Backprop needs epochs and batch >= 1, got {self}.")
@@ -57,9 +59,10 @@ class BackpropClassifier:
         self.body_ = deepcopy(self.body).requires_grad_(True)
         network = nn.Sequential(self.body_, nn.Flatten(), fresh_head(featurise(self.body_, train)))
         optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)
+        epochs = passes(len(train), epochs=settings.epochs, batch=settings.batch, steps=settings.steps)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
         parts = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
-        for epoch in watch.loop("backprop", settings.epochs, **parts):
+        for epoch in watch.loop("backprop", epochs, **parts):
             loss = supervised_epoch(network, train, optimizer, batch=settings.batch, rng=rng)
             schedule.step()
             watch.log("epoch", stage="backprop", epoch=epoch, loss=loss)

@@ -102,7 +102,7 @@ class FeatureClassifier:
         learning: how the body learns; None for a frozen body.
         readout: how the head is trained.
 
-    After `fit`: ``body_``, the learned body in evaluation mode, and ``readout_``, the head.
+    After `fit`: ``body_``, the learned body in evaluation mode, and ``network_``, body and trained head.
     """
 
     def __init__(self, body: nn.Sequential, *, learning: LocalLearning | None = None, readout: Readout | None = None):
@@ -122,12 +122,13 @@ class FeatureClassifier:
     def fit_labels(self, labelled: Split, *, rng: Generator, watch: Watch | None = None) -> Self:
         """Learn only the readout afresh, from `labelled`; the features stay as `fit` left them."""
         features = featurise(self.body_.eval(), labelled)
-        self.readout_ = self.readout.fit(features, rng=rng, watch=watch or Unwatched())
+        head = self.readout.fit(features, rng=rng, watch=watch or Unwatched())
+        self.network_ = nn.Sequential(self.body_, nn.Flatten(), head)
         return self
 
     def scores(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes) logits."""
-        return scores_of(nn.Sequential(self.body_, nn.Flatten(), self.readout_), x)
+        return scores_of(self.network_, x)
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels."""

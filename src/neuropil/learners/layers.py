@@ -1,9 +1,13 @@
 """The layers that Hebbian features need besides PyTorch's own; none of them keeps statistics of a batch."""
 
+from collections import OrderedDict
+from collections.abc import Sequence
+
 import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.checks import require
+from neuropil.data import Split
 
 
 class UnitNorm(nn.Module):
@@ -11,8 +15,42 @@ class UnitNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, *shape) to the same shape, each sample of norm 1 or 0."""
-        norm = x.flatten(1).norm(dim=1).view(-1, *[1] * (x.dim() - 1))
-        return x / torch.where(norm > 0, norm, 1)
+        return unit(x.flatten(1)).view_as(x)
+
+
+class Direction(nn.Module):
+    r"""The direction in which a sample departs from the mean: :math:`e(e(x) - \mu)`, e(x) = x / |x|.
+
+    Images are positive, so as they stand all of them point roughly the same way and every unit sees nearly the same
+    angle; without their mean direction :math:`\mu` they spread, and units that compete by angle can tell them apart.
+
+    Args:
+        features: length of a sample.
+    """
+
+    mean: Tensor
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+
+    def fit_(self, train: Split, *, batch: int = 1000) -> "Direction":
+        """Take the mean direction of the flattened examples of `train`; it stays fixed from then on."""
+        total = torch.zeros_like(self.mean)
+        for part in train.batches(min(batch, len(train))):
+            total += unit(part.x.flatten(1)).sum(0)
+        self.mean.copy_(total / len(train))
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, features) to the same shape, each of norm 1 (or 0)."""
+        return unit(unit(x) - self.mean)
+
+
+def unit(x: Tensor) -> Tensor:
+    """Every row of `x` (n, d) divided by its Euclidean norm; a row of zeros stays zero."""
+    norm = x.norm(dim=1, keepdim=True)
+    return x / torch.where(norm > 0, norm, 1)
 
 
 class RePU(nn.Module):
@@ -66,10 +104,36 @@ class Standardise(nn.Module):
         return (x - self.mean) / self.scale
 
 
-def draw_normal_(layer: nn.Linear, rng: Generator, *, mean: float = 0.0, std: float = 1.0) -> nn.Linear:
-    """Draw the weight of `layer` from a normal distribution with `rng`; the bias, if any, becomes zero."""
-    with torch.no_grad():
-        layer.weight.normal_(mean, std, generator=rng)
-        if layer.bias is not None:
-            layer.bias.zero_()
-    return layer
+@torch.no_grad()
+def draw_normal_(body: nn.Sequential, rng: Generator, *, std: float = 1.0) -> None:
+    """Draw the weight of the layer ``hidden`` of `body` from N(0, std^2)."""
+    body.get_parameter("hidden.weight").normal_(0, std, generator=rng)
+
+
+@torch.no_grad()
+def draw_examples_(body: nn.Sequential, train: Split, rng: Generator) -> None:
+    """Make every row of ``hidden`` a random example of `train` as that layer sees it; no repeats while they last."""
+    weight = body.get_parameter("hidden.weight")
+    below = body[: list(dict(body.named_children())).index("hidden")]
+    order = torch.randperm(len(train), generator=rng)
+    chosen = order[torch.arange(len(weight)) % len(train)]
+    weight.copy_(below(train[chosen.to(train.y.device)].pixels()))
+
+
+def dense_body(train: Split, units: int, *, n: float) -> nn.Sequential:
+    """Flatten, direction (fitted to `train`), a dense layer ``hidden`` without bias, RePU(n)."""
+    inputs = train.x[0].numel()
+    layers = OrderedDict[str, nn.Module](
+        flat=nn.Flatten(),
+        direction=Direction(inputs).fit_(train),
+        hidden=nn.Linear(inputs, units, bias=False),
+        act=RePU(n),
+    )
+    return nn.Sequential(layers)
+
+
+def receptive_fields(network: nn.Module, shape: Sequence[int]) -> Tensor:
+    """The weight of the first layer that has one, (units, *shape) for a dense layer, as it is for a convolution."""
+    layer = next(module for module in network.modules() if isinstance(getattr(module, "weight", None), Tensor))
+    weight = layer.get_parameter("weight").detach()
+    return weight.view(-1, *shape) if isinstance(layer, nn.Linear) else weight

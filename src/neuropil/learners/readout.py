@@ -1,5 +1,6 @@
-"""The supervised linear head on features that no longer change, and where those features come from."""
+"""The supervised linear head on features that no longer change."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,19 +15,21 @@ from neuropil.learners.watch import Watch
 
 @dataclass(frozen=True)
 class Readout:
-    """How a linear head is trained: softmax cross entropy, AdamW, learning rate falling to 0 along a cosine.
+    """How a linear head is trained: softmax cross entropy, AdamW, learning rate falling linearly to 0.
 
     Attributes:
         epochs: passes over the features.
         batch: examples in a step; a smaller data set is one batch.
         lr: first learning rate.
         decay: AdamW's decoupled weight decay.
+        steps: fewest steps; a small data set gets as many more epochs as this takes.
     """
 
-    epochs: int = 50
+    epochs: int = 20
     batch: int = 500
-    lr: float = 1e-3
+    lr: float = 4e-3
     decay: float = 1e-3
+    steps: int = 500
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1 and self.batch >= 1, f"Readout needs epochs and batch >= 1, got {self}.")
@@ -36,13 +39,19 @@ class Readout:
         """A fresh head trained on `features` (n, d): standardised by their statistics, then linear, (n, classes)."""
         head = fresh_head(features)
         optimizer = torch.optim.AdamW(head.parameters(), lr=self.lr, weight_decay=self.decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.epochs)
+        epochs = passes(len(features), epochs=self.epochs, batch=self.batch, steps=self.steps)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
         parts = {"head": head, "optimizer": optimizer, "schedule": schedule, "rng": rng}
-        for epoch in watch.loop("readout", self.epochs, **parts):
+        for epoch in watch.loop("readout", epochs, **parts):
             loss = supervised_epoch(head, features, optimizer, batch=self.batch, rng=rng)
             schedule.step()
             watch.log("epoch", stage="readout", epoch=epoch, loss=loss)
         return head.eval().requires_grad_(False)
+
+
+def passes(examples: int, *, epochs: int, batch: int, steps: int) -> int:
+    """`epochs`, or as many as `steps` batches take."""
+    return max(epochs, math.ceil(steps / math.ceil(examples / batch)))
 
 
 def fresh_head(features: Split) -> nn.Sequential:

@@ -1,0 +1,14 @@
+"""The same architecture with every weight trained end to end by backprop."""
+
+from torch import Generator
+
+from neuropil.data import Split
+from neuropil.learners import BackpropClassifier, dense_body, draw_normal_
+from neuropil.recipes.entrants import Entrant
+
+
+def build(train: Split, units: int, rng: Generator) -> Entrant:
+    """Hidden weights drawn N(0, 1), inputs of unit norm, so drives start at scale 1."""
+    body = dense_body(train, units, n=1.0)
+    draw_normal_(body, rng)
+    return Entrant("backprop", "twin", BackpropClassifier(body))

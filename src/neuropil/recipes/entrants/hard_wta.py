@@ -1,0 +1,16 @@
+"""Hard winner-take-all: the winner moves to the mean of what it wins, online k-means with angles."""
+
+from torch import Generator
+
+from neuropil.data import Split
+from neuropil.learners import FeatureClassifier, LocalLearning, dense_body, draw_examples_
+from neuropil.plasticity import HardWTA
+from neuropil.recipes.entrants import Entrant
+
+
+def build(train: Split, units: int, rng: Generator) -> Entrant:
+    """Units start at random examples."""
+    body = dense_body(train, units, n=2.0)
+    draw_examples_(body, train, rng)
+    learning = LocalLearning({"hidden": HardWTA()}, epochs=30, batch=100, lr=0.05)
+    return Entrant("hard WTA", "local", FeatureClassifier(body, learning=learning))

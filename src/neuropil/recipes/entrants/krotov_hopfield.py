@@ -1,0 +1,17 @@
+"""Krotov-Hopfield: the winner moves towards its input, the k-th away from it. No label, no error, no backward pass."""
+
+from torch import Generator
+
+from neuropil.data import Split
+from neuropil.learners import FeatureClassifier, LocalLearning, dense_body, draw_examples_
+from neuropil.plasticity import KrotovHopfield
+from neuropil.recipes.entrants import Entrant
+
+
+def build(train: Split, units: int, rng: Generator) -> Entrant:
+    """Units start at random examples, so that every unit is near some data and none is wasted."""
+    body = dense_body(train, units, n=2.0)
+    draw_examples_(body, train, rng)
+    rule = KrotovHopfield(p=2.0, k=7, delta=0.4, normalise=True)
+    learning = LocalLearning({"hidden": rule}, epochs=50, batch=100, lr=0.04)
+    return Entrant("Krotov-Hopfield", "local", FeatureClassifier(body, learning=learning), norm=2.0)

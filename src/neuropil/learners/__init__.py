@@ -4,6 +4,7 @@ from neuropil.learners.backprop import Backprop as Backprop
 from neuropil.learners.backprop import BackpropClassifier as BackpropClassifier
 from neuropil.learners.hebbian import FeatureClassifier as FeatureClassifier
 from neuropil.learners.hebbian import LocalLearning as LocalLearning
+from neuropil.learners.layers import BothSigns as BothSigns
 from neuropil.learners.layers import Direction as Direction
 from neuropil.learners.layers import RePU as RePU
 from neuropil.learners.layers import Standardise as Standardise

@@ -75,6 +75,22 @@ class RePU(nn.Module):
         return f"n={self.n}"
 
 
+class BothSigns(nn.Module):
+    """RePU of x beside RePU of -x: for features whose sign carries no meaning, such as principal components.
+
+    Args:
+        n: the power, at least 1.
+    """
+
+    def __init__(self, n: float = 1.0):
+        super().__init__()
+        self.power = RePU(n)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, units) to (batch, 2 units)."""
+        return torch.cat([self.power(x), self.power(-x)], dim=1)
+
+
 class Standardise(nn.Module):
     """Features shifted and scaled by fixed numbers, set once from training features: batch-free.
 

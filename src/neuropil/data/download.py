@@ -1,0 +1,153 @@
+"""Fetching published files, only when asked: mirrors in turn, checksums verified, nothing half-written."""
+
+import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
+
+import pooch
+import requests
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from neuropil.checks import Refusal, require
+from neuropil.data.store import File, Source, data_root, md5, read_bytes, state
+from neuropil.data.table import set_module
+
+
+def fetch(name: str, root: str | Path | None = None, mirrors: Sequence[str] | None = None) -> list[Path]:
+    """Download what is missing or altered of the data set `name`; the paths of all its files.
+
+    Files that are whole already are left alone. A file appears under its name only when its checksum is right.
+
+    Args:
+        root: the folder of data folders; default $NEUROPIL_DATA or the user cache.
+        mirrors: URLs in front of the file names, instead of the official ones.
+
+    Raises:
+        Refusal: no mirror gave the right file, or the folder cannot be written (a full disk, no permission).
+    """
+    source = set_module(name).SOURCE
+    if not isinstance(source, Source):
+        raise Refusal(f"data set {name!r} needs no fetching: {source}.")
+    folder = data_root(root) / source.folder
+    wanted = [file for file in source.files if not _whole(folder, file)]
+    if wanted:
+        with _room_to_work(folder) as desk, _progress() as progress:
+            urls = tuple(mirrors or source.mirrors)
+            for path in _whole_files(source, wanted, urls, desk, progress):
+                path.replace(folder / path.name)
+    return [state(folder, file)[0] for file in source.files]
+
+
+def _whole_files(
+    source: Source, wanted: Sequence[File], mirrors: Sequence[str], desk: Path, progress: Progress
+) -> Iterator[Path]:
+    """The wanted files in `desk`, one by one, so that what has come is kept if the next one fails."""
+    if source.archive:
+        yield from _extract(_download(source.archive, mirrors, desk, progress), source.folder, wanted)
+    else:
+        yield from (_download(file, mirrors, desk, progress) for file in wanted)
+
+
+def _whole(folder: Path, file: File) -> bool:
+    _, expected, found = state(folder, file)
+    return found == expected
+
+
+@contextmanager
+def _room_to_work(folder: Path) -> Iterator[Path]:
+    """A passing folder inside `folder`, so that a finished file can be moved to its name in one step."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix=".fetch-") as desk:
+            yield Path(desk)
+    except OSError as fault:
+        raise Refusal(
+            f"cannot write into {folder}: {fault.strerror or fault}; nothing half-written is left. Free some space, "
+            "or set NEUROPIL_DATA to a folder of yours."
+        ) from fault
+
+
+def _download(file: File, mirrors: Sequence[str], desk: Path, progress: Progress) -> Path:
+    """The published form of `file` in `desk`, from the first mirror that has it whole."""
+    name, want = next(iter(file.forms().items()))
+    faults = []
+    for mirror in mirrors:
+        fault = _try(f"{mirror.rstrip('/')}/{name}", desk / name, progress)
+        if not fault:
+            got = md5(read_bytes(desk / name))
+            if got == want:
+                return desk / name
+            fault = f"md5 {want} expected, {got} found"
+        faults.append(f"{urlsplit(mirror).netloc}: {fault}")
+    raise Refusal(
+        f"{name} could not be fetched ({'; '.join(faults)}). Without a network, copy the published file "
+        f"into {desk.parent}."
+    )
+
+
+def _try(url: str, path: Path, progress: Progress) -> str:
+    """Download `url` to `path`; what went wrong on the way to the server, or nothing."""
+    get = pooch.HTTPDownloader(progressbar=_Bar(progress, path.name), headers={"Accept-Encoding": "identity"})
+    try:
+        get(url, str(path), None)
+    except requests.HTTPError as fault:
+        return f"HTTP {fault.response.status_code if fault.response is not None else ''}".rstrip()
+    except requests.Timeout:
+        return "no answer in time"
+    except requests.ConnectionError:
+        return "no connection"
+    except requests.RequestException as fault:
+        return type(fault).__name__
+    return ""
+
+
+def _extract(tar: Path, folder: str, files: Sequence[File]) -> Iterator[Path]:
+    """The files, beside the archive, under their own names: no path in the archive is ever used as a path."""
+    try:
+        with tarfile.open(tar) as archive:
+            for file in files:
+                member = archive.getmember(f"{folder}/{file.name}")
+                held = archive.extractfile(member) if member.isreg() else None
+                if held is None:
+                    raise Refusal(f"{file.name} in {tar.name} is not a regular file; nothing was unpacked.")
+                raw = held.read()
+                got = md5(raw)
+                require(got == file.md5, f"{file.name} in {tar.name} is altered: md5 {file.md5} expected, {got} found.")
+                tar.with_name(file.name).write_bytes(raw)
+                yield tar.with_name(file.name)
+    except (tarfile.TarError, EOFError, zlib.error, KeyError) as fault:
+        raise Refusal(f"{tar.name} is not the published archive: {fault.args[0]}.") from fault
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
+
+
+class _Bar:
+    """What pooch asks of a progress bar, drawn by rich."""
+
+    def __init__(self, progress: Progress, title: str):
+        self._progress, self._task = progress, progress.add_task(title, total=None)
+
+    @property
+    def total(self) -> float | None:
+        return self._progress.tasks[self._task].total
+
+    @total.setter
+    def total(self, size: int) -> None:
+        self._progress.update(self._task, total=size or None)
+
+    def update(self, size: int) -> None:
+        self._progress.advance(self._task, size)
+
+    def reset(self) -> None:
+        self._progress.reset(self._task, total=self.total)
+
+    def close(self) -> None:
+        self._progress.stop_task(self._task)

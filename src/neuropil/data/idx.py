@@ -1,0 +1,47 @@
+"""The IDX format of MNIST and its relatives: bytes in, an array out, every fault refused.
+
+Layout (LeCun, Cortes & Burges): two zero bytes, the type (8: unsigned byte), the number of
+axes, one big-endian uint32 per axis, then the values.
+"""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from neuropil.checks import require
+from neuropil.data.split import Split
+from neuropil.data.store import Source, read
+
+
+def parse_idx(raw: bytes, axes: int, where: str) -> npt.NDArray[np.uint8]:
+    """The array in `raw`, read-only; `where` names the file in a refusal."""
+    start = 4 + 4 * axes
+    require(len(raw) >= start, f"{where} is truncated: an IDX header needs {start} bytes, got {len(raw)}.")
+    want, magic = bytes([0, 0, 8, axes]), raw[:4]
+    require(
+        magic == want,
+        f"{where} is not IDX of unsigned bytes with {axes} axes: magic {want.hex()} expected, {magic.hex()} found.",
+    )
+    shape = struct.unpack(f">{axes}I", raw[4:start])
+    size = int(np.prod(shape, dtype=object))
+    require(
+        len(raw) - start == size,
+        f"{where} needs {size} bytes after its header for shape {shape}, found {len(raw) - start}; "
+        f"it is {'truncated' if len(raw) - start < size else 'followed by something else'}.",
+    )
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+def idx_pair(source: Source, root: str | Path | None, classes: int) -> tuple[Split, Split]:
+    """(train, test) from the four files that MNIST and its relatives are published in."""
+    return _idx_split(source, "train", root, classes), _idx_split(source, "t10k", root, classes)
+
+
+def _idx_split(source: Source, part: str, root: str | Path | None, classes: int) -> Split:
+    images, labels = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
+    x = parse_idx(read(source, images, root), 3, images)
+    y = parse_idx(read(source, labels, root), 1, labels)
+    return Split(torch.tensor(x[:, None]), torch.tensor(y, dtype=torch.int64), classes)

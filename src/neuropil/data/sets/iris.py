@@ -1,0 +1,23 @@
+"""Iris: three species of flower by four lengths, offline (Fisher 1936)."""
+
+import torch
+
+from neuropil.data.split import Split, hold_out
+
+EXAMPLES = (120, 30)
+SOURCE = "it comes with scikit-learn"
+
+
+def iris(seed: int = 0) -> tuple[Split, Split]:
+    """(train, test): vectors (n, 4) in float32, labels setosa, versicolor, virginica.
+
+    A fifth is held out, stratified, drawn by `seed`. Both parts are shifted and scaled by the mean and the
+    standard deviation of the training part, so that the test part stays unseen: without unit, about -2 to 3.
+    """
+    from sklearn.datasets import load_iris  # here: a second of import that only this data set needs
+
+    lengths, labels = load_iris(return_X_y=True)
+    flowers = Split(torch.tensor(lengths, dtype=torch.float32), torch.tensor(labels, dtype=torch.int64), classes=3)
+    train, test = hold_out(flowers, 0.2, seed)
+    mean, spread = train.x.mean(0), train.x.std(0, correction=0)
+    return Split((train.x - mean) / spread, train.y, 3), Split((test.x - mean) / spread, test.y, 3)

@@ -1,0 +1,192 @@
+"""Labelled examples on one device: the one type that data set, batch and subset share."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from neuropil.checks import Refusal, require
+
+
+@dataclass(frozen=True)
+class Split:
+    """Labelled images or feature vectors on one device.
+
+    Attributes:
+        x: images (n, channels, height, width), uint8 as stored or float32 in [0, 1];
+            or vectors (n, features), float32, any finite value.
+        y: labels (n,), int64, 0 <= y < classes.
+        classes: number of classes.
+
+    Raises:
+        Refusal: a shape, dtype, pixel or label that is not as above.
+    """
+
+    x: Tensor
+    y: Tensor
+    classes: int
+
+    def __post_init__(self) -> None:
+        _check_form(self.x)
+        _check_labels(self.x, self.y, self.classes)
+        if self.x.dtype == torch.float32:
+            _check_values(self.x)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: Any) -> "Split":
+        """The examples at `index` (an int, a slice, a mask or indices), as a Split."""
+        x, y = self.x[index], self.y[index]
+        return self._with(x, y) if y.ndim else self._with(x[None], y[None])
+
+    def to(self, device: torch.device | str) -> "Split":
+        """The same examples on `device`."""
+        return self._with(self.x.to(device), self.y.to(device))
+
+    def pixels(self) -> Tensor:
+        """x as float32: uint8 images divided by 255; anything else is x itself, so do not write into it."""
+        return self.x.to(torch.float32).div_(255) if self.x.dtype == torch.uint8 else self.x
+
+    def batches(self, size: int, *, shuffle: Generator | None = None) -> Iterator["Split"]:
+        """Every example once, in order, or in the order that `shuffle` draws.
+
+        The batches are float32 as `pixels` gives them; the last one may be smaller.
+        """
+        require(
+            1 <= size <= len(self),
+            f"a batch needs 1 to {len(self)} examples, got size={size}; the data have {len(self)}.",
+        )
+        return self._batches(size, shuffle)
+
+    def checksum(self) -> str:
+        """sha256 of all pixels, labels, their shapes and dtypes, and the number of classes, on any device."""
+        sha = hashlib.sha256(f"{self.classes}".encode())
+        for part in (self.x, self.y):
+            sha.update(f"{part.dtype}{tuple(part.shape)}".encode())
+            sha.update(part.detach().cpu().contiguous().numpy().data)
+        return sha.hexdigest()
+
+    def _batches(self, size: int, shuffle: Generator | None) -> Iterator["Split"]:
+        if shuffle is None:
+            parts = (self[start : start + size] for start in range(0, len(self), size))
+        else:
+            order = torch.randperm(len(self), generator=shuffle, device=shuffle.device).to(self.x.device)
+            parts = (self._rows(index) for index in order.split(size))
+        for part in parts:
+            yield part._with(part.pixels(), part.y)
+
+    def _rows(self, index: Tensor) -> "Split":
+        """`self[index]` for indices from 0 on, ten times as fast: whole rows are copied."""
+        return self._with(self.x.index_select(0, index), self.y.index_select(0, index))
+
+    def _with(self, x: Tensor, y: Tensor) -> "Split":
+        """A part of checked data needs no second check, which would stall a GPU at every batch."""
+        part = object.__new__(Split)
+        part.__dict__.update(x=x, y=y, classes=self.classes)
+        return part
+
+
+def hold_out(split: Split, share: float, rng_seed: int) -> tuple[Split, Split]:
+    """(rest, held): two disjoint parts in drawn order, `share` of the examples in `held`.
+
+    Stratified: the number held of each class is within one example of its exact share. The
+    same seed draws the same parts.
+
+    Raises:
+        Refusal: a share outside (0, 1), or a class too small to be on both sides.
+    """
+    require(0 < share < 1, f"hold_out needs 0 < share < 1 (a share of the examples), got share={share}.")
+    counts = _counts(split)
+    held = _apportion(counts.double() * share, round(share * len(split)))
+    for label in ((counts > 0) & ((held == 0) | (held == counts))).nonzero().flatten().tolist()[:1]:
+        raise Refusal(
+            f"hold_out(share={share}) needs examples of every class on both sides, but class {label} has "
+            f"{counts[label]} and would have {held[label]} held out; take another share or more data."
+        )
+    first, others = _draw(split, held, rng_seed)
+    return split._rows(others), split._rows(first)
+
+
+def subset(split: Split, n: int, seed: int) -> Split:
+    """`n` examples in drawn order, the number of each class within one of its exact share; fixed by `seed`.
+
+    Raises:
+        Refusal: more examples than there are, or so few that a class would have none.
+    """
+    require(1 <= n <= len(split), f"subset needs 1 <= n <= {len(split)} (the data), got n={n}.")
+    counts = _counts(split)
+    taken = _apportion(counts.double() * n / len(split), n)
+    for label in ((counts > 0) & (taken == 0)).nonzero().flatten().tolist()[:1]:
+        raise Refusal(
+            f"subset(n={n}) leaves no example of class {label}, which has {counts[label]} of {len(split)}; "
+            f"take n >= {-(-len(split) // int(counts[label]))}."
+        )
+    return split._rows(_draw(split, taken, seed)[0])
+
+
+def _counts(split: Split) -> Tensor:
+    return torch.bincount(split.y.cpu(), minlength=split.classes)
+
+
+def _apportion(exact: Tensor, total: int) -> Tensor:
+    """Whole numbers that sum to `total`, each within one of `exact`, by largest remainder."""
+    shares = exact.floor().long()
+    order = (exact - shares).sort(descending=True, stable=True).indices
+    shares[order[: total - int(shares.sum())]] += 1
+    return shares
+
+
+def _draw(split: Split, wanted: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of `wanted[c]` examples of each class c, and of all others, both in drawn order."""
+    order = torch.randperm(len(split), generator=Generator().manual_seed(seed))
+    labels = split.y.cpu()[order]
+    taken = torch.zeros(len(split), dtype=torch.bool)
+    for label, count in enumerate(wanted.tolist()):
+        taken[(labels == label).nonzero().flatten()[:count]] = True
+    return order[taken].to(split.y.device), order[~taken].to(split.y.device)
+
+
+def _check_form(x: Tensor) -> None:
+    shape, dtype = tuple(x.shape), str(x.dtype).removeprefix("torch.")
+    require(
+        (x.ndim == 4 and x.dtype in (torch.uint8, torch.float32)) or (x.ndim == 2 and x.dtype == torch.float32),
+        "x needs images (n, channels, height, width) in uint8 or float32, or vectors (n, features) in float32, "
+        f"got {shape} in {dtype}" + ("; add the channel axis with x[:, None]." if x.ndim == 3 else "."),
+    )
+    require(x.numel() > 0, f"a split needs at least one example and one value in it, got x of {shape}.")
+    require(
+        x.ndim == 2 or shape[1] <= 4 or shape[2] <= 4 or shape[3] > 4,
+        f"images need (n, channels, height, width), got {shape}, which has {shape[1]} channels and looks "
+        "channels-last; use x.permute(0, 3, 1, 2).",
+    )
+
+
+def _check_labels(x: Tensor, y: Tensor, classes: int) -> None:
+    require(
+        y.ndim == 1 and y.dtype == torch.int64,
+        f"y needs labels (n,) in int64, got {tuple(y.shape)} in {str(y.dtype).removeprefix('torch.')}.",
+    )
+    require(len(x) == len(y), f"a split needs one label per example, got {len(x)} examples and {len(y)} labels.")
+    require(x.device == y.device, f"a split lies on one device, got x on {x.device} and y on {y.device}.")
+    low, high = (int(value) for value in y.aminmax())
+    require(
+        low >= 0 and high < classes,
+        f"labels need 0 <= y < classes={classes}, got {low} to {high}.",
+    )
+
+
+def _check_values(x: Tensor) -> None:
+    low, high = (float(value) for value in x.aminmax())  # both are NaN if any value is
+    if not (low > -torch.inf and high < torch.inf):
+        bad = x.isfinite().logical_not().flatten(1).any(1).nonzero().flatten()
+        raise Refusal(
+            f"x needs finite values, got NaN or infinity in {len(bad)} of {len(x)} examples, first in example {bad[0]}."
+        )
+    require(
+        x.ndim == 2 or (low >= 0 and high <= 1),
+        f"float32 images need pixels in [0, 1], got {low:.4g} to {high:.4g}; keep uint8, or divide by 255.",
+    )

@@ -1,0 +1,158 @@
+"""Scores against scikit-learn, choices that never see the test, statistics of units against matrices known by heart."""
+
+import pytest
+import torch
+from sklearn import metrics
+
+from neuropil.data import Split
+from neuropil.evaluate import (
+    accuracy,
+    alarms,
+    choose,
+    confusion,
+    count_wins,
+    peak_memory,
+    sample_efficiency,
+    trial,
+    unit_statistics,
+)
+
+
+class Says:
+    """Predicts the label it was told, by the number in the first feature of an example."""
+
+    def __init__(self, answers):
+        self.answers, self.asked = answers, 0
+
+    def predict(self, x):
+        self.asked += len(x)
+        return self.answers[x[:, 0].long()]
+
+    def fit(self, train, *, rng, watch):
+        watch.log("epoch", loss=0.5)
+        return self
+
+
+class Notebook:
+    seconds = 0.0
+
+    def __init__(self):
+        self.rows = []
+
+    def log(self, kind, **row):
+        self.rows.append((kind, row))
+
+
+def numbered(labels, classes):
+    return Split(torch.arange(len(labels), dtype=torch.float32)[:, None], labels, classes)
+
+
+@pytest.fixture
+def guesses():
+    rng = torch.Generator().manual_seed(0)
+    labels, answers = (torch.randint(4, (2500,), generator=rng) for _ in range(2))
+    answers[:1500] = labels[:1500]
+    return numbered(labels, 4), answers
+
+
+def test_confusion_and_accuracy_are_those_of_scikit_learn(guesses):
+    split, answers = guesses
+    assert confusion(Says(answers), split, batch=333).tolist() == metrics.confusion_matrix(split.y, answers).tolist()
+    assert accuracy(Says(answers), split) == pytest.approx(metrics.accuracy_score(split.y, answers), abs=1e-12)
+
+
+def test_a_trial_reads_the_test_set_once_and_writes_down_what_it_found(guesses):
+    split, answers = guesses
+    learner, notebook = Says(answers), Notebook()
+    right = trial(learner, split[:100], split, rng=torch.Generator(), watch=notebook)
+    assert learner.asked == len(split)
+    rows = dict(notebook.rows)
+    assert [kind for kind, _ in notebook.rows] == ["epoch", "result", "confusion"]
+    assert rows["result"]["accuracy"] == right == accuracy(learner, split)
+    assert rows["result"]["n_train"] == 100
+    assert rows["result"]["chance"] == pytest.approx(split.y.bincount().max().item() / len(split))
+    assert sum(map(sum, rows["confusion"]["matrix"])) == len(split)
+
+
+def test_choose_takes_the_best_on_validation_and_fits_on_the_rest():
+    labels = torch.arange(600) % 3
+    sizes = []
+
+    def fit(share):
+        def make(rest):
+            sizes.append(len(rest))
+            answers = labels.clone()
+            answers[: int(share * 600)] = (answers[: int(share * 600)] + 1) % 3
+            return Says(answers)
+
+        return make
+
+    choice = choose({"bad": fit(0.9), "good": fit(0.1), "worse": fit(1.0)}, numbered(labels, 3), share=0.2)
+    assert choice.best == "good"
+    assert sizes == [480, 480, 480]
+    assert choice.accuracy["worse"] == 0.0
+
+
+def test_sample_efficiency_trains_on_stratified_subsets_and_tests_on_all(guesses):
+    split, answers = guesses
+    seen = []
+
+    def fit(part):
+        seen.append(part)
+        return Says(answers)
+
+    found = list(sample_efficiency(fit, split, split, [8, 100], seed=3))
+    assert [len(part) for part in seen] == [8, 100]
+    assert seen[0].y.bincount().tolist() == [2, 2, 2, 2]
+    assert found == [(8, accuracy(Says(answers), split)), (100, accuracy(Says(answers), split))]
+
+
+def test_unit_statistics_of_matrices_known_by_heart():
+    eye = unit_statistics(torch.eye(10), torch.full((10,), 7))
+    assert (eye.dead, eye.converged) == (0.0, 1.0)
+    assert eye.rank == pytest.approx(10, rel=1e-5)
+    assert eye.win_entropy == pytest.approx(1, rel=1e-6)
+    copies = unit_statistics(torch.ones(10, 4) * 0.5, torch.tensor([30] + [0] * 9))
+    assert copies.dead == pytest.approx(0.9)
+    assert copies.converged == 1.0  # four times 0.5 squared is 1
+    assert copies.rank == pytest.approx(1, rel=1e-3)
+    assert copies.win_entropy == 0.0
+    cubes = unit_statistics(torch.full((2, 8), 0.5), torch.ones(2), p=3.0)
+    assert cubes.norms.tolist() == pytest.approx([1.0, 1.0])
+    assert unit_statistics(torch.full((2, 8), 0.4), torch.ones(2), p=3.0).converged == 0.0
+
+
+def test_wins_are_counted_over_batches_and_positions():
+    x = torch.tensor([[3.0, 1, 0], [0, 5, 1], [9, 1, 1], [0, 0, 2]])
+    split = Split(x, torch.zeros(4, dtype=torch.int64), 1)
+    assert count_wins(lambda part: part, split, batch=3).tolist() == [2, 1, 1]
+    maps = count_wins(lambda part: torch.stack([part, 2 - part], dim=1), split)  # (batch, 2 units, 3 positions)
+    assert maps.sum() == 12
+    assert maps.tolist() == [6, 6] or maps.tolist()[0] == int((x >= 2 - x).sum())
+
+
+@pytest.mark.parametrize(
+    ("weight", "wins", "words"),
+    [
+        (torch.eye(10), torch.tensor([0, 0, 0] + [5] * 7), "30% of the units never win"),
+        (2 * torch.eye(10), torch.ones(10), "only 0% of the rows have reached norm 1"),
+        (torch.eye(30)[[0] * 30], torch.ones(30), "spans about 1 directions"),
+        (torch.full((3, 3), 1e30), torch.ones(3), "not finite"),
+    ],
+)
+def test_bad_numbers_raise_an_alarm(weight, wins, words):
+    assert any(words in sentence for sentence in alarms(unit_statistics(weight, wins)))
+
+
+def test_good_numbers_raise_none_and_rules_without_a_norm_are_not_blamed_for_it():
+    assert alarms(unit_statistics(torch.eye(10), torch.ones(10))) == []
+    assert alarms(unit_statistics(2 * torch.eye(10), torch.ones(10)), normed=False) == []
+
+
+def test_peak_memory_sees_a_block_that_is_gone_again():
+    with peak_memory() as low:
+        torch.ones(10)
+    with peak_memory() as high:
+        block = torch.ones(2**26)  # 256 MiB
+        del block
+    assert 200 < high.mb - low.mb < 400

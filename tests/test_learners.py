@@ -1,0 +1,253 @@
+"""Learners: what is frozen stays frozen, what learns locally follows the six-line loop, and the twins really learn."""
+
+import math
+from collections import OrderedDict
+
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from neuropil.checks import Refusal
+from neuropil.data import Split, digits
+from neuropil.evaluate import accuracy
+from neuropil.learners import (
+    Backprop,
+    BackpropClassifier,
+    Direction,
+    FeatureClassifier,
+    LocalLearning,
+    Readout,
+    RePU,
+    Standardise,
+    UnitNorm,
+    Unwatched,
+    dense_body,
+    draw_examples_,
+    draw_normal_,
+    receptive_fields,
+)
+from neuropil.learners.readout import featurise, passes
+from neuropil.plasticity import HardWTA, KrotovHopfield, Oja, SoftHebb, propose_
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def train():
+    return digits(seed=0)[0][:300]
+
+
+def two_layers():
+    torch.manual_seed(3)
+    layers = OrderedDict(
+        flat=nn.Flatten(), one=nn.Linear(64, 20, bias=False), act=RePU(1.0), two=nn.Linear(20, 9, bias=False)
+    )
+    return nn.Sequential(layers)
+
+
+def weights(body):
+    return {name: weight.detach().clone() for name, weight in body.named_parameters()}
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+# Layers
+
+
+def test_unit_norm_keeps_direction_and_zero():
+    x = torch.tensor([[[3.0, 0.0], [0.0, 4.0]], [[0.0, 0.0], [0.0, 0.0]]])
+    want = torch.tensor([[[0.6, 0.0], [0.0, 0.8]], [[0.0, 0.0], [0.0, 0.0]]])
+    torch.testing.assert_close(UnitNorm()(x), want)
+
+
+@pytest.mark.parametrize("n", [1.0, 2.0, 4.5])
+def test_repu_is_the_power_of_the_positive_part(n):
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    want = torch.tensor([value**n if value > 0 else 0.0 for value in x.tolist()], dtype=torch.float64)
+    torch.testing.assert_close(RePU(n)(x), want)
+    with pytest.raises(Refusal, match=r"n >= 1, got 0\.5"):
+        RePU(0.5)
+
+
+def test_standardise_gives_mean_zero_scale_one_and_leaves_constants_finite():
+    x = torch.randn(500, 3, generator=rng()) * torch.tensor([1.0, 5.0, 0.0]) + 2
+    seen = Standardise(3).fit_(x)(x)
+    torch.testing.assert_close(seen.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(seen.std(0, correction=0), torch.tensor([1.0, 1.0, 0.0]), atol=1e-5, rtol=0)
+
+
+def test_direction_is_the_unit_vector_of_the_departure_from_the_mean(train):
+    direction = Direction(64).fit_(train)
+    x = train.x.flatten(1).double().numpy()
+    unit = x / (x**2).sum(1, keepdims=True) ** 0.5
+    want = unit - unit.mean(0)
+    want = want / (want**2).sum(1, keepdims=True) ** 0.5
+    torch.testing.assert_close(direction(train.x.flatten(1)).double(), torch.from_numpy(want), atol=1e-5, rtol=0)
+
+
+def test_draws_follow_the_generator(train):
+    bodies = [dense_body(train, 12, n=2.0) for _ in range(3)]
+    for body, seed in zip(bodies, (1, 1, 2)):
+        draw_normal_(body, rng(seed))
+    assert torch.equal(bodies[0].hidden.weight, bodies[1].hidden.weight)
+    assert not torch.equal(bodies[0].hidden.weight, bodies[2].hidden.weight)
+
+
+def test_units_drawn_from_examples_answer_one_to_an_example(train):
+    body = dense_body(train, 400, n=1.0)  # more units than the 300 examples: they come again
+    draw_examples_(body, train, rng())
+    best = featurise(body, train).x.amax(1)
+    torch.testing.assert_close(best, torch.ones(300), atol=1e-5, rtol=0)
+    assert (body.hidden.weight.unique(dim=0).shape[0]) >= 299
+
+
+def test_receptive_fields_are_the_first_weights(train):
+    body = two_layers()
+    assert torch.equal(receptive_fields(body, (1, 8, 8)), body.one.weight.detach().view(20, 1, 8, 8))
+    conv = nn.Conv2d(3, 5, 3)
+    assert torch.equal(receptive_fields(nn.Sequential(conv), (3, 8, 8)), conv.weight.detach())
+
+
+# Local learning
+
+
+def by_hand(body, layer, below, rule, train, *, epochs, batch, lr, generator):
+    """The loop of the README, written out, with the rate falling linearly."""
+    for epoch in range(epochs):
+        optimizer = torch.optim.SGD([layer.weight], lr=lr * (1 - epoch / epochs))
+        for part in train.batches(batch, shuffle=generator):
+            with torch.no_grad():
+                pre = below(part.x)
+            propose_(layer, rule(layer, pre, layer(pre)))
+            optimizer.step()
+
+
+@pytest.mark.parametrize("rule", [KrotovHopfield(k=3, normalise=True), SoftHebb(tau=0.1), Oja(), HardWTA()])
+def test_one_layer_learns_as_in_the_loop_written_out(rule, train):
+    body, oracle = two_layers(), two_layers()
+    LocalLearning({"one": rule}, epochs=3, batch=50, lr=1e-3).fit_(body, train, rng=rng(), watch=Unwatched())
+    by_hand(oracle, oracle.one, oracle[:1], rule, train, epochs=3, batch=50, lr=1e-3, generator=rng())
+    torch.testing.assert_close(body.one.weight, oracle.one.weight, rtol=1e-5, atol=1e-6)
+    assert torch.equal(body.two.weight, oracle.two.weight)
+
+
+def test_greedily_the_second_layer_learns_on_the_finished_first(train):
+    rules = {"one": HardWTA(), "two": KrotovHopfield(k=3)}
+    body, oracle, generator = two_layers(), two_layers(), rng()
+    LocalLearning(rules, epochs=2, batch=50, lr=1e-3).fit_(body, train, rng=rng(), watch=Unwatched())
+    for name, below in (("one", oracle[:1]), ("two", oracle[:3])):
+        layer = oracle.get_submodule(name)
+        by_hand(oracle, layer, below, rules[name], train, epochs=2, batch=50, lr=1e-3, generator=generator)
+    torch.testing.assert_close(body.one.weight, oracle.one.weight, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(body.two.weight, oracle.two.weight, rtol=1e-5, atol=1e-6)
+
+
+def test_together_both_layers_learn_from_the_same_pass(train):
+    rules, part = {"one": HardWTA(), "two": HardWTA()}, train[:50]
+    body, oracle = two_layers(), two_layers()
+    LocalLearning(rules, epochs=1, batch=50, lr=1e-3, together=True).fit_(body, part, rng=rng(), watch=Unwatched())
+    with torch.no_grad():
+        drive = oracle[:2](part.x)
+        hidden = drive.relu()
+        changes = HardWTA()(oracle.one, part.x.flatten(1), drive), HardWTA()(oracle.two, hidden, oracle.two(hidden))
+    torch.testing.assert_close(body.one.weight, oracle.one.weight + 1e-3 * changes[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(body.two.weight, oracle.two.weight + 1e-3 * changes[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_rule_for_a_layer_that_is_not_there_is_refused(train):
+    with pytest.raises(Refusal, match=r"unknown layer 'on'\. Did you mean 'one'"):
+        LocalLearning({"on": Oja()}).fit_(two_layers(), train, rng=rng(), watch=Unwatched())
+
+
+@pytest.mark.parametrize("bad", [{"lr": 0.0}, {"epochs": 0}, {"batch": 0}])
+def test_settings_out_of_range_are_refused(bad):
+    for settings in (LocalLearning, Readout, Backprop):
+        with pytest.raises(Refusal, match="got"):
+            settings(**bad)
+
+
+# Classifiers
+
+
+def test_frozen_features_stay_exactly_as_they_were(train):
+    body = two_layers()
+    before = weights(body)
+    learner = FeatureClassifier(body, readout=Readout(epochs=3)).fit(train, rng=rng())
+    assert_same(weights(body), before)
+    assert_same(weights(learner.body_), before)
+
+
+def test_the_body_that_was_given_is_not_touched_and_new_labels_leave_the_features_alone(train):
+    body = two_layers()
+    before = weights(body)
+    learning = LocalLearning({"one": HardWTA()}, epochs=2, lr=0.01)
+    learner = FeatureClassifier(body, learning=learning).fit(train, rng=rng())
+    assert_same(weights(body), before)
+    assert not torch.equal(learner.body_.one.weight, body.one.weight)
+    learned = weights(learner.body_)
+    learner.fit_labels(train[:40], rng=rng())
+    assert_same(weights(learner.body_), learned)
+
+
+def test_batch_normalisation_inside_frozen_features_does_not_move(train):
+    body = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 30))
+    learner = FeatureClassifier(body, readout=Readout(epochs=2)).fit(train, rng=rng())
+    assert torch.equal(learner.body_[1].running_mean, torch.zeros(64))
+
+
+def test_a_fit_repeats_exactly_and_another_seed_differs(train):
+    def scores(seed):
+        body = dense_body(train, 30, n=2.0)
+        generator = rng(seed)
+        draw_examples_(body, train, generator)
+        learning = LocalLearning({"hidden": KrotovHopfield(p=2, k=2)}, epochs=2, lr=1e-3)
+        return FeatureClassifier(body, learning=learning).fit(train, rng=generator).scores(train.x[:20])
+
+    assert torch.equal(scores(1), scores(1))
+    assert not torch.equal(scores(1), scores(2))
+
+
+def test_the_readout_finds_what_logistic_regression_finds(train):
+    linear = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Readout(epochs=300, lr=1e-2, decay=0.0))
+    linear.fit(train, rng=rng())
+    x = Standardise(64).fit_(train.x.flatten(1))(train.x.flatten(1)).numpy()
+    exact = LogisticRegression(C=1e4, max_iter=2000).fit(x, train.y)
+    same = (torch.from_numpy(exact.predict(x)) == linear.predict(train.x)).float().mean()
+    assert same == 1.0
+
+
+def ring(n, seed):
+    """Two classes that no line separates: inside and outside of a circle."""
+    x = torch.rand(n, 2, generator=rng(seed)) * 2 - 1
+    return Split(x, (x.norm(dim=1) < 0.75).long(), 2)
+
+
+def test_backprop_learns_what_no_linear_model_can():
+    train, test = ring(1000, 0), ring(1000, 1)
+    body = nn.Sequential(nn.Linear(2, 50), nn.ReLU())
+    network = BackpropClassifier(body, training=Backprop(epochs=100, lr=1e-2)).fit(train, rng=rng())
+    linear = FeatureClassifier(nn.Sequential(nn.Flatten())).fit(train, rng=rng())
+    assert accuracy(network, test) > 0.97
+    assert accuracy(linear, test) < 0.65
+    assert not torch.equal(network.body_[0].weight, body[0].weight)
+
+
+def test_backprop_reaches_the_bottom_layer_and_local_learning_does_not(train):
+    body = two_layers()
+    local = FeatureClassifier(body, learning=LocalLearning({"two": HardWTA()}, epochs=1)).fit(train, rng=rng())
+    assert torch.equal(local.body_.one.weight, body.one.weight)
+    deep = BackpropClassifier(body, training=Backprop(epochs=1)).fit(train, rng=rng())
+    assert not torch.equal(deep.body_.one.weight, body.one.weight)
+
+
+@pytest.mark.parametrize(("examples", "want"), [(50_000, 20), (1000, 250), (10, 500)])
+def test_few_examples_get_more_passes(examples, want):
+    assert passes(examples, epochs=20, batch=500, steps=500) == max(20, math.ceil(500 / math.ceil(examples / 500)))
+    assert passes(examples, epochs=20, batch=500, steps=500) == want

@@ -12,4 +12,5 @@ from neuropil.evaluate.trial import trial as trial
 from neuropil.evaluate.units import UnitStatistics as UnitStatistics
 from neuropil.evaluate.units import alarms as alarms
 from neuropil.evaluate.units import count_wins as count_wins
+from neuropil.evaluate.units import examine_units as examine_units
 from neuropil.evaluate.units import unit_statistics as unit_statistics

@@ -1,12 +1,20 @@
 """What the units of a layer do: who wins, who is dead, whether norms converged, how many directions they span."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from neuropil.data import Split
+
+
+class Notebook(Protocol):
+    """Takes rows of numbers."""
+
+    def log(self, kind: str, **row: Any) -> None:
+        """Take one row."""
+        ...
 
 
 class UnitStatistics(NamedTuple):
@@ -17,7 +25,8 @@ class UnitStatistics(NamedTuple):
         norms: sum |w|^p of each row, (units,); 1 is the fixed point of a rule with a norm.
         dead: share of units that never win.
         converged: share of rows with ``|norm - 1| < 0.1``.
-        rank: effective rank of the weight, exp of the entropy of its normalised singular values (Roy & Vetterli 2007).
+        rank: effective rank of the weight, exp of the entropy of its normalised singular values (Roy & Vetterli 2007);
+            0 for a weight that is not finite.
         win_entropy: entropy of the wins over log(units); 1 when all units win equally often.
     """
 
@@ -32,13 +41,13 @@ class UnitStatistics(NamedTuple):
 def unit_statistics(weight: Tensor, wins: Tensor, *, p: float = 2.0) -> UnitStatistics:
     """The statistics of rows `weight` (units, fan-in) that won `wins` (units,) times."""
     norms = weight.abs().pow(p).sum(1)
-    singular = torch.linalg.svdvals(weight.float())
+    sound = bool(torch.isfinite(weight).all())
     return UnitStatistics(
         wins=wins,
         norms=norms,
         dead=(wins == 0).float().mean().item(),
         converged=((norms - 1).abs() < 0.1).float().mean().item(),
-        rank=entropy(singular).exp().item(),
+        rank=entropy(torch.linalg.svdvals(weight.float())).exp().item() if sound else 0.0,
         win_entropy=entropy(wins.float()).item() / torch.tensor(float(len(wins))).log().item(),
     )
 
@@ -58,6 +67,25 @@ def count_wins(activity: Callable[[Tensor], Tensor], split: Split, *, batch: int
         won = active.argmax(1).flatten().bincount(minlength=active.shape[1]).cpu()
         total = won if len(total) == 0 else total + won
     return total
+
+
+@torch.no_grad()
+def examine_units(
+    activity: Callable[[Tensor], Tensor], weight: Tensor, split: Split, *, norm: float | None, watch: Notebook
+) -> None:
+    """Log the statistics of a layer on `split`, and an alarm for every number that should worry.
+
+    Args:
+        activity: maps a batch to the activity of the units, (batch, units, *positions).
+        weight: (units, fan-in).
+        split: the examples that the units compete for.
+        norm: the p of the fixed point sum |w|^p = 1 that the rule has; None for none.
+        watch: takes the rows.
+    """
+    found = unit_statistics(weight, count_wins(activity, split), p=norm or 2.0)
+    watch.log("units", layer="hidden", **found._asdict())
+    for sentence in alarms(found, normed=norm is not None):
+        watch.log("alarm", message=sentence)
 
 
 def alarms(found: UnitStatistics, *, normed: bool = True) -> list[str]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from neuropil.checks import require
-from neuropil.data import Split, load, subset
-from neuropil.evaluate import alarms, count_wins, sample_efficiency, trial, unit_statistics
+from neuropil.data import load, subset
+from neuropil.evaluate import examine_units, sample_efficiency, trial
 from neuropil.learners import receptive_fields
-from neuropil.recipes.entrants import Entrant, builders
+from neuropil.recipes.entrants import builders
 from neuropil.runs import Run
 from neuropil.runs.tagged import Tagged
 
@@ -59,21 +59,10 @@ def main(config: Config, run: Run) -> None:
             if step == 0:
                 fields = receptive_fields(entrant.learner.network_, train.x.shape[1:])
                 run.save(**{f"fields.{entrant.name}": fields})
-            describe_units(entrant, train, watch)
+            if entrant.family == "local":
+                body = entrant.learner.body_
+                examine_units(body, body.hidden.weight, train, norm=entrant.norm, watch=watch)
             counts = [count for count in config.labels if count < len(train)]
             learn = lambda labelled, entrant=entrant, rng=rng: entrant.learner.fit_labels(labelled, rng=rng)
             for count, right in [*sample_efficiency(learn, train, test, counts, seed=seed), (len(train), reached)]:
                 watch.log("labels", n_labels=count, accuracy=right)
-
-
-def describe_units(entrant: Entrant, train: Split, watch: Tagged) -> None:
-    """Log what the hidden units of `entrant` do on the training images, with an alarm for every bad number."""
-    body = entrant.learner.body_
-    hidden = dict(body.named_children()).get("hidden")
-    if hidden is None:
-        return
-    found = unit_statistics(hidden.weight.detach(), count_wins(body, train), p=entrant.norm or 2.0)
-    watch.log("units", layer="hidden", **found._asdict())
-    if entrant.family == "local":
-        for sentence in alarms(found, normed=entrant.norm is not None):
-            watch.log("alarm", message=f"{entrant.name}: {sentence}")

@@ -3,7 +3,7 @@
 from torch import Generator
 
 from neuropil.data import Split
-from neuropil.learners import BackpropClassifier, dense_body, draw_normal_
+from neuropil.learners import Backprop, BackpropClassifier, dense_body, draw_normal_
 from neuropil.recipes.entrants import Entrant
 
 
@@ -11,4 +11,5 @@ def build(train: Split, units: int, rng: Generator) -> Entrant:
     """Hidden weights drawn N(0, 1), inputs of unit norm, so drives start at scale 1."""
     body = dense_body(train, units, n=1.0)
     draw_normal_(body, rng)
-    return Entrant("backprop", "twin", BackpropClassifier(body))
+    training = Backprop(epochs=30, batch=100, lr=1e-2, decay=0.1, steps=1500)
+    return Entrant("backprop", "twin", BackpropClassifier(body, training=training))

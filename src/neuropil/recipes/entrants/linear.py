@@ -3,10 +3,11 @@
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.learners import FeatureClassifier
+from neuropil.learners import FeatureClassifier, Readout
 from neuropil.recipes.entrants import Entrant
 
 
 def build(train: Split, units: int, rng: Generator) -> Entrant:
     """No hidden layer, so neither `units` nor `rng` matters."""
-    return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten())))
+    readout = Readout(lr=1e-2, decay=0.1, steps=1500)
+    return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=readout))

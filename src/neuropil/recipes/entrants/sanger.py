@@ -3,15 +3,16 @@
 from torch import Generator
 
 from neuropil.data import Split
-from neuropil.learners import FeatureClassifier, LocalLearning, dense_body, draw_normal_
+from neuropil.learners import BothSigns, FeatureClassifier, LocalLearning, dense_body, draw_normal_
 from neuropil.plasticity import Sanger
 from neuropil.recipes.entrants import Entrant
 
 
 def build(train: Split, units: int, rng: Generator) -> Entrant:
-    """At most as many units as inputs: there are no further components."""
+    """At most as many units as inputs: there are no further components. Their sign means nothing, so both are used."""
     inputs = train.x[0].numel()
     body = dense_body(train, min(units, inputs), n=1.0)
+    body.act = BothSigns(1.0)
     draw_normal_(body, rng, std=inputs**-0.5)
     learning = LocalLearning({"hidden": Sanger()}, epochs=30, batch=100, lr=0.01)
-    return Entrant("Sanger (PCA)", "local", FeatureClassifier(body, learning=learning), norm=2.0)
+    return Entrant("Sanger (PCA)", "local", FeatureClassifier(body, learning=learning))

@@ -22,6 +22,7 @@ class Backprop:
         batch: examples in a step; a smaller data set is one batch.
         lr: first learning rate.
         decay: AdamW's decoupled weight decay.
+        smoothing: share of every label that is spread evenly over all classes.
         steps: fewest steps; a small data set gets as many more epochs as this takes.
     """
 
@@ -29,6 +30,7 @@ class Backprop:
     batch: int = 100
     lr: float = 1e-3
     decay: float = 1e-3
+    smoothing: float = 0.0
     steps: int = 500
 
     def __post_init__(self) -> None:
@@ -63,7 +65,9 @@ class BackpropClassifier:
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
         parts = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in watch.loop("backprop", epochs, **parts):
-            loss = supervised_epoch(network, train, optimizer, batch=settings.batch, rng=rng)
+            loss = supervised_epoch(
+                network, train, optimizer, batch=settings.batch, smoothing=settings.smoothing, rng=rng
+            )
             schedule.step()
             watch.log("epoch", stage="backprop", epoch=epoch, loss=loss)
         self.network_ = network.eval().requires_grad_(False)

@@ -22,6 +22,7 @@ class Readout:
         batch: examples in a step; a smaller data set is one batch.
         lr: first learning rate.
         decay: AdamW's decoupled weight decay.
+        smoothing: share of every label that is spread evenly over all classes.
         steps: fewest steps; a small data set gets as many more epochs as this takes.
     """
 
@@ -29,6 +30,7 @@ class Readout:
     batch: int = 500
     lr: float = 4e-3
     decay: float = 1e-3
+    smoothing: float = 0.0
     steps: int = 500
 
     def __post_init__(self) -> None:
@@ -43,7 +45,7 @@ class Readout:
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
         parts = {"head": head, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in watch.loop("readout", epochs, **parts):
-            loss = supervised_epoch(head, features, optimizer, batch=self.batch, rng=rng)
+            loss = supervised_epoch(head, features, optimizer, batch=self.batch, smoothing=self.smoothing, rng=rng)
             schedule.step()
             watch.log("epoch", stage="readout", epoch=epoch, loss=loss)
         return head.eval().requires_grad_(False)
@@ -63,12 +65,12 @@ def fresh_head(features: Split) -> nn.Sequential:
 
 
 def supervised_epoch(
-    model: nn.Module, train: Split, optimizer: torch.optim.Optimizer, *, batch: int, rng: Generator
+    model: nn.Module, train: Split, optimizer: torch.optim.Optimizer, *, batch: int, smoothing: float, rng: Generator
 ) -> float:
     """One pass of softmax cross entropy by backprop through `model`; the mean loss on the way."""
     total = torch.zeros((), device=train.y.device)
     for part in train.batches(min(batch, len(train)), shuffle=rng):
-        loss = F.cross_entropy(model(part.x), part.y)
+        loss = F.cross_entropy(model(part.x), part.y, label_smoothing=smoothing)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -4,16 +4,13 @@ Try: neuropil compare --data digits --seeds 5 --out demo
 """
 
 from dataclasses import dataclass
-
-import torch
+from functools import partial
 
 from neuropil.checks import require
 from neuropil.data import load, subset
-from neuropil.evaluate import examine_units, sample_efficiency, trial
-from neuropil.learners import receptive_fields
+from neuropil.recipes._twins import side_by_side
 from neuropil.recipes.entrants import builders
 from neuropil.runs import Run
-from neuropil.runs.tagged import Tagged
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Config:
 
 def main(config: Config, run: Run) -> None:
     """Seeds outside, learners inside; every fit can be resumed."""
-    builds = list(builders(config.learners).values())
+    builds = [partial(build, units=config.units) for build in builders(config.learners)]
     checksums = {}
     for step in run.loop("seeds", config.seeds):
         seed = config.seed + step
@@ -51,18 +48,5 @@ def main(config: Config, run: Run) -> None:
             train = subset(train, config.n_train, seed)
         checksums[f"seed {seed}"] = {"train": train.checksum(), "test": test.checksum()}
         run.note(data={config.data: checksums})
-        for index in run.loop("learners", len(builds)):
-            rng = torch.Generator().manual_seed(seed)
-            entrant = builds[index](train, config.units, rng)
-            watch = Tagged(run, learner=entrant.name, family=entrant.family, data=config.data, seed=seed)
-            reached = trial(entrant.learner, train, test, rng=rng, watch=watch)
-            if step == 0:
-                fields = receptive_fields(entrant.learner.network_, train.x.shape[1:])
-                run.save(**{f"fields.{entrant.name}": fields})
-            if entrant.family == "local":
-                body = entrant.learner.body_
-                examine_units(body, body.hidden.weight, train, norm=entrant.norm, watch=watch)
-            counts = [count for count in config.labels if count < len(train)]
-            learn = lambda labelled, entrant=entrant, rng=rng: entrant.learner.fit_labels(labelled, rng=rng)
-            for count, right in [*sample_efficiency(learn, train, test, counts, seed=seed), (len(train), reached)]:
-                watch.log("labels", n_labels=count, accuracy=right)
+        draw = step == 0
+        side_by_side(builds, train, test, data=config.data, seed=seed, labels=config.labels, draw=draw, run=run)

@@ -7,7 +7,7 @@ from neuropil.learners import Backprop, BackpropClassifier, dense_body, draw_nor
 from neuropil.recipes.entrants import Entrant
 
 
-def build(train: Split, units: int, rng: Generator) -> Entrant:
+def build(train: Split, rng: Generator, units: int) -> Entrant:
     """Hidden weights drawn N(0, 1), inputs of unit norm, so drives start at scale 1."""
     body = dense_body(train, units, n=1.0)
     draw_normal_(body, rng)

@@ -8,7 +8,7 @@ from neuropil.plasticity import HardWTA
 from neuropil.recipes.entrants import Entrant
 
 
-def build(train: Split, units: int, rng: Generator) -> Entrant:
+def build(train: Split, rng: Generator, units: int) -> Entrant:
     """Units start at random examples."""
     body = dense_body(train, units, n=2.0)
     draw_examples_(body, train, rng)

@@ -7,7 +7,7 @@ from neuropil.learners import FeatureClassifier, dense_body, draw_examples_
 from neuropil.recipes.entrants import Entrant
 
 
-def build(train: Split, units: int, rng: Generator) -> Entrant:
+def build(train: Split, rng: Generator, units: int) -> Entrant:
     """Frozen features, trained readout: what a local rule adds is what it adds to this."""
     body = dense_body(train, units, n=2.0)
     draw_examples_(body, train, rng)

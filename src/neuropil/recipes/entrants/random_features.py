@@ -7,7 +7,7 @@ from neuropil.learners import FeatureClassifier, dense_body, draw_normal_
 from neuropil.recipes.entrants import Entrant
 
 
-def build(train: Split, units: int, rng: Generator) -> Entrant:
+def build(train: Split, rng: Generator, units: int) -> Entrant:
     """Frozen features, trained readout."""
     body = dense_body(train, units, n=1.0)
     draw_normal_(body, rng)

@@ -8,7 +8,7 @@ from neuropil.plasticity import Sanger
 from neuropil.recipes.entrants import Entrant
 
 
-def build(train: Split, units: int, rng: Generator) -> Entrant:
+def build(train: Split, rng: Generator, units: int) -> Entrant:
     """At most as many units as inputs: there are no further components. Their sign means nothing, so both are used."""
     inputs = train.x[0].numel()
     body = dense_body(train, min(units, inputs), n=1.0)

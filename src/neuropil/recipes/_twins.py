@@ -1,0 +1,72 @@
+"""The loop that every comparison shares: learners side by side on the same data, the test set read once by each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Generator
+
+from neuropil.data import Split
+from neuropil.evaluate import examine_units, sample_efficiency, trial
+from neuropil.learners import receptive_fields
+from neuropil.runs import Run, Tagged
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A learner that has not learned yet, and how the report should treat it.
+
+    Attributes:
+        name: in plain words, as it stands in tables.
+        family: "local" for local learning, "twin" for what it is measured against.
+        learner: has ``fit``, ``fit_labels`` and ``predict``, and after a fit ``body_`` and ``network_``.
+        norm: the p of the fixed point sum |w|^p = 1 that its rule has, None if it has none.
+    """
+
+    name: str
+    family: str
+    learner: Any
+    norm: float | None = None
+
+
+Build = Callable[[Split, Generator], Entrant]
+
+
+def side_by_side(
+    builds: Sequence[Build],
+    train: Split,
+    test: Split,
+    *,
+    data: str,
+    seed: int,
+    labels: Sequence[int],
+    draw: bool,
+    run: Run,
+) -> None:
+    """Fit each learner on `train`, read `test` once, then ask what fewer labels would have given; log everything.
+
+    Args:
+        builds: make a fresh learner from the training data and a generator; every learner gets its own, from `seed`.
+        train, test: what to learn from, and what to read once.
+        data, seed: columns of every row.
+        labels: numbers of labels for the sample-efficiency curves; those not below the training set are left out.
+        draw: whether to keep the receptive fields.
+        run: where it is written; every fit in it can be resumed.
+    """
+    for index in run.loop("learners", len(builds)):
+        rng = torch.Generator().manual_seed(seed)
+        entrant = builds[index](train, rng)
+        learner, local = entrant.learner, entrant.family == "local"
+        watch = Tagged(run, learner=entrant.name, family=entrant.family, data=data, seed=seed)
+        accuracy = trial(learner, train, test, rng=rng, watch=watch)
+        if draw:
+            run.save(**{f"fields.{entrant.name}": receptive_fields(learner.network_, train.x.shape[1:])})
+        if local:
+            weight = learner.body_.get_parameter("hidden.weight")
+            examine_units(learner.body_, weight, train, norm=entrant.norm, watch=watch)
+        counts = [count for count in labels if count < len(train)]
+        again = partial(learner.fit_labels, rng=rng)
+        for count, right in [*sample_efficiency(again, train, test, counts, seed=seed), (len(train), accuracy)]:
+            watch.log("labels", n_labels=count, accuracy=right)

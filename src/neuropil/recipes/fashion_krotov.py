@@ -1,0 +1,26 @@
+"""Krotov-Hopfield features on all of Fashion-MNIST, 2000 units, beside backprop, frozen and linear twins.
+
+The experiment of `mnist_krotov` with settings of its own: the frozen twins want weight decay here.
+
+Measured: not yet.
+
+Try: neuropil run fashion_krotov --seeds 5 --out runs/fashion_krotov
+"""
+
+from dataclasses import dataclass
+
+from neuropil.recipes._krotov import Settings, krotov_beside_twins
+from neuropil.runs import Run
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """Chosen on 10,000 images held out of the training images; see docs/results/fashion_krotov.md."""
+
+    decay_random: float = 1.0
+    """weight decay of the readouts of random features and of the linear model"""
+
+
+def main(config: Config, run: Run) -> None:
+    """One seed."""
+    krotov_beside_twins("fashion_mnist", config, run)

@@ -1,0 +1,24 @@
+"""Krotov-Hopfield features on all of MNIST, 2000 units, beside the same network by backprop, frozen, and linear.
+
+The units learn without labels: the one whose weight points most nearly in the direction of the image moves towards
+it, the seventh moves away. Then they stay as they are, and a linear readout learns the labels.
+
+Measured: not yet.
+
+Try: neuropil run mnist_krotov --seeds 5 --out runs/mnist_krotov
+"""
+
+from dataclasses import dataclass
+
+from neuropil.recipes._krotov import Settings, krotov_beside_twins
+from neuropil.runs import Run
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """Chosen on 10,000 images held out of the training images; see docs/results/mnist_krotov.md."""
+
+
+def main(config: Config, run: Run) -> None:
+    """One seed."""
+    krotov_beside_twins("mnist", config, run)

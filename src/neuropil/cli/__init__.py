@@ -1,0 +1,101 @@
+"""neuropil: learning without the global backward pass, measured fairly against it.
+
+usage: neuropil COMMAND ...               more on a command: neuropil COMMAND --help
+
+commands:
+{commands}
+
+examples:
+  neuropil list                           what there is to run
+  neuropil compare --data digits          local learners beside their twins, with a report
+  neuropil run NAME --help                the settings of a recipe
+  neuropil run NAME --seed 1 --out DIR    one run, into a new folder
+  neuropil run --resume DIR               go on with a run that was stopped
+  neuropil copy NAME mine.py              a recipe of your own: edit it, then neuropil run ./mine.py
+
+Data are looked for in $NEUROPIL_DATA. NEUROPIL_TRACEBACK=1 shows where an error came from.
+"""
+
+import ast
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+import neuropil
+from neuropil.checks import Refusal, unknown
+
+OWN_HELP = {"compare"}  # its help is the settings of its recipe
+
+
+COMMANDS = Path(__file__).parent / "commands"
+
+
+def command_names() -> list[str]:
+    """The commands are the files in the folder; there is no list to keep."""
+    return sorted(file.stem for file in COMMANDS.glob("[!_]*.py"))
+
+
+def main(words: Sequence[str]) -> int:
+    """Do what `words` say; the exit code: 0, or 2 after one line on stderr about what is wrong, or 130 if stopped."""
+    try:
+        return _obey(list(words))
+    except (Refusal, OSError) as error:
+        if os.environ.get("NEUROPIL_TRACEBACK"):
+            raise
+        _say(reason(error))
+        return 2
+    except KeyboardInterrupt as stop:
+        _say(str(stop) or "stopped.")
+        return 130
+
+
+def entry() -> NoReturn:
+    """The command `neuropil`."""
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
+    sys.exit(main(sys.argv[1:]))
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}."
+    return " ".join(str(error).split())
+
+
+def _obey(words: list[str]) -> int:
+    command = words.pop(0) if words else "--help"
+    if command in ("-h", "--help", "help"):
+        rows = [f"  {name:<9}{_first_line(name)}" for name in command_names()]
+        print((__doc__ or "").format(commands="\n".join(rows)), end="")
+        return 0
+    if command == "--version":
+        print(f"neuropil {neuropil.__version__}")
+        return 0
+    if command not in command_names():
+        raise unknown("command", command, command_names())
+    if words[:1] in (["-h"], ["--help"]) and command not in OWN_HELP:
+        print(_doc(command))
+        return 0
+    return import_module(f"neuropil.cli.commands.{command}").main(words)
+
+
+def _doc(command: str) -> str:
+    """The docstring of a command, read without importing what the command needs."""
+    return ast.get_docstring(ast.parse((COMMANDS / f"{command}.py").read_text(encoding="utf-8"))) or ""
+
+
+def _first_line(command: str) -> str:
+    return _doc(command).partition("\n")[0]
+
+
+def _say(message: str) -> None:
+    print(f"neuropil: {message}", file=sys.stderr)
+
+
+def _as_ctrl_c(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,1 @@
+"""The commands: one file each, whose docstring is its help."""

@@ -1,0 +1,67 @@
+"""measure speed and memory, as a table and as JSON
+
+usage: neuropil bench NAME [settings] [--json FILE]
+       neuropil bench NAME --help
+"""
+
+import json
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import neuropil
+from neuropil.checks import require, unknown
+from neuropil.cli.words import take
+
+BENCH = Path(neuropil.__file__).parent / "bench"
+
+
+def bench_names() -> list[str]:
+    """The benchmarks are the files in the folder; there is no list to keep."""
+    return sorted(file.stem for file in BENCH.glob("[!_]*.py"))
+
+
+def main(words: list[str]) -> int:
+    """`neuropil bench NAME [settings] [--json FILE]`."""
+    from neuropil.cli.settings import check, parse, show
+
+    named = bool(words) and not words[0].startswith("-")
+    require(named, f"name a benchmark: neuropil bench {'|'.join(bench_names()) or 'NAME'} [settings] [--json FILE]")
+    name, *words = words
+    module = _load(name)
+    config = check(getattr(module, "Config", None), name)
+    if {"-h", "--help"} & set(words):
+        show(config, f"neuropil bench {name}", f"{(module.__doc__ or '').strip()}\n\nAlso --json FILE.")
+        return 0
+    file = take(words, "--json")
+    rows = module.main(parse(config, words, {"json"}))
+    Console().print(_table(rows))
+    if file:
+        Path(file).write_text(json.dumps(rows, indent=1))
+    return 0
+
+
+def _load(name: str) -> ModuleType:
+    if name not in bench_names():
+        raise unknown("benchmark", name, bench_names())
+    return import_module(f"neuropil.bench.{name}")
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    """One column per key, in the order in which the keys come."""
+    table = Table(box=None, pad_edge=False)
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    for key in keys:
+        words = any(isinstance(row.get(key), str) for row in rows)
+        table.add_column(key, justify="left" if words else "right")
+    for row in rows:
+        table.add_row(*(_cell(row.get(key, "")) for key in keys))
+    return table
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,22 @@
+"""an editable copy of a recipe, which neuropil run ./FILE.py runs
+
+usage: neuropil copy NAME FILE.py
+"""
+
+from pathlib import Path
+
+from neuropil.checks import require
+from neuropil.cli.recipes import is_file, source
+from neuropil.cli.words import only
+
+
+def main(words: list[str]) -> int:
+    """`neuropil copy NAME FILE`."""
+    name, word = only(words, "neuropil copy NAME FILE.py", least=2, most=2)
+    text, file = source(name).read_text(encoding="utf-8"), Path(word)
+    require(is_file(word), f"a recipe is a Python file, got {word!r}; did you mean {str(file.with_suffix('.py'))!r}?")
+    require(not file.exists(), f"{file} exists already; name another file.")
+    file.write_text(text, encoding="utf-8")
+    run = file if file.is_absolute() else f"./{file}"
+    print(f"{file} is yours to edit; run it with: neuropil run {run}")
+    return 0

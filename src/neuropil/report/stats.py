@@ -1,0 +1,79 @@
+"""Means, intervals and paired differences, and how such numbers are written."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from scipy.special import stdtrit  # Student quantiles without the start-up cost of scipy.stats
+
+from neuropil.checks import require
+
+ALONE = "n = 1, no interval"
+DASH = "–"
+
+
+def interval(values: Iterable[float]) -> tuple[float, float]:
+    r"""The mean, and the half width of its 95 % interval; nan for a single value, which has none.
+
+    :math:`\bar x \pm t_{0.975, n-1}\, s / \sqrt{n}`, s with n - 1 in the denominator. Student 1908, Biometrika 6.
+    """
+    sample = np.asarray(list(values), dtype=np.float64)
+    require(sample.size > 0, "an interval needs at least one value, got none.")
+    require(bool(np.isfinite(sample).all()), f"an interval needs finite values, got {sample.tolist()}.")
+    if sample.size == 1:
+        return float(sample[0]), math.nan
+    spread = sample.std(ddof=1) / math.sqrt(sample.size)
+    return float(sample.mean()), float(stdtrit(sample.size - 1, 0.975) * spread)
+
+
+def paired(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[float, float]:
+    """The mean of a - b over the seeds that both have, and the half width of its 95 % interval.
+
+    Equal seeds share their data split and order, so this interval is usually far tighter than that of either mean.
+
+    Args:
+        a, b: seed -> value.
+    """
+    common = sorted(a.keys() & b.keys())
+    require(bool(common), f"a paired difference needs a seed that both have, got {sorted(a)} and {sorted(b)}.")
+    return interval(a[seed] - b[seed] for seed in common)
+
+
+def decimals(half: float) -> int:
+    """Decimals of a percentage whose half width (in the same unit) is `half`: two, or one once it reaches a point."""
+    return 1 if half >= 1 else 2
+
+
+def percent(mean: float, half: float) -> str:
+    """A share in 0..1 and its half width as '97.53 ± 0.21', in percent; the sign is left to the reader's column."""
+    if math.isnan(half):
+        return f"{100 * mean:.2f} ({ALONE})"
+    digits = decimals(100 * half)
+    return f"{100 * mean:.{digits}f} ± {100 * half:.{digits}f}"
+
+
+def points(mean: float, half: float) -> str:
+    """A difference of shares as '+0.31 ± 0.20', in percentage points, with its sign."""
+    text = percent(abs(mean), half)
+    rounds_to_zero = float(text.split()[0]) == 0
+    return text if rounds_to_zero else ("+" if mean > 0 else "−") + text
+
+
+def quantity(value: float) -> str:
+    """A cost with three figures: 0.42, 3.14, 42.0, 1,204."""
+    if math.isnan(value):
+        return DASH
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """Whole numbers as people write them: 0–4, 7."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)

@@ -1,0 +1,9 @@
+"""A run is a folder: run.json, metrics.jsonl, weights.safetensors; and a checkpoint while it is unfinished."""
+
+from neuropil.runs.checkpoint import Part as Part
+from neuropil.runs.files import jsonable as jsonable
+from neuropil.runs.machine import peak_memory_mb as peak_memory_mb
+from neuropil.runs.record import Record as Record
+from neuropil.runs.record import read as read
+from neuropil.runs.run import Run as Run
+from neuropil.runs.tagged import Tagged as Tagged

@@ -1,0 +1,73 @@
+"""Files that are whole or not there, and JSON that gives back the numbers it was given."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from neuropil.checks import Refusal
+
+RUN, METRICS, WEIGHTS, CHECKPOINT, LOCK = (
+    "run.json",
+    "metrics.jsonl",
+    "weights.safetensors",
+    "checkpoint.safetensors",
+    ".lock",
+)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """`path` holds `data`, or, if this fails (OSError), what it held before."""
+    temp = path.with_name(f".{path.name}.part")
+    try:
+        with open(temp, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temp, path)
+    finally:
+        temp.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """`path` with one more line, or, if this fails (OSError), as it was."""
+    length = path.stat().st_size if path.exists() else 0
+    try:
+        with open(path, "ab") as file:
+            file.write(line)
+    except OSError:
+        if path.exists():
+            os.truncate(path, length)
+        raise
+
+
+def jsonable(value: Any) -> Any:
+    """`value` as JSON gives it back: dataclasses as dicts, tuples and arrays as lists, paths as words."""
+    return json.loads(to_json(value))
+
+
+def merged(old: Any, new: Any) -> Any:
+    """`new` laid over `old`: dicts key by key, at every depth; anything else replaces what was there."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old | {key: merged(old.get(key), value) for key, value in new.items()}
+    return new
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON of `value`; floats are written so that they read back bit for bit."""
+    return json.dumps(value, default=_plain, indent=indent, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know: dataclasses, mappings, paths, sets, and NumPy or torch numbers and arrays."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise Refusal(f"a run writes numbers, words, lists and dicts, got {type(value).__name__} ({value!r:.60}).")

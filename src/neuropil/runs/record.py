@@ -1,0 +1,84 @@
+"""A run read back from its folder, finished or not."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from neuropil.checks import Refusal, require
+from neuropil.runs.files import METRICS, RUN, WEIGHTS
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run left.
+
+    Attributes:
+        folder: where it is.
+        recipe: its name, or the path of its file.
+        config: its settings.
+        facts: all of run.json: config, command, versions, machine, git, started, finished, seconds, notes.
+        rows: what it logged, in order; each has its "kind".
+        finished: whether it came to its end.
+    """
+
+    folder: Path
+    recipe: str
+    config: dict[str, Any]
+    facts: dict[str, Any]
+    rows: list[dict[str, Any]]
+    finished: bool
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What `Run.save` saved, by name; empty if it saved nothing."""
+        return read_tensors(self.folder / WEIGHTS)
+
+
+def read(folder: Path | str) -> Record:
+    """The run in `folder`. A last line that was cut off (kill, full disk) is left out; any other damage is refused."""
+    folder = Path(folder)
+    facts = read_facts(folder)
+    return Record(
+        folder, facts["recipe"], facts["config"], facts, read_rows(folder / METRICS), facts["finished"] is not None
+    )
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """run.json, or a refusal if `folder` is no run."""
+    path = folder / RUN
+    require(folder.is_dir(), f"there is no run in {folder}: no such folder.")
+    require(path.is_file(), f"{folder} is not a run: it has no {RUN}.")
+    try:
+        facts = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise Refusal(f"{path} is damaged ({error}).") from error
+    missing = {"recipe", "config", "command", "finished"} - (set(facts) if isinstance(facts, dict) else set())
+    require(not missing, f"{path} is not of a run: it lacks {', '.join(sorted(missing))}.")
+    return facts
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, without a last one that was cut off."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise Refusal(f"{path} is damaged in line {number} ({error}).") from error
+    return rows
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a safetensors file, by name; none if there is no file."""
+    if not path.exists():
+        return {}
+    try:
+        return safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise Refusal(f"{path} is damaged ({error}).") from error

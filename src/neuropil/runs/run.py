@@ -1,0 +1,267 @@
+"""A run at work: it logs rows, saves tensors, and its loops go on after a kill as if nothing had happened."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Self
+
+import safetensors.torch
+from torch import Tensor
+
+from neuropil.checks import Refusal, require
+from neuropil.runs.checkpoint import GlobalRandomness, Part, capture, dump, load, restore_
+from neuropil.runs.display import Display
+from neuropil.runs.files import (
+    CHECKPOINT,
+    LOCK,
+    METRICS,
+    RUN,
+    WEIGHTS,
+    append_line,
+    jsonable,
+    merged,
+    to_json,
+    write_atomically,
+)
+from neuropil.runs.frame import Frame, parts_of
+from neuropil.runs.machine import git, machine, peak_memory_mb, versions
+from neuropil.runs.record import read_facts, read_rows, read_tensors
+
+if sys.platform != "win32":
+    import fcntl
+
+
+class Clock:
+    """Seconds at work as a part, so that they too go on as if the run had never stopped."""
+
+    def __init__(self) -> None:
+        self._zero = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._zero
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, float], /) -> None:
+        self._zero = time.perf_counter() - state["seconds"]
+
+
+class Run:
+    """A run being made; begin with `Run.start` or `Run.resume`.
+
+    After a kill the recipe runs again from its first line. Loops that had finished put their parts into their final
+    state and yield nothing, the interrupted one goes on where it was, and until then `log`, `save` and `note` do
+    nothing, because what they would write is there already. So the result is that of a run never stopped, if
+    everything that changes inside a loop is a part of it or of a loop around it.
+
+    Attributes:
+        folder: where it is written.
+        every: time between two checkpoints, s; 5 s or more go by so that they take at most a twentieth of the time.
+    """
+
+    def __init__(self, folder: Path, facts: dict[str, Any]):
+        self.folder, self.every = folder, 5.0
+        self._facts = facts
+        self._clock, self._display = Clock(), Display()
+        self._root = Frame("run", 1, parts={"randomness": GlobalRandomness(), "clock": self._clock})
+        self._stack = [self._root]
+        self._awaits: list[str] | None = None  # where the checkpoint was written; None once we are past it
+        self._written, self._cost = time.monotonic(), 0.0  # the last checkpoint: when, and how many s it took
+        self._peak = 0.0  # MiB
+        self._lock = _lock(folder)
+
+    @classmethod
+    def start(cls, folder: Path | str, *, recipe: str, config: Any, command: str) -> Self:
+        """A new run in a new folder; run.json is written at once. Refuses a folder that exists."""
+        folder = Path(folder)
+        facts = {"recipe": recipe, "config": jsonable(config), "command": command, "versions": versions()}
+        facts |= {"machine": machine(), "git": git(), "started": _now(), "finished": None}
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            raise Refusal(f"{folder} exists already, and a run needs a new folder; name another one.") from None
+        try:
+            write_atomically(folder / RUN, to_json(facts, indent=1).encode())
+        except OSError:
+            folder.rmdir()
+            raise
+        return cls(folder, facts)
+
+    @classmethod
+    def resume(cls, folder: Path | str) -> Self:
+        """The interrupted run in `folder`, put back to its last checkpoint."""
+        folder = Path(folder)
+        facts = read_facts(folder)
+        require(facts["finished"] is None, f"the run in {folder} is finished; there is nothing to resume.")
+        run = cls(folder, facts)
+        run._rewind()
+        again = {"at": _now(), "versions": versions(), "machine": machine()}
+        run._facts["resumed"] = [*facts.get("resumed", []), again]
+        run._write_facts()
+        return run
+
+    @property
+    def seconds(self) -> float:
+        """Time at work, s, interruptions and lost work left out; a cost is a difference of two of them."""
+        return self._clock.seconds
+
+    def log(self, kind: str, **row: Any) -> None:
+        """Add one row to metrics.jsonl."""
+        self._refuse_if_finished()
+        self._display.numbers(row)
+        self._peak_so_far()  # now, because a measurement may restart the system's own maximum
+        if self._awaits is None:
+            append_line(self.folder / METRICS, to_json({"kind": kind, **row}).encode() + b"\n")
+
+    def note(self, **facts: Any) -> None:
+        """Merge `facts` into run.json; dicts are merged key by key, at every depth."""
+        self._refuse_if_finished()
+        clash = set(facts) & _OWN
+        require(not clash, f"run.json keeps {', '.join(sorted(clash))} for itself; note it under another name.")
+        if self._awaits is None:
+            self._facts = merged(self._facts, jsonable(facts))
+            self._write_facts()
+
+    def save(self, **tensors: Tensor) -> None:
+        """Add `tensors` to weights.safetensors; a name that is there already is replaced."""
+        self._refuse_if_finished()
+        if self._awaits is None:
+            path = self.folder / WEIGHTS
+            copies = {name: capture(tensor, name) for name, tensor in tensors.items()}
+            write_atomically(path, safetensors.torch.save({**read_tensors(path), **copies}))
+
+    def loop(self, title: str, count: int, **parts: Part) -> Iterator[int]:
+        """0 .. count-1, shown as a progress bar and taken up after an interruption where it was.
+
+        Args:
+            title: what is going on, in words. A title that comes again in the same place is numbered.
+            count: iterations.
+            parts: live objects that change inside: generators, tensors, and anything with state_dict and
+                load_state_dict. The parts of the loops around this one are kept with them.
+        """
+        frame = self._stack[-1].enter(title, count, parts)
+        self._stack.append(frame)
+        self._display.enter(title, count, frame.done)
+        try:
+            self._restore(frame)
+            for i in range(frame.done, count):
+                yield i
+                frame.advance()
+                self._display.advance()
+                self._keep(frame)
+            self._keep(frame)
+        finally:
+            self._stack.remove(frame)
+            self._display.leave()
+
+    def finish(self) -> None:
+        """Mark the run as finished and drop its checkpoint."""
+        self._refuse_if_finished()
+        if self._awaits is not None:
+            raise Refusal(f"the run was interrupted in loop {self._awaits[-1]!r}, which never came: recipe changed?")
+        self._facts |= {"finished": _now(), "seconds": self.seconds, "peak_memory_mb": self._peak_so_far()}
+        self._write_facts()
+        self.close()
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        (self.folder / LOCK).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Give back the terminal and the folder; a run that is not finished can then be resumed by others."""
+        self._display.close()
+        if self._lock:
+            self._lock.close()
+            self._lock = None
+
+    def _restore(self, frame: Frame) -> None:
+        """Put the parts of `frame` where it was saved; the innermost of these is where new rows begin."""
+        if frame.state is not None:
+            live = parts_of(self._stack)
+            now, then = sorted(live), sorted(frame.state)
+            require(now == then, f"loop {frame.key!r} was saved with parts {then}, now it has {now}: recipe changed?")
+            for name, part in live.items():
+                restore_(part, frame.state[name], name)
+        if self._awaits == self._path():
+            self._awaits = None
+
+    def _keep(self, frame: Frame) -> None:
+        """After an iteration: capture the state if it will be asked for, and write it if it is time."""
+        if frame.exact and frame.state is not None:
+            return
+        over, outermost = frame.at == frame.count, len(self._stack) == 2
+        settled = self._awaits is None and all(outer.exact for outer in self._stack[:-1])
+        due = settled and time.monotonic() - self._written >= self.every * (1 + 4 * self._cost)
+        if over or frame.nests or due:
+            frame.state = {name: capture(part, name) for name, part in parts_of(self._stack).items()}
+            frame.done = frame.at
+        if due or (settled and over and outermost):
+            self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
+        began = time.monotonic()
+        rows = _synced_length(self.folder / METRICS)
+        tree = {"loops": self._root.tree(), "here": self._path(), "rows": rows, "peak": self._peak_so_far()}
+        dump(tree, self.folder / CHECKPOINT)
+        self._written = time.monotonic()
+        self._cost = self._written - began
+
+    def _rewind(self) -> None:
+        """Back to the checkpoint: the loops as they were, and the rows that were logged by then."""
+        path, metrics = self.folder / CHECKPOINT, self.folder / METRICS
+        saved: dict[str, Any] = load(path) if path.exists() else {"rows": 0}
+        have = metrics.stat().st_size if metrics.exists() else 0
+        require(have >= saved["rows"], f"{metrics} is damaged: {have} bytes, its checkpoint knows of {saved['rows']}.")
+        if metrics.exists():
+            os.truncate(metrics, saved["rows"])
+            read_rows(metrics)  # refuse damaged rows now, not when the work is done
+        if path.exists():
+            self._root.inner = Frame.of("run", saved["loops"]).inner
+            self._awaits = saved["here"]
+            self._peak = saved["peak"]
+
+    def _path(self) -> list[str]:
+        return [frame.key for frame in self._stack[1:]]
+
+    def _peak_so_far(self) -> float:
+        self._peak = max(self._peak, peak_memory_mb())
+        return self._peak
+
+    def _write_facts(self) -> None:
+        write_atomically(self.folder / RUN, to_json(self._facts, indent=1).encode())
+
+    def _refuse_if_finished(self) -> None:
+        require(self._facts["finished"] is None, f"the run in {self.folder} is finished; nothing can be added to it.")
+
+
+_OWN = {"recipe", "config", "command", "versions", "machine", "git", "started", "finished", "resumed"}
+_OWN |= {"seconds", "peak_memory_mb"}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _synced_length(path: Path) -> int:
+    """Bytes in `path`, all of them on the disk."""
+    if not path.exists():
+        return 0
+    with open(path, "ab") as file:
+        os.fsync(file.fileno())
+        return file.tell()
+
+
+def _lock(folder: Path) -> IO[bytes] | None:
+    """Hold `folder` against other processes for as long as the file stays open."""
+    if sys.platform == "win32":
+        return None
+    file = open(folder / LOCK, "wb")  # noqa: SIM115 (held until close)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.close()
+        raise Refusal(f"another process is at work on the run in {folder}.") from None
+    return file

@@ -1,0 +1,61 @@
+"""Run folders for the tests of the report."""
+
+import math
+from pathlib import Path
+
+from neuropil.runs import Run
+
+LOCAL, TWIN, HOSTILE = "SoftHebb", "backprop", "<script>alert('$x$')</script>|*a*\x1b[31m\"&"
+
+
+def make(folder: Path, rows, *, finish=True, save=None, command="neuropil compare --data digits"):
+    """A run folder with these rows, given as (kind, row)."""
+    run = Run.start(folder, recipe="compare", config={"lr": 0.04, "note": "<b>"}, command=command)
+    for kind, row in rows:
+        run.log(kind, **row)
+    run.save(**(save or {}))
+    run.finish() if finish else run.close()
+    return folder
+
+
+def result(learner=LOCAL, seed=0, accuracy=0.9, data="digits", **more):
+    row = {"learner": learner, "data": data, "seed": seed, "n_train": 1437, "accuracy": accuracy}
+    return "result", {**row, "seconds": 2.0 + seed, "peak_mb": 300.0, **more}
+
+
+def pairs(shift=0.0):
+    """Three seeds of a learner and its twin, logged in different orders, one seed only with the learner."""
+    scores = {0: 0.90, 1: 0.80, 2: 0.70, 3: 0.10}
+    gaps = {0: 0.01, 1: 0.02, 2: 0.03}
+    ours = [result(seed=seed, accuracy=scores[seed] + shift) for seed in (3, 1, 0, 2)]
+    return ours + [result(TWIN, seed, scores[seed] - gaps[seed], family="twin") for seed in (2, 0, 1)]
+
+
+def everything(learner=LOCAL, seeds=(0, 1)):
+    """Rows of every kind."""
+    rows = []
+    for seed in seeds:
+        rows += [result(learner, seed, 0.9 + 0.01 * seed, chance=0.1), result(TWIN, seed, 0.95)]
+        curve = [{"loss": 2.0**-epoch, "valid_accuracy": 1 - 2.0**-epoch, "odd": math.nan} for epoch in range(1, 9)]
+        rows += [
+            ("epoch", {"learner": learner, "seed": seed, "stage": "head", "epoch": k, **c}) for k, c in enumerate(curve)
+        ]
+        about = {"learner": learner, "data": "digits", "seed": seed}
+        rows += [("labels", {**about, "n_labels": n, "accuracy": 1 - 1 / n}) for n in (10, 100, 1000)]
+        rows += [("confusion", {**about, "matrix": [[9, 1], [3, 7]]})]
+        rows += [
+            (
+                "units",
+                {
+                    **about,
+                    "layer": "hidden",
+                    "dead": 1,
+                    "converged": 0.5,
+                    "rank": 3.0,
+                    "wins": [0, 1, 5, 900],
+                    "norms": [1.0, 1.1, 0.9, 1.0],
+                },
+            )
+        ]
+        rows += [("alarm", {"learner": learner, "seed": seed, "message": f"{12 + seed} units never win <i>"})]
+    return rows

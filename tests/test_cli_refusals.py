@@ -1,0 +1,175 @@
+"""The command line when something is wrong: one line, the right exit code, and nothing lost."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cli_place import RECIPE, go, said, weights
+from cli_place import place as place
+from neuropil.checks import Refusal
+from neuropil.cli import main
+from neuropil.runs import read
+
+pytestmark = pytest.mark.usefixtures("place")
+
+
+WRONG = {
+    "rnu": "unknown command 'rnu'. Did you mean 'run'?",
+    "run": "name a recipe first.",
+    "run --lr 3": "name a recipe first.",
+    "run comapre": "unknown recipe 'comapre'. Did you mean 'compare'?",
+    "run ./toi.py": "there is no recipe file ./toi.py",
+    "run toy.py --imags 3": "unknown setting 'imags'. Did you mean 'images'? Known: data, fast_head, hidden,",
+    "run toy.py --ot x": "unknown setting 'ot'. Did you mean 'out'?",
+    "run toy.py --images many": "setting 'images' takes int, got 'many'.\n",
+    "run toy.py --images=many": "setting 'images' takes int, got 'many'.\n",
+    "run toy.py --images": "setting 'images' takes int, got nothing.",
+    "run toy.py --images 1 2": "setting 'images' takes int, got '1 2'.",
+    "run toy.py --data cion": "setting 'data' takes one of 'coin', 'die', got 'cion'.",
+    "run toy.py --hidden 1 x": "setting 'hidden' takes any number of int, got '1 x'.",
+    "run toy.py --fast-head yes": "setting 'fast_head' takes no value (--fast-head or --no-fast-head), got 'yes'.",
+    "run toy.py stray": "cannot place 'stray'; settings are written --name value.",
+    "run toy.py --nosie 1 --lr x --seed y": "'lr' takes float, got 'x'. setting 'seed' takes int, got 'y'.",
+    "run toy.py --lr -1": "neuropil: lr must be above 0, got -1.0.\n",
+    "run toy.py --seeds none": "--seeds takes a number of runs, got 'none'.",
+    "run toy.py --out": "--out needs a value after it.",
+    "run toy.py --out .": ". exists already, and a run needs a new folder",
+    "run --resume": "--resume needs a value after it.",
+    "run --resume nowhere": "there is no run in nowhere: no such folder.",
+    "run --resume .": ". is not a run: it has no run.json.",
+    "run toy.py --resume .": "got 1 words (toy.py). Usage: neuropil run NAME",
+    "run --resume . --lr 2": "unknown flag '--lr'. Usage: neuropil run NAME",
+    "copy toy.py": "got 1 words (toy.py). Usage: neuropil copy NAME FILE.py",
+    "copy toy.py mine": "a recipe is a Python file, got 'mine'; did you mean 'mine.py'?",
+    "copy toy.py no/mine.py": "no/mine.py: No such file or directory.",
+    "data lits": "unknown data command 'lits'. Did you mean 'list'?",
+    "data fetch": "Usage: neuropil data list",
+    "data fetch mnits": "unknown data set 'mnits'. Did you mean 'mnist'?",
+    "report": "Usage: neuropil report DIR...",
+    "list all": "Usage: neuropil list",
+    "bench": "name a benchmark",
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_bad_words_get_one_line(capsys, words):
+    assert WRONG[words] in said(capsys, words)
+
+
+BROKEN = {
+    "def main(:\n": "broken.py line 1: invalid syntax.",
+    "a\0b": "broken.py: source code string cannot contain null bytes.",
+    "def main(config, run): ...\n": "broken.py needs a dataclass named Config.",
+    "class Config: ...\ndef main(config, run): ...\n": "broken.py needs a dataclass named Config.",
+    "Config = 3\n": "broken.py is no recipe: it needs a function main(config, run).",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_broken_recipe_gets_one_line(capsys, text):
+    Path("broken.py").write_text(text)
+    assert BROKEN[text] in said(capsys, "run broken.py --out out")
+    assert not Path("out").exists()
+
+
+def test_a_setting_without_default_is_asked_for(capsys):
+    Path("needs.py").write_text(RECIPE.replace("    lr: float = 0.5  # change", "    lr: float  # change"))
+    assert "setting 'lr' is needed: float." in said(capsys, "run needs.py --images 3")
+
+
+def test_many_seeds_need_a_seed(capsys):
+    Path("still.py").write_text(RECIPE.replace("    seed: int = 0\n", "").replace("config.seed", "0"))
+    assert "--seeds needs a recipe with a setting 'seed'" in said(capsys, "run still.py --seeds 2")
+
+
+def test_an_existing_folder_loses_nothing(capsys):
+    assert go("run toy.py --out out") == 0
+    before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    assert "out exists already" in said(capsys, "run toy.py --out out --lr 3")
+    assert "is finished" in said(capsys, "run --resume out")
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
+
+
+def test_a_refusal_before_any_work_leaves_no_folder(capsys):
+    assert "there are 99 images, got 100." in said(capsys, "run toy.py --images 100 --out out")
+    assert not Path("out").exists()
+    said(capsys, "run toy.py --images 100 --seeds 2 --out out")
+    assert not Path("out").exists()
+
+
+def test_a_refusal_after_some_work_keeps_it(capsys):
+    assert "one unit is not enough." in said(capsys, "run toy.py --hidden 1 --out out")
+    assert len(read("out").rows) == 1
+
+
+def test_a_bug_in_a_recipe_is_shown_and_can_be_mended(capsys):
+    Path("more1.bug").touch()
+    with pytest.raises(ZeroDivisionError, match="a bug") as bug:
+        go("run toy.py --out out")
+    assert bug.value.__notes__ == ["What was written is kept; go on with: neuropil run --resume out"]
+    Path("toy.py").write_text(RECIPE + "# mended\n")
+    assert "toy.py was edited since this run began" in said(capsys, "run --resume out", 0)
+    assert go("run toy.py --out whole") == 0
+    assert weights("out") == weights("whole")
+
+
+def test_the_place_of_an_error_can_be_asked_for(monkeypatch):
+    monkeypatch.setenv("NEUROPIL_TRACEBACK", "1")
+    with pytest.raises(Refusal, match="unknown command"):
+        main(["rnu"])
+
+
+def test_a_run_whose_recipe_is_gone_or_changed_is_refused(capsys):
+    Path("more1.stop").touch()
+    assert go("run toy.py --out out") == 130
+    capsys.readouterr()
+    Path("toy.py").write_text(RECIPE.replace("images: int = 3", "images: int = 4"))
+    assert "toy.py has changed since this run began: images." in said(capsys, "run --resume out")
+    Path("toy.py").unlink()
+    assert "there is no recipe file toy.py" in said(capsys, "run --resume out")
+    facts = json.loads(Path("out/run.json").read_text())
+    Path("out/run.json").write_text(json.dumps(facts | {"command": "python mine.py"}))
+    assert "was not started by this command" in said(capsys, "run --resume out")
+
+
+def test_a_full_disk_gets_one_line_and_the_run_goes_on_when_there_is_room(capsys):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**17, hard))
+    try:
+        line = said(capsys, "run toy.py --hidden 0 --out out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "File too large. What was written is kept; go on with: neuropil run --resume out" in line
+    assert set(read("out").tensors()) == {"weight"}
+    assert go("run --resume out") == 0
+    assert go("run toy.py --hidden 0 --out whole") == 0
+    assert weights("out") == weights("whole")
+
+
+def test_ctrl_c_and_kill_stop_a_run_that_goes_on_bit_for_bit(capfd):
+    """In real processes: SIGINT in the first loop, then SIGTERM in the second."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for words, where, what in (
+        ("run toy.py --out out", "step2", signal.SIGINT),
+        ("run --resume out", "more1", signal.SIGTERM),
+    ):
+        Path(f"{where}.wait").touch()
+        with subprocess.Popen([sys.executable, "-m", "neuropil", *words.split()], env=environment) as process:
+            while not Path("waiting").exists() and process.poll() is None:
+                time.sleep(0.01)
+            Path("waiting").unlink()
+            process.send_signal(what)
+        assert process.returncode == 130
+        assert capfd.readouterr() == ("", "neuropil: stopped; go on with: neuropil run --resume out\n")
+        assert not read("out").finished
+    assert go("run --resume out") == 0
+    assert go("run toy.py --out whole") == 0
+    assert weights("out") == weights("whole")
+    assert read("out").rows == read("whole").rows

@@ -1,0 +1,78 @@
+"""`correlate` and the geometry below it, against an oracle that nudges one weight at a time."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import oracles
+from neuropil.plasticity import correlate
+from neuropil.plasticity.correlate import _by_autograd, _plain
+from neuropil.plasticity.geometry import from_rows, per_sample, product, respond, rows, unit_axis, units
+from oracles import GEOMETRIES, correlate_by_hand, make
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_correlate_is_the_sum_over_synapses(name):
+    layer, pre = make(name)
+    with torch.no_grad():
+        post = torch.randn_like(layer(pre))
+        want = correlate_by_hand(layer, pre, post)
+    torch.testing.assert_close(correlate(layer, pre, post), want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_the_fast_branches_equal_the_definition(name):
+    layer, pre = make(name)
+    post = torch.randn_like(layer(pre)).detach()
+    torch.testing.assert_close(correlate(layer, pre, post), _by_autograd(layer, pre, post), rtol=1e-10, atol=1e-10)
+
+
+def test_odd_padding_goes_by_the_definition():
+    taken = {name: _plain(*make(name)) for name in GEOMETRIES if "dense" not in name}
+    assert [name for name, plain in taken.items() if not plain] == [
+        "conv1d, reflect",
+        "conv2d, circular",
+        "conv2d, same",
+    ]
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_rows_are_the_weights_of_one_unit_in_order(name):
+    layer, pre = make(name)
+    with torch.no_grad():
+        index = oracles.Unfolded(layer, pre).index
+    numbers = torch.arange(layer.weight.numel()).view(layer.weight.shape)
+    assert rows(layer, numbers).tolist() == [unit.tolist() for unit in index]
+    assert torch.equal(from_rows(layer, rows(layer, numbers)), numbers)
+    assert len(index) == units(layer)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_a_response_leaves_the_bias_out(name):
+    layer, pre = make(name)
+    want = layer(pre) - (0 if layer.bias is None else layer(torch.zeros_like(pre)))
+    got = respond(layer, pre, layer.weight.detach())
+    torch.testing.assert_close(got, want.detach(), rtol=1e-12, atol=1e-12)
+    assert not got.requires_grad
+
+
+def test_every_position_is_a_sample():
+    activity = torch.arange(24).view(2, 3, 2, 2)
+    assert per_sample(nn.Conv2d(1, 3, 1), activity).tolist()[:2] == [[0, 4, 8], [1, 5, 9]]
+    assert per_sample(nn.Linear(1, 2), activity).tolist()[0] == [0, 1]
+    assert unit_axis(nn.ConvTranspose1d(1, 3, 1)) == 1
+
+
+@pytest.mark.parametrize("shape", [(100, 300), (2, 50, 300), (3, 300)])
+def test_the_large_product_is_the_product(shape):
+    pre, weight = torch.randn(shape), torch.randn(70, 300)
+    want = F.linear(pre.double(), weight.double())
+    got = product(pre, weight)
+    assert got.is_contiguous()
+    assert got.layout is torch.strided
+    torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-3)  # 300 terms of size 1 in float32: about 1e-5
+
+
+def test_a_product_of_an_empty_batch_is_empty():
+    assert product(torch.zeros(0, 300), torch.zeros(70, 300)).shape == (0, 70)

@@ -1,0 +1,62 @@
+"""Who may import whom, and that help needs nothing heavy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import neuropil
+
+PACKAGE = Path(neuropil.__file__).parent
+BASE = {"checks"}
+RULES = BASE | {"data", "encode", "neurons", "plasticity", "events"}
+TABLE = {
+    "__init__": set(),
+    "__main__": {"cli"},
+    "checks": set(),
+    **dict.fromkeys(("data", "encode", "neurons", "plasticity", "events", "runs"), BASE),
+    "learners": RULES,
+    "evaluate": BASE | {"data"},
+    "report": BASE | {"runs"},
+    "recipes": RULES | {"learners", "evaluate", "report", "runs"},
+    "bench": RULES | {"learners", "evaluate", "report", "runs"},
+    "cli": BASE | {"runs", "report", "data"},
+}
+
+
+def imports(tree):
+    """(room, whether inside a function) of every import of a part of neuropil."""
+    inside = {id(node) for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef) for node in ast.walk(outer)}
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full"
+            names = [f"{node.module}.{name}" for name in names]
+        for name in names:
+            first, _, rest = name.partition(".")
+            if first == "neuropil" and rest and not rest.startswith("__"):
+                yield rest.partition(".")[0], id(node) in inside
+
+
+def test_every_room_imports_only_what_the_table_allows():
+    seen = set()
+    for file in PACKAGE.rglob("*.py"):
+        room = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        seen.add(room)
+        for other, lazy in imports(ast.parse(file.read_text(encoding="utf-8"))):
+            assert other == room or other in TABLE[room], f"{file} imports {other}"
+            assert room == "cli" or not lazy, f"{file} imports {other} inside a function"
+    assert {"checks", "data", "plasticity", "runs", "cli"} <= seen
+
+
+def test_help_needs_no_torch_and_no_time():
+    heavy = {"torch", "numpy", "scipy", "sklearn", "matplotlib", "tyro", "pooch"}
+    script = (
+        "import sys, time, neuropil; from neuropil.cli import main; "
+        f"code = main(['--help']); print(code, time.process_time(), *{heavy} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    code, seconds, *loaded = done.stderr.split()
+    assert (code, loaded) == ("0", [])
+    assert float(seconds) < 0.3
+    assert "neuropil run --resume DIR" in done.stdout

@@ -1,0 +1,223 @@
+"""The report in numbers: honest means and intervals, exact rows, refusals, tables."""
+
+import io
+import json
+import math
+import re
+
+import pytest
+import torch
+from rich.console import Console
+from scipy import stats as oracle
+
+from neuropil.checks import Refusal
+from neuropil.report import interval, markdown, paired, table, write
+from neuropil.report.stats import percent, points, spans
+from neuropil.report.study import gather
+from neuropil.report.words import alarms_of, uneven_of
+from report_runs import LOCAL, TWIN, everything, make, pairs, result
+
+
+def results_of(folders, out):
+    write(folders, out / "report.html")
+    return json.loads((out / "results.json").read_text())
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+def test_the_interval_is_that_of_scipy(n):
+    values = torch.rand(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64).tolist()
+    mean, half = interval(values)
+    low, high = oracle.t.interval(0.95, n - 1, loc=sum(values) / n, scale=oracle.sem(values))
+    assert (mean - half, mean + half) == pytest.approx((low, high), rel=1e-12)
+
+
+def test_the_interval_by_hand():
+    """1, 2, 3: s = 1, and Student's 97.5 % point for two degrees of freedom is 4.30265 in every printed table."""
+    assert interval([1, 2, 3]) == pytest.approx((2, 4.30265273 / math.sqrt(3)), rel=1e-8)
+
+
+def test_one_value_has_no_interval_and_none_is_refused():
+    mean, half = interval([0.5])
+    assert mean == 0.5
+    assert math.isnan(half)
+    with pytest.raises(Refusal, match="at least one value"):
+        interval([])
+    with pytest.raises(Refusal, match="finite values, got"):
+        interval([0.5, math.nan])
+
+
+def test_differences_are_paired_by_seed_not_by_order():
+    a, b = {2: 0.9, 0: 0.5, 1: 0.7}, {0: 0.4, 1: 0.6, 2: 0.8, 7: 0.0}
+    mean, half = paired(a, b)
+    assert mean == pytest.approx(0.1)
+    assert half == pytest.approx(0, abs=1e-12)  # the same gap for every seed, though the seeds differ widely
+    with pytest.raises(Refusal, match="a seed that both have"):
+        paired({0: 1.0}, {1: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        (percent(0.97534, 0.00213), "97.53 ± 0.21"),
+        (percent(0.97534, 0.0213), "97.5 ± 2.1"),
+        (percent(0.97534, math.nan), "97.53 (n = 1, no interval)"),
+        (points(0.0031, 0.002), "+0.31 ± 0.20"),
+        (points(-0.0031, 0.002), "−0.31 ± 0.20"),
+        (points(-0.000001, 0.002), "0.00 ± 0.20"),
+        (spans([4, 0, 1, 2, 7]), "0–2, 4, 7"),
+    ],
+)
+def test_numbers_have_sensible_digits(text, want):
+    assert text == want
+
+
+# Rows
+
+
+def test_results_json_has_the_rows_as_logged(tmp_path):
+    rows = [result(seed=0, accuracy=0.5, parameters=7, odd=math.nan), result(TWIN, 0, 0.25)]
+    content = results_of([make(tmp_path / "run", rows)], tmp_path)
+    first = {"learner": LOCAL, "data": "digits", "seed": 0, "n_train": 1437, "accuracy": 0.5, "seconds": 2.0}
+    first |= {"peak_mb": 300.0, "parameters": 7, "odd": None, "family": "local", "run": "run", "finished": True}
+    second = {"learner": TWIN, "data": "digits", "seed": 0, "n_train": 1437, "accuracy": 0.25, "seconds": 2.0}
+    second |= {"peak_mb": 300.0, "family": "twin", "run": "run", "finished": True}
+    assert content["rows"] == [first, second]
+    assert content["commands"] == ["neuropil compare --data digits"]
+
+
+def test_the_summary_pairs_with_the_twin(tmp_path):
+    content = results_of([make(tmp_path / "run", pairs())], tmp_path)
+    best, other = content["summary"]
+    assert (best["learner"], other["learner"]) == (TWIN, LOCAL)  # best first
+    assert other["n"] == 4
+    assert other["accuracy_mean"] == pytest.approx((0.9 + 0.8 + 0.7 + 0.1) / 4)
+    assert other["seconds_mean"] == pytest.approx(3.5)
+    assert other["difference_pairs"] == 3
+    mean, half = interval([0.01, 0.02, 0.03])
+    assert (other["difference_mean"], other["difference_interval"]) == pytest.approx((mean, half))
+    assert best["difference_mean"] is None
+
+
+def test_a_row_may_name_its_own_twin(tmp_path):
+    rows = [result(LOCAL, 0, 0.5, twin="backprop, deep"), result("backprop, deep", 0, 0.75, family="twin")]
+    ours = next(
+        row for row in results_of([make(tmp_path / "run", rows)], tmp_path)["summary"] if row["learner"] == LOCAL
+    )
+    assert (ours["twin"], ours["difference_mean"]) == ("backprop, deep", -0.25)
+
+
+def test_one_run_or_one_per_seed_or_their_parent_say_the_same(tmp_path):
+    whole = make(tmp_path / "whole", [result(seed=seed, accuracy=0.8 + seed / 100) for seed in range(3)])
+    parts = [make(tmp_path / f"parts/{seed}", [result(seed=seed, accuracy=0.8 + seed / 100)]) for seed in range(3)]
+    want = results_of([whole], tmp_path / "a")["summary"]
+    assert results_of(parts, tmp_path / "b")["summary"] == want
+    assert results_of([tmp_path / "parts"], tmp_path / "c")["summary"] == want
+
+
+def test_unfinished_runs_are_shown_but_enter_no_mean(tmp_path):
+    done = make(tmp_path / "done", [result(seed=0, accuracy=0.9), result(seed=1, accuracy=0.8)])
+    half = make(tmp_path / "half", [result(seed=2, accuracy=0.1), result("hard WTA", 0, 0.3)], finish=False)
+    content = results_of([done, half], tmp_path)
+    ours, other = content["summary"]
+    assert (ours["accuracy_mean"], ours["n"], ours["unfinished_seeds"]) == (pytest.approx(0.85), 2, [2])
+    assert (other["accuracy_mean"], other["n"]) == (None, 0)
+    assert [row["finished"] for row in content["rows"]] == [True, True, False, False]
+    text = (tmp_path / "report.html").read_text()
+    assert "Unfinished: half." in text
+    assert "2 + 1 unfinished" in text
+    assert "1 unfinished" in shown(table([half]))
+
+
+def test_only_unfinished_runs_still_make_a_page(tmp_path):
+    half = make(tmp_path / "half", everything(), finish=False)
+    text = write([half], tmp_path / "report.html").read_text()
+    assert "Not final." in text
+    assert "no run has finished yet" in text
+    assert "Learning curves" in text
+
+
+def test_the_same_learner_data_and_seed_twice_is_refused(tmp_path):
+    folders = [make(tmp_path / name, [result()]) for name in ("a", "b")]
+    with pytest.raises(Refusal, match=r"got two for 'SoftHebb' on 'digits', seed 0 \(runs 'a' and 'b'\)"):
+        write(folders, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+    write([folders[0], folders[0]], tmp_path / "report.html")  # one folder named twice is one run
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("alarm", {"learner": LOCAL, "seed": 0, "message": "no"}), "at least one result row, got none"),
+        (result(accuracy=97.5), r"accuracy in 0\.\.1, got 97\.5 for 'SoftHebb'"),
+        (result(accuracy=math.nan), r"accuracy in 0\.\.1, got nan"),
+        (("result", {"learner": LOCAL, "seed": 0, "accuracy": 0.5}), "needs 'data'"),
+        (("result", {"learner": "a", "data": "b", "seed": "0", "accuracy": 0.5}), "whole number as seed, got '0'"),
+    ],
+)
+def test_bad_rows_are_refused_in_one_line(tmp_path, row, message):
+    folder = make(tmp_path / "run", [row])
+    with pytest.raises(Refusal, match=message) as caught:
+        write([folder], tmp_path / "report.html")
+    assert "\n" not in str(caught.value)
+
+
+def test_no_folder_and_a_folder_as_page_are_refused(tmp_path):
+    with pytest.raises(Refusal, match="at least one run folder"):
+        write([], tmp_path / "report.html")
+    with pytest.raises(Refusal, match=r"got the folder .*report\.html"):
+        write([make(tmp_path / "run", [result()])], tmp_path)
+
+
+def test_uneven_comparisons_are_named(tmp_path):
+    rows = [result(seed=0), result(seed=1), result(TWIN, 0, n_train=100)]
+    seeds, sizes = uneven_of(gather([make(tmp_path / "run", rows)]))
+    assert "SoftHebb: 0–1; backprop: 0" in seeds
+    assert "SoftHebb: 1,437; backprop: 100" in sizes
+
+
+def test_alarms_that_differ_in_numbers_only_are_one(tmp_path):
+    messages = [(0, "3 units dead"), (1, "4.5 units dead"), (1, "norms grow")]
+    rows = [("alarm", {"learner": LOCAL, "seed": seed, "message": text}) for seed, text in messages]
+    found = alarms_of(gather([make(tmp_path / "run", [result(), *rows])]))
+    assert found == {
+        LOCAL: [("3 units dead", ["seed 0: 3 units dead", "seed 1: 4.5 units dead"], [0, 1]), ("norms grow", [], [1])]
+    }
+
+
+# Tables
+
+
+def shown(text) -> str:
+    console = Console(width=140, file=io.StringIO(), record=True, force_terminal=False)
+    console.print(text)
+    return console.export_text()
+
+
+def test_terminal_and_markdown_hold_the_same_numbers(tmp_path):
+    folder = make(tmp_path / "run", pairs())
+    for text in (shown(table([folder])), markdown([folder])):
+        assert "62.5 ± 57.2" in text
+        assert "+2.0 ± 2.5 (3 pairs)" in text
+        assert "the twin" in text
+        assert "300" in text
+    assert markdown([folder]).startswith(
+        "| learner | n | accuracy, % | seconds | peak MB | minus backprop twin, points |\n"
+    )
+
+
+def test_one_seed_prints_no_interval(tmp_path):
+    folder = make(tmp_path / "run", [result(), result(TWIN, accuracy=0.95)])
+    page = write([folder], tmp_path / "report.html").read_text()
+    for text in (shown(table([folder])), markdown([folder]), page):
+        assert "90.00 (n = 1, no interval)" in text
+        assert not re.search(r"\d ± \d|± nan|>nan<", text)
+
+
+def test_hostile_names_are_plain_text_in_tables(tmp_path):
+    folder = make(tmp_path / "run", [result("[red]a[/red]\x1b[31m|b")])
+    assert "[red]a[/red]\N{REPLACEMENT CHARACTER}[31m|b" in shown(table([folder]))
+    assert r"\[red\]a\[/red\]" in markdown([folder])
+    assert r"\|b" in markdown([folder])

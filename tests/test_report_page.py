@@ -1,0 +1,212 @@
+"""The page of the report: it needs nothing else, and takes nothing from a run folder for code."""
+
+import io
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from PIL import Image
+
+from neuropil.checks import Refusal
+from neuropil.report import write
+from neuropil.report.fields import grid
+from neuropil.report.look import styles_of
+from neuropil.report.study import gather
+from report_runs import HOSTILE, LOCAL, everything, make, result
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A page with every kind of section, about a learner with a hostile name."""
+    tmp_path = tmp_path_factory.mktemp("page")
+    save = {f"fields.{HOSTILE}": torch.randn(4, 1, 5, 5), "fields.colour": torch.randn(120, 3, 5, 5)}
+    folder = make(tmp_path / "run", everything(HOSTILE), save=save, command="neuropil compare '<img src=x>'")
+    (folder / "pictures").mkdir()
+    Image.new("RGB", (3, 2), "red").save(folder / "pictures/extra.png")
+    (folder / "pictures/extra.txt").write_text("caption <u>of</u> it")
+    (folder / "pictures/fake.png").write_text("<script>no picture</script>")
+    return write([folder], tmp_path / "out" / "report.html")
+
+
+# The page
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and the text between them."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.open, self.words = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def test_the_page_needs_nothing_else(page):
+    seen = Page(page.read_text())
+    assert not {"script", "iframe", "object", "embed"} & {tag for tag, _ in seen.tags}
+    links = [value for _, attrs in seen.tags for key, value in attrs.items() if key in ("src", "href", "xlink:href")]
+    assert links
+    assert all(link.startswith(("#", "data:image/png;base64,", "data:,")) for link in links)
+    assert not re.search(r"url\((?!#)|@import", page.read_text())
+    assert not [key for _, attrs in seen.tags for key in attrs if key.startswith("on")]
+    ids = [attrs["id"] for _, attrs in seen.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+
+
+def test_hostile_names_are_plain_text_in_the_page(page):
+    text = page.read_text()
+    seen = Page(text)
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(" in text
+    assert "\x1b" not in text
+    assert not {"i", "u", "b"} & {tag for tag, _ in seen.tags}
+    assert "caption <u>of</u> it" in seen.words
+    assert "neuropil compare '<img src=x>'" in seen.words
+    assert not [attrs for tag, attrs in seen.tags if tag == "img" and attrs["src"] == "x"]
+    assert all(re.fullmatch(r"[a-z0-9-]+\.png", file.name) for file in (page.parent / "figures").iterdir())
+
+
+def test_the_page_has_every_section_in_order(page):
+    text = page.read_text()
+    order = [
+        "accuracy",
+        "results",
+        "alarms",
+        "curves",
+        "labels",
+        "fields",
+        "confusion",
+        "units",
+        "pictures",
+        "reproduce",
+    ]
+    spots = [text.index(f'<section id="{name}"') for name in order]
+    assert spots == sorted(spots)
+    words = Page(text).words
+    assert "2 learners on digits, 2 seeds, 1,437 training examples" in words
+    assert "12 units never win <i>" in words
+    assert words.index("Alarms:") < words.index("Each point is a seed")  # at the top, not only below
+    assert "16 of 16 values are NaN or infinite and are not drawn." in words
+    assert "25.0 %" in words  # one of four units is dead
+    assert "1→0 30.0 %, 0→1 10.0 %" in words
+    assert "100 of 120, evenly chosen units, in the order of their index. Red, green and blue" in words
+    assert "All 4 units, by how often they win" in words
+    assert "Left out: fake of run run; it is not a PNG file." in words
+
+
+def test_pictures_have_words_and_follow_the_theme(page):
+    seen = Page(page.read_text())
+    assert all(attrs.get("alt") for tag, attrs in seen.tags if tag == "img")
+    figures = [attrs for tag, attrs in seen.tags if tag == "svg" and attrs.get("role") == "img"]
+    assert len(figures) >= 8
+    assert all(attrs["aria-label"] for attrs in figures)
+    styles = [attrs["style"] for tag, attrs in seen.tags if tag in ("path", "text", "use") and "style" in attrs]
+    drawn = [style for style in styles if re.search(r"(fill|stroke): (?!none)", style)]
+    assert drawn
+    assert all("var(--" in style for style in drawn)
+    assert "prefers-color-scheme: dark" in page.read_text()
+
+
+def test_learners_of_a_comparison_all_look_different(tmp_path):
+    rows = [result(f"rule {k}", k, family="local") for k in range(6)]
+    rows += [result(name, 0, family="twin") for name in ("backprop", "linear", "random features", "a", "b", "c")]
+    styles = styles_of(gather([make(tmp_path / "run", rows)]))
+    assert len({style.colour for style in styles.values()}) == len(styles) == 12
+    assert (styles["backprop"].variable, styles["linear"].variable) == ("twin-0", "twin-2")
+    assert {style.variable.split("-")[0] for name, style in styles.items() if name.startswith("rule")} == {"local"}
+
+
+def test_sections_without_rows_are_left_out(tmp_path):
+    text = write([make(tmp_path / "run", [result(), result(seed=1)])], tmp_path / "report.html").read_text()
+    assert re.findall(r'<section id="(\w+)"', text) == ["accuracy", "results", "reproduce"]
+    assert sorted(file.name for file in (tmp_path / "figures").iterdir()) == ["accuracy.png"]
+
+
+def test_the_page_is_small_and_its_figures_are_pictures(page):
+    assert page.stat().st_size < 1_000_000
+    files = list((page.parent / "figures").iterdir())
+    assert len(files) == 7
+    for file in files:
+        with Image.open(file) as image:
+            assert image.format == "PNG"
+            assert image.width > 300
+
+
+def test_large_pictures_are_named_not_embedded(tmp_path):
+    folder = make(tmp_path / "run", [result()])
+    (folder / "pictures").mkdir()
+    noise = torch.randint(256, (1300, 1300, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    Image.fromarray(noise.numpy()).save(folder / "pictures/noise.png")
+    page = write([folder], tmp_path / "report.html")
+    assert page.stat().st_size < 1_000_000
+    assert "Left out: noise of run run; with its 5.1 MB" in page.read_text()
+
+
+def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
+    folder = make(tmp_path / "run", [result()])
+    page = write([folder], tmp_path / "out/report.html")
+    before = page.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("neuropil.runs.files.os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write([folder], page)
+    assert page.read_bytes() == before
+    assert not list(page.parent.rglob("*.part"))
+
+
+def test_two_reports_of_the_same_runs_are_the_same_bytes(tmp_path):
+    folder = make(tmp_path / "run", everything(), save={f"fields.{LOCAL}": torch.randn(4, 1, 5, 5)})
+    first, second = (write([folder], tmp_path / name / "report.html") for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+# Receptive fields
+
+
+def test_signed_fields_are_symmetric_around_zero():
+    """Equal sizes of either sign have equal opacity, zero has none, and the hue tells the sign."""
+    weight = torch.tensor([[[[2.0, -2.0], [0.0, 1.0]]]]).numpy()
+    with Image.open(io.BytesIO(grid("a", "run", weight, None).image)) as image:
+        size = image.width // 2
+        plus, minus, none, weak = (image.getpixel((size * x + 1, size * y + 1)) for y in (0, 1) for x in (0, 1))
+    assert plus[3] == minus[3] == 255
+    assert none[3] == 0
+    assert weak == (*plus[:3], 127)
+    assert plus[0] > plus[2]
+    assert minus[2] > minus[0]
+
+
+def test_fields_are_chosen_evenly_by_wins():
+    """250 units of one pixel, whose sign says whether they are among the 125 that win most."""
+    wins = torch.arange(250).numpy()
+    weight = torch.where(torch.arange(250) >= 125, 1.0, -1.0)[:, None, None, None].numpy()
+    with Image.open(io.BytesIO(grid("a", "run", weight, wins).image)) as image:
+        step = (image.width + 3) // 10
+        tiles = [image.getpixel((x * step + 1, y * step + 1)) for y in range(10) for x in range(10)]
+    assert [tile[0] > tile[2] for tile in tiles] == [True] * 50 + [False] * 50
+
+
+def test_fields_of_a_wrong_shape_are_refused():
+    with pytest.raises(Refusal, match=r"need \(units, channels, height, width\), got \(2, 2, 2\) for 'a' in run 'run'"):
+        grid("a", "run", torch.zeros(2, 2, 2).numpy(), None)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_units_that_diverged_are_blank_and_counted(channels):
+    weight = torch.ones(2, channels, 3, 3)
+    weight[0, 0, 1, 1] = math.nan
+    found = grid("a", "run", weight.numpy(), None)
+    assert found.caption.endswith("1 units with NaN or infinite weights are left blank.")
+    with Image.open(io.BytesIO(found.image)) as image:
+        assert (image.getpixel((1, 1))[3], image.getpixel((1, image.height - 2))[3]) == (0, 255)

@@ -1,0 +1,225 @@
+"""Every learning rule against explicit loops over samples and units, in every geometry and dtype."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import oracles
+from neuropil.checks import Refusal
+from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb
+from neuropil.plasticity.geometry import per_sample, rows, unit_axis
+from oracles import FEW, GEOMETRIES, Unfolded, make
+
+KH = KrotovHopfield(k=3)
+RULES = {
+    "Hebb": Hebb(),
+    "Oja": Oja(),
+    "Sanger": Sanger(),
+    "BCM": BCM(),
+    "HardWTA": HardWTA(),
+    "KH": KH,
+    "KH p=2": replace(KH, p=2.0, k=2),
+    "KH p=1.5": replace(KH, p=1.5),
+    "KH p=4.5": replace(KH, p=4.5, delta=0.0),
+    "SoftHebb": SoftHebb(tau=0.5),
+    "SoftHebb anti": SoftHebb(tau=0.5, anti=True),
+}
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+
+
+def law_of(rule, layer, pre):
+    """The same rule as a loop over samples."""
+    match rule:
+        case Hebb():
+            return oracles.hebb
+        case Oja():
+            return oracles.oja
+        case Sanger():
+            return oracles.sanger(getattr(layer, "groups", 1))
+        case BCM():
+            return oracles.bcm([sum(v * v for v in u) / len(u) for u in per_sample(layer, layer(pre)).T.tolist()])
+        case HardWTA():
+            return oracles.instar
+        case KrotovHopfield():
+            return oracles.krotov(rule.p, rule.k, rule.delta)
+        case SoftHebb():
+            return oracles.soft(rule.tau, rule.anti)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_a_rule_is_its_law_summed_over_samples(rule, name):
+    layer, pre = make(name)
+    with torch.no_grad():
+        want = Unfolded(layer, pre).change(law_of(rule, layer, pre))
+    torch.testing.assert_close(rule(layer, pre), want, rtol=1e-9, atol=1e-9)
+    assert want.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_a_given_output_saves_work_and_changes_nothing(rule, name):
+    layer, pre = make(name)
+    torch.testing.assert_close(rule(layer, pre, layer(pre)), rule(layer, pre), rtol=1e-12, atol=1e-12)
+
+
+def test_p_2_takes_the_output_it_is_given():
+    layer, pre = make("dense")
+    assert not torch.equal(RULES["KH p=2"](layer, pre, -layer(pre)), RULES["KH p=2"](layer, pre))
+
+
+@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("rule", [Hebb(), Oja(), HardWTA(), SoftHebb(tau=0.5, anti=True)], ids=lambda r: repr(r))
+def test_autograd_of_a_surrogate_gives_the_same_change(rule, name):
+    """The gradient of sum g u - sum g h |w|^2 / 2 with g and h held still."""
+    layer, pre = make(name)
+    layer.bias = None
+    u, axis = layer(pre), unit_axis(layer)
+    still = u.detach()
+    won = torch.zeros_like(still).scatter(axis, still.argmax(axis, keepdim=True), 1)
+    y = torch.softmax(still / 0.5, axis)
+    g, h = {
+        Hebb: (still, 0 * still),
+        Oja: (still, still),
+        HardWTA: (won, torch.ones_like(still)),
+        SoftHebb: (torch.where(won > 0, y, -y), still),
+    }[type(rule)]
+    energy = (g * u).sum() - (per_sample(layer, g * h).sum(0) * rows(layer, layer.weight).square().sum(1)).sum() / 2
+    energy.backward()
+    torch.testing.assert_close(rule(layer, pre), layer.weight.grad, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("rule", [KH, SoftHebb()], ids=["KH", "SoftHebb"])
+def test_normalise_divides_by_the_largest_entry(rule):
+    layer, pre = make("conv2d")
+    change, scaled = rule(layer, pre), replace(rule, normalise=True)(layer, pre)
+    torch.testing.assert_close(scaled, change / change.abs().max())
+    assert not replace(rule, normalise=True)(layer, 0 * pre).any()
+
+
+def clear_cut(name, dtype, device="cpu"):
+    """A layer and an input whose ranks survive bfloat16: units look along different axes, drives are far apart."""
+    torch.manual_seed(0)
+    layer = nn.Linear(8, 8, bias=False) if name == "dense" else nn.Conv2d(8, 8, 1, bias=False)
+    pre = torch.stack([torch.randperm(8) for _ in range(12)]).double().div(4).add(0.25)
+    pre = pre if name == "dense" else pre.view(3, 2, 2, 8).permute(0, 3, 1, 2)
+    layer.weight.data = (torch.eye(8) + 0.01 * torch.randn(8, 8)).bfloat16().view(layer.weight.shape)
+    return layer.to(device, dtype), pre.to(device, dtype)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["dense", "conv"])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_every_dtype_on_every_device(rule, name, device):
+    want = rule(*clear_cut(name, torch.float64))
+    for dtype, share in {
+        torch.float64: 1e-12,
+        torch.float32: 1e-5,
+        torch.bfloat16: 0.03,
+    }.items():  # 8 bits: 0.4 % a term
+        change = rule(*clear_cut(name, dtype, device))
+        assert (change.dtype, change.device.type) == (dtype, device)
+        assert (change.cpu().double() - want).norm() <= share * want.norm()
+
+
+@pytest.mark.parametrize("name", ["dense", "conv"])
+def test_a_competition_in_bfloat16_only_ranks(name):
+    layer, pre = clear_cut(name, torch.float32)
+    pre = pre * 1.0009  # not a bfloat16 number: a change computed in bfloat16 would show
+    assert torch.equal(replace(KH, competition=torch.bfloat16)(layer, pre), KH(layer, pre))
+
+
+@pytest.mark.parametrize("name", ["dense", "conv2d", "conv2d, groups", "transposed 1d"])
+def test_a_cold_softmax_is_a_hard_competition(name):
+    """SoftHebb at tau -> 0 and Krotov-Hopfield at p = 2 without unlearning are one law: the winner learns x - u w."""
+    layer, pre = make(name)
+    layer.bias = None
+    hard = KrotovHopfield(p=2.0, k=2, delta=0.0)(layer, pre)
+    torch.testing.assert_close(SoftHebb(tau=1e-4)(layer, pre), hard, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_without_unlearning_the_rank_does_not_matter(k):
+    layer, pre = make("dense")
+    assert torch.equal(KrotovHopfield(k=k, delta=0.0)(layer, pre), KrotovHopfield(k=4, delta=0.0)(layer, pre))
+
+
+def test_a_bcm_step_uses_the_old_threshold_and_slides_it():
+    layer, pre = make("conv2d")
+    rule, old = BCM(momentum=0.75), BCM().init(layer, 2 * pre)
+    change, new = rule.step(layer, pre, None, old)
+    want = Unfolded(layer, pre).change(oracles.bcm(old.theta.tolist()))
+    torch.testing.assert_close(change, want, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(new.theta, 0.75 * old.theta + 0.25 * rule.init(layer, pre).theta)
+
+
+@pytest.mark.parametrize("name", ["dense", "conv2d", "transposed 1d"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_nan_and_infinity_are_refused(rule, bad, name):
+    layer, pre = make(name)
+    pre.view(-1)[3] = bad
+    with pytest.raises(Refusal, match="NaN or infinite"):
+        rule(layer, pre)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_weights_that_ran_away_are_refused(rule):
+    layer, pre = make("dense")
+    layer.weight.data[1] = float("nan")
+    with pytest.raises(Refusal, match="lower the learning rate"):
+        rule(layer, pre)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_activity_of_other_layers_is_refused(rule):
+    dense, conv = nn.Linear(4, 5, bias=False), nn.Conv2d(2, 5, 3)
+    if not isinstance(rule, KrotovHopfield) or rule.p == 2:  # otherwise the drive is its own, not the output
+        for post in (torch.zeros(3, 4), torch.zeros(2, 5), torch.zeros(3, 1, 5)):
+            with pytest.raises(Refusal, match="layer's own output"):
+                rule(dense, torch.zeros(3, 4), post)
+    with pytest.raises(Refusal, match=r"Linear needs pre as \(batch"):
+        rule(dense, torch.zeros(4))
+    with pytest.raises(Refusal, match=r"Conv2d needs pre as \(batch"):
+        rule(conv, torch.zeros(2, 6, 6))
+    with pytest.raises(Refusal, match="got LSTM"):
+        rule(nn.LSTM(4, 5), torch.zeros(3, 4))
+
+
+def test_settings_that_cannot_be_are_refused():
+    with pytest.raises(Refusal, match="k <= units, got k=7 and 5 units"):
+        KrotovHopfield(k=7)(nn.Linear(4, 5), torch.zeros(3, 4))
+    for make_rule in (
+        lambda: KrotovHopfield(p=0.5),
+        lambda: KrotovHopfield(k=1),
+        lambda: KrotovHopfield(delta=-0.1),
+        lambda: SoftHebb(tau=0.0),
+        lambda: BCM(momentum=1.0),
+    ):
+        with pytest.raises(Refusal):
+            make_rule()
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation made."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            self.numel = max(self.numel, tensor.numel() if isinstance(tensor, torch.Tensor) else 0)
+        return out
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_no_tensor_has_batch_times_in_times_out_entries(rule):
+    batch, inputs, units = 96, 80, 70
+    layer, pre = nn.Linear(inputs, units, bias=False), torch.randn(batch, inputs)
+    with Largest() as seen:
+        rule(layer, pre)
+    triangle = units * units if isinstance(rule, Sanger) else 0
+    assert 0 < seen.numel <= max(batch * units, units * inputs, 2 * batch * inputs, triangle)

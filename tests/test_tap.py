@@ -1,0 +1,173 @@
+"""How activity reaches a rule, and how its change reaches an optimiser."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from neuropil.checks import Refusal
+from neuropil.plasticity import Hebb, Oja, propose_, tap
+
+
+class Net(nn.Module):
+    """A tree with a nested layer, and one layer that is used twice."""
+
+    def __init__(self, inplace=False, residual=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=inplace))
+        self.twice, self.residual = nn.Linear(4, 4), residual
+
+    def forward(self, x):
+        x = self.body(x)
+        first = self.twice(x)
+        if self.residual:
+            x += 1
+        return self.twice(first)
+
+
+def hooks(model):
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+
+
+def test_names_reach_into_the_tree_and_a_dict_of_rules_serves():
+    model, x = Net(), torch.randn(3, 4)
+    with tap(model, {"body.0": Oja()}) as seen:
+        model(x)
+    pre, post = seen["body.0"]
+    assert list(seen) == ["body.0"]
+    assert torch.equal(pre, x)
+    assert torch.equal(post, model.body[0](x))
+    assert not pre.requires_grad
+    assert not post.requires_grad
+
+
+def test_names_may_come_from_a_generator():
+    model = Net()
+    with tap(model, (name for name in ["body.0", "twice"])) as seen:
+        model(torch.randn(3, 4))
+    assert set(seen) == {"body.0", "twice"}
+
+
+def test_a_shared_layer_is_one_longer_batch_and_a_new_pass_starts_anew():
+    model, x = Net(), torch.randn(3, 4)
+    with tap(model, ["twice"]) as seen:
+        model(torch.randn(5, 4))
+        model(x)
+    h = model.body(x)
+    assert torch.equal(seen["twice"].pre, torch.cat([h, model.twice(h)]))
+    assert torch.equal(seen["twice"].post, torch.cat([model.twice(h), model.twice(model.twice(h))]))
+
+
+def test_an_unknown_layer_is_refused_with_the_nearest_name():
+    model = Net()
+    with pytest.raises(Refusal, match=r"unknown layer 'boby.0'. Did you mean 'body.0'\?"), tap(model, ["boby.0"]):
+        pass
+    assert hooks(model) == 0
+
+
+@pytest.mark.parametrize("fault", [{"inplace": True}, {"residual": True}])
+def test_activity_changed_in_place_is_refused(fault):
+    model = Net(**fault)
+    with (
+        pytest.raises(Refusal, match="changed in place before its rule"),
+        torch.no_grad(),
+        tap(model, ["body.0", "twice"]),
+    ):
+        model(torch.randn(3, 4))
+    assert hooks(model) == 0
+
+
+def test_inference_mode_is_refused():
+    model = Net()
+    with pytest.raises(Refusal, match=r"use torch\.no_grad"), torch.inference_mode(), tap(model, ["twice"]):
+        model(torch.randn(3, 4))
+    assert hooks(model) == 0
+
+
+def test_no_hook_outlives_the_block():
+    model = Net()
+    with tap(model, ["body.0"]):
+        assert hooks(model) == 2
+    assert hooks(model) == 0
+    with pytest.raises(KeyError), tap(model, ["body.0"]):
+        raise KeyError
+    assert hooks(model) == 0
+
+
+def test_no_gradient_crosses_a_layer_boundary():
+    model, x = Net(), torch.randn(3, 4, requires_grad=True)
+    with tap(model, ["body.0", "twice"]) as seen:
+        model(x)
+    change = Oja()(model.twice, *seen["twice"])
+    assert not change.requires_grad
+    propose_(model.twice, change)
+    assert x.grad is None
+    assert [name for name, p in model.named_parameters() if p.grad is not None] == ["twice.weight"]
+
+
+def test_sgd_adds_its_rate_times_the_change():
+    layer, x = nn.Linear(4, 3).double(), torch.randn(5, 4).double()
+    before, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    change = Oja()(layer, x)
+    propose_(layer, change)
+    torch.optim.SGD(layer.parameters(), lr=0.25).step()
+    assert torch.equal(layer.weight, before + 0.25 * change)
+    assert torch.equal(layer.bias, bias)
+
+
+def test_a_second_proposal_replaces_the_first_in_its_memory():
+    layer, first, second = nn.Linear(4, 3), torch.randn(3, 4), torch.randn(3, 4)
+    propose_(layer, first)
+    grad = layer.weight.grad
+    propose_(layer, second)
+    assert layer.weight.grad is grad
+    assert torch.equal(grad, -second)
+    propose_(layer, layer.weight.grad)  # even from the gradient's own memory
+    assert torch.equal(grad, second)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.5),
+        lambda p: torch.optim.Adam(p, lr=0.05),
+        lambda p: torch.optim.AdamW(p, lr=0.05),
+        lambda p: torch.optim.RMSprop(p, lr=0.02),
+    ],
+)
+def test_any_optimiser_and_scheduler_learn_a_local_law(make):
+    """Oja under each of them raises the variance that one unit keeps to nearly all that one unit can keep."""
+    torch.manual_seed(0)
+    x = torch.randn(200, 4) * torch.tensor([2.0, 1.0, 0.5, 0.2])
+    layer = nn.Linear(4, 1, bias=False)
+    nn.init.constant_(layer.weight, 0.5)
+    optimizer = make(layer.parameters())
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=300)
+    for _ in range(300):
+        with tap(layer, [""]) as seen:
+            layer(x)
+        propose_(layer, Oja()(layer, *seen[""]) / len(x))
+        optimizer.step()
+        scheduler.step()
+    assert F.cosine_similarity(layer.weight[0].detach().abs(), torch.tensor([1.0, 0, 0, 0]), dim=0) > 0.99
+    assert layer.weight.norm().item() == pytest.approx(1, abs=0.05)
+
+
+def test_a_wrong_shape_is_refused():
+    with pytest.raises(Refusal, match=r"shape \(4, 3\) was proposed for a weight of \(3, 4\)"):
+        propose_(nn.Linear(4, 3), torch.zeros(4, 3))
+
+
+def test_a_weight_that_no_optimiser_holds_is_refused():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    with pytest.raises(Refusal, match="computed from other parameters"):
+        Hebb()(layer, torch.randn(2, 4))
+    with pytest.raises(Refusal, match="computed from other parameters"):
+        propose_(layer, torch.zeros(3, 4))
+
+
+def test_a_change_takes_the_dtype_of_the_weight():
+    layer = nn.Linear(4, 3)
+    propose_(layer, torch.ones(3, 4).double())
+    assert layer.weight.grad.dtype == torch.float32

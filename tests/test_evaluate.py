@@ -135,7 +135,7 @@ def test_wins_are_counted_over_batches_and_positions():
     ("weight", "wins", "words"),
     [
         (torch.eye(10), torch.tensor([0, 0, 0] + [5] * 7), "30% of the units never win"),
-        (2 * torch.eye(10), torch.ones(10), "only 0% of the rows have reached norm 1"),
+        (2 * torch.eye(10), torch.ones(10), "only 0% of the rows are within 0.1 of norm 1"),
         (torch.eye(30)[[0] * 30], torch.ones(30), "spans about 1 directions"),
         (torch.full((3, 3), 1e30), torch.ones(3), "not finite"),
     ],
@@ -147,6 +147,7 @@ def test_bad_numbers_raise_an_alarm(weight, wins, words):
 def test_good_numbers_raise_none_and_rules_without_a_norm_are_not_blamed_for_it():
     assert alarms(unit_statistics(torch.eye(10), torch.ones(10))) == []
     assert alarms(unit_statistics(2 * torch.eye(10), torch.ones(10)), normed=False) == []
+    assert alarms(unit_statistics(torch.eye(10), torch.tensor([5] + [0] * 9)), competes=False) == []
 
 
 def test_peak_memory_sees_a_block_that_is_gone_again():

@@ -71,7 +71,13 @@ def count_wins(activity: Callable[[Tensor], Tensor], split: Split, *, batch: int
 
 @torch.no_grad()
 def examine_units(
-    activity: Callable[[Tensor], Tensor], weight: Tensor, split: Split, *, norm: float | None, watch: Notebook
+    activity: Callable[[Tensor], Tensor],
+    weight: Tensor,
+    split: Split,
+    *,
+    competes: bool = True,
+    norm: float | None,
+    watch: Notebook,
 ) -> None:
     """Log the statistics of a layer on `split`, and an alarm for every number that should worry.
 
@@ -79,27 +85,29 @@ def examine_units(
         activity: maps a batch to the activity of the units, (batch, units, *positions).
         weight: (units, fan-in).
         split: the examples that the units compete for.
+        competes: whether the rule makes units compete, so that a unit that never wins is a waste.
         norm: the p of the fixed point sum |w|^p = 1 that the rule has; None for none.
         watch: takes the rows.
     """
     found = unit_statistics(weight, count_wins(activity, split), p=norm or 2.0)
     watch.log("units", layer="hidden", **found._asdict())
-    for sentence in alarms(found, normed=norm is not None):
+    for sentence in alarms(found, competes=competes, normed=norm is not None):
         watch.log("alarm", message=sentence)
 
 
-def alarms(found: UnitStatistics, *, normed: bool = True) -> list[str]:
+def alarms(found: UnitStatistics, *, competes: bool = True, normed: bool = True) -> list[str]:
     """Sentences about numbers that should worry the reader; none if all is well.
 
     Args:
         found: the statistics of a layer.
+        competes: whether a unit that never wins is a waste.
         normed: whether the rule has rows of norm 1 as its fixed point.
     """
     sentences = []
-    if found.dead > 0.25:
+    if competes and found.dead > 0.25:
         sentences.append(f"{found.dead:.0%} of the units never win: their capacity is wasted.")
     if normed and found.converged < 0.75:
-        sentences.append(f"only {found.converged:.0%} of the rows have reached norm 1: learning stopped too early.")
+        sentences.append(f"only {found.converged:.0%} of the rows are within 0.1 of norm 1: they have not converged.")
     if not bool(torch.isfinite(found.norms).all()):
         sentences.append("some weights are not finite: the rule diverged.")
     if found.rank < 0.1 * min(len(found.wins), 100):

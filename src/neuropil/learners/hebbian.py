@@ -70,8 +70,8 @@ class LocalLearning:
                 self._propose(body, stage, part.x)
                 optimizer.step()
             schedule.step()
-            moved = {f"moved_{name}": _moved(before[name], weights[name]) for name in stage}
-            watch.log("epoch", stage=title, epoch=epoch, **moved)
+            for name in stage:
+                watch.log("epoch", stage=f"features {name}", epoch=epoch, moved=_moved(before[name], weights[name]))
 
     def _propose(self, body: nn.Sequential, stage: list[str], x: Tensor) -> None:
         """One batch: every rule's change into the gradient of its layer."""

@@ -54,9 +54,11 @@ class Settings:
     decay: float = 0.0
     """weight decay of the readout of learned features and random examples, and of backprop"""
     decay_random: float = 0.0
-    """weight decay of the readouts of random features and of the linear model"""
+    """weight decay of the readout of random features"""
     smoothing: float = 0.1
-    """label smoothing of every readout and of backprop"""
+    """label smoothing of every network with a hidden layer"""
+    linear_lr: float = 4e-3
+    """first learning rate of the linear model, which has neither decay nor smoothing"""
     backprop_epochs: int = 10
     """passes of backprop over the images"""
     backprop_lr: float = 2e-3
@@ -112,8 +114,8 @@ def random_features(settings: Settings, train: Split, rng: Generator) -> Entrant
 
 def linear(settings: Settings, train: Split, rng: Generator) -> Entrant:
     """Softmax regression on standardised pixels."""
-    learner = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=readout(settings, settings.decay_random))
-    return Entrant("linear", "twin", learner)
+    head = Readout(epochs=settings.readout_epochs, lr=settings.linear_lr, decay=0.0)
+    return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
 
 
 def krotov_beside_twins(data: str, settings: Settings, run: Run) -> None:

@@ -23,12 +23,14 @@ class Entrant:
         family: "local" for local learning, "twin" for what it is measured against.
         learner: has ``fit``, ``fit_labels`` and ``predict``, and after a fit ``body_`` and ``network_``.
         norm: the p of the fixed point sum |w|^p = 1 that its rule has, None if it has none.
+        competes: whether its units compete, so that one that never wins is a waste.
     """
 
     name: str
     family: str
     learner: Any
     norm: float | None = None
+    competes: bool = True
 
 
 Build = Callable[[Split, Generator], Entrant]
@@ -65,7 +67,8 @@ def side_by_side(
             run.save(**{f"fields.{entrant.name}": receptive_fields(learner.network_, train.x.shape[1:])})
         if local:
             weight = learner.body_.get_parameter("hidden.weight")
-            examine_units(learner.body_, weight, train, norm=entrant.norm, watch=watch)
+            norm, competes = entrant.norm, entrant.competes
+            examine_units(learner.body_, weight, train, norm=norm, competes=competes, watch=watch)
         counts = [count for count in labels if count < len(train)]
         again = partial(learner.fit_labels, rng=rng)
         for count, right in [*sample_efficiency(again, train, test, counts, seed=seed), (len(train), accuracy)]:

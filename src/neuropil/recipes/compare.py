@@ -6,6 +6,8 @@ Try: neuropil compare --data digits --seeds 5 --out demo
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+
 from neuropil.checks import require
 from neuropil.data import load, subset
 from neuropil.recipes._twins import side_by_side
@@ -31,14 +33,18 @@ class Config:
     """files of recipes/entrants to run, all if none is named"""
     n_train: int = 0
     """use only that many training examples; 0 for all"""
+    threads: int = 1
+    """torch threads; small networks are fastest with one, data sets like MNIST use two and more"""
 
     def __post_init__(self) -> None:
         require(self.seeds >= 1, f"setting 'seeds' must be at least 1, got {self.seeds}.")
+        require(self.threads >= 1, f"setting 'threads' must be at least 1, got {self.threads}.")
         require(self.units >= 10, f"setting 'units' must be at least 10, got {self.units}.")
 
 
 def main(config: Config, run: Run) -> None:
     """Seeds outside, learners inside; every fit can be resumed."""
+    torch.set_num_threads(config.threads)
     builds = [partial(build, units=config.units) for build in builders(config.learners)]
     checksums = {}
     for step in run.loop("seeds", config.seeds):

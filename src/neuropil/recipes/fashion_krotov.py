@@ -18,7 +18,9 @@ class Config(Settings):
     """Chosen on 10,000 images held out of the training images; see docs/results/fashion_krotov.md."""
 
     decay_random: float = 1.0
-    """weight decay of the readouts of random features and of the linear model"""
+    """weight decay of the readout of random features"""
+    linear_lr: float = 1e-3
+    """first learning rate of the linear model, which has neither decay nor smoothing"""
 
 
 def main(config: Config, run: Run) -> None:

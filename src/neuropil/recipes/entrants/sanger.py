@@ -15,4 +15,4 @@ def build(train: Split, rng: Generator, units: int) -> Entrant:
     body.act = BothSigns(1.0)
     draw_normal_(body, rng, std=inputs**-0.5)
     learning = LocalLearning({"hidden": Sanger()}, epochs=30, batch=100, lr=0.01)
-    return Entrant("Sanger (PCA)", "local", FeatureClassifier(body, learning=learning))
+    return Entrant("Sanger (PCA)", "local", FeatureClassifier(body, learning=learning), norm=2.0, competes=False)

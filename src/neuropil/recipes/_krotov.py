@@ -47,13 +47,15 @@ class Settings:
     """the same for backprop"""
     std_backprop: float = 0.1
     """spread of the hidden weights that backprop starts from"""
-    readout_epochs: int = 20
-    """passes of every linear readout over the features"""
-    readout_lr: float = 4e-3
-    """first learning rate of every readout, falls linearly to 0"""
+    readout_epochs: int = 50
+    """passes of the readouts over the features"""
+    readout_batch: int = 1000
+    """examples in a step of the readouts"""
+    readout_lr: float = 1e-2
+    """first learning rate of the readouts, falls linearly to 0"""
     decay: float = 0.0
     """weight decay of the readout of learned features and random examples, and of backprop"""
-    decay_random: float = 0.0
+    decay_random: float = 1.0
     """weight decay of the readout of random features"""
     smoothing: float = 0.1
     """label smoothing of every network with a hidden layer"""
@@ -71,7 +73,13 @@ class Settings:
 
 def readout(settings: Settings, decay: float) -> Readout:
     """The same head for everybody but for its weight decay."""
-    return Readout(epochs=settings.readout_epochs, lr=settings.readout_lr, decay=decay, smoothing=settings.smoothing)
+    return Readout(
+        epochs=settings.readout_epochs,
+        batch=settings.readout_batch,
+        lr=settings.readout_lr,
+        decay=decay,
+        smoothing=settings.smoothing,
+    )
 
 
 def krotov_hopfield(settings: Settings, train: Split, rng: Generator) -> Entrant:
@@ -114,7 +122,7 @@ def random_features(settings: Settings, train: Split, rng: Generator) -> Entrant
 
 def linear(settings: Settings, train: Split, rng: Generator) -> Entrant:
     """Softmax regression on standardised pixels."""
-    head = Readout(epochs=settings.readout_epochs, lr=settings.linear_lr, decay=0.0)
+    head = Readout(epochs=20, batch=500, lr=settings.linear_lr, decay=0.0)
     return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
 
 

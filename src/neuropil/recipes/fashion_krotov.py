@@ -1,6 +1,6 @@
 """Krotov-Hopfield features on all of Fashion-MNIST, 2000 units, beside backprop, frozen and linear twins.
 
-The experiment of `mnist_krotov` with settings of its own: the frozen twins want weight decay here.
+The experiment of `mnist_krotov` on harder images; only the linear model wants another learning rate.
 
 Measured: not yet.
 
@@ -17,8 +17,6 @@ from neuropil.runs import Run
 class Config(Settings):
     """Chosen on 10,000 images held out of the training images; see docs/results/fashion_krotov.md."""
 
-    decay_random: float = 1.0
-    """weight decay of the readout of random features"""
     linear_lr: float = 1e-3
     """first learning rate of the linear model, which has neither decay nor smoothing"""
 

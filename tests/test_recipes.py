@@ -1,0 +1,126 @@
+"""Every recipe at tiny size through the real command line, on real images; and stopped in the middle, then resumed."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from neuropil.cli import main
+from neuropil.cli.recipes import recipe_names
+from neuropil.data import digits
+from neuropil.learners import readout
+from neuropil.recipes import _krotov
+from neuropil.recipes.entrants import entrant_names
+from neuropil.runs import read
+
+KROTOV = "--units 30 --n-train 300 --epochs 2 --batch 50 --readout-epochs 3 --backprop-epochs 2 --labels 50"
+TINY = {
+    "compare": "--data digits --seeds 1 --units 20 --n-train 150 --labels 20 1000",
+    "mnist_krotov": KROTOV,
+    "fashion_krotov": KROTOV,
+}
+TWINS = {"backprop", "random features", "linear"}
+
+
+def run(name, out, more=""):
+    return main(["run", name, *TINY[name].split(), *more.split(), "--out", str(out)])
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Digits of 8x8 in place of the data sets that are not on every machine."""
+    monkeypatch.setattr(_krotov, "load", lambda name: digits(seed=0))
+
+
+def test_every_recipe_is_tried():
+    assert set(TINY) == set(recipe_names())
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_a_recipe_runs_and_every_local_learner_stands_beside_its_twins(name, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(name, out) == 0
+    record = read(out)
+    assert record.finished
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    families = {row["learner"]: row["family"] for row in rows}
+    assert set(families.values()) == {"local", "twin"}
+    assert {name for name, family in families.items() if family == "twin"} >= TWINS
+    assert all(0.1 < row["accuracy"] <= 1 and row["seconds"] > 0 and row["peak_mb"] > 0 for row in rows)
+    assert len({(row["learner"], row["seed"]) for row in rows}) == len(rows)
+    page = (out / "report.html").read_text()
+    assert all(learner in page for learner in families)
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_compare_has_one_row_per_learner_data_set_and_seed(tmp_path):
+    out = tmp_path / "out"
+    words = ["compare", *TINY["compare"].split(), "--learners", "linear", "backprop", "--seed", "3", "--seeds", "2"]
+    assert main([*words, "--out", str(out)]) == 0
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    found = [(row["learner"], row["data"], row["seed"], row["n_train"]) for row in rows]
+    assert sorted(found) == [(name, "digits", seed, 150) for name in ("backprop", "linear") for seed in (3, 4)]
+    labels = [row for row in read(out).rows if row["kind"] == "labels" and row["seed"] == 3]
+    assert sorted((row["learner"], row["n_labels"]) for row in labels) == [
+        ("backprop", 20),
+        ("backprop", 150),
+        ("linear", 20),
+        ("linear", 150),
+    ]
+
+
+def test_an_unknown_learner_is_refused_with_the_nearest_name(tmp_path, capsys):
+    assert main(["compare", "--learners", "krotov_hopfeld", "--out", str(tmp_path / "out")]) == 2
+    assert "Did you mean 'krotov_hopfield'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", entrant_names())
+def test_every_entrant_learns_more_than_chance(name, tmp_path):
+    out = tmp_path / "out"
+    words = f"compare --seeds 1 --units 60 --n-train 600 --labels 60 --learners {name} --out {out}"
+    assert main(words.split()) == 0
+    (row,) = json.loads((out / "results.json").read_text())["rows"]
+    assert row["accuracy"] > 0.8
+    assert f"fields.{row['learner']}" in read(out).tensors()
+
+
+def timeless(folder):
+    costs = {"seconds", "peak_mb"}
+    return [{key: value for key, value in row.items() if key not in costs} for row in read(folder).rows]
+
+
+def test_a_comparison_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch, capsys):
+    words = "--units 20 --n-train 150 --labels 20 --learners krotov_hopfield backprop --seeds 2"
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert main(["compare", *words.split(), "--out", str(whole)]) == 0
+    original, calls = readout.supervised_epoch, []
+
+    def stop(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 700:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(readout, "supervised_epoch", stop)
+    assert main(["compare", *words.split(), "--out", str(stopped)]) == 130
+    assert "neuropil run --resume" in capsys.readouterr().err
+    monkeypatch.setattr(readout, "supervised_epoch", original)
+    assert main(["run", "--resume", str(stopped)]) == 0
+    assert (stopped / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert timeless(stopped) == timeless(whole)
+
+
+@pytest.mark.data
+@pytest.mark.skipif(
+    not Path(os.environ.get("NEUROPIL_DATA", "."), "mnist").is_dir(), reason="NEUROPIL_DATA has no mnist/"
+)
+@pytest.mark.parametrize(("name", "least"), [("mnist_krotov", 0.91), ("fashion_krotov", 0.80)])
+def test_full_size_images_at_a_small_number(name, least, tmp_path):
+    out = tmp_path / "out"
+    words = f"run {name} --units 300 --n-train 3000 --epochs 10 --readout-epochs 20 --labels 300 --out {out}"
+    assert main(words.split()) == 0
+    found = {row["learner"]: row["accuracy"] for row in json.loads((out / "results.json").read_text())["rows"]}
+    assert found["Krotov-Hopfield"] > least
+    assert found["Krotov-Hopfield"] > found["random features"]

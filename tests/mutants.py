@@ -75,8 +75,8 @@ MUTANTS = [
     ),
     Mutant(
         "plasticity/compete.py",
-        "torch.cat([first.flatten(), kth.flatten()]), (1, -self.delta))",
-        "torch.cat([first.flatten(), kth.flatten()]), (1, self.delta))",
+        "chosen, (1, -self.delta))",
+        "chosen, (1, self.delta))",
         "the k-th learns instead of unlearning, in dense layers only",
         "test_rules.py",
     ),
@@ -107,6 +107,13 @@ MUTANTS = [
         "lost = torch.linalg.vecdot(signed_power(weight, self.p), grow)",
         "rows converge to another norm: p instead of p - 1 in the forgetting",
         "test_plasticity.py",
+    ),
+    Mutant(
+        "plasticity/compete.py",
+        "change = change / counts[:, None]",
+        "change = change / counts.sum()",
+        "the average is taken over all samples instead of those that chose the row",
+        "test_rules.py",
     ),
     Mutant(
         "plasticity/compete.py",

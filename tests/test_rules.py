@@ -100,6 +100,18 @@ def test_normalise_divides_by_the_largest_entry(rule):
     assert not replace(rule, normalise=True)(layer, 0 * pre).any()
 
 
+@pytest.mark.parametrize("name", ["dense", "dense, extra axes", "conv2d", "conv2d, groups", "transposed 1d"])
+def test_average_divides_each_row_by_the_samples_that_chose_it(name):
+    layer, pre = make(name)
+    layer.bias = None
+    rule = replace(KH, p=2.0)
+    order = per_sample(layer, layer(pre)).argsort(1, descending=True)
+    chosen = [float(((order[:, 0] == unit) | (order[:, 2] == unit)).sum()) for unit in range(order.shape[1])]
+    want = rows(layer, rule(layer, pre)) / torch.tensor(chosen).clamp(min=1)[:, None]
+    torch.testing.assert_close(rows(layer, replace(rule, average=True)(layer, pre)), want)
+    assert max(chosen) > 1
+
+
 def clear_cut(name, dtype, device="cpu"):
     """A layer and an input whose ranks survive bfloat16: units look along different axes, drives are far apart."""
     torch.manual_seed(0)

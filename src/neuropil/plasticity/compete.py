@@ -8,7 +8,16 @@ from torch.nn import functional as F
 
 from neuropil.checks import require
 from neuropil.plasticity.correlate import correlate
-from neuropil.plasticity.geometry import check_activity, from_rows, respond, rows, unit_axis, units, weight_of
+from neuropil.plasticity.geometry import (
+    check_activity,
+    check_finite,
+    from_rows,
+    respond,
+    rows,
+    unit_axis,
+    units,
+    weight_of,
+)
 from neuropil.plasticity.hebb import output, two_factor
 
 
@@ -22,7 +31,13 @@ class HardWTA:
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
         u, axis = output(layer, pre, post), unit_axis(layer)
-        won = torch.zeros_like(u).scatter_(axis, u.argmax(axis, keepdim=True), 1)
+        best = u.topk(1, axis)
+        check_finite(layer, pre, best.values)
+        if type(layer) is nn.Linear:
+            touched, grow, wins = gather(pre.detach().flatten(0, -2), best.indices.flatten(), (1,))
+            weight = weight_of(layer)
+            return spread(weight, touched, torch.addcmul(grow, wins[:, None].to(grow), weight[touched], value=-1))
+        won = torch.zeros_like(u).scatter_(axis, best.indices, 1)
         return two_factor(layer, pre, won, won)
 
 
@@ -51,7 +66,7 @@ class SoftHebb:
         u, axis = output(layer, pre, post), unit_axis(layer)
         y = torch.softmax(u / self.tau, axis)
         if self.anti:
-            winner = u.argmax(axis, keepdim=True)
+            winner = u.topk(1, axis).indices
             y = (-y).scatter(axis, winner, y.gather(axis, winner))
         change = two_factor(layer, pre, y, y * u)
         return scaled(change) if self.normalise else change
@@ -73,6 +88,8 @@ class KrotovHopfield:
         p: power of the norm that the rows converge to, at least 1.
         k: rank of the unit that unlearns, at least 2 (2 is the runner-up).
         delta: strength of unlearning; 0 for none.
+        average: divide the change of each row by the number of samples that chose it, so that a row takes a step of the
+            same size whether one sample of the batch chose it or ten; batches may then be large and rates too.
         normalise: divide the change by its largest absolute entry, as published.
         competition: dtype in which the drive is computed to rank the units (``torch.bfloat16`` is several times
             faster on recent hardware); None for the dtype of the input.
@@ -81,6 +98,7 @@ class KrotovHopfield:
     p: float = 3.0
     k: int = 7
     delta: float = 0.4
+    average: bool = False
     normalise: bool = False
     competition: torch.dtype | None = None
 
@@ -92,60 +110,73 @@ class KrotovHopfield:
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in); `post` serves as the drive at p = 2 without bias."""
         require(self.k <= units(layer), f"KrotovHopfield needs k <= units, got k={self.k} and {units(layer)} units.")
-        pre, axis = pre.detach(), unit_axis(layer)
-        powered = signed_power(weight_of(layer), self.p - 1)
-        drive = self._drive(layer, pre, post, powered)
+        pre = pre.detach()
+        drive = self._drive(layer, pre, post)
         check_activity(layer, pre, drive)
-        ranks = drive.topk(self.k, axis).indices
-        first, kth = ranks.narrow(axis, 0, 1), ranks.narrow(axis, self.k - 1, 1)
-        if isinstance(layer, nn.Linear):
-            return self._dense(weight_of(layer), powered, pre.flatten(0, -2), first.flatten(), kth.flatten())
-        factor = torch.zeros_like(drive, dtype=pre.dtype).scatter_(axis, kth, -self.delta).scatter_(axis, first, 1)
-        grow = rows(layer, correlate(layer, pre, factor))
-        change = from_rows(layer, forgetting(grow, rows(layer, powered), rows(layer, weight_of(layer))))
-        return scaled(change) if self.normalise else change
+        top = drive.topk(self.k, unit_axis(layer))
+        check_finite(layer, pre, top.values)
+        first, kth = (top.indices.narrow(unit_axis(layer), rank, 1) for rank in (0, self.k - 1))
+        return (self._dense if type(layer) is nn.Linear else self._anywhere)(layer, pre, first, kth)
 
-    def _drive(self, layer: nn.Module, pre: Tensor, post: Tensor | None, powered: Tensor) -> Tensor:
+    def _drive(self, layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor:
         """(batch, *out) drives in the dtype of the competition."""
         dtype = self.competition or pre.dtype
         if self.p == 2 and post is not None and getattr(layer, "bias", None) is None:
             return post.detach().to(dtype)
-        return respond(layer, pre.to(dtype), powered.to(dtype))
+        return respond(layer, pre.to(dtype), signed_power(weight_of(layer), self.p - 1).to(dtype))
 
-    def _dense(self, weight: Tensor, powered: Tensor, pre: Tensor, first: Tensor, kth: Tensor) -> Tensor:
-        """The change of a dense layer through the rows that some sample chose."""
-        touched, grow = gather(pre, first, kth, self.delta)
-        change = forgetting(grow, powered[touched], weight[touched])
-        return torch.zeros_like(weight).index_copy_(0, touched, scaled(change) if self.normalise else change)
+    def _dense(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor) -> Tensor:
+        """The change of a dense layer, through the rows that some sample chose."""
+        chosen = torch.cat([first.flatten(), kth.flatten()])
+        touched, grow, counts = gather(pre.flatten(0, -2), chosen, (1, -self.delta))
+        return spread(weight_of(layer), touched, self._finish(grow, weight_of(layer)[touched], counts))
+
+    def _anywhere(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor) -> Tensor:
+        """The change of any other layer, through a dense post factor."""
+        axis = unit_axis(layer)
+        shape = [*first.shape]
+        shape[axis] = units(layer)
+        factor = pre.new_zeros(shape).scatter_(axis, kth, -self.delta).scatter_(axis, first, 1)
+        grow = rows(layer, correlate(layer, pre, factor))
+        counts = torch.cat([first.flatten(), kth.flatten()]).bincount(minlength=units(layer)).clamp_min(1)
+        return from_rows(layer, self._finish(grow, rows(layer, weight_of(layer)), counts))
+
+    def _finish(self, grow: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+        """`grow` minus what each row forgets, <powered row, grown row> times the row; all (units, fan-in)."""
+        lost = torch.linalg.vecdot(signed_power(weight, self.p - 1), grow)
+        change = torch.addcmul(grow, lost[:, None], weight, value=-1)
+        if self.average:
+            change = change / counts[:, None]
+        return scaled(change) if self.normalise else change
 
 
-def gather(pre: Tensor, first: Tensor, kth: Tensor, delta: float) -> tuple[Tensor, Tensor]:
-    """The units that were chosen, and for each the sum of the samples it won minus delta times those it came k-th in.
+def gather(pre: Tensor, chosen: Tensor, share: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """The units that samples chose; for each the sum of those samples, weighed by share; and how often it was chosen.
 
     Args:
         pre: samples, (n, in).
-        first, kth: for each sample the unit that won and the unit that came k-th, (n,).
-        delta: weight of the k-th.
+        chosen: units, (ranks n,): the choice of every sample at the first rank, then at the second, and so on.
+        share: weight of each rank, of length ranks.
     """
-    chosen, order = torch.cat([first, kth]).sort()
-    touched, counts = chosen.unique_consecutive(return_counts=True)
-    share = torch.where(order < len(pre), 1.0, -delta).to(pre)
-    bags = F.embedding_bag(order % len(pre), pre, counts.cumsum(0) - counts, mode="sum", per_sample_weights=share)
-    return touched, bags
+    ordered, order = chosen.sort()
+    touched, counts = ordered.unique_consecutive(return_counts=True)
+    weights = pre.new_tensor(share)[order // len(pre)]
+    sums = F.embedding_bag(order % len(pre), pre, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weights)
+    return touched, sums, counts
 
 
-def forgetting(grow: Tensor, powered: Tensor, weight: Tensor) -> Tensor:
-    """`grow` minus what each row forgets, <powered row, grown row> times the row; all (units, fan-in)."""
-    return grow - (powered * grow).sum(1, keepdim=True) * weight
+def spread(weight: Tensor, touched: Tensor, change: Tensor) -> Tensor:
+    """`change` of the rows `touched` as a change of the whole `weight`, zero elsewhere."""
+    return torch.zeros_like(weight).index_copy_(0, touched, change)
 
 
 def signed_power(weight: Tensor, power: float) -> Tensor:
-    """sign(w) |w|^power; whole powers by products, which are many times faster than `pow`."""
+    """sign(w) |w|^power with one temporary; at power 2 one product instead of a `pow`."""
     if power == 1:
         return weight
-    if power == 2:
-        return weight * weight.abs()
-    return weight.sign() * weight.abs().pow(power)
+    if power < 1:
+        return weight.abs().pow_(power).mul_(weight.sign())
+    return weight.abs().pow_(power - 1).mul_(weight)
 
 
 def scaled(change: Tensor) -> Tensor:

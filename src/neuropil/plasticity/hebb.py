@@ -8,7 +8,16 @@ from torch import Tensor, nn
 
 from neuropil.checks import require
 from neuropil.plasticity.correlate import correlate
-from neuropil.plasticity.geometry import check_activity, from_rows, per_sample, rows, units, weight_of
+from neuropil.plasticity.geometry import (
+    check_activity,
+    check_finite,
+    from_rows,
+    per_sample,
+    respond,
+    rows,
+    units,
+    weight_of,
+)
 
 
 def two_factor(layer: nn.Module, pre: Tensor, factor: Tensor, decay: Tensor | None = None) -> Tensor:
@@ -19,22 +28,27 @@ def two_factor(layer: nn.Module, pre: Tensor, factor: Tensor, decay: Tensor | No
         pre: its input x, (batch, *in).
         factor: the post factor g, shaped like the layer's output.
         decay: what is summed over samples to weigh the forgetting (g h), same shape; None for no forgetting.
+
+    NaN and infinity in `pre` or `factor` are refused, at the price of one sum over each (on a GPU: of one
+    synchronisation).
     """
-    check_activity(layer, pre, factor)
+    check_finite(layer, pre, factor)
     grow = correlate(layer, pre, factor)
     if decay is None:
         return grow
-    weight = rows(layer, weight_of(layer))
-    forget = per_sample(layer, decay).sum(0)[:, None] * weight
-    return grow - from_rows(layer, forget)
+    forget = per_sample(layer, decay).sum(0)[:, None]
+    return from_rows(layer, torch.addcmul(rows(layer, grow), forget, rows(layer, weight_of(layer)), value=-1))
 
 
 def output(layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor:
     """The layer's output: `post` if the caller has it, otherwise computed without autograd."""
-    if post is not None:
-        return post.detach()
-    with torch.no_grad():
-        return layer(pre)
+    if post is None and type(layer) is nn.Linear and layer.bias is None:
+        post = respond(layer, pre, layer.weight)
+    elif post is None:
+        with torch.no_grad():
+            post = layer(pre)
+    check_activity(layer, pre, post)
+    return post.detach()
 
 
 @dataclass(frozen=True)

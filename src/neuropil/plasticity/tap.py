@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.checks import require, unknown
+from neuropil.plasticity.geometry import weight_of
 
 
 class Activity(NamedTuple):
@@ -21,44 +22,45 @@ class Activity(NamedTuple):
 def tap(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Activity]]:
     """Record the activity of the named layers in the latest forward pass of the block; no hook outlives the block.
 
-    A layer that the pass uses several times is recorded as one longer batch. An activity that was changed in place
-    after its layer (an activation with ``inplace=True``) is refused when the block ends.
+    A layer that the pass uses several times is recorded as one longer batch. Activity that was changed in place after
+    it went through its layer (an activation with ``inplace=True``) is refused when the block ends.
 
     Args:
         model: any module tree.
         names: dotted names of layers, as in ``model.named_modules()``; a dict of rules by layer name serves as well.
     """
-    layers = dict(model.named_modules())
+    layers, wanted = dict(model.named_modules()), list(names)
     seen: dict[str, Activity] = {}
-    versions: dict[str, tuple[Tensor, int]] = {}
+    passed: list[tuple[str, Tensor, int]] = []
 
     def listen(name: str) -> Any:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             new = Activity(inputs[0].detach(), output.detach())
+            require(not output.is_inference(), "tap cannot watch torch.inference_mode(); use torch.no_grad() instead.")
             seen[name] = _join(seen[name], new) if name in seen else new
-            versions[name] = (output, output._version)
+            passed.extend((name, side, side._version) for side in (inputs[0], output))
 
         return hook
 
     def forget(*_: Any) -> None:
         seen.clear()
-        versions.clear()
+        passed.clear()
 
-    for name in names:
+    for name in wanted:
         if name not in layers:
             raise unknown("layer", name, [known for known in layers if known])
-    hooks = [layers[name].register_forward_hook(listen(name)) for name in names]
+    hooks = [layers[name].register_forward_hook(listen(name)) for name in wanted]
     hooks.append(model.register_forward_pre_hook(forget))
     try:
         yield seen
     finally:
         for hook in hooks:
             hook.remove()
-    for name, (output, version) in versions.items():
+    for name, side, version in passed:
         require(
-            output._version == version,
-            f"the output of layer {name!r} was changed in place before its rule could see it; "
-            "use inplace=False in the activation after it.",
+            side._version == version,
+            f"what went into or out of layer {name!r} was changed in place before its rule could see it; "
+            "use inplace=False in the activation after it, and x = x + y instead of x += y.",
         )
 
 
@@ -67,11 +69,18 @@ def _join(old: Activity, new: Activity) -> Activity:
 
 
 def propose_(layer: nn.Module, change: Tensor) -> None:
-    """Hand `change` to the optimiser, which descends: the gradient of the weight becomes minus the change."""
-    weight: Tensor = layer.weight  # type: ignore[assignment]
+    """Hand `change` to the optimiser, which descends: the gradient of the weight becomes minus the change.
+
+    A gradient that is already there is overwritten in its own memory, as torch's backward pass does.
+    """
+    shape = tuple(weight_of(layer).shape)
     require(
-        change.shape == weight.shape,
-        f"a change of shape {tuple(change.shape)} was proposed for a weight of {tuple(weight.shape)}; "
+        change.shape == shape,
+        f"a change of shape {tuple(change.shape)} was proposed for a weight of {shape}; "
         "a rule's change is shaped like the weight.",
     )
-    weight.grad = -change.to(weight.dtype)
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    if weight.grad is None:
+        weight.grad = -change.detach().to(weight)
+    else:
+        torch.neg(change.detach().to(weight), out=weight.grad)

@@ -1,0 +1,246 @@
+"""How long one step of each learning rule takes, beside the one matrix product that it cannot do without.
+
+A step is all that a local learner adds to a batch that is already there: the rule with its own drive, `propose_`, and
+a step of plain SGD. Beside it, in the same loop so that noise hits all alike: the bare drive product
+`F.linear(batch, weight)`, and the textbook formulation of the same law with dense matrices.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
+
+from neuropil.checks import require, unknown
+from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, propose_
+from neuropil.plasticity.geometry import product
+
+RATE = 1e-8  # small enough to leave the weights alone
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to measure.
+
+    Attributes:
+        inputs, units: size of the dense layer.
+        batches: sizes of the batch.
+        repeats: rounds of the loop; every contestant runs once in each.
+        threads: threads of the CPU; 0 leaves torch's choice.
+        device: where it runs.
+        rules: names of the rules; empty for all.
+    """
+
+    inputs: int = 784
+    units: int = 2000
+    batches: tuple[int, ...] = (100, 1000)
+    repeats: int = 40
+    threads: int = 0
+    device: str = "cpu"
+    rules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(self.repeats >= 1, f"a benchmark needs repeats >= 1, got {self.repeats}.")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A rule, what it is measured against, and the number of multiply-adds that its law needs at least."""
+
+    rule: Callable[[nn.Module, Tensor], Tensor]
+    textbook: Callable[[Tensor, Tensor], Tensor]  # (weight, batch) -> change
+    products: Callable[[int, int, int], int]  # (batch, inputs, units) -> multiply-adds
+    drive: torch.dtype = field(default=torch.float32)
+
+
+def krotov(weight: Tensor, x: Tensor, p: float = 3.0, k: int = 7, delta: float = 0.4) -> Tensor:
+    """The change by Krotov & Hopfield with a dense post factor, a second product and a dense forgetting."""
+    u = x @ (weight.sign() * weight.abs() ** (p - 1)).T
+    ranks = u.topk(k, 1).indices
+    g = torch.zeros_like(u)
+    g.scatter_(1, ranks[:, k - 1 :], -delta).scatter_(1, ranks[:, :1], 1.0)
+    return g.T @ x - (g * u).sum(0)[:, None] * weight
+
+
+def krotov_scaled(weight: Tensor, x: Tensor) -> Tensor:
+    """`krotov` divided by its largest absolute entry, as published."""
+    change = krotov(weight, x)
+    return change / change.abs().max()
+
+
+def sanger(weight: Tensor, x: Tensor) -> Tensor:
+    """The generalised Hebbian algorithm with its triangle of outputs."""
+    u = x @ weight.T
+    return u.T @ x - (u.T @ u).tril() @ weight
+
+
+def bcm(weight: Tensor, x: Tensor) -> Tensor:
+    """Sliding threshold of one batch."""
+    u = x @ weight.T
+    return (u * (u - (u**2).mean(0))).T @ x
+
+
+def instar(weight: Tensor, x: Tensor) -> Tensor:
+    """Hard winner-take-all with a dense one-hot factor."""
+    y = F.one_hot((x @ weight.T).argmax(1), len(weight)).to(x)
+    return y.T @ x - y.sum(0)[:, None] * weight
+
+
+def soft(weight: Tensor, x: Tensor) -> Tensor:
+    """Soft competition."""
+    u = x @ weight.T
+    y = torch.softmax(u, 1)
+    return y.T @ x - (y * u).sum(0)[:, None] * weight
+
+
+def oja(weight: Tensor, x: Tensor) -> Tensor:
+    """Hebb with forgetting."""
+    u = x @ weight.T
+    return u.T @ x - (u**2).sum(0)[:, None] * weight
+
+
+def one(batch: int, inputs: int, units: int) -> int:
+    """Multiply-adds of the drive alone: the post factor is sparse."""
+    return batch * inputs * units
+
+
+def two(batch: int, inputs: int, units: int) -> int:
+    """Multiply-adds of the drive and of a dense co-activity."""
+    return 2 * batch * inputs * units
+
+
+def triangle(batch: int, inputs: int, units: int) -> int:
+    """`two` and the two half-empty products of a triangular forgetting."""
+    return two(batch, inputs, units) + (batch + inputs) * units * units // 2
+
+
+CASES = {
+    "Krotov-Hopfield": Case(KrotovHopfield(), krotov, one),
+    "Krotov-Hopfield, p = 2": Case(KrotovHopfield(p=2.0), lambda weight, x: krotov(weight, x, p=2.0), one),
+    "Krotov-Hopfield, scaled": Case(KrotovHopfield(normalise=True), krotov_scaled, one),
+    "Krotov-Hopfield, bfloat16 drive": Case(KrotovHopfield(competition=torch.bfloat16), krotov, one, torch.bfloat16),
+    "hard WTA": Case(HardWTA(), instar, one),
+    "SoftHebb": Case(SoftHebb(), soft, two),
+    "Hebb": Case(Hebb(), lambda weight, x: (x @ weight.T).T @ x, two),
+    "Oja": Case(Oja(), oja, two),
+    "BCM": Case(BCM(), bcm, two),
+    "Sanger": Case(Sanger(), sanger, triangle),
+}
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    """One row per rule and batch size; see `row` for what is in it."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    rows = []
+    for batch in config.batches:
+        for name in config.rules or CASES:
+            if name not in CASES:
+                raise unknown("rule", name, CASES)
+            rows.append(row(name, CASES[name], batch, config))
+    return rows
+
+
+def row(name: str, case: Case, batch: int, config: Config) -> dict[str, Any]:
+    """The measurements of one rule.
+
+    Seconds are medians; ratios are between medians of the same loop. `of_limit` is the time that the multiply-adds of
+    the law would take at the rate of the fastest drive product of this loop (in the rule's own dtype, by any route), as
+    a share of the step; `best_*` are
+    ratios between the fastest rounds, which a busy machine disturbs least. `peak_extra_mb` is the most memory (MiB)
+    that a step holds beyond weight, gradient and batch.
+    """
+    layer, x = sample(config, batch)
+    weight, twin = layer.weight.detach(), layer.weight.detach().clone()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=RATE)
+
+    def step() -> None:
+        propose_(layer, case.rule(layer, x))
+        optimizer.step()
+
+    low, low_x = weight.to(case.drive), x.to(case.drive)
+    times = clock(
+        {
+            "gemm": lambda: F.linear(x, weight),
+            "drive": lambda: product(low_x, low),
+            "rule": lambda: case.rule(layer, x),
+            "step": step,
+            "textbook": lambda: twin.add_(case.textbook(twin, x), alpha=RATE),
+        },
+        config,
+    )
+    middle = {key: median(values) for key, values in times.items()}
+    best = {key: min(values) for key, values in times.items()}
+    limit = min(best["drive"], best["gemm"]) * case.products(batch, config.inputs, config.units)
+    return {
+        "rule": name,
+        "batch": batch,
+        "step_s": middle["step"],
+        "rule_s": middle["rule"],
+        "gemm_s": middle["gemm"],
+        "step_per_gemm": middle["step"] / middle["gemm"],
+        "best_step_per_gemm": best["step"] / best["gemm"],
+        "textbook_per_step": middle["textbook"] / middle["step"],
+        "best_textbook_per_step": best["textbook"] / best["step"],
+        "of_limit": limit / one(batch, config.inputs, config.units) / best["step"],
+        "peak_extra_mb": peak_extra(step, config.device) / 2**20,
+        "threads": torch.get_num_threads(),
+        **{key: value for key, value in asdict(config).items() if key in ("inputs", "units", "device")},
+    }
+
+
+def sample(config: Config, batch: int) -> tuple[nn.Linear, Tensor]:
+    """A layer with N(0, 1) weights and a batch like images: one pixel in five is on."""
+    rng = torch.Generator().manual_seed(0)
+    layer = nn.Linear(config.inputs, config.units, bias=False)
+    layer.weight.data = torch.randn(config.units, config.inputs, generator=rng)
+    x = torch.rand(batch, config.inputs, generator=rng) * (torch.rand(batch, config.inputs, generator=rng) < 0.2)
+    return layer.to(config.device), x.to(config.device)
+
+
+def clock(contestants: dict[str, Callable[[], object]], config: Config) -> dict[str, list[float]]:
+    """Seconds of every contestant in every round, after three rounds to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(3 + config.repeats):
+        for name, run in contestants.items():
+            settle(config.device)
+            start = perf_counter()
+            run()
+            settle(config.device)
+            times[name].append(perf_counter() - start)
+    return {name: values[3:] for name, values in times.items()}
+
+
+def settle(device: str) -> None:
+    """Wait for what was started on a GPU."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_extra(step: Callable[[], object], device: str) -> int:
+    """Bytes that `step` holds at its peak beyond what it found: every allocation of torch, counted by its profiler."""
+    step()
+    if torch.device(device).type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        step()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        record.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    held, peak = 0, 0
+    for event in sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"]):
+        held += event["args"]["Bytes"]
+        peak = max(peak, held)
+    return peak

@@ -45,7 +45,7 @@ class Settings:
     """the same for random features, which prefer another"""
     n_backprop: float = 2.0
     """the same for backprop"""
-    std_backprop: float = 0.1
+    std_backprop: float = 0.05
     """spread of the hidden weights that backprop starts from"""
     readout_epochs: int = 50
     """passes of the readouts over the features"""

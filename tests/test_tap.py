@@ -1,12 +1,14 @@
 """How activity reaches a rule, and how its change reaches an optimiser."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from neuropil.checks import Refusal
-from neuropil.plasticity import Hebb, Oja, propose_, tap
+from neuropil.plasticity import HardWTA, Hebb, KrotovHopfield, Oja, propose_, tap
 
 
 class Net(nn.Module):
@@ -171,3 +173,32 @@ def test_a_change_takes_the_dtype_of_the_weight():
     layer = nn.Linear(4, 3)
     propose_(layer, torch.ones(3, 4).double())
     assert layer.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("rule", [KrotovHopfield(k=2), KrotovHopfield(p=2, normalise=True, average=True), HardWTA()])
+def test_a_sparse_change_takes_the_same_steps_as_a_dense_one(rule):
+    layers = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        layer, x = nn.Linear(9, 40, bias=False).double(), torch.rand(5, 6, 9, dtype=torch.float64)
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+        for part in x:
+            change = replace(rule, sparse=sparse)(layer, part)
+            assert change.is_sparse == sparse
+            propose_(layer, change)
+            optimizer.step()
+        layers.append(layer)
+    torch.testing.assert_close(layers[1].weight, layers[0].weight, rtol=1e-12, atol=1e-12)
+
+
+def test_a_dense_change_may_follow_a_sparse_one_and_the_other_way_round():
+    layer, x = nn.Linear(9, 40, bias=False), torch.rand(6, 9)
+    for sparse in (True, False, True):
+        change = HardWTA(sparse=sparse)(layer, x)
+        propose_(layer, change)
+        assert torch.equal(layer.weight.grad.to_dense(), -change.to_dense())
+
+
+def test_a_sparse_change_of_a_convolution_is_refused():
+    with pytest.raises(Refusal, match="sparse change needs a Linear layer, got Conv2d"):
+        KrotovHopfield(k=2, sparse=True)(nn.Conv2d(1, 4, 3), torch.rand(2, 1, 6, 6))

@@ -6,8 +6,11 @@ a step of plain SGD. Beside it, in the same loop so that noise hits all alike: t
 """
 
 import json
+import os
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -23,6 +26,12 @@ from neuropil.checks import require, unknown
 from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, propose_
 from neuropil.plasticity.geometry import product
 
+CAPTION = """
+A step is the rule with its own drive, propose_ and SGD; medians; {inputs} to {units}; {device}, threads: {threads}.
+x GEMM: over the time of the bare drive product. faster: the textbook's time over that of the step.
+of limit: share of the step that the law's multiply-adds need at the rate of the fastest drive of this loop.
+extra: memory beyond weight, gradient and batch.
+"""
 RATE = 1e-8  # small enough to leave the weights alone
 
 
@@ -124,6 +133,7 @@ def triangle(batch: int, inputs: int, units: int) -> int:
 
 CASES = {
     "Krotov-Hopfield": Case(KrotovHopfield(), krotov, one),
+    "Krotov-Hopfield, sparse": Case(KrotovHopfield(sparse=True), krotov, one),
     "Krotov-Hopfield, p = 2": Case(KrotovHopfield(p=2.0), lambda weight, x: krotov(weight, x, p=2.0), one),
     "Krotov-Hopfield, scaled": Case(KrotovHopfield(normalise=True), krotov_scaled, one),
     "Krotov-Hopfield, bfloat16 drive": Case(KrotovHopfield(competition=torch.bfloat16), krotov, one, torch.bfloat16),
@@ -197,6 +207,19 @@ def row(name: str, case: Case, batch: int, config: Config) -> dict[str, Any]:
     }
 
 
+def cells(row: dict[str, Any]) -> dict[str, str]:
+    """What a row shows in a terminal; the rest is in the JSON."""
+    return {
+        "rule": row["rule"],
+        "batch": str(row["batch"]),
+        "step": f"{1e3 * row['step_s']:.2f} ms",
+        "x GEMM": f"{row['step_per_gemm']:.2f}",
+        "faster": f"{row['textbook_per_step']:.2f} x",
+        "of limit": f"{row['of_limit']:.0%}",
+        "extra": f"{row['peak_extra_mb']:.1f} MiB",
+    }
+
+
 def sample(config: Config, batch: int) -> tuple[nn.Linear, Tensor]:
     """A layer with N(0, 1) weights and a batch like images: one pixel in five is on."""
     rng = torch.Generator().manual_seed(0)
@@ -225,6 +248,20 @@ def settle(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Without what the profiler's C++ writes to stderr."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def peak_extra(step: Callable[[], object], device: str) -> int:
     """Bytes that `step` holds at its peak beyond what it found: every allocation of torch, counted by its profiler."""
     step()
@@ -233,7 +270,7 @@ def peak_extra(step: Callable[[], object], device: str) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         step()
         return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+    with hushed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         step()
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.checks import require, unknown
 from neuropil.data import Split
-from neuropil.learners.readout import Readout, featurise, scores_of
+from neuropil.learners.readout import Readout, featurise, passes, scores_of
 from neuropil.learners.watch import Unwatched, Watch
 from neuropil.plasticity import propose_, tap
 
@@ -34,6 +34,7 @@ class LocalLearning:
         batch: images in a step.
         lr: first learning rate of plain SGD.
         together: whether all layers learn at once.
+        steps: fewest steps; a small data set gets as many more epochs as this takes.
     """
 
     rules: Mapping[str, Rule] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class LocalLearning:
     batch: int = 100
     lr: float = 0.02
     together: bool = False
+    steps: int = 1
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1 and self.batch >= 1, f"LocalLearning needs epochs and batch >= 1, got {self}.")
@@ -62,9 +64,10 @@ class LocalLearning:
         """Let the layers of one stage learn; the last of them is the last of `body`."""
         weights = {name: body.get_parameter(f"{name}.weight") for name in stage}
         optimizer = torch.optim.SGD(weights.values(), lr=self.lr)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=self.epochs)
+        epochs = passes(len(train), epochs=self.epochs, batch=self.batch, steps=self.steps)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
         title = "features " + " + ".join(stage)
-        for epoch in watch.loop(title, self.epochs, body=body, optimizer=optimizer, schedule=schedule, rng=rng):
+        for epoch in watch.loop(title, epochs, body=body, optimizer=optimizer, schedule=schedule, rng=rng):
             before = {name: weight.detach().clone() for name, weight in weights.items()}
             for part in train.batches(min(self.batch, len(train)), shuffle=rng):
                 self._propose(body, stage, part.x)

@@ -26,17 +26,23 @@ class HardWTA:
     r"""The winner moves towards its input: :math:`\Delta W = \sum_b y_b (x_b - W)`, y one-hot at the largest u = W x.
 
     Grossberg's instar (1976, Biol. Cybern. 23). With inputs of unit norm the rows become cluster means.
+
+    Attributes:
+        sparse: return only the rows of the winners, see `KrotovHopfield`.
     """
+
+    sparse: bool = False
 
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
         u, axis = output(layer, pre, post), unit_axis(layer)
         best = u.topk(1, axis)
         check_finite(layer, pre, best.values)
-        if type(layer) is nn.Linear:
+        if is_dense(layer, self.sparse):
             touched, grow, wins = gather(pre.detach().flatten(0, -2), best.indices.flatten(), (1,))
             weight = weight_of(layer)
-            return spread(weight, touched, torch.addcmul(grow, wins[:, None].to(grow), weight[touched], value=-1))
+            change = torch.addcmul(grow, wins[:, None].to(grow), weight[touched], value=-1)
+            return spread(weight, touched, change, sparse=self.sparse)
         won = torch.zeros_like(u).scatter_(axis, best.indices, 1)
         return two_factor(layer, pre, won, won)
 
@@ -93,6 +99,9 @@ class KrotovHopfield:
         normalise: divide the change by its largest absolute entry, as published.
         competition: dtype in which the drive is computed to rank the units (``torch.bfloat16`` is several times
             faster on recent hardware); None for the dtype of the input.
+        sparse: return only the rows that some sample chose, as a sparse tensor (dense layers only). Like the gradient
+            of ``torch.nn.Embedding(sparse=True)`` it suits SGD without momentum and weight decay, and SparseAdam, and
+            spares four passes over the whole weight in every step.
     """
 
     p: float = 3.0
@@ -101,6 +110,7 @@ class KrotovHopfield:
     average: bool = False
     normalise: bool = False
     competition: torch.dtype | None = None
+    sparse: bool = False
 
     def __post_init__(self) -> None:
         require(self.p >= 1, f"KrotovHopfield needs p >= 1, got {self.p}.")
@@ -116,7 +126,7 @@ class KrotovHopfield:
         top = drive.topk(self.k, unit_axis(layer))
         check_finite(layer, pre, top.values)
         first, kth = (top.indices.narrow(unit_axis(layer), rank, 1) for rank in (0, self.k - 1))
-        return (self._dense if type(layer) is nn.Linear else self._anywhere)(layer, pre, first, kth)
+        return (self._dense if is_dense(layer, self.sparse) else self._anywhere)(layer, pre, first, kth)
 
     def _drive(self, layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor:
         """(batch, *out) drives in the dtype of the competition."""
@@ -129,7 +139,8 @@ class KrotovHopfield:
         """The change of a dense layer, through the rows that some sample chose."""
         chosen = torch.cat([first.flatten(), kth.flatten()])
         touched, grow, counts = gather(pre.flatten(0, -2), chosen, (1, -self.delta))
-        return spread(weight_of(layer), touched, self._finish(grow, weight_of(layer)[touched], counts))
+        change = self._finish(grow, weight_of(layer)[touched], counts)
+        return spread(weight_of(layer), touched, change, sparse=self.sparse)
 
     def _anywhere(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor) -> Tensor:
         """The change of any other layer, through a dense post factor."""
@@ -165,8 +176,18 @@ def gather(pre: Tensor, chosen: Tensor, share: tuple[float, ...]) -> tuple[Tenso
     return touched, sums, counts
 
 
-def spread(weight: Tensor, touched: Tensor, change: Tensor) -> Tensor:
-    """`change` of the rows `touched` as a change of the whole `weight`, zero elsewhere."""
+def is_dense(layer: nn.Module, sparse: bool) -> bool:
+    """Whether `layer` is a plain dense layer, whose rows can be changed one by one; `sparse` asks for one."""
+    dense = type(layer) is nn.Linear
+    require(dense or not sparse, f"a sparse change needs a Linear layer, got {type(layer).__name__}; use sparse=False.")
+    return dense
+
+
+def spread(weight: Tensor, touched: Tensor, change: Tensor, *, sparse: bool = False) -> Tensor:
+    """`change` of the rows `touched` (ascending) as a change of the whole `weight`, zero elsewhere."""
+    if sparse:
+        size, index = weight.shape, touched[None]
+        return torch.sparse_coo_tensor(index, change, size, is_coalesced=True, check_invariants=False)
     return torch.zeros_like(weight).index_copy_(0, touched, change)
 
 

@@ -71,7 +71,7 @@ def _join(old: Activity, new: Activity) -> Activity:
 def propose_(layer: nn.Module, change: Tensor) -> None:
     """Hand `change` to the optimiser, which descends: the gradient of the weight becomes minus the change.
 
-    A gradient that is already there is overwritten in its own memory, as torch's backward pass does.
+    A dense gradient that is already there is overwritten in its own memory, as torch's backward pass does.
     """
     shape = tuple(weight_of(layer).shape)
     require(
@@ -80,7 +80,7 @@ def propose_(layer: nn.Module, change: Tensor) -> None:
         "a rule's change is shaped like the weight.",
     )
     weight: Tensor = layer.weight  # type: ignore[assignment]
-    if weight.grad is None:
+    if weight.grad is None or weight.grad.is_sparse or change.is_sparse:
         weight.grad = -change.detach().to(weight)
     else:
         torch.neg(change.detach().to(weight), out=weight.grad)

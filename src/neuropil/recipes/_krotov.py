@@ -86,7 +86,7 @@ def krotov_hopfield(settings: Settings, train: Split, rng: Generator) -> Entrant
     """Units start at random images; the winner moves towards the image, the k-th away from it."""
     body = dense_body(train, settings.units, n=settings.n)
     draw_examples_(body, train, rng)
-    rule = KrotovHopfield(p=2, k=settings.k, delta=settings.delta, average=True)
+    rule = KrotovHopfield(p=2, k=settings.k, delta=settings.delta, average=True, sparse=True)
     learning = LocalLearning({"hidden": rule}, epochs=settings.epochs, batch=settings.batch, lr=settings.lr)
     learner = FeatureClassifier(body, learning=learning, readout=readout(settings, settings.decay))
     return Entrant("Krotov-Hopfield", "local", learner, norm=2.0)

@@ -39,7 +39,9 @@ def main(words: list[str]) -> int:
         return 0
     file = take(words, "--json")
     rows = module.main(parse(config, words, {"json"}))
-    Console().print(_table(rows))
+    cells = getattr(module, "cells", lambda row: {key: _cell(value) for key, value in row.items()})
+    Console().print(_table([cells(row) for row in rows]))
+    print(getattr(module, "CAPTION", "").format(**rows[-1]), end="")
     if file:
         Path(file).write_text(json.dumps(rows, indent=1))
     return 0
@@ -51,15 +53,14 @@ def _load(name: str) -> ModuleType:
     return import_module(f"neuropil.bench.{name}")
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    """One column per key, in the order in which the keys come."""
+def _table(rows: list[dict[str, str]]) -> Table:
+    """One column per key, in the order in which the keys come; the first names the row."""
     table = Table(box=None, pad_edge=False)
     keys = list(dict.fromkeys(key for row in rows for key in row))
     for key in keys:
-        words = any(isinstance(row.get(key), str) for row in rows)
-        table.add_column(key, justify="left" if words else "right")
+        table.add_column(key, justify="left" if key == keys[0] else "right")
     for row in rows:
-        table.add_row(*(_cell(row.get(key, "")) for key in keys))
+        table.add_row(*(row.get(key, "") for key in keys))
     return table
 
 

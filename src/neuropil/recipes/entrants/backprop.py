@@ -8,8 +8,8 @@ from neuropil.recipes.entrants import Entrant
 
 
 def build(train: Split, rng: Generator, units: int) -> Entrant:
-    """Hidden weights drawn N(0, 1), inputs of unit norm, so drives start at scale 1."""
-    body = dense_body(train, units, n=1.0)
-    draw_normal_(body, rng)
-    training = Backprop(epochs=30, batch=100, lr=1e-2, decay=0.1, steps=1500)
+    """Hidden weights start small, from N(0, 0.1^2), so that they can turn far."""
+    body = dense_body(train, units, n=2.0)
+    draw_normal_(body, rng, std=0.1)
+    training = Backprop(epochs=10, batch=100, lr=5e-3, decay=0.1, smoothing=0.1, steps=1500)
     return Entrant("backprop", "twin", BackpropClassifier(body, training=training))

@@ -5,13 +5,13 @@ from torch import Generator
 from neuropil.data import Split
 from neuropil.learners import FeatureClassifier, LocalLearning, dense_body, draw_examples_
 from neuropil.plasticity import KrotovHopfield
-from neuropil.recipes.entrants import Entrant
+from neuropil.recipes.entrants import READOUT, Entrant
 
 
 def build(train: Split, rng: Generator, units: int) -> Entrant:
     """Units start at random examples, so that every unit is near some data and none is wasted."""
     body = dense_body(train, units, n=2.0)
     draw_examples_(body, train, rng)
-    rule = KrotovHopfield(p=2.0, k=7, delta=0.4, normalise=True)
-    learning = LocalLearning({"hidden": rule}, epochs=50, batch=100, lr=0.04)
-    return Entrant("Krotov-Hopfield", "local", FeatureClassifier(body, learning=learning), norm=2.0)
+    rule = KrotovHopfield(p=2.0, k=7, delta=0.4, average=True, sparse=True)
+    learning = LocalLearning({"hidden": rule}, epochs=4, batch=100, lr=0.3, steps=1000)
+    return Entrant("Krotov-Hopfield", "local", FeatureClassifier(body, learning=learning, readout=READOUT), norm=2.0)

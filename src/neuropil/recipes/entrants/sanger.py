@@ -5,7 +5,7 @@ from torch import Generator
 from neuropil.data import Split
 from neuropil.learners import BothSigns, FeatureClassifier, LocalLearning, dense_body, draw_normal_
 from neuropil.plasticity import Sanger
-from neuropil.recipes.entrants import Entrant
+from neuropil.recipes.entrants import READOUT, Entrant
 
 
 def build(train: Split, rng: Generator, units: int) -> Entrant:
@@ -14,5 +14,7 @@ def build(train: Split, rng: Generator, units: int) -> Entrant:
     body = dense_body(train, min(units, inputs), n=1.0)
     body.act = BothSigns(1.0)
     draw_normal_(body, rng, std=inputs**-0.5)
-    learning = LocalLearning({"hidden": Sanger()}, epochs=30, batch=100, lr=0.01)
-    return Entrant("Sanger (PCA)", "local", FeatureClassifier(body, learning=learning), norm=2.0, competes=False)
+    learning = LocalLearning({"hidden": Sanger()}, epochs=4, batch=100, lr=0.01, steps=450)
+    return Entrant(
+        "Sanger (PCA)", "local", FeatureClassifier(body, learning=learning, readout=READOUT), norm=2.0, competes=False
+    )

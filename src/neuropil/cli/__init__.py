@@ -56,6 +56,7 @@ def main(words: Sequence[str]) -> int:
 def entry() -> NoReturn:
     """The command `neuropil`."""
     signal.signal(signal.SIGTERM, _as_ctrl_c)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads sleep: on a busy machine 10 x and more
     sys.exit(main(sys.argv[1:]))
 
 

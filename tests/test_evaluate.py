@@ -11,6 +11,7 @@ from neuropil.evaluate import (
     choose,
     confusion,
     count_wins,
+    examine_units,
     peak_memory,
     sample_efficiency,
     trial,
@@ -157,3 +158,13 @@ def test_peak_memory_sees_a_block_that_is_gone_again():
         block = torch.ones(2**26)  # 256 MiB
         del block
     assert 200 < high.mb - low.mb < 400
+
+
+@pytest.mark.parametrize(("norm", "converged"), [(3.0, 1.0), (2.0, 0.0), (None, 0.0)])
+def test_the_norm_of_the_rule_decides_what_has_converged(norm, converged):
+    weight, notebook = torch.full((2, 8), 0.5), Notebook()  # eight times 0.5 cubed is 1
+    split = Split(torch.eye(2), torch.zeros(2, dtype=torch.int64), 1)
+    examine_units(lambda part: part, weight, split, norm=norm, watch=notebook)
+    kind, row = notebook.rows[0]
+    assert (kind, row["converged"]) == ("units", converged)
+    assert any("norm 1" in row.get("message", "") for _, row in notebook.rows) == (norm == 2.0)

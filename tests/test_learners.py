@@ -251,3 +251,46 @@ def test_backprop_reaches_the_bottom_layer_and_local_learning_does_not(train):
 def test_few_examples_get_more_passes(examples, want):
     assert passes(examples, epochs=20, batch=500, steps=500) == max(20, math.ceil(500 / math.ceil(examples / 500)))
     assert passes(examples, epochs=20, batch=500, steps=500) == want
+
+
+class Rates(Unwatched):
+    """Remembers the learning rate at the start of every pass."""
+
+    def loop(self, title, count, **parts):
+        self.seen = []
+        for epoch in range(count):
+            self.seen.append(parts["optimizer"].param_groups[0]["lr"])
+            yield epoch
+
+
+FOUR = {"epochs": 4, "batch": 50, "lr": 0.2, "steps": 1}
+FITS = {
+    "local": lambda part, watch: LocalLearning({"one": HardWTA()}, **FOUR).fit_(
+        two_layers(), part, rng=rng(), watch=watch
+    ),
+    "readout": lambda part, watch: Readout(**FOUR).fit(featurise(nn.Flatten(), part), rng=rng(), watch=watch),
+    "backprop": lambda part, watch: BackpropClassifier(two_layers(), training=Backprop(**FOUR)).fit(
+        part, rng=rng(), watch=watch
+    ),
+}
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_every_learning_rate_falls_linearly_towards_zero(fit, train):
+    watch = Rates()
+    fit(train[:50], watch)
+    assert watch.seen == pytest.approx([0.2, 0.15, 0.1, 0.05])
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Readout(lr=0.1, decay=0.0, smoothing=0.2)),
+        BackpropClassifier(nn.Sequential(nn.Flatten()), training=Backprop(lr=0.1, decay=0.0, smoothing=0.2)),
+    ],
+    ids=["readout", "backprop"],
+)
+def test_smoothed_labels_are_what_the_answers_come_to(learner):
+    split = Split(torch.tensor([[0.0], [1.0]]), torch.arange(2), 2)
+    answers = learner.fit(split, rng=rng()).scores(split.x).softmax(1)
+    torch.testing.assert_close(answers, torch.tensor([[0.9, 0.1], [0.1, 0.9]]), atol=1e-3, rtol=0)

@@ -9,4 +9,10 @@ from mutants import MUTANTS, ROOT
 def test_a_mutant_fits_exactly_one_place(mutant):
     assert mutant.matches() == 1
     assert mutant.old != mutant.new
-    assert (ROOT / "tests" / mutant.test).exists()
+    file, _, name = mutant.test.partition("::")
+    assert f"def {name}" in (ROOT / "tests" / file).read_text(encoding="utf-8")
+
+
+def test_there_are_many_and_no_two_are_the_same():
+    assert len(MUTANTS) >= 15
+    assert len({(mutant.file, mutant.old, mutant.new) for mutant in MUTANTS}) == len(MUTANTS)

@@ -10,15 +10,17 @@ from neuropil.cli import main
 from neuropil.cli.recipes import recipe_names
 from neuropil.data import digits
 from neuropil.learners import readout
-from neuropil.recipes import _krotov
+from neuropil.recipes import _krotov, krotov_settings
 from neuropil.recipes.entrants import entrant_names
 from neuropil.runs import read
 
 KROTOV = "--units 30 --n-train 300 --epochs 2 --batch 50 --readout-epochs 3 --backprop-epochs 2 --labels 50"
+COMPARES = ("compare", "fashion_krotov", "mnist_krotov")
 TINY = {
     "compare": "--data digits --seeds 1 --units 20 --n-train 150 --labels 20 1000",
     "mnist_krotov": KROTOV,
     "fashion_krotov": KROTOV,
+    "krotov_settings": "--units 20 --n-train 400",
 }
 TWINS = {"backprop", "random features", "linear"}
 
@@ -30,7 +32,8 @@ def run(name, out, more=""):
 @pytest.fixture
 def small(monkeypatch):
     """Digits of 8x8 in place of the data sets that are not on every machine."""
-    monkeypatch.setattr(_krotov, "load", lambda name: digits(seed=0))
+    for room in (_krotov, krotov_settings):
+        monkeypatch.setattr(room, "load", lambda name: digits(seed=0))
 
 
 def test_every_recipe_is_tried():
@@ -38,7 +41,7 @@ def test_every_recipe_is_tried():
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("name", sorted(TINY))
+@pytest.mark.parametrize("name", COMPARES)
 def test_a_recipe_runs_and_every_local_learner_stands_beside_its_twins(name, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(name, out) == 0
@@ -53,6 +56,17 @@ def test_a_recipe_runs_and_every_local_learner_stands_beside_its_twins(name, tmp
     page = (out / "report.html").read_text()
     assert all(learner in page for learner in families)
     assert "report.html" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small")
+def test_the_choice_of_settings_judges_every_candidate_on_held_out_images(tmp_path, capsys, monkeypatch):
+    few = {build: changes[:2] for build, changes in krotov_settings.CHANGES.items()}
+    monkeypatch.setattr(krotov_settings, "CHANGES", few)
+    assert run("krotov_settings", tmp_path / "out") == 0
+    rows = [row for row in read(tmp_path / "out").rows if row["kind"] == "validation"]
+    assert [row["change"] for row in rows] == [change for changes in few.values() for change in changes]
+    assert all(0.5 < row["accuracy"] <= 1 for row in rows)
+    assert capsys.readouterr().out.count("as chosen") == 3
 
 
 def test_compare_has_one_row_per_learner_data_set_and_seed(tmp_path):

@@ -18,7 +18,7 @@ from torch import nn
 
 import neuropil
 from neuropil.checks import Refusal
-from neuropil.runs import Run, read
+from neuropil.runs import Run, Tagged, read
 from neuropil.runs.checkpoint import load
 from neuropil.runs.files import append_line, write_atomically
 
@@ -269,3 +269,15 @@ def test_a_file_or_a_pipe_is_not_filled_with_bars(run, capfd):
 def test_a_loop_needs_a_count(run, count):
     with pytest.raises(Refusal, match="'epochs' needs a whole number"):
         list(run.loop("epochs", count))
+
+
+def test_of_several_learners_every_row_and_loop_says_whose_it_is(run, monkeypatch):
+    titles = []
+    monkeypatch.setattr(run, "loop", lambda title, count, **parts: titles.append((title, parts)) or range(count))
+    for name in ("backprop", "linear"):
+        watch = Tagged(run, learner=name, data="digits", seed=3)
+        for epoch in watch.loop("readout", 1, part=name):
+            watch.log("epoch", epoch=epoch)
+    assert titles == [(f"{name}: readout", {"part": name}) for name in ("backprop", "linear")]
+    tags = {"data": "digits", "seed": 3, "epoch": 0}
+    assert read(run.folder).rows == [{"kind": "epoch", "learner": name, **tags} for name in ("backprop", "linear")]

@@ -31,7 +31,7 @@ class LocalLearning:
     Attributes:
         rules: a rule for each layer that learns, by its name in the body.
         epochs: passes over the images, for each layer (greedily) or for all (together).
-        batch: images in a step.
+        batch: images in a step; no more than there are.
         lr: first learning rate of plain SGD.
         together: whether all layers learn at once.
         steps: fewest steps; a small data set gets as many more epochs as this takes.
@@ -69,7 +69,7 @@ class LocalLearning:
         title = "features " + " + ".join(stage)
         for epoch in watch.loop(title, epochs, body=body, optimizer=optimizer, schedule=schedule, rng=rng):
             before = {name: weight.detach().clone() for name, weight in weights.items()}
-            for part in train.batches(min(self.batch, len(train)), shuffle=rng):
+            for part in train.batches(self.batch, shuffle=rng):
                 self._propose(body, stage, part.x)
                 optimizer.step()
             schedule.step()

@@ -1,0 +1,92 @@
+"""How the settings of mnist_krotov and fashion_krotov were chosen: one change at a time, on held-out training images.
+
+The test set is never read. Every row of the table is the chosen setting with one change, for the local learner, for
+backprop and for random features.
+
+Measured: see docs/results/mnist_krotov.md and docs/results/fashion_krotov.md.
+
+Try: neuropil run krotov_settings --data mnist --out runs/krotov_settings
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from neuropil.data import hold_out, load, subset
+from neuropil.evaluate import accuracy
+from neuropil.recipes._krotov import Settings, backprop, krotov_hopfield, random_features
+from neuropil.runs import Run, Tagged
+
+CHANGES: dict[Any, list[dict[str, Any]]] = {
+    krotov_hopfield: [
+        {},
+        {"k": 2},
+        {"k": 20},
+        {"delta": 0.0},
+        {"delta": 0.2},
+        {"delta": 0.6},
+        {"lr": 0.1},
+        {"epochs": 2},
+        {"epochs": 12},
+        {"n": 1.0},
+        {"n": 3.0},
+        {"smoothing": 0.0},
+        {"decay": 1.0},
+        {"readout_epochs": 20},
+        {"readout_lr": 2e-3},
+    ],
+    backprop: [
+        {},
+        {"std_backprop": 0.1},
+        {"std_backprop": 0.02},
+        {"backprop_lr": 1e-3},
+        {"backprop_lr": 4e-3},
+        {"backprop_epochs": 20},
+        {"n_backprop": 1.0},
+        {"smoothing": 0.0},
+        {"decay": 0.1},
+    ],
+    random_features: [{}, {"n_random": 2.0}, {"decay_random": 0.0}, {"decay_random": 0.3}],
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to choose settings for."""
+
+    data: Literal["mnist", "fashion_mnist"] = "mnist"
+    """data set"""
+    seed: int = 0
+    """of the weights and of the held-out part"""
+    share: float = 1 / 6
+    """of the training images that is held out"""
+    units: int = 2000
+    """hidden units"""
+    n_train: int = 0
+    """use only that many training images; 0 for all"""
+
+
+def main(config: Config, run: Run) -> None:
+    """Fit every candidate on the rest, judge it on the held-out part."""
+    train, _ = load(config.data)
+    if config.n_train:
+        train = subset(train, config.n_train, config.seed)
+    rest, held = hold_out(train, config.share, config.seed)
+    chosen = Settings(units=config.units, seed=config.seed)
+    candidates = [(build, change) for build, changes in CHANGES.items() for change in changes]
+    reached = torch.zeros(len(candidates))
+    for index in run.loop("settings", len(candidates), reached=reached):
+        build, change = candidates[index]
+        rng = torch.Generator().manual_seed(config.seed)
+        entrant = build(replace(chosen, **change), rest, rng)
+        entrant.learner.fit(rest, rng=rng, watch=Tagged(run, learner=entrant.name))
+        reached[index] = accuracy(entrant.learner, held)
+        run.log("validation", learner=entrant.name, change=change, accuracy=reached[index].item())
+    table = Table("learner", "change", "held-out accuracy, %", box=None)
+    for (build, change), right in zip(candidates, reached.tolist()):
+        words = ", ".join(f"{name} {value:g}" for name, value in change.items())
+        table.add_row(build.__name__, words or "as chosen", f"{100 * right:.2f}")
+    Console().print(table)

@@ -63,7 +63,7 @@ def test_differences_are_paired_by_seed_not_by_order():
     [
         (percent(0.97534, 0.00213), "97.53 ± 0.21"),
         (percent(0.97534, 0.0213), "97.5 ± 2.1"),
-        (percent(0.97534, math.nan), "97.53 (n = 1, no interval)"),
+        (percent(0.97534, math.nan), "97.53 (n = 1)"),
         (points(0.0031, 0.002), "+0.31 ± 0.20"),
         (points(-0.0031, 0.002), "−0.31 ± 0.20"),
         (points(-0.000001, 0.002), "0.00 ± 0.20"),
@@ -212,7 +212,7 @@ def test_one_seed_prints_no_interval(tmp_path):
     folder = make(tmp_path / "run", [result(), result(TWIN, accuracy=0.95)])
     page = write([folder], tmp_path / "report.html").read_text()
     for text in (shown(table([folder])), markdown([folder]), page):
-        assert "90.00 (n = 1, no interval)" in text
+        assert "90.00 (n = 1)" in text
         assert not re.search(r"\d ± \d|± nan|>nan<", text)
 
 

@@ -8,7 +8,7 @@ from scipy.special import stdtrit  # Student quantiles without the start-up cost
 
 from neuropil.checks import require
 
-ALONE = "n = 1, no interval"
+ALONE = "n = 1"
 DASH = "–"
 
 

@@ -1,20 +1,27 @@
 """Plant the deliberate faults of mutants.toml and see the tests catch them: `python tests/mutants.py [-k WORDS]`.
 
-Each is planted in a copy of the tree, where its test runs until the first failure. Without a fault it has to pass.
+Each is planted in a copy of the tree, where its test runs until the first failure. Without a fault all have to pass.
+The processes are forked from one that has imported what is heavy, which is most of the time that a test takes.
 """
 
 import argparse
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import tomllib
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "scipy.special", "sklearn.linear_model", "sklearn.metrics", "matplotlib.figure", "tyro", "pooch")
 
 
 class Mutant(NamedTuple):
@@ -35,8 +42,11 @@ class Mutant(NamedTuple):
 MUTANTS = [Mutant(**row) for row in tomllib.loads((ROOT / "tests/mutants.toml").read_text(encoding="utf-8"))["mutant"]]
 
 
-def fails(test: str, mutant: Mutant | None = None) -> bool:
-    """Whether `test` fails in a tree with this fault; a test that cannot run at all does not fail."""
+def fails(tests: Sequence[str], mutant: Mutant | None = None) -> bool:
+    """Whether `tests` fail in a copy of the tree with this fault; a test that cannot run at all does not fail.
+
+    It leaves this process changed for good.
+    """
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         for name in ("src", "tests"):
@@ -45,23 +55,21 @@ def fails(test: str, mutant: Mutant | None = None) -> bool:
         if mutant:
             file = tree / "src/neuropil" / mutant.file
             file.write_text(file.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"tests/{test}"],
-            cwd=tree,
-            env={**os.environ, "PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-        )
-    if done.returncode not in (0, 1) or (done.returncode and not mutant):
-        print(done.stdout, done.stderr)
-    return done.returncode == 1
+        os.chdir(tree)
+        os.environ["PYTHONPATH"] = sys.path[0] = str(tree / "src")
+        with redirect_stdout(StringIO()) as said:
+            code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *(f"tests/{test}" for test in tests)])
+        os.chdir(ROOT)
+    if code not in (0, 1) or (code and not mutant):
+        print(said.getvalue())
+    return code == 1
 
 
 def fate(mutant: Mutant) -> str:
     """What became of it, in a word."""
     if mutant.matches() != 1:
         return "STALE"
-    return "caught" if fails(mutant.test, mutant) else "SURVIVED"
+    return "caught" if fails([mutant.test], mutant) else "SURVIVED"
 
 
 def main() -> int:
@@ -70,17 +78,20 @@ def main() -> int:
     parser.add_argument("-k", dest="words", default="", help="only mutants whose file, test or meaning has these words")
     words = parser.parse_args().words.lower()
     chosen = [m for m in MUTANTS if words in f"{m.file} {m.test} {m.meaning}".lower()]
-    tests = sorted({m.test for m in chosen})
+    os.environ["OMP_NUM_THREADS"] = "1"
+    for name in HEAVY:
+        import_module(name)
     fates = []
-    with ThreadPoolExecutor(2) as pool:
-        broken = [test for test, bad in zip(tests, pool.map(fails, tests)) if bad]
-        for mutant, word in zip(chosen, pool.map(fate, chosen if not broken else [])):
+    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+        unharmed = pool.apply_async(fails, [sorted({m.test for m in chosen})])
+        for mutant, word in zip(chosen, pool.imap(fate, chosen)):
             print(f"{word:<9}{mutant.file}: {mutant.meaning}", flush=True)
             fates.append(word)
-    if broken:
-        print(f"these fail without any mutant: {', '.join(broken)}")
-    print(f"{fates.count('caught')} of {len(chosen)} mutants caught")
-    return 0 if chosen and fates.count("caught") == len(chosen) else 1
+        broken = unharmed.get()
+    print(
+        "The tests fail without any mutant." if broken else f"{fates.count('caught')} of {len(chosen)} mutants caught"
+    )
+    return 0 if chosen and not broken and fates.count("caught") == len(chosen) else 1
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ from neuropil.checks import Refusal
 from neuropil.data import Split, digits
 from neuropil.evaluate import accuracy
 from neuropil.learners import (
-    Backprop,
     BackpropClassifier,
+    Descent,
     Direction,
     FeatureClassifier,
     LocalLearning,
-    Readout,
     RePU,
     Standardise,
     UnitNorm,
@@ -27,7 +26,8 @@ from neuropil.learners import (
     draw_normal_,
     receptive_fields,
 )
-from neuropil.learners.readout import featurise, passes
+from neuropil.learners.descent import passes
+from neuropil.learners.readout import featurise
 from neuropil.plasticity import HardWTA, KrotovHopfield, Oja, SoftHebb, propose_
 
 
@@ -168,7 +168,7 @@ def test_a_rule_for_a_layer_that_is_not_there_is_refused(train):
 
 @pytest.mark.parametrize("bad", [{"lr": 0.0}, {"epochs": 0}, {"batch": 0}])
 def test_settings_out_of_range_are_refused(bad):
-    for settings in (LocalLearning, Readout, Backprop):
+    for settings in (LocalLearning, Descent):
         with pytest.raises(Refusal, match="got"):
             settings(**bad)
 
@@ -179,7 +179,7 @@ def test_settings_out_of_range_are_refused(bad):
 def test_frozen_features_stay_exactly_as_they_were(train):
     body = two_layers()
     before = weights(body)
-    learner = FeatureClassifier(body, readout=Readout(epochs=3)).fit(train, rng=rng())
+    learner = FeatureClassifier(body, readout=Descent(epochs=3)).fit(train, rng=rng())
     assert_same(weights(body), before)
     assert_same(weights(learner.body_), before)
 
@@ -198,7 +198,7 @@ def test_the_body_that_was_given_is_not_touched_and_new_labels_leave_the_feature
 
 def test_batch_normalisation_inside_frozen_features_does_not_move(train):
     body = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 30))
-    learner = FeatureClassifier(body, readout=Readout(epochs=2)).fit(train, rng=rng())
+    learner = FeatureClassifier(body, readout=Descent(epochs=2)).fit(train, rng=rng())
     assert torch.equal(learner.body_[1].running_mean, torch.zeros(64))
 
 
@@ -215,7 +215,7 @@ def test_a_fit_repeats_exactly_and_another_seed_differs(train):
 
 
 def test_the_readout_finds_what_logistic_regression_finds(train):
-    linear = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Readout(epochs=300, lr=1e-2, decay=0.0))
+    linear = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Descent(epochs=300, lr=1e-2, decay=0.0))
     linear.fit(train, rng=rng())
     x = Standardise(64).fit_(train.x.flatten(1))(train.x.flatten(1)).numpy()
     exact = LogisticRegression(C=1e4, max_iter=2000).fit(x, train.y)
@@ -232,7 +232,7 @@ def ring(n, seed):
 def test_backprop_learns_what_no_linear_model_can():
     train, test = ring(1000, 0), ring(1000, 1)
     body = nn.Sequential(nn.Linear(2, 50), nn.ReLU())
-    network = BackpropClassifier(body, training=Backprop(epochs=100, lr=1e-2)).fit(train, rng=rng())
+    network = BackpropClassifier(body, training=Descent(epochs=100, lr=1e-2)).fit(train, rng=rng())
     linear = FeatureClassifier(nn.Sequential(nn.Flatten())).fit(train, rng=rng())
     assert accuracy(network, test) > 0.97
     assert accuracy(linear, test) < 0.65
@@ -243,7 +243,7 @@ def test_backprop_reaches_the_bottom_layer_and_local_learning_does_not(train):
     body = two_layers()
     local = FeatureClassifier(body, learning=LocalLearning({"two": HardWTA()}, epochs=1)).fit(train, rng=rng())
     assert torch.equal(local.body_.one.weight, body.one.weight)
-    deep = BackpropClassifier(body, training=Backprop(epochs=1)).fit(train, rng=rng())
+    deep = BackpropClassifier(body, training=Descent(epochs=1)).fit(train, rng=rng())
     assert not torch.equal(deep.body_.one.weight, body.one.weight)
 
 
@@ -268,9 +268,8 @@ FITS = {
     "local": lambda part, watch: LocalLearning({"one": HardWTA()}, **FOUR).fit_(
         two_layers(), part, rng=rng(), watch=watch
     ),
-    "readout": lambda part, watch: Readout(**FOUR).fit(featurise(nn.Flatten(), part), rng=rng(), watch=watch),
-    "backprop": lambda part, watch: BackpropClassifier(two_layers(), training=Backprop(**FOUR)).fit(
-        part, rng=rng(), watch=watch
+    "descent": lambda part, watch: Descent(**FOUR).fit_(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), part, stage="all", rng=rng(), watch=watch
     ),
 }
 
@@ -285,8 +284,8 @@ def test_every_learning_rate_falls_linearly_towards_zero(fit, train):
 @pytest.mark.parametrize(
     "learner",
     [
-        FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Readout(lr=0.1, decay=0.0, smoothing=0.2)),
-        BackpropClassifier(nn.Sequential(nn.Flatten()), training=Backprop(lr=0.1, decay=0.0, smoothing=0.2)),
+        FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Descent(lr=0.1, decay=0.0, smoothing=0.2)),
+        BackpropClassifier(nn.Sequential(nn.Flatten()), training=Descent(lr=0.1, decay=0.0, smoothing=0.2)),
     ],
     ids=["readout", "backprop"],
 )

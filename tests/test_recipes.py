@@ -9,7 +9,7 @@ import pytest
 from neuropil.cli import main
 from neuropil.cli.recipes import recipe_names
 from neuropil.data import digits
-from neuropil.learners import readout
+from neuropil.learners import Descent
 from neuropil.recipes import _krotov, krotov_settings
 from neuropil.recipes.entrants import entrant_names
 from neuropil.runs import read
@@ -109,7 +109,7 @@ def test_a_comparison_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch
     words = "--units 20 --n-train 150 --labels 20 --learners krotov_hopfield backprop --seeds 2"
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert main(["compare", *words.split(), "--out", str(whole)]) == 0
-    original, calls = readout.supervised_epoch, []
+    original, calls = Descent._epoch, []
 
     def stop(*args, **kwargs):
         calls.append(1)
@@ -117,10 +117,10 @@ def test_a_comparison_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(readout, "supervised_epoch", stop)
+    monkeypatch.setattr(Descent, "_epoch", stop)
     assert main(["compare", *words.split(), "--out", str(stopped)]) == 130
     assert "neuropil run --resume" in capsys.readouterr().err
-    monkeypatch.setattr(readout, "supervised_epoch", original)
+    monkeypatch.setattr(Descent, "_epoch", original)
     assert main(["run", "--resume", str(stopped)]) == 0
     assert (stopped / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
     assert timeless(stopped) == timeless(whole)

@@ -1,7 +1,7 @@
 """What fits and predicts: local features under a readout, and the backprop twin."""
 
-from neuropil.learners.backprop import Backprop as Backprop
 from neuropil.learners.backprop import BackpropClassifier as BackpropClassifier
+from neuropil.learners.descent import Descent as Descent
 from neuropil.learners.hebbian import FeatureClassifier as FeatureClassifier
 from neuropil.learners.hebbian import LocalLearning as LocalLearning
 from neuropil.learners.layers import BothSigns as BothSigns
@@ -13,6 +13,5 @@ from neuropil.learners.layers import dense_body as dense_body
 from neuropil.learners.layers import draw_examples_ as draw_examples_
 from neuropil.learners.layers import draw_normal_ as draw_normal_
 from neuropil.learners.layers import receptive_fields as receptive_fields
-from neuropil.learners.readout import Readout as Readout
 from neuropil.learners.watch import Unwatched as Unwatched
 from neuropil.learners.watch import Watch as Watch

@@ -10,7 +10,8 @@ from torch import Generator, Tensor, nn
 
 from neuropil.checks import require, unknown
 from neuropil.data import Split
-from neuropil.learners.readout import Readout, featurise, passes, scores_of
+from neuropil.learners.descent import Descent, passes
+from neuropil.learners.readout import featurise, fresh_head, scores_of
 from neuropil.learners.watch import Unwatched, Watch
 from neuropil.plasticity import propose_, tap
 
@@ -108,10 +109,10 @@ class FeatureClassifier:
     After `fit`: ``body_``, the learned body in evaluation mode, and ``network_``, body and trained head.
     """
 
-    def __init__(self, body: nn.Sequential, *, learning: LocalLearning | None = None, readout: Readout | None = None):
+    def __init__(self, body: nn.Sequential, *, learning: LocalLearning | None = None, readout: Descent | None = None):
         self.body = body
         self.learning = learning
-        self.readout = readout or Readout()
+        self.readout = readout or Descent()
 
     def fit(self, train: Split, *, rng: Generator, watch: Watch | None = None) -> Self:
         """Learn the features from all images of `train` and the readout from all its labels."""
@@ -125,7 +126,8 @@ class FeatureClassifier:
     def fit_labels(self, labelled: Split, *, rng: Generator, watch: Watch | None = None) -> Self:
         """Learn only the readout afresh, from `labelled`; the features stay as `fit` left them."""
         features = featurise(self.body_.eval(), labelled)
-        head = self.readout.fit(features, rng=rng, watch=watch or Unwatched())
+        head = fresh_head(features)
+        self.readout.fit_(head, features, stage="readout", rng=rng, watch=watch or Unwatched())
         self.network_ = nn.Sequential(self.body_, nn.Flatten(), head)
         return self
 

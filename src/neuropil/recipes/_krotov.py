@@ -7,11 +7,10 @@ from torch import Generator, nn
 
 from neuropil.data import Split, load, subset
 from neuropil.learners import (
-    Backprop,
     BackpropClassifier,
+    Descent,
     FeatureClassifier,
     LocalLearning,
-    Readout,
     dense_body,
     draw_examples_,
     draw_normal_,
@@ -71,9 +70,9 @@ class Settings:
     """use only that many training images; 0 for all"""
 
 
-def readout(settings: Settings, decay: float) -> Readout:
+def readout(settings: Settings, decay: float) -> Descent:
     """The same head for everybody but for its weight decay."""
-    return Readout(
+    return Descent(
         epochs=settings.readout_epochs,
         batch=settings.readout_batch,
         lr=settings.readout_lr,
@@ -96,7 +95,7 @@ def backprop(settings: Settings, train: Split, rng: Generator) -> Entrant:
     """The same architecture, trained end to end."""
     body = dense_body(train, settings.units, n=settings.n_backprop)
     draw_normal_(body, rng, std=settings.std_backprop)
-    training = Backprop(
+    training = Descent(
         epochs=settings.backprop_epochs,
         batch=500,
         lr=settings.backprop_lr,
@@ -122,7 +121,7 @@ def random_features(settings: Settings, train: Split, rng: Generator) -> Entrant
 
 def linear(settings: Settings, train: Split, rng: Generator) -> Entrant:
     """Softmax regression on standardised pixels."""
-    head = Readout(epochs=20, batch=500, lr=settings.linear_lr, decay=0.0)
+    head = Descent(epochs=20, batch=500, lr=settings.linear_lr, decay=0.0)
     return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from neuropil.checks import unknown
-from neuropil.learners import Readout
+from neuropil.learners import Descent
 from neuropil.recipes._twins import Entrant as Entrant
 
-READOUT = Readout(
+READOUT = Descent(
     epochs=50, batch=1000, lr=1e-2, decay=0.0, smoothing=0.1, steps=1500
 )  # of all that have a hidden layer
 

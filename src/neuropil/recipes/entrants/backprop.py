@@ -3,7 +3,7 @@
 from torch import Generator
 
 from neuropil.data import Split
-from neuropil.learners import Backprop, BackpropClassifier, dense_body, draw_normal_
+from neuropil.learners import BackpropClassifier, Descent, dense_body, draw_normal_
 from neuropil.recipes.entrants import Entrant
 
 
@@ -11,5 +11,5 @@ def build(train: Split, rng: Generator, units: int) -> Entrant:
     """Hidden weights start small, from N(0, 0.1^2), so that they can turn far."""
     body = dense_body(train, units, n=2.0)
     draw_normal_(body, rng, std=0.1)
-    training = Backprop(epochs=10, batch=100, lr=5e-3, decay=0.1, smoothing=0.1, steps=1500)
+    training = Descent(epochs=10, batch=100, lr=5e-3, decay=0.1, smoothing=0.1, steps=1500)
     return Entrant("backprop", "twin", BackpropClassifier(body, training=training))

@@ -3,11 +3,11 @@
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.learners import FeatureClassifier, Readout
+from neuropil.learners import Descent, FeatureClassifier
 from neuropil.recipes.entrants import Entrant
 
 
 def build(train: Split, rng: Generator, units: int) -> Entrant:
     """No hidden layer, so neither `units` nor `rng` matters."""
-    readout = Readout(lr=1e-2, decay=0.1, steps=1500)
+    readout = Descent(lr=1e-2, decay=0.1, steps=1500)
     return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=readout))

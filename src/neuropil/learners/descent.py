@@ -1,0 +1,66 @@
+"""Supervised training by gradient descent: of a linear head on frozen features, or of a whole network."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, nn
+from torch.nn import functional as F
+
+from neuropil.checks import require
+from neuropil.data import Split
+from neuropil.learners.watch import Watch
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Softmax cross entropy and AdamW, with a learning rate that falls linearly to 0.
+
+    Attributes:
+        epochs: passes over the examples.
+        batch: examples in a step; a smaller data set is one batch.
+        lr: first learning rate.
+        decay: AdamW's decoupled weight decay.
+        smoothing: share of every label that is spread evenly over all classes.
+        steps: fewest steps; a small data set gets as many more epochs as this takes.
+    """
+
+    epochs: int = 20
+    batch: int = 500
+    lr: float = 4e-3
+    decay: float = 1e-3
+    smoothing: float = 0.0
+    steps: int = 500
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1 and self.batch >= 1, f"Descent needs epochs and batch >= 1, got {self}.")
+        require(self.lr > 0 and self.decay >= 0, f"Descent needs lr > 0 and decay >= 0, got {self}.")
+        require(0 <= self.smoothing < 1, f"Descent needs 0 <= smoothing < 1, got {self}.")
+
+    def fit_(self, network: nn.Module, train: Split, *, stage: str, rng: Generator, watch: Watch) -> None:
+        """Train all of `network` in place; loop and rows are named `stage`. It ends frozen, in evaluation mode."""
+        optimizer = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.decay)
+        epochs = passes(len(train), epochs=self.epochs, batch=self.batch, steps=self.steps)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
+        parts = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
+        for epoch in watch.loop(stage, epochs, **parts):
+            loss = self._epoch(network, train, optimizer, rng)
+            schedule.step()
+            watch.log("epoch", stage=stage, epoch=epoch, loss=loss)
+        network.eval().requires_grad_(False)
+
+    def _epoch(self, network: nn.Module, train: Split, optimizer: torch.optim.Optimizer, rng: Generator) -> float:
+        """One pass; the mean loss on the way."""
+        total = torch.zeros((), device=train.y.device)
+        for part in train.batches(min(self.batch, len(train)), shuffle=rng):
+            loss = F.cross_entropy(network(part.x), part.y, label_smoothing=self.smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach() * len(part)
+        return total.item() / len(train)
+
+
+def passes(examples: int, *, epochs: int, batch: int, steps: int) -> int:
+    """`epochs`, or as many as `steps` batches take."""
+    return max(epochs, math.ceil(steps / math.ceil(examples / batch)))

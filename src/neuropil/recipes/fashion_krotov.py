@@ -2,7 +2,8 @@
 
 The experiment of `mnist_krotov` on harder images; only the linear model wants another learning rate.
 
-Measured: not yet.
+Measured: 88.90 +- 0.49 % (n = 5, 95 % interval); backprop 90.70 +- 0.22, random features 87.74 +- 0.08, training images
+as weights 87.70 +- 0.22, linear 84.46 +- 0.03.
 
 Try: neuropil run fashion_krotov --seeds 5 --out runs/fashion_krotov
 """

@@ -10,7 +10,7 @@ from neuropil.cli import main
 from neuropil.cli.recipes import recipe_names
 from neuropil.data import digits
 from neuropil.learners import Descent
-from neuropil.recipes import _krotov, krotov_settings
+from neuropil.recipes import _krotov, krotov_settings, mnist_theta
 from neuropil.recipes.entrants import entrant_names
 from neuropil.runs import read
 
@@ -21,7 +21,9 @@ TINY = {
     "mnist_krotov": KROTOV,
     "fashion_krotov": KROTOV,
     "krotov_settings": "--units 20 --n-train 400",
+    "mnist_theta": "--hidden 20 --n-train 300 --epochs 3 --batch 100",
 }
+ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in test_event_recipes.py
 TWINS = {"backprop", "random features", "linear"}
 
 
@@ -32,12 +34,12 @@ def run(name, out, more=""):
 @pytest.fixture
 def small(monkeypatch):
     """Digits of 8x8 in place of the data sets that are not on every machine."""
-    for room in (_krotov, krotov_settings):
+    for room in (_krotov, krotov_settings, mnist_theta):
         monkeypatch.setattr(room, "load", lambda name: digits(seed=0))
 
 
 def test_every_recipe_is_tried():
-    assert set(TINY) == set(recipe_names())
+    assert set(TINY) | ELSEWHERE == set(recipe_names())
 
 
 @pytest.mark.usefixtures("small")
@@ -56,6 +58,14 @@ def test_a_recipe_runs_and_every_local_learner_stands_beside_its_twins(name, tmp
     page = (out / "report.html").read_text()
     assert all(learner in page for learner in families)
     assert "report.html" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small")
+def test_spiking_networks_stand_beside_their_twins_with_and_without_pseudospikes(tmp_path):
+    assert run("mnist_theta", tmp_path / "out") == 0
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert {"backprop", "linear"} <= {row["learner"] for row in rows}
+    assert all(0 <= row["accuracy"] <= 1 for row in rows)
 
 
 @pytest.mark.usefixtures("small")

@@ -149,7 +149,12 @@ def dense_body(train: Split, units: int, *, n: float) -> nn.Sequential:
 
 
 def receptive_fields(network: nn.Module, shape: Sequence[int]) -> Tensor:
-    """The weight of the first layer that has one, (units, *shape) for a dense layer, as it is for a convolution."""
+    """The weight of the first layer that has one, (units, *shape) for a dense layer, as it is for a convolution.
+
+    A dense weight is (units, inputs) in an ``nn.Linear`` and (inputs, units) in a layer of spiking neurons.
+    """
     layer = next(module for module in network.modules() if isinstance(getattr(module, "weight", None), Tensor))
     weight = layer.get_parameter("weight").detach()
-    return weight.view(-1, *shape) if isinstance(layer, nn.Linear) else weight
+    if weight.ndim > 2:
+        return weight
+    return (weight if isinstance(layer, nn.Linear) else weight.T).reshape(-1, *shape)

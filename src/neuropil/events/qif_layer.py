@@ -1,0 +1,243 @@
+"""A feed-forward layer of QIF neurons: spike times in, spike times and end states out, gradients exact."""
+
+import math
+from itertools import pairwise
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neuropil.checks import require
+from neuropil.events.oscillator import TABLES
+from neuropil.events.qif import QIF
+from neuropil.events.qif_kernel import backward, forward
+from neuropil.events.threads import share_out, shares
+from neuropil.events.times import check_times, flatten_events, scatter_events
+
+ROOM = 8  # slots for spikes at first; a layer that needs more is walked again
+MOST = 2**31  # bytes that the output spikes of a batch may take
+
+
+class Trial(NamedTuple):
+    """What a layer did until the end of the trial.
+
+    Attributes:
+        times: (batch, neurons, spikes), ascending, inf where there is none.
+        angle: (batch, neurons), of the state at the end; V = tan(angle).
+        current: (batch, neurons), at the end.
+    """
+
+    times: Tensor
+    angle: Tensor
+    current: Tensor
+
+
+class QIFLayer(nn.Module):
+    r"""QIF neurons with exponentially decaying current, each driven by every input.
+
+    tau dV/dt = V (V - 1) + I, tau dI/dt = -2 I + sum_i w_i tau delta(t - t_i); spike at V = inf, reset to -inf.
+    Exact at every weight, state and input time; spike times depend on them continuously, and spikes appear and vanish
+    only at `horizon`. Klos & Memmesheimer 2025, Phys. Rev. Lett. 134, 027301.
+
+    Args:
+        inputs, outputs: numbers of neurons.
+        neuron: the kind of neuron.
+        horizon: end of the trial, in the unit of ``neuron.tau``.
+        dtype: float32 or float64.
+
+    Attributes:
+        weight: (inputs, neurons), 0 at first.
+        potential, current: (neurons,), V and I at time 0, 0 at first.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        neuron: QIF | None = None,
+        horizon: float,
+        dtype: torch.dtype = torch.float32,
+    ):
+        super().__init__()
+        check_trial("QIFLayer", horizon, dtype)
+        require(inputs >= 1 and outputs >= 1, f"a layer needs neurons on both sides, got {inputs} and {outputs}.")
+        self.neuron, self.horizon = neuron or QIF(), horizon
+        self.weight = nn.Parameter(torch.zeros(inputs, outputs, dtype=dtype))
+        self.potential = nn.Parameter(torch.zeros(outputs, dtype=dtype))
+        self.current = nn.Parameter(torch.zeros(outputs, dtype=dtype))
+
+    def draw_(self, rng: torch.Generator, *, mean: float = 0.0, std: float = 1.0) -> Self:
+        """Draw the weights from a normal distribution, in place."""
+        with torch.no_grad():
+            self.weight.normal_(mean, std, generator=rng)
+        return self
+
+    def forward(self, times: Tensor) -> Trial:
+        """Input spikes, (batch, inputs, spikes) or (batch, inputs), to what the layer does with them."""
+        return qif_trial(times, self.weight, self.potential, self.current, self.neuron, self.horizon)
+
+    def extra_repr(self) -> str:
+        """Sizes, neuron, end of the trial."""
+        inputs, outputs = self.weight.shape
+        return f"{inputs}, {outputs}, neuron={self.neuron}, horizon={self.horizon}"
+
+
+class QIFNetwork(nn.Module):
+    """Stacked layers of QIF neurons, whose pseudospikes make gradients reach the bottom of a silent network.
+
+    The share of the way to its next spike that a neuron has come by the end of the trial acts on the layer above as a
+    current that drives pseudospikes, layer by layer; the inputs of the network have none.
+
+    Args:
+        sizes: numbers of neurons, from the inputs to the outputs.
+        neuron: the kind of neuron.
+        horizon: end of the trial, in the unit of ``neuron.tau``.
+        dtype: float32 or float64.
+    """
+
+    def __init__(
+        self,
+        sizes: tuple[int, ...],
+        *,
+        neuron: QIF | None = None,
+        horizon: float,
+        dtype: torch.dtype = torch.float32,
+    ):
+        super().__init__()
+        require(len(sizes) >= 2, f"a network needs inputs and at least one layer, got sizes={sizes}.")
+        self.neuron, self.horizon = neuron or QIF(), horizon
+        pairs = pairwise(sizes)
+        self.layers = nn.ModuleList(QIFLayer(a, b, neuron=self.neuron, horizon=horizon, dtype=dtype) for a, b in pairs)
+
+    def forward(self, times: Tensor, spikes: int = 1) -> tuple[list[Trial], Tensor]:
+        """What every layer did, and the first `spikes` output times, (batch, outputs, spikes), all finite.
+
+        Args:
+            times: of the inputs, (batch, inputs, spikes) or (batch, inputs), ascending, inf where there is no spike.
+            spikes: output times wanted from every neuron of the last layer, pseudospikes after ordinary ones.
+        """
+        trials: list[Trial] = []
+        drive = share = period = torch.zeros(())
+        layers: list[Any] = list(self.layers)
+        for depth, layer in enumerate(layers):
+            if depth:
+                drive = share @ layer.weight
+            trials.append(layer(trials[-1].times if depth else times))
+            share, period = self.neuron.progress(trials[-1].angle, trials[-1].current, drive)
+        return trials, self.neuron.continued(trials[-1].times, share, period, self.horizon, spikes)
+
+
+def qif_trial(times: Tensor, weight: Tensor, potential: Tensor, current: Tensor, neuron: QIF, horizon: float) -> Trial:
+    """A layer of QIF neurons as a function; see `QIFLayer`.
+
+    Args:
+        times: (batch, inputs, spikes) or (batch, inputs).
+        weight: (inputs, neurons).
+        potential, current: (neurons,) or (batch, neurons), at time 0; a potential may be -inf.
+        neuron: the kind of neuron.
+        horizon: end of the trial.
+    """
+    check_trial("a QIF layer", horizon, weight.dtype)
+    trains = check_times(times, horizon)
+    require(
+        weight.ndim == 2 and trains.shape[1] == weight.shape[0] and trains.dtype == weight.dtype,
+        f"a QIF layer needs weights (inputs, neurons) for times {tuple(times.shape)} of their type, "
+        f"got {tuple(weight.shape)}, {trains.dtype} and {weight.dtype}.",
+    )
+    check_finite(weight=weight, current=current)
+    start = [part if part.ndim == 2 else part[None] for part in (potential, current)]
+    return Trial(*_Walk.apply(trains, weight, *start, neuron.tau, horizon))
+
+
+def check_trial(who: str, horizon: float, dtype: torch.dtype) -> None:
+    """Refuse a trial without an end, and types that the kernels do not know."""
+    require(0 < horizon < math.inf, f"a trial needs a positive, finite end, got horizon={horizon}.")
+    require(dtype in TABLES, f"{who} needs float32 or float64, got {dtype}.")
+
+
+def check_finite(**parts: Tensor) -> None:
+    """Refuse parameters on another device, and NaN and inf."""
+    for name, part in parts.items():
+        require(part.device.type == "cpu", f"events run on the CPU, got {name} on {part.device}; move it to the CPU.")
+        require(bool(part.isfinite().all()), f"{name} has NaN or inf; did training diverge? try a smaller step.")
+
+
+def projective(potential: Tensor, current: Tensor) -> np.ndarray:
+    """V and I to (x, y, I) with V = x / y, x^2 + y^2 = 1 and y >= 0: (3, rows, neurons)."""
+    angle = torch.atan(potential.detach())
+    y = torch.where(potential.detach().isinf(), 0, torch.cos(angle))
+    rows = torch.broadcast_tensors(torch.sin(angle), y, current.detach())
+    return torch.stack(rows).contiguous().numpy()
+
+
+def latest(horizon: float, dtype: np.dtype) -> float:
+    """The largest number of the type that is not after the end of the trial."""
+    end = dtype.type(horizon)
+    return float(end if float(end) <= horizon else np.nextafter(end, dtype.type(0)))
+
+
+class _Walk(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, trains: Tensor, weight: Tensor, potential: Tensor, current: Tensor, tau: float, horizon: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        events, table = flatten_events(trains), TABLES[weight.dtype]
+        walked = [part.numpy() for part in (events.time, events.source, events.count)]
+        walked += [weight.detach().contiguous().numpy(), projective(potential, current)]
+        batch, neurons, kind = len(trains), weight.shape[1], walked[3].dtype
+        end, steps = np.empty((3, batch, neurons), kind), np.empty(batch, np.int64)
+        slots, room = ROOM, 0
+        while room < slots:
+            room, spikes = slots, np.zeros((batch, neurons), np.int64)
+            out = np.full((batch, neurons, room), np.inf, kind)
+            last = latest(horizon, kind)
+            share_out(forward, batch, *walked, tau, horizon, last, table, out, spikes, end, steps)
+            slots = max(int(spikes.max(initial=0)), 1)
+            check_room(batch * neurons * slots * kind.itemsize)
+        times = torch.from_numpy(np.ascontiguousarray(out[..., :slots]))
+        ctx.save_for_backward(trains, times, weight, potential, current)
+        ctx.walked, ctx.events, ctx.kept = walked, events, (spikes, steps, tau, horizon, table)
+        x, y, i = map(torch.from_numpy, end)
+        return times, torch.atan2(x, y), i
+
+    @staticmethod
+    def backward(ctx: Any, by_times: Tensor, by_angle: Tensor, by_current: Tensor) -> tuple[Tensor | None, ...]:
+        trains, times, weight, potential, current = ctx.saved_tensors
+        spikes, steps, tau, horizon, table = ctx.kept
+        batch = len(trains)
+        by_weight = np.zeros((shares(batch), *weight.shape), ctx.walked[3].dtype)
+        by_start = torch.empty(2, batch, weight.shape[1], dtype=weight.dtype)
+        by_event = torch.zeros_like(ctx.events.time)
+        share_out(
+            backward,
+            batch,
+            *ctx.walked,
+            tau,
+            horizon,
+            table,
+            times.numpy(),
+            spikes.copy(),
+            steps,
+            by_times.contiguous().numpy(),
+            torch.stack((by_angle, by_current)).numpy(),
+            by_weight,
+            by_event.numpy(),
+            by_start.numpy(),
+        )
+        by_potential = by_start[0] * torch.cos(torch.atan(potential)) ** 2
+        return (
+            scatter_events(by_event, ctx.events, trains.shape),
+            torch.from_numpy(by_weight.sum(0)),
+            by_potential.sum_to_size(potential.shape),
+            by_start[1].sum_to_size(current.shape),
+            None,
+            None,
+        )
+
+
+def check_room(size: int) -> None:
+    """Refuse spikes beyond what memory should hold."""
+    got = f"the spikes of this batch need {size / 2**20:.0f} MiB"
+    require(size <= MOST, f"{got}, over {MOST / 2**20:.0f}; take a shorter trial, smaller weights or a smaller batch.")

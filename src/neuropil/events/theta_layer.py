@@ -1,0 +1,193 @@
+"""Layers and networks of theta neurons as modules: spike times in, spike times out, exact gradients."""
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neuropil.checks import Refusal, require
+from neuropil.events import theta_kernel as kernel
+from neuropil.events.theta import Theta
+from neuropil.events.threads import share_out, shares
+from neuropil.events.times import check_times, flatten_events, scatter_events
+
+
+class _Walk(torch.autograd.Function):
+    """Spike times (batch, neurons, spikes) and phases at the end (batch, neurons) of a layer; see `theta_kernel`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, trains: Tensor, weight: Tensor, phase: Tensor, neuron: Theta, horizon: float
+    ) -> tuple[Tensor, Tensor]:
+        events = flatten_events(trains)
+        scalar = weight.detach().numpy().dtype.type
+        speed = neuron.r / neuron.tau
+        angle = phase * speed
+        start = torch.stack([-angle.cos(), angle.sin().clamp_(min=0)])  # pi may be rounded up; V = +inf is not beyond
+        shared = (*(part.numpy() for part in (events.time, events.source, events.count)), weight.detach().numpy())
+        shared = (*shared, start.numpy(), scalar(speed), scalar(neuron.r), scalar(horizon))
+        out, spikes, end = _forward(shared, len(trains), 2 + int(horizon / neuron.period))
+        require(
+            bool(np.isfinite(end).all()),
+            f"theta neurons lost count: weights up to {float(weight.abs().max()):.3g} are too large for "
+            f"{str(weight.dtype).removeprefix('torch.')}; scale them down.",
+        )
+        x, y = torch.from_numpy(end)
+        ctx.save_for_backward(weight)
+        ctx.shared, ctx.spikes, ctx.speed, ctx.events, ctx.shape = shared, spikes, speed, events, trains.shape
+        times = torch.from_numpy(out)
+        return times, torch.atan2(y, -x) / speed
+
+    @staticmethod
+    def backward(ctx: Any, d_times: Tensor, d_phase: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+        batch, neurons = d_phase.shape
+        (saved,) = ctx.saved_tensors  # refuses a weight that was changed in the meantime
+        weight, parts = saved.numpy(), shares(batch)
+        d_weight = np.zeros((parts, *weight.shape), weight.dtype)
+        d_start = np.zeros((parts, neurons), weight.dtype)
+        d_time = np.zeros((batch, ctx.shared[0].shape[1] if ctx.needs_input_grad[0] else 0), weight.dtype)
+        d_end = (d_phase / ctx.speed).numpy()
+        share_out(
+            kernel.backward, batch, *ctx.shared, ctx.spikes, d_times.contiguous().numpy(), d_end,
+            d_weight, d_start, d_time,
+        )  # fmt: skip
+        d_trains = scatter_events(torch.from_numpy(d_time), ctx.events, ctx.shape) if ctx.needs_input_grad[0] else None
+        by_weight, by_start = (torch.from_numpy(parts.sum(0)) for parts in (d_weight, d_start))
+        return d_trains, by_weight, by_start * ctx.speed, None, None
+
+
+def _forward(shared: tuple[Any, ...], batch: int, slots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(spike times, number of spikes, x and y at the end), with as many slots as the busiest neuron needs."""
+    weight = shared[3]
+    neurons = weight.shape[1]
+    end = np.empty((2, batch, neurons), weight.dtype)
+    while True:
+        out, spikes = room(batch, neurons, slots, weight.dtype), np.zeros((batch, neurons), np.int32)
+        share_out(kernel.forward, batch, *shared, out, spikes, end)
+        most = int(spikes.max(initial=1))
+        if most <= slots:
+            return out[:, :, :most], spikes, end
+        slots = most
+
+
+def room(batch: int, neurons: int, slots: int, dtype: np.dtype) -> np.ndarray:
+    """(batch, neurons, slots) of inf, if memory has room for them."""
+    try:
+        return np.full((batch, neurons, slots), np.inf, dtype)
+    except MemoryError:
+        size = batch * neurons * slots * dtype.itemsize / 2**30
+        raise Refusal(
+            f"{slots} spikes of {neurons} neurons in {batch} samples need {size:.3g} GiB, more than there is; "
+            "take a smaller batch, an earlier end or smaller weights."
+        ) from None
+
+
+class ThetaLayer(nn.Module):
+    """Theta neurons that receive spikes from below and send spikes up, with exact gradients for all that moves them.
+
+    Args:
+        inputs, outputs: numbers of neurons.
+        neuron: the kind of neuron.
+        horizon: end of the trial T, in the unit of ``neuron.tau``.
+
+    Attributes:
+        weight: (inputs, outputs), dimensionless; starts uniform within +-0.5 / sqrt(inputs).
+        phase: at time 0, (outputs,), between 0 and the neuron's period; starts in the middle.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, neuron: Theta | None = None, horizon: float = 2.0):
+        super().__init__()
+        require(inputs >= 1 and outputs >= 1, f"a layer needs neurons on both sides, got {inputs} and {outputs}.")
+        require(0 < horizon < torch.inf, f"a trial needs a positive, finite end, got horizon={horizon}.")
+        self.neuron, self.horizon = neuron or Theta(), horizon
+        self.weight = nn.Parameter(torch.empty(inputs, outputs).uniform_(-0.5, 0.5) / inputs**0.5)
+        self.phase = nn.Parameter(torch.full((outputs,), self.neuron.period / 2))
+
+    def forward(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """The spikes of the layer and how far it got.
+
+        Args:
+            times: (batch, inputs, spikes) or (batch, inputs), ascending, inf where there is no spike.
+
+        Returns:
+            spike times, (batch, outputs, spikes), ascending, padded with inf to the busiest neuron, and
+            phases at the end of the trial, (batch, outputs).
+        """
+        trains = check_times(times, self.horizon)
+        weight, phase = self.weight, self.phase
+        require(
+            trains.shape[1] == len(weight) and trains.dtype == weight.dtype,
+            f"the layer needs times of {len(weight)} neurons in {weight.dtype}, "
+            f"got {trains.shape[1]} in {trains.dtype}.",
+        )
+        return _Walk.apply(trains, weight, phase, self.neuron, self.horizon)
+
+    def extra_repr(self) -> str:
+        """Sizes, neuron, end of the trial."""
+        inputs, outputs = self.weight.shape
+        return f"{inputs}, {outputs}, neuron={self.neuron}, horizon={self.horizon}"
+
+
+class Answer(NamedTuple):
+    """What a network of theta neurons did in a trial.
+
+    Attributes:
+        trains: ordinary spikes of every layer, each (batch, neurons, spikes), padded with inf.
+        phases: of every layer at the end, (batch, neurons), with the input that stands for the spikes that would reach
+            it after the end: from a silent network to a firing one they change without a jump.
+        times: first output times of the last layer, (batch, outputs, spikes), all finite: pseudospikes after ordinary
+            ones.
+    """
+
+    trains: tuple[Tensor, ...]
+    phases: tuple[Tensor, ...]
+    times: Tensor
+
+
+class ThetaNetwork(nn.Module):
+    r"""Stacked layers of theta neurons, whose pseudospikes make gradients reach the bottom of a silent network.
+
+    What the spikes after the end T would do is told by rates: with :math:`\rho` = 0 for the inputs of the network,
+    layer by layer :math:`\phi = H(\phi(T), W^T \rho)` and :math:`\rho = \phi / \Theta`, and the k-th output time that
+    no ordinary spike provides is :math:`T + k \Theta - \phi`. Klos & Memmesheimer 2025.
+
+    Args:
+        sizes: numbers of neurons, from the inputs to the outputs.
+        neuron: the kind of neuron.
+        horizon: end of the trial T.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], *, neuron: Theta | None = None, horizon: float = 2.0):
+        super().__init__()
+        require(len(sizes) >= 2, f"a network needs inputs and at least one layer, got sizes={sizes}.")
+        self.neuron, self.horizon = neuron or Theta(), horizon
+        pairs = pairwise(sizes)
+        self.layers = nn.ModuleList(ThetaLayer(a, b, neuron=self.neuron, horizon=horizon) for a, b in pairs)
+
+    def stack(self) -> list["ThetaLayer"]:
+        """The layers, from the bottom to the top."""
+        return [layer for layer in self.layers if isinstance(layer, ThetaLayer)]
+
+    def forward(self, times: Tensor, spikes: int = 1) -> Answer:
+        """Run the trials of a batch.
+
+        Args:
+            times: of the inputs, (batch, inputs, spikes) or (batch, inputs), ascending, inf where there is no spike.
+            spikes: output times wanted from every neuron of the last layer.
+        """
+        trains, phases = [times], list[Tensor]()
+        for depth, layer in enumerate(self.stack()):
+            out, phase = layer(trains[-1])
+            if depth:
+                phase = self.neuron.jump(phase, phases[-1] / self.neuron.period @ layer.weight)
+            trains.append(out)
+            phases.append(phase)
+        return Answer(tuple(trains[1:]), tuple(phases), self.neuron.continued(out, phase, self.horizon, spikes))
+
+    @torch.no_grad()
+    def keep_phases_(self) -> None:
+        """Put first phases that an optimiser drove beyond 0 or the period back to that end."""
+        for layer in self.stack():
+            layer.phase.clamp_(0, self.neuron.period)

@@ -1,0 +1,83 @@
+"""Recipes of exact spike gradients, cut short: they log, save and draw, and what they show is so."""
+
+import math
+
+import pytest
+import torch
+
+from neuropil.recipes import concept, recurrent, single_neuron, yin_yang
+from neuropil.runs import Run, read
+
+
+@pytest.fixture
+def record(tmp_path):
+    """Run a recipe with a config; the finished run."""
+
+    def go(recipe, config):
+        run = Run.start(tmp_path / "run", recipe=recipe.__name__, config=config, command="test")
+        recipe.main(config, run)
+        run.finish()
+        name = recipe.__name__.rpartition(".")[2]
+        pictures = [run.folder / "pictures" / f"{name}{suffix}" for suffix in (".png", ".txt")]
+        assert all(picture.stat().st_size > 20 for picture in pictures)
+        return read(run.folder)
+
+    return go
+
+
+def rows_of(record, kind):
+    return [row for row in record.rows if row["kind"] == kind]
+
+
+def test_concept_shows_that_only_lif_spikes_jump(record):
+    for row in rows_of(record(concept, concept.Config(points=60)), "concept"):
+        if row["curve"].startswith("QIF"):
+            assert row["jump_finer"] < 0.5 * row["jump"]
+        else:
+            assert row["jump_finer"] > 0.9 * row["jump"] > 1
+        assert row["gradient_error"] < 1e-5
+
+
+def test_a_single_neuron_comes_near_its_targets_from_either_side(record):
+    done = record(single_neuron, single_neuron.Config(trials=300))
+    rows = rows_of(done, "single_neuron")
+    assert [row["start"] for row in rows] == list(single_neuron.STARTS)
+    for row in rows:
+        assert row["spikes"] == 2
+        assert row["times"][:2] == pytest.approx([2.5, 7.5], abs=0.3)
+    paths = done.tensors()
+    assert paths["from silence: path"][0].min() > 10  # silent at first
+    assert paths["from too many: path"][0].max() < 10
+
+
+def test_the_recurrent_network_learns(record):
+    done = record(recurrent, recurrent.Config(trials=150))
+    (end,) = rows_of(done, "recurrent")
+    assert end["loss"] < 0.8 * rows_of(done, "epoch")[0]["loss"]
+    assert end["targets"] == 9
+
+
+def test_targets_lie_in_the_trial_and_the_last_beyond():
+    goals, last = recurrent.wanted((7, 2), 10.0, torch.Generator().manual_seed(0))
+    assert goals.shape == (2, 8)
+    assert goals[last].tolist() == [11.0, 11.0]
+    assert goals[1, 3:].isnan().all()
+    inside = goals[~last & ~goals.isnan()]
+    assert len(inside) == 9
+    assert ((inside > 0) & (inside < 10)).all()
+
+
+def test_poisson_inputs_have_their_rate():
+    times = recurrent.poisson(2000, 1.5, 10.0, torch.Generator().manual_seed(0))
+    counts = times.isfinite().sum(-1).double()
+    assert counts.mean().item() == pytest.approx(15, abs=4 * math.sqrt(15 / 2000))
+    assert counts.var().item() == pytest.approx(15, rel=0.15)
+    assert times[times.isfinite()].max() < 10
+
+
+def test_yin_yang_tells_what_ordinary_spikes_achieve(record):
+    done = record(yin_yang, yin_yang.Config(epochs=1, units=10, n_train=100))
+    results = {row["learner"]: row for row in rows_of(done, "result")}
+    assert list(results)[:2] == ["exact spikes", "exact spikes, ordinary only"]
+    assert {"backprop", "random features", "linear"} < set(results)
+    assert results["exact spikes, ordinary only"]["accuracy"] <= results["exact spikes"]["accuracy"] + 1e-6

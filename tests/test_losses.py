@@ -1,0 +1,151 @@
+"""Losses and readouts of spike times by hand, AdaBelief by the paper, and the classifier they train."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from neuropil.checks import Refusal
+from neuropil.data import digits
+from neuropil.evaluate import accuracy
+from neuropil.events import Theta, ThetaNetwork
+from neuropil.events.losses import first_spike_loss, first_to_fire, spike_count, spike_time_loss
+from neuropil.learners.adabelief import AdaBelief
+from neuropil.learners.spiking import Bright, ExactSpikes, Latency, SpikingClassifier, turned
+
+INF, NAN = math.inf, math.nan
+
+
+def test_first_spike_loss_by_hand():
+    times, labels = torch.tensor([[1.0, 2.0], [0.5, 0.5]]), torch.tensor([0, 1])
+    first = -math.log(math.exp(-1) / (math.exp(-1) + math.exp(-2))) + 0.01 * (math.exp(0.5) - 1)
+    second = math.log(2) + 0.01 * (math.exp(0.25) - 1)
+    assert first_spike_loss(times, labels, 2.0).item() == pytest.approx((first + second) / 2, rel=1e-6)
+    assert first_spike_loss(times, labels, 2.0, early=0.0) < first_spike_loss(times, labels, 2.0)
+    with pytest.raises(Refusal, match="one time per class"):
+        first_spike_loss(times[..., None], labels, 2.0)
+
+
+def test_spike_time_loss_by_hand_and_one_sided():
+    times = torch.tensor([[[1.0, 3.0], [2.0, 5.0]]], requires_grad=True)
+    targets = torch.tensor([[2.0, 2.0], [NAN, 4.0]])
+    parts = [(-1 / 4) ** 2, (1 / 4) ** 2, (1 / 6) ** 2]
+    assert spike_time_loss(times, targets).item() == pytest.approx(sum(parts) / 3, rel=1e-6)
+    one_sided = torch.tensor([[True, True], [False, True]])
+    loss = spike_time_loss(times, targets, one_sided=one_sided)
+    assert loss.item() == pytest.approx(parts[0] / 3, rel=1e-6)
+    (slope,) = torch.autograd.grad(loss, times)
+    assert slope.flatten().tolist() == pytest.approx([-2 / 16 / 3, 0, 0, 0], rel=1e-6)
+    with pytest.raises(Refusal, match="as many spikes as there are targets"):
+        spike_time_loss(times, torch.zeros(2, 3))
+
+
+def test_a_spike_is_removed_and_added_by_descending_the_loss():
+    for phase, target, one_sided, spikes in ((4.5, 2.2, True, 0), (3.5, 1.2, False, 1)):
+        net = ThetaNetwork((1, 1))
+        net.layers[0].phase.data.fill_(phase)
+        net.layers[0].weight.data.zero_()
+        assert net(torch.tensor([[0.5]])).trains[0].isfinite().sum() == 1 - spikes
+        optimizer = torch.optim.SGD([net.layers[0].weight], lr=2.0)
+        for _ in range(200):
+            times = net(torch.tensor([[0.5]])).times
+            loss = spike_time_loss(times, torch.tensor([target]), one_sided=torch.tensor(one_sided))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        answer = net(torch.tensor([[0.5]]))
+        assert answer.trains[0].isfinite().sum() == spikes
+        assert answer.times.item() == pytest.approx(target, abs=0.01)
+
+
+def test_count_is_smooth_and_the_first_to_fire_needs_a_spike():
+    neuron = Theta()
+    before = spike_count(torch.tensor([[[INF]]]), torch.tensor([[neuron.period]]), neuron.period)
+    after = spike_count(torch.tensor([[[2.0]]]), torch.tensor([[0.0]]), neuron.period)
+    assert before.item() == pytest.approx(after.item())
+    trains = torch.tensor([[[0.7, 0.9], [0.5, INF], [INF, INF]], [[INF, INF]] * 3])
+    assert first_to_fire(trains).tolist() == [1, -1]
+    assert spike_count(trains, torch.full((2, 3), 3.0), 6.0).tolist() == [[2.5, 1.5, 0.5], [0.5] * 3]
+
+
+def test_adabelief_takes_the_steps_of_the_paper():
+    param = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    optimizer = AdaBelief([param], lr=0.1, betas=(0.8, 0.9), eps=1e-3)
+    m = s = torch.zeros(2, dtype=torch.float64)
+    theta = param.detach().clone()
+    for step, gradient in enumerate(([1.0, 0.5], [0.2, 0.5], [-3.0, 0.5]), 1):
+        g = torch.tensor(gradient, dtype=torch.float64)
+        param.grad = g.clone()
+        optimizer.step()
+        m = 0.8 * m + 0.2 * g
+        s = 0.9 * s + 0.1 * (g - m) ** 2 + 1e-3
+        theta = theta - 0.1 * (m / (1 - 0.8**step)) / ((s / (1 - 0.9**step)).sqrt() + 1e-3)
+        torch.testing.assert_close(param.detach(), theta, rtol=1e-12, atol=0)
+
+
+def test_adabelief_goes_on_from_its_state_and_refuses_nonsense():
+    steps = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+
+    def walk(stop):
+        param = nn.Parameter(torch.zeros(3))
+        optimizer = AdaBelief([param])
+        for index, gradient in enumerate(steps):
+            if index == stop:
+                old, optimizer = optimizer, AdaBelief([param])
+                optimizer.load_state_dict(old.state_dict())
+            param.grad = gradient.clone()
+            optimizer.step()
+        return param.detach()
+
+    assert torch.equal(walk(3), walk(None))
+    assert walk(None).abs().min() > 0
+    for bad in ({"lr": 0}, {"eps": 0}, {"betas": (1.0, 0.9)}):
+        with pytest.raises(Refusal, match="AdaBelief needs"):
+            AdaBelief([nn.Parameter(torch.zeros(1))], **bad)
+
+
+def test_encodings():
+    x = torch.tensor([[[0.0, 127 / 255], [128 / 255, 1.0]]])
+    assert Bright(time=0.5)(x).tolist() == [[INF, INF, 0.5, 0.5]]
+    assert Latency(last=2.0)(torch.tensor([[0.0, 0.25, 1.0, 3.0]])).tolist() == [[INF, 1.5, 0.0, 0.0]]
+
+
+def test_turned_inputs_are_turned_and_no_others():
+    times = torch.full((50, 40), INF)
+    times[:, :10] = 0.2
+    after = turned(times.clone(), 0.1, torch.Generator().manual_seed(0))
+    moved = after != times
+    assert 150 < moved.sum() <= 200
+    assert after[moved & times.isinf()].unique().tolist() == pytest.approx([0.2])
+    assert after[moved & times.isfinite()].isinf().all()
+    assert torch.equal(turned(times.clone(), 0.0, torch.Generator()), times)
+
+
+def test_a_silent_network_learns_digits_and_the_same_seed_learns_the_same():
+    train, test = digits(seed=0)
+    learner = SpikingClassifier((30,), training=ExactSpikes(epochs=20, batch=100, lr=2e-2, steps=1))
+    fits = [learner.fit(train, rng=torch.Generator().manual_seed(1)).scores(test.pixels()) for _ in range(2)]
+    assert torch.equal(*fits)
+    assert accuracy(learner, test) > 0.9
+    ordinary = learner.predict_ordinary(test.pixels())
+    fired = ordinary >= 0
+    assert torch.equal(ordinary[fired], learner.predict(test.pixels())[fired])
+    assert sum(layer.sum() for layer in learner.activity(test.pixels())) > 0
+
+
+def test_phases_that_leave_the_circle_come_back_to_its_end():
+    net = ThetaNetwork((2, 3))
+    net.layers[0].phase.data = torch.tensor([-1.0, 3.0, 7.0])
+    net.keep_phases_()
+    assert net.layers[0].phase.tolist() == pytest.approx([0.0, 3.0, 6.0])
+
+
+def test_training_keeps_the_phases_on_the_circle():
+    train = digits(seed=0)[0][:100]
+    learner = SpikingClassifier((5,), training=ExactSpikes(epochs=6, batch=10, lr=1.0, steps=1))
+    learner.fit(train, rng=torch.Generator().manual_seed(1))
+    phases = torch.cat([layer.phase for layer in learner.network_.layers])
+    assert ((phases == 0) | (phases == learner.neuron.period)).any()
+    assert phases.min() >= 0
+    assert phases.max() <= learner.neuron.period

@@ -6,7 +6,7 @@ one loss: ((t - t*) / (t* + 2))^2, where the spike after the last wanted one is 
 no earlier than 1.1 T.
 Pseudospikes, which continue a neuron's spikes past the end of the trial, make all of this differentiable.
 
-Measured (n = 5, 10,000 trials, about 80 s each on a busy core): loss 2.4e-6 to 1.6e-4, mean 7e-5; the number of spikes
+Measured: n = 5, 10,000 trials, about 80 s each on a busy core; loss 2.4e-6 to 1.6e-4, mean 7e-5; the number of spikes
 is right in all five, 40 of 45 targets are hit within 0.1 tau, the largest miss is 0.25 tau.
 neuropil run recurrent --seeds 5.
 

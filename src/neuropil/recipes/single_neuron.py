@@ -4,7 +4,7 @@ The weights and times of its inputs move along the exact gradient of ((t - t*) /
 and of the same for the third, which is only asked to come no earlier than 1.1 T. From silence, pseudospikes are pulled
 into the trial and become spikes; from too many, the third is pushed out through the end of the trial.
 
-Measured (one seed, 2000 trials): loss 3e-20 from silence and 0 from too many; both fire at 2.5000 and 7.5000 and not
+Measured: one seed, 2000 trials; loss 3e-20 from silence and 0 from too many; both fire at 2.5000 and 7.5000 and not
 again. neuropil run single_neuron.
 
 Try: neuropil run single_neuron --out runs/single_neuron

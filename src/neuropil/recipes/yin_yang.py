@@ -5,7 +5,7 @@ fires first. Pseudospikes, the continuation of spikes past the end of the trial,
 the loss asks the label's neuron to fire within the trial, so that ordinary spikes alone, all that a chip would see,
 say the same. Settings were chosen on the published validation points (seed 41); the test points are read once.
 
-Measured (test, n = 4 seeds, mean and 95 % interval): 99.48 +- 0.33 % with pseudospikes, 99.18 +- 0.35 % from ordinary
+Measured: test, n = 4 seeds, mean and 95 % interval; 99.48 +- 0.33 % with pseudospikes, 99.18 +- 0.35 % from ordinary
 spikes alone. neuropil run yin_yang --seeds 5 (the fifth seed is still to be run).
 
 Try: neuropil run yin_yang --seeds 5 --out runs/yin_yang

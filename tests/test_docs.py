@@ -37,6 +37,14 @@ def test_the_example_of_the_rules_page_runs():
     assert here["model"][3].weight.grad.abs().max() == pytest.approx(1)
 
 
+def test_the_example_of_the_events_page_gives_a_gradient_to_every_layer():
+    (code,) = blocks("docs/events.md")
+    torch.manual_seed(0)
+    here = {}
+    exec(code, here)
+    assert all(parameter.grad.abs().max() > 0 for parameter in here["network"].parameters())
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_points_to_exists(page):
     text = (ROOT / page).read_text(encoding="utf-8")

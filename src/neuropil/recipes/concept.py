@@ -88,7 +88,10 @@ def main(config: Config, run: Run) -> None:
         at = torch.linspace(low, high, config.points, dtype=torch.float64)
         time, slope, difference = follow(curve, at)
         finer = curve(torch.linspace(low, high, 4 * config.points, dtype=torch.float64))
-        worst = ((slope - difference).abs() / (1 + slope.abs())).nan_to_num(0, 0, 0).max()
+        errors = (slope - difference).abs() / (1 + slope.abs())
+        worst = errors[
+            errors.isfinite()
+        ].max()  # a LIF neuron without a spike has no slope, and at its jump no difference
         numbers = {"jump": jump(time, end), "jump_finer": jump(finer, end), "gradient_error": worst.item()}
         run.log("concept", curve=name, **numbers)
         drawn[index] = torch.stack((at, time, slope, difference))

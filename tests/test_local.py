@@ -119,7 +119,7 @@ def test_deep_features_on_normalised_patches_learn_more_than_chance(train):
     layers = OrderedDict(
         conv=PatchNormConv2d(1, 20, 3, padding=1), act=Triangle(), pool=nn.MaxPool2d(2), flat=nn.Flatten()
     )
-    rule = KrotovHopfield(p=2, k=2, average=True)
+    rule = KrotovHopfield(p=2, k=2, delta=0.0, average=True)
     learning = LocalLearning({"conv": rule}, epochs=10, batch=50, lr=0.3)
     learner = FeatureClassifier(nn.Sequential(layers), learning=learning).fit(train, rng=rng())
     assert (learner.predict(train.pixels()) == train.y).float().mean() > 0.95

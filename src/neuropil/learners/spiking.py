@@ -1,6 +1,7 @@
 """A classifier of spiking neurons: whoever fires first names the class, trained by exact gradients."""
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Self, cast
 
@@ -98,7 +99,7 @@ class SpikingClassifier:
         neuron, horizon: the kind of neuron (`Theta` or `QIF`) and the end of a trial.
         training: how it is trained.
 
-    After `fit`: ``network_``, in evaluation mode.
+    After `fit`: ``network_``, in evaluation mode, and ``start_``, the same before training.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class SpikingClassifier:
         """Draw a network and train all its weights and first states on `train`."""
         watch, settings = watch or Unwatched(), self.training
         network = self.fresh(train, rng)
+        self.start_ = deepcopy(network).eval().requires_grad_(False)
         optimizer = AdaBelief(network.parameters(), lr=settings.lr)
         epochs = passes(len(train), epochs=settings.epochs, batch=settings.batch, steps=settings.steps)
         schedule = settings.schedule(optimizer, epochs, math.ceil(len(train) / settings.batch))

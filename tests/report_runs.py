@@ -57,5 +57,19 @@ def everything(learner=LOCAL, seeds=(0, 1)):
                 },
             )
         ]
+        rows += [("raster", {**about, **trial_of_spikes()}), ("silence", {**about, **way_out_of_silence()})]
         rows += [("alarm", {"learner": learner, "seed": seed, "message": f"{12 + seed} units never win <i>"})]
     return rows
+
+
+def trial_of_spikes():
+    """Two inputs of which one is silent, three hidden neurons, two outputs; the end of the trial is 2."""
+    times = {"input": [[0.5], []], "hidden": [[6.0], [1.5, 1.9], [1.0]], "output": [[4.0], [1.75]]}
+    return {"horizon": 2.0, "label": 1, "layers": [{"name": name, "times": rows} for name, rows in times.items()]}
+
+
+def way_out_of_silence():
+    """Two outputs over five networks; the second one comes into the trial at the last but one."""
+    times = [[4.0, 3.0], [4.5, 2.8], [5.0, 2.2], [5.0, 1.9], [5.0, 1.5]]
+    about = {"horizon": 2.0, "label": 1, "share": [0.0, 0.25, 0.5, 0.75, 1.0], "times": times}
+    return {**about, "slope": [0.3, 0.5, 0.9, 0.8, 0.7], "spikes": [0, 0, 3, 5, 6]}

@@ -1,18 +1,17 @@
-"""Losses and readouts of spike times by hand, AdaBelief by the paper, and the classifier they train."""
+"""Losses and readouts of spike times by hand, and AdaBelief by the paper."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 from torch import nn
 
 from neuropil.checks import Refusal
-from neuropil.data import digits
-from neuropil.evaluate import accuracy
 from neuropil.events import Theta, ThetaNetwork
-from neuropil.events.losses import first_spike_loss, first_to_fire, spike_count, spike_time_loss
-from neuropil.learners.adabelief import AdaBelief
-from neuropil.learners.spiking import Bright, ExactSpikes, Latency, SpikingClassifier, turned
+from neuropil.events.losses import first_spike_loss, first_to_fire, peak_potential, spike_count, spike_time_loss
+from neuropil.learners import AdaBelief
 
 INF, NAN = math.inf, math.nan
 
@@ -105,35 +104,6 @@ def test_adabelief_goes_on_from_its_state_and_refuses_nonsense():
             AdaBelief([nn.Parameter(torch.zeros(1))], **bad)
 
 
-def test_encodings():
-    x = torch.tensor([[[0.0, 127 / 255], [128 / 255, 1.0]]])
-    assert Bright(time=0.5)(x).tolist() == [[INF, INF, 0.5, 0.5]]
-    assert Latency(last=2.0)(torch.tensor([[0.0, 0.25, 1.0, 3.0]])).tolist() == [[INF, 1.5, 0.0, 0.0]]
-
-
-def test_turned_inputs_are_turned_and_no_others():
-    times = torch.full((50, 40), INF)
-    times[:, :10] = 0.2
-    after = turned(times.clone(), 0.1, torch.Generator().manual_seed(0))
-    moved = after != times
-    assert 150 < moved.sum() <= 200
-    assert after[moved & times.isinf()].unique().tolist() == pytest.approx([0.2])
-    assert after[moved & times.isfinite()].isinf().all()
-    assert torch.equal(turned(times.clone(), 0.0, torch.Generator()), times)
-
-
-def test_a_silent_network_learns_digits_and_the_same_seed_learns_the_same():
-    train, test = digits(seed=0)
-    learner = SpikingClassifier((30,), training=ExactSpikes(epochs=20, batch=100, lr=2e-2, steps=1))
-    fits = [learner.fit(train, rng=torch.Generator().manual_seed(1)).scores(test.pixels()) for _ in range(2)]
-    assert torch.equal(*fits)
-    assert accuracy(learner, test) > 0.9
-    ordinary = learner.predict_ordinary(test.pixels())
-    fired = ordinary >= 0
-    assert torch.equal(ordinary[fired], learner.predict(test.pixels())[fired])
-    assert sum(layer.sum() for layer in learner.activity(test.pixels())) > 0
-
-
 def test_phases_that_leave_the_circle_come_back_to_its_end():
     net = ThetaNetwork((2, 3))
     net.layers[0].phase.data = torch.tensor([-1.0, 3.0, 7.0])
@@ -141,11 +111,89 @@ def test_phases_that_leave_the_circle_come_back_to_its_end():
     assert net.layers[0].phase.tolist() == pytest.approx([0.0, 3.0, 6.0])
 
 
-def test_training_keeps_the_phases_on_the_circle():
-    train = digits(seed=0)[0][:100]
-    learner = SpikingClassifier((5,), training=ExactSpikes(epochs=6, batch=10, lr=1.0, steps=1))
-    learner.fit(train, rng=torch.Generator().manual_seed(1))
-    phases = torch.cat([layer.phase for layer in learner.network_.layers])
-    assert ((phases == 0) | (phases == learner.neuron.period)).any()
-    assert phases.min() >= 0
-    assert phases.max() <= learner.neuron.period
+def peak_by_ode(times, weight, horizon, tau):
+    """Oracle: a leaky integrator, solved from input to input, stopped wherever its slope is 0."""
+    v = current = peak = now = 0.0
+    still = lambda t, state: state[1] - state[0]
+    slope = lambda t, state: [(state[1] - state[0]) / tau, -2 * state[1] / tau]
+    for time, w in [*sorted(zip(times, weight)), (horizon, 0.0)]:
+        if time > now:
+            path = solve_ivp(slope, [now, time], [v, current], events=still, rtol=1e-11, atol=1e-13)
+            peak = max([peak, path.y[0][-1], *(state[0] for state in path.y_events[0])])
+            v, current = path.y[:, -1]
+        now, current = time, current + w
+    return peak
+
+
+def spikes_and_weights(seed):
+    rng = torch.Generator().manual_seed(seed)
+    times = (torch.rand(6, 5, 2, generator=rng, dtype=torch.float64) * 3).sort(-1).values
+    times[0], times[1, :3], times[2, 0] = INF, INF, times[2, 1]  # silence, few spikes, coincident ones
+    return times, torch.randn(5, 4, generator=rng, dtype=torch.float64)
+
+
+def test_the_peak_of_the_potential_is_that_of_the_ode():
+    times, weight = spikes_and_weights(0)
+    got = peak_potential(times, weight, 3.0, tau=0.7)
+    for b in range(6):
+        for j in range(4):
+            spikes = [(t, w) for row, w in zip(times[b].tolist(), weight[:, j].tolist()) for t in row if t < INF]
+            want = peak_by_ode([t for t, _ in spikes], [w for _, w in spikes], 3.0, 0.7)
+            assert got[b, j].item() == pytest.approx(want, rel=1e-8, abs=1e-10)
+    assert (got[0] == 0).all()
+    assert (got > 0).any()
+    single = peak_potential(torch.tensor([[0.2]]), torch.tensor([[2.0]]), 3.0)
+    assert single.item() == pytest.approx(0.5)  # w / 4, log 2 after the spike
+
+
+def test_the_peak_has_exact_gradients():
+    times, weight = spikes_and_weights(1)
+    times[2, 0] += torch.tensor([0.01, 0.02])  # the order of coincident spikes is not differentiable
+    finite = times.isfinite()
+
+    def peak(values, weight):
+        return peak_potential(torch.full_like(times, INF).masked_scatter(finite, values), weight, 3.0, tau=0.7)
+
+    given = (times[finite].clone().requires_grad_(True), weight.requires_grad_(True))
+    assert torch.autograd.gradcheck(peak, given, eps=1e-7, atol=1e-6)
+
+
+def test_a_spike_at_the_end_does_not_change_the_peak():
+    weight = torch.tensor([[1.0], [5.0]], dtype=torch.float64)
+    times = torch.tensor([[0.5, 2.0 - 1e-9], [0.5, INF]], dtype=torch.float64)
+    late, never = peak_potential(times, weight, 2.0)
+    assert late.item() == pytest.approx(never.item(), abs=1e-7)
+    for bad in (
+        lambda: peak_potential(times, weight, 50.0),
+        lambda: peak_potential(times, weight.float(), 2.0),
+        lambda: peak_potential(times, weight[:1], 2.0),
+    ):
+        with pytest.raises(Refusal, match="peak_potential needs"):
+            bad()
+
+
+def test_counts_have_exact_gradients_on_either_side_of_the_birth_of_a_spike():
+    net = ThetaNetwork((3, 4, 2)).double()
+    rng = torch.Generator().manual_seed(3)
+    for layer in net.layers:
+        layer.weight.data = 1 + 3 * torch.randn(layer.weight.shape, generator=rng, dtype=torch.float64)
+    times, labels = torch.rand(5, 3, generator=rng, dtype=torch.float64), torch.tensor([0, 1, 0, 1, 0])
+
+    def loss(weight):
+        parameters = {**dict(net.named_parameters()), "layers.1.weight": weight}
+        answer = torch.func.functional_call(net, parameters, (times,))
+        counts = spike_count(answer.trains[-1], answer.phases[-1], net.neuron.period)
+        return nn.functional.cross_entropy(counts, labels), counts
+
+    direction = net.layers[1].weight.detach()
+    fired, found = set(), []
+    for size in torch.linspace(-2, 2, 41).tolist():
+        weight = (size * direction).requires_grad_(True)
+        value, counts = loss(weight)
+        (slope,) = torch.autograd.grad(value, weight)
+        ahead, behind = (loss((size + step) * direction)[0] for step in (1e-5, -1e-5))
+        assert (slope * direction).sum().item() == pytest.approx((ahead - behind).item() / 2e-5, rel=1e-5, abs=1e-8)
+        fired.add(tuple(counts.floor().flatten().int().tolist()))
+        found.append(value.item())
+    assert len(fired) > 1  # spikes were born on the way
+    assert max(abs(a - b) for a, b in pairwise(found)) < 0.2

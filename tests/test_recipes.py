@@ -5,14 +5,16 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from neuropil.cli import main
 from neuropil.cli.recipes import recipe_names
 from neuropil.data import digits
-from neuropil.learners import Descent
+from neuropil.learners import Descent, ExactSpikes, SpikingClassifier
 from neuropil.recipes import _krotov, krotov_settings, mnist_theta
+from neuropil.recipes._spikes import draw_spikes
 from neuropil.recipes.entrants import entrant_names
-from neuropil.runs import read
+from neuropil.runs import Run, Tagged, read
 
 KROTOV = "--units 30 --n-train 300 --epochs 2 --batch 50 --readout-epochs 3 --backprop-epochs 2 --labels 50"
 COMPARES = ("compare", "fashion_krotov", "mnist_krotov")
@@ -51,7 +53,7 @@ def test_a_recipe_runs_and_every_local_learner_stands_beside_its_twins(name, tmp
     assert record.finished
     rows = json.loads((out / "results.json").read_text())["rows"]
     families = {row["learner"]: row["family"] for row in rows}
-    assert set(families.values()) == {"local", "twin"}
+    assert set(families.values()) == {"local", "twin"} | ({"events"} if name == "compare" else set())
     assert {name for name, family in families.items() if family == "twin"} >= TWINS
     assert all(0.1 < row["accuracy"] <= 1 and row["seconds"] > 0 and row["peak_mb"] > 0 for row in rows)
     assert len({(row["learner"], row["seed"]) for row in rows}) == len(rows)
@@ -108,6 +110,31 @@ def test_every_entrant_learns_more_than_chance(name, tmp_path):
     (row,) = json.loads((out / "results.json").read_text())["rows"]
     assert row["accuracy"] > 0.8
     assert f"fields.{row['learner']}" in read(out).tensors()
+
+
+def test_the_trial_and_the_way_of_a_spiking_network_are_its_own(tmp_path):
+    train, watch = (
+        digits(seed=0)[0][:200],
+        Tagged(Run.start(tmp_path / "run", recipe="r", config={}, command="c"), learner="a"),
+    )
+    learner = SpikingClassifier((20,), training=ExactSpikes(epochs=10, batch=50, lr=1e-2))
+    learner.fit(train, rng=torch.Generator().manual_seed(0))
+    draw_spikes(learner, train, watch)
+    watch.run.close()
+    trial, way = ({row["kind"]: row for row in read(tmp_path / "run").rows}[kind] for kind in ("raster", "silence"))
+    example = train[int((learner.predict(train.pixels()) == train.y).nonzero()[0])]
+    assert trial["label"] == way["label"] == int(example.y)
+    counts = [counts[0].tolist() for counts in learner.activity(example.pixels())]
+    for layer, want in zip(trial["layers"][1:], counts):
+        assert [sum(time <= 2.0 for time in neuron) for neuron in layer["times"]] == want
+        assert all(len(neuron) >= 1 for neuron in layer["times"])
+    assert [len(layer["times"]) for layer in trial["layers"]] == [64, 20, 10]
+    first = [neuron[0] for neuron in trial["layers"][-1]["times"]]
+    assert first == pytest.approx(way["times"][-1], abs=1e-5)
+    assert first == pytest.approx((-learner.scores(example.pixels())[0]).tolist(), abs=1e-5)
+    assert way["spikes"][0] == 0  # silent at first, with a gradient
+    assert way["spikes"][-1] == sum(map(sum, counts)) > 0
+    assert min(way["slope"]) > 0
 
 
 def timeless(folder):

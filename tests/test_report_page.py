@@ -5,16 +5,19 @@ import math
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from neuropil.checks import Refusal
 from neuropil.report import write
 from neuropil.report.fields import grid
-from neuropil.report.look import styles_of
+from neuropil.report.look import PAPER, style, styles_of
+from neuropil.report.spikes import spike_panels
 from neuropil.report.study import gather
-from report_runs import HOSTILE, LOCAL, everything, make, result
+from report_runs import HOSTILE, LOCAL, everything, make, result, trial_of_spikes, way_out_of_silence
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,7 @@ def test_the_page_has_every_section_in_order(page):
         "curves",
         "labels",
         "fields",
+        "spikes",
         "confusion",
         "units",
         "pictures",
@@ -99,6 +103,9 @@ def test_the_page_has_every_section_in_order(page):
     assert "1→0 30.0 %, 0→1 10.0 %" in words
     assert "100 of 120, evenly chosen units, in the order of their index. Red, green and blue" in words
     assert "All 4 units, by how often they win" in words
+    assert "5 spikes of one training example of class 1. Hollow marks after the end of the trial are 2 pseudo" in words
+    assert "On the grey ground no neuron fires." in words
+    assert "0.3 at its start, where no neurons fire, never below 0.3." in words
     assert "Left out: fake of run run; it is not a PNG file." in words
 
 
@@ -124,6 +131,67 @@ def test_learners_of_a_comparison_all_look_different(tmp_path):
     assert {style.variable.split("-")[0] for name, style in styles.items() if name.startswith("rule")} == {"local"}
 
 
+def test_spiking_networks_are_green_and_no_twins(tmp_path):
+    rows = [
+        result("linear", 0, family="local"),
+        result("spikes", 0, family="events"),
+        result("backprop", family="twin"),
+    ]
+    rows += [result("spikes", 1, family="events")]
+    study = gather([make(tmp_path / "run", rows)])
+    families = {name: style.variable for name, style in styles_of(study).items()}
+    assert families == {"linear": "local-0", "spikes": "events-0", "backprop": "twin-0"}
+    page = write([tmp_path / "run"], tmp_path / "report.html").read_text()
+    assert "the best spiking network is spikes, 90.00" in Page(page).words.replace("\N{NO-BREAK SPACE}", " ")
+    assert page.count('<tr class="twin">') == 1
+
+
+def marks(axes):
+    """(time, height, filled) of every spike in a raster."""
+    dots = [line for line in axes.lines if line.get_marker() == "o"]
+    return {
+        (round(x, 3), round(y, 3), line.get_markerfacecolor() != PAPER)
+        for line in dots
+        for x, y in zip(*line.get_data())
+    }
+
+
+def test_a_raster_has_a_mark_for_every_spike_and_pseudospikes_are_hollow():
+    (panel,) = spike_panels({"learner": "a", **trial_of_spikes()}, None, style("a", "events", 0))
+    axes = Figure().add_subplot()
+    panel.draw(axes)
+    low, middle, high = 0.0, 1.12, 2.84  # where the layers begin: 1, 1.6 and 1 high, 0.12 apart
+    hidden = [(1.0, 1.6 / 6, True), (1.5, 0.8, True), (1.9, 0.8, True), (6.0, 1.6 * 5 / 6, False)]  # by first time
+    want = {(0.5, low + 0.25, True), (4.0, high + 0.25, False), (1.75, high + 0.75, True)}
+    want |= {(time, round(middle + y, 3), filled) for time, y, filled in hidden}
+    assert marks(axes) == want
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["2 input", "3 hidden", "2 output"]
+
+
+def test_the_way_out_of_silence_is_dashed_after_the_end_and_solid_before():
+    first, second = spike_panels(None, {"learner": "a", **way_out_of_silence()}, style("a", "events", 0))
+    axes = Figure().add_subplot()
+    first.draw(axes)
+    curves = [line for line in axes.lines if len(line.get_xdata()) == 5]
+    solid = [line for line in curves if line.get_linestyle() == "-" and np.isfinite(line.get_ydata()).any()]
+    dashed = [line for line in curves if line.get_linestyle() != "-"]
+    assert [line.get_color() for line in solid] == [style("a", "events", 0).colour]  # only the class fires
+    assert np.nanmax(dashed[0].get_ydata()) == 5.0
+    assert np.nanmin(solid[0].get_ydata()) == 1.5
+    assert np.nanmax(solid[0].get_ydata()) == 1.9
+    assert "silent" in [text.get_text() for text in axes.texts]
+    axes = Figure().add_subplot()
+    second.draw(axes)
+    assert axes.lines[0].get_ydata().tolist() == way_out_of_silence()["slope"]
+
+
+def test_spikes_of_a_wrong_shape_are_refused():
+    with pytest.raises(Refusal, match="raster needs two or more layers with neurons, got 0 for 'a'"):
+        spike_panels({"learner": "a", **trial_of_spikes(), "layers": []}, None, style("a", "events", 0))
+    with pytest.raises(Refusal, match="way out of silence needs one row of times"):
+        spike_panels(None, {"learner": "a", **way_out_of_silence(), "slope": [1.0]}, style("a", "events", 0))
+
+
 def test_sections_without_rows_are_left_out(tmp_path):
     text = write([make(tmp_path / "run", [result(), result(seed=1)])], tmp_path / "report.html").read_text()
     assert re.findall(r'<section id="(\w+)"', text) == ["accuracy", "results", "reproduce"]
@@ -133,7 +201,7 @@ def test_sections_without_rows_are_left_out(tmp_path):
 def test_the_page_is_small_and_its_figures_are_pictures(page):
     assert page.stat().st_size < 1_000_000
     files = list((page.parent / "figures").iterdir())
-    assert len(files) == 7
+    assert len(files) == 8
     for file in files:
         with Image.open(file) as image:
             assert image.format == "PNG"

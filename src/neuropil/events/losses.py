@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuropil.checks import require
+from neuropil.events.times import check_times, flatten_events
 
 
 def first_spike_loss(times: Tensor, labels: Tensor, horizon: float, *, early: float = 0.01) -> Tensor:
@@ -71,3 +72,41 @@ def first_to_fire(trains: Tensor) -> Tensor:
     """
     time, neuron = trains[..., 0].min(1)
     return torch.where(time.isfinite(), neuron, -1)
+
+
+def peak_potential(times: Tensor, weight: Tensor, horizon: float, *, tau: float = 1.0) -> Tensor:
+    r"""The largest potential, between 0 and the end T, of readout neurons that integrate and do not fire.
+
+    :math:`\tau \dot V = -V + I`, :math:`\tau \dot I = -2 I + \tau \sum_i w_i \delta(t - t_i)`, both 0 at first, so
+    :math:`V = \sum_i w_i (e^{-(t - t_i) / \tau} - e^{-2 (t - t_i) / \tau})`: between two inputs it is a parabola in
+    exp(-t / tau), whose top is known in closed form. A spike that appears or vanishes at T changes nothing before it,
+    so the peak is smooth there; where no input arrives, or all inhibit, it is 0, without a gradient.
+
+    Args:
+        times: spikes of the layer below, (batch, inputs, spikes) or (batch, inputs), ascending, padded with inf.
+        weight: (inputs, neurons).
+        horizon: end of the trial T, at most 40 `tau`.
+        tau: membrane time constant, twice the synaptic one, in the unit of `times`.
+
+    Returns:
+        (batch, neurons), in units of the weights; as logits of a cross entropy it is a max-over-time readout.
+    """
+    trains = check_times(times, horizon)
+    require(
+        weight.ndim == 2 and weight.shape[0] == trains.shape[1] and weight.dtype == trains.dtype,
+        f"peak_potential needs weights (inputs, neurons) for times {tuple(trains.shape)} of their type, "
+        f"got {tuple(weight.shape)}, {trains.dtype} and {weight.dtype}.",
+    )
+    require(0 < horizon <= 40 * tau, f"peak_potential needs 0 < horizon <= 40 tau, got {horizon:g} and tau={tau:g}.")
+    events = flatten_events(trains)
+    here = torch.arange(events.time.shape[1]) < events.count[:, None]
+    when = torch.where(here, trains.flatten(1).gather(1, events.slot.long()), horizon)
+    start = torch.exp((horizon - when) / tau)  # exp((T - t) / tau) where an interval begins
+    end = torch.cat([start[:, 1:], torch.ones_like(start[:, :1])], 1)[..., None]
+    kick = weight[events.source.long()] * here[..., None]
+    up, down = (kick / start[..., None]).cumsum(1), (kick / start[..., None].square()).cumsum(1)
+    potential = lambda q: q * up - q.square() * down
+    top = (up / torch.where(down > 0, 2 * down, 1)).detach()  # the slope is 0 there, so it need not be followed
+    inside = (down > 0) & (top > end) & (top < start[..., None])
+    edge = torch.maximum(potential(start[..., None]), potential(end))
+    return torch.where(inside, potential(torch.where(inside, top, 1)), edge).amax(1).clamp(min=0)

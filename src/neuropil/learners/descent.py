@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from neuropil.checks import require
 from neuropil.data import Split
+from neuropil.learners.augment import Augment
 from neuropil.learners.watch import Watch
 
 
@@ -23,6 +24,7 @@ class Descent:
         decay: AdamW's decoupled weight decay.
         smoothing: share of every label that is spread evenly over all classes.
         steps: fewest steps; a small data set gets as many more epochs as this takes.
+        augment: what is made of the examples of every batch.
     """
 
     epochs: int = 20
@@ -31,6 +33,7 @@ class Descent:
     decay: float = 1e-3
     smoothing: float = 0.0
     steps: int = 500
+    augment: Augment | None = None
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1 and self.batch >= 1, f"Descent needs epochs and batch >= 1, got {self}.")
@@ -53,7 +56,8 @@ class Descent:
         """One pass; the mean loss on the way."""
         total = torch.zeros((), device=train.y.device)
         for part in train.batches(min(self.batch, len(train)), shuffle=rng):
-            loss = F.cross_entropy(network(part.x), part.y, label_smoothing=self.smoothing)
+            x = self.augment(part.x, rng) if self.augment else part.x
+            loss = F.cross_entropy(network(x), part.y, label_smoothing=self.smoothing)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -1,102 +1,105 @@
-"""A classifier of theta neurons: whoever fires first names the class, trained by exact gradients."""
+"""A classifier of spiking neurons: whoever fires first names the class, trained by exact gradients."""
 
 import math
-from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from neuropil.checks import require
 from neuropil.data import Split
+from neuropil.events import QIF, QIFLayer, QIFNetwork, Theta, ThetaNetwork
 from neuropil.events.losses import first_spike_loss, first_to_fire
-from neuropil.events.theta import Theta
-from neuropil.events.theta_layer import ThetaNetwork
 from neuropil.learners.adabelief import AdaBelief
+from neuropil.learners.augment import Augment
 from neuropil.learners.descent import passes
+from neuropil.learners.encodings import Bright, Encode
 from neuropil.learners.watch import Unwatched, Watch
 
-
-@dataclass(frozen=True)
-class Bright:
-    """Values above `threshold` spike once, all at the same `time`; the others never.
-
-    Attributes:
-        threshold: on values in [0, 1]; 127.5 / 255 takes pixels of 128 and more.
-        time: of all spikes, in the unit of the network's times.
-    """
-
-    threshold: float = 127.5 / 255
-    time: float = 0.0201
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(n, *shape) in [0, 1] to times (n, inputs)."""
-        return torch.where(x.flatten(1) > self.threshold, self.time, torch.inf)
-
-
-@dataclass(frozen=True)
-class Latency:
-    """The larger a value the earlier its spike: at `last` (high - x) / (high - low); never at `low` or below.
-
-    Attributes:
-        last: time at which a value just above `low` would spike.
-        low, high: range of the values; larger ones spike at once.
-    """
-
-    last: float = 1.0
-    low: float = 0.0
-    high: float = 1.0
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(n, *shape) to times (n, inputs)."""
-        x = x.flatten(1)
-        delay = (self.high - x).clamp(min=0) * (self.last / (self.high - self.low))
-        return torch.where(x > self.low, delay, torch.inf)
-
-
-Encode = Callable[[Tensor], Tensor]
+Network = ThetaNetwork | QIFNetwork
 
 
 @dataclass(frozen=True)
 class ExactSpikes:
-    """How a spiking network is trained: first-spike loss with pseudospikes, AdaBelief, a rate that decays by epochs.
+    """How a spiking network is trained: first-spike loss with pseudospikes, AdaBelief, a learning rate that falls.
+
+    The loss is the cross entropy of minus the first output times, times `sharpness`; a call for early spikes of the
+    label's neuron; and `inside` times what its spike lacks to come `margin` before the end, so that it is an ordinary
+    one, which a chip would see.
 
     Attributes:
         epochs: passes over the data.
         batch: examples in a step; a smaller data set is one batch.
-        lr: first learning rate; in epoch n of N it is lr exp(-n / (decay N)).
-        decay: decay constant of the rate, as a share of all epochs.
+        lr: first learning rate.
+        decay: in epoch n of N the rate is lr exp(-n / (decay N)); None: it falls to 0 along half a cosine,
+            step by step.
+        augment: what is made of the examples of every batch before they become spikes.
         flip: share of the inputs of a batch, drawn afresh each time, that are turned round: silent ones spike when the
             encoding's earliest do, others fall silent.
-        early: weight of the term of the loss that asks for early spikes.
+        sharpness: 1 / unit of the times in which outputs compete.
+        early: weight of exp(t / T) - 1 of the label.
+        inside: weight of max(0, t - T + margin) of the label.
+        margin: in the unit of times.
+        clip: largest norm of the gradient.
         steps: fewest steps; a small data set gets as many more epochs as this takes.
     """
 
     epochs: int = 100
     batch: int = 1000
     lr: float = 4e-3
-    decay: float = 1.0
+    decay: float | None = 1.0
+    augment: Augment | None = None
     flip: float = 0.02
+    sharpness: float = 1.0
     early: float = 0.01
+    inside: float = 0.0
+    margin: float = 0.3
+    clip: float = math.inf
     steps: int = 500
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1 and self.batch >= 1, f"ExactSpikes needs epochs and batch >= 1, got {self}.")
-        require(self.lr > 0 and self.decay > 0, f"ExactSpikes needs lr > 0 and decay > 0, got {self}.")
+        require(
+            self.lr > 0 and (self.decay is None or self.decay > 0),
+            f"ExactSpikes needs lr > 0 and decay > 0 or None, got {self}.",
+        )
         require(0 <= self.flip < 1, f"ExactSpikes needs 0 <= flip < 1, a share of the inputs, got flip={self.flip}.")
+        fine = min(self.sharpness, self.clip) > 0 and min(self.early, self.inside, self.margin) >= 0
+        require(fine, f"ExactSpikes needs sharpness, clip > 0 and early, inside, margin >= 0, got {self}.")
+
+    def schedule(self, optimizer: torch.optim.Optimizer, epochs: int, batches: int) -> LambdaLR:
+        """The learning rate, to be moved on after each of the `batches` of each epoch."""
+        decay = self.decay
+        if decay is None:
+            factor = lambda step: (1 + math.cos(math.pi * step / (epochs * batches))) / 2
+        else:
+            factor = lambda step: math.exp(-(step // batches) / (decay * epochs))
+        return LambdaLR(optimizer, factor)
+
+    def times_of(self, x: Tensor, encode: Encode, rng: Generator) -> Tensor:
+        """The examples of a batch as spike times of the inputs, augmented and with some turned round."""
+        return turned(encode(self.augment(x, rng) if self.augment else x), self.flip, rng)
+
+    def loss(self, times: Tensor, labels: Tensor, horizon: float) -> Tensor:
+        """Of first output times (batch, classes)."""
+        late = torch.relu(times.gather(1, labels[:, None]) - horizon + self.margin).mean()
+        scaled, end = times * self.sharpness, horizon * self.sharpness
+        return first_spike_loss(scaled, labels, end, early=self.early) + self.inside * late
 
 
 class SpikingClassifier:
-    """A stack of theta neurons trained end to end; hidden layers may start silent.
+    """A stack of spiking neurons trained end to end; hidden layers may start silent.
 
     Args:
         hidden: numbers of neurons of the hidden layers.
         encode: makes input spike times (n, inputs) of examples (n, *shape).
-        neuron, horizon: the kind of neuron and the end of a trial.
+        neuron, horizon: the kind of neuron (`Theta` or `QIF`) and the end of a trial.
         training: how it is trained.
 
-    After `fit`: ``network_``, in evaluation mode.
+    After `fit`: ``network_``, in evaluation mode, and ``start_``, the same before training.
     """
 
     def __init__(
@@ -104,7 +107,7 @@ class SpikingClassifier:
         hidden: tuple[int, ...] = (100, 100),
         *,
         encode: Encode | None = None,
-        neuron: Theta | None = None,
+        neuron: Theta | QIF | None = None,
         horizon: float = 2.0,
         training: ExactSpikes | None = None,
     ):
@@ -114,16 +117,16 @@ class SpikingClassifier:
         self.training = training or ExactSpikes()
 
     def fit(self, train: Split, *, rng: Generator, watch: Watch | None = None) -> Self:
-        """Draw a network and train all its weights and first phases on `train`."""
+        """Draw a network and train all its weights and first states on `train`."""
         watch, settings = watch or Unwatched(), self.training
         network = self.fresh(train, rng)
+        self.start_ = deepcopy(network).eval().requires_grad_(False)
         optimizer = AdaBelief(network.parameters(), lr=settings.lr)
         epochs = passes(len(train), epochs=settings.epochs, batch=settings.batch, steps=settings.steps)
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, math.exp(-1 / (settings.decay * epochs)))
+        schedule = settings.schedule(optimizer, epochs, math.ceil(len(train) / settings.batch))
         parts = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in watch.loop("exact spikes", epochs, **parts):
-            numbers = self._epoch(network, train, optimizer, rng)
-            schedule.step()
+            numbers = self._epoch(network, train, optimizer, schedule, rng)
             watch.log("epoch", stage="exact spikes", epoch=epoch, **numbers)
         self.network_ = network.eval().requires_grad_(False)
         return self
@@ -132,31 +135,50 @@ class SpikingClassifier:
         """Train everything afresh on `labelled` alone."""
         return self.fit(labelled, rng=rng, watch=watch)
 
-    def fresh(self, train: Split, rng: Generator) -> ThetaNetwork:
-        """A network for `train`, its weights drawn from `rng`, uniform within +-0.5 / sqrt(inputs of a neuron)."""
-        sizes = (train.x[0].numel(), *self.hidden, train.classes)
-        network = ThetaNetwork(sizes, neuron=self.neuron, horizon=self.horizon)
-        for weight in (layer.weight for layer in network.stack()):
-            nn.init.uniform_(weight, -0.5, 0.5, generator=rng).data.div_(len(weight) ** 0.5)
-        return network
+    def fresh(self, train: Split, rng: Generator) -> Network:
+        """A network for `train`, its weights drawn from `rng`.
+
+        Theta neurons: uniform within +-0.5 / sqrt(n), n the inputs of a neuron. QIF neurons: N(1, 4^2) from the inputs
+        of the network, N(0.5, 4^2) / sqrt(n) above, with which some fire.
+        """
+        inputs = self.encode(train[:1].pixels()).shape[1]
+        sizes = (inputs, *self.hidden, train.classes)
+        if isinstance(self.neuron, Theta):
+            network = ThetaNetwork(sizes, neuron=self.neuron, horizon=self.horizon)
+            for weight in (layer.weight for layer in network.stack()):
+                nn.init.uniform_(weight, -0.5, 0.5, generator=rng).data.div_(len(weight) ** 0.5)
+            return network
+        other = QIFNetwork(sizes, neuron=self.neuron, horizon=self.horizon)
+        for depth, layer in enumerate(cast(list[QIFLayer], list(other.layers))):
+            root = sizes[depth] ** 0.5 if depth else 1.0
+            layer.draw_(rng, mean=(0.5 if depth else 1.0) / root, std=4 / root)
+        return other
 
     def _epoch(
-        self, network: ThetaNetwork, train: Split, optimizer: torch.optim.Optimizer, rng: Generator
+        self,
+        network: Network,
+        train: Split,
+        optimizer: torch.optim.Optimizer,
+        schedule: LambdaLR,
+        rng: Generator,
     ) -> dict[str, float]:
         """One pass; means over it of the loss, of spikes per hidden neuron, and of what was named right."""
         settings = self.training
         loss_sum, spikes, right = (torch.zeros(()) for _ in range(3))
         for part in train.batches(min(settings.batch, len(train)), shuffle=rng):
-            times = turned(self.encode(part.x), settings.flip, rng)
-            answer = network(times)
-            loss = first_spike_loss(answer.times[..., 0], part.y, self.horizon, early=settings.early)
+            trains, times = spikes_of(network, settings.times_of(part.x, self.encode, rng))
+            loss = settings.loss(times, part.y, self.horizon)
             optimizer.zero_grad()
             loss.backward()
+            if settings.clip < math.inf:
+                nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
             optimizer.step()
-            network.keep_phases_()
+            schedule.step()
+            if isinstance(network, ThetaNetwork):
+                network.keep_phases_()
             loss_sum += loss.detach() * len(part)
-            right += (answer.times[..., 0].argmin(1) == part.y).sum()
-            spikes += sum(trains.isfinite().sum() for trains in answer.trains[:-1])
+            right += (times.argmin(1) == part.y).sum()
+            spikes += sum(layer.isfinite().sum() for layer in trains[:-1])
         n = len(train)
         named = {"loss": loss_sum, "train_accuracy": right, "spikes": spikes / max(1, sum(self.hidden))}
         return {name: value.item() / n for name, value in named.items()}
@@ -164,7 +186,7 @@ class SpikingClassifier:
     @torch.no_grad()
     def scores(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes): minus the first output times, pseudospikes included."""
-        return torch.cat([-self.network_(self.encode(part)).times[..., 0] for part in x.split(1000)])
+        return torch.cat([-spikes_of(self.network_, self.encode(part))[1] for part in x.split(1000)])
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels: who fires first, or would if the trial went on."""
@@ -173,17 +195,27 @@ class SpikingClassifier:
     @torch.no_grad()
     def predict_ordinary(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels by spikes within the trial alone, as a chip would see them; -1 without any."""
-        return torch.cat([first_to_fire(self.network_(self.encode(part)).trains[-1]) for part in x.split(1000)])
+        parts = (spikes_of(self.network_, self.encode(part))[0] for part in x.split(1000))
+        return torch.cat([first_to_fire(trains[-1]) for trains in parts])
 
     @torch.no_grad()
-    def activity(self, x: Tensor, network: ThetaNetwork | None = None) -> list[Tensor]:
+    def activity(self, x: Tensor, network: Network | None = None) -> list[Tensor]:
         """Spikes of every neuron for (n, *shape): (n, neurons) int64 for each layer, the outputs last.
 
         Of the trained network, if no other is given.
         """
         run = network or self.network_
-        parts = [[t.isfinite().sum(-1) for t in run(self.encode(part)).trains] for part in x.split(1000)]
+        parts = [[t.isfinite().sum(-1) for t in spikes_of(run, self.encode(part))[0]] for part in x.split(1000)]
         return [torch.cat(layer) for layer in zip(*parts)]
+
+
+def spikes_of(network: Network, times: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Ordinary spikes of every layer, each (batch, neurons, spikes), and first output times, pseudospikes included."""
+    if isinstance(network, ThetaNetwork):
+        answer = network(times)
+        return list(answer.trains), answer.times[..., 0]
+    trials, first = network(times)
+    return [trial.times for trial in trials], first[..., 0]
 
 
 def turned(times: Tensor, share: float, rng: Generator) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Generator
 from neuropil.data import Split
 from neuropil.evaluate import examine_units, sample_efficiency, trial
 from neuropil.learners import receptive_fields
+from neuropil.recipes._spikes import draw_spikes
 from neuropil.runs import Run, Tagged
 
 
@@ -20,8 +21,10 @@ class Entrant:
 
     Attributes:
         name: in plain words, as it stands in tables.
-        family: "local" for local learning, "twin" for what it is measured against.
-        learner: has ``fit``, ``fit_labels`` and ``predict``, and after a fit ``body_`` and ``network_``.
+        family: "local" for local learning, "events" for spiking networks trained by exact gradients, "twin" for what
+            they are measured against.
+        learner: has ``fit``, ``fit_labels`` and ``predict``, and after a fit ``network_``, ``body_`` if it is local,
+            and all that `draw_spikes` asks for if it is of the events.
         norm: the p of the fixed point sum |w|^p = 1 that its rule has, None if it has none.
         competes: whether its units compete, so that one that never wins is a waste.
     """
@@ -54,7 +57,7 @@ def side_by_side(
         train, test: what to learn from, and what to read once.
         data, seed: columns of every row.
         labels: numbers of labels for the sample-efficiency curves; those not below the training set are left out.
-        draw: whether to keep the receptive fields.
+        draw: whether to keep the receptive fields, and of spiking networks a trial and their way out of silence.
         run: where it is written; every fit in it can be resumed.
     """
     for index in run.loop("learners", len(builds)):
@@ -65,6 +68,8 @@ def side_by_side(
         accuracy = trial(learner, train, test, rng=rng, watch=watch)
         if draw:
             run.save(**{f"fields.{entrant.name}": receptive_fields(learner.network_, train.x.shape[1:])})
+        if draw and entrant.family == "events":
+            draw_spikes(learner, train, watch)
         if local:
             weight = learner.body_.get_parameter("hidden.weight")
             norm, competes = entrant.norm, entrant.competes

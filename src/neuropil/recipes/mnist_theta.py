@@ -21,8 +21,15 @@ from torch import Generator, nn
 from neuropil.data import Split, load, subset
 from neuropil.evaluate import trial
 from neuropil.events import Theta
-from neuropil.learners import BackpropClassifier, Descent, FeatureClassifier, receptive_fields
-from neuropil.learners.spiking import Bright, ExactSpikes, SpikingClassifier
+from neuropil.learners import (
+    BackpropClassifier,
+    Bright,
+    Descent,
+    ExactSpikes,
+    FeatureClassifier,
+    SpikingClassifier,
+    receptive_fields,
+)
 from neuropil.runs import Run, Tagged
 
 

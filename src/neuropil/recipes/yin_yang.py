@@ -20,8 +20,8 @@ from torch import nn
 
 from neuropil.data import Split, load, subset
 from neuropil.evaluate import trial
-from neuropil.learners import BackpropClassifier, Descent, FeatureClassifier
-from neuropil.learners.qif_classifier import QIFClassifier, QIFTraining
+from neuropil.events import QIF
+from neuropil.learners import BackpropClassifier, Delay, Descent, ExactSpikes, FeatureClassifier, SpikingClassifier
 from neuropil.recipes._pictures import keep, panels
 from neuropil.runs import Run, Tagged
 
@@ -58,8 +58,7 @@ def main(config: Config, run: Run) -> None:
         train = subset(train, config.n_train, config.seed)
     run.note(data={DATA: {"train": train.checksum(), "test": test.checksum()}})
 
-    training = QIFTraining(epochs=config.epochs, batch=config.batch, lr=config.lr)
-    spiking = QIFClassifier((config.units,), horizon=config.horizon, span=config.span, training=training)
+    spiking = network_of(config)
     hidden = lambda: nn.Sequential(OrderedDict(hidden=nn.Linear(4, config.units), on=nn.ReLU()))
     backprop = Descent(epochs=config.epochs, lr=1e-2, decay=1e-4)
     learners: dict[str, Any] = {
@@ -80,6 +79,24 @@ def main(config: Config, run: Run) -> None:
             draw(spiking, test, run)
 
 
+def network_of(config: Config) -> SpikingClassifier:
+    """The network under test."""
+    training = ExactSpikes(
+        epochs=config.epochs,
+        batch=config.batch,
+        lr=config.lr,
+        decay=None,
+        flip=0.0,
+        sharpness=10.0,
+        early=0.02,
+        inside=0.2,
+        margin=0.3,
+        clip=1.0,
+    )
+    encode = Delay(config.span)
+    return SpikingClassifier((config.units,), encode=encode, neuron=QIF(), horizon=config.horizon, training=training)
+
+
 def drawn(body: nn.Sequential, seed: int) -> nn.Sequential:
     """`body` with weights N(0, 1) and thresholds spread over the square."""
     rng = torch.Generator().manual_seed(seed)
@@ -89,7 +106,7 @@ def drawn(body: nn.Sequential, seed: int) -> nn.Sequential:
     return body
 
 
-def tell_spikes(learner: QIFClassifier, test: Split, watch: Tagged, n_train: int) -> None:
+def tell_spikes(learner: SpikingClassifier, test: Split, watch: Tagged, n_train: int) -> None:
     """Log what ordinary spikes alone achieve, and how many there are."""
     right = (learner.predict_ordinary(test.x) == test.y).float().mean().item()
     layers = learner.activity(test.x)
@@ -98,7 +115,7 @@ def tell_spikes(learner: QIFClassifier, test: Split, watch: Tagged, n_train: int
     alone.log("result", n_train=n_train, accuracy=right, **numbers)
 
 
-def draw(learner: QIFClassifier, test: Split, run: Run) -> None:
+def draw(learner: SpikingClassifier, test: Split, run: Run) -> None:
     """The classes, and when each output neuron fires first, over the square."""
     side = torch.linspace(0, 1, 200)
     x, y = torch.meshgrid(side, side, indexing="xy")

@@ -20,7 +20,8 @@ from matplotlib.lines import Line2D
 from neuropil.report.study import TWINS, Study
 
 # Each colour in light and in dark. Figures are drawn in the light one; in the page it becomes a CSS variable.
-# Local learners are warm, twins blue and grey; neighbours differ in lightness, so that they part without hue too.
+# Local learners are warm, spiking networks green, twins blue and grey; neighbours differ in lightness, so that they
+# part without hue too.
 COLOURS = {
     "paper": ("#ffffff", "#14171a"),
     "ink": ("#1d2329", "#e8eaed"),
@@ -33,6 +34,8 @@ COLOURS = {
     "local-3": ("#e0607e", "#ffb3c4"),
     "local-4": ("#7d4a12", "#c99257"),
     "local-5": ("#5d8a00", "#a9cf54"),
+    "events-0": ("#0b7a5e", "#45c9a0"),
+    "events-1": ("#4d6b00", "#b6d94c"),
     "twin-0": ("#1061ad", "#5ab0f5"),
     "twin-1": ("#727e8a", "#98a4b0"),
     "twin-2": ("#35a2c4", "#7fd4ee"),
@@ -50,7 +53,7 @@ MARKERS = {
     "D": "M4-.4 8.4 4 4 8.4-.4 4z",
 }
 Dash = Literal["-", "--", ":", "-."]
-DASHES: dict[str, tuple[Dash, ...]] = {"local": ("-",), "twin": ("--", ":", "-.")}
+DASHES: dict[str, tuple[Dash, ...]] = {"local": ("-",), "events": ("-",), "twin": ("--", ":", "-.")}
 STROKES = {"-": "none", "--": "5 2.5", ":": "1.5 2.5", "-.": "6 2 1.5 2"}
 
 
@@ -89,13 +92,14 @@ class Panel:
 
 
 def styles_of(study: Study) -> dict[str, Style]:
-    """Learner -> style: warm colours for local learners by name, the three usual twins always alike."""
-    family = {line.learner: line.family for line in study.lines}
-    others = sorted(name for name in family if family[name] == "twin" and name not in TWINS)
-    local = sorted(name for name in family if family[name] != "twin")
-    slots = {name: index for index, name in enumerate(local)}
-    twins = {name: index for index, name in enumerate([*TWINS, *others]) if family.get(name) == "twin"}
-    return {name: style(name, "twin" if name in twins else "local", slot) for name, slot in {**slots, **twins}.items()}
+    """Learner -> style: colours of its family in the order of names; the three usual twins are always alike."""
+    families: dict[str, list[str]] = {"twin": [], "local": [], "events": []}
+    for name, family in sorted({line.learner: line.family for line in study.lines}.items()):
+        families[family if family in families else "local"].append(name)
+    families["twin"] = [*TWINS, *(name for name in families["twin"] if name not in TWINS)]
+    found = {name: (family, slot) for family, names in families.items() for slot, name in enumerate(names)}
+    shown = {line.learner for line in study.lines}
+    return {name: style(name, family, slot) for name, (family, slot) in found.items() if name in shown}
 
 
 def style(name: str, family: str, slot: int) -> Style:

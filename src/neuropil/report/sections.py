@@ -12,6 +12,7 @@ from markupsafe import Markup
 from neuropil.report.fields import grids
 from neuropil.report.look import Panel, Style, data_uri, png, style_for, svg
 from neuropil.report.plots import confusions, efficiency, learning_curves, unit_panels
+from neuropil.report.spikes import spike_panels
 from neuropil.report.stats import quantity
 from neuropil.report.study import Row, Study, mean, name_of, number, plain
 
@@ -62,6 +63,7 @@ def sections(study: Study, styles: Mapping[str, Style], files: Files) -> list[Se
         curves_section(study, styles, files),
         efficiency_section(study, styles, files),
         fields_section(study, files),
+        spikes_section(study, styles, files),
         confusion_section(study, files),
         units_section(study, styles, files),
     ]
@@ -112,6 +114,17 @@ def fields_section(study: Study, files: Files) -> Section | None:
         figures.append(Figure(grid.learner, f"{grid.caption} Run {grid.run}.", image, "325px"))
     text = "What each unit weighs, drawn as an image."
     return Section("fields", "Receptive fields", text, [Group("", figures)]) if figures else None
+
+
+def spikes_section(study: Study, styles: Mapping[str, Style], files: Files) -> Section | None:
+    trials, ways = ({row["learner"]: row for row in study.rows(kind)} for kind in ("raster", "silence"))
+    groups = []
+    for index, name in enumerate(dict.fromkeys([*trials, *ways])):
+        panels = spike_panels(trials.get(name), ways.get(name), style_for(styles, name))
+        files.add(f"spikes-{name}", png(panels))
+        groups.append(Group(name, drawn(panels, f"spikes{index}-")))
+    text = "What a spiking network does with one example, and how exact gradients make a silent one fire."
+    return Section("spikes", "Spikes", text, groups) if groups else None
 
 
 def confusion_section(study: Study, files: Files) -> Section | None:

@@ -27,7 +27,7 @@ def table(folders: Sequence[Path]) -> Table:
         shown.add_column(Text(head), justify="left" if head in ("data", "learner") else "right")
     for line in study.lines:
         cells = ([line.data] if many else []) + cells_of(line)
-        shown.add_row(*map(Text, cells), style="" if line.family == "local" else "dim")
+        shown.add_row(*map(Text, cells), style="dim" if line.family == "twin" else "")
     return shown
 
 
@@ -137,7 +137,7 @@ def lede_of(study: Study, data: str) -> str:
     return who + (": " + "; ".join(said) if said else ": no run has finished yet") + "."
 
 
-BEST = (("local", "the best local learner is"), ("twin", "the best twin is"))
+BEST = (("local", "the best local learner is"), ("events", "the best spiking network is"), ("twin", "the best twin is"))
 
 
 def score_of(line: Line) -> str:

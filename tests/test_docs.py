@@ -30,11 +30,14 @@ def test_the_loop_of_the_readme_moves_the_named_layers_and_no_other():
 
 
 def test_the_example_of_the_rules_page_runs():
-    (code,) = blocks("docs/rules.md")
+    own_network, deep = blocks("docs/rules.md")
     torch.manual_seed(0)
     here = {"loader": [torch.rand(4, 1, 28, 28) for _ in range(2)]}
-    exec(code, here)
+    exec(own_network, here)
     assert here["model"][3].weight.grad.abs().max() == pytest.approx(1)
+    exec(deep, here)
+    learner, test = here["learner"], here["test"]
+    assert (learner.predict(test.pixels()) == test.y).float().mean() > 0.9
 
 
 def test_the_example_of_the_events_page_gives_a_gradient_to_every_layer():

@@ -20,7 +20,7 @@ from neuropil.plasticity.geometry import (
 )
 from neuropil.plasticity.hebb import output, two_factor
 from neuropil.plasticity.ranks import first_and_kth
-from neuropil.plasticity.row_change import compilable, row_change
+from neuropil.plasticity.row_change import compilable, row_change, some_rows
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,19 @@ class KrotovHopfield:
     def _dense(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor, powered: Tensor) -> Tensor:
         """The change of a dense layer, through the rows that some sample chose."""
         chosen = torch.cat([first.flatten(), kth.flatten()])
-        pre, weight = pre.flatten(0, -2), weight_of(layer)
+        pre, weight, share = pre.flatten(0, -2), weight_of(layer), (1.0, -self.delta)
         if compilable(pre, weight):
-            options = {"average": self.average, "normalise": self.normalise, "sparse": self.sparse}
-            touched, change = row_change(pre, chosen.view(2, -1), weight, powered, self.delta, **options)
-            return as_sparse(weight, touched, change) if self.sparse else change
-        touched, grow, counts = gather(pre, chosen, (1, -self.delta))
+            return row_change(
+                pre,
+                chosen,
+                share,
+                weight,
+                powered,
+                average=self.average,
+                normalise=self.normalise,
+                sparse=self.sparse,
+            )
+        touched, grow, counts = gather(pre, chosen, share)
         change = self._finish(grow, weight[touched], powered[touched], counts)
         return spread(weight, touched, change, sparse=self.sparse)
 
@@ -194,13 +201,8 @@ def is_dense(layer: nn.Module, sparse: bool) -> bool:
 def spread(weight: Tensor, touched: Tensor, change: Tensor, *, sparse: bool = False) -> Tensor:
     """`change` of the rows `touched` (ascending) as a change of the whole `weight`, zero elsewhere."""
     if sparse:
-        return as_sparse(weight, touched, change)
+        return some_rows(weight.shape, touched, change)
     return torch.zeros_like(weight).index_copy_(0, touched, change)
-
-
-def as_sparse(weight: Tensor, touched: Tensor, change: Tensor) -> Tensor:
-    """`change` of the rows `touched` (ascending) as a sparse tensor of the shape of `weight`."""
-    return torch.sparse_coo_tensor(touched[None], change, weight.shape, is_coalesced=True, check_invariants=False)
 
 
 def signed_power(weight: Tensor, power: float) -> Tensor:

@@ -107,7 +107,7 @@ def _rank(row, peaks, reached, best, who):  # type: ignore[no-untyped-def]
     """
     floor = peaks[reached[0]]
     for lane in reached:
-        floor = min(floor, peaks[lane])
+        floor = min(floor, peaks[lane]) if len(best) <= LANES else -np.inf
     best[:] = -np.inf
     who[:] = len(row) - 1
     for lane in reached:

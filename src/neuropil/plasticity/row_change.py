@@ -17,103 +17,88 @@ def compilable(pre: Tensor, weight: Tensor) -> bool:
     return known and pre.device.type == weight.device.type == "cpu"
 
 
+def some_rows(shape: torch.Size, touched: Tensor, change: Tensor) -> Tensor:
+    """`change` of the rows `touched` (ascending) as a sparse tensor of that shape."""
+    return torch.sparse_coo_tensor(touched[None], change, shape, is_coalesced=True, check_invariants=False)
+
+
 def row_change(
     pre: Tensor,
     chosen: Tensor,
+    share: tuple[float, ...],
     weight: Tensor,
     powered: Tensor,
-    delta: float,
     *,
     average: bool,
     normalise: bool,
     sparse: bool,
-) -> tuple[Tensor, Tensor]:
-    """The touched rows (ascending) and their change; the change of the whole weight unless `sparse`.
+) -> Tensor:
+    """The change of a weight by the law of `KrotovHopfield`, whose options the last three are.
 
     Args:
         pre: samples, (n, in).
-        chosen: the first and the k-th unit of every sample, (2, n).
+        chosen: units, (ranks n,): the choice of every sample at the first rank, then at the second, and so on.
+        share: weight of each rank, of length ranks.
         weight: (units, in).
         powered: sign(w) |w|^(p-1), (units, in). Its memory becomes the change unless it is the weight's own.
-        delta: strength of unlearning.
-        average, normalise, sparse: see `KrotovHopfield`.
     """
-    units, inputs = weight.shape
-    pre, weight = pre.contiguous(), weight.contiguous()
-    touched, starts, order = _sorted(chosen.numpy(), units)
-    spare = powered.is_contiguous() and powered.data_ptr() != weight.data_ptr()
+    flat, shares = chosen.numpy(), np.array([*share, 0], pre.numpy().dtype)
+    order, counts = flat.argsort(kind="stable"), np.bincount(flat)
+    touched = np.flatnonzero(counts)
+    counts = counts[touched]
+    ends = counts.cumsum()
+    pre, weight, powered = pre.contiguous(), weight.contiguous(), powered.contiguous()
     if sparse:
-        change = weight.new_empty(len(touched), inputs)
+        change = weight.new_empty(len(touched), weight.shape[1])
     else:
-        change = powered if spare else torch.empty_like(weight)
+        change = torch.empty_like(weight) if powered.data_ptr() == weight.data_ptr() else powered
     where = np.arange(len(touched)) if sparse else touched
-    shares = np.array([1, -delta, 0], pre.numpy().dtype)
-    counts = (np.diff(starts) if average else np.ones(len(touched))).astype(shares.dtype)
-    peaks = np.zeros(len(touched), shares.dtype)
-    rows = (where, touched, starts, order)
-    arrays = (pre.numpy(), weight.numpy(), powered.contiguous().numpy(), change.numpy(), peaks)
-    share_out(_change, len(touched), change.numel() // WORTH, *rows, *arrays, shares, counts)
+    divisors = (counts if average else np.ones(len(touched))).astype(shares.dtype)
+    peaks = np.zeros(len(touched) + 1, shares.dtype)
+    index = (where, touched, ends, order)
+    values = (pre.numpy(), weight.numpy(), powered.numpy(), shares, divisors)
+    share_out(_change, len(touched), change.numel() // WORTH, *index, *values, change.numpy(), peaks)
     if not len(touched):
         change.zero_()
-    elif normalise:
+    elif normalise and peaks.max() > 0:
         _divide(where, change.numpy(), peaks.max())
-    return torch.from_numpy(touched), change
+    return some_rows(weight.shape, torch.from_numpy(touched), change) if sparse else change
 
 
 @compiled
-def _sorted(chosen, units):  # type: ignore[no-untyped-def]
-    """The units that were chosen, where the samples of each begin, and the samples: s as the first, ~s as the k-th."""
-    counts = np.zeros(units + 1, np.int64)
-    samples = chosen.shape[1]
-    for rank in range(2):
-        for sample in range(samples):
-            counts[chosen[rank, sample] + 1] += 1
-    touched = np.flatnonzero(counts[1:])
-    ends = counts.cumsum()
-    starts = np.append(ends[touched], 2 * samples)
-    order = np.empty(2 * samples, np.int64)
-    for rank in range(2):
-        for sample in range(samples):
-            unit = chosen[rank, sample]
-            order[ends[unit]] = ~sample if rank else sample
-            ends[unit] += 1
-    return touched, starts, order
+def _change(start, stop, where, touched, ends, order, pre, weight, powered, shares, divisors, change, peaks):  # type: ignore[no-untyped-def]
+    """The change of the touched rows `start` to `stop`, into the rows `where`, and zero in the rows between them.
 
-
-@compiled
-def _change(start, stop, where, touched, starts, order, pre, weight, powered, change, peaks, shares, counts):  # type: ignore[no-untyped-def]
-    """Rows `start` to `stop` of those that were touched, and zero in the rows around them."""
-    inputs = pre.shape[1]
-    grow = np.empty(inputs, pre.dtype)
+    `order` has the samples that chose the first touched row, then those of the second, and so on, each plus the
+    number of samples times the rank at which it chose. The largest of all `peaks` is that of the absolute entries.
+    """
+    samples, inputs = pre.shape
+    zero = shares[-1]
+    grow, high = np.empty(inputs, pre.dtype), np.zeros(inputs, pre.dtype)
     for turn in range(start, stop):
-        unit = touched[turn]
-        grow[:] = 0
-        for place in range(starts[turn], starts[turn + 1]):
-            sample = order[place]
-            share = shares[0] if sample >= 0 else shares[1]
-            row = pre[sample if sample >= 0 else ~sample]
+        grow[:] = zero
+        for place in range(ends[turn - 1] if turn else 0, ends[turn]):
+            rank, sample = divmod(order[place], samples)
+            row, share = pre[sample], shares[rank]
             for i in range(inputs):
                 grow[i] += share * row[i]
-        lost = shares[2]
-        old, power, new = weight[unit], powered[unit], change[where[turn]]
+        old, power, new = weight[touched[turn]], powered[touched[turn]], change[where[turn]]
+        lost, divisor = zero, divisors[turn]
         for i in range(inputs):
             lost += power[i] * grow[i]
-        count = counts[turn]
-        peak = peaks[turn]
         for i in range(inputs):
-            entry = (grow[i] - lost * old[i]) / count
+            entry = (grow[i] - lost * old[i]) / divisor
             new[i] = entry
-            peak = max(peak, abs(entry))
-        peaks[turn] = peak
-        if len(change) == len(weight):
-            change[where[turn - 1] + 1 if turn else 0 : where[turn]] = 0
-            if turn == len(touched) - 1:
-                change[where[turn] + 1 :] = 0
+            high[i] = abs(entry) if abs(entry) > high[i] else high[i]
+        change[where[turn - 1] + 1 if turn else 0 : where[turn]] = 0
+        if turn == len(touched) - 1:
+            change[where[turn] + 1 :] = 0
+    for size in high:
+        peaks[start] = max(peaks[start], size)
 
 
 @compiled
 def _divide(where, change, largest):  # type: ignore[no-untyped-def]
-    """The rows `where` divided by `largest`, unless that is zero."""
-    if largest > 0:
-        for row in where:
-            change[row] /= largest
+    """The rows `where` divided by `largest`."""
+    for row in where:
+        change[row] /= largest

@@ -75,7 +75,7 @@ KH = KrotovHopfield(k=3)
 
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("units", [3, 40])
+@pytest.mark.parametrize("units", [3, 157])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     "rule",
@@ -91,7 +91,8 @@ def test_compiled_and_plain_routes_agree(rule, dtype, units, sparse, monkeypatch
     assert change.is_sparse == want.is_sparse == sparse
     torch.testing.assert_close(change.to_dense(), want.to_dense())
     assert torch.equal(layer.weight, before)
-    assert (change.to_dense() == 0).all(1).any() == (units == 40)
+    still = (change.to_dense() == 0).all(1)
+    assert (still[0] and still[-1]) if units == 157 else not still.any()
 
 
 @pytest.mark.parametrize("rule", [KH, HardWTA()], ids=["KH", "HardWTA"])

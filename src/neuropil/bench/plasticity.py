@@ -28,7 +28,8 @@ from neuropil.plasticity.geometry import product
 
 CAPTION = """
 A step is the rule with its own drive, propose_ and SGD; medians; {inputs} to {units}; {device}, threads: {threads}.
-x GEMM: over the time of the bare drive product. faster: the textbook's time over that of the step.
+x GEMM: over the time of the bare drive product. faster: the textbook's time over that of the step; the textbook is
+the law in dense matrices (drive, post factor of all units, its product with the batch, forgetting), added in place.
 of limit: share of the step that the law's multiply-adds need at the rate of the fastest drive of this loop.
 extra: memory beyond weight, gradient and batch.
 """
@@ -71,7 +72,11 @@ class Case:
 
 
 def krotov(weight: Tensor, x: Tensor, p: float = 3.0, k: int = 7, delta: float = 0.4) -> Tensor:
-    """The change by Krotov & Hopfield with a dense post factor, a second product and a dense forgetting."""
+    """The change by Krotov & Hopfield with a dense post factor, a second product and a dense forgetting.
+
+    It is the published code in torch, but for two things that make it faster: the drives lie so that the top-k runs
+    along contiguous units, and only `krotov_scaled` divides by the largest entry.
+    """
     u = x @ (weight.sign() * weight.abs() ** (p - 1)).T
     ranks = u.topk(k, 1).indices
     g = torch.zeros_like(u)

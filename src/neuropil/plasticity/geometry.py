@@ -71,6 +71,8 @@ def product(pre: Tensor, weight: Tensor) -> Tensor:
     large = min(pre.numel() // max(pre.shape[-1], 1), *weight.shape) >= 64
     plain = pre.device.type == "cpu" and pre.dtype == weight.dtype == torch.float32
     if large and plain and torch.backends.mkldnn.is_available():
+        if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+            return torch.ops.mkldnn._linear_pointwise(pre, weight, None, "none", [], "")
         return F.linear(pre.to_mkldnn(), weight).to_dense()
     return F.linear(pre, weight)
 

@@ -11,7 +11,7 @@ from neuropil.cli import main
 from neuropil.cli.recipes import recipe_names
 from neuropil.data import digits
 from neuropil.learners import Descent, ExactSpikes, SpikingClassifier
-from neuropil.recipes import _krotov, krotov_settings, mnist_theta
+from neuropil.recipes import _krotov, krotov_settings, mnist_theta, mnist_theta_best
 from neuropil.recipes._spikes import draw_spikes
 from neuropil.recipes.entrants import entrant_names
 from neuropil.runs import Run, Tagged, read
@@ -24,6 +24,7 @@ TINY = {
     "fashion_krotov": KROTOV,
     "krotov_settings": "--units 20 --n-train 400",
     "mnist_theta": "--hidden 20 --n-train 300 --epochs 3 --batch 100",
+    "mnist_theta_best": "--units 20 --n-train 300 --epochs 3 --batch 100",
 }
 ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in test_event_recipes.py
 TWINS = {"backprop", "random features", "linear"}
@@ -36,7 +37,7 @@ def run(name, out, more=""):
 @pytest.fixture
 def small(monkeypatch):
     """Digits of 8x8 in place of the data sets that are not on every machine."""
-    for room in (_krotov, krotov_settings, mnist_theta):
+    for room in (_krotov, krotov_settings, mnist_theta, mnist_theta_best):
         monkeypatch.setattr(room, "load", lambda name: digits(seed=0))
 
 
@@ -63,9 +64,13 @@ def test_a_recipe_runs_and_every_local_learner_stands_beside_its_twins(name, tmp
 
 
 @pytest.mark.usefixtures("small")
-def test_spiking_networks_stand_beside_their_twins_with_and_without_pseudospikes(tmp_path):
-    assert run("mnist_theta", tmp_path / "out") == 0
+@pytest.mark.parametrize("name", ["mnist_theta", "mnist_theta_best"])
+def test_spiking_networks_stand_beside_their_twins_with_and_without_pseudospikes(name, tmp_path):
+    assert run(name, tmp_path / "out") == 0
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    (spikes,) = (row for row in read(tmp_path / "out").rows if row["kind"] == "spikes")
+    assert 0 <= spikes["ordinary_accuracy"] <= rows[0]["accuracy"]
+    assert spikes["silent_before"] > 0.5
     assert {"backprop", "linear"} <= {row["learner"] for row in rows}
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
 

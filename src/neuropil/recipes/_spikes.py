@@ -1,4 +1,4 @@
-"""What the report draws of a spiking network: one trial, and the way from a silent network to the trained one."""
+"""What only a spiking network has: accuracy from ordinary spikes, activity, a raster, and its way out of silence."""
 
 from copy import deepcopy
 from typing import Any
@@ -13,6 +13,23 @@ from neuropil.learners.spiking import spikes_of
 from neuropil.runs import Tagged
 
 POINTS = 61  # of the way
+
+
+def log_spikes(learner: SpikingClassifier, train: Split, test: Split, watch: Tagged) -> None:
+    """Log a row "spikes": accuracy from ordinary spikes alone (a trial without any is wrong), spikes per neuron and
+    trial, and how much of the network was silent before training.
+    """
+    x = test.pixels()
+    before = torch.cat(learner.activity(train[:1000].pixels(), learner.start_), 1)
+    after = learner.activity(x)
+    watch.log(
+        "spikes",
+        ordinary_accuracy=(learner.predict_ordinary(x) == test.y).double().mean().item(),
+        hidden_activity=torch.cat(after[:-1], 1).double().mean().item(),
+        output_activity=after[-1].double().mean().item(),
+        silent_before=before.eq(0).double().mean().item(),
+        never_firing_before=before.eq(0).all(0).double().mean().item(),
+    )
 
 
 def draw_spikes(learner: SpikingClassifier, train: Split, watch: Tagged) -> None:

@@ -30,6 +30,7 @@ from neuropil.learners import (
     SpikingClassifier,
     receptive_fields,
 )
+from neuropil.recipes._spikes import draw_spikes, log_spikes
 from neuropil.runs import Run, Tagged
 
 
@@ -108,7 +109,8 @@ def main(config: Config, run: Run) -> None:
 
     learner, watch = spiking(config), watched("exact spikes", "events", config, run)
     trial(learner, train, test, rng=torch.Generator().manual_seed(config.seed), watch=watch)
-    spikes_row(learner, train, test, config, watch)
+    log_spikes(learner, train, test, watch)
+    draw_spikes(learner, train, watch)
     weights = {f"exact spikes.{name}": value for name, value in learner.network_.state_dict().items()}
     run.save(**weights, **{"fields.exact spikes": receptive_fields(learner.network_, train.x.shape[1:])})
 
@@ -118,24 +120,3 @@ def main(config: Config, run: Run) -> None:
         trial(twin, train, test, rng=rng, watch=watched("backprop", "twin", config, run))
         linear = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Descent(decay=0.0))
         trial(linear, train, test, rng=rng, watch=watched("linear", "twin", config, run))
-
-
-def spikes_row(learner: SpikingClassifier, train: Split, test: Split, config: Config, watch: Tagged) -> None:
-    """What only a spiking network has: accuracy from ordinary spikes, activity, and silence before training."""
-    x = test.pixels()
-    fresh = learner.fresh(train, torch.Generator().manual_seed(config.seed))
-    before = learner.activity(train[:1000].pixels(), fresh)
-    after = learner.activity(x)
-    watch.log(
-        "spikes",
-        ordinary_accuracy=(learner.predict_ordinary(x) == test.y).double().mean().item(),
-        hidden_activity=mean_spikes(after[:-1]),
-        output_activity=mean_spikes(after[-1:]),
-        silent_before=torch.cat(before, 1).eq(0).double().mean().item(),
-        never_firing_before=torch.cat(before, 1).eq(0).all(0).double().mean().item(),
-    )
-
-
-def mean_spikes(counts: list[torch.Tensor]) -> float:
-    """Spikes per neuron and trial of some layers."""
-    return torch.cat(counts, 1).double().mean().item()

@@ -1,6 +1,6 @@
 """Hebbian rules whose units compete for every sample: hard winner-take-all, Krotov-Hopfield, SoftHebb."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from neuropil.plasticity.geometry import (
     check_activity,
     check_finite,
     from_rows,
+    product,
     respond,
     rows,
     unit_axis,
@@ -19,6 +20,7 @@ from neuropil.plasticity.geometry import (
     weight_of,
 )
 from neuropil.plasticity.hebb import output, two_factor
+from neuropil.plasticity.patches import has_patches, in_patches, patches
 from neuropil.plasticity.ranks import first_and_kth
 from neuropil.plasticity.row_change import compilable, row_change, some_rows
 
@@ -37,6 +39,8 @@ class HardWTA:
 
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
+        if post is None and not self.sparse and has_patches(layer):
+            return in_patches(self, layer, pre)
         u, axis = output(layer, pre, post), unit_axis(layer)
         winner, _, values = first_and_kth(u, 1, axis)
         check_finite(layer, pre, values)
@@ -71,6 +75,9 @@ class SoftHebb:
 
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
+        if post is None and has_patches(layer):
+            change = in_patches(replace(self, normalise=False), layer, pre)
+            return scaled(change) if self.normalise else change
         u, axis = output(layer, pre, post), unit_axis(layer)
         y = torch.softmax(u / self.tau, axis)
         if self.anti:
@@ -124,6 +131,8 @@ class KrotovHopfield:
         require(self.k <= units(layer), f"KrotovHopfield needs k <= units, got k={self.k} and {units(layer)} units.")
         pre = pre.detach()
         powered = signed_power(weight_of(layer), self.p - 1)
+        if has_patches(layer) and not self.sparse and not self._is_drive(layer, post):
+            return self._patches(layer, pre, powered)
         drive = self._drive(layer, pre, post, powered)
         check_activity(layer, pre, drive)
         first, kth, values = first_and_kth(drive, self.k, unit_axis(layer))
@@ -134,9 +143,12 @@ class KrotovHopfield:
     def _drive(self, layer: nn.Module, pre: Tensor, post: Tensor | None, powered: Tensor) -> Tensor:
         """(batch, *out) drives in the dtype of the competition."""
         dtype = self.competition or pre.dtype
-        if self.p == 2 and post is not None and getattr(layer, "bias", None) is None:
-            return post.detach().to(dtype)
+        if self._is_drive(layer, post):
+            return post.detach().to(dtype)  # type: ignore[union-attr]
         return respond(layer, pre.to(dtype), powered.to(dtype))
+
+    def _is_drive(self, layer: nn.Module, post: Tensor | None) -> bool:
+        return self.p == 2 and post is not None and getattr(layer, "bias", None) is None
 
     def _dense(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor, powered: Tensor) -> Tensor:
         """The change of a dense layer, through the rows that some sample chose."""
@@ -156,6 +168,19 @@ class KrotovHopfield:
         touched, grow, counts = gather(pre, chosen, share)
         change = self._finish(grow, weight[touched], powered[touched], counts)
         return spread(weight, touched, change, sparse=self.sparse)
+
+    def _patches(self, layer: nn.Module, pre: Tensor, powered: Tensor) -> Tensor:
+        """The change of a plain convolution: a dense layer that sees a few thousand patches at a time."""
+        weight, share = rows(layer, weight_of(layer)), (1.0, -self.delta)
+        matrix = rows(layer, powered).to(self.competition or pre.dtype)
+        grow, counts = torch.zeros_like(weight), torch.zeros(len(weight), dtype=torch.int64, device=pre.device)
+        for patch in patches(layer, pre):
+            first, kth, values = first_and_kth(product(patch.to(matrix.dtype), matrix), self.k, -1)
+            check_finite(layer, patch, values)
+            touched, sums, chosen = gather(patch, torch.cat([first.flatten(), kth.flatten()]), share)
+            grow.index_add_(0, touched, sums)
+            counts.index_add_(0, touched, chosen)
+        return from_rows(layer, self._finish(grow, weight, rows(layer, powered), counts.clamp_min(1)))
 
     def _anywhere(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor, powered: Tensor) -> Tensor:
         """The change of any other layer, through a dense post factor."""

@@ -1,13 +1,14 @@
 """What the units of a convolution see: its patches, a few thousand at a time, never all at once."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.checks import require
-from neuropil.plasticity.geometry import Conv
+from neuropil.plasticity.geometry import Conv, check_input, from_rows, rows, weight_of
 
 LIMIT = 4096  # patches at a time: their drive stays in the cache, and memory flat in the batch
 
@@ -32,12 +33,30 @@ def patches(layer: nn.Module, pre: Tensor, *, limit: int = LIMIT) -> Iterator[Te
         pre: its input, (batch, channels, *positions).
         limit: most patches at a time; at least one row of positions.
     """
+    check_input(layer, pre)
     seen = windows(layer, pre.detach())
     see = getattr(layer, "see", lambda patch: patch)
     dims = (seen.dim() - 2) // 2
     fan_in = math.prod(seen.shape[1 + dims :])
     for block in blocks(seen, dims, limit):
         yield see(block.reshape(-1, fan_in))
+
+
+def in_patches(rule: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module, pre: Tensor) -> Tensor:
+    """The change of a convolution by a rule that is a sum over samples: a dense layer that sees its patches, summed up.
+
+    Args:
+        rule: what changes a dense layer that sees samples (n, fan-in).
+        layer: a convolution for which `has_patches` holds.
+        pre: its input, (batch, channels, *positions).
+    """
+    weight = rows(layer, weight_of(layer))
+    dense = nn.Linear(weight.shape[1], len(weight), bias=layer.bias is not None, device="meta")
+    dense.weight, dense.bias = nn.Parameter(weight, requires_grad=False), layer.bias  # type: ignore[assignment]
+    total = torch.zeros_like(weight)
+    for patch in patches(layer, pre):
+        total += rule(dense, patch)
+    return from_rows(layer, total)
 
 
 def windows(layer: nn.Module, pre: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from neuropil.events import qif_kernel, recurrent_kernel, theta_kernel
 CPU: dict[str, ModuleType] = {"theta": theta_kernel, "qif": qif_kernel, "recurrent": recurrent_kernel}
 GPU: dict[str, ModuleType] = {}
 
-if find_spec("triton") and False:
+if find_spec("triton"):
     from neuropil.events.gpu import qif, recurrent, theta
 
     GPU |= {"theta": theta, "qif": qif, "recurrent": recurrent}

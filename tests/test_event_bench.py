@@ -29,7 +29,7 @@ def test_there_is_a_row_for_every_case_with_ratios_and_memory():
 
 def test_the_paper_is_as_active_as_a_trained_network():
     case = bench.theta_case(50, bench.Config())
-    assert case.activity == pytest.approx(0.42, abs=0.03)
+    assert case.activity == pytest.approx(0.42, abs=0.01)
 
 
 @pytest.mark.parametrize("make", [lambda: bench.theta_case(3, SMALL), lambda: bench.qif_case(3, SMALL)])

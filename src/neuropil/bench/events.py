@@ -174,7 +174,7 @@ def sample(batch: int, config: Config) -> tuple[ThetaNetwork, Tensor, Tensor]:
     net = ThetaNetwork(config.sizes)
     for layer in net.stack():
         nn.init.uniform_(layer.weight, -1, 1, generator=rng).data.div_(len(layer.weight) ** 0.5)
-        nn.init.uniform_(layer.phase, 2.65, 5.0, generator=rng)
+        nn.init.uniform_(layer.phase, 2.75, 5.0, generator=rng)
     on = torch.rand(batch, config.sizes[0], generator=rng) < config.bright
     times, labels = torch.where(on, 0.0201, torch.inf), torch.randint(config.sizes[-1], (batch,), generator=rng)
     return net.to(config.device), times.to(config.device), labels.to(config.device)

@@ -12,6 +12,7 @@ from torch import Tensor
 from neuropil.checks import require
 from neuropil.events import qif_kernel, recurrent_kernel, theta_kernel
 
+LARGEST = torch.finfo(torch.float32).max
 CPU: dict[str, ModuleType] = {"theta": theta_kernel, "qif": qif_kernel, "recurrent": recurrent_kernel}
 GPU: dict[str, ModuleType] = {}
 
@@ -35,22 +36,21 @@ def kernels(kind: str, device: torch.device) -> ModuleType:
     return CPU[kind] if device.type == "cpu" else GPU[kind]
 
 
-def bounded(part: Tensor, *, below: bool = True) -> bool:
-    """Whether a tensor has no NaN and no inf (unless `below`, -inf is fine); in one pass, without a copy."""
+def bounded(part: Tensor, low: float = LARGEST, high: float = LARGEST) -> bool:
+    """Whether all of a tensor is between -low and high, so no NaN is in it; in one pass, without a copy."""
     if not part.numel():
         return True
-    low, high = torch.aminmax(part.detach())
-    return bool((high < torch.inf) & (low > -torch.inf)) if below else bool(high < torch.inf)
+    least, most = torch.aminmax(part.detach())
+    return bool((least >= -low) & (most <= high))
 
 
-def check_parameters(times: Tensor, **parts: Tensor) -> None:
-    """Refuse parameters that are not where the times are, and NaN and inf, but for a potential, which may be -inf."""
+def check_parameters(times: Tensor, most: float = LARGEST, **parts: Tensor) -> None:
+    """Refuse parameters that are not where the times are, and NaN and what exceeds `most`; a potential may be -inf."""
     for name, part in parts.items():
         require(
             part.device == times.device,
             f"times and {name} need one device, got {times.device} and {part.device}; move one of them with .to().",
         )
-        require(
-            bounded(part, below=name != "potential"),
-            f"{name} has NaN or inf; did training diverge? try a smaller step.",
-        )
+        fine = bounded(part, torch.inf) if name == "potential" else bounded(part, most, most)
+        too = "inf" if most == LARGEST or name == "potential" else f"values beyond {most:g}"
+        require(fine, f"{name} has NaN or {too}; did training diverge? try a smaller step.")

@@ -24,7 +24,7 @@ def programs(batch: int, device: torch.device, size: int) -> int:
     They go through their samples one after the other, so that memory does not grow with the batch.
     """
     cores = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-    return max(1, min(batch, 2 * cores, BUDGET // max(size, 1)))
+    return max(1, min(batch, 4 * cores, BUDGET // max(size, 1)))
 
 
 def numbers(values: tuple[float, ...], like: Tensor) -> Tensor:

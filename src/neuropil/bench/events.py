@@ -95,10 +95,12 @@ def row(make: Callable[[Config], Case], config: Config) -> dict[str, Any]:
     `peak_mb` is the most memory (MiB) that the process held while the spiking network took its steps, `extra_mb` what
     of it was not held before.
     """
+    held = torch.zeros(1, device=config.device)  # something on a GPU, if it is one, so that its memory is measured
     with peak_memory() as before:
         case = make(config)
     with peak_memory() as peak:
-        seconds = clock({"step": case.step}, config.repeats, 3, config.device)
+        clock({"step": case.step}, config.repeats, 3, config.device)
+    del held
     seconds = clock({"step": case.step, "rate": case.rate}, config.repeats, 3, config.device)
     if config.scans:
         pieces = ceil(case.batch / PIECE)
@@ -159,8 +161,11 @@ def scan_theta(
 ) -> None:
     """The theta network's step as a plain scan."""
     learned = [[part.double().cpu().requires_grad_() for part in parts] for parts in (weights, phases)]
-    out, phase = theta_scan(times.double().cpu(), learned[0], learned[1], neuron, end)[-1]
-    first_spike_loss(neuron.continued(out, phase, end)[..., 0], labels.cpu(), end).backward()
+    layers = theta_scan(times.double().cpu(), learned[0], learned[1], neuron, end)
+    phase = torch.zeros(len(times), len(weights[0]), dtype=torch.float64)
+    for weight, (_, last) in zip(learned[0], layers):
+        phase = neuron.jump(last, phase / neuron.period @ weight)
+    first_spike_loss(neuron.continued(layers[-1][0], phase, end)[..., 0], labels.cpu(), end).backward()
 
 
 def sample(batch: int, config: Config) -> tuple[ThetaNetwork, Tensor, Tensor]:
@@ -169,7 +174,7 @@ def sample(batch: int, config: Config) -> tuple[ThetaNetwork, Tensor, Tensor]:
     net = ThetaNetwork(config.sizes)
     for layer in net.stack():
         nn.init.uniform_(layer.weight, -1, 1, generator=rng).data.div_(len(layer.weight) ** 0.5)
-        nn.init.uniform_(layer.phase, 2.65, 5.0, generator=rng)
+        nn.init.uniform_(layer.phase, 2.75, 5.0, generator=rng)
     on = torch.rand(batch, config.sizes[0], generator=rng) < config.bright
     times, labels = torch.where(on, 0.0201, torch.inf), torch.randint(config.sizes[-1], (batch,), generator=rng)
     return net.to(config.device), times.to(config.device), labels.to(config.device)

@@ -12,10 +12,11 @@ from torch import Tensor
 from neuropil.checks import require
 from neuropil.events import qif_kernel, recurrent_kernel, theta_kernel
 
+LARGEST = torch.finfo(torch.float32).max
 CPU: dict[str, ModuleType] = {"theta": theta_kernel, "qif": qif_kernel, "recurrent": recurrent_kernel}
 GPU: dict[str, ModuleType] = {}
 
-if find_spec("triton") and False:
+if find_spec("triton"):
     from neuropil.events.gpu import qif, recurrent, theta
 
     GPU |= {"theta": theta, "qif": qif, "recurrent": recurrent}
@@ -35,12 +36,21 @@ def kernels(kind: str, device: torch.device) -> ModuleType:
     return CPU[kind] if device.type == "cpu" else GPU[kind]
 
 
-def check_parameters(times: Tensor, **parts: Tensor) -> None:
-    """Refuse parameters that are not where the times are, and NaN and inf, but for a potential, which may be -inf."""
+def bounded(part: Tensor, low: float = LARGEST, high: float = LARGEST) -> bool:
+    """Whether all of a tensor is between -low and high, so no NaN is in it; in one pass, without a copy."""
+    if not part.numel():
+        return True
+    least, most = torch.aminmax(part.detach())
+    return bool((least >= -low) & (most <= high))
+
+
+def check_parameters(times: Tensor, most: float = LARGEST, **parts: Tensor) -> None:
+    """Refuse parameters that are not where the times are, and NaN and what exceeds `most`; a potential may be -inf."""
     for name, part in parts.items():
         require(
             part.device == times.device,
             f"times and {name} need one device, got {times.device} and {part.device}; move one of them with .to().",
         )
-        fine = part.isfinite() if name != "potential" else part < torch.inf
-        require(bool(fine.all()), f"{name} has NaN or inf; did training diverge? try a smaller step.")
+        fine = bounded(part, torch.inf) if name == "potential" else bounded(part, most, most)
+        too = "inf" if most == LARGEST or name == "potential" else f"values beyond {most:g}"
+        require(fine, f"{name} has NaN or {too}; did training diverge? try a smaller step.")

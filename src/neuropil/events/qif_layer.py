@@ -14,6 +14,7 @@ from neuropil.events.oscillator import TABLES
 from neuropil.events.qif import QIF
 from neuropil.events.times import check_times, flatten_events, scatter_events
 
+MOST = 1e12  # largest current: half a million spikes, more than any trial can mean
 ROOM = 8  # slots for spikes at first; a layer that needs more is walked again
 
 
@@ -144,7 +145,7 @@ def qif_trial(times: Tensor, weight: Tensor, potential: Tensor, current: Tensor,
         f"a QIF layer needs weights (inputs, neurons) for times {tuple(times.shape)} of their type, "
         f"got {tuple(weight.shape)}, {trains.dtype} and {weight.dtype}.",
     )
-    check_parameters(times, weight=weight, potential=potential, current=current)
+    check_parameters(times, MOST, weight=weight, potential=potential, current=current)
     start = [part if part.ndim == 2 else part[None] for part in (potential, current)]
     return Trial(*_Walk.apply(trains, weight, *start, (neuron.tau, horizon), kernel))
 

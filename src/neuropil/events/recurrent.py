@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from neuropil.checks import require
 from neuropil.events.devices import check_parameters, kernels
 from neuropil.events.qif import QIF
-from neuropil.events.qif_layer import Trial, check_trial, projective
+from neuropil.events.qif_layer import MOST, Trial, check_trial, projective
 from neuropil.events.times import check_times, flatten_events, scatter_events
 
 ROOM = 256  # events of a sample at first; doubled until they fit
@@ -104,7 +104,7 @@ def recurrent_trial(
         f"a recurrent network needs weights (inputs, neurons) and (neurons, neurons) for times {tuple(times.shape)} of "
         f"their type, got {tuple(outer.shape)}, {tuple(inner.shape)}, {trains.dtype}, {outer.dtype}, {inner.dtype}.",
     )
-    check_parameters(times, weight=outer, recurrent=inner, potential=potential, current=current)
+    check_parameters(times, MOST, weight=outer, recurrent=inner, potential=potential, current=current)
     start = [part if part.ndim == 2 else part[None] for part in (potential, current)]
     return Trial(*_Walk.apply(trains, outer, inner, *start, (neuron.tau, horizon), kernel))
 

@@ -76,7 +76,7 @@ def unwalk(
     return by_outer.sum(0), by_inner.sum(0), by_start, of_inputs(by_event, tape, events.time)
 
 
-def of_inputs(by_event: Tensor, tape: Tape, like: Tensor) -> Tensor:
+def of_inputs(by_event: Tensor, tape: Any, like: Tensor) -> Tensor:
     """What belongs to the events of the inputs only, in their own order, shaped like `like`."""
     out = torch.zeros_like(like)
     outside = (torch.arange(tape.who.shape[1], device=like.device) < tape.total[:, None]) & (tape.who < 0)

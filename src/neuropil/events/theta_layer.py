@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.checks import require
-from neuropil.events.devices import check_parameters, kernels
+from neuropil.events.devices import bounded, check_parameters, kernels
 from neuropil.events.theta import Theta
 from neuropil.events.times import check_times, flatten_events, scatter_events
 
@@ -27,7 +27,7 @@ class _Walk(torch.autograd.Function):
         trial = speed, neuron.r, horizon
         times, spikes, end = kernel.walk(events, weight.detach(), start, trial, 2 + int(horizon / neuron.period))
         require(
-            bool(end.isfinite().all()),
+            bounded(end),
             f"theta neurons lost count: weights up to {float(weight.abs().max()):.3g} are too large for "
             f"{str(weight.dtype).removeprefix('torch.')}; scale them down.",
         )

@@ -84,8 +84,7 @@ def scatter_events(values: Tensor, events: Events, shape: torch.Size) -> Tensor:
     """What belongs to each event, (batch, events), put where its spike stands in `shape`; 0 elsewhere."""
     out = torch.zeros(shape, dtype=values.dtype, device=values.device)
     if values.device.type != "cpu":
-        given = torch.arange(values.shape[1], device=values.device) < events.count[:, None]
-        return out.view(len(out), -1).scatter_add_(1, events.slot.long(), torch.where(given, values, 0)).view(shape)
+        return _spread(values, events, out)
     _scatter(values.numpy(), events.slot.numpy(), events.count.numpy(), out.view(len(out), -1).numpy())
     return out
 
@@ -103,6 +102,12 @@ def _flatten(trains: Tensor) -> Events:
     width = int(count.max()) + 1 if len(count) else 1
     time, slot = time[:, :width].contiguous(), torch.where(time.isfinite(), slot, 0)[:, :width].int().contiguous()
     return Events(time, slot // trains.shape[2], slot, count)
+
+
+def _spread(values: Tensor, events: Events, out: Tensor) -> Tensor:
+    """`_scatter` in torch, for other devices."""
+    given = torch.arange(values.shape[1], device=values.device) < events.count[:, None]
+    return out.flatten(1).scatter_add_(1, events.slot.long(), torch.where(given, values, 0)).view(out.shape)
 
 
 @compiled

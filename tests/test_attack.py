@@ -282,12 +282,9 @@ class Odd:
 )
 def test_a_learner_that_answers_nonsense_is_refused(learner, words):
     _, _, _, split = linear_task(20)
-    victim = victim_of(learner, 2)
+    attack = Square(victim_of(learner, 2).scores, Linf()) if learner.made else Noise(Linf())
     with pytest.raises(Refusal, match=words):
-        if learner.made is None:
-            accuracy_under(Noise(Linf()), learner, split, norm=Linf(), size=0.1)
-        else:
-            accuracy_under(Square(victim.scores, Linf()), learner, split, norm=Linf(), size=0.1)
+        accuracy_under(attack, learner, split, norm=Linf(), size=0.1)
 
 
 def test_learners_that_cannot_be_asked_are_refused():

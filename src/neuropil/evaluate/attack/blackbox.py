@@ -11,7 +11,6 @@ from neuropil.evaluate.attack.gradient import margin
 from neuropil.evaluate.attack.norms import Norm
 from neuropil.evaluate.attack.victim import Function
 
-
 BISECTIONS = 10  # queries that bring a start to the border
 
 

@@ -54,21 +54,35 @@ class Curve(NamedTuple):
 
 def survivors(attack: Attack, victim: Victim, test: Split, *, norm: Norm, size: float, batch: int = 1000) -> Survivors:
     """Who stays right under what `attack` makes of `test`; see `accuracy_under`."""
+    return judge(victim, test, craft(attack, test, norm=norm, size=size, batch=batch), norm=norm, size=size)
+
+
+def craft(attack: Attack, test: Split, *, norm: Norm, size: float, batch: int = 1000) -> Tensor:
+    """What `attack` makes of `test`, (n, *shape), as it offers it: nothing is believed yet."""
     check_size(size)
-    held, over = [], 0
+    offers = []
     for part in test.batches(min(batch, len(test))):
         _check_range(part.x, norm)
-        offered = attack(
-            Split(part.x.clone(), part.y, test.classes), size
-        )  # a copy: nobody moves the centre of the ball
+        offered = attack(Split(part.x.clone(), part.y, test.classes), size)  # a copy: nobody moves the ball's centre
+        sound = bool(offered.isfinite().all())
         require(
-            offered.shape == part.x.shape and bool(offered.isfinite().all()),
+            offered.shape == part.x.shape and sound,
             f"an attack needs to give back finite examples {tuple(part.x.shape)}, got {tuple(offered.shape)}"
-            f"{'' if bool(offered.isfinite().all()) else ' with NaN or infinity'}.",
+            f"{'' if sound else ' with NaN or infinity'}.",
         )
-        moved = norm.clip(part.x, offered.to(part.x), size)
-        over += int((norm.length(moved - offered) > 1e-4 * (1 + size)).sum())
+        offers.append(offered)
+    return torch.cat(offers)
+
+
+def judge(victim: Victim, test: Split, offered: Tensor, *, norm: Norm, size: float, batch: int = 1000) -> Survivors:
+    """Who is right on `test` and on what was `offered` instead, after we have clipped that to the budget."""
+    held, over, start = [], 0, 0
+    for part in test.batches(min(batch, len(test))):
+        offer = offered[start : start + len(part)].to(part.x)
+        moved = norm.clip(part.x, offer, size)
+        over += int((norm.length(moved - offer) > 1e-4 * (1 + size)).sum())
         held.append((victim.predict(moved) == part.y) & (victim.predict(part.x) == part.y))
+        start += len(part)
     return Survivors(torch.cat(held), over / len(test))
 
 

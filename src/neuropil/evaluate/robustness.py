@@ -120,7 +120,7 @@ def robustness(
     known: dict[str, dict[str, Tensor]] = {}
     reference = next((name for name in linear if name in learners), "")
     for name in sorted(learners, key=lambda name: name != reference):
-        sources = [twin for twin in twins if twin in victims and twin != name and victims[twin].logits is not None]
+        sources = _sources(name, twins, victims)
         norms = suite.norms(test.x.ndim == 4)
         jobs = [job for norm, _ in norms for job in _jobs(victims[name], norm, test, suite, sources, crafted)]
         known[name] = _attack(victims[name], jobs, norms, test, watches[name], seed)
@@ -129,8 +129,15 @@ def robustness(
         _corrupt_and_damage(learners[name], test, watches[name], seed)
 
 
+def _sources(name: str, twins: Sequence[str], victims: Mapping[str, Victim]) -> dict[str, tuple[str, ...]]:
+    """On whom transfer attacks on `name` are crafted: the first twin, and all twins; never on itself."""
+    able = tuple(twin for twin in twins if twin != name and twin in victims and victims[twin].logits is not None)
+    first = {twin: (twin,) for twin in able if twin == twins[0]}
+    return first | ({"twins": able} if len(able) > len(first) else {})
+
+
 def _jobs(
-    victim: Victim, norm: Norm, test: Split, suite: Suite, sources: Sequence[str], crafted: Crafted
+    victim: Victim, norm: Norm, test: Split, suite: Suite, sources: Mapping[str, tuple[str, ...]], crafted: Crafted
 ) -> Iterator[Job]:
     """Every attack that the victim allows; the white-box ones from the weak to the strong."""
     logits, scores = victim.logits, victim.scores
@@ -140,10 +147,8 @@ def _jobs(
         fgsm, pgd = FGSM(logits, norm), lambda rng: PGD(logits, norm, rng, suite.steps, suite.restarts)
         yield Job("FGSM", WHITE, norm, offer(lambda rng: fgsm), lambda: flat_share(fgsm, test))
         yield Job("PGD", WHITE, norm, offer(pgd), lambda: flat_share(pgd(Generator()), test), True)
-    for names in dict.fromkeys((tuple(sources[:1]), tuple(sources))):
-        if names:
-            title = f"transfer from {names[0]}" if len(names) == 1 else f"transfer from {len(names)} twins"
-            yield Job(title, BLACK, norm, carry(names))
+    for title, names in sources.items():
+        yield Job(f"transfer from {title}", BLACK, norm, carry(names))
     if scores is not None:
         square = lambda rng: Square(scores, norm, rng, suite.queries)
         yield Job("square", BLACK, norm, offer(square), decides=True)

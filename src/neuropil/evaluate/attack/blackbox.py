@@ -70,7 +70,7 @@ class Square:
                 live, x, y, at, worst = (part[~fooled] for part in (live, x, y, at, worst))
                 if len(live) == 0:
                     return found
-            tried = self.norm.clip(x, at + 2 * level * self._squares(x, query), size)
+            tried = self.norm.clip(x, self._squares(x, query).mul_(2 * level).add_(at), size)
             reached = margin(self.scores(tried), y)
             better = reached > worst
             at[better], worst = tried[better], torch.maximum(worst, reached)
@@ -80,7 +80,7 @@ class Square:
     def _stripes(self, x: Tensor) -> Tensor:
         """+-1 for every column of every image, like `x`."""
         n, (c, _, w) = len(x), _grid(x)
-        return _signs((n, c, 1, w), self.rng).expand(n, *_grid(x)).reshape(x.shape).to(x)
+        return _signs((n, c, 1, w), self.rng).to(x).expand(n, *_grid(x)).reshape(x.shape)
 
     def _squares(self, x: Tensor, query: int) -> Tensor:
         """One square of +-1 (a sign per channel) in zeros for every image, like `x`."""
@@ -92,7 +92,7 @@ class Square:
         left = torch.randint(w - wide + 1, (n, 1), generator=self.rng)
         rows, columns = torch.arange(h) - top, torch.arange(w) - left
         inside = ((rows >= 0) & (rows < tall))[:, None, :, None] & ((columns >= 0) & (columns < wide))[:, None, None, :]
-        return (inside * _signs((n, c, 1, 1), self.rng)).reshape(x.shape).to(x)
+        return (inside.to(x) * _signs((n, c, 1, 1), self.rng).to(x)).reshape(x.shape)
 
 
 def _grid(x: Tensor) -> tuple[int, int, int]:
@@ -175,5 +175,5 @@ class Boundary:
 
     def _propose(self, x: Tensor, at: Tensor, stride: Tensor, distance: Tensor) -> Tensor:
         """Noise of `stride` times the distance, and back to a ball around `x` that is smaller by a tenth of that."""
-        noise = self.norm.random(x, 1.0, self.rng) * (stride * distance.view_as(stride))
-        return self.norm.clip(x, at + noise, distance * (1 - 0.1 * stride.flatten()))
+        noise = self.norm.random(x, 1.0, self.rng).mul_(stride * distance.view_as(stride))
+        return self.norm.clip(x, noise.add_(at), distance * (1 - 0.1 * stride.flatten()))

@@ -110,14 +110,27 @@ class L2:
         reach the end of the range stay there, the others shrink alike. From s = size / |m - x|, which is never too
         long, s grows by solving for it as if no further pixel reached an end, and is right once none does.
         """
-        budget, change = _each(size, x).flatten(), (moved - x).flatten(1)
-        room = torch.where(change > 0, self.high - x.flatten(1), x.flatten(1) - self.low)
-        far = change.abs()
-        length = torch.linalg.vector_norm(torch.minimum(far, room), dim=1)
-        over = (length > budget).nonzero().flatten()  # the others only have to stay in the range
-        if len(over):
-            change[over] *= _shrink(far[over], room[over], budget[over])[:, None]
-        return x + torch.clamp_(change.view_as(x), self.low - x, self.high - x)
+        flat, budget = x.flatten(1), _each(size, x).flatten(1)
+        nearest, rows = torch.empty_like(flat), len(x) if x.is_cuda else max(1, BLOCK // flat.shape[1])
+        for parts in zip(*(part.split(rows) for part in (flat, moved.flatten(1), budget, nearest))):
+            self._clip_(*parts)
+        return nearest.view_as(x)
+
+    def _clip_(self, x: Tensor, moved: Tensor, budget: Tensor, nearest: Tensor) -> None:
+        """The projections of some rows (n, pixels) into `nearest`."""
+        change = torch.sub(moved, x, out=nearest)
+        far, room = change.abs(), self._room(x, change)
+        over = torch.linalg.vector_norm(torch.minimum(far, room), dim=1, keepdim=True) > budget
+        if bool(over.any()):  # the others only have to stay in the range
+            change.mul_(torch.where(over, _shrink(far, room, budget), 1))
+        change.add_(x).clamp_(self.low, self.high)
+
+    def _room(self, x: Tensor, change: Tensor) -> Tensor:
+        """How far every pixel may go in the direction of its change."""
+        if math.isinf(self.low) or math.isinf(self.high):
+            return torch.where(change > 0, self.high - x, x - self.low)
+        up = change.sign().clamp_(min=0)  # a tenth of the time of torch.where
+        return up.mul_(self.high - self.low).add_(self.low).sub_(x).abs_()
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """g / |g|; divided by its largest entry first, so that small gradients do not underflow."""
@@ -136,20 +149,19 @@ class L2:
         return size / math.sqrt(pixels)
 
 
-NORMS = {"Linf": Linf, "L2": L2}
+BLOCK = 2**17  # values that are projected at once, so that they stay in the cache
 
 
 def _shrink(far: Tensor, room: Tensor, size: Tensor) -> Tensor:
-    """The s in (0, 1) at which sum min(s far, room)^2 = size^2, for each row of (n, pixels); s = 1 is too much."""
-    squares, spare, free = far.square(), room.square(), torch.ones_like(far, dtype=torch.bool)
-    s = size / torch.linalg.vector_norm(far, dim=1)
+    """(n, 1): the s at which sum min(s far, room)^2 = size^2, for each row of (n, pixels); for rows that need one."""
+    ends, ways = room.square().nan_to_num_(posinf=0), far.square()  # where there is infinite room, the end is never met
+    s, stuck, before = torch.zeros_like(size), room.clone().le_(0), -1.0
     while True:
-        now = s[:, None] * far < room
-        if bool((now == free).all()):
+        left = (size.square() - torch.linalg.vecdot(ends, stuck)[:, None]).clamp_(min=0)
+        moves = torch.linalg.vecdot(ways, 1 - stuck)[:, None]
+        s = torch.maximum(s, torch.where(moves > 0, left / torch.where(moves > 0, moves, 1), 0).sqrt_())
+        stuck = torch.mul(far, s).ge_(room)
+        now = float(stuck.sum(dtype=torch.float64))
+        if now == before:
             return s
-        free = now
-        left, moves = (
-            (size.square() - torch.where(free, 0, spare).sum(1)).clamp_(min=0),
-            torch.where(free, squares, 0).sum(1),
-        )
-        s = torch.where(moves > 0, left / torch.where(moves > 0, moves, 1), 1).sqrt_().clamp_(min=s)
+        before = now

@@ -133,10 +133,8 @@ def damaged(learner: Learner, kind: str, severity: int, rng: Generator) -> Learn
     if kind not in DAMAGES:
         raise unknown("damage", kind, DAMAGES)
     require(severity in range(1, 6), f"damage has the severities 1 to 5, got {severity}.")
-    who = type(learner).__name__
-    require(
-        kind in kinds_for(learner), f"{kind!r} needs {'hidden units' if synapses(learner) else 'weights'} in {who}."
-    )
+    lacks = "hidden units" if synapses(learner) else "weights"
+    require(kind in kinds_for(learner), f"{kind} need {lacks}, and {type(learner).__name__} has none.")
     hurt = deepcopy(learner)
     with torch.no_grad():
         DAMAGES[kind].hurt_(hurt, DAMAGES[kind].amounts[severity - 1], rng)

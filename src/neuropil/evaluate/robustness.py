@@ -171,10 +171,11 @@ def _attack(
     held = torch.zeros(len(jobs), most, len(test), dtype=torch.bool)
     facts = torch.zeros(len(jobs), 2, dtype=torch.float64)  # overstepped, flat
     for k in watch.loop("attacks", len(jobs), held=held, facts=facts):
-        rng = torch.Generator().manual_seed(1000 * seed + k)
-        for at, size in enumerate(budgets[jobs[k].norm.name]):
+        rng, norm = torch.Generator().manual_seed(1000 * seed + k), jobs[k].norm
+        sizes = budgets[norm.name] if jobs[k].decides else budgets[norm.name][: -len(grey_size(norm, test)) or None]
+        for at, size in enumerate(sizes):
             offered = jobs[k].offer(size, rng) if size else test.pixels()
-            left = judge(victim, test, offered, norm=jobs[k].norm, size=size)
+            left = judge(victim, test, offered, norm=norm, size=size)
             held[k, at], facts[k, 0] = left.held, max(float(facts[k, 0]), left.overstepped)
         facts[k, 1] = jobs[k].flat()
     worst = {}

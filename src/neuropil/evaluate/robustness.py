@@ -172,8 +172,8 @@ def _attack(
     facts = torch.zeros(len(jobs), 2, dtype=torch.float64)  # overstepped, flat
     for k in watch.loop("attacks", len(jobs), held=held, facts=facts):
         rng, norm = torch.Generator().manual_seed(1000 * seed + k), jobs[k].norm
-        sizes = budgets[norm.name] if jobs[k].decides else budgets[norm.name][: -len(grey_size(norm, test)) or None]
-        for at, size in enumerate(sizes):
+        asked = budgets[norm.name] if jobs[k].decides else budgets[norm.name][: -len(grey_size(norm, test)) or None]
+        for at, size in enumerate(asked):
             offered = jobs[k].offer(size, rng) if size else test.pixels()
             left = judge(victim, test, offered, norm=norm, size=size)
             held[k, at], facts[k, 0] = left.held, max(float(facts[k, 0]), left.overstepped)

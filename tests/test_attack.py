@@ -9,6 +9,7 @@ from sklearn.svm import LinearSVC
 from torch import nn
 
 from attack_oracles import linear_task, project_by_bisection, white, worst_of_linear
+from neuropil.bench import attack as bench
 from neuropil.checks import Refusal
 from neuropil.data import Split, digits
 from neuropil.evaluate.attack import (
@@ -205,6 +206,26 @@ def test_what_was_wrong_before_is_not_right_after():
     turned = Split(split.x, torch.where(torch.arange(len(split)) < 50, 1 - split.y, split.y), 2)
     assert accuracy_under(lambda part, size: part.x, white(logits), turned, norm=Linf(), size=0.1) == 0.75
     assert accuracy_under(FGSM(logits, Linf()), white(logits), turned, norm=Linf(), size=9.0) == 0.0
+
+
+# The benchmark
+
+
+def test_the_bench_counts_every_pass_and_compares_with_them():
+    rows = {
+        row["attack"]: row for row in bench.main(bench.Config((30, 8, 3), batch=40, steps=3, queries=15, repeats=2))
+    }
+    assert len(rows) == 10
+    passes = {name: (row["forward"], row["backward"]) for name, row in rows.items() if name.endswith("Linf")}
+    assert passes["FGSM, Linf"] == (1, 1)
+    assert passes["PGD, Linf"] == (4, 3)
+    assert passes["square, Linf"] == (15, 0)
+    assert passes["boundary, Linf"] == (16, 0)
+    assert passes["noise, Linf"] == (0, 0)
+    assert all(row["images_per_s"] == pytest.approx(40 / row["ms"] * 1e3) for row in rows.values())
+    assert all(row["ratio_to_passes"] > 0 for name, row in rows.items() if "noise" not in name)
+    took = {"forward": 2.0, "both": 5.0, ("PGD", "L2"): 40.0}
+    assert bench.row(("PGD", "L2"), (4, 3), took, bench.Config())["ratio_to_passes"] == 40 / (2 + 3 * 5)
 
 
 # Learners of every kind

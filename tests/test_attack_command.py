@@ -128,7 +128,11 @@ def test_what_cannot_be_attacked_is_refused_in_one_line(compared, tmp_path, caps
     toy.close()
     assert "is unfinished" in refused(capsys, "attack", tmp_path / "toy", "--out", out)
     facts = json.loads((tmp_path / "toy/run.json").read_text())
-    for recipe, words in (("concept", "'concept' does not say how"), ("./mine.py", "neuropil's own recipes")):
+    for recipe, words in (
+        ("concept", "'concept' does not say how"),
+        ("./mine.py", "no code that lies in a run folder is ever run"),
+        ("compar", "Did you mean 'compare'?"),
+    ):
         (tmp_path / "toy/run.json").write_text(json.dumps({**facts, "recipe": recipe, "finished": "now"}))
         assert words in refused(capsys, "attack", tmp_path / "toy", "--out", out)
     (tmp_path / "toy/run.json").write_text(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from neuropil.checks import require
+from neuropil.checks import require, unknown
 from neuropil.data import Split
 from neuropil.evaluate import accuracy
 from neuropil.recipes._robust import Attacks, attack_all, revived
@@ -51,10 +51,10 @@ def main(config: Config, run: Run) -> None:
 def comparison_of(record: Record) -> Comparison:
     """What the run compared, from its recipe and its settings."""
     require(record.finished, f"the run in {record.folder} is unfinished; go on with neuropil run --resume first.")
-    name = record.recipe
-    require(
-        name.isidentifier(), f"only learners of neuropil's own recipes can be revived; {record.folder} is of {name}."
-    )
+    name, recipes = record.recipe, {file.stem for file in Path(__file__).parent.glob("[!_]*.py")}
+    require(not name.endswith(".py"), f"{record.folder} is of {name}: no code that lies in a run folder is ever run.")
+    if name not in recipes:
+        raise unknown("recipe", name, recipes)
     recipe = import_module(f"neuropil.recipes.{name}")
     offers = hasattr(recipe, "comparison")
     require(offers, f"recipe {name!r} does not say how its learners come back; compare and robustness do.")

@@ -48,6 +48,14 @@ def test_the_example_of_the_events_page_gives_a_gradient_to_every_layer():
     assert all(parameter.grad.abs().max() > 0 for parameter in here["network"].parameters())
 
 
+def test_the_example_of_the_robustness_page_runs(capsys):
+    (code,) = blocks("docs/robustness.md")
+    exec(code, {})
+    square, transfer = map(float, capsys.readouterr().out.split())
+    assert 0.2 < square < 0.97
+    assert 0.2 < transfer < 1
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_points_to_exists(page):
     text = (ROOT / page).read_text(encoding="utf-8")

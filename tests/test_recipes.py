@@ -17,8 +17,10 @@ from neuropil.recipes.entrants import entrant_names
 from neuropil.runs import Run, Tagged, read
 
 KROTOV = "--units 30 --n-train 300 --epochs 2 --batch 50 --readout-epochs 3 --backprop-epochs 2 --labels 50"
-COMPARES = ("compare", "fashion_krotov", "mnist_krotov")
+COMPARES = ("compare", "fashion_krotov", "mnist_krotov", "robustness")
+FEEBLE = "--n-test 40 --linf 0.1 --l2 1 --steps 3 --restarts 1 --queries 11"  # attacks
 TINY = {
+    "robustness": f"--seeds 1 --units 20 --n-train 150 --learners linear backprop random_features sanger {FEEBLE}",
     "compare": "--data digits --seeds 1 --units 20 --n-train 150 --labels 20 1000",
     "mnist_krotov": KROTOV,
     "fashion_krotov": KROTOV,
@@ -27,6 +29,7 @@ TINY = {
     "mnist_theta_best": "--units 20 --n-train 300 --epochs 3 --batch 100",
 }
 ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in test_event_recipes.py
+ELSEWHERE |= {"attack"}  # tried in test_attack_command.py
 TWINS = {"backprop", "random features", "linear"}
 
 
@@ -115,6 +118,16 @@ def test_every_entrant_learns_more_than_chance(name, tmp_path):
     (row,) = json.loads((out / "results.json").read_text())["rows"]
     assert row["accuracy"] > 0.8
     assert f"fields.{row['learner']}" in read(out).tensors()
+    words = f"attack {out} {FEEBLE} --out {tmp_path / 'attacked'}"
+    assert main(words.split()) == 0
+    rows = read(tmp_path / "attacked").rows
+    assert [row["accuracy"] for row in rows if row["kind"] == "result"] == [accuracy_of(out)]
+    assert {row["attack"] for row in rows if row["kind"] == "attack"} >= {"boundary", "noise", "all attacks"}
+
+
+def accuracy_of(folder):
+    (row,) = (row for row in read(folder).rows if row["kind"] == "result")
+    return row["accuracy"]
 
 
 def test_the_trial_and_the_way_of_a_spiking_network_are_its_own(tmp_path):

@@ -4,6 +4,8 @@ from neuropil.evaluate.cost import peak_memory as peak_memory
 from neuropil.evaluate.probe import Choice as Choice
 from neuropil.evaluate.probe import choose as choose
 from neuropil.evaluate.probe import sample_efficiency as sample_efficiency
+from neuropil.evaluate.robustness import Suite as Suite
+from neuropil.evaluate.robustness import robustness as robustness
 from neuropil.evaluate.scores import Predicts as Predicts
 from neuropil.evaluate.scores import accuracy as accuracy
 from neuropil.evaluate.scores import confusion as confusion

@@ -52,6 +52,10 @@ class FeatureClassifier:
         """(n, *shape) to (n, classes) logits."""
         return scores_of(self.network_, x)
 
+    def logits(self, x: Tensor) -> Tensor:
+        """The same with its exact gradient by `x`, and all at once: for attacks and saliency."""
+        return self.network_(x)
+
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels."""
         return self.scores(x).argmax(1)

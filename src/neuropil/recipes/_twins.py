@@ -3,16 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator
 
-from neuropil.data import Split
+from neuropil.data import Split, load, subset
 from neuropil.evaluate import examine_units, sample_efficiency, trial
 from neuropil.learners import receptive_fields
 from neuropil.recipes._spikes import draw_spikes
-from neuropil.runs import Run, Tagged
+from neuropil.runs import Keeper, Run, Tagged
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,28 @@ class Entrant:
 
 
 Build = Callable[[Split, Generator], Entrant]
+
+
+class Comparison(NamedTuple):
+    """Who is compared on what: all that is needed to do a comparison, or to bring its learners back.
+
+    Attributes:
+        builds: make a fresh learner from the training data and a generator.
+        data: name of the data set.
+        seeds: one after the other.
+        splits: maps a seed to (train, test).
+    """
+
+    builds: Sequence[Build]
+    data: str
+    seeds: Sequence[int]
+    splits: Callable[[int], tuple[Split, Split]]
+
+
+def data_splits(data: str, n_train: int, seed: int) -> tuple[Split, Split]:
+    """(train, test) of the data set `data`, with `n_train` training examples, or all if that is 0."""
+    train, test = load(data, seed=seed)
+    return subset(train, n_train, seed) if n_train else train, test
 
 
 def side_by_side(
@@ -65,7 +87,9 @@ def side_by_side(
         entrant = builds[index](train, rng)
         learner, local = entrant.learner, entrant.family == "local"
         watch = Tagged(run, learner=entrant.name, family=entrant.family, data=data, seed=seed)
-        accuracy = trial(learner, train, test, rng=rng, watch=watch)
+        keeper = Keeper(watch)
+        accuracy = trial(learner, train, test, rng=rng, watch=keeper)
+        keeper.keep()
         if draw:
             run.save(**{f"fields.{entrant.name}": receptive_fields(learner.network_, train.x.shape[1:])})
         if draw and entrant.family == "events":

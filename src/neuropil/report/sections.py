@@ -12,6 +12,8 @@ from markupsafe import Markup
 from neuropil.report.fields import grids
 from neuropil.report.look import Panel, Style, data_uri, png, style_for, svg
 from neuropil.report.plots import confusions, efficiency, learning_curves, unit_panels
+from neuropil.report.robust import MARK, Grid, data_of, grids_of
+from neuropil.report.robust_plots import attack_panels, hurt_panels
 from neuropil.report.spikes import spike_panels
 from neuropil.report.stats import quantity
 from neuropil.report.study import Row, Study, mean, name_of, number, plain
@@ -46,6 +48,8 @@ class Group:
     title: str
     figures: list[Figure]
     facts: list[tuple[str, str]] = field(default_factory=list)
+    grids: list[Grid] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ def sections(study: Study, styles: Mapping[str, Style], files: Files) -> list[Se
     made = [
         curves_section(study, styles, files),
         efficiency_section(study, styles, files),
+        robust_section(study, styles, files),
         fields_section(study, files),
         spikes_section(study, styles, files),
         confusion_section(study, files),
@@ -103,6 +108,36 @@ def efficiency_section(study: Study, styles: Mapping[str, Style], files: Files) 
     files.add("sample-efficiency", png(panels, keys))
     text = "On the test split, when only some training examples carry a label; the bars are 95 % intervals over seeds."
     return Section("labels", "Accuracy against number of labels", text, [Group("", drawn(panels, "label"))], keys)
+
+
+def robust_section(study: Study, styles: Mapping[str, Style], files: Files) -> Section | None:
+    """Attacks by norm, corruptions, damage, and the answer to the question about the linear model."""
+    attacks = attack_panels(study, styles)
+    hurts = {kind: hurt_panels(study, styles, kind) for kind in ("corruption", "damage")}
+    groups: list[Group] = []
+    keys = legend(study, styles, "attack") or legend(study, styles, "corruption")
+    many = len(data_of(study)) > 1
+    for data, tables, said in grids_of(study):
+        start, name = len(groups), f"{data}: " if many else ""
+        for (own, norm), panels in attacks.items():
+            if own == data:
+                files.add(f"attacks-{data}-{norm}", png(panels, keys))
+                mine = [grid for grid in tables if norm in grid.caption]
+                groups.append(Group(f"{name}attacks, {norm}", drawn(panels, f"attack{len(groups)}-"), grids=mine))
+        for kind, found in hurts.items():
+            if data in found:
+                files.add(f"{kind}-{data}", png(found[data], keys))
+                mine = [grid for grid in tables if grid.caption.endswith(kind)]
+                groups.append(Group(f"{name}{kind}", drawn(found[data], f"{kind}{len(groups)}-"), grids=mine))
+        if said and len(groups) > start:
+            groups.append(Group(f"{name}beside the linear model", [], said=said))
+    return Section("robustness", "Robustness", f"{ROBUST} {MARK}", groups, keys) if groups else None
+
+
+ROBUST = (
+    "Every moved image was clipped to its budget and scored again by the harness. Mean over seeds; bands are 95 % "
+    "intervals. A dotted curve with crosses and a hatched band is void."
+)
 
 
 def fields_section(study: Study, files: Files) -> Section | None:

@@ -1,5 +1,7 @@
 """What fits and predicts: local features under a readout, and the backprop twin."""
 
+from neuropil.learners.association import AssociationClassifier as AssociationClassifier
+from neuropil.learners.association import LabelEvents as LabelEvents
 from neuropil.learners.backprop import BackpropClassifier as BackpropClassifier
 from neuropil.learners.descent import Descent as Descent
 from neuropil.learners.hebbian import FeatureClassifier as FeatureClassifier

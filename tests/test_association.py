@@ -85,12 +85,14 @@ def trained(settings, train, steps=20):
 def test_a_synapse_changes_by_what_its_two_neurons_and_the_event_say(settings, train):
     """From recordings of one input neuron, one neuron and the event at that neuron; nothing else enters."""
     learner = trained(settings, train)
-    rule, network, part = learner.rule(10), deepcopy(learner.network_), train[:50]
-    associate_(network, rule, part)
+    network, part = deepcopy(learner.network_), train[:50]
+    rules = learner.rules(10)
+    associate_(network, rules, part)
     sent = part.x
     for name, layer in network.named_children():
         got, sent = sent, layer(sent)
-        if name.startswith("hidden"):
+        if name in rules:
+            rule = rules[name]
             event = surprise_by_hand(rule, sent.double(), part.y) != 0  # who is made to fire or kept silent
             for j, i in [(0, 3), (7, 29), (29, 11)]:
                 change = 0.0
@@ -115,7 +117,7 @@ def test_without_competition_no_other_neuron_matters(train):
 def test_layers_may_be_updated_in_any_order(settings, train):
     """After one forward pass; each order writes a layer before the change of the next one is even computed."""
     learner = AssociationClassifier((40, 30, 20), **settings)
-    rule, results = learner.rule(10), []
+    rules, results = learner.rules(10), []
     for order in permutations(["hidden", "hidden2", "hidden3"]):
         network, part = learner.fresh(train, rng()), train[:50]
         seen, sent = {}, part.x
@@ -124,7 +126,7 @@ def test_layers_may_be_updated_in_any_order(settings, train):
                 seen[name], sent = sent, layer(sent)
         for name in order:
             layer = network.get_submodule(name)
-            propose_(layer, rule(layer, seen[name], part.y))
+            propose_(layer, rules[name](layer, seen[name], part.y))
             torch.optim.SGD([layer.weight], lr=0.1).step()
         results.append([weight.detach() for weight in network.parameters()])
     for other in results[1:]:
@@ -154,21 +156,21 @@ def lower(network, rule, batches, tell):
     optimizer = torch.optim.Adam([network.hidden.weight], lr=4e-3)
     for part in batches:
         drive = learn(network.hidden, optimizer, rule, network.unit(part.x.flatten(1)), part.y)
-        tell(network.sent1(drive), part.y)
+        tell(network.sent_hidden(drive), part.y)
 
 
 @pytest.fixture
 def together(train):
     """(untrained network, rule, batches, its two weights after both layers learned from the same forward passes)."""
     learner = AssociationClassifier((40, 30), k=2)
-    network, rule, batches = learner.fresh(train, rng()), learner.rule(10), list(train.batches(50, shuffle=rng(1)))
+    network, rules, batches = learner.fresh(train, rng()), learner.rules(10), list(train.batches(50, shuffle=rng(1)))
     start = deepcopy(network)
     weights = [network.hidden.weight, network.hidden2.weight]
     optimizer = torch.optim.Adam(weights, lr=4e-3)
     for part in batches:
-        associate_(network, rule, part)
+        associate_(network, rules, part)
         optimizer.step()
-    return start, rule, batches, [weight.detach() for weight in weights]
+    return start, rules["hidden"], batches, [weight.detach() for weight in weights]
 
 
 def test_with_inputs_that_are_a_step_old_every_layer_learns_the_very_same(together):
@@ -239,7 +241,7 @@ def test_all_layers_learn_and_nothing_of_it_is_autograd(train):
     moved = [not torch.equal(a, b) for a, b in zip(fresh.parameters(), learner.network_.parameters())]
     assert moved == [True] * 4
     assert not any(weight.requires_grad for weight in learner.network_.parameters())
-    associate_(fresh.requires_grad_(False), learner.rule(10), train[:20])  # backprop would have nothing to work on
+    associate_(fresh.requires_grad_(False), learner.rules(10), train[:20])  # backprop would have nothing to work on
     assert all(weight.grad.abs().max() > 0 for weight in fresh.parameters())
 
 
@@ -254,10 +256,10 @@ def test_what_is_sent_are_the_strongest_answers_at_unit_length():
 
 def test_the_vote_is_the_mean_of_the_strongest_of_each_association():
     drive = torch.tensor([[1.0, 10.0, 3.0, 30.0, 2.0]])  # classes 0 1 0 1 0
-    torch.testing.assert_close(Vote(Association(2, slope=2.0, k=2))(drive), torch.tensor([[5.0, 40.0]]))
+    torch.testing.assert_close(Vote(Association(2, slope=2.0, k=2), 5)(drive), torch.tensor([[5.0, 40.0]]))
     s = torch.sigmoid(2 * drive[0])
     want = torch.stack([(s[0] + s[2] + s[4]) / 3, (s[1] + s[3]) / 2])[None]
-    torch.testing.assert_close(Vote(Association(2, slope=2.0))(drive), want)
+    torch.testing.assert_close(Vote(Association(2, slope=2.0), 5)(drive), want)
 
 
 DENSE, X, Y = nn.Linear(4, 6), torch.rand(5, 4), torch.arange(5) % 3

@@ -12,7 +12,7 @@ from neuropil.plasticity.hebb import output
 
 
 def associations(units: int, classes: int) -> Tensor:
-    """(units,) the class that each neuron is associated with: in turn, as many for every class, give or take one.
+    """(units,) the class that neuron j is associated with, j modulo `classes`: as many for each, give or take one.
 
     Raises:
         Refusal: fewer neurons than classes, so that a class would have none.
@@ -37,25 +37,29 @@ class Association:
 
     With `k` the neurons compete at the event: of those associated with the label only the k with the largest drives
     are made to fire, of all others only the k with the largest drives are kept silent, and the rest do not learn.
-    Without it all neurons of a layer come to be copies of one another.
+    Without it all neurons of a layer become copies of one another.
 
     Our reconstruction from the abstract of Gupta 2020 (arXiv 2011.12012); the text and code of that paper are not to
-    be had. The competition is ours.
+    be had. Competition and columns are ours.
 
     Attributes:
         classes: number of classes; neuron j is associated with class j modulo `classes`, see `associations`.
         slope: beta, 1 / units of u.
         k: how many neurons win among the associated, and among the others; None for all of them.
+        columns: the layer is cut into that many columns of equal size (the first units, the next, ...), and neurons
+            compete with those of their own column only.
     """
 
     classes: int
     slope: float = 1.0
     k: int | None = None
+    columns: int = 1
 
     def __post_init__(self) -> None:
         require(self.classes >= 2, f"Association needs at least 2 classes, got {self.classes}.")
         require(self.slope > 0, f"Association needs a slope > 0, got {self.slope}.")
         require(self.k is None or self.k >= 1, f"Association needs k >= 1, or None for all neurons, got k={self.k}.")
+        require(self.columns >= 1, f"Association needs columns >= 1, got {self.columns}.")
 
     def __call__(self, layer: nn.Module, pre: Tensor, label: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in) and `label` (batch,) int64; `post` is u, computed if not given."""
@@ -67,17 +71,32 @@ class Association:
         check_finite(layer, pre, drive)
         self.check_neurons(units(layer))
         self._check_label(label, len(drive))
-        axis = unit_axis(layer) % drive.dim()
-        column = [-1 if d == axis else 1 for d in range(drive.dim())]
-        row = [-1] + [1] * (drive.dim() - 1)
-        own = associations(units(layer), self.classes).to(label).view(column) == label.view(row)
-        surprise = own.to(drive) - torch.sigmoid(self.slope * drive)
-        if self.k is None:
-            return surprise
-        won = torch.zeros_like(drive)
+        last = drive.movedim(unit_axis(layer), -1)  # (batch, *positions, units)
+        own = associations(units(layer), self.classes).to(label) == label.view(-1, *[1] * (last.dim() - 1))
+        surprise = own.to(drive) - torch.sigmoid(self.slope * last)
+        if self.k is not None:
+            surprise = surprise * self._winners(last, own)
+        return surprise.movedim(-1, unit_axis(layer))
+
+    def _winners(self, drive: Tensor, own: Tensor) -> Tensor:
+        """1 for the neurons that win in their column and camp, 0 for the others; all (..., units)."""
+        rivals = drive.unflatten(-1, (self.columns, -1))
+        won = torch.zeros_like(rivals)
         for camp in (own, ~own):
-            won.scatter_(axis, drive.masked_fill(~camp, -torch.inf).topk(self.k, axis).indices, 1)
-        return surprise * won
+            best = rivals.masked_fill(~camp.expand_as(drive).unflatten(-1, (self.columns, -1)), -torch.inf)
+            won.scatter_(-1, best.topk(self.k or 1, -1).indices, 1)
+        return won.flatten(-2)
+
+    def check_neurons(self, neurons: int) -> None:
+        """Refuse a layer that has too few neurons for the classes, columns and winners, or columns that do not fit."""
+        size, rest = divmod(neurons, self.columns)
+        require(rest == 0, f"Association needs columns of equal size, got {neurons} neurons in {self.columns} columns.")
+        fewest = int(associations(size, self.classes).bincount().min())
+        require(
+            self.k is None or self.k <= fewest,
+            f"Association needs k <= neurons per class in a column, got k={self.k} and {size} neurons for "
+            f"{self.classes} classes, {fewest} each; use more neurons or a smaller k.",
+        )
 
     def _check_label(self, label: Tensor, samples: int) -> None:
         require(
@@ -89,13 +108,4 @@ class Association:
         require(
             low >= 0 and high < self.classes,
             f"Association needs labels 0 <= y < classes={self.classes}, got {low} to {high}.",
-        )
-
-    def check_neurons(self, neurons: int) -> None:
-        """Refuse a layer with too few neurons for the classes, or for the k that must win among those of one."""
-        fewest = int(associations(neurons, self.classes).bincount().min())
-        require(
-            self.k is None or self.k <= fewest,
-            f"Association needs k <= neurons per class, got k={self.k} and {neurons} neurons for {self.classes} "
-            f"classes, {fewest} each; use more neurons or a smaller k.",
         )

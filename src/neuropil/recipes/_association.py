@@ -39,17 +39,21 @@ class Settings:
     """label events in a step"""
     lr: float = 1e-2
     """first learning rate of the association rule, falls linearly to 0"""
-    plain_lr: float = 1e-3
-    """the same for the plain rule, without competition"""
+    plain_epochs: int = 3
+    """passes of the plain rule, without competition"""
+    plain_lr: float = 1e-2
+    """its first learning rate"""
     backprop_epochs: int = 10
     """passes of backprop over the examples"""
-    backprop_lr: float = 1e-3
+    backprop_batch: int = 500
+    """examples in a step of backprop"""
+    backprop_lr: float = 2e-3
     """first learning rate of backprop, falls linearly to 0"""
     backprop_decay: float = 0.1
     """weight decay of backprop"""
     smoothing: float = 0.1
     """label smoothing of backprop"""
-    readout_epochs: int = 20
+    readout_epochs: int = 10
     """passes of the linear heads over the examples"""
     steps: int = 1
     """fewest steps of every learner; a small data set gets as many more passes as this takes"""
@@ -79,7 +83,7 @@ def association(settings: Settings, train: Split, rng: Generator) -> Entrant:
 
 def plain_rule(settings: Settings, train: Split, rng: Generator) -> Entrant:
     """The reconstruction as the abstract has it: all neurons of the label fire, all others are silent."""
-    events = LabelEvents(settings.epochs, settings.batch, settings.plain_lr, steps=settings.steps)
+    events = LabelEvents(settings.plain_epochs, settings.batch, settings.plain_lr, steps=settings.steps)
     learner = AssociationClassifier(settings.hidden, k=None, slope=1.0, strongest=None, norm=False, events=events)
     return Entrant("association, plain rule", "local", learner, competes=False)
 
@@ -95,7 +99,7 @@ def backprop(settings: Settings, train: Split, rng: Generator) -> Entrant:
         inputs = units
     training = Descent(
         epochs=settings.backprop_epochs,
-        batch=settings.batch,
+        batch=settings.backprop_batch,
         lr=settings.backprop_lr,
         decay=settings.backprop_decay,
         smoothing=settings.smoothing,

@@ -30,13 +30,19 @@ class Config(Settings):
     """how many neurons win among the associated, and among the others"""
     strongest: int = 10
     """how many neurons send"""
-    slope: float = 4.0
+    slope: float = 8.0
     """of the neurons' answers"""
     norm: bool = False
     """lengths of flowers mean something"""
     batch: int = 20
     """label events in a step"""
-    steps: int = 200
+    backprop_batch: int = 20
+    """examples in a step of backprop"""
+    backprop_lr: float = 3e-3
+    """first learning rate of backprop, falls linearly to 0"""
+    plain_lr: float = 3e-2
+    """first learning rate of the plain rule"""
+    steps: int = 400
     """fewest steps of every learner"""
 
 

@@ -21,10 +21,14 @@ class Config(Settings):
 
     hidden: tuple[int, ...] = (200, 200)
     """neurons of each layer; backprop and random features have the same and a linear head on top"""
-    epochs: int = 3
+    epochs: int = 5
     """passes of the association rule over the examples"""
-    backprop_epochs: int = 3
+    backprop_epochs: int = 5
     """passes of backprop over the examples"""
+    backprop_batch: int = 100
+    """examples in a step of backprop"""
+    backprop_lr: float = 1e-3
+    """first learning rate of backprop, falls linearly to 0"""
     readout_epochs: int = 3
     """passes of the linear heads over the examples"""
 

@@ -2,18 +2,19 @@
 
 import math
 from copy import deepcopy
-from itertools import permutations
+from itertools import combinations, permutations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.multiprocessing import get_context
 
 from neuropil.checks import Refusal
-from neuropil.data import Split, digits, hold_out
+from neuropil.data import Split, digits, hold_out, iris
 from neuropil.evaluate import accuracy
 from neuropil.learners import AssociationClassifier, LabelEvents
-from neuropil.learners.association import Sent, Vote, associate_
+from neuropil.learners.association import Sent, Vote, associate_, fields, likeness
 from neuropil.plasticity import Association, associations, propose_
 from oracles import correlate_by_hand
 
@@ -32,25 +33,27 @@ def train():
 def surprise_by_hand(rule, drive, label):
     """(batch, neurons) t - s with one loop per sample and neuron, competition by sorting."""
     out = torch.zeros_like(drive)
+    size = drive.shape[1] // rule.columns
     for b, y in enumerate(label.tolist()):
-        camps = [[], []]
-        for j, u in enumerate(drive[b].tolist()):
-            camps[j % rule.classes == y].append((u, j))
-        for fires, camp in enumerate(camps):
-            for u, j in sorted(camp, reverse=True)[: rule.k]:
-                out[b, j] = fires - 1 / (1 + math.exp(-rule.slope * u))
+        for column in range(rule.columns):
+            camps = [[], []]
+            for j in range(column * size, (column + 1) * size):
+                camps[j % rule.classes == y].append((drive[b, j].item(), j))
+            for fires, camp in enumerate(camps):
+                for u, j in sorted(camp, reverse=True)[: rule.k]:
+                    out[b, j] = fires - 1 / (1 + math.exp(-rule.slope * u))
     return out
 
 
-@pytest.mark.parametrize("k", [None, 1, 3])
+@pytest.mark.parametrize(("k", "columns"), [(None, 1), (1, 1), (3, 1), (1, 3), (2, 2)])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_law_on_a_dense_layer(k, classes):
-    rule, layer = Association(classes, slope=2.5, k=k), nn.Linear(7, 10).double()
+def test_the_law_on_a_dense_layer(k, columns, classes):
+    rule, layer = Association(classes, slope=2.5, k=k, columns=columns), nn.Linear(7, 12).double()
     pre, label = torch.randn(12, 7, generator=rng()).double(), torch.arange(12) % classes
     want = torch.zeros_like(layer.weight)
     with torch.no_grad():
         surprise = surprise_by_hand(rule, layer(pre), label)
-        for b, j, i in torch.cartesian_prod(torch.arange(12), torch.arange(10), torch.arange(7)).tolist():
+        for b, j, i in torch.cartesian_prod(torch.arange(12), torch.arange(12), torch.arange(7)).tolist():
             want[j, i] += surprise[b, j] * pre[b, i]
     torch.testing.assert_close(rule(layer, pre, label), want, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(rule(layer, pre, label, layer(pre)), want, rtol=1e-12, atol=1e-12)
@@ -76,12 +79,15 @@ def test_every_class_has_as_many_neurons_give_or_take_one(units, classes):
     assert counts.max() - counts.min() == (units % classes > 0)
 
 
+COLUMNS = {"k": 1, "columns": (4, 2), "field": 4, "strongest": 2}
+
+
 def trained(settings, train, steps=20):
-    learner = AssociationClassifier((30, 30), events=LabelEvents(epochs=1, batch=20, steps=steps), **settings)
+    learner = AssociationClassifier((40, 40), events=LabelEvents(epochs=1, batch=20, steps=steps), **settings)
     return learner.fit(train, rng=rng())
 
 
-@pytest.mark.parametrize("settings", [{"k": 2}, PLAIN], ids=["competition", "plain"])
+@pytest.mark.parametrize("settings", [{"k": 2}, COLUMNS, PLAIN], ids=["competition", "columns", "plain"])
 def test_a_synapse_changes_by_what_its_two_neurons_and_the_event_say(settings, train):
     """From recordings of one input neuron, one neuron and the event at that neuron; nothing else enters."""
     learner = trained(settings, train)
@@ -94,12 +100,17 @@ def test_a_synapse_changes_by_what_its_two_neurons_and_the_event_say(settings, t
         if name in rules:
             rule = rules[name]
             event = surprise_by_hand(rule, sent.double(), part.y) != 0  # who is made to fire or kept silent
-            for j, i in [(0, 3), (7, 29), (29, 11)]:
+            seen = layer.weight.detach() != 0
+            for j, i in [(0, 0), (0, -1), (7, 0), (39, -1)]:
+                i = seen[j].nonzero().flatten()[i].item()
                 change = 0.0
                 for b in range(50):
                     target, answer = float(part.y[b] == j % 10), 1 / (1 + math.exp(-rule.slope * sent[b, j].item()))
                     change += got[b].flatten()[i].item() * (target - answer) if event[b, j] else 0.0
                 assert -layer.weight.grad[j, i].item() == pytest.approx(change, rel=1e-3, abs=1e-5)
+                answers = torch.sigmoid(rule.slope * sent[:, j])
+                threshold = (((part.y == j % 10).float() - answers) * event[:, j]).sum().item()
+                assert -layer.bias.grad[j].item() == pytest.approx(threshold, rel=1e-3, abs=1e-5)
 
 
 def test_without_competition_no_other_neuron_matters(train):
@@ -245,6 +256,27 @@ def test_all_layers_learn_and_nothing_of_it_is_autograd(train):
     assert all(weight.grad.abs().max() > 0 for weight in fresh.parameters())
 
 
+def test_a_column_sees_its_square_of_the_image_and_never_more(train):
+    learner = trained(COLUMNS, train)
+    for column, (top, left) in enumerate([(0, 0), (0, 4), (4, 0), (4, 4)]):
+        weight = learner.network_.hidden.weight[10 * column : 10 * (column + 1)].view(10, 8, 8)
+        assert (weight[:, top : top + 4, left : left + 4] != 0).all()
+        assert (weight != 0).sum() == 160
+    overlapping = fields((1, 8, 8), 5, 9, 18).view(9, 2, 8, 8)
+    assert overlapping.sum((2, 3)).eq(25).all()
+    assert overlapping[4, 0, 2:7, 2:7].all()
+    assert torch.equal(overlapping[:, 0], overlapping[:, 1])
+
+
+def test_likeness_is_the_mean_correlation_within_associations():
+    weight = torch.randn(12, 5, generator=rng())
+    weight[6:, 3:] = 0  # the second column sees three inputs
+    pairs = lambda js, i: [abs(np.corrcoef(weight[a, :i], weight[b, :i])[0, 1]) for a, b in combinations(js, 2)]
+    whole = np.mean([pairs(range(c, 12, 3), 5) for c in range(3)])
+    column = np.mean([pairs([c, c + 3], 5) for c in range(3)] + [pairs([c + 6, c + 9], 3) for c in range(3)])
+    assert likeness(weight, Association(3, columns=2)) == pytest.approx((whole, column), rel=1e-4)
+
+
 def test_what_is_sent_are_the_strongest_answers_at_unit_length():
     drive = torch.tensor([[0.0, 3.0, -1.0, 2.0]])
     answer = [1 / (1 + math.exp(-2 * u)) for u in (3.0, 2.0)]
@@ -252,11 +284,14 @@ def test_what_is_sent_are_the_strongest_answers_at_unit_length():
     want = torch.tensor([[0.0, answer[0] / length, 0.0, answer[1] / length]])
     torch.testing.assert_close(Sent(2.0, 2)(drive), want)
     torch.testing.assert_close(Sent(2.0)(drive), torch.sigmoid(2 * drive))
+    assert Sent(2.0, 1, columns=2)(drive).nonzero()[:, 1].tolist() == [1, 3]
 
 
 def test_the_vote_is_the_mean_of_the_strongest_of_each_association():
     drive = torch.tensor([[1.0, 10.0, 3.0, 30.0, 2.0]])  # classes 0 1 0 1 0
     torch.testing.assert_close(Vote(Association(2, slope=2.0, k=2), 5)(drive), torch.tensor([[5.0, 40.0]]))
+    both = Vote(Association(2, slope=2.0, k=1, columns=2), 6)(torch.tensor([[1.0, 5.0, 3.0, 30.0, 2.0, 10.0]]))
+    torch.testing.assert_close(both, torch.tensor([[3.0 + 2.0, 5.0 + 30.0]]))  # columns of 3: 0 1 0 and 1 0 1
     s = torch.sigmoid(2 * drive[0])
     want = torch.stack([(s[0] + s[2] + s[4]) / 3, (s[1] + s[3]) / 2])[None]
     torch.testing.assert_close(Vote(Association(2, slope=2.0), 5)(drive), want)
@@ -282,10 +317,10 @@ def test_what_makes_no_sense_is_refused(case):
         rule(layer, pre, label)
 
 
-@pytest.mark.parametrize("bad", [{"classes": 1}, {"classes": 3, "slope": 0}, {"classes": 3, "k": 0}])
+@pytest.mark.parametrize("bad", [{"classes": 1}, {"slope": 0}, {"k": 0}, {"columns": 0}])
 def test_rule_settings_out_of_range_are_refused(bad):
     with pytest.raises(Refusal, match="Association needs"):
-        Association(**bad)
+        Association(**{"classes": 3} | bad)
 
 
 @pytest.mark.parametrize("bad", [{"lr": 0.0}, {"epochs": 0}, {"batch": 0}])
@@ -301,3 +336,23 @@ def test_a_network_too_small_for_its_classes_is_refused(train):
         AssociationClassifier((30, 20), k=3).fit(train, rng=rng())
     with pytest.raises(Refusal, match="needs a layer"):
         AssociationClassifier(())
+    with pytest.raises(Refusal, match=r"got columns=\(1,\) and hidden=\(30, 20\)"):
+        AssociationClassifier((30, 20), columns=(1,))
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ({"columns": (3, 1)}, "got 40 neurons in 3 columns"),
+        ({"columns": (2, 1), "field": 4}, "lie on a square grid, got 2"),
+        ({"columns": (4, 1), "field": 9}, "1 to 8 pixels, got 9"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(case, words, train):
+    with pytest.raises(Refusal, match=words):
+        AssociationClassifier((40, 30), k=1, **case).fit(train, rng=rng())
+
+
+def test_vectors_have_no_fields():
+    with pytest.raises(Refusal, match="got vectors of 4; use field=None"):
+        AssociationClassifier((40,), columns=(4,), field=2, k=1).fit(iris()[0], rng=rng())

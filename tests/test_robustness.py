@@ -5,7 +5,6 @@ from importlib import import_module
 
 import pytest
 import torch
-from neuropil.learners.qif_classifier import QIFClassifier, QIFTraining
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
@@ -14,7 +13,8 @@ from neuropil.data import digits, iris
 from neuropil.evaluate import Suite, robustness
 from neuropil.evaluate.attack import FGSM, Linf, accuracy_under, victim_of
 from neuropil.evaluate.attack.gradient import slope
-from neuropil.learners import BackpropClassifier, Descent, FeatureClassifier
+from neuropil.events import QIF
+from neuropil.learners import BackpropClassifier, Delay, Descent, ExactSpikes, FeatureClassifier, SpikingClassifier
 
 QUICK = Suite(linf=(0.05, 0.2), l2=(1.0,), steps=5, restarts=1, queries=30)
 
@@ -198,7 +198,9 @@ def test_the_gradient_of_spike_times_by_the_image_is_exact():
     train, _ = iris(seed=0)
     x = train.x[:60] - train.x.min()
     small = type(train)(x / x.max(), train.y[:60], 3)
-    learner = QIFClassifier((8,), training=QIFTraining(epochs=1, steps=20)).fit(small, rng=rng())
+    learner = SpikingClassifier(
+        (8,), encode=Delay(), neuron=QIF(), horizon=4.0, training=ExactSpikes(epochs=1, steps=20)
+    ).fit(small, rng=rng())
     learner.network_.double()
     at, total = small.x[:5].double(), lambda scores, y: scores.gather(1, y[:, None])[:, 0]
     exact = slope(learner.logits, total, at, small.y[:5]).gradient

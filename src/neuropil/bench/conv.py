@@ -6,6 +6,7 @@ unfolds the whole batch, ranks all units of every position and makes a second, d
 """
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -79,19 +80,20 @@ def row(name: str, geometry: str, config: Config) -> dict[str, Any]:
     layer = nn.Conv2d(channels, units, config.kernel, bias=False).to(config.device)
     x = torch.rand(config.batch, channels, side, side, device=config.device)
     twin, optimizer = layer.weight.detach().flatten(1).clone(), torch.optim.SGD(layer.parameters(), lr=RATE)
-    seen = F.unfold(x, config.kernel).transpose(1, 2).flatten(0, 1)
+
+    def unfolded() -> Tensor:
+        return F.unfold(x, config.kernel).transpose(1, 2).flatten(0, 1)
 
     def step() -> None:
         propose_(layer, rule(layer, x))
         optimizer.step()
 
     def by_the_book() -> None:
-        patches = F.unfold(x, config.kernel).transpose(1, 2).flatten(0, 1)
-        twin.add_(textbook(twin, patches), alpha=RATE)
+        twin.add_(textbook(twin, unfolded()), alpha=RATE)
 
-    contestants = {"gemm": lambda: F.linear(seen, twin), "step": step, "textbook": by_the_book}
-    times = {key: median(values) for key, values in clock(contestants, config).items()}
-    del seen
+    contestants = {"gemm": partial(F.linear, unfolded(), twin), "step": step, "textbook": by_the_book}
+    clocked = clock(contestants, repeats=config.repeats, device=config.device)
+    times = {key: median(values) for key, values in clocked.items()}
     return {
         "rule": name,
         "geometry": geometry,

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -190,7 +190,8 @@ def row(name: str, case: Case, batch: int, config: Config) -> dict[str, Any]:
             "step": step,
             "textbook": lambda: twin.add_(case.textbook(twin, x), alpha=RATE),
         },
-        config,
+        repeats=config.repeats,
+        device=config.device,
     )
     middle = {key: median(values) for key, values in times.items()}
     best = {key: min(values) for key, values in times.items()}
@@ -234,15 +235,15 @@ def sample(config: Config, batch: int) -> tuple[nn.Linear, Tensor]:
     return layer.to(config.device), x.to(config.device)
 
 
-def clock(contestants: dict[str, Callable[[], object]], config: Config) -> dict[str, list[float]]:
+def clock(contestants: Mapping[str, Callable[[], object]], *, repeats: int, device: str) -> dict[str, list[float]]:
     """Seconds of every contestant in every round, after three rounds to warm up."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(3 + config.repeats):
+    for _ in range(3 + repeats):
         for name, run in contestants.items():
-            settle(config.device)
+            settle(device)
             start = perf_counter()
             run()
-            settle(config.device)
+            settle(device)
             times[name].append(perf_counter() - start)
     return {name: values[3:] for name, values in times.items()}
 

@@ -1,6 +1,8 @@
 """What fits and predicts: local features under a readout, spiking networks, and the backprop twin."""
 
 from neuropil.learners.adabelief import AdaBelief as AdaBelief
+from neuropil.learners.association import AssociationClassifier as AssociationClassifier
+from neuropil.learners.association import LabelEvents as LabelEvents
 from neuropil.learners.augment import Distort as Distort
 from neuropil.learners.backprop import BackpropClassifier as BackpropClassifier
 from neuropil.learners.convolution import PatchNormConv2d as PatchNormConv2d

@@ -1,5 +1,6 @@
 """What fits and predicts: local features under a readout, and the backprop twin."""
 
+from neuropil.learners.associative import Associative as Associative
 from neuropil.learners.backprop import BackpropClassifier as BackpropClassifier
 from neuropil.learners.descent import Descent as Descent
 from neuropil.learners.hebbian import FeatureClassifier as FeatureClassifier

@@ -2,6 +2,7 @@
 
 import torch
 
+from neuropil.plasticity.change import ChangeSTDP as ChangeSTDP
 from neuropil.plasticity.compete import HardWTA as HardWTA
 from neuropil.plasticity.compete import KrotovHopfield as KrotovHopfield
 from neuropil.plasticity.compete import SoftHebb as SoftHebb

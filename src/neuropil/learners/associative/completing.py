@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
-from neuropil.learners.associative.settling import Settled, Settling, drive_, fixed_drive
+from neuropil.learners.associative.settling import Settled, Settling, drive_of
 from neuropil.learners.associative.trials import spikes
 from neuropil.learners.associative.wiring import State, Wiring
 
@@ -40,15 +40,13 @@ def fire_missing_(
         pixels.copy_(torch.where(now, spikes(pixels, rng), pixels))
         left.masked_fill_(now, 0)
     for name in [name for name in free if name != "pixels"]:
-        sweep(net, state, free, name)
-    grey = drive_(net, state, "pixels", free, fixed_drive(net, state, "pixels", free), torch.empty_like(pixels))
+        sweep(net, settling, state, free, name)
+    grey = drive_of(net, state, "pixels", free, settling.whisper)
     pixels.copy_(torch.where(missing > 0, grey.clamp_(0, 1), pixels))
     return settled
 
 
-def sweep(net: Wiring, state: State, free: Masks, name: str) -> None:
+def sweep(net: Wiring, settling: Settling, state: State, free: Masks, name: str) -> None:
     """One group goes to where its drive sends it; the given units of it stay."""
-    drive = drive_(net, state, name, free, fixed_drive(net, state, name, free), torch.empty_like(state[name]))
-    mask = free[name]
-    goal = drive.clamp_(0, 1)
+    goal, mask = drive_of(net, state, name, free, settling.whisper).clamp_(0, 1), free[name]
     state[name].copy_(goal if mask is None else torch.where(mask > 0, goal, state[name]))

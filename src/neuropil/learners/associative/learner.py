@@ -15,7 +15,7 @@ from neuropil.data import Split
 from neuropil.learners.associative.completing import fire_missing_
 from neuropil.learners.associative.practice import GAINS, Practice, Tally, by_kind
 from neuropil.learners.associative.refusals import check_labels, check_mask, check_names, check_pixels, warn_unless
-from neuropil.learners.associative.settling import Settled, Settling, Teacher, drive_, fixed_drive
+from neuropil.learners.associative.settling import Settled, Settling, Teacher, drive_of, fixed_drive, send
 from neuropil.learners.associative.trials import DRAW, NAME, Trial, random_part, shifted, spikes
 from neuropil.learners.associative.wiring import State, Wiring, kind
 from neuropil.learners.descent import passes
@@ -34,8 +34,9 @@ class Associative:
     taught, `drawing` when pixels are. With ``drawing=0`` one population serves both, and the two directions compete
     for its synapses.
 
-    No loss and no energy is computed. Every change of a weight is a `ChangeSTDP` between the settled activity before a
-    teacher event and the activity after it. Our reconstruction from the abstracts of Li 2019 (arXiv 1912.00009, mSTDP)
+    No loss and no energy is computed. Every change that a synapse proposes is a `ChangeSTDP` between the settled
+    activity before a teacher event and the activity after it; Adam scales it by the size of the synapse's own past
+    changes. Our reconstruction from the abstracts of Li 2019 (arXiv 1912.00009, mSTDP)
     and Li 2022 (arXiv 2206.14137, aSTDP); `Teacher` has the difference between the two.
 
     Args:
@@ -78,7 +79,7 @@ class Associative:
         shown = Split(train.x, known + 1, train.classes + 1)  # a Split has no place for -1
         batch = min(practice.batch, len(train))
         epochs = passes(len(train), epochs=practice.epochs, batch=batch, steps=practice.steps)
-        optimizer = torch.optim.SGD(self.groups_(), lr=0.0, momentum=practice.trace)
+        optimizer = torch.optim.Adam(self.groups_(), betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, practice.decay ** (practice.epochs / epochs))
         parts = {"net": self.net_, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in watch.loop("STDP", epochs, **parts):
@@ -148,7 +149,8 @@ class Associative:
         settled = self.settling(self.net_, state, free)
         truth = {"label": names} if trial.taught == "label" else {"pixels": x}
         after = self.teacher(self.net_, settled.state, free, truth, self.settling)
-        self.propose_(trial, settled.state, after)
+        sent = {name: send(s, free.get(name), self.settling.whisper) for name, s in settled.state.items()}
+        self.propose_(trial, sent, settled.state, after)
         optimizer.step()
         optimizer.zero_grad()
         return settled, after
@@ -181,14 +183,14 @@ class Associative:
             state[name] = fixed_drive(self.net_, state, name, {}).clamp_(0, 1)
         return state, {name: masks.get(name) for name in moving}
 
-    def propose_(self, trial: Trial, before: State, after: State) -> None:
-        """Into every gradient: minus presynaptic activity before, times postsynaptic change."""
+    def propose_(self, trial: Trial, sent: State, before: State, after: State) -> None:
+        """Into every gradient: minus what the presynaptic unit sent before, times the postsynaptic change."""
         rule = ChangeSTDP(trial.rate / (self.teacher.strength * len(before["pixels"])))
         for post in self.plastic(trial.taught):
             for pre, target in self.net_.routes:
                 if target == post:
                     layer = self.net_.between(pre, post)
-                    propose_(layer, rule(layer, before[pre], before[post], after[post]))
+                    propose_(layer, rule(layer, sent[pre], before[post], after[post]))
             self.net_.rest[post].grad = (before[post] - after[post]).sum(0).mul_(rule.scale)
 
     def _refuse_if_diverged(self, tally: Tally, epoch: int) -> None:
@@ -233,8 +235,7 @@ class Associative:
             x = x * given.flatten(1)
         state, free = self._first(x, x.new_zeros(len(x), self.classes_), masks, "label")
         self._settle(state, free)
-        fixed = fixed_drive(self.net_, state, "label", free)
-        return drive_(self.net_, state, "label", free, fixed, torch.empty_like(fixed))
+        return drive_of(self.net_, state, "label", free, self.settling.whisper)
 
     def hidden(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, hidden units): the settled activity of all hidden units when only pixels are given."""

@@ -12,7 +12,7 @@ from neuropil.learners.associative.trials import DRAW, NAME, Trial
 from neuropil.learners.associative.wiring import State
 
 GAINS = {"naming": 0.5, "label": 0.5, "drawing": 2.0, "pixels": 0.0}
-RATES = {"naming": 1.5, "label": 0.15, "drawing": 0.1, "pixels": 0.015}
+RATES = {"naming": 1e-3, "label": 1e-3, "drawing": 3e-4, "pixels": 3e-3}
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,9 @@ class Practice:
         trials: kinds of trials; every batch goes through each of them in turn.
         epochs: passes over the images.
         batch: images in a trial; a smaller data set is one batch.
-        rates: learning rates of plain SGD, by the group that the synapses end on; "naming" and "drawing" stand for all
+        rates: learning rates of Adam, by the group that the synapses end on; "naming" and "drawing" stand for all
             hidden groups of that kind.
         decay: factor of the rates from epoch to epoch.
-        trace: share of its last change that a synapse repeats, in [0, 1): the optimiser's momentum, one slow trace of
-            its own changes in each synapse.
         jitter: in each trial every image is moved by up to so many pixels.
         steps: fewest batches; a small data set gets as many more epochs as this takes.
     """
@@ -37,7 +35,6 @@ class Practice:
     batch: int = 50
     rates: Mapping[str, float] = field(default_factory=lambda: RATES)
     decay: float = 0.9
-    trace: float = 0.0
     jitter: int = 0
     steps: int = 1
 
@@ -45,7 +42,7 @@ class Practice:
         require(self.epochs >= 1 and self.batch >= 1, f"Practice needs epochs and batch >= 1, got {self}.")
         require(len(self.trials) > 0, "Practice needs at least one kind of trial, got none.")
         require(0 < self.decay <= 1, f"Practice needs 0 < decay <= 1, got decay={self.decay}.")
-        require(0 <= self.trace < 1 and self.jitter >= 0, f"Practice needs 0 <= trace < 1 and jitter >= 0, got {self}.")
+        require(self.jitter >= 0, f"Practice needs jitter >= 0, got jitter={self.jitter}.")
         by_kind("rate", self.rates)
 
 

@@ -32,7 +32,9 @@ class Settling:
     r"""Leaky units with momentum: :math:`m \leftarrow \mu m + \epsilon (f(u) - s)`, :math:`s \leftarrow s + m`.
 
     :math:`f(u) = \min(\max(u, 0), 1)`, u is the weighted sum of what reaches a unit. A step is one sweep over the
-    groups; each sees the present activity of the others.
+    groups; each sees the present activity of the others. Units of a group of which a part is given and that are free
+    themselves whisper: they send only a share of their activity, so that what is known outweighs what is guessed, and
+    guesses do not confirm each other.
 
     Attributes:
         steps: most sweeps.
@@ -40,6 +42,7 @@ class Settling:
         momentum: mu, in [0, 1).
         tolerance: settled when no free unit is further than this from f(u).
         check: sweeps between two looks at that distance.
+        whisper: share of its activity that a free unit among given ones sends, in [0, 1].
     """
 
     steps: int = 20
@@ -47,12 +50,14 @@ class Settling:
     momentum: float = 0.0
     tolerance: float = 1e-2
     check: int = 5
+    whisper: float = 0.1
 
     def __post_init__(self) -> None:
         require(self.steps >= 1 and self.check >= 1, f"Settling needs steps and check >= 1, got {self}.")
         require(0 < self.step <= 1, f"Settling needs 0 < step <= 1, got {self}.")
         require(0 <= self.momentum < 1, f"Settling needs 0 <= momentum < 1, got {self}.")
         require(self.tolerance >= 0, f"Settling needs tolerance >= 0, got {self}.")
+        require(0 <= self.whisper <= 1, f"Settling needs 0 <= whisper <= 1, got {self}.")
 
     def __call__(self, net: Wiring, state: State, free: Mapping[str, Tensor | None]) -> Settled:
         """Settle `state` in place.
@@ -124,6 +129,7 @@ def _sweep_(
 ) -> Settled:
     """`steps` sweeps in place; without a teacher it stops once settled."""
     fixed = {post: fixed_drive(net, state, post, free) for post in free}
+    sent = {name: send(s, free.get(name), settling.whisper) for name, s in state.items()}
     drives = {post: torch.empty_like(drive) for post, drive in fixed.items()}
     speed = {post: torch.zeros_like(state[post]) for post in free} if settling.momentum else {}
     leaves = settling.momentum > 0 or settling.step * (1 + strength) > 1  # whether a step may leave [0, 1]
@@ -134,7 +140,7 @@ def _sweep_(
         worst = []
         for post, mask in free.items():
             s = state[post]
-            pull = drive_(net, state, post, free, fixed[post], drives[post]).clamp_(0, 1).sub_(s)
+            pull = drive_(net, sent, post, free, fixed[post], drives[post]).clamp_(0, 1).sub_(s)
             if post in truth:
                 pull.add_(truth[post], alpha=strength).sub_(s, alpha=strength)
             if mask is not None:
@@ -146,12 +152,25 @@ def _sweep_(
             s.add_(pull, alpha=1 if settling.momentum else settling.step)
             if leaves:
                 s.clamp_(0, 1)
+            if mask is not None:
+                send(s, mask, settling.whisper, out=sent[post])
         if look:
             residual = torch.stack(worst).amax(0)
             done = bool(residual.max() < settling.tolerance)
             if done:
                 break
     return Settled(state, made, residual, done)
+
+
+def send(activity: Tensor, mask: Tensor | None, whisper: float, out: Tensor | None = None) -> Tensor:
+    """What units send, (batch, units): free ones (`mask` 1) among given ones (0) a share, all others their activity."""
+    return activity if mask is None else torch.addcmul(activity, mask, activity, value=whisper - 1, out=out)
+
+
+def drive_of(net: Wiring, state: State, post: str, free: Mapping[str, Tensor | None], whisper: float) -> Tensor:
+    """All that reaches a group now."""
+    sent = {name: send(s, free.get(name), whisper) for name, s in state.items()}
+    return drive_(net, sent, post, free, fixed_drive(net, state, post, free), torch.empty_like(state[post]))
 
 
 def fixed_drive(net: Wiring, state: State, post: str, free: Mapping[str, Tensor | None]) -> Tensor:
@@ -164,10 +183,10 @@ def fixed_drive(net: Wiring, state: State, post: str, free: Mapping[str, Tensor 
 
 
 def drive_(
-    net: Wiring, state: State, post: str, free: Mapping[str, Tensor | None], fixed: Tensor, out: Tensor
+    net: Wiring, sent: State, post: str, free: Mapping[str, Tensor | None], fixed: Tensor, out: Tensor
 ) -> Tensor:
-    """All that reaches a group: `fixed` plus what the moving groups send, written into `out`."""
+    """All that reaches a group: `fixed` plus what the moving groups have `sent`, written into `out`."""
     for pre, target in net.routes:
         if target == post and pre in free:
-            fixed = torch.addmm(fixed, state[pre], net.between(pre, post).weight.T, out=out)
+            fixed = torch.addmm(fixed, sent[pre], net.between(pre, post).weight.T, out=out)
     return fixed if fixed is out else out.copy_(fixed)

@@ -36,6 +36,7 @@ class Trial:
 
 
 NAME = Trial("label", "all")
+NAME_PART = Trial("label", "part")
 DRAW = Trial("pixels", "part")
 
 

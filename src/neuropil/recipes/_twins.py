@@ -54,7 +54,7 @@ def side_by_side(
         train, test: what to learn from, and what to read once.
         data, seed: columns of every row.
         labels: numbers of labels for the sample-efficiency curves; those not below the training set are left out.
-        draw: whether to keep the receptive fields.
+        draw: whether to keep the receptive fields, and drawings of learners that draw.
         run: where it is written; every fit in it can be resumed.
     """
     for index in run.loop("learners", len(builds)):
@@ -65,6 +65,9 @@ def side_by_side(
         accuracy = trial(learner, train, test, rng=rng, watch=watch)
         if draw:
             run.save(**{f"fields.{entrant.name}": receptive_fields(learner.network_, train.x.shape[1:])})
+            if hasattr(learner, "generate") and train.x.ndim == 4:
+                drawn = learner.generate(torch.arange(train.classes), 10, torch.Generator().manual_seed(seed))
+                run.save(**{f"drawings.{entrant.name}": drawn})
         if local:
             weight = learner.body_.get_parameter("hidden.weight")
             norm, competes = entrant.norm, entrant.competes

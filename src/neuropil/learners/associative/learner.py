@@ -169,9 +169,9 @@ class Associative:
             told = (torch.rand(len(y), 1, generator=rng, device=rng.device) < trial.labels).to(x)
             told = told * (y >= 0).to(x)[:, None]
             masks["label"], names = (1 - told).expand_as(names), names * told
-        return self._first(x, names, masks, trial.taught)
+        return self.first_state(x, names, masks, trial.taught)
 
-    def _first(
+    def first_state(
         self, x: Tensor, names: Tensor, masks: dict[str, Tensor | None], wanted: str
     ) -> tuple[State, dict[str, Tensor | None]]:
         """Activity to start from: hidden units as what is given evokes them; and the groups that move."""
@@ -233,7 +233,7 @@ class Associative:
         if given is not None:
             masks["pixels"] = 1 - given.flatten(1)
             x = x * given.flatten(1)
-        state, free = self._first(x, x.new_zeros(len(x), self.classes_), masks, "label")
+        state, free = self.first_state(x, x.new_zeros(len(x), self.classes_), masks, "label")
         self._settle(state, free)
         return drive_of(self.net_, state, "label", free, self.settling.whisper)
 
@@ -242,7 +242,7 @@ class Associative:
         found = []
         for part in check_pixels(x).split(1000):
             masks: dict[str, Tensor | None] = {"label": None}
-            state, free = self._first(part.flatten(1), part.new_zeros(len(part), self.classes_), masks, "label")
+            state, free = self.first_state(part.flatten(1), part.new_zeros(len(part), self.classes_), masks, "label")
             self._settle(state, free)
             if self.drawing:
                 state["drawing"] = fixed_drive(self.net_, state, "drawing", {}).clamp_(0, 1)
@@ -294,7 +294,7 @@ class Associative:
         masks: dict[str, Tensor | None] = {"pixels": 1 - given}
         if not bool(known.all()):
             masks["label"], names = (1 - known).expand_as(names), names * known
-        state, free = self._first(x * given, names, masks, "pixels")
+        state, free = self.first_state(x * given, names, masks, "pixels")
         if rng is None:
             self._settle(state, free)
         else:

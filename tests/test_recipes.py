@@ -24,6 +24,8 @@ TINY = {
     "mnist_theta": "--hidden 20 --n-train 300 --epochs 3 --batch 100",
 }
 ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in test_event_recipes.py
+ELSEWHERE |= {"digits_mstdp", "digits_astdp", "mnist_mstdp", "mnist_astdp"}  # tried in test_associative_recipes.py
+ELSEWHERE |= {"mnist_complete", "momentum"}  # there, too
 TWINS = {"backprop", "random features", "linear"}
 
 

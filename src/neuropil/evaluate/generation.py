@@ -1,5 +1,6 @@
 """How good drawings are, by an independent judge: read as asked, as varied as real images, near them, not copied."""
 
+import math
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -8,7 +9,6 @@ from torch.nn import functional as F
 
 from neuropil.checks import require
 from neuropil.data import Split
-from neuropil.evaluate.scores import accuracy
 
 
 class Judge:
@@ -19,22 +19,24 @@ class Judge:
     Args:
         features: units of its last hidden layer, in which distances are measured.
         epochs, batch, lr: of its training by Adam; the rate falls linearly to 0.
+        steps: fewest steps; a small data set gets as many more epochs as this takes.
 
     After `fit`: ``network_``.
     """
 
-    def __init__(self, features: int = 64, *, epochs: int = 4, batch: int = 100, lr: float = 2e-3):
-        self.features, self.epochs, self.batch, self.lr = features, epochs, batch, lr
+    def __init__(self, features: int = 64, *, epochs: int = 4, batch: int = 100, lr: float = 2e-3, steps: int = 400):
+        self.features, self.epochs, self.batch, self.lr, self.steps = features, epochs, batch, lr, steps
 
     def fit(self, train: Split, *, rng: Generator, watch: Any) -> Self:
         """Learn to read `train`, images of 4 x 4 pixels or more."""
         require(train.x.ndim == 4, f"a judge reads images (n, channels, height, width), got {tuple(train.x.shape)}.")
-        network = self._fresh(train, rng)
+        network, batch = self._fresh(train, rng), min(self.batch, len(train))
+        epochs = max(self.epochs, math.ceil(self.steps / math.ceil(len(train) / batch)))
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=self.epochs)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
         parts = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
-        for _ in watch.loop("judge", self.epochs, **parts):
-            for part in train.batches(min(self.batch, len(train)), shuffle=rng):
+        for _ in watch.loop("judge", epochs, **parts):
+            for part in train.batches(batch, shuffle=rng):
                 optimizer.zero_grad()
                 F.cross_entropy(network(part.x), part.y).backward()
                 optimizer.step()
@@ -99,11 +101,6 @@ def judge_drawings(judge: Judge, drawn: Tensor, asked: Tensor, real: Split, trai
         frechet=frechet_distance(seen, seen_real),
         nearest=nearest(drawn, train).mean().item(),
     )
-
-
-def judge_accuracy(judge: Judge, test: Split) -> float:
-    """Share of real test images that the judge reads right: its verdicts are worth no more than that."""
-    return accuracy(judge, test)
 
 
 def spread_within(values: Tensor, classes: Tensor) -> float:

@@ -55,7 +55,7 @@ class Settings:
     decay: float = 0.8
     """factor of the rates from epoch to epoch"""
     jitter: int = 0
-    """in each trial every image is moved by up to so many pixels; the twins get moved copies"""
+    """when labels are taught, images are moved by up to so many pixels; the twins get moved copies"""
     settle: int = 8
     """most steps of settling while it learns, ten times as many later"""
     step: float = 0.5

@@ -36,7 +36,8 @@ def judge_it(entrant: Entrant, train: Split, test: Split, *, each: int, seed: in
     rows["real test images"] = judge_drawings(judge, test.pixels(), test.y, test, train)
     read = accuracy(judge, test)
     for name, verdict in rows.items():
-        watch.log("drawings", drawer=name, n=each * train.classes, judge_accuracy=read, **verdict._asdict())
+        n = len(test) if name == "real test images" else len(asked)
+        watch.log("drawings", drawer=name, n=n, judge_accuracy=read, **verdict._asdict())
     for name in (entrant.name, "probabilistic PCA"):
         run.save(**{DRAWINGS + name: first_of_each(drawn[name], asked)})
 

@@ -143,7 +143,8 @@ class Associative:
             x, y = x[y >= 0], y[y >= 0]
             if len(y) == 0:
                 return None
-        x = shifted(x, self.practice.jitter if x.ndim == 4 else 0, rng).flatten(1)
+            x = shifted(x, self.practice.jitter if x.ndim == 4 else 0, rng)
+        x = x.flatten(1)
         names = F.one_hot(y.clamp(min=0), self.classes_).to(x)
         state, free = self._given(trial, x, names, y, rng)
         settled = self.settling(self.net_, state, free)

@@ -26,7 +26,7 @@ class Practice:
         rates: learning rates of Adam, by the group that the synapses end on; "naming" and "drawing" stand for all
             hidden groups of that kind.
         decay: factor of the rates from epoch to epoch.
-        jitter: in each trial every image is moved by up to so many pixels.
+        jitter: when labels are taught, every image is moved by up to so many pixels.
         steps: fewest batches; a small data set gets as many more epochs as this takes.
     """
 

@@ -5,6 +5,7 @@ hits all alike: the bare product of all patches, already unfolded, with the weig
 unfolds the whole batch, ranks all units of every position and makes a second, dense product.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import median
@@ -59,7 +60,8 @@ def soft_textbook(weight: Tensor, x: Tensor) -> Tensor:
     return change / change.abs().max()
 
 
-RULES = {
+Textbook = Callable[[Tensor, Tensor], Tensor]
+RULES: dict[str, tuple[KrotovHopfield | SoftHebb, Textbook]] = {
     "Krotov-Hopfield": (KrotovHopfield(normalise=True), krotov_scaled),
     "SoftHebb": (SoftHebb(normalise=True), soft_textbook),
 }
@@ -91,7 +93,11 @@ def row(name: str, geometry: str, config: Config) -> dict[str, Any]:
     def by_the_book() -> None:
         twin.add_(textbook(twin, unfolded()), alpha=RATE)
 
-    contestants = {"gemm": partial(F.linear, unfolded(), twin), "step": step, "textbook": by_the_book}
+    contestants: dict[str, Callable[[], object]] = {
+        "gemm": partial(F.linear, unfolded(), twin),
+        "step": step,
+        "textbook": by_the_book,
+    }
     clocked = clock(contestants, repeats=config.repeats, device=config.device)
     times = {key: median(values) for key, values in clocked.items()}
     return {

@@ -3,6 +3,7 @@
 from neuropil.learners.adabelief import AdaBelief as AdaBelief
 from neuropil.learners.association import AssociationClassifier as AssociationClassifier
 from neuropil.learners.association import LabelEvents as LabelEvents
+from neuropil.learners.associative import Associative as Associative
 from neuropil.learners.augment import Distort as Distort
 from neuropil.learners.backprop import BackpropClassifier as BackpropClassifier
 from neuropil.learners.convolution import PatchNormConv2d as PatchNormConv2d

@@ -79,7 +79,7 @@ def side_by_side(
         train, test: what to learn from, and what to read once.
         data, seed: columns of every row.
         labels: numbers of labels for the sample-efficiency curves; those not below the training set are left out.
-        draw: whether to keep the receptive fields, and of spiking networks a trial and their way out of silence.
+        draw: whether to keep what the report draws of a learner, see `keep_pictures`.
         run: where it is written; every fit in it can be resumed.
     """
     for index in run.loop("learners", len(builds)):
@@ -91,9 +91,7 @@ def side_by_side(
         accuracy = trial(learner, train, test, rng=rng, watch=keeper)
         keeper.keep()
         if draw:
-            run.save(**{f"fields.{entrant.name}": receptive_fields(learner.network_, train.x.shape[1:])})
-        if draw and entrant.family == "events":
-            draw_spikes(learner, train, watch)
+            keep_pictures(entrant, train, watch)
         if local:
             weight = learner.body_.get_parameter("hidden.weight")
             norm, competes = entrant.norm, entrant.competes
@@ -102,3 +100,14 @@ def side_by_side(
         again = partial(learner.fit_labels, rng=rng)
         for count, right in [*sample_efficiency(again, train, test, counts, seed=seed), (len(train), accuracy)]:
             watch.log("labels", n_labels=count, accuracy=right)
+
+
+def keep_pictures(entrant: Entrant, train: Split, watch: Tagged) -> None:
+    """Receptive fields; of spiking networks a trial and their way out of silence; drawings of learners that draw."""
+    learner, run, name = entrant.learner, watch.run, entrant.name
+    run.save(**{f"fields.{name}": receptive_fields(learner.network_, train.x.shape[1:])})
+    if entrant.family == "events":
+        draw_spikes(learner, train, watch)
+    if hasattr(learner, "generate") and train.x.ndim == 4:
+        rng = torch.Generator().manual_seed(watch.tags["seed"])
+        run.save(**{f"drawings.{name}": learner.generate(torch.arange(train.classes), 10, rng)})

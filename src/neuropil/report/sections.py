@@ -9,6 +9,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from neuropil.report.drawings import sheets
 from neuropil.report.fields import grids
 from neuropil.report.look import Panel, Style, data_uri, png, style_for, svg
 from neuropil.report.plots import confusions, efficiency, learning_curves, unit_panels
@@ -69,6 +70,7 @@ def sections(study: Study, styles: Mapping[str, Style], files: Files) -> list[Se
         robust_section(study, styles, files),
         fields_section(study, files),
         spikes_section(study, styles, files),
+        drawings_section(study, files),
         confusion_section(study, files),
         units_section(study, styles, files),
     ]
@@ -160,6 +162,17 @@ def spikes_section(study: Study, styles: Mapping[str, Style], files: Files) -> S
         groups.append(Group(name, drawn(panels, f"spikes{index}-")))
     text = "What a spiking network does with one example, and how exact gradients make a silent one fire."
     return Section("spikes", "Spikes", text, groups) if groups else None
+
+
+def drawings_section(study: Study, files: Files) -> Section | None:
+    figures = []
+    for sheet in sheets(study):
+        files.add(f"drawings-{sheet.learner}", sheet.image)
+        alt = f"Drawings by {sheet.learner}. {sheet.caption}"
+        image = Markup('<img class="fields" src="{}" alt="{}">').format(data_uri(sheet.image), alt)
+        figures.append(Figure(sheet.learner, sheet.caption, image, "325px"))
+    text = "What learners draw when only the class is given."
+    return Section("drawings", "Drawings", text, [Group("", figures)]) if figures else None
 
 
 def confusion_section(study: Study, files: Files) -> Section | None:

@@ -22,7 +22,7 @@ from neuropil.plasticity.geometry import (
 from neuropil.plasticity.hebb import output, two_factor
 from neuropil.plasticity.patches import has_patches, in_patches, patches
 from neuropil.plasticity.ranks import first_and_kth
-from neuropil.plasticity.row_change import compilable, row_change, some_rows
+from neuropil.plasticity.row_change import compilable, row_change, signed_square, some_rows
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ def signed_power(weight: Tensor, power: float) -> Tensor:
     if power == 1:
         return weight
     if power == 2:
-        return weight.abs().mul_(weight)
+        return signed_square(weight) if compilable(weight, weight) else weight.abs().mul_(weight)
     if power < 1:
         return weight.abs().pow_(power).mul_(weight.sign())
     return weight.abs().pow_(power - 1).mul_(weight)

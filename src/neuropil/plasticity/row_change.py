@@ -1,4 +1,4 @@
-"""The change of a dense layer on the CPU, compiled: one walk over the rows that some sample chose."""
+"""What Krotov-Hopfield does to a whole weight on the CPU, compiled: its power, and the change of the chosen rows."""
 
 import numba
 import numpy as np
@@ -12,7 +12,7 @@ WORTH = 1 << 19  # entries of the change that are worth a thread of their own
 
 
 def compilable(pre: Tensor, weight: Tensor) -> bool:
-    """Whether `row_change` knows these tensors."""
+    """Whether the functions of this file know these tensors."""
     known = weight.dtype in (torch.float32, torch.float64) and pre.dtype == weight.dtype
     return known and pre.device.type == weight.device.type == "cpu"
 
@@ -20,6 +20,20 @@ def compilable(pre: Tensor, weight: Tensor) -> bool:
 def some_rows(shape: torch.Size, touched: Tensor, change: Tensor) -> Tensor:
     """`change` of the rows `touched` (ascending) as a sparse tensor of that shape."""
     return torch.sparse_coo_tensor(touched[None], change, shape, is_coalesced=True, check_invariants=False)
+
+
+def signed_square(weight: Tensor) -> Tensor:
+    """w |w| in one pass instead of two."""
+    flat, out = weight.contiguous(), torch.empty_like(weight, memory_format=torch.contiguous_format)
+    share_out(_signed_square, flat.numel(), flat.numel() // WORTH, flat.view(-1).numpy(), out.view(-1).numpy())
+    return out
+
+
+@compiled
+def _signed_square(start, stop, weight, out):  # type: ignore[no-untyped-def]
+    old, new = weight[start:stop], out[start:stop]  # numba vectorises no loop that starts elsewhere than at 0
+    for i in range(len(old)):
+        new[i] = old[i] * abs(old[i])
 
 
 def row_change(

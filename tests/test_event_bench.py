@@ -6,6 +6,8 @@ import torch
 from neuropil.bench import events as bench
 from neuropil.checks import Refusal
 from neuropil.cli.commands.bench import _table
+from neuropil.evaluate.cost import peak_memory
+from neuropil.events import QIFLayer, ThetaLayer
 
 SMALL = bench.Config(sizes=(20, 8, 6, 3), batches=(4, 1), repeats=2, scans=1, threads=1)
 
@@ -58,3 +60,16 @@ def test_bad_settings_are_refused():
         bench.Config(repeats=0)
     with pytest.raises(Refusal, match="scans"):
         bench.Config(scans=30)
+
+
+@pytest.mark.parametrize("kind", [ThetaLayer, QIFLayer])
+def test_memory_goes_with_the_spikes_not_with_events_times_neurons(kind):
+    layer = kind(300, 100, horizon=2.0)
+    times = torch.rand(1000, 300)
+    layer(times[:2])[1].sum().backward()  # compile
+    with peak_memory() as before:
+        pass
+    with peak_memory() as peak:
+        layer(times)[1].sum().backward()
+    history = 1000 * 300 * 100 * 4 / 2**20  # MiB, of one number per event and neuron
+    assert peak.mb - before.mb < history / 3

@@ -91,11 +91,12 @@ def turn(x, y, angle, who, n):  # type: ignore[no-untyped-def]
         x[j] = x[j] * c + y[j] * s
         y[j] = ahead
         spiked += np.int32(ahead < 0)
-    if spiked > 0:
-        for j in range(len(x)):
-            if y[j] < 0:
-                x[j], y[j], who[n] = -x[j], -y[j], j
-                n += 1
+    j, last = 0, n + spiked
+    while n < last:
+        if y[j] < 0:
+            x[j], y[j], who[n] = -x[j], -y[j], j
+            n += 1
+        j += 1
     return spiked
 
 

@@ -158,6 +158,45 @@ def hand_over(y, row, slope, pull):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def retrace(  # type: ignore[no-untyped-def]
+    time, source, n, weight, x, y, current, xs, factors, clock, seen, most, neurons, j, here, tau, horizon,
+    TERMS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Walk one sample again and keep, step by step, x, y, I and the factor, when it began and how many events were
+    received by then; the number of steps.
+    """
+    now, e, k = tau * 0, n * 0, n * 0
+    tl.store(clock, now)
+    more = now == now
+    while more:
+        current, e = receive(current, time, source, weight, e, now, neurons, j, here)
+        tl.store(seen + k, e)
+        tl.store(xs + k * BLOCK, x)
+        tl.store(xs + (most + k) * BLOCK, y)
+        tl.store(xs + (2 * most + k) * BLOCK, current)
+        rest, now, whole = ahead(time, e, now, current, tau, horizon)
+        d = (-expm1(rest * -1)).to(x.dtype)
+        x, y, current, factor = flow(x, y, current, d, TERMS)
+        tl.store(factors + k * BLOCK, factor)
+        k += 1
+        tl.store(clock + k, now)
+        more = (whole & (e == n)) == 0
+    return k
+
+
+@triton.jit
+def pull_spikes(x, y, current, hit, slope, pull, now, at, given, tau, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Hand the cotangents `given` of the spikes `at` of one step to the state at its start."""
+    s = tl.where(hit, tl.maximum(-expm1(tl.minimum((now - at.to(tl.float64)) / tau, 0.0)), 0.0), 0.0)
+    u, v = tl.where(hit, x, 1.0).to(tl.float64), tl.where(hit, y, 1.0).to(tl.float64)
+    by_angle, by_current = sensitivity(u, v, tl.where(hit, current, 1.0).to(tl.float64), s, TERMS)
+    given = given.to(tl.float64) * tau
+    slope += tl.where(hit, given * by_angle, 0.0).to(x.dtype)
+    pull += tl.where(hit, given * by_current, 0.0).to(x.dtype)
+    return slope, pull
+
+
+@triton.jit
 def backward(  # type: ignore[no-untyped-def]
     time, source, count, weight, start, trial, out, spikes, by_out, by_end, space, clock, seen,
     by_weight, by_start, by_event, batch, width, neurons, rows, slots, inputs, most,
@@ -171,30 +210,18 @@ def backward(  # type: ignore[no-untyped-def]
     tau, horizon = tl.load(trial), tl.load(trial + 1)
     own, far = part * tl.num_programs(1) + block, (part * 0 + batch) * neurons
     xs = space + own * 4 * most * BLOCK + lane
-    ys, currents, factors = xs + most * BLOCK, xs + 2 * most * BLOCK, xs + 3 * most * BLOCK
+    factors = xs + 3 * most * BLOCK
     clock += own * most
     seen += own * most
+    by_weight += part * inputs * neurons
     b = part
     while b < batch:
-        when, who = time + b * width, source + b * width
+        when, who, late = time + b * width, source + b * width, by_event + (block * batch + b) * width
         x, y, current = begin(start, b, rows, neurons, j, here)
-        n = tl.load(count + b)
-        now, e, k = tau * 0, n * 0, n * 0
-        tl.store(clock, now)
-        more = now == now
-        while more:
-            current, e = receive(current, when, who, weight, e, now, neurons, j, here)
-            tl.store(seen + k, e)
-            tl.store(xs + k * BLOCK, x)
-            tl.store(ys + k * BLOCK, y)
-            tl.store(currents + k * BLOCK, current)
-            rest, now, whole = ahead(when, e, now, current, tau, horizon)
-            d = (-expm1(rest * -1)).to(x.dtype)
-            x, y, current, factor = flow(x, y, current, d, TERMS)
-            tl.store(factors + k * BLOCK, factor)
-            k += 1
-            tl.store(clock + k, now)
-            more = (whole & (e == n)) == 0
+        k = retrace(
+            when, who, tl.load(count + b), weight, x, y, current, xs, factors, clock, seen, most,
+            neurons, j, here, tau, horizon, TERMS, BLOCK,
+        )  # fmt: skip
         tl.debug_barrier()
         first = b * neurons + j
         slope = tl.load(by_end + first, mask=here, other=0.0)
@@ -202,29 +229,25 @@ def backward(  # type: ignore[no-untyped-def]
         left = tl.load(spikes + first, mask=here, other=0)
         while k > 0:
             k -= 1
-            x, y = tl.load(xs + k * BLOCK), tl.load(ys + k * BLOCK)
-            current, factor = tl.load(currents + k * BLOCK), tl.load(factors + k * BLOCK)
-            now = tl.load(clock + k)
+            x, y = tl.load(xs + k * BLOCK), tl.load(xs + (most + k) * BLOCK)
+            current = tl.load(xs + (2 * most + k) * BLOCK)
+            factor, now = tl.load(factors + k * BLOCK), tl.load(clock + k)
             d = (-expm1((now - tl.load(clock + k + 1)) / tau)).to(x.dtype)
             slope, pull = back(x, y, current, factor, slope, pull, d, TERMS)
             hit = (factor < 0) & here
             if tl.max(hit.to(tl.int32), 0) > 0:
                 left -= hit.to(tl.int32)
-                at = tl.load(out + first * slots + left, mask=hit, other=0.0).to(tl.float64)
-                given = tl.load(by_out + first * slots + left, mask=hit, other=0.0).to(tl.float64) * tau
-                s = tl.where(hit, tl.maximum(-expm1(tl.minimum((now - at) / tau, 0.0)), 0.0), 0.0)
-                u, v = tl.where(hit, x, 1.0).to(tl.float64), tl.where(hit, y, 1.0).to(tl.float64)
-                by_angle, by_current = sensitivity(u, v, tl.where(hit, current, 1.0).to(tl.float64), s, TERMS)
-                slope += tl.where(hit, given * by_angle, 0.0).to(x.dtype)
-                pull += tl.where(hit, given * by_current, 0.0).to(x.dtype)
-            first_event = tl.load(seen + k - 1, mask=k > 0, other=0)
+                at = tl.load(out + first * slots + left, mask=hit, other=0.0)
+                given = tl.load(by_out + first * slots + left, mask=hit, other=0.0)
+                slope, pull = pull_spikes(x, y, current, hit, slope, pull, now, at, given, tau, TERMS)
+            earlier = tl.load(seen + k - 1, mask=k > 0, other=0)
             e = tl.load(seen + k)
-            while e > first_event:
+            while e > earlier:
                 e -= 1
-                i = tl.load(who + e)
-                row = tl.load(weight + i * neurons + j, mask=here, other=0.0)
-                tl.store(by_event + (block * batch + b) * width + e, (hand_over(y, row, slope, pull) / tau).to(x.dtype))
-                tl.atomic_add(by_weight + (part * inputs + i) * neurons + j, pull, mask=here, sem="relaxed")
+                row = tl.load(who + e) * neurons + j
+                due = hand_over(y, tl.load(weight + row, mask=here, other=0.0), slope, pull) / tau
+                tl.store(late + e, due.to(x.dtype))
+                tl.atomic_add(by_weight + row, pull, mask=here, sem="relaxed")
         tl.store(by_start + first, slope, mask=here)
         tl.store(by_start + far + first, pull, mask=here)
         tl.debug_barrier()

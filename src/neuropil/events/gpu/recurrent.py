@@ -186,6 +186,40 @@ def forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def retrace(  # type: ignore[no-untyped-def]
+    when, who, n, outer, inner, x, y, current, xs, factors, clock, seen, most, neurons, j, here, tau, horizon,
+    TERMS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Walk one sample again and keep the state at the start of every step, as for a layer; the number of steps."""
+    now, e, k = tau * 0, n * 0, n * 0
+    tl.store(clock, now)
+    more = now == now
+    while more:
+        while tl.load(when + e, mask=e < n, other=float("inf")) <= now:
+            sender = tl.load(who + e)
+            x = tl.where(j == sender, -1.0, x)
+            y = tl.where(j == sender, 0.0, y)
+            if sender >= 0:
+                current += tl.load(inner + sender * neurons + j, mask=here, other=0.0)
+            else:
+                current += tl.load(outer + (-1 - sender) * neurons + j, mask=here, other=0.0)
+            e += 1
+        tl.store(seen + k, e)
+        tl.store(xs + k * BLOCK, x)
+        tl.store(xs + (most + k) * BLOCK, y)
+        tl.store(xs + (2 * most + k) * BLOCK, current)
+        more = now < horizon
+        if more:
+            until = tl.minimum(tl.load(when + e, mask=e < n, other=float("inf")), horizon)
+            spiking = tl.load(who + e, mask=e < n, other=-1)
+            x, y, current, factor, now = travel(x, y, current, now, until, spiking, j, tau, TERMS)
+            tl.store(factors + k * BLOCK, factor)
+            k += 1
+            tl.store(clock + k, now)
+    return k
+
+
+@triton.jit
 def backward(  # type: ignore[no-untyped-def]
     when, who, total, outer, inner, start, trial, by_end, space, clock, seen, by_outer, by_inner, by_event, by_start,
     batch, inputs, neurons, rows, room, most, TERMS: tl.constexpr, BLOCK: tl.constexpr,
@@ -197,65 +231,41 @@ def backward(  # type: ignore[no-untyped-def]
     tau, horizon = tl.load(trial), tl.load(trial + 1)
     far = (part * 0 + batch) * neurons
     xs = space + part * 4 * most * BLOCK + j
-    ys, currents, factors = xs + most * BLOCK, xs + 2 * most * BLOCK, xs + 3 * most * BLOCK
+    factors = xs + 3 * most * BLOCK
     clock += part * most
     seen += part * most
+    by_outer += part * inputs * neurons
+    by_inner += part * neurons * neurons
     b = part
     while b < batch:
         at, whose, due = when + b * room, who + b * room, by_event + b * room
-        n = tl.load(total + b)
         x, y, current = begin(start, b, rows, neurons, j, here)
-        now, e, k = tau * 0, n * 0, n * 0
-        tl.store(clock, now)
-        more = now == now
-        while more:
-            while tl.load(at + e, mask=e < n, other=float("inf")) <= now:
-                sender = tl.load(whose + e)
-                x = tl.where(j == sender, -1.0, x)
-                y = tl.where(j == sender, 0.0, y)
-                if sender >= 0:
-                    current += tl.load(inner + sender * neurons + j, mask=here, other=0.0)
-                else:
-                    current += tl.load(outer + (-1 - sender) * neurons + j, mask=here, other=0.0)
-                e += 1
-            tl.store(seen + k, e)
-            tl.store(xs + k * BLOCK, x)
-            tl.store(ys + k * BLOCK, y)
-            tl.store(currents + k * BLOCK, current)
-            more = now < horizon
-            if more:
-                until = tl.load(at + e, mask=e < n, other=float("inf"))
-                until = tl.minimum(until, horizon)
-                spiking = tl.load(whose + e, mask=e < n, other=-1)
-                x, y, current, factor, now = travel(x, y, current, now, until, spiking, j, tau, TERMS)
-                tl.store(factors + k * BLOCK, factor)
-                k += 1
-                tl.store(clock + k, now)
+        last = retrace(
+            at, whose, tl.load(total + b), outer, inner, x, y, current, xs, factors, clock, seen, most,
+            neurons, j, here, tau, horizon, TERMS, BLOCK,
+        )  # fmt: skip
         tl.debug_barrier()
-        first = b * neurons + j
+        first, k = b * neurons + j, last
         slope = tl.load(by_end + first, mask=here, other=0.0)
         pull = tl.load(by_end + far + first, mask=here, other=0.0)
-        last = k
         while k >= 0:
-            x, y = tl.load(xs + k * BLOCK), tl.load(ys + k * BLOCK)
+            x, y = tl.load(xs + k * BLOCK), tl.load(xs + (most + k) * BLOCK)
             if k < last:
-                current, factor = tl.load(currents + k * BLOCK), tl.load(factors + k * BLOCK)
+                current, factor = tl.load(xs + (2 * most + k) * BLOCK), tl.load(factors + k * BLOCK)
                 d = (-expm1((tl.load(clock + k) - tl.load(clock + k + 1)) / tau)).to(x.dtype)
                 slope, pull = back(x, y, current, factor, slope, pull, d, TERMS)
-            first_event = tl.load(seen + k - 1, mask=k > 0, other=0)
+            earlier = tl.load(seen + k - 1, mask=k > 0, other=0)
             e = tl.load(seen + k)
-            while e > first_event:
+            while e > earlier:
                 e -= 1
                 sender = tl.load(whose + e)
-                given = tl.load(due + e)
                 if sender >= 0:
                     row = tl.load(inner + sender * neurons + j, mask=here, other=0.0)
-                    place = by_inner + (part * neurons + sender) * neurons + j
+                    tl.atomic_add(by_inner + sender * neurons + j, pull, mask=here, sem="relaxed")
                 else:
                     row = tl.load(outer + (-1 - sender) * neurons + j, mask=here, other=0.0)
-                    place = by_outer + (part * inputs + (-1 - sender)) * neurons + j
-                given += (hand_over(y, row, slope, pull) / tau).to(x.dtype)
-                tl.atomic_add(place, pull, mask=here, sem="relaxed")
+                    tl.atomic_add(by_outer + (-1 - sender) * neurons + j, pull, mask=here, sem="relaxed")
+                given = tl.load(due + e) + (hand_over(y, row, slope, pull) / tau).to(x.dtype)
                 tl.store(due + e, given)
                 slope -= tl.where(j == sender, (tau * given).to(x.dtype), 0.0)
             k -= 1

@@ -42,7 +42,7 @@ def unwalk(
     (batch, width), (inputs, neurons), slots = events.time.shape, weight.shape, given[0].shape[2]
     block = block_of(neurons)
     blocks = triton.cdiv(neurons, block)
-    work = 3 * width + 2 * slots  # rows of `block` numbers
+    work = 3 * width + slots  # rows of `block` numbers
     parts = programs(batch, weight.device, (work * blocks * block + inputs * neurons) * weight.element_size())
     space = weight.new_empty(parts, blocks, work, block)
     at = torch.empty(parts, blocks, slots, block, dtype=torch.int32, device=weight.device)
@@ -51,7 +51,7 @@ def unwalk(
     shared = (events.time, events.source, events.count, weight.contiguous(), start.contiguous(), numbers(trial, weight))
     given = given[0].contiguous(), given[1].contiguous()
     backward[(parts, blocks)](
-        *shared, spikes, *given, space, at, by_weight, by_start, by_event,
+        *shared, *given, space, at, by_weight, by_start, by_event,
         batch, width, inputs, neurons, slots, TIMES=by_time, BLOCK=block,
     )  # fmt: skip
     return by_weight.sum(0), by_start.sum(0), by_event.sum(0)
@@ -104,8 +104,76 @@ def forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def retrace(  # type: ignore[no-untyped-def]
+    time, source, n, weight, start, sums, ys, scales, lengths, at, neurons, j, here, speed, r, horizon,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Walk one sample again and keep what `reverse` needs: x before plus x after an input and y at it, the factors of
+    normalising, and spike by spike x^2 + y^2 and the event that follows. (x, y) at the end and the numbers of spikes.
+    """
+    x = tl.load(start + j, mask=here, other=1.0)
+    y = tl.load(start + neurons + j, mask=here, other=0.0)
+    total, before = x * 0, horizon * 0
+    fired = tl.zeros([BLOCK], tl.int32)
+    for e in range(n + 1):
+        now = tl.minimum(tl.load(time + e), horizon)
+        left = (now - before) * speed
+        while left > 0:
+            angle = tl.minimum(left, 3.0)
+            left -= angle
+            x, y, hit = rotate(x, y, angle)
+            tl.store(lengths + fired * BLOCK, x * x + y * y, mask=hit & here)
+            tl.store(at + fired * BLOCK, e + tl.zeros([BLOCK], tl.int32), mask=hit & here)
+            fired += (hit & here).to(tl.int32)
+        if e < n:
+            total += tl.load(weight + tl.load(source + e) * neurons + j, mask=here, other=0.0)
+            if tl.load(time + e + 1) != now:
+                jump = total / r * y
+                tl.store(sums + e * BLOCK, x + x + jump)
+                tl.store(ys + e * BLOCK, y)
+                x += jump
+                total = x * 0
+            if e % 4 == 3:
+                scale = 1 / (x * x + y * y)
+                tl.store(scales + e * BLOCK, scale)
+                x, y = x * tl.sqrt(scale), y * tl.sqrt(scale)
+        before = now
+    return x, y, fired
+
+
+@triton.jit
+def reverse(  # type: ignore[no-untyped-def]
+    time, source, n, weight, sums, ys, scales, lengths, at, d_out, d_weight, d_time, beta, fired,
+    neurons, j, here, speed, r, TIMES: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Take `beta`, b at the end of a sample, back to its start; coincident inputs share what the last of them has."""
+    by_weight, by_time = beta * 0, beta * 0
+    for k in range(n + 1):
+        e = n - k
+        mine = (fired > 0) & (tl.load(at + (fired - 1) * BLOCK, mask=fired > 0, other=-1) == e)
+        while tl.max(mine.to(tl.int32), 0) > 0:
+            fired -= mine.to(tl.int32)
+            given = tl.load(d_out + fired, mask=mine, other=0.0)
+            beta -= given / speed / tl.load(lengths + fired * BLOCK, mask=mine, other=1.0)
+            mine = (fired > 0) & (tl.load(at + (fired - 1) * BLOCK, mask=fired > 0, other=-1) == e)
+        if e > 0:
+            e -= 1
+            if e % 4 == 3:
+                beta *= tl.load(scales + e * BLOCK)
+            if tl.load(time + e + 1) != tl.load(time + e):
+                y = tl.load(ys + e * BLOCK)
+                by_weight, by_time = beta * y * y / r, beta * y * tl.load(sums + e * BLOCK)
+            row = tl.load(source + e) * neurons + j
+            tl.atomic_add(d_weight + row, by_weight, mask=here, sem="relaxed")
+            if TIMES:
+                late = tl.sum(tl.load(weight + row, mask=here, other=0.0) * by_time, 0)
+                tl.store(d_time + e, -late * speed / r)
+    return beta
+
+
+@triton.jit
 def backward(  # type: ignore[no-untyped-def]
-    time, source, count, weight, start, trial, spikes, d_out, d_end, space, at, d_weight, d_start, d_time,
+    time, source, count, weight, start, trial, d_out, d_end, space, at, d_weight, d_start, d_time,
     batch, width, inputs, neurons, slots, TIMES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of weights and of the first angle, one copy per program, and of the events' times, one per block."""
@@ -115,65 +183,24 @@ def backward(  # type: ignore[no-untyped-def]
     here = j < neurons
     speed, r, horizon = tl.load(trial), tl.load(trial + 1), tl.load(trial + 2)
     own = part * tl.num_programs(1) + block
-    sums = space + own * (3 * width + 2 * slots) * BLOCK + lane
+    sums = space + own * (3 * width + slots) * BLOCK + lane
     ys, scales, lengths = sums + width * BLOCK, sums + 2 * width * BLOCK, sums + 3 * width * BLOCK
     at += own * slots * BLOCK + lane
+    mine = d_weight + part * inputs * neurons
     begun = tl.load(start + j, mask=here, other=1.0) * 0
     b = part
     while b < batch:
-        n = tl.load(count + b)
-        x = tl.load(start + j, mask=here, other=1.0)
-        y = tl.load(start + neurons + j, mask=here, other=0.0)
-        total, before = x * 0, horizon * 0
-        fired = tl.zeros([BLOCK], tl.int32)
-        for e in range(n + 1):
-            now = tl.minimum(tl.load(time + b * width + e), horizon)
-            left = (now - before) * speed
-            while left > 0:
-                angle = tl.minimum(left, 3.0)
-                left -= angle
-                x, y, hit = rotate(x, y, angle)
-                tl.store(lengths + fired * BLOCK, x * x + y * y, mask=hit & here)
-                tl.store(at + fired * BLOCK, e + tl.zeros([BLOCK], tl.int32), mask=hit & here)
-                fired += (hit & here).to(tl.int32)
-            if e < n:
-                total += tl.load(weight + tl.load(source + b * width + e) * neurons + j, mask=here, other=0.0)
-                if tl.load(time + b * width + e + 1) != now:
-                    jump = total / r * y
-                    tl.store(sums + e * BLOCK, x + x + jump)
-                    tl.store(ys + e * BLOCK, y)
-                    x += jump
-                    total = x * 0
-                if e % 4 == 3:
-                    scale = 1 / (x * x + y * y)
-                    tl.store(scales + e * BLOCK, scale)
-                    x, y = x * tl.sqrt(scale), y * tl.sqrt(scale)
-            before = now
+        when, who, n = time + b * width, source + b * width, tl.load(count + b)
+        x, y, fired = retrace(
+            when, who, n, weight, start, sums, ys, scales, lengths, at, neurons, j, here, speed, r, horizon, BLOCK
+        )
         tl.debug_barrier()
         beta = tl.load(d_end + b * neurons + j, mask=here, other=0.0) / (x * x + y * y)
-        by_weight, by_time = x * 0, x * 0
-        for k in range(n + 1):
-            e = n - k
-            mine = (fired > 0) & (tl.load(at + (fired - 1) * BLOCK, mask=fired > 0, other=-1) == e)
-            while tl.max(mine.to(tl.int32), 0) > 0:
-                fired -= mine.to(tl.int32)
-                given = tl.load(d_out + (b * neurons + j) * slots + fired, mask=mine, other=0.0)
-                beta -= given / speed / tl.load(lengths + fired * BLOCK, mask=mine, other=1.0)
-                mine = (fired > 0) & (tl.load(at + (fired - 1) * BLOCK, mask=fired > 0, other=-1) == e)
-            if e > 0:
-                e -= 1
-                if e % 4 == 3:
-                    beta *= tl.load(scales + e * BLOCK)
-                if tl.load(time + b * width + e + 1) != tl.load(time + b * width + e):
-                    y = tl.load(ys + e * BLOCK)
-                    by_weight, by_time = beta * y * y / r, beta * y * tl.load(sums + e * BLOCK)
-                i = tl.load(source + b * width + e)
-                tl.atomic_add(d_weight + (part * inputs + i) * neurons + j, by_weight, mask=here, sem="relaxed")
-                if TIMES:
-                    row = tl.load(weight + i * neurons + j, mask=here, other=0.0)
-                    late = tl.sum(row * by_time, 0)
-                    tl.store(d_time + (block * batch + b) * width + e, -late * speed / r)
-        begun += beta
+        due, late = d_out + (b * neurons + j) * slots, d_time + (block * batch + b) * width
+        begun += reverse(
+            when, who, n, weight, sums, ys, scales, lengths, at, due, mine, late, beta, fired,
+            neurons, j, here, speed, r, TIMES, BLOCK,
+        )  # fmt: skip
         tl.debug_barrier()
         b += tl.num_programs(0)
     tl.store(d_start + part * neurons + j, begun, mask=here)

@@ -41,11 +41,14 @@ def test_the_example_of_the_rules_page_runs():
 
 
 def test_the_example_of_the_events_page_gives_a_gradient_to_every_layer():
-    (code,) = blocks("docs/events.md")
+    code, more = blocks("docs/events.md")
     torch.manual_seed(0)
     here = {}
     exec(code, here)
     assert all(parameter.grad.abs().max() > 0 for parameter in here["network"].parameters())
+    exec(more, here)
+    assert (here["named"] == here["test"].y).float().mean() > 0.8
+    assert (here["alone"] == here["named"]).float().mean() > 0.3
 
 
 def test_the_example_of_the_robustness_page_runs(capsys):

@@ -104,7 +104,7 @@ def test_the_page_has_every_section_in_order(page):
     assert "100 of 120, evenly chosen units, in the order of their index. Red, green and blue" in words
     assert "All 4 units, by how often they win" in words
     assert "5 spikes of one training example of class 1. Hollow marks after the end of the trial are 2 pseudo" in words
-    assert "On the grey ground no neuron fires." in words
+    assert "On the grey ground no output fires." in words
     assert "0.3 at its start, where no neurons fire, never below 0.3." in words
     assert "Left out: fake of run run; it is not a PNG file." in words
 
@@ -179,7 +179,7 @@ def test_the_way_out_of_silence_is_dashed_after_the_end_and_solid_before():
     assert np.nanmax(dashed[0].get_ydata()) == 5.0
     assert np.nanmin(solid[0].get_ydata()) == 1.5
     assert np.nanmax(solid[0].get_ydata()) == 1.9
-    assert "silent" in [text.get_text() for text in axes.texts]
+    assert "outputs silent" in [text.get_text() for text in axes.texts]
     axes = Figure().add_subplot()
     second.draw(axes)
     assert axes.lines[0].get_ydata().tolist() == way_out_of_silence()["slope"]

@@ -39,11 +39,11 @@ class Config:
 
     seed: int = 0
     """of weights, order of examples and distortions"""
-    units: int = 400
+    units: int = 500
     """hidden neurons of every network that has them"""
-    drive: float = 2.25
+    drive: float = 1.75
     """constant input of every neuron"""
-    horizon: float = 2.0
+    horizon: float = 2.5
     """end of a trial"""
     last: float = 1.0
     """time of the spike of the darkest pixels that spike"""
@@ -51,7 +51,7 @@ class Config:
     """grey value up to which pixels are silent"""
     levels: int = 8
     """number of different spike times"""
-    epochs: int = 40
+    epochs: int = 30
     """passes over the images"""
     batch: int = 200
     """images in a step"""
@@ -61,16 +61,20 @@ class Config:
     """the same of AdamW, for the rate network"""
     sharpness: float = 3.0
     """1 / unit of the times in which outputs compete"""
-    inside: float = 0.2
+    inside: float = 0.1
     """weight of what the label's spike lacks to come within the trial"""
-    turn: float = 12.0
+    margin: float = 0.1
+    """how long before its end"""
+    clip: float = 0.5
+    """largest norm of the gradient"""
+    turn: float = 8.0
     """largest angle by which images are turned, degrees"""
-    scale: float = 0.12
+    scale: float = 0.08
     """largest change of an axis, as a logarithm"""
-    shift: float = 1.5
+    shift: float = 1.0
     """largest shift along an axis, pixels"""
-    bend: float = 0.0
-    """standard deviation by which images are bent, pixels"""
+    shear: float = 0.05
+    """largest horizontal shift per height"""
     twins: bool = True
     """whether to train a rate network of the same sizes and a linear model beside it"""
     n_train: int = 0
@@ -101,7 +105,7 @@ def main(config: Config, run: Run) -> None:
 
 def distort(config: Config) -> Distort:
     """What all learners see of an image."""
-    return Distort(turn=config.turn, scale=config.scale, shear=0.1, shift=config.shift, bend=config.bend)
+    return Distort(turn=config.turn, scale=config.scale, shear=config.shear, shift=config.shift)
 
 
 def spiking(config: Config, train: Split, rng: Generator) -> SpikingClassifier:
@@ -120,6 +124,8 @@ def spiking(config: Config, train: Split, rng: Generator) -> SpikingClassifier:
             flip=0.0,
             sharpness=config.sharpness,
             inside=config.inside,
+            margin=config.margin,
+            clip=config.clip,
         ),
     )
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from neuropil.checks import require
 from neuropil.report.look import COLOURS, INK, PAPER, RULE, SOFT, Panel, Style, calm
+from neuropil.report.plots import decades
 from neuropil.report.study import Row
 
 BAND = COLOURS["band"][0]
@@ -108,8 +109,8 @@ def silence_panels(way: Row, style: Style) -> list[Panel]:
         f"the way out of silence needs one row of times, a slope and a number of spikes for each share, "
         f"got {times.shape}, {slope.shape} and {spikes.shape} for {share.shape}.",
     )
-    quiet = share[spikes == 0].max(initial=0)
-    ground = " On the grey ground no neuron fires." if quiet else ""
+    quiet = share[np.minimum.accumulate(times.min(1)) > way["horizon"]].max(initial=0)
+    ground = " On the grey ground no output fires." if quiet else ""
     first = (
         f"One training example, its class {way['label']} in colour, while all weights go straight from their first to "
         "their trained values: pseudospikes (dashed) after the end T of the trial, ordinary spikes (solid) before it."
@@ -153,14 +154,14 @@ def draw_slope(axes: Axes, share: Any, slope: Any, quiet: float, colour: str) ->
     axes.plot(share, slope, color=colour, linewidth=1.8)
     axes.set(yscale="log", xlabel=WAY, xlim=(0, 1))
     axes.set_ylabel("gradient, log scale")
-    axes.tick_params(which="minor", left=False, labelleft=False)
+    decades(axes, slope.tolist())
 
 
 def silent_ground(axes: Axes, quiet: float) -> None:
-    """Grey where no neuron fires."""
+    """Grey up to where the first output fires."""
     if quiet:
         axes.axvspan(0, quiet, color=BAND, zorder=0, linewidth=0)
         axes.annotate(
-            "silent", (quiet / 2, 1), (0, -11), xycoords=("data", "axes fraction"), textcoords="offset points",
+            "outputs silent", (quiet / 2, 1), (0, -11), xycoords=("data", "axes fraction"), textcoords="offset points",
             ha="center", color=SOFT, fontsize=8,
         )  # fmt: skip

@@ -90,13 +90,13 @@ def check_grid(study: Study, data: str, norm: str) -> Grid:
     names = list(dict.fromkeys(name for checks in found.values() for name in checks))
     names.sort(key=lambda name: name.startswith("beats"))
     rows = [
-        [f"{learner}: {attack}", *(verdict(checks.get(name, [])) for name in names)]
+        [f"{learner}: {attack}", *(outcome(checks.get(name, [])) for name in names)]
         for (learner, attack), checks in found.items()
     ]
     return Grid(f"checks for masking; {norm}", ["learner: attack", *names], rows, folded=True)
 
 
-def verdict(rows: Sequence[Row]) -> str:
+def outcome(rows: Sequence[Row]) -> str:
     """'ok', or the first failure and in how many seeds."""
     failed = [row for row in rows if not row["passed"]]
     if not failed:
@@ -151,16 +151,12 @@ def answer(rows: Sequence[Row], curves: Mapping[Key, Left], data: str) -> str:
     if math.isnan(half):
         return f"in {norm} one seed tells {numbers}"
     if middle - half > 0:  # what a better attack would take from the linear model could only add to this
-        return (
-            f"in {norm} not shown, {numbers} is an upper bound"
-            if name in open_ended
-            else f"in {norm} yes, by {numbers}"
-        )
-    if middle + half < 0:
-        return (
-            f"in {norm} not decided, {numbers} is a lower bound" if linear in open_ended else f"in {norm} no, {numbers}"
-        )
-    return f"in {norm} no difference is seen, {numbers}"
+        verdict = f"not shown, {numbers} is an upper bound" if name in open_ended else f"yes, by {numbers}"
+    elif middle + half < 0:
+        verdict = f"not decided, {numbers} is a lower bound" if linear in open_ended else f"no, {numbers}"
+    else:
+        verdict = f"no difference is seen, {numbers}"
+    return f"in {norm} {verdict}"
 
 
 def by_seed(rows: Sequence[Row], key: str) -> dict[int, float]:

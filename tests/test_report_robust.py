@@ -82,7 +82,7 @@ def test_a_curve_that_is_void_in_one_seed_is_void(study):
     grid = check_grid(found, "digits", "Linf")
     assert grid.heads == ["learner: attack", "a larger budget hurts", "gradients"]
     assert grid.rows[0] == [f"{LOCAL}: PGD", "ok", "failed in 1 of 3: 97.0% of the gradients are zero"]
-    assert grid.rows[1] == ["linear: PGD", "ok", "ok"]
+    assert grid.rows[1] == ["linear: PGD", "ok", "ok (97.0 %)"]
 
 
 @pytest.mark.parametrize(

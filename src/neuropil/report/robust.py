@@ -1,6 +1,7 @@
 """Robustness in tables and words: what every attack left, which curves are void and why, and the linear model."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,11 +98,12 @@ def check_grid(study: Study, data: str, norm: str) -> Grid:
 
 
 def outcome(rows: Sequence[Row]) -> str:
-    """'ok', or the first failure and in how many seeds."""
+    """'ok', with the share that was looked at in the worst seed; or the first failure and in how many seeds."""
     failed = [row for row in rows if not row["passed"]]
-    if not failed:
-        return "ok" if rows else ""
-    return f"failed in {len(failed)} of {len(rows)}: {failed[0]['said']}"
+    if failed:
+        return f"failed in {len(failed)} of {len(rows)}: {failed[0]['said']}"
+    shares = [float(found[1]) for row in rows if (found := re.match(r"([\d.]+)%", row["said"]))]
+    return (f"ok ({max(shares):.1f} %)" if shares else "ok") if rows else ""
 
 
 def hurt_grid(study: Study, data: str, kind: str) -> Grid | None:

@@ -44,7 +44,7 @@ class Left:
     def cell(self, size: float) -> str:
         """Mean and interval in percent, marked where void."""
         found = self.by_size.get(size)
-        return brief(found.values()) + (f" {VOID}" if self.void else "") if found else "–"
+        return brief(found.values()) + (f" {VOID}" if self.void and size else "") if found else "–"
 
 
 def brief(values: Iterable[float]) -> str:
@@ -95,6 +95,14 @@ def check_grid(study: Study, data: str, norm: str) -> Grid:
         for (learner, attack), checks in found.items()
     ]
     return Grid(f"checks for masking; {norm}", ["learner: attack", *names], rows, folded=True)
+
+
+def void_words(grid: Grid) -> list[str]:
+    """A sentence for every curve that failed a check."""
+    failed = [
+        (row[0], [f"{h} {c}" for h, c in zip(grid.heads[1:], row[1:]) if c.startswith("failed")]) for row in grid.rows
+    ]
+    return [f"Void: {name}. {'; '.join(reasons)}." for name, reasons in failed if reasons]
 
 
 def outcome(rows: Sequence[Row]) -> str:

@@ -166,6 +166,19 @@ def test_restarts_climb_the_margin_which_has_a_slope_however_sure_the_network_is
     assert flat_share(FGSM(lambda x: sure(x).float(), Linf()), split) > 0.5
 
 
+@pytest.mark.parametrize("name", NORMS)
+def test_an_image_without_a_finite_gradient_stays_and_counts_as_flat(name):
+    _, _, logits, split = linear_task()
+    sick = torch.arange(200) < 20
+    nothing = lambda x: (x[:20, :2] - x[:20, :2]).sqrt()  # 0, with the gradient 0 * inf
+    broken = lambda x: logits(x) + nn.functional.pad(nothing(x), (0, 0, 0, len(x) - 20))
+    for attack in (FGSM(broken, NORMS[name]()), PGD(broken, NORMS[name](), restarts=1, stop=False)):
+        moved = attack(split, 0.3)
+        assert torch.equal(moved[sick], split.x[sick])
+        assert not torch.equal(moved[~sick], split.x[~sick])
+        assert flat_share(attack, split) == 0.1
+
+
 def test_pgd_that_may_not_stop_moves_on_where_the_surrogate_is_fooled():
     _, _, logits, split = linear_task()
     lazy, eager = (PGD(logits, Linf(), rng(), stop=stop)(split, 0.3) for stop in (True, False))

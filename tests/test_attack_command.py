@@ -17,7 +17,7 @@ from neuropil.runs.checkpoint import dump
 from neuropil.runs.checkpoint import load as load_tree
 from test_recipes import FEEBLE, KROTOV, timeless
 
-SMALL = "--units 20 --n-train 150 --labels 20 --learners krotov_hopfield backprop --seeds 2"
+SMALL = "--units 20 --n-train 150 --labels 1000 --learners krotov_hopfield backprop --seeds 2"
 
 
 def start(folder):

@@ -8,7 +8,16 @@ from rich.console import Console
 
 from neuropil.report import markdown, table, write
 from neuropil.report.look import styles_of
-from neuropil.report.robust import Key, attack_grids, check_grid, curves_of, grids_of, hurt_grid, linear_words
+from neuropil.report.robust import (
+    Key,
+    attack_grids,
+    check_grid,
+    curves_of,
+    grids_of,
+    hurt_grid,
+    linear_words,
+    void_words,
+)
 from neuropil.report.robust_plots import attack_panels, hurt_panels
 from neuropil.report.stats import interval
 from neuropil.report.study import gather
@@ -77,12 +86,14 @@ def test_the_table_has_means_and_intervals_over_seeds(study):
 def test_a_curve_that_is_void_in_one_seed_is_void(study):
     found = study(void=[LOCAL])
     worst, _ = attack_grids(curves_of(found), "digits", "Linf")
-    assert all(cell.endswith("†") for cell in worst.rows[0][1:])
+    assert [cell.endswith("†") for cell in worst.rows[0][1:]] == [False, True]  # clean accuracy is no attack's
     assert not any("†" in cell for cell in worst.rows[1])
     grid = check_grid(found, "digits", "Linf")
     assert grid.heads == ["learner: attack", "a larger budget hurts", "gradients"]
     assert grid.rows[0] == [f"{LOCAL}: PGD", "ok", "failed in 1 of 3: 97.0% of the gradients are zero"]
-    assert grid.rows[1] == ["linear: PGD", "ok", "ok"]
+    assert grid.rows[1] == ["linear: PGD", "ok", "ok (97.0 %)"]
+    said = f"Void: {LOCAL}: PGD. gradients failed in 1 of 3: 97.0% of the gradients are zero."
+    assert void_words(grid) == [said]
 
 
 @pytest.mark.parametrize(
@@ -90,9 +101,10 @@ def test_a_curve_that_is_void_in_one_seed_is_void(study):
     [
         (0.1, [], "in Linf yes, by +20.00 ± 0.00 points (70.0 against 50.0 %)"),
         (0.1, [LOCAL], "in Linf not shown, +20.00 ± 0.00 points (70.0 against 50.0 %) is an upper bound"),
-        (0.1, ["linear"], "is an upper bound"),
+        (0.1, ["linear"], "in Linf yes, by +20.00 ± 0.00 points"),  # less of the linear model would only add to it
         (-0.3, [], "in Linf no, −20.00 ± 0.00 points"),
         (-0.3, [LOCAL], "in Linf no, −20.00 ± 0.00 points"),  # an upper bound is enough to say no
+        (-0.3, ["linear"], "in Linf not decided, −20.00 ± 0.00 points (30.0 against 50.0 %) is a lower bound"),
         (-0.1, [], "in Linf no difference is seen"),
     ],
 )

@@ -1,4 +1,9 @@
-"""The whole suite on all learners of a comparison: attacks with their checks, corruptions, damage, the linear model."""
+"""The whole suite on all learners of a comparison: attacks with their checks, corruptions, damage, the linear model.
+
+It logs rows ``attack`` (norm, attack, access, size, accuracy, void), ``check`` (norm, attack, check, passed, said),
+``matched`` (norm, size, accuracy and that of the linear model on the images that both name right), ``corruption`` and
+``damage`` (severity, accuracy).
+"""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -94,10 +99,8 @@ def robustness(
 ) -> None:
     """Attack, corrupt and damage every learner, and log what is left.
 
-    Rows: ``attack`` (norm, attack, access, size, accuracy, void), ``check`` (norm, attack, check, passed, said),
-    ``matched`` (norm, size, accuracy and that of the linear model on the images that both name right), ``corruption``
-    and ``damage`` (severity, accuracy). Every learner sees the same images, the same corruptions and the same transfer
-    attacks, which are crafted on `twins` (a twin is spared what was crafted on itself).
+    Every learner sees the same images, the same corruptions and the same transfer attacks, which are crafted on `twins`
+    (a twin is spared what was crafted on itself).
 
     Args:
         learners: fitted, by name.

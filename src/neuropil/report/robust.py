@@ -1,6 +1,7 @@
 """Robustness in tables and words: what every attack left, which curves are void and why, and the linear model."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class Left:
     def cell(self, size: float) -> str:
         """Mean and interval in percent, marked where void."""
         found = self.by_size.get(size)
-        return brief(found.values()) + (f" {VOID}" if self.void else "") if found else "–"
+        return brief(found.values()) + (f" {VOID}" if self.void and size else "") if found else "–"
 
 
 def brief(values: Iterable[float]) -> str:
@@ -90,18 +91,27 @@ def check_grid(study: Study, data: str, norm: str) -> Grid:
     names = list(dict.fromkeys(name for checks in found.values() for name in checks))
     names.sort(key=lambda name: name.startswith("beats"))
     rows = [
-        [f"{learner}: {attack}", *(verdict(checks.get(name, [])) for name in names)]
+        [f"{learner}: {attack}", *(outcome(checks.get(name, [])) for name in names)]
         for (learner, attack), checks in found.items()
     ]
     return Grid(f"checks for masking; {norm}", ["learner: attack", *names], rows, folded=True)
 
 
-def verdict(rows: Sequence[Row]) -> str:
-    """'ok', or the first failure and in how many seeds."""
+def void_words(grid: Grid) -> list[str]:
+    """A sentence for every curve that failed a check."""
+    failed = [
+        (row[0], [f"{h} {c}" for h, c in zip(grid.heads[1:], row[1:]) if c.startswith("failed")]) for row in grid.rows
+    ]
+    return [f"Void: {name}. {'; '.join(reasons)}." for name, reasons in failed if reasons]
+
+
+def outcome(rows: Sequence[Row]) -> str:
+    """'ok', with the share that was looked at in the worst seed; or the first failure and in how many seeds."""
     failed = [row for row in rows if not row["passed"]]
-    if not failed:
-        return "ok" if rows else ""
-    return f"failed in {len(failed)} of {len(rows)}: {failed[0]['said']}"
+    if failed:
+        return f"failed in {len(failed)} of {len(rows)}: {failed[0]['said']}"
+    shares = [float(found[1]) for row in rows if (found := re.match(r"([\d.]+)%", row["said"]))]
+    return (f"ok ({max(shares):.1f} %)" if shares else "ok") if rows else ""
 
 
 def hurt_grid(study: Study, data: str, kind: str) -> Grid | None:
@@ -147,12 +157,16 @@ def answer(rows: Sequence[Row], curves: Mapping[Key, Left], data: str) -> str:
     mine, other = (by_seed(rows, key) for key in ("accuracy", "linear_accuracy"))
     middle, half = interval(mine[seed] - other[seed] for seed in mine)
     numbers = f"{points(middle, half)} points ({mean_of(mine)} against {mean_of(other)} %)"
-    bound = any(curves[Key(data, norm, WORST, who)].void for who in (name, linear))
+    open_ended = [who for who in (name, linear) if curves[Key(data, norm, WORST, who)].void]
     if math.isnan(half):
         return f"in {norm} one seed tells {numbers}"
-    if middle - half > 0:
-        return f"in {norm} not shown, {numbers} is an upper bound" if bound else f"in {norm} yes, by {numbers}"
-    return f"in {norm} no, {numbers}" if middle + half < 0 else f"in {norm} no difference is seen, {numbers}"
+    if middle - half > 0:  # what a better attack would take from the linear model could only add to this
+        verdict = f"not shown, {numbers} is an upper bound" if name in open_ended else f"yes, by {numbers}"
+    elif middle + half < 0:
+        verdict = f"not decided, {numbers} is a lower bound" if linear in open_ended else f"no, {numbers}"
+    else:
+        verdict = f"no difference is seen, {numbers}"
+    return f"in {norm} {verdict}"
 
 
 def by_seed(rows: Sequence[Row], key: str) -> dict[int, float]:

@@ -13,7 +13,7 @@ from neuropil.report.drawings import sheets
 from neuropil.report.fields import grids
 from neuropil.report.look import Panel, Style, data_uri, png, style_for, svg
 from neuropil.report.plots import confusions, efficiency, learning_curves, unit_panels
-from neuropil.report.robust import MARK, Grid, data_of, grids_of
+from neuropil.report.robust import MARK, Grid, check_grid, data_of, grids_of, void_words
 from neuropil.report.robust_plots import attack_panels, hurt_panels
 from neuropil.report.spikes import spike_panels
 from neuropil.report.stats import quantity
@@ -125,7 +125,8 @@ def robust_section(study: Study, styles: Mapping[str, Style], files: Files) -> S
             if own == data:
                 files.add(f"attacks-{data}-{norm}", png(panels, keys))
                 mine = [grid for grid in tables if norm in grid.caption]
-                groups.append(Group(f"{name}attacks, {norm}", drawn(panels, f"attack{len(groups)}-"), grids=mine))
+                title, figures = f"{name}attacks, {norm}", drawn(panels, f"attack{len(groups)}-")
+                groups.append(Group(title, figures, grids=mine, said=void_words(check_grid(study, data, norm))))
         for kind, found in hurts.items():
             if data in found:
                 files.add(f"{kind}-{data}", png(found[data], keys))

@@ -48,6 +48,12 @@ def slope(logits: Function, loss: Loss, x: Tensor, y: Tensor) -> Slope:
     return Slope(scores.detach(), torch.zeros_like(x) if gradient is None else gradient)
 
 
+def usable(gradient: Tensor) -> Tensor:
+    """`gradient` (n, *shape), with no direction for images whose own is not finite: they stay, and count as flat."""
+    sound = gradient.flatten(1).isfinite().all(1)
+    return gradient if bool(sound.all()) else gradient.masked_fill(~sound.view(-1, *[1] * (gradient.ndim - 1)), 0)
+
+
 @dataclass(frozen=True)
 class FGSM:
     r"""One step of the whole budget: :math:`x + \epsilon\,\mathrm{sign}(g)` in Linf, :math:`x + \epsilon\,g/|g|` in L2.
@@ -66,7 +72,7 @@ class FGSM:
     def __call__(self, part: Split, size: float) -> Tensor:
         """The moved images (n, *shape) of `part`."""
         gradient = slope(self.logits, self.losses[0], part.x, part.y).gradient
-        return self.norm.clip(part.x, part.x + size * self.norm.steepest(gradient), size)
+        return self.norm.clip(part.x, part.x + size * self.norm.steepest(usable(gradient)), size)
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ class PGD:
                 if len(live) == 0:
                     return end, fooled
             stride = self.step * size / self.steps
-            at = self.norm.clip(x, self.norm.steepest(gradient).mul_(stride).add_(at), size)
+            at = self.norm.clip(x, self.norm.steepest(usable(gradient)).mul_(stride).add_(at), size)
         with torch.no_grad():
             fooled[live] = self.logits(at).argmax(1) != y
         end[live] = at

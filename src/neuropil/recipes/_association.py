@@ -39,7 +39,7 @@ class Settings:
     """label events in a step"""
     lr: float = 1e-2
     """first learning rate of the association rule, falls linearly to 0"""
-    plain_epochs: int = 3
+    plain_epochs: int = 2
     """passes of the plain rule, without competition"""
     plain_lr: float = 1e-2
     """its first learning rate"""

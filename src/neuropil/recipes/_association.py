@@ -33,7 +33,7 @@ class Settings:
     """of the neurons' answers"""
     norm: bool = True
     """whether examples are brought to unit length for the association rule"""
-    epochs: int = 10
+    epochs: int = 8
     """passes of the association rule over the examples"""
     batch: int = 100
     """label events in a step"""

@@ -154,7 +154,7 @@ class AssociationClassifier:
         batch = min(events.batch, len(train))
         epochs = passes(len(train), epochs=events.epochs, batch=batch, steps=events.steps)
         make = torch.optim.Adam if events.adaptive else torch.optim.SGD
-        optimizer = make(network.parameters(), lr=events.lr)
+        optimizer = make(network.parameters(), lr=events.lr, fused=True)
         steps = epochs * math.ceil(len(train) / batch)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=steps)
         parts = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}

@@ -33,13 +33,13 @@ class Settings:
     """of the neurons' answers"""
     norm: bool = True
     """whether examples are brought to unit length for the association rule"""
-    epochs: int = 10
+    epochs: int = 8
     """passes of the association rule over the examples"""
     batch: int = 100
     """label events in a step"""
     lr: float = 1e-2
     """first learning rate of the association rule, falls linearly to 0"""
-    plain_epochs: int = 3
+    plain_epochs: int = 2
     """passes of the plain rule, without competition"""
     plain_lr: float = 1e-2
     """its first learning rate"""

@@ -18,7 +18,7 @@ from neuropil.runs import Run
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """Chosen on 10,000 images held out of the training images; see docs/results/mnist_association.md."""
+    """Chosen on 10,000 images held out of the training images; see docs/results/association.md."""
 
 
 def main(config: Config, run: Run) -> None:

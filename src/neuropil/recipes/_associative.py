@@ -40,29 +40,29 @@ class Settings:
     """hidden units between pixels and label; the hidden layers of backprop and of random features too"""
     drawing: int = 0
     """hidden units that draw; 0 learns to name only"""
-    epochs: int = 12
+    epochs: int = 10
     """passes over the images"""
     batch: int = 100
     """images in a trial"""
     naming_rate: float = 1e-3
     """learning rate of the synapses onto the naming units"""
-    label_rate: float = 1e-3
+    label_rate: float = 3e-3
     """learning rate of the synapses onto the label"""
-    drawing_rate: float = 3e-4
+    drawing_rate: float = 1e-3
     """learning rate of the synapses onto the drawing units"""
-    pixel_rate: float = 3e-3
+    pixel_rate: float = 4e-3
     """learning rate of the synapses onto the pixels"""
-    decay: float = 0.8
+    decay: float = 0.7
     """factor of the rates from epoch to epoch"""
     jitter: int = 0
     """when labels are taught, images are moved by up to so many pixels; the twins get moved copies"""
     settle: int = 8
     """most steps of settling while it learns, ten times as many later"""
-    step: float = 0.5
+    step: float = 0.8
     """size of a step of settling"""
-    momentum: float = 0.3
+    momentum: float = 0.0
     """of settling"""
-    teach: int = 4
+    teach: int = 3
     """steps of a teacher event"""
     strength: float = 0.5
     """of the teacher's pull"""
@@ -80,7 +80,7 @@ class Settings:
 
 def settling(settings: Settings) -> Settling:
     """How it settles."""
-    return Settling(settings.settle, step=settings.step, momentum=settings.momentum)
+    return Settling(settings.settle, step=settings.step, momentum=settings.momentum, check=2)
 
 
 def associative(settings: Settings, train: Split, rng: Generator) -> Entrant:

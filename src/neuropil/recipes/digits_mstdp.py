@@ -20,6 +20,8 @@ class Config(Settings):
     """hidden units between pixels and label; the hidden layers of backprop and of random features too"""
     drawing: int = 128
     """hidden units that draw; 0 learns to name only"""
+    names: int = 1
+    """naming trials with whole images, for each trial with a part of it and each drawing trial"""
     epochs: int = 25
     """passes over the images"""
     batch: int = 50

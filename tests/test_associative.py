@@ -11,6 +11,7 @@ from neuropil.checks import Refusal
 from neuropil.data import Split, digits
 from neuropil.evaluate import accuracy
 from neuropil.learners.associative import DRAW, NAME, NAME_PART, Associative, Practice, Settling, Teacher, Trial, Wiring
+from neuropil.learners.associative.completing import fire_missing_
 from neuropil.learners.associative.trials import half_images, random_part, shifted, spikes
 from neuropil.plasticity import ChangeSTDP
 from neuropil.runs import Run
@@ -362,6 +363,22 @@ def test_shifted_images_are_windows_of_a_padded_one():
 def test_spikes_come_with_the_probability_that_is_the_activity():
     drawn = spikes(torch.tensor([0.0, 0.25, 1.0]).expand(20000, 3), rng())
     torch.testing.assert_close(drawn.mean(0), torch.tensor([0.0, 0.25, 1.0]), atol=0.01, rtol=0)
+
+
+def test_pixels_that_fire_later_know_of_those_that_fired_before():
+    """Two pixels at rest at 1/4; each spike lifts the other to 3/4. So both fire with 3/16, not with 1/16."""
+    net = Wiring({"pixels": 2, "drawing": 1}, [("pixels", "drawing"), ("drawing", "pixels")])
+    net.between("pixels", "drawing").weight.fill_(0.5)
+    net.between("drawing", "pixels").weight.fill_(1.0)
+    net.rest["pixels"].fill_(0.25)
+    net.rest["drawing"].zero_()
+    n = 20000
+    state = {"pixels": torch.zeros(n, 2), "drawing": torch.zeros(n, 1)}
+    free = {"pixels": torch.ones(n, 2), "drawing": None}
+    settling = Settling(50, step=1.0, tolerance=1e-6, check=1, whisper=0.0)
+    fire_missing_(net, settling, state, free, rounds=2, rng=rng())
+    shares = [state["pixels"][:, 0].sub(grey).abs().lt(1e-5).float().mean().item() for grey in (0.25, 0.75, 1.0)]
+    assert shares == pytest.approx([9 / 16, 1 / 4, 3 / 16], abs=0.012)
 
 
 # Refusals

@@ -59,6 +59,16 @@ def test_the_example_of_the_robustness_page_runs(capsys):
     assert 0.2 < transfer < 1
 
 
+@pytest.mark.filterwarnings("ignore:.*samples had not settled")
+def test_the_example_of_the_associative_page_names_draws_and_completes():
+    (code,) = blocks("docs/associative.md")
+    here = {}
+    exec(code, here)
+    assert here["threes"].shape == (8, 1, 8, 8)
+    assert here["filled"].shape == here["test"].x.shape
+    assert (here["named"] == here["test"].y).float().mean() > 0.6
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_points_to_exists(page):
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -28,6 +28,7 @@ from neuropil.recipes._twins import Entrant
 from neuropil.runs import Run, Tagged
 
 NET = "associative."  # before the names of its tensors in a run
+COPIES = 4  # moved copies of the training images that backprop gets where the network sees moved images
 
 
 @dataclass(frozen=True)
@@ -40,36 +41,38 @@ class Settings:
     """hidden units between pixels and label; the hidden layers of backprop and of random features too"""
     drawing: int = 0
     """hidden units that draw; 0 learns to name only"""
-    epochs: int = 12
+    names: int = 2
+    """naming trials with whole images, for each trial with a part of it and each drawing trial"""
+    epochs: int = 6
     """passes over the images"""
     batch: int = 100
     """images in a trial"""
     naming_rate: float = 1e-3
     """learning rate of the synapses onto the naming units"""
-    label_rate: float = 1e-3
+    label_rate: float = 3e-3
     """learning rate of the synapses onto the label"""
-    drawing_rate: float = 3e-4
+    drawing_rate: float = 1e-3
     """learning rate of the synapses onto the drawing units"""
-    pixel_rate: float = 3e-3
+    pixel_rate: float = 4e-3
     """learning rate of the synapses onto the pixels"""
-    decay: float = 0.8
+    decay: float = 0.65
     """factor of the rates from epoch to epoch"""
     jitter: int = 0
-    """when labels are taught, images are moved by up to so many pixels; the twins get moved copies"""
+    """when labels are taught, images are moved by up to so many pixels; backprop gets moved copies"""
     settle: int = 8
     """most steps of settling while it learns, ten times as many later"""
-    step: float = 0.5
+    step: float = 0.8
     """size of a step of settling"""
-    momentum: float = 0.3
+    momentum: float = 0.0
     """of settling"""
-    teach: int = 4
+    teach: int = 3
     """steps of a teacher event"""
     strength: float = 0.5
     """of the teacher's pull"""
     reach: float = 0.0
     """factor of the numerical derivative that sets targets (aSTDP); 0 for none (mSTDP)"""
     backprop_epochs: int = 10
-    """passes of backprop over the images"""
+    """passes of backprop over the images, moved copies counted"""
     twins: bool = True
     """whether to train backprop, random features and a linear model beside it"""
     draw: int = 100
@@ -80,7 +83,7 @@ class Settings:
 
 def settling(settings: Settings) -> Settling:
     """How it settles."""
-    return Settling(settings.settle, step=settings.step, momentum=settings.momentum)
+    return Settling(settings.settle, step=settings.step, momentum=settings.momentum, check=2)
 
 
 def associative(settings: Settings, train: Split, rng: Generator) -> Entrant:
@@ -92,7 +95,7 @@ def associative(settings: Settings, train: Split, rng: Generator) -> Entrant:
         "pixels": settings.pixel_rate,
     }
     practice = Practice(
-        trials=(NAME, NAME_PART, DRAW) if settings.drawing else (NAME,),
+        trials=(*(NAME,) * settings.names, *((NAME_PART, DRAW) if settings.drawing else ())),
         epochs=settings.epochs,
         batch=settings.batch,
         rates=rates,
@@ -121,7 +124,8 @@ def hard_body(train: Split, hidden: tuple[int, ...], rng: Generator) -> nn.Seque
 
 def backprop(settings: Settings, train: Split, rng: Generator) -> Entrant:
     """The same architecture, every weight by backprop."""
-    training = Descent(epochs=settings.backprop_epochs, batch=100, lr=2e-3, steps=1500)
+    epochs = max(1, settings.backprop_epochs // (1 + COPIES * (settings.jitter > 0)))
+    training = Descent(epochs=epochs, batch=100, lr=2e-3, steps=1500)
     return Entrant("backprop", "twin", BackpropClassifier(hard_body(train, settings.naming, rng), training=training))
 
 
@@ -139,7 +143,7 @@ def linear(settings: Settings, train: Split, rng: Generator) -> Entrant:
     return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
 
 
-def moved_copies(train: Split, reach: int, rng: Generator, copies: int = 4) -> Split:
+def moved_copies(train: Split, reach: int, rng: Generator, copies: int = COPIES) -> Split:
     """`train` and `copies` of it moved as in the trials of the associative network."""
     if reach == 0:
         return train
@@ -159,7 +163,7 @@ def beside_twins(data: str, settings: Settings, run: Run) -> None:
         rng = torch.Generator().manual_seed(settings.seed)
         entrant = builds[index](settings, train, rng)
         watch = Tagged(run, learner=entrant.name, family=entrant.family, data=data, seed=settings.seed)
-        shown = train if index == 0 else moved_copies(train, settings.jitter, rng)
+        shown = moved_copies(train, settings.jitter, rng) if entrant.name == "backprop" else train
         trial(entrant.learner, shown, test, rng=rng, watch=watch)
         if index == 0:
             keep_it(entrant, train, run)

@@ -20,12 +20,20 @@ class Config(Settings):
     """hidden units between pixels and label; the hidden layers of backprop and of random features too"""
     drawing: int = 128
     """hidden units that draw; 0 learns to name only"""
-    epochs: int = 40
+    names: int = 1
+    """naming trials with whole images, for each trial with a part of it and each drawing trial"""
+    epochs: int = 25
     """passes over the images"""
     batch: int = 50
     """images in a trial"""
-    decay: float = 0.93
+    label_rate: float = 1e-2
+    """learning rate of the synapses onto the label"""
+    pixel_rate: float = 1e-2
+    """learning rate of the synapses onto the pixels"""
+    decay: float = 0.9
     """factor of the rates from epoch to epoch"""
+    teach: int = 6
+    """steps of a teacher event"""
 
 
 def main(config: Config, run: Run) -> None:

@@ -20,7 +20,7 @@ class Config(Settings):
     drawing: int = 500
     """hidden units that draw; 0 learns to name only"""
     jitter: int = 1
-    """when labels are taught, images are moved by up to so many pixels; the twins get moved copies"""
+    """when labels are taught, images are moved by up to so many pixels; backprop gets moved copies"""
 
 
 def main(config: Config, run: Run) -> None:

@@ -65,11 +65,11 @@ def settle_both(
     """Steps and quality when `x` is named, and when it is completed from its `upper` half and its label `y`."""
     pixels, names = x.flatten(1), torch.nn.functional.one_hot(y, learner.classes_).to(x)
     free_label: dict[str, Tensor | None] = {"label": None}
-    state, free = learner.first_state(pixels, torch.zeros_like(names), free_label, "label")
+    state, free, _ = learner.first_state(pixels, torch.zeros_like(names), free_label, "label")
     named = settling(learner.net_, state, free)
     right = (named.state["label"].argmax(1) == y).float().mean().item()
     missing = (1 - upper).expand_as(pixels)
-    state, free = learner.first_state(pixels * upper, names, {"pixels": missing}, "pixels")
+    state, free, _ = learner.first_state(pixels * upper, names, {"pixels": missing}, "pixels")
     filled = settling(learner.net_, state, free)
     error = ((filled.state["pixels"] - pixels) * missing).square().sum() / missing.sum()
     return {

@@ -1,13 +1,11 @@
 """What is missing, pixel by pixel: some free units fire or stay silent and count as given from then on."""
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
-from neuropil.learners.associative.settling import Settled, Settling, drive_of
+from neuropil.learners.associative.settling import Masks, Settled, Settling, drive_of
 from neuropil.learners.associative.trials import spikes
 from neuropil.learners.associative.wiring import State, Wiring
-
-Masks = dict[str, Tensor | None]
 
 
 @torch.no_grad()

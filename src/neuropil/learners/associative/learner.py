@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
 from typing import Self
 
 import torch
@@ -15,9 +14,18 @@ from neuropil.data import Split
 from neuropil.learners.associative.completing import fire_missing_
 from neuropil.learners.associative.practice import GAINS, Practice, Tally, by_kind
 from neuropil.learners.associative.refusals import check_labels, check_mask, check_names, check_pixels, warn_unless
-from neuropil.learners.associative.settling import Settled, Settling, Teacher, drive_of, fixed_drive, send
+from neuropil.learners.associative.settling import (
+    Masks,
+    Settled,
+    Settling,
+    Teacher,
+    drive_,
+    drive_of,
+    fixed_drive,
+    send,
+)
 from neuropil.learners.associative.trials import DRAW, NAME, Trial, random_part, shifted, spikes
-from neuropil.learners.associative.wiring import State, Wiring, kind
+from neuropil.learners.associative.wiring import State, Wiring, both_ways, kind
 from neuropil.learners.descent import passes
 from neuropil.learners.watch import Unwatched, Watch
 from neuropil.plasticity import ChangeSTDP, propose_
@@ -105,16 +113,7 @@ class Associative:
 
     def wiring(self, pixels: int, classes: int) -> Wiring:
         """The groups and the routes between them."""
-        layers = [f"naming{k}" for k in range(1, len(self.naming) + 1)]
-        sizes = {"pixels": pixels, "label": classes, **dict(zip(reversed(layers), reversed(self.naming)))}
-        chain = ["pixels", *layers, "label"]
-        routes = [*pairwise(chain), *zip(chain[:1:-1], chain[-2:0:-1])]
-        if self.draws:
-            hidden = "drawing" if self.drawing else layers[0]
-            sizes |= {"drawing": self.drawing} if self.drawing else {}
-            routes += [route for route in (("pixels", hidden), ("label", hidden)) if route not in routes]
-            routes += [(hidden, "pixels"), ("label", "pixels")]
-        return Wiring(sizes, routes)
+        return both_ways(pixels, classes, self.naming, self.drawing, draws=self.draws)
 
     @property
     def draws(self) -> bool:
@@ -146,21 +145,19 @@ class Associative:
             x = shifted(x, self.practice.jitter if x.ndim == 4 else 0, rng)
         x = x.flatten(1)
         names = F.one_hot(y.clamp(min=0), self.classes_).to(x)
-        state, free = self._given(trial, x, names, y, rng)
-        settled = self.settling(self.net_, state, free)
+        state, free, fixed = self.given(trial, x, names, y, rng)
+        settled = self.settling(self.net_, state, free, fixed)
         truth = {"label": names} if trial.taught == "label" else {"pixels": x}
-        after = self.teacher(self.net_, settled.state, free, truth, self.settling)
+        after = self.teacher(self.net_, settled.state, free, truth, self.settling, fixed)
         sent = {name: send(s, free.get(name), self.settling.whisper) for name, s in settled.state.items()}
         self.propose_(trial, sent, settled.state, after)
         optimizer.step()
         optimizer.zero_grad()
         return settled, after
 
-    def _given(
-        self, trial: Trial, x: Tensor, names: Tensor, y: Tensor, rng: Generator
-    ) -> tuple[State, dict[str, Tensor | None]]:
+    def given(self, trial: Trial, x: Tensor, names: Tensor, y: Tensor, rng: Generator) -> tuple[State, Masks, State]:
         """First activity, and who is free, in a trial; pixels given in part are given as spikes."""
-        masks: dict[str, Tensor | None] = {}
+        masks: Masks = {}
         if trial.given == "part":
             part = random_part(len(x), self.shape_, rng).to(x)
             masks["pixels"], x = 1 - part, spikes(x, rng).mul_(part)
@@ -172,17 +169,23 @@ class Associative:
             masks["label"], names = (1 - told).expand_as(names), names * told
         return self.first_state(x, names, masks, trial.taught)
 
-    def first_state(
-        self, x: Tensor, names: Tensor, masks: dict[str, Tensor | None], wanted: str
-    ) -> tuple[State, dict[str, Tensor | None]]:
-        """Activity to start from: hidden units as what is given evokes them; and the groups that move."""
-        fixed = [name for name in ("pixels", "label") if name not in masks]
-        moving = self.net_.around([wanted], fixed)
+    def first_state(self, x: Tensor, names: Tensor, masks: Masks, wanted: str) -> tuple[State, Masks, State]:
+        """Activity to start from, who moves, and what reaches those from groups that do not move.
+
+        Args:
+            x, names: activity of pixels and label, (batch, units).
+            masks: of the visible groups that are not all given: 1 where a unit is free, or None if all of it is.
+            wanted: only groups that can influence this one take part.
+        """
+        moving = self.net_.around([wanted], [name for name in ("pixels", "label") if name not in masks])
+        free: Masks = {name: masks.get(name) for name in moving}
         state = {"pixels": x, "label": names}
-        for name in sorted(set(moving) - set(state)):
-            state[name] = x.new_zeros(len(x), self.net_.sizes[name])
-            state[name] = fixed_drive(self.net_, state, name, {}).clamp_(0, 1)
-        return state, {name: masks.get(name) for name in moving}
+        fixed = {name: fixed_drive(self.net_, state, name, free, x) for name in moving}
+        known: Masks = {name: None for name in free if name in state}
+        for name in sorted(set(moving) - set(state)):  # as what is given evokes them
+            drive = drive_(self.net_, state, name, known, fixed[name], torch.empty_like(fixed[name]))
+            state[name], known[name] = drive.clamp_(0, 1), None
+        return state, free, fixed
 
     def propose_(self, trial: Trial, sent: State, before: State, after: State) -> None:
         """Into every gradient: minus what the presynaptic unit sent before, times the postsynaptic change."""
@@ -229,12 +232,12 @@ class Associative:
         return torch.cat([self._scores(part, given) for part, given in pairs])
 
     def _scores(self, x: Tensor, given: Tensor | None = None) -> Tensor:
-        masks: dict[str, Tensor | None] = {"label": None}
+        masks: Masks = {"label": None}
         x = x.flatten(1)
         if given is not None:
             masks["pixels"] = 1 - given.flatten(1)
             x = x * given.flatten(1)
-        state, free = self.first_state(x, x.new_zeros(len(x), self.classes_), masks, "label")
+        state, free, _ = self.first_state(x, x.new_zeros(len(x), self.classes_), masks, "label")
         self._settle(state, free)
         return drive_of(self.net_, state, "label", free, self.settling.whisper)
 
@@ -242,11 +245,11 @@ class Associative:
         """(n, *shape) to (n, hidden units): the settled activity of all hidden units when only pixels are given."""
         found = []
         for part in check_pixels(x).split(1000):
-            masks: dict[str, Tensor | None] = {"label": None}
-            state, free = self.first_state(part.flatten(1), part.new_zeros(len(part), self.classes_), masks, "label")
+            masks: Masks = {"label": None}
+            state, free, _ = self.first_state(part.flatten(1), part.new_zeros(len(part), self.classes_), masks, "label")
             self._settle(state, free)
             if self.drawing:
-                state["drawing"] = fixed_drive(self.net_, state, "drawing", {}).clamp_(0, 1)
+                state["drawing"] = drive_of(self.net_, state, "drawing", {}, 1.0).clamp_(0, 1)
             found.append(torch.cat([state[name] for name in state if name not in ("pixels", "label")], 1))
         return torch.cat(found)
 
@@ -284,7 +287,7 @@ class Associative:
         nothing = weight.new_zeros(len(asked), *self.shape_)
         return self.complete(nothing, torch.zeros_like(nothing), labels=asked, rng=rng, rounds=rounds)
 
-    def _settle(self, state: State, free: dict[str, Tensor | None]) -> None:
+    def _settle(self, state: State, free: Masks) -> None:
         """Settle in use: with more patience than in practice, where teachers come as soon as most units are close."""
         patient = replace(self.settling, steps=PATIENCE * self.settling.steps)
         warn_unless(patient(self.net_, state, free), patient)
@@ -292,10 +295,10 @@ class Associative:
     def _complete(self, x: Tensor, given: Tensor, told: Tensor, rng: Generator | None, rounds: int) -> Tensor:
         names = F.one_hot(told.clamp(min=0), self.classes_).to(x)
         known = (told >= 0).to(x)[:, None]
-        masks: dict[str, Tensor | None] = {"pixels": 1 - given}
+        masks: Masks = {"pixels": 1 - given}
         if not bool(known.all()):
             masks["label"], names = (1 - known).expand_as(names), names * known
-        state, free = self.first_state(x * given, names, masks, "pixels")
+        state, free, _ = self.first_state(x * given, names, masks, "pixels")
         if rng is None:
             self._settle(state, free)
         else:

@@ -12,7 +12,7 @@ from neuropil.learners.associative.trials import DRAW, NAME, Trial
 from neuropil.learners.associative.wiring import State
 
 GAINS = {"naming": 0.5, "label": 0.5, "drawing": 2.0, "pixels": 0.0}
-RATES = {"naming": 1e-3, "label": 1e-3, "drawing": 3e-4, "pixels": 3e-3}
+RATES = {"naming": 1e-3, "label": 3e-3, "drawing": 1e-3, "pixels": 4e-3}
 
 
 @dataclass(frozen=True)

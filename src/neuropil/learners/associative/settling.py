@@ -10,6 +10,8 @@ from torch import Tensor
 from neuropil.checks import require
 from neuropil.learners.associative.wiring import State, Wiring
 
+Masks = dict[str, Tensor | None]  # who is free, for each group that moves: 1 or 0 for each unit, None for all
+
 
 class Settled(NamedTuple):
     """Where settling ended.
@@ -59,7 +61,7 @@ class Settling:
         require(self.tolerance >= 0, f"Settling needs tolerance >= 0, got {self}.")
         require(0 <= self.whisper <= 1, f"Settling needs 0 <= whisper <= 1, got {self}.")
 
-    def __call__(self, net: Wiring, state: State, free: Mapping[str, Tensor | None]) -> Settled:
+    def __call__(self, net: Wiring, state: State, free: Masks, fixed: State | None = None) -> Settled:
         """Settle `state` in place.
 
         Args:
@@ -67,8 +69,9 @@ class Settling:
             state: activity of every group; the groups outside `free` keep theirs.
             free: groups that move, with a factor (batch, units) that is 1 for free units and 0 for given ones, or
                 None if all of the group is free.
+            fixed: what reaches each group at rest and from groups that do not move, if it is known already.
         """
-        return _sweep_(net, state, free, self, self.steps, {}, 0.0)
+        return _sweep_(net, state, free, self, self.steps, {}, 0.0, fixed)
 
 
 @dataclass(frozen=True)
@@ -97,20 +100,21 @@ class Teacher:
         self,
         net: Wiring,
         before: State,
-        free: Mapping[str, Tensor | None],
+        free: Masks,
         truth: Mapping[str, Tensor],
         settling: Settling,
+        fixed: State | None = None,
     ) -> State:
         """The activity after the event; `before` stays as it is.
 
         Args:
-            net, free: as in `Settling`.
+            net, free, fixed: as in `Settling`.
             before: settled activity.
             truth: what each taught group should be, (batch, units).
             settling: its step and momentum serve here too.
         """
         after = {name: activity.clone() if name in free else activity for name, activity in before.items()}
-        _sweep_(net, after, free, settling, self.steps, truth, self.strength)
+        _sweep_(net, after, free, settling, self.steps, truth, self.strength, fixed)
         if self.reach is not None:
             for name in free:
                 torch.lerp(before[name], after[name], self.reach, out=after[name]).clamp_(0, 1)
@@ -121,14 +125,15 @@ class Teacher:
 def _sweep_(
     net: Wiring,
     state: State,
-    free: Mapping[str, Tensor | None],
+    free: Masks,
     settling: Settling,
     steps: int,
     truth: Mapping[str, Tensor],
     strength: float,
+    known: State | None,
 ) -> Settled:
     """`steps` sweeps in place; without a teacher it stops once settled."""
-    fixed = {post: fixed_drive(net, state, post, free) for post in free}
+    fixed = known or {post: fixed_drive(net, state, post, free, state[post]) for post in free}
     sent = {name: send(s, free.get(name), settling.whisper) for name, s in state.items()}
     drives = {post: torch.empty_like(drive) for post, drive in fixed.items()}
     speed = {post: torch.zeros_like(state[post]) for post in free} if settling.momentum else {}
@@ -167,24 +172,23 @@ def send(activity: Tensor, mask: Tensor | None, whisper: float, out: Tensor | No
     return activity if mask is None else torch.addcmul(activity, mask, activity, value=whisper - 1, out=out)
 
 
-def drive_of(net: Wiring, state: State, post: str, free: Mapping[str, Tensor | None], whisper: float) -> Tensor:
+def drive_of(net: Wiring, state: State, post: str, free: Masks, whisper: float) -> Tensor:
     """All that reaches a group now."""
     sent = {name: send(s, free.get(name), whisper) for name, s in state.items()}
-    return drive_(net, sent, post, free, fixed_drive(net, state, post, free), torch.empty_like(state[post]))
+    fixed = fixed_drive(net, state, post, free, state["pixels"])
+    return drive_(net, sent, post, free, fixed, torch.empty_like(fixed))
 
 
-def fixed_drive(net: Wiring, state: State, post: str, free: Mapping[str, Tensor | None]) -> Tensor:
-    """What reaches a group at rest and from groups that do not move, (batch, units)."""
-    drive = net.rest[post].expand_as(state[post])
+def fixed_drive(net: Wiring, state: State, post: str, free: Masks, like: Tensor) -> Tensor:
+    """What reaches a group at rest and from groups that do not move, (batch, units); batch and device are of `like`."""
+    drive = net.rest[post].expand(len(like), -1)
     for pre, target in net.routes:
         if target == post and pre not in free and pre in state:
             drive = torch.addmm(drive, state[pre], net.between(pre, post).weight.T)
     return drive
 
 
-def drive_(
-    net: Wiring, sent: State, post: str, free: Mapping[str, Tensor | None], fixed: Tensor, out: Tensor
-) -> Tensor:
+def drive_(net: Wiring, sent: State, post: str, free: Masks, fixed: Tensor, out: Tensor) -> Tensor:
     """All that reaches a group: `fixed` plus what the moving groups have `sent`, written into `out`."""
     for pre, target in net.routes:
         if target == post and pre in free:

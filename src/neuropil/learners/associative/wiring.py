@@ -1,6 +1,7 @@
 """Groups of units and the directed synapses between them; nothing says that two directions share a weight."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Generator, Tensor, nn
@@ -50,6 +51,23 @@ class Wiring(nn.Module):
             known |= new
             edge.extend(new)
         return [name for name in self.sizes if name in known]
+
+
+def both_ways(pixels: int, classes: int, naming: Sequence[int], drawing: int, *, draws: bool) -> Wiring:
+    """Pixels and label, joined both ways by layers that name and, if it `draws`, by a population that draws.
+
+    Without units of its own for `drawing`, the first naming layer draws.
+    """
+    layers = [f"naming{k}" for k in range(1, len(naming) + 1)]
+    sizes = {"pixels": pixels, "label": classes, **dict(zip(reversed(layers), reversed(naming)))}
+    chain = ["pixels", *layers, "label"]
+    routes = [*pairwise(chain), *zip(chain[:1:-1], chain[-2:0:-1])]
+    if draws:
+        hidden = "drawing" if drawing else layers[0]
+        sizes |= {"drawing": drawing} if drawing else {}
+        routes += [route for route in (("pixels", hidden), ("label", hidden)) if route not in routes]
+        routes += [(hidden, "pixels"), ("label", "pixels")]
+    return Wiring(sizes, routes)
 
 
 def kind(group: str) -> str:

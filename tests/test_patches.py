@@ -6,6 +6,8 @@ from torch import nn
 
 import oracles
 from neuropil.checks import Refusal
+from neuropil.plasticity import HardWTA, KrotovHopfield, SoftHebb
+from neuropil.plasticity import patches as patch_room
 from neuropil.plasticity.patches import has_patches, patches
 from oracles import GEOMETRIES, make
 
@@ -38,3 +40,11 @@ def test_patches_make_no_copy_of_the_whole():
 def test_a_kernel_larger_than_the_image_is_refused():
     with pytest.raises(Refusal, match=r"kernel that spans \(9, 9\) was given positions \(7, 7\)"):
         list(patches(nn.Conv2d(1, 2, 5, dilation=2, padding=1), torch.zeros(1, 1, 5, 5)))
+
+
+@pytest.mark.parametrize("rule", [KrotovHopfield(k=2, average=True), SoftHebb(normalise=True), HardWTA()])
+def test_any_number_of_patches_at_a_time_gives_the_same_change(rule, monkeypatch):
+    layer, pre = make("conv2d, stride and padding")
+    want = rule(layer, pre)
+    monkeypatch.setattr(patch_room, "LIMIT", 3)
+    torch.testing.assert_close(rule(layer, pre), want, rtol=1e-10, atol=1e-12)

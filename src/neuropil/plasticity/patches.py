@@ -22,8 +22,8 @@ def has_patches(layer: nn.Module) -> bool:
     return isinstance(layer, Conv) and layer.groups == 1 and (type(layer) in Conv or hasattr(layer, "see"))
 
 
-def patches(layer: nn.Module, pre: Tensor, *, limit: int = LIMIT) -> Iterator[Tensor]:
-    """What every position of the output sees, as (n, fan-in) with n about `limit`, in the order of batch and positions.
+def patches(layer: nn.Module, pre: Tensor, *, limit: int | None = None) -> Iterator[Tensor]:
+    """What every position of the output sees, as (n, fan-in) with n up to `limit`, in the order of batch and positions.
 
     Stride, padding of every mode and dilation are the layer's. Beyond one copy of `pre` with its padding, the only
     memory is that of the patches handed out.
@@ -31,14 +31,14 @@ def patches(layer: nn.Module, pre: Tensor, *, limit: int = LIMIT) -> Iterator[Te
     Args:
         layer: a convolution for which `has_patches` holds.
         pre: its input, (batch, channels, *positions).
-        limit: most patches at a time; at least one row of positions.
+        limit: most patches at a time, but at least one row of positions; None for `LIMIT`.
     """
     check_input(layer, pre)
     seen = windows(layer, pre.detach())
     see = getattr(layer, "see", lambda patch: patch)
     dims = (seen.dim() - 2) // 2
     fan_in = math.prod(seen.shape[1 + dims :])
-    for block in blocks(seen, dims, limit):
+    for block in blocks(seen, dims, limit or LIMIT):
         yield see(block.reshape(-1, fan_in))
 
 

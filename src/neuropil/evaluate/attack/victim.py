@@ -52,7 +52,7 @@ def victim_of(learner: Any, classes: int) -> Victim:
         return learner
     if isinstance(learner, nn.Module) and not hasattr(learner, "predict"):
         return _of_module(learner, classes)
-    if hasattr(learner, "classes_") and hasattr(learner, "predict"):
+    if isinstance(getattr(learner, "classes_", None), np.ndarray) and hasattr(learner, "predict"):
         return _of_sklearn(learner, classes)
     who = type(learner).__name__
     require(hasattr(learner, "predict"), f"an attack needs something with predict(x), got {who}, which has none.")

@@ -147,6 +147,7 @@ def test_an_unknown_learner_is_refused_with_the_nearest_name(tmp_path, capsys):
     assert "Did you mean 'krotov_hopfield'?" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:.*had not settled")  # images made to confuse may do that to a network that settles
 @pytest.mark.parametrize("name", entrant_names())
 def test_every_entrant_learns_more_than_chance(name, tmp_path):
     out = tmp_path / "out"

@@ -70,7 +70,7 @@ def test_spiking_networks_stand_beside_their_twins_with_and_without_pseudospikes
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     (spikes,) = (row for row in read(tmp_path / "out").rows if row["kind"] == "spikes")
     assert 0 <= spikes["ordinary_accuracy"] <= rows[0]["accuracy"]
-    assert spikes["silent_before"] > 0.5
+    assert spikes["silent_before"] > (0.9 if name == "mnist_theta" else 0.1)
     assert {"backprop", "linear"} <= {row["learner"] for row in rows}
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
 

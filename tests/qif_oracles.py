@@ -1,4 +1,4 @@
-"""Oracles for QIF neurons that know no closed form: an ODE solver in the angle, and a scan of events in plain torch."""
+"""Oracles for QIF neurons: an ODE solver in the angle, which knows no closed form, and a search for jumps."""
 
 import math
 from itertools import pairwise
@@ -6,8 +6,6 @@ from itertools import pairwise
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
-
-from neuropil.events import QIF
 
 
 def solve(times, outer, inner, potential, current, horizon, tau=1.0):
@@ -49,33 +47,6 @@ def solve(times, outer, inner, potential, current, horizon, tau=1.0):
         if source is not None:
             i += outer[source]
     return spikes, angle, i
-
-
-def scan(times, outer, inner, potential, current, neuron=None, *, horizon):
-    """One trial, event after event, everybody at every event, gradients by autograd: (spikes of each neuron, angle, I).
-
-    Args as in `solve`, as tensors; no two events may coincide.
-    """
-    neuron = neuron or QIF()
-    angle, i, now = torch.atan(potential), current, torch.zeros((), dtype=outer.dtype)
-    order = sorted((float(t), (k, s)) for (k, s), t in np.ndenumerate(times.detach().numpy()) if math.isfinite(t))
-    spikes = [[] for _ in range(len(inner))]
-    while True:
-        upcoming = now + neuron.time_to_spike(angle, i)
-        first = int(upcoming.argmin())
-        outside = times[order[0][1]] if order else torch.tensor(horizon, dtype=outer.dtype)
-        spiking = bool(upcoming[first] <= outside)
-        until = upcoming[first] if spiking else outside
-        angle, i = neuron.flow(angle, i, until - now)
-        now = until
-        if spiking:
-            spikes[first].append(now)
-            angle = torch.where(torch.arange(len(angle)) == first, -math.pi / 2, angle)
-            i = i + inner[first]
-        elif order:
-            i = i + outer[order.pop(0)[1][0]]
-        else:
-            return spikes, angle, i
 
 
 def no_jumps(at, start, end, *, points):

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.usefixtures("place")
 def test_help_shows_every_command(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
-    assert {"bench", "compare", "copy", "data", "list", "report", "run"} == set(command_names())
+    names = {"attack", "bench", "compare", "complete", "copy", "data", "generate", "list", "report", "run"}
+    assert names == set(command_names())
     assert all(f"  {name} " in out for name in command_names())
 
 

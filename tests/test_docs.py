@@ -30,11 +30,14 @@ def test_the_loop_of_the_readme_moves_the_named_layers_and_no_other():
 
 
 def test_the_example_of_the_rules_page_runs():
-    (code,) = blocks("docs/rules.md")
+    own_network, deep = blocks("docs/rules.md")
     torch.manual_seed(0)
     here = {"loader": [torch.rand(4, 1, 28, 28) for _ in range(2)]}
-    exec(code, here)
+    exec(own_network, here)
     assert here["model"][3].weight.grad.abs().max() == pytest.approx(1)
+    exec(deep, here)
+    learner, test = here["learner"], here["test"]
+    assert (learner.predict(test.pixels()) == test.y).float().mean() > 0.9
 
 
 def test_the_example_of_the_events_page_gives_a_gradient_to_every_layer():
@@ -46,6 +49,24 @@ def test_the_example_of_the_events_page_gives_a_gradient_to_every_layer():
     exec(more, here)
     assert (here["named"] == here["test"].y).float().mean() > 0.8
     assert (here["alone"] == here["named"]).float().mean() > 0.3
+
+
+def test_the_example_of_the_robustness_page_runs(capsys):
+    (code,) = blocks("docs/robustness.md")
+    exec(code, {})
+    square, transfer = map(float, capsys.readouterr().out.split())
+    assert 0.2 < square < 0.97
+    assert 0.2 < transfer < 1
+
+
+@pytest.mark.filterwarnings("ignore:.*samples had not settled")
+def test_the_example_of_the_associative_page_names_draws_and_completes():
+    (code,) = blocks("docs/associative.md")
+    here = {}
+    exec(code, here)
+    assert here["threes"].shape == (8, 1, 8, 8)
+    assert here["filled"].shape == here["test"].x.shape
+    assert (here["named"] == here["test"].y).float().mean() > 0.6
 
 
 @pytest.mark.parametrize("page", PAGES)

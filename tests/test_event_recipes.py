@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from neuropil.checks import Refusal
 from neuropil.recipes import concept, recurrent, single_neuron, yin_yang
 from neuropil.runs import Run, read
 
@@ -53,18 +54,33 @@ def test_a_single_neuron_comes_near_its_targets_from_either_side(record):
 def test_the_recurrent_network_learns(record):
     done = record(recurrent, recurrent.Config(trials=150))
     (end,) = rows_of(done, "recurrent")
-    assert end["loss"] < 0.8 * rows_of(done, "epoch")[0]["loss"]
+    assert end["loss"] < 0.1 * rows_of(done, "epoch")[0]["loss"]
+    kept = done.tensors()
+    net = recurrent.network(recurrent.Config())
+    net.load_state_dict({name.removeprefix("network."): kept[name] for name in kept})
     assert end["targets"] == 9
 
 
 def test_targets_lie_in_the_trial_and_the_last_beyond():
-    goals, last = recurrent.wanted((7, 2), 10.0, torch.Generator().manual_seed(0))
+    goals, last = recurrent.wanted((7, 2), 10.0, 1.0, torch.Generator().manual_seed(0))
     assert goals.shape == (2, 8)
     assert goals[last].tolist() == [11.0, 11.0]
     assert goals[1, 3:].isnan().all()
     inside = goals[~last & ~goals.isnan()]
     assert len(inside) == 9
     assert ((inside > 0) & (inside < 10)).all()
+    assert goals[0, :8].diff().min() > 1  # the dead time
+    with pytest.raises(Refusal, match="do not fit"):
+        recurrent.wanted((7, 2), 10.0, 2.0, torch.Generator())
+
+
+def test_every_neuron_has_two_inputs_of_its_own_and_no_synapse_onto_itself():
+    net = recurrent.network(recurrent.Config(neurons=3))
+    assert net.weight.tolist() == [[5, 0, 0], [0, 5, 0], [0, 0, 5], [-5, 0, 0], [0, -5, 0], [0, 0, -5]]
+    assert net.mask.tolist() == [[False, True, True], [True, False, True], [True, True, False]]
+    assert not net.weight.requires_grad
+    assert net.recurrent.requires_grad
+    assert not recurrent.network(recurrent.Config(frozen=True)).recurrent.requires_grad
 
 
 def test_poisson_inputs_have_their_rate():

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuropil.checks import Refusal
-from neuropil.events import QIF, QIFLayer, QIFNetwork, qif_layer, qif_trial
+from neuropil.events import QIF, QIFNetwork, qif_layer, qif_trial
 from qif_oracles import no_jumps, solve
 
 INF = math.inf
@@ -136,11 +135,12 @@ def test_a_spike_is_born_at_the_end_of_the_trial_with_the_slope_it_keeps():
         low, high = (middle, high) if first_spikes(exact([[middle]]))[1] == 0 else (low, middle)
     assert first_spikes(exact([[low - 1e-6]]))[1] == 0
     assert first_spikes(exact([[high + 1e-6]]))[1] == 1
-    for weight in (low - 1e-9, high + 1e-9):
+    late = lambda w: first_spikes(exact([[w]]))[0].item()
+    for weight in (low - 1e-3, low, high, high + 1e-3):
         at = exact([[weight]]).requires_grad_()
         first_spikes(at)[0].backward()
-        want = slope(lambda w: first_spikes(exact([[w]]))[0].item(), weight, 2e-7)
-        assert at.grad.item() == pytest.approx(want, rel=1e-6)
+        wide, narrow = (slope(late, weight, step) for step in (2e-4, 1e-4))
+        assert at.grad.item() == pytest.approx((4 * narrow - wide) / 3, rel=1e-7)
 
 
 def test_coincident_inputs_have_the_gradient_of_either_order():
@@ -238,38 +238,3 @@ def test_a_silent_network_has_gradients_everywhere():
     times.sum().backward()
     assert all((layer.weight.grad != 0).all() for layer in net.layers if layer is not net.layers[0])
     assert (net.layers[0].weight.grad != 0).all()
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda p: p.update(times=torch.tensor([[-0.1, 0.2]])), "negative"),
-        (lambda p: p.update(times=torch.tensor([[math.nan, 0.2]])), "NaN"),
-        (lambda p: p.update(times=torch.tensor([[4.5, 0.2]])), "after the end"),
-        (lambda p: p.update(times=torch.tensor([[0.2, 0.2, 0.2]])), "weights \\(inputs, neurons\\)"),
-        (lambda p: p.update(weight=torch.full((2, 3), math.nan)), "diverge"),
-        (lambda p: p.update(weight=torch.zeros(2, 3).double()), "of their type"),
-        (lambda p: p.update(horizon=0.0), "positive, finite end"),
-        (lambda p: p.update(weight=torch.full((2, 3), 1e12)), "MiB"),
-    ],
-)
-def test_bad_input_is_refused(change, words, monkeypatch):
-    monkeypatch.setattr(qif_layer, "MOST", 10_000)
-    parts = {"times": torch.tensor([[0.1, 0.2]]), "weight": torch.zeros(2, 3), "horizon": T}
-    change(parts)
-    with pytest.raises(Refusal, match=words):
-        qif_trial(parts["times"], parts["weight"], torch.zeros(3), torch.zeros(3), QIF(), parts["horizon"])
-
-
-def test_bad_settings_are_refused():
-    for make in (
-        lambda: QIF(tau=0.0),
-        lambda: QIF(softness=-1.0),
-        lambda: QIFLayer(0, 3, horizon=T),
-        lambda: QIFLayer(2, 3, horizon=INF),
-        lambda: QIFLayer(2, 3, horizon=T, dtype=torch.float16),
-        lambda: QIFNetwork((3,), horizon=T),
-        lambda: QIF().continued(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.ones(1, 1), T, 0),
-    ):
-        with pytest.raises(Refusal):
-            make()

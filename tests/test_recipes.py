@@ -9,24 +9,44 @@ import torch
 
 from neuropil.cli import main
 from neuropil.cli.recipes import recipe_names
-from neuropil.data import digits
+from neuropil.data import Split, digits
 from neuropil.learners import Descent, ExactSpikes, SpikingClassifier
-from neuropil.recipes import _krotov, krotov_settings, mnist_theta, mnist_theta_best
+from neuropil.recipes import (
+    _krotov,
+    krotov_settings,
+    mnist_association,
+    mnist_pairs,
+    mnist_parity,
+    mnist_theta,
+    mnist_theta_best,
+)
 from neuropil.recipes._spikes import draw_spikes
 from neuropil.recipes.entrants import entrant_names
 from neuropil.runs import Run, Tagged, read
 
 KROTOV = "--units 30 --n-train 300 --epochs 2 --batch 50 --readout-epochs 3 --backprop-epochs 2 --labels 50"
-COMPARES = ("compare", "fashion_krotov", "mnist_krotov")
+FEEBLE = "--n-test 40 --linf 0.1 --l2 1 --steps 3 --restarts 1 --queries 11"  # attacks
+QUICK = "--epochs 8 --plain-epochs 12 --backprop-epochs 4 --backprop-batch 50 --readout-epochs 3 --batch 50"
+NETS = "--hidden 120 60 --columns 4 1 --field 5"
+COMPARES = ("compare", "fashion_krotov", "mnist_krotov", "mnist_association", "mnist_parity", "robustness")
+PAIRS = ("mnist_pairs", "iris_association")
 TINY = {
+    "robustness": f"--seeds 1 --units 20 --n-train 150 --learners linear backprop random_features sanger {FEEBLE}",
     "compare": "--data digits --seeds 1 --units 20 --n-train 150 --labels 20 1000",
     "mnist_krotov": KROTOV,
     "fashion_krotov": KROTOV,
     "krotov_settings": "--units 20 --n-train 400",
+    "mnist_association": f"{QUICK} {NETS} --n-train 400",
+    "mnist_parity": f"{QUICK} {NETS} --n-train 400",
+    "mnist_pairs": f"{QUICK} {NETS} --n-train 100",
+    "iris_association": f"{QUICK} --steps 40",
     "mnist_theta": "--hidden 20 --n-train 300 --epochs 3 --batch 100",
     "mnist_theta_best": "--units 20 --n-train 300 --epochs 3 --batch 100",
 }
 ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in test_event_recipes.py
+ELSEWHERE |= {"attack"}  # tried in test_attack_command.py
+ELSEWHERE |= {"digits_mstdp", "digits_astdp", "mnist_mstdp", "mnist_astdp"}  # tried in test_associative_recipes.py
+ELSEWHERE |= {"mnist_complete", "momentum"}  # there, too
 TWINS = {"backprop", "random features", "linear"}
 
 
@@ -37,7 +57,8 @@ def run(name, out, more=""):
 @pytest.fixture
 def small(monkeypatch):
     """Digits of 8x8 in place of the data sets that are not on every machine."""
-    for room in (_krotov, krotov_settings, mnist_theta, mnist_theta_best):
+    rooms = (_krotov, krotov_settings, mnist_theta, mnist_theta_best, mnist_association, mnist_pairs, mnist_parity)
+    for room in rooms:
         monkeypatch.setattr(room, "load", lambda name: digits(seed=0))
 
 
@@ -61,6 +82,25 @@ def test_a_recipe_runs_and_every_local_learner_stands_beside_its_twins(name, tmp
     page = (out / "report.html").read_text()
     assert all(learner in page for learner in families)
     assert "report.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_pair_of_classes_is_a_task_and_the_mean_is_the_result(name, tmp_path, monkeypatch):
+    three = tuple(Split(part.x[part.y < 3], part.y[part.y < 3], 3) for part in digits(seed=0))
+    monkeypatch.setattr(mnist_pairs, "load", lambda name: three)
+    assert run(name, tmp_path / "out") == 0
+    record = read(tmp_path / "out")
+    results = {row["learner"]: row for row in record.rows if row["kind"] == "result"}
+    assert set(results) == {"association", "association, plain rule"} | TWINS
+    named = [row for row in record.rows if row["kind"] == "pair"]
+    for learner, result in results.items():
+        reached = {tuple(row["pair"]): row["accuracy"] for row in named if row["learner"] == learner}
+        classes = {label for pair in reached for label in pair}
+        assert len(reached) == len(classes) * (len(classes) - 1) / 2
+        assert result["accuracy"] == pytest.approx(sum(reached.values()) / len(reached))
+        assert result["seconds"] > 0
+    assert results["association"]["accuracy"] > 0.6
+    assert (tmp_path / "out" / "pictures" / "pairs.png").exists()
 
 
 @pytest.mark.usefixtures("small")
@@ -115,6 +155,16 @@ def test_every_entrant_learns_more_than_chance(name, tmp_path):
     (row,) = json.loads((out / "results.json").read_text())["rows"]
     assert row["accuracy"] > 0.8
     assert f"fields.{row['learner']}" in read(out).tensors()
+    words = f"attack {out} {FEEBLE} --out {tmp_path / 'attacked'}"
+    assert main(words.split()) == 0
+    rows = read(tmp_path / "attacked").rows
+    assert [row["accuracy"] for row in rows if row["kind"] == "result"] == [accuracy_of(out)]
+    assert {row["attack"] for row in rows if row["kind"] == "attack"} >= {"boundary", "noise", "all attacks"}
+
+
+def accuracy_of(folder):
+    (row,) = (row for row in read(folder).rows if row["kind"] == "result")
+    return row["accuracy"]
 
 
 def test_the_trial_and_the_way_of_a_spiking_network_are_its_own(tmp_path):

@@ -61,6 +61,23 @@ def test_a_shared_layer_is_one_longer_batch_and_a_new_pass_starts_anew():
     assert torch.equal(seen["twice"].post, torch.cat([model.twice(h), model.twice(model.twice(h))]))
 
 
+@pytest.mark.parametrize("by", ["model", "compiled"])
+def test_a_compiled_model_is_tapped_like_any_other(by):
+    model = Net()
+    compiled = torch.compile(model, backend="eager")
+    compiled(torch.randn(3, 4))  # compiled before there was a hook
+    target, prefix = (model, "") if by == "model" else (compiled, "_orig_mod.")
+    for _ in range(2):
+        x = torch.randn(3, 4)
+        with tap(target, [f"{prefix}body.0", f"{prefix}twice"]) as seen:
+            compiled(x)
+        h = model.body(x)
+        torch.testing.assert_close(seen[f"{prefix}body.0"].pre, x)
+        torch.testing.assert_close(seen[f"{prefix}twice"].pre, torch.cat([h, model.twice(h)]).detach())
+    compiled(x)
+    assert hooks(model) == 0
+
+
 def test_an_unknown_layer_is_refused_with_the_nearest_name():
     model = Net()
     with pytest.raises(Refusal, match=r"unknown layer 'boby.0'. Did you mean 'body.0'\?"), tap(model, ["boby.0"]):

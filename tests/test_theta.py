@@ -8,9 +8,7 @@ from torch.autograd import gradcheck
 
 from event_oracles import theta_ode
 from neuropil.bench._event_scan import theta_scan
-from neuropil.checks import Refusal
 from neuropil.events import Theta, ThetaLayer, ThetaNetwork
-from neuropil.events.theta_layer import room
 
 INF, T = math.inf, 2.0
 KINDS = [Theta(), Theta(tau=0.3, drive=0.6), Theta(tau=0.05, drive=3.0)]  # up to 33 half turns in a trial
@@ -274,48 +272,6 @@ def test_phase_potential_jump_flow_and_time_to_spike_agree():
     assert gradcheck(neuron.jump, inputs)
     single = torch.tensor([neuron.period], dtype=torch.float32)
     assert neuron.jump(single, torch.tensor([5.0])).item() == pytest.approx(neuron.period, rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("times", "words"),
-    [
-        (torch.tensor([[0.1, math.nan]]), "NaN"),
-        (torch.tensor([[-0.1, 0.2]]), "negative"),
-        (torch.tensor([[[0.4, 0.2], [0.1, 0.2]]]), "follows"),
-        (torch.tensor([[[INF, 0.2], [0.1, 0.2]]]), "follows"),
-        (torch.tensor([[0.1, 2.5]]), "after the end"),
-        (torch.tensor([[0.1, 0.2, 0.3]]), "2 neurons"),
-        (torch.tensor([[0.1, 0.2]]).double(), "float32"),
-        (torch.tensor([0.1, 0.2]), "batch, neurons"),
-        (torch.tensor([[1, 2]]), "float32"),
-    ],
-)
-def test_bad_times_are_refused_in_one_line(times, words):
-    with pytest.raises(Refusal, match=words) as told:
-        ThetaLayer(2, 3)(times)
-    assert "\n" not in str(told.value)
-
-
-def test_bad_neurons_sizes_and_weights_are_refused():
-    with pytest.raises(Refusal, match="drive above 1/4"):
-        Theta(drive=0.25)
-    with pytest.raises(Refusal, match="tau > 0"):
-        Theta(tau=0)
-    with pytest.raises(Refusal, match="both sides"):
-        ThetaLayer(0, 3)
-    with pytest.raises(Refusal, match="end"):
-        ThetaLayer(2, 3, horizon=INF)
-    with pytest.raises(Refusal, match="at least one layer"):
-        ThetaNetwork((3,))
-    layer = ThetaLayer(2, 3)
-    layer.weight.data.fill_(1e30)
-    with pytest.raises(Refusal, match="too large"):
-        layer(torch.tensor([[0.1, 0.2]]))
-
-
-def test_spikes_beyond_memory_are_refused():
-    with pytest.raises(Refusal, match="more than there is"):
-        room(1 << 20, 1 << 20, 1 << 10, torch.zeros(0).numpy().dtype)
 
 
 def test_a_weight_changed_between_forward_and_backward_is_refused():

@@ -1,17 +1,50 @@
 """Spiking networks in plain PyTorch: from event to event, all neurons of the network at once, under autograd.
 
 What one writes without the projective form, and what the compiled kernels are measured against. The equations are those
-of the paper, in the potential, so the tests use it as an oracle too.
+of the paper, in the potential or the angle, so the tests use it as an oracle too. Everything is float64: in float32 the
+potential of a neuron that has just spiked may change its sign by rounding, and the neuron would spike for ever.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import pi
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from neuropil.checks import require
-from neuropil.events import Theta
+from neuropil.events import QIF, Theta
+
+State = tuple[Tensor, ...]  # each (batch, neurons)
+
+
+class Model(NamedTuple):
+    """What a scan has to know of its neurons."""
+
+    wait: Callable[[State], Tensor]  # time to the next spike
+    flow: Callable[[State, Tensor], State]  # the state after a time, (batch, 1)
+    receive: Callable[[State, Tensor], State]  # the state after an input of these weights
+    restart: float  # what a spike makes of the first part of the state
+
+
+def theta_model(neuron: Theta) -> Model:
+    """The state is the phase."""
+    return Model(
+        lambda state: neuron.period - state[0],
+        lambda state, time: (state[0] + time,),
+        lambda state, weight: (jump(state[0], weight, neuron),),
+        0.0,
+    )
+
+
+def qif_model(neuron: QIF) -> Model:
+    """The state is angle and current."""
+    return Model(
+        lambda state: neuron.time_to_spike(state[0], state[1]),
+        lambda state, time: neuron.flow(state[0], state[1], time),
+        lambda state, weight: (state[0], state[1] + weight),
+        -pi / 2,
+    )
 
 
 def jump(phase: Tensor, weight: Tensor, neuron: Theta) -> Tensor:
@@ -33,41 +66,59 @@ def joined(weights: Sequence[Tensor]) -> Tensor:
 def theta_scan(
     trains: Tensor, weights: Sequence[Tensor], phases: Sequence[Tensor], neuron: Theta, horizon: float
 ) -> list[tuple[Tensor, Tensor]]:
-    """A whole stack of theta layers from event to event, all neurons at once, under autograd.
+    """A whole stack of theta layers at once: layer by layer, spike times (batch, neurons, spikes) and end phases."""
+    phase = torch.cat([*phases]).expand(len(trains), -1)
+    times, (phase,) = scan(trains, joined(weights), (phase,), theta_model(neuron), horizon)
+    sizes = [w.shape[1] for w in weights]
+    return list(zip(times.split(sizes, 1), phase.split(sizes, 1)))
 
-    `trains` is (batch, inputs, spikes), float64: rounded to float32, the potential of a neuron that has just spiked may
-    change its sign, and the neuron would spike for ever. Returns, layer by layer, spike times (batch, neurons, spikes)
-    and end phases.
+
+def qif_scan(
+    trains: Tensor, outer: Tensor, inner: Tensor, potential: Tensor, current: Tensor, neuron: QIF, horizon: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A recurrent network of QIF neurons: spike times (batch, neurons, spikes), angles and currents at the end."""
+    state = tuple(part.expand(len(trains), -1) for part in (torch.atan(potential), current))
+    times, (angle, current) = scan(trains, torch.cat([outer, inner]), state, qif_model(neuron), horizon)
+    return times, angle, current
+
+
+def scan(trains: Tensor, matrix: Tensor, state: State, model: Model, horizon: float) -> tuple[Tensor, State]:
+    """From event to event: spike times (batch, neurons, spikes) and the state at the end.
+
+    Args:
+        trains: spike times of the inputs, (batch, inputs, spikes).
+        matrix: (inputs + neurons, neurons), rows are senders.
+        state: at time 0.
+        model: of the neurons.
+        horizon: end of the trial.
     """
     require(trains.dtype == torch.float64, f"the plain scan needs float64, got {trains.dtype}.")
     batch, inputs, slots = trains.shape
-    matrix, phase = joined(weights), torch.cat([*phases]).expand(batch, -1)
     queue, order = trains.flatten(1).sort(dim=1, stable=True)
     queue = torch.cat([queue, torch.full_like(queue[:, :1], torch.inf)], 1)
     order = torch.cat([order // slots, torch.zeros_like(order[:, :1])], 1)
     pointer, now, rows = torch.zeros(batch, dtype=torch.long), trains.new_zeros(batch), torch.arange(batch)
-    had, found = torch.zeros(phase.shape, dtype=torch.long), []
+    had, found = torch.zeros(state[0].shape, dtype=torch.long), []
     while True:
-        wait, first = (neuron.period - phase).min(1)
+        wait, first = model.wait(state).min(1)
         arrival, spike = queue[rows, pointer], now + wait
         fires = spike <= arrival
         when = torch.where(fires, spike, arrival)
         alive = when <= horizon
         if not alive.any():
             break
-        phase = phase + torch.where(alive, when - now, 0)[:, None]
+        state = model.flow(state, torch.where(alive, when - now, 0)[:, None])
         now = torch.where(alive, when, now)
-        phase = torch.where((alive & fires)[:, None] & (torch.arange(phase.shape[1]) == first[:, None]), 0, phase)
+        fresh = (alive & fires)[:, None] & (torch.arange(had.shape[1]) == first[:, None])
+        state = torch.where(fresh, model.restart, state[0]), *state[1:]
         source = torch.where(fires, inputs + first, order[rows, pointer])
-        phase = jump(phase, matrix[source] * alive[:, None], neuron)
+        state = model.receive(state, matrix[source] * alive[:, None])
         pointer = pointer + (alive & ~fires)
         found.append((when, torch.where(alive & fires, first, -1), had[rows, first]))
         had[rows, first] += alive & fires
-    phase = phase + (horizon - now)[:, None]
-    sizes = [w.shape[1] for w in weights]
-    times = trains.new_full((batch, sum(sizes), max(1, int(had.max()))), torch.inf)
+    times = trains.new_full((*had.shape, max(1, int(had.max()))), torch.inf)
     if found:
         when, who, rank = (torch.stack(part, 1) for part in zip(*found))
         b, e = (who >= 0).nonzero(as_tuple=True)
         times = times.index_put((b, who[b, e], rank[b, e]), when[b, e])
-    return list(zip(times.split(sizes, 1), phase.split(sizes, 1)))
+    return times, model.flow(state, (horizon - now)[:, None])

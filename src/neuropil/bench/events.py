@@ -1,13 +1,16 @@
-"""How long one training step of a spiking network takes: forward, loss and backward, exact gradients for everything.
+"""How long one training step of spiking neurons takes: forward, loss and backward, exact gradients for everything.
 
-Beside it, in the same loop so that noise hits all alike: a rate network (ReLU) of the same sizes; and, a hundred trials
-at a time so that memory suffices, the same network as a plain PyTorch scan from event to event under autograd. The
-network is as active as a trained one: 0.42 spikes per hidden neuron.
+Beside each, in the same loop so that noise hits all alike: a rate network of the same sizes (ReLU; for the recurrent
+task an RNN that takes 100 steps, as many as a tenth of a time constant has in the trial), and the same neurons as a
+plain PyTorch scan from event to event under autograd. The scan takes a hundred trials at a time so that memory
+suffices; one such piece is timed and counted as often as the batch has it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from math import ceil
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -16,12 +19,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuropil.bench._event_scan import theta_scan
+from neuropil.bench._event_scan import qif_scan, theta_scan
 from neuropil.checks import require
 from neuropil.evaluate.cost import peak_memory
-from neuropil.events import ThetaNetwork
-from neuropil.events.losses import first_spike_loss
+from neuropil.events import QIFLayer, RecurrentQIF, Theta, ThetaNetwork, Trial
+from neuropil.events.losses import first_spike_loss, spike_time_loss
 
+CAPTION = """
+A step is forward, loss and backward; medians; {device}, threads: {threads}.
+x rate: over the time of a rate network of the same sizes. faster: the time of a plain PyTorch event scan over its own.
+activity: spikes per hidden neuron (one layer: per neuron). extra: memory beyond what was held before the steps.
+"""
+PIECE = 100  # trials that the plain scan takes at a time
 Step = Callable[[], object]
 
 
@@ -30,19 +39,21 @@ class Config:
     """What to measure.
 
     Attributes:
-        sizes: neurons from the inputs to the outputs.
-        batches: numbers of trials in a step.
+        sizes: neurons of the theta network, from the inputs to the outputs; the QIF layer has the first two.
+        batches: numbers of trials in a step of the theta network; the QIF layer takes the first.
         repeats: rounds of the loop; every contestant runs once in each.
         scans: rounds in which the plain scan takes part; 0 leaves it out.
         threads: threads of the CPU; 0 leaves torch's choice.
+        device: where the spiking and the rate network run; the scan stays on the CPU.
         bright: share of the inputs that spike.
     """
 
     sizes: tuple[int, ...] = (784, 100, 100, 10)
     batches: tuple[int, ...] = (1000, 1)
     repeats: int = 20
-    scans: int = 2
-    threads: int = 1
+    scans: int = 3
+    threads: int = 0
+    device: str = "cpu"
     bright: float = 0.13
 
     def __post_init__(self) -> None:
@@ -50,42 +61,111 @@ class Config:
         require(0 <= self.scans <= self.repeats, f"scans need 0 <= scans <= repeats, got {self.scans}.")
 
 
+@dataclass(frozen=True)
+class Case:
+    """What is timed, and how active it is.
+
+    Attributes:
+        name, batch: of the row.
+        step, rate: one training step of the spiking and of the rate network.
+        scan: one piece of the plain scan's step.
+        activity: spikes per neuron and trial.
+    """
+
+    name: str
+    batch: int
+    step: Step
+    rate: Step
+    scan: Step
+    activity: float
+
+
 def main(config: Config) -> list[dict[str, Any]]:
-    """One row per batch size; see `row`."""
+    """One row per case; see `row`."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    return [row(batch, config) for batch in config.batches]
+    cases: list[Callable[[Config], Case]] = [partial(theta_case, batch) for batch in config.batches]
+    cases += [partial(qif_case, config.batches[0]), recurrent_case]
+    return [row(make, config) for make in cases]
 
 
-def row(batch: int, config: Config) -> dict[str, Any]:
+def row(make: Callable[[Config], Case], config: Config) -> dict[str, Any]:
     """Medians in seconds, and ratios between medians of the same loop; `best_*` are between the fastest rounds.
 
-    `peak_mb` is the most memory (MiB) that the process held while the spiking network and the rate network took turns.
+    `peak_mb` is the most memory (MiB) that the process held while the spiking network took its steps, `extra_mb` what
+    of it was not held before.
     """
-    net, times, labels = sample(batch, config)
-    rate, x = rate_network(config.sizes), times.isfinite().to(times)
-    steps = {"step": spiking(net, times, labels), "rate": lambda: F.cross_entropy(rate(x), labels).backward()}
-    with torch.no_grad():
-        trains = net(times).trains[:-1]
-    activity = sum(float(t.isfinite().sum()) for t in trains) / batch / max(1, sum(config.sizes[1:-1]))
+    held = torch.zeros(1, device=config.device)  # something on a GPU, if it is one, so that its memory is measured
+    with peak_memory() as before:
+        case = make(config)
     with peak_memory() as peak:
-        seconds = clock(steps, config.repeats, 3)
+        clock({"step": case.step}, config.repeats, 3, config.device)
+    del held
+    seconds = clock({"step": case.step, "rate": case.rate}, config.repeats, 3, config.device)
     if config.scans:
-        seconds |= clock({"scan": scan(net, times)}, config.scans, 0)
+        pieces = ceil(case.batch / PIECE)
+        found = clock({"scan": case.scan, "step": case.step}, config.scans, 1, config.device)
+        seconds["scan"] = [pieces * value for value in found["scan"]]
     middle = {name: median(values) for name, values in seconds.items()}
     best = {name: min(values) for name, values in seconds.items()}
-    found = {"step_per_rate": middle["step"] / middle["rate"], "best_step_per_rate": best["step"] / best["rate"]}
+    ratios = {"step_per_rate": middle["step"] / middle["rate"], "best_step_per_rate": best["step"] / best["rate"]}
     if config.scans:
-        found |= {"scan_per_step": middle["scan"] / middle["step"], "best_scan_per_step": best["scan"] / best["step"]}
+        ratios |= {"scan_per_step": middle["scan"] / middle["step"], "best_scan_per_step": best["scan"] / best["step"]}
     return {
-        "network": "theta " + "-".join(map(str, config.sizes)),
-        "batch": batch,
+        "network": case.name,
+        "batch": case.batch,
         **{f"{name}_s": value for name, value in middle.items()},
-        **found,
-        "activity": activity,
+        **ratios,
+        "activity": case.activity,
+        "extra_mb": peak.mb - before.mb,
         "peak_mb": peak.mb,
         "threads": torch.get_num_threads(),
+        "device": config.device,
     }
+
+
+def cells(row: dict[str, Any]) -> dict[str, str]:
+    """What a row shows in a terminal; the rest is in the JSON."""
+    return {
+        "network": row["network"],
+        "batch": str(row["batch"]),
+        "step": f"{1e3 * row['step_s']:.2f} ms",
+        "x rate": f"{row['step_per_rate']:.2f}",
+        "faster": f"{row['scan_per_step']:.0f} x" if "scan_s" in row else "",
+        "activity": f"{row['activity']:.2f}",
+        "extra": f"{row['extra_mb']:.0f} MiB",
+        "peak": f"{row['peak_mb']:.0f} MiB",
+    }
+
+
+def theta_case(batch: int, config: Config) -> Case:
+    """The paper's network for MNIST, its hidden neurons as active as trained ones: 0.42 spikes each."""
+    net, times, labels = sample(batch, config)
+    with torch.no_grad():
+        spikes = sum(int(train.isfinite().sum()) for train in net(times).trains[:-1])
+    rate, x = rate_network(config.sizes).to(times.device), times.isfinite().to(times)
+    weights, phases = zip(*((part.weight.detach(), part.phase.detach()) for part in net.stack()))
+    piece = times[:PIECE, :, None]
+    return Case(
+        "theta " + "-".join(map(str, config.sizes)),
+        batch,
+        lambda: first_spike_loss(net(times).times[..., 0], labels, net.horizon).backward(),
+        lambda: F.cross_entropy(rate(x), labels).backward(),
+        lambda: scan_theta(piece, weights, phases, labels[:PIECE], net.neuron, net.horizon),
+        spikes / batch / max(1, sum(config.sizes[1:-1])),
+    )
+
+
+def scan_theta(
+    times: Tensor, weights: tuple[Tensor, ...], phases: tuple[Tensor, ...], labels: Tensor, neuron: Theta, end: float
+) -> None:
+    """The theta network's step as a plain scan."""
+    learned = [[part.double().cpu().requires_grad_() for part in parts] for parts in (weights, phases)]
+    layers = theta_scan(times.double().cpu(), learned[0], learned[1], neuron, end)
+    phase = torch.zeros(len(times), len(weights[0]), dtype=torch.float64)
+    for weight, (_, last) in zip(learned[0], layers):
+        phase = neuron.jump(last, phase / neuron.period @ weight)
+    first_spike_loss(neuron.continued(layers[-1][0], phase, end)[..., 0], labels.cpu(), end).backward()
 
 
 def sample(batch: int, config: Config) -> tuple[ThetaNetwork, Tensor, Tensor]:
@@ -94,9 +174,10 @@ def sample(batch: int, config: Config) -> tuple[ThetaNetwork, Tensor, Tensor]:
     net = ThetaNetwork(config.sizes)
     for layer in net.stack():
         nn.init.uniform_(layer.weight, -1, 1, generator=rng).data.div_(len(layer.weight) ** 0.5)
-        nn.init.uniform_(layer.phase, 2.65, 5.0, generator=rng)
+        nn.init.uniform_(layer.phase, 2.75, 5.0, generator=rng)
     on = torch.rand(batch, config.sizes[0], generator=rng) < config.bright
-    return net, torch.where(on, 0.0201, torch.inf), torch.randint(config.sizes[-1], (batch,), generator=rng)
+    times, labels = torch.where(on, 0.0201, torch.inf), torch.randint(config.sizes[-1], (batch,), generator=rng)
+    return net.to(config.device), times.to(config.device), labels.to(config.device)
 
 
 def rate_network(sizes: tuple[int, ...]) -> nn.Module:
@@ -104,31 +185,79 @@ def rate_network(sizes: tuple[int, ...]) -> nn.Module:
     return nn.Sequential(*(part for a, b in pairwise(sizes) for part in (nn.ReLU(), nn.Linear(a, b))))[1:]
 
 
-def spiking(net: ThetaNetwork, times: Tensor, labels: Tensor) -> Step:
-    """Forward, loss, backward."""
-    return lambda: first_spike_loss(net(times).times[..., 0], labels, net.horizon).backward()
+def qif_case(batch: int, config: Config) -> Case:
+    """One layer of QIF neurons whose inputs come at different times."""
+    rng = torch.Generator().manual_seed(0)
+    inputs, outputs = config.sizes[:2]
+    layer = QIFLayer(inputs, outputs, horizon=4.0).draw_(rng, mean=0.02, std=0.6).to(config.device)
+    on = torch.rand(batch, inputs, generator=rng) < config.bright
+    times = torch.where(on, 2 * torch.rand(batch, inputs, generator=rng), torch.inf).to(config.device)
+    rate, x = rate_network((inputs, outputs)).to(config.device), times.isfinite().to(times)
+    labels = torch.randint(outputs, (batch,), generator=rng).to(config.device)
+    neuron, end = layer.neuron, layer.horizon
+
+    def late(times: Tensor, angle: Tensor, current: Tensor) -> Tensor:
+        return neuron.continued(times, *neuron.progress(angle, current), end)[..., 0]
+
+    def scan() -> None:
+        weight, potential, current = (part.detach().double().cpu().requires_grad_() for part in layer.parameters())
+        inner, piece = torch.zeros(outputs, outputs, dtype=torch.float64), times[:PIECE, :, None].double().cpu()
+        found = qif_scan(piece, weight, inner, potential, current, neuron, end)
+        first_spike_loss(late(*found), labels[:PIECE].cpu(), end).backward()
+
+    return Case(
+        f"QIF {inputs}-{outputs}",
+        batch,
+        lambda: first_spike_loss(late(*layer(times)), labels, end).backward(),
+        lambda: F.cross_entropy(rate(x), labels).backward(),
+        scan,
+        float(layer(times).times.isfinite().sum()) / batch / outputs,
+    )
 
 
-def scan(net: ThetaNetwork, times: Tensor) -> Step:
-    """The same work as a scan over the events of the network, under autograd; in float64, because in float32 the
-    potential of a neuron that has just spiked is lost in rounding.
-    """
+def recurrent_case(config: Config) -> Case:
+    """The recurrent task: ten QIF neurons for ten time constants, two of them with target times; float64."""
+    rng, neurons, horizon = torch.Generator().manual_seed(0), 10, 10.0
+    gaps = torch.empty(1, 2 * neurons, 60, dtype=torch.float64).exponential_(1.0, generator=rng)
+    times = torch.where(gaps.cumsum(-1) < horizon, gaps.cumsum(-1), torch.inf).to(config.device)
+    goals = torch.arange(1.0, 9.0, dtype=torch.float64, device=config.device).expand(2, -1)
+    net = RecurrentQIF(2 * neurons, neurons, horizon=horizon, dtype=torch.float64)
+    with torch.no_grad():
+        own = 5 * torch.eye(neurons, dtype=torch.float64)
+        net.weight.copy_(torch.cat([own, -own]))
+        net.recurrent.normal_(0, 5, generator=rng)
+    net = net.to(config.device)
+    rnn = nn.RNN(2 * neurons, neurons, nonlinearity="relu", dtype=torch.float64, device=config.device)
+    x = torch.rand(int(10 * horizon), 1, 2 * neurons, generator=rng, dtype=torch.float64).to(config.device)
+    twin = RecurrentQIF(2 * neurons, neurons, horizon=horizon, dtype=torch.float64)
+    twin.load_state_dict(net.state_dict())
 
-    def step() -> None:
-        weights, phases = zip(*((layer.weight.double(), layer.phase.double()) for layer in net.stack()))
-        for part in times.double().split(100):
-            out, phase = theta_scan(part[..., None], weights, phases, net.neuron, net.horizon)[-1]
-            net.neuron.continued(out, phase, net.horizon).sum().backward()
+    def loss(net: RecurrentQIF, trial: Trial) -> None:
+        spike_time_loss(net.continued(trial, goals.shape[1])[0, :2], goals.to(trial.times.device)).backward()
 
-    return step
+    def scan() -> None:
+        inner, given = twin.recurrent * twin.mask, times.cpu()
+        found = qif_scan(given, twin.weight, inner, twin.potential, twin.current, twin.neuron, horizon)
+        loss(twin, Trial(*found))
+
+    return Case(
+        f"recurrent QIF {neurons}",
+        1,
+        lambda: loss(net, net(times)),
+        lambda: rnn(x)[0].square().mean().backward(),
+        scan,
+        float(net(times).times.isfinite().sum()) / neurons,
+    )
 
 
-def clock(contestants: dict[str, Step], repeats: int, warm: int) -> dict[str, list[float]]:
+def clock(contestants: dict[str, Step], repeats: int, warm: int, device: str) -> dict[str, list[float]]:
     """Seconds of every contestant in every round, after `warm` rounds that do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(warm + repeats):
         for name, run in contestants.items():
             start = perf_counter()
             run()
+            if torch.device(device).type == "cuda":
+                torch.cuda.synchronize(device)
             seconds[name].append(perf_counter() - start)
     return {name: values[warm:] for name, values in seconds.items()}

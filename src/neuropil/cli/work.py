@@ -46,7 +46,8 @@ class Job:
     def of(cls, command: str) -> "Job":
         """What `command` ("neuropil run NAME ..." or "neuropil compare ...") asks for."""
         _, verb, *words = shlex.split(command)
-        name = verb if verb == "compare" else words.pop(0)
+        name = verb if verb in ("attack", "compare") else words.pop(0)
+        words = ["--of", *words] if verb == "attack" else words
         recipe = load(name)
         own = check(getattr(recipe, "Config", None), name).__dataclass_fields__  # type: ignore[attr-defined]
         out = None if "out" in own else take(words, "--out")

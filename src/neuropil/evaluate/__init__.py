@@ -1,9 +1,14 @@
 """Scores, choices and alarms: everything that judges a learner and nothing that trains one."""
 
 from neuropil.evaluate.cost import peak_memory as peak_memory
+from neuropil.evaluate.generation import Judge as Judge
+from neuropil.evaluate.generation import Verdict as Verdict
+from neuropil.evaluate.generation import judge_drawings as judge_drawings
 from neuropil.evaluate.probe import Choice as Choice
 from neuropil.evaluate.probe import choose as choose
 from neuropil.evaluate.probe import sample_efficiency as sample_efficiency
+from neuropil.evaluate.robustness import Suite as Suite
+from neuropil.evaluate.robustness import robustness as robustness
 from neuropil.evaluate.scores import Predicts as Predicts
 from neuropil.evaluate.scores import accuracy as accuracy
 from neuropil.evaluate.scores import confusion as confusion

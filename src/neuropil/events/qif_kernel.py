@@ -6,10 +6,71 @@ their states kept, so that memory goes with the longest sample, not with the bat
 """
 
 from math import expm1, log1p
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from neuropil.events.oscillator import compiled, crossing, largest, sensitivity, step, stride, unstep
+from neuropil.events.memory import silence
+from neuropil.events.oscillator import TABLES, compiled, crossing, largest, sensitivity, step, stride, unstep
+from neuropil.events.threads import share_out, shares
+
+Tape = tuple[Tensor, Tensor]  # number of spikes (batch, neurons), and steps of every sample
+
+
+def latest(horizon: float, dtype: np.dtype) -> float:
+    """The largest number of the type that is not after the end of the trial."""
+    end = dtype.type(horizon)
+    return float(end if float(end) <= horizon else np.nextafter(end, dtype.type(0)))
+
+
+def walk(
+    events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float], slots: int
+) -> tuple[Tensor, Tensor, Tape]:
+    """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, (x, y, I) at the end, and the tape.
+
+    Args:
+        events: the inputs, as `flatten_events` gives them.
+        weight: (inputs, neurons).
+        start: x, y and I at time 0, (3, 1 or batch, neurons).
+        trial: membrane time constant and end of the trial.
+        slots: for spikes of a neuron at first; they grow to what is needed.
+    """
+    batch, neurons = len(events.time), weight.shape[1]
+    end, steps = torch.empty(3, batch, neurons, dtype=weight.dtype), torch.empty(batch, dtype=torch.int64)
+    final = latest(trial[1], weight.numpy().dtype)
+    while True:
+        out, spikes = silence(batch, neurons, slots, weight), torch.zeros(batch, neurons, dtype=torch.int64)
+        found = [part.numpy() for part in (out, spikes, end, steps)]
+        share_out(forward, batch, *_shared(events, weight, start), *trial, final, TABLES[weight.dtype], *found)
+        most = max(int(spikes.max()) if spikes.numel() else 0, 1)
+        if most <= slots:
+            return out[..., :most].contiguous(), end, (spikes, steps)
+        slots = most
+
+
+def unwalk(
+    events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float], times: Tensor, tape: Tape,
+    given: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of the weights, of angle and current at time 0, (2, batch, neurons), and of the events' times.
+
+    Args:
+        events, weight, start, trial: as in `walk`, which gave `times` and `tape`.
+        given: gradients of the spike times, and of angle and current at the end, (2, batch, neurons).
+    """
+    batch, (spikes, steps) = len(times), tape
+    by_weight = torch.zeros(shares(batch), *weight.shape, dtype=weight.dtype)
+    by_start, by_event = torch.empty_like(given[1]), torch.zeros_like(events.time)
+    used = [part.numpy() for part in (times, spikes.clone(), steps, *given, by_weight, by_event, by_start)]
+    share_out(backward, batch, *_shared(events, weight, start), *trial, TABLES[weight.dtype], *used)
+    return by_weight.sum(0), by_start, by_event
+
+
+def _shared(events: Any, weight: Tensor, start: Tensor) -> list[np.ndarray]:
+    """What both kernels take first."""
+    return [part.numpy() for part in (events.time, events.source, events.count, weight, start)]
 
 
 @compiled

@@ -2,21 +2,20 @@
 
 import math
 from itertools import pairwise
+from types import ModuleType
 from typing import Any, NamedTuple, Self
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from neuropil.checks import require
+from neuropil.events.devices import check_parameters, kernels
 from neuropil.events.oscillator import TABLES
 from neuropil.events.qif import QIF
-from neuropil.events.qif_kernel import backward, forward
-from neuropil.events.threads import share_out, shares
 from neuropil.events.times import check_times, flatten_events, scatter_events
 
+MOST = 1e12  # largest current: half a million spikes, more than any trial can mean
 ROOM = 8  # slots for spikes at first; a layer that needs more is walked again
-MOST = 2**31  # bytes that the output spikes of a batch may take
 
 
 class Trial(NamedTuple):
@@ -140,15 +139,15 @@ def qif_trial(times: Tensor, weight: Tensor, potential: Tensor, current: Tensor,
         horizon: end of the trial.
     """
     check_trial("a QIF layer", horizon, weight.dtype)
-    trains = check_times(times, horizon)
+    kernel, trains = kernels("qif", times.device), check_times(times, horizon)
     require(
         weight.ndim == 2 and trains.shape[1] == weight.shape[0] and trains.dtype == weight.dtype,
         f"a QIF layer needs weights (inputs, neurons) for times {tuple(times.shape)} of their type, "
         f"got {tuple(weight.shape)}, {trains.dtype} and {weight.dtype}.",
     )
-    check_finite(weight=weight, current=current)
+    check_parameters(times, MOST, weight=weight, potential=potential, current=current)
     start = [part if part.ndim == 2 else part[None] for part in (potential, current)]
-    return Trial(*_Walk.apply(trains, weight, *start, neuron.tau, horizon))
+    return Trial(*_Walk.apply(trains, weight, *start, (neuron.tau, horizon), kernel))
 
 
 def check_trial(who: str, horizon: float, dtype: torch.dtype) -> None:
@@ -157,87 +156,42 @@ def check_trial(who: str, horizon: float, dtype: torch.dtype) -> None:
     require(dtype in TABLES, f"{who} needs float32 or float64, got {dtype}.")
 
 
-def check_finite(**parts: Tensor) -> None:
-    """Refuse parameters on another device, and NaN and inf."""
-    for name, part in parts.items():
-        require(part.device.type == "cpu", f"events run on the CPU, got {name} on {part.device}; move it to the CPU.")
-        require(bool(part.isfinite().all()), f"{name} has NaN or inf; did training diverge? try a smaller step.")
-
-
-def projective(potential: Tensor, current: Tensor) -> np.ndarray:
+def projective(potential: Tensor, current: Tensor) -> Tensor:
     """V and I to (x, y, I) with V = x / y, x^2 + y^2 = 1 and y >= 0: (3, rows, neurons)."""
     angle = torch.atan(potential.detach())
     y = torch.where(potential.detach().isinf(), 0, torch.cos(angle))
-    rows = torch.broadcast_tensors(torch.sin(angle), y, current.detach())
-    return torch.stack(rows).contiguous().numpy()
-
-
-def latest(horizon: float, dtype: np.dtype) -> float:
-    """The largest number of the type that is not after the end of the trial."""
-    end = dtype.type(horizon)
-    return float(end if float(end) <= horizon else np.nextafter(end, dtype.type(0)))
+    return torch.stack(torch.broadcast_tensors(torch.sin(angle), y, current.detach())).contiguous()
 
 
 class _Walk(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, trains: Tensor, weight: Tensor, potential: Tensor, current: Tensor, tau: float, horizon: float
+        ctx: Any,
+        trains: Tensor,
+        weight: Tensor,
+        potential: Tensor,
+        current: Tensor,
+        trial: tuple[float, float],
+        kernel: ModuleType,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        events, table = flatten_events(trains), TABLES[weight.dtype]
-        walked = [part.numpy() for part in (events.time, events.source, events.count)]
-        walked += [weight.detach().contiguous().numpy(), projective(potential, current)]
-        batch, neurons, kind = len(trains), weight.shape[1], walked[3].dtype
-        end, steps = np.empty((3, batch, neurons), kind), np.empty(batch, np.int64)
-        slots, room = ROOM, 0
-        while room < slots:
-            room, spikes = slots, np.zeros((batch, neurons), np.int64)
-            out = np.full((batch, neurons, room), np.inf, kind)
-            last = latest(horizon, kind)
-            share_out(forward, batch, *walked, tau, horizon, last, table, out, spikes, end, steps)
-            slots = max(int(spikes.max(initial=0)), 1)
-            check_room(batch * neurons * slots * kind.itemsize)
-        times = torch.from_numpy(np.ascontiguousarray(out[..., :slots]))
+        events, start = flatten_events(trains), projective(potential, current)
+        walked = events, weight.detach().contiguous(), start, trial
+        times, end, tape = kernel.walk(*walked, ROOM)
         ctx.save_for_backward(trains, times, weight, potential, current)
-        ctx.walked, ctx.events, ctx.kept = walked, events, (spikes, steps, tau, horizon, table)
-        x, y, i = map(torch.from_numpy, end)
-        return times, torch.atan2(x, y), i
+        ctx.walked, ctx.tape, ctx.kernel = walked, tape, kernel
+        return times, torch.atan2(end[0], end[1]), end[2]
 
     @staticmethod
     def backward(ctx: Any, by_times: Tensor, by_angle: Tensor, by_current: Tensor) -> tuple[Tensor | None, ...]:
-        trains, times, weight, potential, current = ctx.saved_tensors
-        spikes, steps, tau, horizon, table = ctx.kept
-        batch = len(trains)
-        by_weight = np.zeros((shares(batch), *weight.shape), ctx.walked[3].dtype)
-        by_start = torch.empty(2, batch, weight.shape[1], dtype=weight.dtype)
-        by_event = torch.zeros_like(ctx.events.time)
-        share_out(
-            backward,
-            batch,
-            *ctx.walked,
-            tau,
-            horizon,
-            table,
-            times.numpy(),
-            spikes.copy(),
-            steps,
-            by_times.contiguous().numpy(),
-            torch.stack((by_angle, by_current)).numpy(),
-            by_weight,
-            by_event.numpy(),
-            by_start.numpy(),
-        )
+        trains, times, _, potential, current = ctx.saved_tensors
+        given = by_times.contiguous(), torch.stack((by_angle, by_current))
+        by_weight, by_start, by_event = ctx.kernel.unwalk(*ctx.walked, times, ctx.tape, given)
         by_potential = by_start[0] * torch.cos(torch.atan(potential)) ** 2
         return (
-            scatter_events(by_event, ctx.events, trains.shape),
-            torch.from_numpy(by_weight.sum(0)),
+            scatter_events(by_event, ctx.walked[0], trains.shape),
+            by_weight,
             by_potential.sum_to_size(potential.shape),
             by_start[1].sum_to_size(current.shape),
             None,
             None,
         )
-
-
-def check_room(size: int) -> None:
-    """Refuse spikes beyond what memory should hold."""
-    got = f"the spikes of this batch need {size / 2**20:.0f} MiB"
-    require(size <= MOST, f"{got}, over {MOST / 2**20:.0f}; take a shorter trial, smaller weights or a smaller batch.")

@@ -1,18 +1,16 @@
 """A recurrent network of QIF neurons with any connectivity: input spikes in, spikes and end states out."""
 
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from neuropil.checks import require
-from neuropil.events import recurrent_kernel as kernel
-from neuropil.events.oscillator import TABLES
+from neuropil.events.devices import check_parameters, kernels
 from neuropil.events.qif import QIF
-from neuropil.events.qif_layer import Trial, check_finite, check_room, check_trial, latest, projective
-from neuropil.events.threads import share_out, shares
-from neuropil.events.times import Events, check_times, flatten_events, scatter_events
+from neuropil.events.qif_layer import MOST, Trial, check_trial, projective
+from neuropil.events.times import check_times, flatten_events, scatter_events
 
 ROOM = 256  # events of a sample at first; doubled until they fit
 
@@ -98,7 +96,7 @@ def recurrent_trial(
         horizon: end of the trial.
     """
     check_trial("a recurrent QIF network", horizon, inner.dtype)
-    trains = check_times(times, horizon)
+    kernel, trains = kernels("recurrent", times.device), check_times(times, horizon)
     neurons = len(inner)
     fits = outer.shape == (trains.shape[1], neurons) and inner.shape == (neurons, neurons)
     require(
@@ -106,42 +104,9 @@ def recurrent_trial(
         f"a recurrent network needs weights (inputs, neurons) and (neurons, neurons) for times {tuple(times.shape)} of "
         f"their type, got {tuple(outer.shape)}, {tuple(inner.shape)}, {trains.dtype}, {outer.dtype}, {inner.dtype}.",
     )
-    check_finite(weight=outer, recurrent=inner, current=current)
+    check_parameters(times, MOST, weight=outer, recurrent=inner, potential=potential, current=current)
     start = [part if part.ndim == 2 else part[None] for part in (potential, current)]
-    return Trial(*_Walk.apply(trains, outer, inner, *start, neuron.tau, horizon))
-
-
-class _Log:
-    """The events of every sample in the order of time, and where the walk ended."""
-
-    def __init__(self, events: Events, weights: list[np.ndarray], tau: float, horizon: float):
-        self.inputs = [part.numpy() for part in (events.time, events.source, events.count)]
-        kind, neurons = weights[1].dtype, weights[1].shape[1]
-        batch, table = len(events.count), TABLES[torch.from_numpy(weights[1]).dtype]
-        self.end = np.empty((3, batch, neurons), kind)
-        self.steps, self.total = np.empty((2, batch), np.int64)
-        room, needed = 0, ROOM + events.time.shape[1]
-        while room < needed:
-            room = needed
-            check_room(batch * room * 16)
-            self.when, self.who = np.empty((batch, room)), np.empty((batch, room), np.int64)
-            log = self.when, self.who, self.total, self.steps, self.end
-            share_out(kernel.forward, batch, *self.inputs, *weights, tau, horizon, table, *log)
-            needed = 2 * room if self.total.max(initial=0) > room else room
-        self.spikes = np.zeros((batch, neurons), np.int64)
-        kernel.count_spikes(self.who, self.total, self.spikes)
-        slots = max(int(self.spikes.max(initial=0)), 1)
-        check_room(batch * neurons * slots * kind.itemsize)
-        self.out = np.full((batch, neurons, slots), np.inf, kind)
-        kernel.collect(self.when, self.who, self.total, latest(horizon, kind), self.out)
-
-    def by_input(self, by_event: np.ndarray, like: Tensor) -> Tensor:
-        """What belongs to the input events only, in their own order."""
-        out = np.zeros(like.shape, self.end.dtype)
-        for b, total in enumerate(self.total):
-            mine = by_event[b, :total][self.who[b, :total] < 0]
-            out[b, : len(mine)] = mine
-        return torch.from_numpy(out)
+    return Trial(*_Walk.apply(trains, outer, inner, *start, (neuron.tau, horizon), kernel))
 
 
 class _Walk(torch.autograd.Function):
@@ -153,36 +118,29 @@ class _Walk(torch.autograd.Function):
         inner: Tensor,
         potential: Tensor,
         current: Tensor,
-        tau: float,
-        horizon: float,
+        trial: tuple[float, float],
+        kernel: ModuleType,
     ) -> tuple[Tensor, Tensor, Tensor]:
         events = flatten_events(trains)
-        weights = [part.detach().contiguous().numpy() for part in (outer, inner)]
-        weights.append(projective(potential, current))
-        log = _Log(events, weights, tau, horizon)
+        weights = outer.detach().contiguous(), inner.detach().contiguous(), projective(potential, current)
+        walked = events, weights, trial
+        times, end, tape = kernel.walk(*walked, ROOM + events.time.shape[1])
         ctx.save_for_backward(trains, inner, potential, current)
-        ctx.log, ctx.events, ctx.weights, ctx.trial = log, events, weights, (tau, horizon)
-        x, y, i = map(torch.from_numpy, log.end)
-        return torch.from_numpy(log.out), torch.atan2(x, y), i
+        ctx.walked, ctx.tape, ctx.kernel = walked, tape, kernel
+        return times, torch.atan2(end[0], end[1]), end[2]
 
     @staticmethod
     def backward(ctx: Any, by_times: Tensor, by_angle: Tensor, by_current: Tensor) -> tuple[Tensor | None, ...]:
-        trains, inner, potential, current = ctx.saved_tensors
-        log, batch = ctx.log, len(trains)
-        by_outer, by_inner = (np.zeros((shares(batch), *part.shape), part.dtype) for part in ctx.weights[:2])
-        by_start, by_event = np.empty_like(log.end[:2]), np.zeros(log.when.shape, log.end.dtype)
-        events = log.when, log.who, log.total, log.steps
-        given = log.spikes.copy(), by_times.contiguous().numpy(), torch.stack((by_angle, by_current)).numpy()
-        wanted = by_outer, by_inner, by_event, by_start
-        share_out(kernel.backward, batch, *events, *ctx.weights, *ctx.trial, TABLES[inner.dtype], *given, *wanted)
-        by_angle0, by_current0 = map(torch.from_numpy, by_start)
-        by_potential = by_angle0 * torch.cos(torch.atan(potential)) ** 2
+        trains, _, potential, current = ctx.saved_tensors
+        given = by_times.contiguous(), torch.stack((by_angle, by_current))
+        by_outer, by_inner, by_start, by_event = ctx.kernel.unwalk(*ctx.walked, ctx.tape, given)
+        by_potential = by_start[0] * torch.cos(torch.atan(potential)) ** 2
         return (
-            scatter_events(log.by_input(by_event, ctx.events.time), ctx.events, trains.shape),
-            torch.from_numpy(by_outer.sum(0)),
-            torch.from_numpy(by_inner.sum(0)),
+            scatter_events(by_event, ctx.walked[0], trains.shape),
+            by_outer,
+            by_inner,
             by_potential.sum_to_size(potential.shape),
-            by_current0.sum_to_size(current.shape),
+            by_start[1].sum_to_size(current.shape),
             None,
             None,
         )

@@ -7,11 +7,89 @@ the losses give it and what its targets hand back; d angle / dt = 1 / tau at a s
 """
 
 from math import inf, log1p
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from neuropil.events.oscillator import compiled, crossing, largest, step, stride, unstep
-from neuropil.events.qif_kernel import begin, hand_over
+from neuropil.events.memory import check_room, silence
+from neuropil.events.oscillator import TABLES, compiled, crossing, largest, step, stride, unstep
+from neuropil.events.qif_kernel import begin, hand_over, latest
+from neuropil.events.threads import share_out, shares
+
+Weights = tuple[Tensor, Tensor, Tensor]
+
+
+class Tape(NamedTuple):
+    """The events of every sample in the order of time."""
+
+    when: Tensor  # (batch, room) float64
+    who: Tensor  # (batch, room) int64: a neuron, or -1 - i for input i
+    total: Tensor  # (batch,) how many
+    steps: Tensor  # (batch,) of the walk
+    spikes: Tensor  # (batch, neurons) how many
+
+
+def walk(events: Any, weights: Weights, trial: tuple[float, float], room: int) -> tuple[Tensor, Tensor, Tape]:
+    """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, (x, y, I) at the end, and the tape.
+
+    Args:
+        events: the inputs, as `flatten_events` gives them.
+        weights: from the inputs (inputs, neurons), among the neurons (neurons, neurons; rows are senders), and x, y
+            and I at time 0, (3, 1 or batch, neurons).
+        trial: membrane time constant and end of the trial.
+        room: for events of a sample at first; doubled until they fit.
+    """
+    batch, neurons = len(events.time), weights[1].shape[1]
+    end, counts = torch.empty(3, batch, neurons, dtype=weights[1].dtype), torch.empty(2, batch, dtype=torch.int64)
+    while True:
+        check_room(batch * room, 16, end.device)
+        when, who = torch.empty(batch, room, dtype=torch.float64), torch.empty(batch, room, dtype=torch.int64)
+        log = [part.numpy() for part in (when, who, *counts, end)]
+        share_out(forward, batch, *_inputs(events), *_arrays(weights), *trial, TABLES[end.dtype], *log)
+        if int(counts[0].max() if batch else 0) <= room:
+            break
+        room *= 2
+    spikes = torch.zeros(batch, neurons, dtype=torch.int64)
+    count_spikes(who.numpy(), counts[0].numpy(), spikes.numpy())
+    out = silence(batch, neurons, max(int(spikes.max()) if batch else 0, 1), end)
+    collect(when.numpy(), who.numpy(), counts[0].numpy(), latest(trial[1], end.numpy().dtype), out.numpy())
+    return out, end, Tape(when, who, counts[0], counts[1], spikes)
+
+
+def unwalk(
+    events: Any, weights: Weights, trial: tuple[float, float], tape: Tape, given: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of both weights, of angle and current at time 0, (2, batch, neurons), and of the inputs' times.
+
+    Args:
+        events, weights, trial: as in `walk`, which gave `tape`.
+        given: gradients of the spike times, and of angle and current at the end, (2, batch, neurons).
+    """
+    batch, kind = len(tape.total), weights[1].dtype
+    by_outer, by_inner = (torch.zeros(shares(batch), *part.shape, dtype=kind) for part in weights[:2])
+    by_start, by_event = torch.empty_like(given[1]), torch.zeros(tape.when.shape, dtype=kind)
+    log = [part.numpy() for part in tape[:4]]
+    used = [part.numpy() for part in (tape.spikes.clone(), *given, by_outer, by_inner, by_event, by_start)]
+    share_out(backward, batch, *log, *_arrays(weights), *trial, TABLES[kind], *used)
+    return by_outer.sum(0), by_inner.sum(0), by_start, of_inputs(by_event, tape, events.time)
+
+
+def of_inputs(by_event: Tensor, tape: Any, like: Tensor) -> Tensor:
+    """What belongs to the events of the inputs only, in their own order, shaped like `like`."""
+    out = torch.zeros_like(like)
+    outside = (torch.arange(tape.who.shape[1], device=like.device) < tape.total[:, None]) & (tape.who < 0)
+    sample, event = outside.nonzero(as_tuple=True)
+    return out.index_put_((sample, (outside.cumsum(1) - 1)[sample, event]), by_event[sample, event])
+
+
+def _inputs(events: Any) -> list[np.ndarray]:
+    return [part.numpy() for part in (events.time, events.source, events.count)]
+
+
+def _arrays(weights: Weights) -> list[np.ndarray]:
+    return [part.numpy() for part in weights]
 
 
 @compiled
@@ -52,7 +130,7 @@ def travel(state, after, factor, now, until, spiking, tau, table):  # type: igno
 
 
 @compiled
-def walk(time, source, count, outer, inner, state, after, tau, horizon, table, when, who):  # type: ignore[no-untyped-def]
+def go(time, source, count, outer, inner, state, after, tau, horizon, table, when, who):  # type: ignore[no-untyped-def]
     """One sample from `state`, which ends as the state at the end: (events, steps); over len(when) events it gives up.
 
     Args:
@@ -92,11 +170,11 @@ def walk(time, source, count, outer, inner, state, after, tau, horizon, table, w
 def forward(  # type: ignore[no-untyped-def]
     part, first, last, time, source, count, outer, inner, start, tau, horizon, table, when, who, total, steps, end
 ):  # fmt: skip
-    """`walk` for every sample: `when`, `who` (batch, room), `total`, `steps` (batch,), `end` (3, batch, neurons)."""
+    """`go` for every sample: `when`, `who` (batch, room), `total`, `steps` (batch,), `end` (3, batch, neurons)."""
     state, after = np.empty_like(end[:, 0]), np.empty_like(end[:, 0])
     for b in range(first, last):
         begin(state, start, b)
-        total[b], steps[b] = walk(
+        total[b], steps[b] = go(
             time[b], source[b], count[b], outer, inner, state, after, tau, horizon, table, when[b], who[b]
         )
         end[:, b] = state

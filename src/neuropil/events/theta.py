@@ -1,7 +1,7 @@
 """The theta neuron: a quadratic integrate-and-fire neuron with a constant drive and inputs that act at once."""
 
 from dataclasses import dataclass
-from math import pi, sqrt
+from math import inf, pi, sqrt
 from typing import Any
 
 import torch
@@ -28,8 +28,8 @@ class Theta:
     drive: float = 5 / 4
 
     def __post_init__(self) -> None:
-        require(self.tau > 0, f"a theta neuron needs tau > 0, got tau={self.tau}.")
-        require(self.drive > 0.25, f"a theta neuron needs a drive above 1/4, got drive={self.drive}.")
+        require(0 < self.tau < inf, f"a theta neuron needs finite tau > 0, got tau={self.tau}.")
+        require(0.25 < self.drive < inf, f"a theta neuron needs a finite drive above 1/4, got drive={self.drive}.")
 
     @property
     def r(self) -> float:

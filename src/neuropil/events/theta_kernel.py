@@ -15,15 +15,70 @@ y at time 0, and `speed` is r / tau.
 """
 
 from math import atan2, cos, sin, sqrt
+from typing import Any
 
 import numba
 import numpy as np
+import torch
+from torch import Tensor
+
+from neuropil.events.memory import silence
+from neuropil.events.threads import share_out, shares
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 inlined = numba.njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"}, forceinline=True)
 
 STEP = np.float32(3.0)  # largest rotation at once: below pi, so that no spike hides behind another
 KEEP = 4  # times at which inputs arrive between two normalisations of (x, y)
+
+
+def walk(
+    events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float, float], slots: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, their numbers, and (x, y) at the end.
+
+    Args:
+        events: the inputs, as `flatten_events` gives them.
+        weight: (inputs, neurons).
+        start: x and y at time 0, (2, neurons).
+        trial: r / tau, r and the end of the trial.
+        slots: for spikes of a neuron at first; they grow to what is needed.
+    """
+    batch, neurons = len(events.time), weight.shape[1]
+    end = torch.empty(2, batch, neurons, dtype=weight.dtype)
+    while True:
+        out, spikes = silence(batch, neurons, slots, weight), np.zeros((batch, neurons), np.int32)
+        share_out(forward, batch, *_shared(events, weight, start, trial), out.numpy(), spikes, end.numpy())
+        most = int(spikes.max(initial=1))
+        if most <= slots:
+            return out[:, :, :most], torch.from_numpy(spikes), end
+        slots = most
+
+
+def unwalk(
+    events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float, float], spikes: Tensor,
+    given: tuple[Tensor, Tensor], by_time: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of the weights, of the first angle and of the events' times (no columns unless `by_time`).
+
+    Args:
+        events, weight, start, trial: as in `walk`, which counted `spikes`.
+        given: gradients of the spike times and of the angle at the end.
+    """
+    batch, neurons = spikes.shape
+    kind = start.numpy().dtype
+    by_weight, by_start = np.zeros((shares(batch), *weight.shape), kind), np.zeros((shares(batch), neurons), kind)
+    by_event = np.zeros((batch, events.time.shape[1] if by_time else 0), kind)
+    given_arrays = [part.numpy() for part in given]
+    wanted = by_weight, by_start, by_event
+    share_out(backward, batch, *_shared(events, weight, start, trial), spikes.numpy(), *given_arrays, *wanted)
+    return torch.from_numpy(by_weight.sum(0)), torch.from_numpy(by_start.sum(0)), torch.from_numpy(by_event)
+
+
+def _shared(events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float, float]) -> list[Any]:
+    """What both kernels take first."""
+    parts = [part.numpy() for part in (events.time, events.source, events.count, weight, start)]
+    return parts + [parts[3].dtype.type(number) for number in trial]
 
 
 @inlined
@@ -36,11 +91,12 @@ def turn(x, y, angle, who, n):  # type: ignore[no-untyped-def]
         x[j] = x[j] * c + y[j] * s
         y[j] = ahead
         spiked += np.int32(ahead < 0)
-    if spiked > 0:
-        for j in range(len(x)):
-            if y[j] < 0:
-                x[j], y[j], who[n] = -x[j], -y[j], j
-                n += 1
+    j, last = 0, n + spiked
+    while n < last:
+        if y[j] < 0:
+            x[j], y[j], who[n] = -x[j], -y[j], j
+            n += 1
+        j += 1
     return spiked
 
 

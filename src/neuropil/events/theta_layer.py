@@ -1,16 +1,15 @@
 """Layers and networks of theta neurons as modules: spike times in, spike times out, exact gradients."""
 
 from itertools import pairwise
+from types import ModuleType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuropil.checks import Refusal, require
-from neuropil.events import theta_kernel as kernel
+from neuropil.checks import require
+from neuropil.events.devices import bounded, check_parameters, kernels
 from neuropil.events.theta import Theta
-from neuropil.events.threads import share_out, shares
 from neuropil.events.times import check_times, flatten_events, scatter_events
 
 
@@ -19,69 +18,32 @@ class _Walk(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, trains: Tensor, weight: Tensor, phase: Tensor, neuron: Theta, horizon: float
+        ctx: Any, trains: Tensor, weight: Tensor, phase: Tensor, neuron: Theta, horizon: float, kernel: ModuleType
     ) -> tuple[Tensor, Tensor]:
         events = flatten_events(trains)
-        scalar = weight.detach().numpy().dtype.type
         speed = neuron.r / neuron.tau
         angle = phase * speed
         start = torch.stack([-angle.cos(), angle.sin().clamp_(min=0)])  # pi may be rounded up; V = +inf is not beyond
-        shared = (*(part.numpy() for part in (events.time, events.source, events.count)), weight.detach().numpy())
-        shared = (*shared, start.numpy(), scalar(speed), scalar(neuron.r), scalar(horizon))
-        out, spikes, end = _forward(shared, len(trains), 2 + int(horizon / neuron.period))
+        trial = speed, neuron.r, horizon
+        times, spikes, end = kernel.walk(events, weight.detach(), start, trial, 2 + int(horizon / neuron.period))
         require(
-            bool(np.isfinite(end).all()),
+            bounded(end),
             f"theta neurons lost count: weights up to {float(weight.abs().max()):.3g} are too large for "
             f"{str(weight.dtype).removeprefix('torch.')}; scale them down.",
         )
-        x, y = torch.from_numpy(end)
         ctx.save_for_backward(weight)
-        ctx.shared, ctx.spikes, ctx.speed, ctx.events, ctx.shape = shared, spikes, speed, events, trains.shape
-        times = torch.from_numpy(out)
-        return times, torch.atan2(y, -x) / speed
+        ctx.kept, ctx.shape, ctx.kernel = (events, start, trial, spikes), trains.shape, kernel
+        return times, torch.atan2(end[1], -end[0]) / speed
 
     @staticmethod
-    def backward(ctx: Any, d_times: Tensor, d_phase: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
-        batch, neurons = d_phase.shape
-        (saved,) = ctx.saved_tensors  # refuses a weight that was changed in the meantime
-        weight, parts = saved.numpy(), shares(batch)
-        d_weight = np.zeros((parts, *weight.shape), weight.dtype)
-        d_start = np.zeros((parts, neurons), weight.dtype)
-        d_time = np.zeros((batch, ctx.shared[0].shape[1] if ctx.needs_input_grad[0] else 0), weight.dtype)
-        d_end = (d_phase / ctx.speed).numpy()
-        share_out(
-            kernel.backward, batch, *ctx.shared, ctx.spikes, d_times.contiguous().numpy(), d_end,
-            d_weight, d_start, d_time,
-        )  # fmt: skip
-        d_trains = scatter_events(torch.from_numpy(d_time), ctx.events, ctx.shape) if ctx.needs_input_grad[0] else None
-        by_weight, by_start = (torch.from_numpy(parts.sum(0)) for parts in (d_weight, d_start))
-        return d_trains, by_weight, by_start * ctx.speed, None, None
-
-
-def _forward(shared: tuple[Any, ...], batch: int, slots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(spike times, number of spikes, x and y at the end), with as many slots as the busiest neuron needs."""
-    weight = shared[3]
-    neurons = weight.shape[1]
-    end = np.empty((2, batch, neurons), weight.dtype)
-    while True:
-        out, spikes = room(batch, neurons, slots, weight.dtype), np.zeros((batch, neurons), np.int32)
-        share_out(kernel.forward, batch, *shared, out, spikes, end)
-        most = int(spikes.max(initial=1))
-        if most <= slots:
-            return out[:, :, :most], spikes, end
-        slots = most
-
-
-def room(batch: int, neurons: int, slots: int, dtype: np.dtype) -> np.ndarray:
-    """(batch, neurons, slots) of inf, if memory has room for them."""
-    try:
-        return np.full((batch, neurons, slots), np.inf, dtype)
-    except MemoryError:
-        size = batch * neurons * slots * dtype.itemsize / 2**30
-        raise Refusal(
-            f"{slots} spikes of {neurons} neurons in {batch} samples need {size:.3g} GiB, more than there is; "
-            "take a smaller batch, an earlier end or smaller weights."
-        ) from None
+    def backward(ctx: Any, d_times: Tensor, d_phase: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors  # refuses a weight that was changed in the meantime
+        events, start, trial, spikes = ctx.kept
+        given = d_times.contiguous(), d_phase / trial[0]
+        by_time = ctx.needs_input_grad[0]
+        d_weight, d_start, d_time = ctx.kernel.unwalk(events, weight, start, trial, spikes, given, by_time)
+        d_trains = scatter_events(d_time, events, ctx.shape) if by_time else None
+        return d_trains, d_weight, d_start * trial[0], None, None, None
 
 
 class ThetaLayer(nn.Module):
@@ -115,14 +77,15 @@ class ThetaLayer(nn.Module):
             spike times, (batch, outputs, spikes), ascending, padded with inf to the busiest neuron, and
             phases at the end of the trial, (batch, outputs).
         """
-        trains = check_times(times, self.horizon)
+        kernel, trains = kernels("theta", times.device), check_times(times, self.horizon)
         weight, phase = self.weight, self.phase
+        check_parameters(times, weight=weight, phase=phase)
         require(
             trains.shape[1] == len(weight) and trains.dtype == weight.dtype,
             f"the layer needs times of {len(weight)} neurons in {weight.dtype}, "
             f"got {trains.shape[1]} in {trains.dtype}.",
         )
-        return _Walk.apply(trains, weight, phase, self.neuron, self.horizon)
+        return _Walk.apply(trains, weight, phase, self.neuron, self.horizon, kernel)
 
     def extra_repr(self) -> str:
         """Sizes, neuron, end of the trial."""

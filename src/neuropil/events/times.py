@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuropil.checks import Refusal, require
 from neuropil.events.threads import share_out
@@ -40,22 +40,20 @@ def check_times(times: Tensor, horizon: float) -> Tensor:
     """`times` as (batch, neurons, spikes), if they are spike times of a trial from 0 to `horizon`.
 
     Args:
-        times: (batch, neurons, spikes) or (batch, neurons), float32 or float64, on the CPU.
+        times: (batch, neurons, spikes) or (batch, neurons), float32 or float64.
         horizon: end of the trial, in the unit of the times.
 
     Raises:
-        Refusal: another shape, dtype or device, NaN, negative or unsorted times, or finite ones after the end.
+        Refusal: another shape or dtype, NaN, negative or unsorted times, or finite ones after the end.
     """
     require(
         times.ndim in (2, 3) and times.dtype in (torch.float32, torch.float64),
         "spike times need (batch, neurons, spikes) or (batch, neurons) in float32 or float64, "
         f"got {tuple(times.shape)} in {str(times.dtype).removeprefix('torch.')}.",
     )
-    require(times.device.type == "cpu", f"events run on the CPU, got times on {times.device}; use times.to('cpu').")
     trains = times if times.ndim == 3 else times[..., None]
-    array = trains.detach().numpy()
-    if not _sound(array, horizon):
-        fault, *place = _first_fault(array, horizon)
+    if not (_sound(trains.detach().numpy(), horizon) if trains.device.type == "cpu" else _fine(trains, horizon)):
+        fault, *place = _first_fault(trains.detach().cpu().numpy(), horizon)
         where = f"sample {place[0]}, neuron {place[1]}, spike {place[2]}"
         raise Refusal(
             f"spike times need 0 <= t <= {horizon:g}, ascending, or inf, got {FAULTS[fault]}, "
@@ -70,6 +68,8 @@ def flatten_events(trains: Tensor) -> Events:
     Args:
         trains: (batch, neurons, spikes) as `check_times` returns them.
     """
+    if trains.device.type != "cpu":
+        return _flatten(trains.detach())
     array = trains.detach().numpy()
     batch = len(array)
     count = np.zeros(batch, np.int32)
@@ -82,9 +82,32 @@ def flatten_events(trains: Tensor) -> Events:
 
 def scatter_events(values: Tensor, events: Events, shape: torch.Size) -> Tensor:
     """What belongs to each event, (batch, events), put where its spike stands in `shape`; 0 elsewhere."""
-    out = torch.zeros(shape, dtype=values.dtype)
+    out = torch.zeros(shape, dtype=values.dtype, device=values.device)
+    if values.device.type != "cpu":
+        return _spread(values, events, out)
     _scatter(values.numpy(), events.slot.numpy(), events.count.numpy(), out.view(len(out), -1).numpy())
     return out
+
+
+def _fine(trains: Tensor, horizon: float) -> bool:
+    """`_sound` in torch, for other devices."""
+    inside = (trains >= 0) & ((trains <= horizon) | trains.isinf())
+    return bool(inside.all() & (trains[..., 1:] >= trains[..., :-1]).all())
+
+
+def _flatten(trains: Tensor) -> Events:
+    """`flatten_events` in torch, for other devices."""
+    count = trains.isfinite().sum((1, 2), dtype=torch.int32)
+    time, slot = nn.functional.pad(trains.flatten(1), (0, 1), value=torch.inf).sort(dim=1, stable=True)
+    width = int(count.max()) + 1 if len(count) else 1
+    time, slot = time[:, :width].contiguous(), torch.where(time.isfinite(), slot, 0)[:, :width].int().contiguous()
+    return Events(time, slot // trains.shape[2], slot, count)
+
+
+def _spread(values: Tensor, events: Events, out: Tensor) -> Tensor:
+    """`_scatter` in torch, for other devices."""
+    given = torch.arange(values.shape[1], device=values.device) < events.count[:, None]
+    return out.flatten(1).scatter_add_(1, events.slot.long(), torch.where(given, values, 0)).view(out.shape)
 
 
 @compiled

@@ -20,18 +20,21 @@ class BackpropClassifier:
     Args:
         body: maps (batch, *shape) in [0, 1] to features; it is copied, the original stays as it is.
         training: how the network is trained.
+        standardise: whether the features are standardised before the head.
 
     After `fit`: ``body_`` and ``network_`` (body, standardisation, head), both in evaluation mode.
     """
 
-    def __init__(self, body: nn.Sequential, *, training: Descent | None = None):
+    def __init__(self, body: nn.Sequential, *, training: Descent | None = None, standardise: bool = True):
         self.body = body
         self.training = training or Descent()
+        self.standardise = standardise
 
     def fit(self, train: Split, *, rng: Generator, watch: Watch | None = None) -> Self:
         """Train everything on `train`, from the body as it was given."""
         self.body_ = deepcopy(self.body).requires_grad_(True)
-        self.network_ = nn.Sequential(self.body_, nn.Flatten(), fresh_head(featurise(self.body_, train)))
+        head = fresh_head(featurise(self.body_, train), standardise=self.standardise)
+        self.network_ = nn.Sequential(self.body_, nn.Flatten(), head)
         self.training.fit_(self.network_, train, stage="backprop", rng=rng, watch=watch or Unwatched())
         return self
 
@@ -42,6 +45,10 @@ class BackpropClassifier:
     def scores(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes) logits."""
         return scores_of(self.network_, x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The same with its exact gradient by `x`, and all at once: for attacks and saliency."""
+        return self.network_(x)
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels."""

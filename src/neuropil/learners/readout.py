@@ -7,12 +7,13 @@ from neuropil.data import Split
 from neuropil.learners.layers import Standardise
 
 
-def fresh_head(features: Split) -> nn.Sequential:
-    """Standardisation by the statistics of `features`, then a linear layer of zeros: (n, d) to (n, classes)."""
+def fresh_head(features: Split, *, standardise: bool = True) -> nn.Sequential:
+    """Standardised by the statistics of `features`, or as they are, to a linear layer of zeros: (n, classes)."""
     linear = nn.Linear(features.x.shape[1], features.classes)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
-    return nn.Sequential(Standardise(linear.in_features).fit_(features.x), linear).to(features.x)
+    first = Standardise(linear.in_features).fit_(features.x) if standardise else nn.Identity()
+    return nn.Sequential(first, linear).to(features.x)
 
 
 @torch.no_grad()

@@ -186,7 +186,14 @@ class SpikingClassifier:
     @torch.no_grad()
     def scores(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes): minus the first output times, pseudospikes included."""
-        return torch.cat([-spikes_of(self.network_, self.encode(part))[1] for part in x.split(1000)])
+        return torch.cat([self.logits(part) for part in x.split(1000)])
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The same with its exact gradient by `x`, through the times of the input spikes, and all at once.
+
+        An encoding that moves no spike with `x` (`Bright`, or a `Latency` with levels) leaves no gradient.
+        """
+        return -spikes_of(self.network_, self.encode(x))[1]
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels: who fires first, or would if the trial went on."""

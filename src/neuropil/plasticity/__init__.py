@@ -2,6 +2,9 @@
 
 import torch
 
+from neuropil.plasticity.association import Association as Association
+from neuropil.plasticity.association import associations as associations
+from neuropil.plasticity.change import ChangeSTDP as ChangeSTDP
 from neuropil.plasticity.compete import HardWTA as HardWTA
 from neuropil.plasticity.compete import KrotovHopfield as KrotovHopfield
 from neuropil.plasticity.compete import SoftHebb as SoftHebb

@@ -1,6 +1,6 @@
 """Hebbian rules whose units compete for every sample: hard winner-take-all, Krotov-Hopfield, SoftHebb."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from neuropil.plasticity.geometry import (
     check_activity,
     check_finite,
     from_rows,
+    product,
     respond,
     rows,
     unit_axis,
@@ -19,6 +20,9 @@ from neuropil.plasticity.geometry import (
     weight_of,
 )
 from neuropil.plasticity.hebb import output, two_factor
+from neuropil.plasticity.patches import has_patches, in_patches, patches
+from neuropil.plasticity.ranks import first_and_kth
+from neuropil.plasticity.row_change import compilable, row_change, signed_square, some_rows
 
 
 @dataclass(frozen=True)
@@ -35,15 +39,17 @@ class HardWTA:
 
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
+        if post is None and not self.sparse and has_patches(layer):
+            return in_patches(self, layer, pre)
         u, axis = output(layer, pre, post), unit_axis(layer)
-        best = u.topk(1, axis)
-        check_finite(layer, pre, best.values)
+        winner, _, values = first_and_kth(u, 1, axis)
+        check_finite(layer, pre, values)
         if is_dense(layer, self.sparse):
-            touched, grow, wins = gather(pre.detach().flatten(0, -2), best.indices.flatten(), (1,))
+            touched, grow, wins = gather(pre.detach().flatten(0, -2), winner.flatten(), (1,))
             weight = weight_of(layer)
             change = torch.addcmul(grow, wins[:, None].to(grow), weight[touched], value=-1)
             return spread(weight, touched, change, sparse=self.sparse)
-        won = torch.zeros_like(u).scatter_(axis, best.indices, 1)
+        won = torch.zeros_like(u).scatter_(axis, winner, 1)
         return two_factor(layer, pre, won, won)
 
 
@@ -69,10 +75,13 @@ class SoftHebb:
 
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
+        if post is None and has_patches(layer):
+            change = in_patches(replace(self, normalise=False), layer, pre)
+            return scaled(change) if self.normalise else change
         u, axis = output(layer, pre, post), unit_axis(layer)
         y = torch.softmax(u / self.tau, axis)
         if self.anti:
-            winner = u.topk(1, axis).indices
+            winner = first_and_kth(u, 1, axis)[0]
             y = (-y).scatter(axis, winner, y.gather(axis, winner))
         change = two_factor(layer, pre, y, y * u)
         return scaled(change) if self.normalise else change
@@ -121,28 +130,59 @@ class KrotovHopfield:
         """The change for `pre` (batch, *in); `post` serves as the drive at p = 2 without bias."""
         require(self.k <= units(layer), f"KrotovHopfield needs k <= units, got k={self.k} and {units(layer)} units.")
         pre = pre.detach()
-        drive = self._drive(layer, pre, post)
+        powered = signed_power(weight_of(layer), self.p - 1)
+        if has_patches(layer) and not self.sparse and not self._is_drive(layer, post):
+            return self._patches(layer, pre, powered)
+        drive = self._drive(layer, pre, post, powered)
         check_activity(layer, pre, drive)
-        top = drive.topk(self.k, unit_axis(layer))
-        check_finite(layer, pre, top.values)
-        first, kth = (top.indices.narrow(unit_axis(layer), rank, 1) for rank in (0, self.k - 1))
-        return (self._dense if is_dense(layer, self.sparse) else self._anywhere)(layer, pre, first, kth)
+        first, kth, values = first_and_kth(drive, self.k, unit_axis(layer))
+        check_finite(layer, pre, values)
+        del drive  # its memory serves the change
+        return (self._dense if is_dense(layer, self.sparse) else self._anywhere)(layer, pre, first, kth, powered)
 
-    def _drive(self, layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor:
+    def _drive(self, layer: nn.Module, pre: Tensor, post: Tensor | None, powered: Tensor) -> Tensor:
         """(batch, *out) drives in the dtype of the competition."""
         dtype = self.competition or pre.dtype
-        if self.p == 2 and post is not None and getattr(layer, "bias", None) is None:
-            return post.detach().to(dtype)
-        return respond(layer, pre.to(dtype), signed_power(weight_of(layer), self.p - 1).to(dtype))
+        if self._is_drive(layer, post):
+            return post.detach().to(dtype)  # type: ignore[union-attr]
+        return respond(layer, pre.to(dtype), powered.to(dtype))
 
-    def _dense(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor) -> Tensor:
+    def _is_drive(self, layer: nn.Module, post: Tensor | None) -> bool:
+        return self.p == 2 and post is not None and getattr(layer, "bias", None) is None
+
+    def _dense(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor, powered: Tensor) -> Tensor:
         """The change of a dense layer, through the rows that some sample chose."""
         chosen = torch.cat([first.flatten(), kth.flatten()])
-        touched, grow, counts = gather(pre.flatten(0, -2), chosen, (1, -self.delta))
-        change = self._finish(grow, weight_of(layer)[touched], counts)
-        return spread(weight_of(layer), touched, change, sparse=self.sparse)
+        pre, weight, share = pre.flatten(0, -2), weight_of(layer), (1.0, -self.delta)
+        if compilable(pre, weight):
+            return row_change(
+                pre,
+                chosen,
+                share,
+                weight,
+                powered,
+                average=self.average,
+                normalise=self.normalise,
+                sparse=self.sparse,
+            )
+        touched, grow, counts = gather(pre, chosen, share)
+        change = self._finish(grow, weight[touched], powered[touched], counts)
+        return spread(weight, touched, change, sparse=self.sparse)
 
-    def _anywhere(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor) -> Tensor:
+    def _patches(self, layer: nn.Module, pre: Tensor, powered: Tensor) -> Tensor:
+        """The change of a plain convolution: a dense layer that sees a few thousand patches at a time."""
+        weight, share = rows(layer, weight_of(layer)), (1.0, -self.delta)
+        matrix = rows(layer, powered).to(self.competition or pre.dtype)
+        grow, counts = torch.zeros_like(weight), torch.zeros(len(weight), dtype=torch.int64, device=pre.device)
+        for patch in patches(layer, pre):
+            first, kth, values = first_and_kth(product(patch.to(matrix.dtype), matrix), self.k, -1)
+            check_finite(layer, patch, values)
+            touched, sums, chosen = gather(patch, torch.cat([first.flatten(), kth.flatten()]), share)
+            grow.index_add_(0, touched, sums)
+            counts.index_add_(0, touched, chosen)
+        return from_rows(layer, self._finish(grow, weight, rows(layer, powered), counts.clamp_min(1)))
+
+    def _anywhere(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor, powered: Tensor) -> Tensor:
         """The change of any other layer, through a dense post factor."""
         axis = unit_axis(layer)
         shape = [*first.shape]
@@ -150,11 +190,11 @@ class KrotovHopfield:
         factor = pre.new_zeros(shape).scatter_(axis, kth, -self.delta).scatter_(axis, first, 1)
         grow = rows(layer, correlate(layer, pre, factor))
         counts = torch.cat([first.flatten(), kth.flatten()]).bincount(minlength=units(layer)).clamp_min(1)
-        return from_rows(layer, self._finish(grow, rows(layer, weight_of(layer)), counts))
+        return from_rows(layer, self._finish(grow, rows(layer, weight_of(layer)), rows(layer, powered), counts))
 
-    def _finish(self, grow: Tensor, weight: Tensor, counts: Tensor) -> Tensor:
+    def _finish(self, grow: Tensor, weight: Tensor, powered: Tensor, counts: Tensor) -> Tensor:
         """`grow` minus what each row forgets, <powered row, grown row> times the row; all (units, fan-in)."""
-        lost = torch.linalg.vecdot(signed_power(weight, self.p - 1), grow)
+        lost = torch.linalg.vecdot(powered, grow)
         change = torch.addcmul(grow, lost[:, None], weight, value=-1)
         if self.average:
             change = change / counts[:, None]
@@ -186,8 +226,7 @@ def is_dense(layer: nn.Module, sparse: bool) -> bool:
 def spread(weight: Tensor, touched: Tensor, change: Tensor, *, sparse: bool = False) -> Tensor:
     """`change` of the rows `touched` (ascending) as a change of the whole `weight`, zero elsewhere."""
     if sparse:
-        size, index = weight.shape, touched[None]
-        return torch.sparse_coo_tensor(index, change, size, is_coalesced=True, check_invariants=False)
+        return some_rows(weight.shape, touched, change)
     return torch.zeros_like(weight).index_copy_(0, touched, change)
 
 
@@ -195,6 +234,8 @@ def signed_power(weight: Tensor, power: float) -> Tensor:
     """sign(w) |w|^power with one temporary; at power 2 one product instead of a `pow`."""
     if power == 1:
         return weight
+    if power == 2:
+        return signed_square(weight) if compilable(weight, weight) else weight.abs().mul_(weight)
     if power < 1:
         return weight.abs().pow_(power).mul_(weight.sign())
     return weight.abs().pow_(power - 1).mul_(weight)

@@ -71,23 +71,36 @@ def product(pre: Tensor, weight: Tensor) -> Tensor:
     large = min(pre.numel() // max(pre.shape[-1], 1), *weight.shape) >= 64
     plain = pre.device.type == "cpu" and pre.dtype == weight.dtype == torch.float32
     if large and plain and torch.backends.mkldnn.is_available():
+        if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+            return torch.ops.mkldnn._linear_pointwise(pre, weight, None, "none", [], "")
         return F.linear(pre.to_mkldnn(), weight).to_dense()
     return F.linear(pre, weight)
 
 
-def check_activity(layer: nn.Module, pre: Tensor, post: Tensor) -> None:
-    """Refuse activities that do not belong to the two sides of `layer`."""
-    name, axis = type(layer).__name__, unit_axis(layer)
+def check_input(layer: nn.Module, pre: Tensor) -> None:
+    """Refuse an activity that cannot be the input of `layer`."""
+    name, dense = type(layer).__name__, unit_axis(layer) == -1
     require(
-        pre.dim() >= 2 if axis == -1 else pre.dim() == weight_of(layer).dim(),
-        f"a rule on {name} needs pre as (batch, {'*, features' if axis == -1 else 'channels, *positions'}), "
+        pre.dim() >= 2 if dense else pre.dim() == weight_of(layer).dim(),
+        f"a rule on {name} needs pre as (batch, {'*, features' if dense else 'channels, *positions'}), "
         f"got {tuple(pre.shape)}.",
     )
+    wanted = layer.in_features if dense else layer.in_channels
+    require(
+        pre.shape[-1 if dense else 1] == wanted,
+        f"a rule on {name} needs pre with {wanted} {'features' if dense else 'channels'}, got {tuple(pre.shape)}.",
+    )
+
+
+def check_activity(layer: nn.Module, pre: Tensor, post: Tensor) -> None:
+    """Refuse activities that do not belong to the two sides of `layer`."""
+    check_input(layer, pre)
+    axis = unit_axis(layer)
     batch = pre.shape[:-1] if axis == -1 else pre.shape[:1]
     require(
         post.dim() == pre.dim() and post.shape[: len(batch)] == batch and post.shape[axis] == units(layer),
-        f"{name} with {units(layer)} units was given pre {tuple(pre.shape)} but post {tuple(post.shape)}; "
-        "pass the layer's own output, before flattening or pooling.",
+        f"{type(layer).__name__} with {units(layer)} units was given pre {tuple(pre.shape)} but post "
+        f"{tuple(post.shape)}; pass the layer's own output, before flattening or pooling.",
     )
 
 

@@ -1,7 +1,8 @@
 """How activity reaches a rule and how a rule's change reaches the optimiser."""
 
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +24,8 @@ def tap(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Activity]]
     """Record the activity of the named layers in the latest forward pass of the block; no hook outlives the block.
 
     A layer that the pass uses several times is recorded as one longer batch. Activity that was changed in place after
-    it went through its layer (an activation with ``inplace=True``) is refused when the block ends.
+    it went through its layer (an activation with ``inplace=True``) is refused when the block ends. What
+    ``torch.compile`` made of the model steps aside inside the block, since compiled code calls no new hooks.
 
     Args:
         model: any module tree.
@@ -52,7 +54,8 @@ def tap(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Activity]]
     hooks = [layers[name].register_forward_hook(listen(name)) for name in wanted]
     hooks.append(model.register_forward_pre_hook(forget))
     try:
-        yield seen
+        with _uncompiled():
+            yield seen
     finally:
         for hook in hooks:
             hook.remove()
@@ -62,6 +65,11 @@ def tap(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Activity]]
             f"what went into or out of layer {name!r} was changed in place before its rule could see it; "
             "use inplace=False in the activation after it, and x = x + y instead of x += y.",
         )
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Inside, compiled models run as they are written; free of charge where nothing was ever compiled."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def _join(old: Activity, new: Activity) -> Activity:

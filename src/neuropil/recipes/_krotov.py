@@ -16,7 +16,7 @@ from neuropil.learners import (
     draw_normal_,
 )
 from neuropil.plasticity import KrotovHopfield
-from neuropil.recipes._twins import Entrant, side_by_side
+from neuropil.recipes._twins import Comparison, Entrant, side_by_side
 from neuropil.runs import Run
 
 
@@ -125,13 +125,22 @@ def linear(settings: Settings, train: Split, rng: Generator) -> Entrant:
     return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
 
 
-def krotov_beside_twins(data: str, settings: Settings, run: Run) -> None:
-    """Load `data`, and run the local learner and its twins on it."""
-    train, test = load(data)
-    if settings.n_train:
-        train = subset(train, settings.n_train, settings.seed)
-    run.note(data={data: {"train": train.checksum(), "test": test.checksum()}})
+def krotov_comparison(data: str, settings: Settings) -> Comparison:
+    """The local learner and its twins on `data`, one seed."""
     builds = [
         partial(build, settings) for build in (krotov_hopfield, backprop, random_examples, random_features, linear)
     ]
-    side_by_side(builds, train, test, data=data, seed=settings.seed, labels=settings.labels, draw=True, run=run)
+
+    def splits(seed: int) -> tuple[Split, Split]:
+        train, test = load(data)
+        return subset(train, settings.n_train, seed) if settings.n_train else train, test
+
+    return Comparison(builds, data, [settings.seed], splits)
+
+
+def krotov_beside_twins(plan: Comparison, labels: tuple[int, ...], run: Run) -> None:
+    """Load the data, and run the local learner and its twins on them."""
+    (seed,) = plan.seeds
+    train, test = plan.splits(seed)
+    run.note(data={plan.data: {"train": train.checksum(), "test": test.checksum()}})
+    side_by_side(plan.builds, train, test, data=plan.data, seed=seed, labels=labels, draw=True, run=run)

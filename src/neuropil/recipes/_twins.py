@@ -3,16 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator
 
-from neuropil.data import Split
+from neuropil.data import Split, load, subset
 from neuropil.evaluate import examine_units, sample_efficiency, trial
 from neuropil.learners import receptive_fields
 from neuropil.recipes._spikes import draw_spikes
-from neuropil.runs import Run, Tagged
+from neuropil.runs import Keeper, Run, Tagged
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,28 @@ class Entrant:
 Build = Callable[[Split, Generator], Entrant]
 
 
+class Comparison(NamedTuple):
+    """Who is compared on what: all that is needed to do a comparison, or to bring its learners back.
+
+    Attributes:
+        builds: make a fresh learner from the training data and a generator.
+        data: name of the data set.
+        seeds: one after the other.
+        splits: maps a seed to (train, test).
+    """
+
+    builds: Sequence[Build]
+    data: str
+    seeds: Sequence[int]
+    splits: Callable[[int], tuple[Split, Split]]
+
+
+def data_splits(data: str, n_train: int, seed: int) -> tuple[Split, Split]:
+    """(train, test) of the data set `data`, with `n_train` training examples, or all if that is 0."""
+    train, test = load(data, seed=seed)
+    return subset(train, n_train, seed) if n_train else train, test
+
+
 def side_by_side(
     builds: Sequence[Build],
     train: Split,
@@ -57,7 +79,7 @@ def side_by_side(
         train, test: what to learn from, and what to read once.
         data, seed: columns of every row.
         labels: numbers of labels for the sample-efficiency curves; those not below the training set are left out.
-        draw: whether to keep the receptive fields, and of spiking networks a trial and their way out of silence.
+        draw: whether to keep what the report draws of a learner, see `keep_pictures`.
         run: where it is written; every fit in it can be resumed.
     """
     for index in run.loop("learners", len(builds)):
@@ -65,11 +87,11 @@ def side_by_side(
         entrant = builds[index](train, rng)
         learner, local = entrant.learner, entrant.family == "local"
         watch = Tagged(run, learner=entrant.name, family=entrant.family, data=data, seed=seed)
-        accuracy = trial(learner, train, test, rng=rng, watch=watch)
+        keeper = Keeper(watch)
+        accuracy = trial(learner, train, test, rng=rng, watch=keeper)
+        keeper.keep()
         if draw:
-            run.save(**{f"fields.{entrant.name}": receptive_fields(learner.network_, train.x.shape[1:])})
-        if draw and entrant.family == "events":
-            draw_spikes(learner, train, watch)
+            keep_pictures(entrant, train, watch)
         if local:
             weight = learner.body_.get_parameter("hidden.weight")
             norm, competes = entrant.norm, entrant.competes
@@ -78,3 +100,14 @@ def side_by_side(
         again = partial(learner.fit_labels, rng=rng)
         for count, right in [*sample_efficiency(again, train, test, counts, seed=seed), (len(train), accuracy)]:
             watch.log("labels", n_labels=count, accuracy=right)
+
+
+def keep_pictures(entrant: Entrant, train: Split, watch: Tagged) -> None:
+    """Receptive fields; of spiking networks a trial and their way out of silence; drawings of learners that draw."""
+    learner, run, name = entrant.learner, watch.run, entrant.name
+    run.save(**{f"fields.{name}": receptive_fields(learner.network_, train.x.shape[1:])})
+    if entrant.family == "events":
+        draw_spikes(learner, train, watch)
+    if hasattr(learner, "generate") and train.x.ndim == 4:
+        rng = torch.Generator().manual_seed(watch.tags["seed"])
+        run.save(**{f"drawings.{name}": learner.generate(torch.arange(train.classes), 10, rng)})

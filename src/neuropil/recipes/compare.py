@@ -9,14 +9,14 @@ from functools import partial
 import torch
 
 from neuropil.checks import require
-from neuropil.data import load, subset
-from neuropil.recipes._twins import side_by_side
+from neuropil.recipes._robust import Attacks, attack_all, revived
+from neuropil.recipes._twins import Comparison, data_splits, side_by_side
 from neuropil.recipes.entrants import builders
 from neuropil.runs import Run
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Attacks):
     """Settings of the comparison; the learners' own settings are in their files."""
 
     data: str = "digits"
@@ -33,26 +33,35 @@ class Config:
     """files of recipes/entrants to run, all if none is named"""
     n_train: int = 0
     """use only that many training examples; 0 for all"""
+    attack: bool = False
+    """whether to attack, corrupt and damage every learner after it has learned, and put that into the report"""
     threads: int = 1
     """torch threads; small networks are fastest with one, data sets like MNIST use two and more"""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.seeds >= 1, f"setting 'seeds' must be at least 1, got {self.seeds}.")
         require(self.threads >= 1, f"setting 'threads' must be at least 1, got {self.threads}.")
         require(self.units >= 10, f"setting 'units' must be at least 10, got {self.units}.")
 
 
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    builds = [partial(build, units=config.units) for build in builders(config.learners)]
+    seeds = range(config.seed, config.seed + config.seeds)
+    return Comparison(builds, config.data, seeds, partial(data_splits, config.data, config.n_train))
+
+
 def main(config: Config, run: Run) -> None:
     """Seeds outside, learners inside; every fit can be resumed."""
     torch.set_num_threads(config.threads)
-    builds = [partial(build, units=config.units) for build in builders(config.learners)]
-    checksums = {}
+    plan, checksums = comparison(config), {}
     for step in run.loop("seeds", config.seeds):
-        seed = config.seed + step
-        train, test = load(config.data, seed=seed)
-        if config.n_train:
-            train = subset(train, config.n_train, seed)
+        seed, draw = plan.seeds[step], step == 0
+        train, test = plan.splits(seed)
         checksums[f"seed {seed}"] = {"train": train.checksum(), "test": test.checksum()}
         run.note(data={config.data: checksums})
-        draw = step == 0
-        side_by_side(builds, train, test, data=config.data, seed=seed, labels=config.labels, draw=draw, run=run)
+        side_by_side(plan.builds, train, test, data=config.data, seed=seed, labels=config.labels, draw=draw, run=run)
+        if config.attack:
+            entrants = revived(plan.builds, train, run.folder, seed)
+            attack_all(entrants, test, config, data=config.data, seed=seed, run=run)

@@ -10,7 +10,8 @@ Try: neuropil run fashion_krotov --seeds 5 --out runs/fashion_krotov
 
 from dataclasses import dataclass
 
-from neuropil.recipes._krotov import Settings, krotov_beside_twins
+from neuropil.recipes._krotov import Settings, krotov_beside_twins, krotov_comparison
+from neuropil.recipes._twins import Comparison
 from neuropil.runs import Run
 
 
@@ -22,6 +23,11 @@ class Config(Settings):
     """first learning rate of the linear model, which has neither decay nor smoothing"""
 
 
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    return krotov_comparison("fashion_mnist", config)
+
+
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    krotov_beside_twins("fashion_mnist", config, run)
+    krotov_beside_twins(comparison(config), config.labels, run)

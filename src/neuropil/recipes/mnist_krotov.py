@@ -11,7 +11,8 @@ Try: neuropil run mnist_krotov --seeds 5 --out runs/mnist_krotov
 
 from dataclasses import dataclass
 
-from neuropil.recipes._krotov import Settings, krotov_beside_twins
+from neuropil.recipes._krotov import Settings, krotov_beside_twins, krotov_comparison
+from neuropil.recipes._twins import Comparison
 from neuropil.runs import Run
 
 
@@ -20,6 +21,11 @@ class Config(Settings):
     """Chosen on 10,000 images held out of the training images; see docs/results/mnist_krotov.md."""
 
 
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    return krotov_comparison("mnist", config)
+
+
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    krotov_beside_twins("mnist", config, run)
+    krotov_beside_twins(comparison(config), config.labels, run)

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from neuropil.report.drawings import sheets
 from neuropil.report.fields import grids
 from neuropil.report.look import Panel, Style, data_uri, png, style_for, svg
 from neuropil.report.plots import confusions, efficiency, learning_curves, unit_panels
+from neuropil.report.robust import MARK, Grid, check_grid, data_of, grids_of, void_words
+from neuropil.report.robust_plots import attack_panels, hurt_panels
 from neuropil.report.spikes import spike_panels
 from neuropil.report.stats import quantity
 from neuropil.report.study import Row, Study, mean, name_of, number, plain
@@ -46,6 +49,8 @@ class Group:
     title: str
     figures: list[Figure]
     facts: list[tuple[str, str]] = field(default_factory=list)
+    grids: list[Grid] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,10 @@ def sections(study: Study, styles: Mapping[str, Style], files: Files) -> list[Se
     made = [
         curves_section(study, styles, files),
         efficiency_section(study, styles, files),
+        robust_section(study, styles, files),
         fields_section(study, files),
         spikes_section(study, styles, files),
+        drawings_section(study, files),
         confusion_section(study, files),
         units_section(study, styles, files),
     ]
@@ -105,6 +112,37 @@ def efficiency_section(study: Study, styles: Mapping[str, Style], files: Files) 
     return Section("labels", "Accuracy against number of labels", text, [Group("", drawn(panels, "label"))], keys)
 
 
+def robust_section(study: Study, styles: Mapping[str, Style], files: Files) -> Section | None:
+    """Attacks by norm, corruptions, damage, and the answer to the question about the linear model."""
+    attacks = attack_panels(study, styles)
+    hurts = {kind: hurt_panels(study, styles, kind) for kind in ("corruption", "damage")}
+    groups: list[Group] = []
+    keys = legend(study, styles, "attack") or legend(study, styles, "corruption")
+    many = len(data_of(study)) > 1
+    for data, tables, said in grids_of(study):
+        start, name = len(groups), f"{data}: " if many else ""
+        for (own, norm), panels in attacks.items():
+            if own == data:
+                files.add(f"attacks-{data}-{norm}", png(panels, keys))
+                mine = [grid for grid in tables if norm in grid.caption]
+                title, figures = f"{name}attacks, {norm}", drawn(panels, f"attack{len(groups)}-")
+                groups.append(Group(title, figures, grids=mine, said=void_words(check_grid(study, data, norm))))
+        for kind, found in hurts.items():
+            if data in found:
+                files.add(f"{kind}-{data}", png(found[data], keys))
+                mine = [grid for grid in tables if grid.caption.endswith(kind)]
+                groups.append(Group(f"{name}{kind}", drawn(found[data], f"{kind}{len(groups)}-"), grids=mine))
+        if said and len(groups) > start:
+            groups.append(Group(f"{name}beside the linear model", [], said=said))
+    return Section("robustness", "Robustness", f"{ROBUST} {MARK}", groups, keys) if groups else None
+
+
+ROBUST = (
+    "Every moved image was clipped to its budget and scored again by the harness. Mean over seeds; bands are 95 % "
+    "intervals. A dotted curve with crosses and a hatched band is void."
+)
+
+
 def fields_section(study: Study, files: Files) -> Section | None:
     figures = []
     for grid in grids(study):
@@ -125,6 +163,17 @@ def spikes_section(study: Study, styles: Mapping[str, Style], files: Files) -> S
         groups.append(Group(name, drawn(panels, f"spikes{index}-")))
     text = "What a spiking network does with one example, and how exact gradients make a silent one fire."
     return Section("spikes", "Spikes", text, groups) if groups else None
+
+
+def drawings_section(study: Study, files: Files) -> Section | None:
+    figures = []
+    for sheet in sheets(study):
+        files.add(f"drawings-{sheet.learner}", sheet.image)
+        alt = f"Drawings by {sheet.learner}. {sheet.caption}"
+        image = Markup('<img class="fields" src="{}" alt="{}">').format(data_uri(sheet.image), alt)
+        figures.append(Figure(sheet.learner, sheet.caption, image, "325px"))
+    text = "What learners draw when only the class is given."
+    return Section("drawings", "Drawings", text, [Group("", figures)]) if figures else None
 
 
 def confusion_section(study: Study, files: Files) -> Section | None:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from neuropil.report.robust import MARK, Grid, grids_of
 from neuropil.report.stats import ALONE, DASH, percent, points, quantity, spans
 from neuropil.report.study import Line, Study, gather, name_of, plain
 
@@ -18,9 +20,31 @@ HEADS = ("learner", "n", "accuracy, %", "seconds", "peak MB", "minus backprop tw
 NOTE = "Accuracy: mean over n seeds ± half width of its 95 % interval (Student t). Differences are paired by seed."
 
 
-def table(folders: Sequence[Path]) -> Table:
-    """The results for the terminal: a line per learner and data set, what is unfinished, and how many alarms rang."""
+def table(folders: Sequence[Path]) -> RenderableType:
+    """The results for the terminal: a line per learner and data set, what is unfinished, how many alarms rang; and,
+    after attacks, what withstood all of them, and the linear model.
+    """
     study = gather(folders)
+    robust = [part for data, grids, said in grids_of(study) for part in (*map(grid_table, grids), *map(Text, said))]
+    return Group(result_table(study), *(part for part in robust if part), *([Text(MARK)] if robust else []))
+
+
+def grid_table(grid: Grid) -> Table | None:
+    """A table of robustness; the folded ones stay for the page, but for the lines that tell of failure."""
+    failed = [row for row in grid.rows if any(cell.startswith("failed") for cell in row)]
+    rows = failed if grid.folded else grid.rows
+    if not rows:
+        return None
+    shown = Table(title=Text(grid.caption), title_justify="left", box=None)
+    for index, head in enumerate(grid.heads):
+        shown.add_column(Text(head), justify="right" if index else "left")
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    return shown
+
+
+def result_table(study: Study) -> Table:
+    """Accuracy and cost, a line per learner and data set."""
     many = len(study.data) > 1
     shown = Table(caption="\n".join([NOTE, *warnings_of(study)]), caption_justify="left", title_justify="left")
     for head in ("data", *HEADS) if many else HEADS:
@@ -41,7 +65,17 @@ def markdown(folders: Sequence[Path]) -> str:
         text += [bar(HEADS), bar(["---"] + ["---:"] * (len(HEADS) - 1))]
         parts.append("\n".join(text + [bar(map(escape, row)) for row in rows]))
     parts.append("\n".join([NOTE, *(f"\n{escape(text)}" for text in warnings_of(study))]))
+    for data, grids, said in grids_of(study):
+        parts += [grid_markdown(grid, data if len(study.data) > 1 else "") for grid in grids]
+        parts += [MARK, *map(escape, said)]
     return "\n\n".join(parts) + "\n"
+
+
+def grid_markdown(grid: Grid, data: str) -> str:
+    """A table of robustness in Markdown, under its caption."""
+    heads, rows = map(escape, grid.heads), [bar(map(escape, row)) for row in grid.rows]
+    caption = f"**{escape(f'{data}, {grid.caption}' if data else grid.caption)}**"
+    return "\n".join([caption, "", bar(heads), bar(["---"] + ["---:"] * (len(grid.heads) - 1)), *rows])
 
 
 def bar(cells: Any) -> str:

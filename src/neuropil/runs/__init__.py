@@ -2,6 +2,9 @@
 
 from neuropil.runs.checkpoint import Part as Part
 from neuropil.runs.files import jsonable as jsonable
+from neuropil.runs.kept import Keeper as Keeper
+from neuropil.runs.kept import Replay as Replay
+from neuropil.runs.kept import kept_path as kept_path
 from neuropil.runs.machine import peak_memory_mb as peak_memory_mb
 from neuropil.runs.record import Record as Record
 from neuropil.runs.record import read as read

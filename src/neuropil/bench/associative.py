@@ -1,0 +1,145 @@
+"""How long a settling step and a trial of an associative network take, beside the matrix products they cannot avoid.
+
+Two trials: naming (all pixels given, the label taught) and drawing (some pixels given, the others taught). The bare
+products run in the same loop, on the same tensors, so that noise hits both alike.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from neuropil.checks import require
+from neuropil.data import Split
+from neuropil.learners.associative import DRAW, NAME, Associative, Practice, Settling, Teacher, Trial
+
+CAPTION = """
+Medians; {inputs} pixels, {units} units for naming and {units} for drawing, 10 labels; {device}, threads: {threads}.
+step: one sweep over all free groups. x GEMM: over its bare products. trial: settling, teacher event and change of the
+weights; its x GEMM: over all products of the trial. epoch: {images} images, one trial each.
+"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to measure.
+
+    Attributes:
+        inputs, units: pixels, and hidden units of each population.
+        batches: sizes of the batch.
+        settle, teach: steps of settling and of a teacher event in a trial.
+        images: of an epoch.
+        repeats: rounds of the loop.
+        threads: threads of the CPU; 0 leaves torch's choice.
+        device: where it runs.
+    """
+
+    inputs: int = 784
+    units: int = 500
+    batches: tuple[int, ...] = (50, 200)
+    settle: int = 6
+    teach: int = 3
+    images: int = 60000
+    repeats: int = 20
+    threads: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        require(self.repeats >= 1, f"a benchmark needs repeats >= 1, got {self.repeats}.")
+        require(min(self.settle, self.teach) >= 1, f"a trial needs settle and teach >= 1, got {self}.")
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    """One row per kind of trial and batch size."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    return [row(trial, batch, config) for trial in (NAME, DRAW) for batch in config.batches]
+
+
+def row(trial: Trial, batch: int, config: Config) -> dict[str, Any]:
+    """The measurements of one kind of trial, s."""
+    rng = torch.Generator().manual_seed(0)
+    x = (torch.rand(batch, config.inputs, generator=rng) * (torch.rand(batch, 1, generator=rng) < 0.5)).to(
+        config.device
+    )
+    y = (torch.arange(batch) % 10).to(config.device)
+    settling = Settling(config.settle, step=0.8, tolerance=0.0, check=config.settle)
+    learner = Associative(
+        (config.units,), config.units, settling=settling, teacher=Teacher(config.teach), practice=Practice((NAME, DRAW))
+    )
+    train = Split(x, y, 10)
+    learner.net_, learner.shape_, learner.classes_ = learner.fresh(train, rng), x.shape[1:], 10
+    optimizer = torch.optim.Adam(learner.groups_(), betas=(0.9, 0.99))
+    calls = ready(learner, trial, x, y, rng)
+    times = clock(calls | {"trial": lambda: learner.practise_(trial, x, y, optimizer, rng)}, config)
+    settle, sweep = config.settle, times["products of a sweep"]
+    bound = times["products once"] + (settle + config.teach) * sweep
+    step = times["settling"] / settle
+    return {
+        "trial": "naming" if trial is NAME else "drawing",
+        "batch": batch,
+        "step_s": step,
+        "step_per_gemm": step / sweep,
+        "trial_s": times["trial"],
+        "trial_per_gemm": times["trial"] / bound,
+        "epoch_s": times["trial"] * config.images / batch,
+        "epoch_gemm_s": bound * config.images / batch,
+        "threads": torch.get_num_threads(),
+        "inputs": config.inputs,
+        "units": config.units,
+        "images": config.images,
+        "device": config.device,
+    }
+
+
+def ready(
+    learner: Associative, trial: Trial, x: Tensor, y: Tensor, rng: torch.Generator
+) -> dict[str, Callable[[], object]]:
+    """Settling, and the bare products of its parts, as calls."""
+    names = torch.nn.functional.one_hot(y, 10).to(x)
+    state, free, fixed = learner.given(trial, x, names, y, rng)
+    net = learner.net_
+    weights = {(pre, post): net.between(pre, post).weight for pre, post in net.routes if post in free}
+    inner = [(state[pre], weight) for (pre, _), weight in weights.items() if pre in free]
+    outer = [(state[pre], weight) for (pre, _), weight in weights.items() if pre not in free]
+    onto = [name for name in learner.plastic(trial.taught) if name in state]
+    pairs = [(state[post].T, state[pre].T) for pre, post in net.routes if post in onto]
+    multiply = lambda parts: [torch.mm(activity, weight.T) for activity, weight in parts]
+    return {
+        "settling": lambda: learner.settling(net, state, free, fixed),
+        "products of a sweep": lambda: multiply(inner),
+        "products once": lambda: multiply(outer + pairs),
+    }
+
+
+def clock(contestants: dict[str, Callable[[], object]], config: Config) -> dict[str, float]:
+    """Median seconds of every contestant, after three rounds to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    gpu = torch.device(config.device).type == "cuda"
+    for _ in range(3 + config.repeats):
+        for name, run in contestants.items():
+            if gpu:
+                torch.cuda.synchronize()
+            start = perf_counter()
+            run()
+            if gpu:
+                torch.cuda.synchronize()
+            times[name].append(perf_counter() - start)
+    return {name: median(values[3:]) for name, values in times.items()}
+
+
+def cells(row: dict[str, Any]) -> dict[str, str]:
+    """What a row shows in a terminal; the rest is in the JSON."""
+    return {
+        "trial": row["trial"],
+        "batch": str(row["batch"]),
+        "step": f"{1e3 * row['step_s']:.3f} ms",
+        "x GEMM": f"{row['step_per_gemm']:.2f}",
+        "trial takes": f"{1e3 * row['trial_s']:.2f} ms",
+        "trial x GEMM": f"{row['trial_per_gemm']:.2f}",
+        "epoch": f"{row['epoch_s']:.1f} s",
+    }

@@ -1,0 +1,132 @@
+"""How fast the attacks are, beside the forward and backward passes that they cannot do without.
+
+Nobody is fooled at a budget of a millionth, so that no image rests early and every attack makes all its passes; they
+are counted. The bare passes run in the same loop, so that noise hits all alike.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuropil.checks import require
+from neuropil.data import Split
+from neuropil.evaluate.attack import FGSM, L2, PGD, Boundary, Linf, Noise, Square
+from neuropil.evaluate.attack.gradient import cross_entropy, slope
+
+BUDGET = 1e-6
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to measure.
+
+    Attributes:
+        sizes: units from the pixels to the classes; ReLU between.
+        batch: images at once.
+        steps: gradients of PGD.
+        queries: of the attacks without gradients.
+        repeats: rounds of the loop; every attack runs once in each.
+        threads: threads of the CPU; 0 leaves torch's choice.
+    """
+
+    sizes: tuple[int, ...] = (784, 2000, 10)
+    batch: int = 1000
+    steps: int = 10
+    queries: int = 20
+    repeats: int = 3
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        require(len(self.sizes) >= 2, f"a network needs at least 2 sizes, got {self.sizes}.")
+        require(self.repeats >= 1 and self.batch >= 2, f"a benchmark needs repeats >= 1 and batch >= 2, got {self}.")
+
+
+class Counted:
+    """Scores of `network`, and how many images went forward and backward through it."""
+
+    def __init__(self, network: nn.Module):
+        self.network, self.forward, self.backward = network, 0, 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.forward += len(x)
+        self.backward += len(x) * x.requires_grad
+        return self.network(x)
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n,) labels."""
+        return self(x).argmax(1)
+
+    @torch.no_grad()
+    def scores(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n, classes)."""
+        return self(x)
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    """One row per attack and norm: images per second, passes per image, and the ratio to the bare passes."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    victim, part = sample(config)
+    contestants: dict[tuple[str, str], Callable[[Split, float], Tensor]] = {}
+    for norm in (Linf(), L2()):
+        rng = torch.Generator().manual_seed(0)
+        contestants["FGSM", norm.name] = FGSM(victim, norm)
+        contestants["PGD", norm.name] = PGD(victim, norm, rng, config.steps, restarts=1)
+        contestants["square", norm.name] = Square(victim.scores, norm, rng, config.queries)
+        contestants["boundary", norm.name] = Boundary(victim.predict, norm, rng, max(config.queries, 11))
+        contestants["noise", norm.name] = Noise(norm, rng)
+    seconds: dict[Any, list[float]] = {name: [] for name in ["forward", "both", *contestants]}
+    passes: dict[tuple[str, str], tuple[float, float]] = {}
+    for _ in range(config.repeats + 1):
+        clock(seconds["forward"], lambda: victim.predict(part.x))
+        clock(seconds["both"], lambda: slope(victim, cross_entropy, part.x, part.y))
+        for name, attack in contestants.items():
+            victim.forward = victim.backward = 0
+            clock(seconds[name], lambda attack=attack: attack(part, BUDGET))  # type: ignore[misc]
+            passes[name] = victim.forward / len(part), victim.backward / len(part)
+    middle = {name: median(values[1:]) for name, values in seconds.items()}
+    return [row(name, passes[name], middle, config) for name in contestants]
+
+
+def row(name: tuple[str, str], passes: tuple[float, float], middle: dict[Any, float], config: Config) -> dict[str, Any]:
+    """What one attack needed; a pass with gradient costs what forward and backward together cost."""
+    forward, backward = passes
+    bare = (forward - backward) * middle["forward"] + backward * middle["both"]
+    ratio = {"ratio_to_passes": middle[name] / bare} if bare else {}
+    attack, norm = name
+    return {
+        "attack": f"{attack}, {norm}",
+        "images_per_s": config.batch / middle[name],
+        "forward": forward,
+        "backward": backward,
+        **ratio,
+        "ms": 1e3 * middle[name],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def clock(seconds: list[float], work: Callable[[], object]) -> None:
+    """How long it takes, in s."""
+    start = perf_counter()
+    work()
+    seconds.append(perf_counter() - start)
+
+
+def sample(config: Config) -> tuple[Counted, Split]:
+    """A network as it was drawn, and random images under the labels that it gives them itself."""
+    rng = torch.Generator().manual_seed(0)
+    layers: list[nn.Module] = []
+    for inputs, units in pairwise(config.sizes):
+        layer = nn.Linear(inputs, units)
+        nn.init.normal_(layer.weight, 0, inputs**-0.5, generator=rng)
+        layers += [layer, nn.ReLU()]
+    victim = Counted(nn.Sequential(*layers[:-1]).requires_grad_(False).eval())
+    x = torch.rand(config.batch, config.sizes[0], generator=rng)
+    return victim, Split(x, victim.predict(x), config.sizes[-1])

@@ -1,0 +1,127 @@
+"""How long one Krotov-Hopfield step of a convolution takes, beside its drive and the textbook's unfold, product, top-k.
+
+A step is the rule with its own drive, `propose_` and a step of plain SGD. Beside it, in the same loop so that noise
+hits all alike: the bare product of all patches, already unfolded, with the weight; and the textbook formulation, which
+unfolds the whole batch, ranks all units of every position and makes a second, dense product.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neuropil.bench.plasticity import RATE, clock, krotov_scaled, peak_extra
+from neuropil.checks import require
+from neuropil.plasticity import KrotovHopfield, SoftHebb, propose_
+
+CAPTION = """
+A step is the rule with its own drive, propose_ and SGD; medians. Kernels {kernel} x {kernel}, batch {batch}.
+{device}, threads: {threads}.
+x GEMM: over the bare product of the unfolded patches. faster: the textbook's time over that of the step.
+extra: memory beyond weight, gradient and batch.
+"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to measure.
+
+    Attributes:
+        batch: images in a step.
+        kernel: side of the kernels.
+        repeats: rounds of the loop; every contestant runs once in each.
+        threads: threads of the CPU; 0 leaves torch's choice.
+        device: where it runs.
+    """
+
+    batch: int = 256
+    kernel: int = 5
+    repeats: int = 10
+    threads: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        require(self.repeats >= 1, f"a benchmark needs repeats >= 1, got {self.repeats}.")
+
+
+GEOMETRIES = {"28 x 28 x 1, 400 kernels": (1, 28, 400), "32 x 32 x 3, 96 kernels": (3, 32, 96)}
+
+
+def soft_textbook(weight: Tensor, x: Tensor) -> Tensor:
+    """SoftHebb with all activities at once, divided by its largest absolute entry."""
+    u = x @ weight.T
+    y = torch.softmax(u, 1)
+    change = y.T @ x - (y * u).sum(0)[:, None] * weight
+    return change / change.abs().max()
+
+
+Textbook = Callable[[Tensor, Tensor], Tensor]
+RULES: dict[str, tuple[KrotovHopfield | SoftHebb, Textbook]] = {
+    "Krotov-Hopfield": (KrotovHopfield(normalise=True), krotov_scaled),
+    "SoftHebb": (SoftHebb(normalise=True), soft_textbook),
+}
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    """One row per rule and geometry; see `row`."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    return [row(rule, geometry, config) for geometry in GEOMETRIES for rule in RULES]
+
+
+def row(name: str, geometry: str, config: Config) -> dict[str, Any]:
+    """Medians in seconds, ratios between medians of the same loop; `peak_extra_mb` (MiB) as in `bench plasticity`."""
+    channels, side, units = GEOMETRIES[geometry]
+    rule, textbook = RULES[name]
+    torch.manual_seed(0)
+    layer = nn.Conv2d(channels, units, config.kernel, bias=False).to(config.device)
+    x = torch.rand(config.batch, channels, side, side, device=config.device)
+    twin, optimizer = layer.weight.detach().flatten(1).clone(), torch.optim.SGD(layer.parameters(), lr=RATE)
+
+    def unfolded() -> Tensor:
+        return F.unfold(x, config.kernel).transpose(1, 2).flatten(0, 1)
+
+    def step() -> None:
+        propose_(layer, rule(layer, x))
+        optimizer.step()
+
+    def by_the_book() -> None:
+        twin.add_(textbook(twin, unfolded()), alpha=RATE)
+
+    contestants: dict[str, Callable[[], object]] = {
+        "gemm": partial(F.linear, unfolded(), twin),
+        "step": step,
+        "textbook": by_the_book,
+    }
+    clocked = clock(contestants, repeats=config.repeats, device=config.device)
+    times = {key: median(values) for key, values in clocked.items()}
+    return {
+        "rule": name,
+        "geometry": geometry,
+        "step_s": times["step"],
+        "gemm_s": times["gemm"],
+        "step_per_gemm": times["step"] / times["gemm"],
+        "textbook_per_step": times["textbook"] / times["step"],
+        "peak_extra_mb": peak_extra(step, config.device) / 2**20,
+        "peak_extra_textbook_mb": peak_extra(by_the_book, config.device) / 2**20,
+        **asdict(config),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def cells(row: dict[str, Any]) -> dict[str, str]:
+    """What a row shows in a terminal; the rest is in the JSON."""
+    return {
+        "rule": row["rule"],
+        "geometry": row["geometry"],
+        "step": f"{1e3 * row['step_s']:.1f} ms",
+        "x GEMM": f"{row['step_per_gemm']:.2f}",
+        "faster": f"{row['textbook_per_step']:.1f} x",
+        "extra": f"{row['peak_extra_mb']:.0f} MiB",
+        "textbook's": f"{row['peak_extra_textbook_mb']:.0f} MiB",
+    }

@@ -1,0 +1,83 @@
+"""How an associative network practises, and the numbers of its epochs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from neuropil.checks import require
+from neuropil.learners.associative.settling import Settled
+from neuropil.learners.associative.trials import DRAW, NAME, Trial
+from neuropil.learners.associative.wiring import State
+
+GAINS = {"naming": 0.5, "label": 0.5, "drawing": 2.0, "pixels": 0.0}
+RATES = {"naming": 1e-3, "label": 3e-3, "drawing": 1e-3, "pixels": 4e-3}
+
+
+@dataclass(frozen=True)
+class Practice:
+    """How an associative network learns.
+
+    Attributes:
+        trials: kinds of trials; every batch goes through each of them in turn.
+        epochs: passes over the images.
+        batch: images in a trial; a smaller data set is one batch.
+        rates: learning rates of Adam, by the group that the synapses end on; "naming" and "drawing" stand for all
+            hidden groups of that kind.
+        decay: factor of the rates from epoch to epoch.
+        jitter: when labels are taught, every image is moved by up to so many pixels.
+        steps: fewest batches; a small data set gets as many more epochs as this takes.
+    """
+
+    trials: tuple[Trial, ...] = (NAME, DRAW)
+    epochs: int = 18
+    batch: int = 50
+    rates: Mapping[str, float] = field(default_factory=lambda: RATES)
+    decay: float = 0.9
+    jitter: int = 0
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1 and self.batch >= 1, f"Practice needs epochs and batch >= 1, got {self}.")
+        require(len(self.trials) > 0, "Practice needs at least one kind of trial, got none.")
+        require(0 < self.decay <= 1, f"Practice needs 0 < decay <= 1, got decay={self.decay}.")
+        require(self.jitter >= 0, f"Practice needs jitter >= 0, got jitter={self.jitter}.")
+        by_kind("rate", self.rates)
+
+
+def by_kind(word: str, values: Mapping[str, float]) -> Mapping[str, float]:
+    """`values` if there is one, of 0 or more, for each kind of group."""
+    wanted = set(GAINS)
+    require(set(values) == wanted, f"an associative network needs a {word} for each of {sorted(wanted)}, got {values}.")
+    require(min(values.values()) >= 0, f"an associative network needs each {word} >= 0, got {values}.")
+    return values
+
+
+class Tally:
+    """Numbers of one epoch."""
+
+    def __init__(self) -> None:
+        self.trials, self.unsettled, self.steps = 0, 0, 0
+        self.error: dict[str, list[Tensor]] = {}
+        self.stuck = 0.0
+
+    def count(self, trial: Trial, outcome: tuple[Settled, State] | None) -> None:
+        """Take the numbers of one trial, if it took place."""
+        if outcome is None:
+            return
+        settled, after = outcome
+        self.trials += 1
+        self.unsettled += not settled.done
+        self.steps += settled.steps
+        moved = (after[trial.taught] - settled.state[trial.taught]).abs().mean()
+        self.error.setdefault(trial.taught, []).append(moved)
+        if self.trials % 100 == 1:
+            hidden = torch.cat([s.flatten() for name, s in after.items() if name not in ("pixels", "label")])
+            self.stuck = ((hidden <= 0) | (hidden >= 1)).float().mean().item()
+
+    def numbers(self) -> dict[str, float]:
+        """Mean steps of settling, share of trials that did not settle, and how far teachers moved what they taught."""
+        moved = {f"moved_{name}": torch.stack(found).mean().item() for name, found in self.error.items()}
+        trials = max(self.trials, 1)
+        return {"steps": self.steps / trials, "unsettled": self.unsettled / trials, **moved}

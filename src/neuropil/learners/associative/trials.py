@@ -1,0 +1,81 @@
+"""What a trial gives, what it asks for, and which synapses its teacher event may change."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from neuropil.checks import require, unknown
+
+Taught = Literal["label", "pixels"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One kind of trial: some visible units are given, the network settles, a teacher shows the others.
+
+    Attributes:
+        taught: the group that the teacher shows: "label" or "pixels".
+        given: which pixels are given: "all", or "part", a random part of random size, drawn afresh for every image.
+        labels: share of the labels, where there are any, that are given if pixels are taught.
+        rate: factor of the learning rates.
+    """
+
+    taught: Taught
+    given: Literal["all", "part"] = "part"
+    labels: float = 1.0
+    rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        for word, known in ((self.taught, ("label", "pixels")), (self.given, ("all", "part"))):
+            if word not in known:
+                raise unknown("word of a trial", word, known)
+        require(self.taught == "label" or self.given == "part", "pixels that are all given cannot be taught.")
+        require(0 <= self.labels <= 1 and self.rate > 0, f"a trial needs 0 <= labels <= 1 and rate > 0, got {self}.")
+
+
+NAME = Trial("label", "all")
+NAME_PART = Trial("label", "part")
+DRAW = Trial("pixels", "part")
+
+
+def random_part(batch: int, shape: torch.Size, rng: Generator, *, halves: float = 0.25) -> Tensor:
+    """(batch, units) of 0 and 1: the units that are given, a share u^2 of them, u drawn for each row from [0, 1].
+
+    What is hard, much from little, is thus seen more often than what is easy.
+
+    In images, that is for three axes, a share `halves` of the rows gives the upper, lower, left or right half instead.
+    """
+    units = shape.numel()
+    share = torch.rand(batch, 1, generator=rng, device=rng.device).square()
+    mask = (torch.rand(batch, units, generator=rng, device=rng.device) < share).float()
+    if len(shape) == 3:
+        which = torch.randint(round(4 / halves), (batch,), generator=rng, device=rng.device)
+        inside = which < 4
+        mask[inside] = half_images(shape).to(mask)[which[inside]]
+    return mask
+
+
+def spikes(activity: Tensor, rng: Generator) -> Tensor:
+    """0 or 1 for each unit, 1 with the probability that is its activity."""
+    return (torch.rand(activity.shape, generator=rng, device=rng.device).to(activity) < activity).to(activity)
+
+
+def half_images(shape: torch.Size) -> Tensor:
+    """(4, units) of 0 and 1: the upper, the lower, the left and the right half of an image."""
+    _, height, width = shape
+    down, across = torch.arange(height)[:, None], torch.arange(width)[None, :]
+    top, left = (down < height // 2).expand(height, width), (across < width // 2).expand(height, width)
+    return torch.stack([part.expand(shape).flatten() for part in (top, ~top, left, ~left)]).float()
+
+
+def shifted(x: Tensor, reach: int, rng: Generator) -> Tensor:
+    """Images (batch, channels, height, width), each moved by up to `reach` pixels along both axes; zeros come in."""
+    if reach == 0:
+        return x
+    batch, _, height, width = x.shape
+    padded = torch.nn.functional.pad(x, (reach,) * 4)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (batch, channels, 2 reach + 1, ..., height, width)
+    down, across = torch.randint(2 * reach + 1, (2, batch), generator=rng, device=rng.device).to(x.device)
+    return windows[torch.arange(batch, device=x.device), :, down, across]

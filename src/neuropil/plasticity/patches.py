@@ -1,0 +1,90 @@
+"""What the units of a convolution see: its patches, a few thousand at a time, never all at once."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neuropil.checks import require
+from neuropil.plasticity.geometry import Conv, check_input, from_rows, rows, weight_of
+
+LIMIT = 4096  # patches at a time: their drive stays in the cache, and memory flat in the batch
+
+
+def has_patches(layer: nn.Module) -> bool:
+    """Whether every unit of `layer` sees the same patches: a plain convolution with one group.
+
+    A subclass of a convolution counts if it says by a method ``see`` what becomes of its patches (n, fan-in) before
+    they meet the weights.
+    """
+    return isinstance(layer, Conv) and layer.groups == 1 and (type(layer) in Conv or hasattr(layer, "see"))
+
+
+def patches(layer: nn.Module, pre: Tensor, *, limit: int | None = None) -> Iterator[Tensor]:
+    """What every position of the output sees, as (n, fan-in) with n up to `limit`, in the order of batch and positions.
+
+    Stride, padding of every mode and dilation are the layer's. Beyond one copy of `pre` with its padding, the only
+    memory is that of the patches handed out.
+
+    Args:
+        layer: a convolution for which `has_patches` holds.
+        pre: its input, (batch, channels, *positions).
+        limit: most patches at a time, but at least one row of positions; None for `LIMIT`.
+    """
+    check_input(layer, pre)
+    seen = windows(layer, pre.detach())
+    see = getattr(layer, "see", lambda patch: patch)
+    dims = (seen.dim() - 2) // 2
+    fan_in = math.prod(seen.shape[1 + dims :])
+    for block in blocks(seen, dims, limit or LIMIT):
+        yield see(block.reshape(-1, fan_in))
+
+
+def in_patches(rule: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module, pre: Tensor) -> Tensor:
+    """The change of a convolution by a rule that is a sum over samples: a dense layer that sees its patches, summed up.
+
+    Args:
+        rule: what changes a dense layer that sees samples (n, fan-in).
+        layer: a convolution for which `has_patches` holds.
+        pre: its input, (batch, channels, *positions).
+    """
+    weight = rows(layer, weight_of(layer))
+    dense = nn.Linear(weight.shape[1], len(weight), bias=layer.bias is not None, device="meta")
+    dense.weight, dense.bias = nn.Parameter(weight, requires_grad=False), layer.bias  # type: ignore[assignment]
+    total = torch.zeros_like(weight)
+    for patch in patches(layer, pre):
+        total += rule(dense, patch)
+    return from_rows(layer, total)
+
+
+def windows(layer: nn.Module, pre: Tensor) -> Tensor:
+    """The patches as a view of the padded input: (batch, *positions, channels, *kernel)."""
+    sides, mode = layer._reversed_padding_repeated_twice, layer.padding_mode
+    if any(sides):  # type: ignore[arg-type]
+        pre = F.pad(pre, sides, mode="constant" if mode == "zeros" else mode)  # type: ignore[arg-type]
+    size, kernel = pre.shape[2:], layer.kernel_size
+    spans = [(k - 1) * d + 1 for k, d in zip(kernel, layer.dilation)]  # type: ignore[arg-type]
+    require(
+        all(span <= room for span, room in zip(spans, size)),
+        f"{type(layer).__name__} with a kernel that spans {tuple(spans)} was given positions {tuple(size)}, padding "
+        "included; use a smaller kernel, less dilation or more padding.",
+    )
+    steps = pre.stride()[2:]
+    positions = [(room - span) // s + 1 for room, span, s in zip(size, spans, layer.stride)]  # type: ignore[arg-type]
+    hop = [step * s for step, s in zip(steps, layer.stride)]  # type: ignore[arg-type]
+    reach = [step * d for step, d in zip(steps, layer.dilation)]  # type: ignore[arg-type]
+    shape = (len(pre), *positions, pre.shape[1], *kernel)  # type: ignore[misc]
+    return pre.as_strided(shape, (pre.stride(0), *hop, pre.stride(1), *reach))
+
+
+def blocks(seen: Tensor, dims: int, limit: int) -> Iterator[Tensor]:
+    """`seen` in pieces of whole examples, or, where one example has more than `limit` positions, of rows of it."""
+    each = seen.shape[1 : 1 + dims].numel()
+    if each <= limit:
+        yield from seen.split(max(1, limit // max(1, each)))
+        return
+    rows = max(1, limit * seen.shape[1] // each)
+    for example in seen.split(1):
+        yield from example.split(rows, 1)

@@ -1,0 +1,187 @@
+"""Associative networks (mSTDP, aSTDP) beside their twins: what `digits_mstdp`, `mnist_mstdp` and the like set up."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from neuropil.data import Split, load, subset
+from neuropil.evaluate import trial
+from neuropil.learners import BackpropClassifier, Descent, FeatureClassifier, receptive_fields
+from neuropil.learners.associative import (
+    DRAW,
+    NAME,
+    NAME_PART,
+    Associative,
+    Practice,
+    Settling,
+    Teacher,
+    from_tensors,
+    to_tensors,
+)
+from neuropil.learners.associative.trials import shifted
+from neuropil.recipes._drawings import judge_it
+from neuropil.recipes._twins import Entrant
+from neuropil.runs import Run, Tagged
+
+NET = "associative."  # before the names of its tensors in a run
+COPIES = 4  # moved copies of the training images that backprop gets where the network sees moved images
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an associative experiment can be told."""
+
+    seed: int = 0
+    """of weights, order of examples, masks and spikes"""
+    naming: tuple[int, ...] = (500,)
+    """hidden units between pixels and label; the hidden layers of backprop and of random features too"""
+    drawing: int = 0
+    """hidden units that draw; 0 learns to name only"""
+    names: int = 2
+    """naming trials with whole images, for each trial with a part of it and each drawing trial"""
+    epochs: int = 6
+    """passes over the images"""
+    batch: int = 100
+    """images in a trial"""
+    naming_rate: float = 1e-3
+    """learning rate of the synapses onto the naming units"""
+    label_rate: float = 3e-3
+    """learning rate of the synapses onto the label"""
+    drawing_rate: float = 1e-3
+    """learning rate of the synapses onto the drawing units"""
+    pixel_rate: float = 4e-3
+    """learning rate of the synapses onto the pixels"""
+    decay: float = 0.65
+    """factor of the rates from epoch to epoch"""
+    jitter: int = 0
+    """when labels are taught, images are moved by up to so many pixels; backprop gets moved copies"""
+    settle: int = 8
+    """most steps of settling while it learns, ten times as many later"""
+    step: float = 0.8
+    """size of a step of settling"""
+    momentum: float = 0.0
+    """of settling"""
+    teach: int = 3
+    """steps of a teacher event"""
+    strength: float = 0.5
+    """of the teacher's pull"""
+    reach: float = 0.0
+    """factor of the numerical derivative that sets targets (aSTDP); 0 for none (mSTDP)"""
+    backprop_epochs: int = 10
+    """passes of backprop over the images, moved copies counted"""
+    twins: bool = True
+    """whether to train backprop, random features and a linear model beside it"""
+    draw: int = 100
+    """drawings of each class that the judge is shown, if it draws"""
+    n_train: int = 0
+    """use only that many training images; 0 for all"""
+
+
+def settling(settings: Settings) -> Settling:
+    """How it settles."""
+    return Settling(settings.settle, step=settings.step, momentum=settings.momentum, check=2)
+
+
+def associative(settings: Settings, train: Split, rng: Generator) -> Entrant:
+    """The network under test."""
+    rates = {
+        "naming": settings.naming_rate,
+        "label": settings.label_rate,
+        "drawing": settings.drawing_rate,
+        "pixels": settings.pixel_rate,
+    }
+    practice = Practice(
+        trials=(*(NAME,) * settings.names, *((NAME_PART, DRAW) if settings.drawing else ())),
+        epochs=settings.epochs,
+        batch=settings.batch,
+        rates=rates,
+        decay=settings.decay,
+        jitter=settings.jitter,
+    )
+    teacher = Teacher(settings.teach, settings.strength, reach=settings.reach or None)
+    learner = Associative(
+        settings.naming, settings.drawing, settling=settling(settings), teacher=teacher, practice=practice
+    )
+    return Entrant("aSTDP" if settings.reach else "mSTDP", "local", learner)
+
+
+def hard_body(train: Split, hidden: tuple[int, ...], rng: Generator) -> nn.Sequential:
+    """The layers of the naming path with the same activation, min(max(u, 0), 1), drawn by Glorot's rule."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flat=nn.Flatten())
+    sizes = (train.x[0].numel(), *hidden)
+    for k, (inputs, units) in enumerate(zip(sizes, hidden), start=1):
+        layer = nn.Linear(inputs, units)
+        nn.init.xavier_normal_(layer.weight, generator=rng)
+        nn.init.zeros_(layer.bias)
+        layers["hidden" if k == 1 else f"hidden{k}"] = layer
+        layers[f"active{k}"] = nn.Hardtanh(0, 1)
+    return nn.Sequential(layers)
+
+
+def backprop(settings: Settings, train: Split, rng: Generator) -> Entrant:
+    """The same architecture, every weight by backprop."""
+    epochs = max(1, settings.backprop_epochs // (1 + COPIES * (settings.jitter > 0)))
+    training = Descent(epochs=epochs, batch=100, lr=2e-3, steps=1500)
+    return Entrant("backprop", "twin", BackpropClassifier(hard_body(train, settings.naming, rng), training=training))
+
+
+def random_features(settings: Settings, train: Split, rng: Generator) -> Entrant:
+    """The same architecture, its hidden weights as they were drawn."""
+    readout = Descent(epochs=20, batch=500, lr=1e-2, decay=0.0, steps=1500)
+    return Entrant(
+        "random features", "twin", FeatureClassifier(hard_body(train, settings.naming, rng), readout=readout)
+    )
+
+
+def linear(settings: Settings, train: Split, rng: Generator) -> Entrant:
+    """Softmax regression on standardised pixels."""
+    head = Descent(epochs=20, batch=500, lr=4e-3, decay=1e-3, steps=1500)
+    return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
+
+
+def moved_copies(train: Split, reach: int, rng: Generator, copies: int = COPIES) -> Split:
+    """`train` and `copies` of it moved as in the trials of the associative network."""
+    if reach == 0:
+        return train
+    moved = [shifted(train.x.float(), reach, rng).to(train.x.dtype) for _ in range(copies)]
+    return Split(torch.cat([train.x, *moved]), train.y.repeat(copies + 1), train.classes)
+
+
+def beside_twins(data: str, settings: Settings, run: Run) -> None:
+    """Load `data`; fit the associative network and its twins; keep the network, its fields and its drawings."""
+    torch.set_num_threads(1)
+    train, test = load(data, seed=settings.seed)
+    if settings.n_train:
+        train = subset(train, settings.n_train, settings.seed)
+    run.note(data={data: {"train": train.checksum(), "test": test.checksum()}})
+    builds = [associative, *((backprop, random_features, linear) if settings.twins else ())]
+    for index in run.loop("learners", len(builds)):
+        rng = torch.Generator().manual_seed(settings.seed)
+        entrant = builds[index](settings, train, rng)
+        watch = Tagged(run, learner=entrant.name, family=entrant.family, data=data, seed=settings.seed)
+        shown = moved_copies(train, settings.jitter, rng) if entrant.name == "backprop" else train
+        trial(entrant.learner, shown, test, rng=rng, watch=watch)
+        if index == 0:
+            keep_it(entrant, train, run)
+            if settings.drawing:
+                judge_it(entrant, train, test, each=settings.draw, seed=settings.seed, watch=watch, run=run)
+
+
+def keep_it(entrant: Entrant, train: Split, run: Run) -> None:
+    """Save the network, so that `neuropil generate` and `neuropil complete` can use it, and its fields."""
+    learner: Associative = entrant.learner
+    run.save(
+        **{NET + name: part for name, part in to_tensors(learner).items()},
+        **{f"fields.{entrant.name}": receptive_fields(learner.network_, train.x.shape[1:])},
+    )
+
+
+def revive(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Associative:
+    """The network of a finished run, from its settings and its tensors."""
+    mine = {key.removeprefix(NET): part for key, part in tensors.items() if key.startswith(NET)}
+    kept = {name: config[name] for name in ("settle", "step", "momentum") if name in config}
+    return from_tensors(mine, settling=settling(Settings(**kept)))

@@ -1,0 +1,81 @@
+"""The robustness suite on the learners of a finished run: attacks, checks for masking, corruptions, damage.
+
+Nothing is trained: the learners come back as the run kept them, and have to name as many test examples right as the
+run wrote down, or are refused.
+
+Try: neuropil attack DIR
+"""
+
+from dataclasses import dataclass, fields
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from neuropil.checks import require, unknown
+from neuropil.data import Split
+from neuropil.evaluate import accuracy
+from neuropil.recipes._robust import Attacks, attack_all, revived
+from neuropil.recipes._twins import Comparison, Entrant
+from neuropil.report.study import folders_of
+from neuropil.runs import Record, Run, Tagged, read
+
+
+@dataclass(frozen=True)
+class Config(Attacks):
+    """Which run, and how hard."""
+
+    of: str = ""
+    """folder of a finished run, or one that holds folders of runs with different seeds"""
+    threads: int = 1
+    """torch threads"""
+
+
+def main(config: Config, run: Run) -> None:
+    """Runs outside, seeds inside; every attack can be resumed."""
+    require(bool(config.of), "setting 'of' is needed: the folder of the run whose learners are attacked.")
+    torch.set_num_threads(config.threads)
+    records = [read(folder) for folder in folders_of(Path(config.of))]
+    for record in records:
+        plan = comparison_of(record)
+        run.note(attacked={str(record.folder): record.facts.get("data", {})})
+        for step in run.loop(f"seeds of {record.folder.name}", len(plan.seeds)):
+            seed = plan.seeds[step]
+            train, test = plan.splits(seed)
+            entrants = revived(plan.builds, train, record.folder, seed)
+            for entrant in entrants:
+                confirm(entrant, record, train, test, plan.data, seed, run)
+            attack_all(entrants, test, config, data=plan.data, seed=seed, run=run)
+
+
+def comparison_of(record: Record) -> Comparison:
+    """What the run compared, from its recipe and its settings."""
+    require(record.finished, f"the run in {record.folder} is unfinished; go on with neuropil run --resume first.")
+    name, recipes = record.recipe, {file.stem for file in Path(__file__).parent.glob("[!_]*.py")}
+    require(not name.endswith(".py"), f"{record.folder} is of {name}: no code that lies in a run folder is ever run.")
+    if name not in recipes:
+        raise unknown("recipe", name, recipes)
+    recipe = import_module(f"neuropil.recipes.{name}")
+    offers = hasattr(recipe, "comparison")
+    require(offers, f"recipe {name!r} does not say how its learners come back; compare and robustness do.")
+    known = {field.name for field in fields(recipe.Config)}
+    strange = set(record.config) - known
+    require(
+        not strange, f"{name} has no setting {', '.join(sorted(strange))} any more; attack the run with its version."
+    )
+    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in record.config.items()}
+    return recipe.comparison(recipe.Config(**settings))
+
+
+def confirm(entrant: Entrant, record: Record, train: Split, test: Split, data: str, seed: int, run: Run) -> None:
+    """Log the accuracy of a revived learner, which must be the one that its run wrote down."""
+    found = accuracy(entrant.learner, test)
+    rows = [row for row in record.rows if row["kind"] == "result" and row["learner"] == entrant.name]
+    said = [row["accuracy"] for row in rows if row["seed"] == seed]
+    require(
+        bool(said) and abs(found - said[0]) < 0.005,
+        f"{entrant.name} of {record.folder} names {found:.2%} right, its run wrote {said or 'nothing'}; changed code?",
+    )
+    watch = Tagged(run, learner=entrant.name, family=entrant.family, data=data, seed=seed)
+    chance = test.y.bincount().max().item() / len(test)
+    watch.log("result", n_train=len(train), accuracy=found, chance=chance)

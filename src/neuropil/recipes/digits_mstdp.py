@@ -1,0 +1,41 @@
+"""mSTDP on 8x8 digits: one network of STDP synapses names, draws and completes, beside its twins.
+
+Our reconstruction from the abstract of Li 2019 (arXiv 1912.00009).
+
+Try: neuropil run digits_mstdp --seeds 5 --out runs/digits_mstdp
+"""
+
+from dataclasses import dataclass
+
+from neuropil.recipes._associative import Settings, beside_twins
+from neuropil.recipes._associative import revive as revive
+from neuropil.runs import Run
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """Chosen on images held out of the training part."""
+
+    naming: tuple[int, ...] = (128,)
+    """hidden units between pixels and label; the hidden layers of backprop and of random features too"""
+    drawing: int = 128
+    """hidden units that draw; 0 learns to name only"""
+    names: int = 1
+    """naming trials with whole images, for each trial with a part of it and each drawing trial"""
+    epochs: int = 25
+    """passes over the images"""
+    batch: int = 50
+    """images in a trial"""
+    label_rate: float = 1e-2
+    """learning rate of the synapses onto the label"""
+    pixel_rate: float = 1e-2
+    """learning rate of the synapses onto the pixels"""
+    decay: float = 0.9
+    """factor of the rates from epoch to epoch"""
+    teach: int = 6
+    """steps of a teacher event"""
+
+
+def main(config: Config, run: Run) -> None:
+    """One seed of the network and its twins."""
+    beside_twins("digits", config, run)

@@ -1,0 +1,17 @@
+"""mSTDP: pixels, label and hidden units wired both ways, every synapse changed by STDP; it draws, too."""
+
+from torch import Generator
+
+from neuropil.data import Split
+from neuropil.learners import Associative
+from neuropil.learners.associative import DRAW, NAME, Practice, Settling, Teacher
+from neuropil.recipes.entrants import Entrant
+
+
+def build(train: Split, rng: Generator, units: int) -> Entrant:
+    """As many units name as the others have; half as many more draw."""
+    rates = {"naming": 2e-3, "label": 1e-2, "drawing": 1e-3, "pixels": 1e-2}
+    practice = Practice(trials=(NAME, DRAW), epochs=20, batch=50, rates=rates, decay=0.87, steps=200)
+    settling = Settling(8, step=0.8, check=4)
+    learner = Associative((units,), units // 2, settling=settling, teacher=Teacher(4), practice=practice)
+    return Entrant("mSTDP", "local", learner, competes=False)

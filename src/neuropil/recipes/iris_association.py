@@ -1,0 +1,52 @@
+"""The association rule on the three pairs of iris species, each a task of its own, beside its twins; the mean counts.
+
+Every seed is another split. Our reconstruction from the abstract of Gupta 2020 (arXiv 2011.12012), which speaks of
+iris.
+
+Measured: not yet.
+
+Try: neuropil run iris_association --seeds 20 --out runs/iris_association
+"""
+
+from dataclasses import dataclass
+
+from neuropil.data import load
+from neuropil.recipes._association import Settings
+from neuropil.recipes._pairs import pairs_beside_twins
+from neuropil.runs import Run
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """Small networks on four lengths; chosen on held-out parts of the training examples."""
+
+    hidden: tuple[int, ...] = (20, 20)
+    """neurons of each layer; backprop and random features have the same and a linear head on top"""
+    columns: tuple[int, ...] = (1, 1)
+    """into how many columns each layer is cut; neurons compete within theirs"""
+    field: int = 0
+    """there is no image"""
+    k: int = 3
+    """how many neurons win among the associated, and among the others"""
+    strongest: int = 10
+    """how many neurons send"""
+    slope: float = 8.0
+    """of the neurons' answers"""
+    norm: bool = False
+    """lengths of flowers mean something"""
+    batch: int = 20
+    """label events in a step"""
+    backprop_batch: int = 20
+    """examples in a step of backprop"""
+    backprop_lr: float = 3e-3
+    """first learning rate of backprop, falls linearly to 0"""
+    plain_lr: float = 3e-2
+    """first learning rate of the plain rule"""
+    steps: int = 400
+    """fewest steps of every learner"""
+
+
+def main(config: Config, run: Run) -> None:
+    """One seed, and so one split."""
+    train, test = load("iris", seed=config.seed)
+    pairs_beside_twins("iris pairs", train, test, config, run)

@@ -1,0 +1,103 @@
+"""Completion on MNIST by the network of a finished run: half an image, random pixels, an occlusion, the label alone.
+
+For each way of hiding, two rows: the squared error per missing pixel when the label is given, beside the class mean
+and the mean image; and the accuracy when it is not, beside a backprop network of the same architecture that was trained
+for just that way of hiding.
+
+Try: neuropil run mnist_mstdp --out runs/one, then neuropil run mnist_complete --of runs/one --out runs/complete
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from neuropil.checks import require
+from neuropil.data import Split, load, subset
+from neuropil.learners import BackpropClassifier, Descent
+from neuropil.learners.associative import Associative
+from neuropil.learners.associative.trials import half_images
+from neuropil.recipes._associative import hard_body, revive
+from neuropil.recipes._drawings import class_means
+from neuropil.runs import Run, Tagged, read
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which network is asked, and what."""
+
+    of: str = ""
+    """folder of a finished run of mnist_mstdp, or of another recipe whose network draws"""
+    n_test: int = 10000
+    """test images"""
+    n_train: int = 0
+    """the twin learns from only that many training images; 0 for all"""
+    twin_epochs: int = 10
+    """passes of the twin over the images, for each way of hiding"""
+    seed: int = 0
+    """of the hidden pixels and of the twin"""
+
+
+def main(config: Config, run: Run) -> None:
+    """Every way of hiding in turn; the test images are read once for each."""
+    torch.set_num_threads(1)
+    require(bool(config.of), "setting 'of' needs the folder of a finished run, for example --of runs/one.")
+    record = read(Path(config.of))
+    require(record.finished, f"the run in {config.of} is not finished; go on with: neuropil run --resume {config.of}")
+    learner = revive(record.config, record.tensors())
+    (data,) = record.facts["data"]
+    train, test = load(data, seed=record.config["seed"])
+    if config.n_train:
+        train = subset(train, config.n_train, config.seed)
+    run.note(data={data: {"train": train.checksum(), "test": test.checksum()}})
+    test = test[: config.n_test]
+    masks = ways_of_hiding(test.x.shape[1:], torch.Generator().manual_seed(config.seed))
+    for index in run.loop("ways of hiding", len(masks)):
+        name = list(masks)[index]
+        mask = masks[name]
+        watch = Tagged(run, learner="mSTDP", family="local", data=data, seed=config.seed, given=name)
+        watch.log("completion", **errors(learner, train, test, mask))
+        if mask.any():
+            named = learner.scores_from_part(test.pixels(), mask).argmax(1)
+            twin = twin_accuracy(learner, train, test, mask, config, watch)
+            right = (named == test.y).double().mean().item()
+            watch.log("named from part", accuracy=right, backprop_accuracy=twin)
+
+
+def ways_of_hiding(shape: torch.Size, rng: torch.Generator) -> dict[str, Tensor]:
+    """Masks of one image each, 1 where a pixel is given."""
+    _, height, width = shape
+    frame = torch.ones(shape)
+    frame[:, height // 4 : height - height // 4, width // 4 : width - width // 4] = 0
+    return {
+        "upper half": half_images(shape)[0].view(shape),
+        "left half": half_images(shape)[2].view(shape),
+        "random half": (torch.rand(shape, generator=rng) < 0.5).float(),
+        "all but the centre": frame,
+        "label alone": torch.zeros(shape),
+    }
+
+
+def errors(learner: Associative, train: Split, test: Split, mask: Tensor) -> dict[str, float]:
+    """Squared error per missing pixel, label given: of the network, of the class means, of the mean image."""
+    x, missing = test.pixels(), 1 - mask
+    guesses = {
+        "squared_error": learner.complete(x, mask, labels=test.y),
+        "class_mean_error": class_means(train)[test.y],
+        "mean_error": train.pixels().mean(0, keepdim=True),
+    }
+    share = missing.sum() * len(x)
+    return {name: (((guess - x) * missing).square().sum() / share).item() for name, guess in guesses.items()}
+
+
+def twin_accuracy(
+    learner: Associative, train: Split, test: Split, mask: Tensor, config: Config, watch: Tagged
+) -> float:
+    """Test accuracy of backprop with the same hidden layers, trained on images with just these pixels hidden."""
+    rng = torch.Generator().manual_seed(config.seed)
+    seen = Split((train.x * mask.to(train.x.dtype)), train.y, train.classes)
+    body = hard_body(train, learner.naming, rng)
+    training = Descent(epochs=config.twin_epochs, batch=100, lr=2e-3)
+    twin = BackpropClassifier(body, training=training).fit(seen, rng=rng, watch=watch)
+    return (twin.predict(test.pixels() * mask) == test.y).double().mean().item()

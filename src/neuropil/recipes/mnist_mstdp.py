@@ -1,0 +1,28 @@
+"""mSTDP on MNIST: one network of STDP synapses names, draws and completes, beside its twins.
+
+Our reconstruction from the abstract of Li 2019 (arXiv 1912.00009). The 500 units between pixels and label learn only
+when a label is taught, 500 more only when pixels are; all share the same pixels and labels.
+
+Try: neuropil run mnist_mstdp --seeds 3 --out runs/mnist_mstdp, then neuropil generate runs/mnist_mstdp/seed-0
+"""
+
+from dataclasses import dataclass
+
+from neuropil.recipes._associative import Settings, beside_twins
+from neuropil.recipes._associative import revive as revive
+from neuropil.runs import Run
+
+
+@dataclass(frozen=True)
+class Config(Settings):
+    """Chosen on 10,000 images held out of the training part."""
+
+    drawing: int = 500
+    """hidden units that draw; 0 learns to name only"""
+    jitter: int = 1
+    """when labels are taught, images are moved by up to so many pixels; backprop gets moved copies"""
+
+
+def main(config: Config, run: Run) -> None:
+    """One seed of the network and its twins."""
+    beside_twins("mnist", config, run)

@@ -1,0 +1,95 @@
+"""How many steps an associative network needs to settle, against the momentum of settling.
+
+A network learns to name, draw and complete digits. Then the same test images are named, and completed from their upper
+half, with every momentum and step size, until no free unit is further than the tolerance from where its drive sends
+it; accuracy and error are those of the settled state.
+
+Try: neuropil run momentum --seeds 5 --out runs/momentum
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuropil.data import load
+from neuropil.learners.associative import Associative, Settling
+from neuropil.learners.associative.trials import half_images
+from neuropil.recipes import digits_mstdp
+from neuropil.recipes._associative import associative
+from neuropil.recipes._pictures import BLUE, ORANGE, keep, panels
+from neuropil.runs import Run, Tagged
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is tried."""
+
+    seed: int = 0
+    """of the split, of weights and of the order of images"""
+    momenta: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
+    """of settling"""
+    sizes: tuple[float, ...] = (0.05, 0.2, 0.5, 1.0)
+    """of a step of settling"""
+    tolerance: float = 1e-4
+    """settled when no free unit is further than this from where its drive sends it"""
+    most: int = 2000
+    """steps after which it counts as not settled"""
+    epochs: int = 30
+    """passes over the images before the test"""
+
+
+def main(config: Config, run: Run) -> None:
+    """Learn once, then settle with every momentum and step size."""
+    torch.set_num_threads(1)
+    train, test = load("digits", seed=config.seed)
+    run.note(data={"digits": {"train": train.checksum(), "test": test.checksum()}})
+    rng = torch.Generator().manual_seed(config.seed)
+    entrant = associative(digits_mstdp.Config(seed=config.seed, epochs=config.epochs), train, rng)
+    watch = Tagged(run, learner=entrant.name, family="local", data="digits", seed=config.seed)
+    learner: Associative = entrant.learner.fit(train, rng=rng, watch=watch)
+    upper = half_images(test.x.shape[1:])[0]
+    found: dict[str, dict[tuple[float, float], float]] = {"naming": {}, "completing": {}}
+    for size in config.sizes:
+        for momentum in config.momenta:
+            settling = Settling(config.most, step=size, momentum=momentum, tolerance=config.tolerance, check=1)
+            for task, row in settle_both(learner, settling, test.x, test.y, upper).items():
+                watch.log("settling", task=task, step=size, momentum=momentum, **row)
+                found[task][size, momentum] = row["steps"]
+    draw(found, config, run)
+
+
+def settle_both(
+    learner: Associative, settling: Settling, x: Tensor, y: Tensor, upper: Tensor
+) -> dict[str, dict[str, float]]:
+    """Steps and quality when `x` is named, and when it is completed from its `upper` half and its label `y`."""
+    pixels, names = x.flatten(1), torch.nn.functional.one_hot(y, learner.classes_).to(x)
+    free_label: dict[str, Tensor | None] = {"label": None}
+    state, free, _ = learner.first_state(pixels, torch.zeros_like(names), free_label, "label")
+    named = settling(learner.net_, state, free)
+    right = (named.state["label"].argmax(1) == y).float().mean().item()
+    missing = (1 - upper).expand_as(pixels)
+    state, free, _ = learner.first_state(pixels * upper, names, {"pixels": missing}, "pixels")
+    filled = settling(learner.net_, state, free)
+    error = ((filled.state["pixels"] - pixels) * missing).square().sum() / missing.sum()
+    return {
+        "naming": {"steps": named.steps, "settled": float(named.done), "accuracy": right},
+        "completing": {"steps": filled.steps, "settled": float(filled.done), "squared_error": error.item()},
+    }
+
+
+def draw(found: dict[str, dict[tuple[float, float], float]], config: Config, run: Run) -> None:
+    """Steps against momentum, one panel for each task, one line for each step size."""
+    with panels(1, 2, width=7, height=2.8) as (figure, axes):
+        for axis, (task, steps) in zip(axes, found.items()):
+            for k, size in enumerate(config.sizes):
+                shade = (k + 1) / len(config.sizes)
+                line = [steps[size, momentum] for momentum in config.momenta]
+                axis.plot(config.momenta, line, "o-", color=BLUE if task == "naming" else ORANGE, alpha=shade)
+                axis.annotate(f"{size:g}", (config.momenta[0], line[0]), xytext=(-14, -3), textcoords="offset points")
+            axis.set(title=task, xlabel="momentum", ylabel="steps to settle", yscale="log")
+        caption = (
+            f"Steps until no free unit is further than {config.tolerance:g} from where its drive sends it, on all test "
+            f"images; the number beside a line is the size of a step. {config.most} steps mean that it never settled."
+        )
+        keep(figure, run.folder, "momentum", caption)

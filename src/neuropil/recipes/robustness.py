@@ -1,0 +1,56 @@
+"""Every learner and its twins under attack, corruption and damage, with checks that say which curves are void.
+
+Measured: see docs/results/robustness.md.
+
+Try: neuropil run robustness --data digits --seeds 5 --out runs/robustness_digits
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from neuropil.recipes._robust import Attacks, attack_all, revived
+from neuropil.recipes._twins import Comparison, data_splits, side_by_side
+from neuropil.recipes.entrants import builders
+from neuropil.runs import Run
+
+
+@dataclass(frozen=True)
+class Config(Attacks):
+    """Settings of the comparison; the learners' own settings are in their files."""
+
+    data: str = "digits"
+    """data set, by name (`neuropil data list`)"""
+    seeds: int = 3
+    """independent repetitions"""
+    seed: int = 0
+    """first seed"""
+    units: int = 300
+    """hidden units of every learner that has them"""
+    learners: tuple[str, ...] = ()
+    """files of recipes/entrants to run, all if none is named"""
+    n_train: int = 0
+    """use only that many training examples; 0 for all"""
+    threads: int = 1
+    """torch threads"""
+
+
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    builds = [partial(build, units=config.units) for build in builders(config.learners)]
+    seeds = range(config.seed, config.seed + config.seeds)
+    return Comparison(builds, config.data, seeds, partial(data_splits, config.data, config.n_train))
+
+
+def main(config: Config, run: Run) -> None:
+    """Seeds outside; in each, all learners learn, and then all are attacked as the run kept them."""
+    torch.set_num_threads(config.threads)
+    plan = comparison(config)
+    for step in run.loop("seeds", config.seeds):
+        seed = plan.seeds[step]
+        train, test = plan.splits(seed)
+        run.note(data={config.data: {f"seed {seed}": {"train": train.checksum(), "test": test.checksum()}}})
+        side_by_side(plan.builds, train, test, data=config.data, seed=seed, labels=(), draw=False, run=run)
+        entrants = revived(plan.builds, train, run.folder, seed)
+        attack_all(entrants, test, config, data=config.data, seed=seed, run=run)

@@ -1,0 +1,91 @@
+"""What a fit learned, kept beside the run, and the fit done again in a moment from what was kept.
+
+The law of `Run.loop`, that whatever changes inside a loop is a part of it, makes a fit a function of its data and the
+final states of its loops. So nothing has to know how a learner is built: it is fitted again, and every loop, instead of
+turning, puts its parts where they ended.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuropil.checks import Refusal, require
+from neuropil.runs.checkpoint import Part, capture, dump, load, restore_
+from neuropil.runs.tagged import Tagged
+
+FOLDER = "learners"
+
+
+class Keeper:
+    """Passes everything on, and remembers where the parts of every finished loop ended, but for optimisers.
+
+    Args:
+        watch: what it passes on to.
+    """
+
+    def __init__(self, watch: Tagged):
+        self.watch = watch
+        self._ended: list[tuple[str, dict[str, Any]]] = []
+
+    @property
+    def seconds(self) -> float:
+        """Time at work, s."""
+        return self.watch.seconds
+
+    def loop(self, title: str, count: int, **parts: Part) -> Iterator[int]:
+        """See `Run.loop`."""
+        yield from self.watch.loop(title, count, **parts)
+        self._ended.append((title, {name: capture(part, name) for name, part in _lasting(parts).items()}))
+
+    def log(self, kind: str, **row: Any) -> None:
+        """See `Run.log`."""
+        self.watch.log(kind, **row)
+
+    def keep(self) -> Path:
+        """Write it into the folder of the run; the file."""
+        path = kept_path(self.watch.run.folder, self.watch.learner, int(self.watch.tags.get("seed", 0)))
+        path.parent.mkdir(exist_ok=True)
+        dump(self._ended, path)
+        return path
+
+
+class Replay:
+    """What a fit is shown instead of a run, so that it ends at once where it ended when it was kept.
+
+    Args:
+        path: what `Keeper.keep` wrote.
+    """
+
+    seconds = 0.0
+
+    def __init__(self, path: Path):
+        require(path.is_file(), f"there is no kept learner in {path}; the run that made it may be older than that.")
+        self.path, self._ended = path, load(path)[::-1]
+
+    def loop(self, title: str, count: int, **parts: Part) -> Iterator[int]:
+        """No iteration; the parts get their final states."""
+        ended, states = self._ended.pop() if self._ended else ("none", {})
+        lasting = _lasting(parts)
+        if (title, set(states)) != (ended, set(lasting)):
+            raise Refusal(f"{self.path} has loop {ended!r} where the learner has {title!r}; has its code changed?")
+        for name, part in lasting.items():
+            restore_(part, states[name], name)
+        yield from ()
+
+    def log(self, kind: str, **row: Any) -> None:
+        """Nothing is logged twice."""
+
+
+def kept_path(folder: Path, learner: str, seed: int) -> Path:
+    """Where a run keeps what `learner` learned with `seed`."""
+    slug = re.sub(r"[^a-z0-9]+", "-", learner.lower()).strip("-")
+    return folder / FOLDER / f"{slug}-seed{seed}.safetensors"
+
+
+def _lasting(parts: dict[str, Part]) -> dict[str, Part]:
+    """The parts that matter after the loop."""
+    passing = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
+    return {name: part for name, part in parts.items() if not isinstance(part, passing)}

@@ -1,0 +1,149 @@
+"""The recipes of associative networks at tiny size through the command line, and what can be asked of their runs."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from neuropil.checks import Refusal
+from neuropil.cli import main
+from neuropil.data import digits
+from neuropil.recipes import _associative, mnist_complete
+from neuropil.report import draw_sheet
+from neuropil.report.drawings import tiled
+from neuropil.runs import read
+
+TINY = "--n-train 300 --epochs 3 --backprop-epochs 2 --draw 3 --naming 30"
+NAMES = {"digits_mstdp": "mSTDP", "digits_astdp": "aSTDP", "mnist_mstdp": "mSTDP", "mnist_astdp": "aSTDP"}
+pytestmark = pytest.mark.filterwarnings("ignore:.*samples had not settled")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Digits of 8x8 in place of data sets that are not on every machine."""
+    for room in (_associative, mnist_complete):
+        monkeypatch.setattr(room, "load", lambda name, seed=0: digits(seed=seed))
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A run whose network draws."""
+    out = tmp_path_factory.mktemp("associative") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_associative, "load", lambda name, seed=0: digits(seed=seed))
+        assert main(["run", "digits_mstdp", *TINY.split(), "--drawing", "20", "--no-twins", "--out", str(out)]) == 0
+    return out
+
+
+def rows(folder, kind):
+    return [row for row in read(folder).rows if row["kind"] == kind]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_stands_beside_its_twins_and_before_the_judge(name, tmp_path):
+    out = tmp_path / "out"
+    twins = name == "mnist_mstdp"  # they are the same for all, and take their time
+    words = ["run", name, *TINY.split(), "--drawing", "20", "--twins" if twins else "--no-twins"]
+    assert main([*words, "--out", str(out)]) == 0
+    families = {row["learner"]: row["family"] for row in rows(out, "result")}
+    beside = ("backprop", "random features", "linear") if twins else ()
+    assert families == {NAMES[name]: "local", **dict.fromkeys(beside, "twin")}
+    judged = {row["drawer"]: row for row in rows(out, "drawings")}
+    assert set(judged) == {NAMES[name], "probabilistic PCA", "class means", "real test images"}
+    assert judged["real test images"]["named_right"] == judged["real test images"]["judge_accuracy"]
+    assert judged["class means"]["pixel_variance"] == 0
+    page = (out / "report.html").read_text()
+    assert 'id="drawings"' in page
+    assert f"Drawings by {NAMES[name]}. 30 drawings" in page
+
+
+def test_generate_and_complete_draw_from_a_run(drawn, tmp_path, capsys):
+    for words, size in (
+        (["generate", str(drawn), "--rounds", "3"], (10, 10)),
+        (["generate", str(drawn), "--label", "3", "--n", "6", "--rounds", "3"], (6, 1)),
+        (["complete", str(drawn), "--n", "4", "--rounds", "3"], (4, 5)),
+        (["complete", str(drawn), "--n", "4", "--keep", "frame", "--labels", "no", "--rounds", "3"], (4, 5)),
+    ):
+        file = tmp_path / "sheet.png"
+        assert main([*words, "--out", str(file)]) == 0
+        assert capsys.readouterr().out.strip() == str(file)
+        columns, lines = size
+        assert Image.open(file).size == (2 * (columns * 26 - 2), 2 * (lines * 26 - 2))
+    assert main(["generate", str(drawn), "--rounds", "2"]) == 0
+    assert (drawn / "drawings.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("generate {} --label 11", "labels need 0 to 9"),
+        ("generate {} --label x", "--label takes a whole number from 0 on, got 'x'"),
+        ("generate {} --n 0", "--n takes a whole number from 1 on, got '0'"),
+        ("generate {} --out x.jpg", "name it"),
+        ("generate", "Usage: neuropil generate DIR"),
+        ("generate nowhere", "there is no run in nowhere"),
+        ("complete {} --keep tpo", "Did you mean 'top'"),
+        ("complete {} --labels maybe", "Known: no, yes"),
+        ("complete {} --n 100000", "--n takes up to 359 test images"),
+        ("run mnist_complete", "setting 'of' needs the folder of a finished run"),
+    ],
+)
+def test_what_cannot_be_drawn(words, message, drawn, capsys):
+    assert main([word.format(drawn) for word in words.split()]) == 2
+    assert message.lower() in capsys.readouterr().err.lower()
+
+
+def test_a_run_without_a_network_that_draws_is_refused(tmp_path, capsys):
+    out = tmp_path / "out"
+    words = f"compare --learners linear --seeds 1 --n-train 100 --labels 1000 --out {out}"
+    assert main(words.split()) == 0
+    assert main(["generate", str(out)]) == 2
+    assert "recipe 'compare' leaves no network that draws" in capsys.readouterr().err
+
+
+def test_completion_of_a_finished_run(drawn, tmp_path):
+    out = tmp_path / "out"
+    words = ["mnist_complete", "--of", str(drawn), "--n-train", "300", "--twin-epochs", "2", "--n-test", "100"]
+    assert main(["run", *words, "--out", str(out)]) == 0
+    found = {row["given"]: row for row in rows(out, "completion")}
+    assert set(found) == {"upper half", "left half", "random half", "all but the centre", "label alone"}
+    test = digits(seed=0)[1][:100]
+    train = digits(seed=0)[0]
+    assert all(row["mean_error"] > row["class_mean_error"] > 0 for row in found.values())
+    named = {row["given"]: row for row in rows(out, "named from part")}
+    assert set(named) == set(found) - {"label alone"}
+    assert len(train) > len(test)
+
+
+def test_momentum_settles_everywhere_at_the_same_accuracy(tmp_path):
+    out = tmp_path / "out"
+    assert main(f"run momentum --epochs 3 --momenta 0 0.5 --sizes 0.2 --out {out}".split()) == 0
+    for task, quality in (("naming", "accuracy"), ("completing", "squared_error")):
+        plain, pushed = (row for row in rows(out, "settling") if row["task"] == task)
+        assert plain["settled"] == pushed["settled"] == 1
+        assert pushed["steps"] < plain["steps"]
+        assert pushed[quality] == pytest.approx(plain[quality], abs=2e-3)
+    assert (out / "pictures" / "momentum.png").exists()
+
+
+def test_a_sheet_shows_each_image_in_its_place():
+    images = np.zeros((5, 1, 2, 3), np.float32)
+    images[4, 0, 1, 2] = 1
+    sheet = tiled(images, columns=3)
+    times = 28 // 3
+    assert sheet.shape == (2 * (2 * times + 2) - 2, 3 * (3 * times + 2) - 2, 4)
+    bright = (sheet[..., :3] == 255).all(-1).nonzero()
+    assert (bright[0].min(), bright[1].min()) == (2 * times + 2 + times, 3 * times + 2 + 2 * times)
+    with pytest.raises(Refusal, match="1 or 3 channels"):
+        tiled(np.zeros((2, 2, 4, 4)), columns=1)
+
+
+def test_sheets_are_png_files(tmp_path):
+    with pytest.raises(Refusal, match="name it"):
+        draw_sheet(np.zeros((1, 1, 4, 4)), tmp_path / "x.gif", columns=1)
+
+
+def test_rows_are_plain_json(drawn):
+    for row in read(drawn).rows:
+        json.dumps(row, allow_nan=False)

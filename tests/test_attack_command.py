@@ -1,0 +1,192 @@
+"""`neuropil attack DIR`: learners come back as they were, are attacked, and what cannot come back is refused."""
+
+import json
+from importlib import import_module
+
+import pytest
+import torch
+
+from neuropil.checks import Refusal
+from neuropil.cli import main
+from neuropil.data import digits
+from neuropil.learners import FeatureClassifier
+from neuropil.recipes import _krotov, compare
+from neuropil.recipes._robust import revived
+from neuropil.runs import Keeper, Replay, Run, Tagged, kept_path, read
+from neuropil.runs.checkpoint import dump
+from neuropil.runs.checkpoint import load as load_tree
+from test_recipes import FEEBLE, KROTOV, timeless
+
+SMALL = "--units 20 --n-train 150 --labels 1000 --learners krotov_hopfield backprop --seeds 2"
+
+
+def start(folder):
+    return Run.start(folder, recipe="toy", config={}, command="neuropil run toy")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A finished comparison of two learners and two seeds."""
+    out = tmp_path_factory.mktemp("runs") / "compared"
+    assert main(["compare", *SMALL.split(), "--out", str(out)]) == 0
+    return out
+
+
+def test_learners_come_back_bit_for_bit(compared):
+    config = compare.Config(units=20, n_train=150, learners=("krotov_hopfield", "backprop"), seeds=2)
+    plan = compare.comparison(config)
+    x = digits(seed=1)[1].pixels()
+    rows = {row["learner"]: row["accuracy"] for row in read(compared).rows if row["kind"] == "result" and row["seed"]}
+    train, test = plan.splits(1)
+    for entrant, build in zip(revived(plan.builds, train, compared, 1), plan.builds):
+        rng = torch.Generator().manual_seed(1)
+        fresh = build(train, rng)
+        fresh.learner.fit(train, rng=rng)
+        assert torch.equal(entrant.learner.scores(x), fresh.learner.scores(x))
+        assert (entrant.learner.predict(x) == test.y).double().mean().item() == rows[entrant.name]
+
+
+def test_the_command_attacks_every_learner_of_every_seed(compared, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["attack", str(compared), *FEEBLE.split(), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "withstands every attack" in said
+    rows = read(out).rows
+    found = {(row["learner"], row["seed"]) for row in rows if row["kind"] == "attack"}
+    assert found == {(name, seed) for name in ("Krotov-Hopfield", "backprop") for seed in (0, 1)}
+    page = (out / "report.html").read_text()
+    assert 'id="robustness"' in page
+    assert json.loads((out / "results.json").read_text())["rows"]
+
+
+def test_seeds_in_folders_of_their_own_are_attacked_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(_krotov, "load", lambda name: digits(seed=0))
+    many, out = tmp_path / "many", tmp_path / "out"
+    assert main(["run", "mnist_krotov", *KROTOV.split(), "--seeds", "2", "--out", str(many)]) == 0
+    assert main(["attack", str(many), *FEEBLE.split(), "--out", str(out)]) == 0
+    assert {row["seed"] for row in read(out).rows if row["kind"] == "attack"} == {0, 1}
+
+
+def test_an_attack_that_was_stopped_goes_on_bit_for_bit(compared, tmp_path, monkeypatch):
+    room = import_module("neuropil.evaluate.robustness")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert main(["attack", str(compared), *FEEBLE.split(), "--out", str(whole)]) == 0
+    original, calls = room.judge, []
+
+    def stop(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 40:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(room, "judge", stop)
+    monkeypatch.setattr(Run, "__init__", eager(Run.__init__))
+    assert main(["attack", str(compared), *FEEBLE.split(), "--out", str(stopped)]) == 130
+    monkeypatch.setattr(room, "judge", original)
+    assert main(["run", "--resume", str(stopped)]) == 0
+    assert timeless(stopped) == timeless(whole)
+
+
+def eager(begin):
+    """A run that writes a checkpoint after every iteration."""
+
+    def made(self, *args):
+        begin(self, *args)
+        self.every = 0.0
+
+    return made
+
+
+def test_compare_attacks_when_asked_and_only_then(tmp_path):
+    out = tmp_path / "out"
+    assert main(["compare", *SMALL.split(), "--seeds", "1", "--attack", *FEEBLE.split(), "--out", str(out)]) == 0
+    kinds = {row["kind"] for row in read(out).rows}
+    assert {"attack", "check", "corruption", "damage", "result", "labels"} <= kinds
+    assert 'id="robustness"' in (out / "report.html").read_text()
+
+
+def test_compare_without_attacks_has_none(compared):
+    assert "attack" not in {row["kind"] for row in read(compared).rows}
+    assert 'id="robustness"' not in (compared / "report.html").read_text()
+
+
+# What cannot come back
+
+
+def refused(capsys, *words):
+    assert main([*map(str, words)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    return err
+
+
+def test_what_cannot_be_attacked_is_refused_in_one_line(compared, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    assert "name the folder of a run first" in refused(capsys, "attack")
+    assert "there is no run in" in refused(capsys, "attack", tmp_path / "nothing", "--out", out)
+    toy = start(tmp_path / "toy")
+    toy.close()
+    assert "is unfinished" in refused(capsys, "attack", tmp_path / "toy", "--out", out)
+    facts = json.loads((tmp_path / "toy/run.json").read_text())
+    for recipe, words in (
+        ("concept", "'concept' does not say how"),
+        ("./mine.py", "no code that lies in a run folder is ever run"),
+        ("compar", "Did you mean 'compare'?"),
+    ):
+        (tmp_path / "toy/run.json").write_text(json.dumps({**facts, "recipe": recipe, "finished": "now"}))
+        assert words in refused(capsys, "attack", tmp_path / "toy", "--out", out)
+    (tmp_path / "toy/run.json").write_text(
+        json.dumps({**facts, "recipe": "compare", "finished": "now", "config": {"colour": 1}})
+    )
+    assert "compare has no setting colour any more" in refused(capsys, "attack", tmp_path / "toy", "--out", out)
+    assert "budgets of an attack need to be above 0" in refused(capsys, "attack", compared, "--linf", "0", "--out", out)
+    assert "finite size" not in refused(capsys, "attack", compared, "--linf", "-1", "--out", out)
+
+
+def test_a_learner_whose_code_has_changed_is_refused(compared, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(FeatureClassifier, "predict", lambda self, x: torch.zeros(len(x), dtype=torch.int64))
+    words = refused(capsys, "attack", compared, "--out", tmp_path / "out")
+    assert "names" in words
+    assert "changed code?" in words
+
+
+def test_a_run_from_before_learners_were_kept_is_refused(compared, tmp_path):
+    with pytest.raises(Refusal, match="no kept learner in"):
+        Replay(kept_path(tmp_path, "linear", 0))
+
+
+# Keeping
+
+
+def fit(watch, rng, weight, title="steps"):
+    """A learner with one loop, and an optimiser that need not last."""
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    for _ in watch.loop(title, 3, weight=weight, rng=rng, optimizer=optimizer):
+        weight.grad = torch.rand(2, generator=rng)
+        optimizer.step()
+
+
+def test_a_replay_ends_where_the_fit_ended(tmp_path):
+    run = start(tmp_path / "run")
+    weight, rng = torch.zeros(2), torch.Generator().manual_seed(3)
+    keeper = Keeper(Tagged(run, learner="a toy", seed=4))
+    fit(keeper, rng, weight)
+    path = keeper.keep()
+    assert path == kept_path(tmp_path / "run", "a toy", 4)
+    assert [set(states) for _, states in load_tree(path)] == [{"weight", "rng"}]
+    again, other = torch.zeros(2), torch.Generator()
+    fit(Replay(path), other, again)
+    assert torch.equal(again, weight)
+    assert torch.equal(torch.rand(3, generator=other), torch.rand(3, generator=rng))
+    run.close()
+
+
+def test_a_fit_with_another_loop_is_refused(tmp_path):
+    path = tmp_path / "kept.safetensors"
+    dump([("steps", {"weight": torch.zeros(2), "rng": torch.Generator().get_state()})], path)
+    with pytest.raises(Refusal, match="has loop 'steps' where the learner has 'strides'"):
+        fit(Replay(path), torch.Generator(), torch.zeros(2), "strides")
+    replay = Replay(path)
+    fit(replay, torch.Generator(), torch.zeros(2))
+    with pytest.raises(Refusal, match="has loop 'none' where the learner has 'steps'"):
+        fit(replay, torch.Generator(), torch.zeros(2))

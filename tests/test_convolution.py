@@ -1,0 +1,83 @@
+"""Convolutions on normalised patches, and the activations between them."""
+
+import pytest
+import torch
+from torch import nn
+
+from neuropil.checks import Refusal
+from neuropil.learners.convolution import PatchNormConv2d, Triangle
+from neuropil.plasticity import correlate
+from neuropil.plasticity.patches import patches
+from oracles import correlate_by_hand
+
+SHAPES = {
+    "plain": {},
+    "padded": {"padding": 2},
+    "strided, reflect": {"stride": 2, "padding": 1, "padding_mode": "reflect"},
+    "dilated": {"dilation": 2},
+}
+
+
+def layer_and_images(name):
+    torch.manual_seed(0)
+    layer = PatchNormConv2d(2, 5, 3, **SHAPES[name]).double()
+    return layer, torch.rand(2, 2, 6, 7, dtype=torch.float64)
+
+
+def by_loops(layer, x):
+    """Every patch cut out, centred and normalised by hand."""
+    pad, mode = layer.padding[0], layer.padding_mode
+    if pad:
+        x = nn.functional.pad(x, [pad] * 4, mode="constant" if mode == "zeros" else mode)
+    reach, step = layer.dilation[0] * 2 + 1, layer.stride[0]
+    rows = []
+    for image in x:
+        for top in range(0, image.shape[1] - reach + 1, step):
+            for left in range(0, image.shape[2] - reach + 1, step):
+                patch = image[:, top : top + reach, left : left + reach][:, :: layer.dilation[0], :: layer.dilation[0]]
+                patch = (patch - patch.mean()).flatten()
+                rows.append(layer.weight.flatten(1) @ (patch / patch.norm()))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_unit_answers_to_the_direction_of_the_centred_patch(name):
+    layer, x = layer_and_images(name)
+    out = layer(x)
+    torch.testing.assert_close(out.movedim(1, -1).flatten(0, -2), by_loops(layer, x), rtol=1e-9, atol=1e-9)
+    seen = torch.cat(list(patches(layer, x)))
+    torch.testing.assert_close(seen @ layer.weight.flatten(1).T, by_loops(layer, x), rtol=1e-9, atol=1e-9)
+
+
+def test_light_and_contrast_change_nothing():
+    layer, x = layer_and_images("plain")
+    torch.testing.assert_close(layer(0.3 * x + 0.2), layer(x), rtol=1e-9, atol=1e-9)
+
+
+def test_a_flat_patch_is_zero_on_both_routes():
+    layer = PatchNormConv2d(1, 4, 3)
+    x = torch.full((1, 1, 5, 5), 0.7)
+    assert layer(x).count_nonzero() == 0
+    assert torch.cat(list(patches(layer, x))).count_nonzero() == 0
+
+
+def test_correlation_is_of_normalised_patches():
+    layer, x = layer_and_images("strided, reflect")
+    with torch.no_grad():
+        post = torch.randn_like(layer(x))
+        want = correlate_by_hand(layer, x, post)
+    torch.testing.assert_close(correlate(layer, x, post), want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("wrong", "says"), [({"groups": 2}, "groups=1"), ({"bias": True}, "bias=False")])
+def test_what_a_patch_norm_cannot_have(wrong, says):
+    with pytest.raises(Refusal, match=says):
+        PatchNormConv2d(2, 4, 3, **wrong)
+
+
+def test_the_triangle_keeps_what_is_above_the_mean_of_the_channels():
+    x = torch.tensor([[1.0, 2.0, 6.0]])[..., None]
+    assert Triangle()(x).flatten().tolist() == [0, 0, 3]
+    assert Triangle(2.0)(x).flatten().tolist() == [0, 0, 9]
+    with pytest.raises(Refusal, match="n > 0"):
+        Triangle(0.0)

@@ -1,0 +1,75 @@
+"""The benchmark of the events: a row per case, and the scan beside it does the same work."""
+
+import pytest
+import torch
+
+from neuropil.bench import events as bench
+from neuropil.checks import Refusal
+from neuropil.cli.commands.bench import _table
+from neuropil.evaluate.cost import peak_memory
+from neuropil.events import QIFLayer, ThetaLayer
+
+SMALL = bench.Config(sizes=(20, 8, 6, 3), batches=(4, 1), repeats=2, scans=1, threads=1)
+
+
+def test_there_is_a_row_for_every_case_with_ratios_and_memory():
+    rows = bench.main(SMALL)
+    assert [(row["network"], row["batch"]) for row in rows] == [
+        ("theta 20-8-6-3", 4),
+        ("theta 20-8-6-3", 1),
+        ("QIF 20-8", 4),
+        ("recurrent QIF 10", 1),
+    ]
+    for row in rows:
+        assert row["scan_per_step"] == pytest.approx(row["scan_s"] / row["step_s"])
+        assert row["step_per_rate"] == pytest.approx(row["step_s"] / row["rate_s"])
+        assert min(row[name] for name in ("step_s", "rate_s", "scan_s", "peak_mb")) > 0
+        assert row["extra_mb"] >= 0
+    assert _table([bench.cells(row) for row in rows]).row_count == 4
+    bench.CAPTION.format(**rows[-1])
+
+
+def test_the_paper_is_as_active_as_a_trained_network():
+    case = bench.theta_case(50, bench.Config())
+    assert case.activity == pytest.approx(0.42, abs=0.01)
+
+
+@pytest.mark.parametrize("make", [lambda: bench.theta_case(3, SMALL), lambda: bench.qif_case(3, SMALL)])
+def test_the_scan_has_the_loss_of_the_step(make, monkeypatch):
+    seen = []
+    kept = bench.first_spike_loss
+    monkeypatch.setattr(bench, "first_spike_loss", lambda *args: seen.append(kept(*args)) or seen[-1])
+    case = make()
+    case.step()
+    case.scan()
+    torch.testing.assert_close(seen[0].double(), seen[1], rtol=1e-4, atol=1e-4)
+
+
+def test_the_recurrent_scan_has_the_loss_of_the_step(monkeypatch):
+    seen = []
+    kept = bench.spike_time_loss
+    monkeypatch.setattr(bench, "spike_time_loss", lambda *args: seen.append(kept(*args)) or seen[-1])
+    case = bench.recurrent_case(SMALL)
+    case.step()
+    case.scan()
+    torch.testing.assert_close(*seen, rtol=1e-7, atol=1e-7)
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(Refusal, match="repeats"):
+        bench.Config(repeats=0)
+    with pytest.raises(Refusal, match="scans"):
+        bench.Config(scans=30)
+
+
+@pytest.mark.parametrize("kind", [ThetaLayer, QIFLayer])
+def test_memory_goes_with_the_spikes_not_with_events_times_neurons(kind):
+    layer = kind(300, 100, horizon=2.0)
+    times = torch.rand(1000, 300)
+    layer(times[:2])[1].sum().backward()  # compile
+    with peak_memory() as before:
+        pass
+    with peak_memory() as peak:
+        layer(times)[1].sum().backward()
+    history = 1000 * 300 * 100 * 4 / 2**20  # MiB, of one number per event and neuron
+    assert peak.mb - before.mb < history / 3

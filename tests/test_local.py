@@ -1,0 +1,126 @@
+"""Local learning in depth: statistics that stay, rates that follow norms, and the numbers to watch."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+from neuropil.checks import Refusal
+from neuropil.data import digits
+from neuropil.learners import FeatureClassifier, LocalLearning, PatchNormConv2d, Triangle, Unwatched, rate_by_norm
+from neuropil.learners.local import unit_state
+from neuropil.plasticity import HardWTA, KrotovHopfield, SoftHebb, propose_
+
+
+@pytest.fixture(scope="module")
+def train():
+    return digits(seed=0)[0][:300]
+
+
+def rng():
+    return torch.Generator().manual_seed(0)
+
+
+def deep():
+    torch.manual_seed(1)
+    layers = OrderedDict(
+        norm1=nn.BatchNorm2d(1, affine=False),
+        conv1=nn.Conv2d(1, 8, 3, bias=False, padding=1, padding_mode="reflect"),
+        act1=Triangle(0.7),
+        pool=nn.MaxPool2d(2),
+        norm2=nn.BatchNorm2d(8, affine=False),
+        conv2=nn.Conv2d(8, 16, 3, bias=False),
+    )
+    return nn.Sequential(layers)
+
+
+class Rows(Unwatched):
+    def __init__(self):
+        self.rows = []
+
+    def log(self, kind, **row):
+        self.rows.append(row)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_statistics_of_finished_layers_do_not_move(train, together):
+    body = deep()
+    rules = {"conv1": SoftHebb(tau=1.0, anti=True, normalise=True), "conv2": SoftHebb(tau=1.0, normalise=True)}
+    learning = LocalLearning(rules, epochs=2, batch=50, lr=0.01, together=together)
+    learning.fit_(body, train, rng=rng(), watch=Unwatched())
+    assert body.norm1.num_batches_tracked == 2 * 6
+    assert body.norm2.num_batches_tracked == 2 * 6
+    assert not body.training
+
+
+def test_every_layer_may_have_its_own_rate(train):
+    body, before = deep(), deep()
+    rules = {"conv1": SoftHebb(normalise=True), "conv2": SoftHebb(normalise=True)}
+    watch = Rows()
+    learning = LocalLearning(rules, epochs=1, batch=300, lr={"conv1": 0.1, "conv2": 0.01})
+    learning.fit_(body, train, rng=rng(), watch=watch)
+    for name, rate in (("conv1", 0.1), ("conv2", 0.01)):
+        moved = body.get_submodule(name).weight - before.get_submodule(name).weight
+        assert moved.abs().max().item() == pytest.approx(rate, rel=1e-3)  # the largest entry of the change is 1
+    assert [row["stage"] for row in watch.rows] == ["features conv1", "features conv2"]
+    with pytest.raises(Refusal, match="for every layer with a rule"):
+        LocalLearning(rules, lr={"conv1": 0.1})
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_a_row_learns_at_the_distance_of_its_norm_from_one(power):
+    layer = nn.Linear(2, 3, bias=False).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[3.0, 4.0], [0.6, 0.8], [0.0, 0.5]], dtype=torch.float64))
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    handle = rate_by_norm(optimizer, power)
+    before = layer.weight.detach().clone()
+    propose_(layer, torch.ones(3, 2, dtype=torch.float64))
+    optimizer.step()
+    want = 0.1 * torch.tensor([[4.0], [0.0], [0.5]], dtype=torch.float64) ** power
+    torch.testing.assert_close(layer.weight.detach() - before, want.expand(3, 2), rtol=1e-12, atol=1e-7)
+    handle.remove()
+    optimizer.step()  # the scaled gradient, once more
+    torch.testing.assert_close(layer.weight.detach() - before, 2 * want.expand(3, 2), rtol=1e-12, atol=1e-7)
+
+
+def test_rates_by_norm_need_dense_changes(train):
+    rule = HardWTA(sparse=True)
+    body = nn.Sequential(OrderedDict(flat=nn.Flatten(), one=nn.Linear(64, 9, bias=False)))
+    with pytest.raises(Refusal, match="sparse=False"):
+        LocalLearning({"one": rule}, norm_rate=0.5).fit_(body, train, rng=rng(), watch=Unwatched())
+    with pytest.raises(Refusal, match="power > 0"):
+        rate_by_norm(torch.optim.SGD(body.parameters()), 0.0)
+
+
+def test_the_numbers_to_watch_are_those_of_the_definition():
+    layer = nn.Linear(3, 4, bias=False).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 2], [0, 0, 0]]))
+    state = unit_state(layer, layer(torch.eye(3).double()), norm=2.0)
+    assert state["dead"] == 0.25
+    assert state["converged"] == 0.5
+    assert state["rank"] == pytest.approx((1 + 1 + 4) ** 2 / (1 + 1 + 16), rel=1e-6)
+
+
+def test_judging_the_units_changes_nothing(train):
+    body = deep().train()
+    learning = LocalLearning({"conv2": KrotovHopfield(k=2)})
+    before = {name: value.clone() for name, value in body.state_dict().items()}
+    state = learning._state(body, "conv2", train)
+    assert set(state) == {"dead", "converged", "rank"}
+    assert all(torch.equal(before[name], value) for name, value in body.state_dict().items())
+    assert all(module.training for module in body.modules())
+
+
+def test_deep_features_on_normalised_patches_learn_more_than_chance(train):
+    torch.manual_seed(0)
+    layers = OrderedDict(
+        conv=PatchNormConv2d(1, 20, 3, padding=1), act=Triangle(), pool=nn.MaxPool2d(2), flat=nn.Flatten()
+    )
+    rule = KrotovHopfield(p=2, k=2, delta=0.0, average=True)
+    learning = LocalLearning({"conv": rule}, epochs=10, batch=50, lr=0.3)
+    learner = FeatureClassifier(nn.Sequential(layers), learning=learning).fit(train, rng=rng())
+    assert (learner.predict(train.pixels()) == train.y).float().mean() > 0.95
+    assert (learner.body_.conv.weight.flatten(1).norm(dim=1) - 1).abs().median() < 0.2

@@ -1,0 +1,137 @@
+"""Planted gradient masking must be caught, and an honest network must not be blamed."""
+
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from attack_oracles import white
+from neuropil.data import digits
+from neuropil.evaluate.attack import FGSM, L2, PGD, Boundary, Linf, Square, check_curves, curve, void
+from neuropil.evaluate.attack.gradient import flat_share
+from neuropil.evaluate.attack.harness import BLACK, WHITE, Curve
+from neuropil.evaluate.attack.masking import larger_hurts, more_often, to_chance, within_budget
+
+SIZES = {"Linf": (0.05, 0.2), "L2": (0.3, 1.2)}
+
+
+@pytest.fixture(scope="module")
+def task():
+    """A linear model of real digits, and 120 of them."""
+    train, test = digits(seed=0)
+    made = LogisticRegression(max_iter=300).fit(train.pixels().flatten(1).numpy(), train.y.numpy())
+    weight, bias = torch.as_tensor(made.coef_).float(), torch.as_tensor(made.intercept_).float()
+    return lambda x: x.flatten(1) @ weight.T + bias, test[:120]
+
+
+def honest(logits):
+    return logits
+
+
+def saturated(logits):
+    """So steep a last layer that every output is 0 or 1 to the last bit."""
+    return lambda x: torch.sigmoid(1e4 * logits(x)) + 1e-9 * logits(x).detach()
+
+
+def rounding(logits):
+    """Pixels are rounded to nine levels, and so have no slope."""
+    return lambda x: logits((x * 8).round() / 8)
+
+
+def shattered(logits):
+    """Right answers, and a slope that points anywhere."""
+
+    def made(x):
+        astray = torch.sin(1e3 * x.flatten(1)).sum(1, keepdim=True) * torch.tensor([1.0, -1] * 5)
+        return logits(x).detach() + astray - astray.detach()
+
+    return made
+
+
+def judged(logits, test, norm):
+    """The checks of all curves of one model."""
+    victim, rng = white(logits), torch.Generator().manual_seed(0)
+    attacks = {
+        "FGSM": (FGSM(victim.logits, norm), WHITE),
+        "PGD": (PGD(victim.logits, norm, rng, steps=10), WHITE),
+        "square": (Square(victim.scores, norm, rng, queries=100), BLACK),
+        "boundary": (Boundary(victim.predict, norm, rng, queries=200), BLACK),
+    }
+    sizes = SIZES[norm.name]
+    ask = lambda attack, name, access, at: curve(attack, victim, test, norm=norm, sizes=at, name=name, access=access)
+    curves = [ask(attack, name, access, sizes) for name, (attack, access) in attacks.items()]
+    curves = [
+        one._replace(flat=flat_share(attacks[one.attack][0], test)) if one.access == WHITE else one for one in curves
+    ]
+    grey = 0.5 if norm.name == "Linf" else 4.0
+    far = {name: ask(attacks[name][0], name, "", [grey]).held[0] for name in ("PGD", "square")}
+    return check_curves(curves, grey=far, chance=0.11)
+
+
+@pytest.mark.parametrize("norm", [Linf(), L2()], ids=lambda norm: norm.name)
+@pytest.mark.parametrize(
+    ("mask", "alarms"),
+    [
+        (honest, set()),
+        (saturated, {"gradients"}),
+        (rounding, {"gradients", "black box does not beat it", "falls to chance"}),
+        (shattered, {"black box does not beat it", "falls to chance"}),
+    ],
+)
+def test_planted_masking_is_caught_and_an_honest_model_is_not_blamed(task, mask, alarms, norm):
+    found = judged(mask(task[0]), task[1], norm)
+    failed = {check.name for check in found["PGD"] if not check.passed}
+    assert failed >= alarms
+    assert void(found["PGD"]) == void(found["FGSM"]) == bool(alarms)
+    assert not void(found["square"])
+    assert not void(found["boundary"])
+
+
+def bits(right, n=1000):
+    return torch.arange(n) < right
+
+
+def test_a_difference_counts_only_beyond_chance():
+    """Against the sign test by hand: nine to nothing has probability 1/512, ten 1/1024."""
+    assert not more_often(bits(509), bits(500))
+    assert more_often(bits(510), bits(500))
+    assert not more_often(bits(500), bits(510))
+    assert not more_often(bits(500), bits(500))
+    a, b = bits(520), bits(500)
+    b[700:715] = True  # 20 against 15
+    assert not more_often(a, b)
+
+
+def test_an_attack_that_gets_weaker_with_a_larger_budget_is_void():
+    falling = Curve("x", WHITE, (0.1, 0.2, 0.3), torch.stack([bits(900), bits(500), bits(100)]))
+    rising = falling._replace(held=torch.stack([bits(900), bits(100), bits(300)]))
+    assert larger_hurts(falling).passed
+    check = larger_hurts(rising)
+    assert not check.passed
+    assert check.said == "10.0% right at 0.2, 30.0% at 0.3"
+
+
+def test_pgd_that_fgsm_beats_is_void_and_fgsm_is_not():
+    weak = Curve("FGSM", WHITE, (0.1, 0.2), torch.stack([bits(900), bits(500)]))
+    strong = Curve("PGD", WHITE, (0.1, 0.2), torch.stack([bits(900), bits(560)]))
+    found = check_curves([weak, strong], grey={}, chance=0.1)
+    assert [check.name for check in found["PGD"] if not check.passed] == ["beats FGSM"]
+    assert not void(found["FGSM"])
+
+
+def test_black_box_that_beats_pgd_voids_all_white_boxes():
+    white_box = [Curve(name, WHITE, (0.1,), bits(500)[None]) for name in ("FGSM", "PGD")]
+    found = check_curves([*white_box, Curve("square", BLACK, (0.1,), bits(450)[None])], grey={}, chance=0.1)
+    assert {name: void(checks) for name, checks in found.items()} == {"FGSM": True, "PGD": True, "square": False}
+    assert "square leaves 45.0% right at 0.1, this one 50.0%" in {check.said for check in found["PGD"]}
+
+
+def test_what_is_left_where_all_images_can_be_grey_is_at_most_chance():
+    assert to_chance(bits(0), 0.1).passed
+    assert to_chance(bits(125), 0.1).passed
+    assert not to_chance(bits(140), 0.1).passed
+
+
+def test_a_clipped_attack_is_void():
+    liar = Curve("liar", BLACK, (0.1,), bits(0)[None], overstepped=0.3)
+    assert within_budget(liar).said == "30.0% of the examples were clipped"
+    assert void(check_curves([liar], grey={}, chance=0.1)["liar"])

@@ -1,0 +1,213 @@
+"""The suite on several learners at once: its rows, its verdicts, its randomness; and learners that come back."""
+
+from collections import Counter
+from importlib import import_module
+
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+from torch import nn
+
+from neuropil.checks import Refusal
+from neuropil.data import digits, iris
+from neuropil.evaluate import Suite, robustness
+from neuropil.evaluate.attack import FGSM, Linf, accuracy_under, victim_of
+from neuropil.evaluate.attack.gradient import slope
+from neuropil.events import QIF
+from neuropil.learners import BackpropClassifier, Delay, Descent, ExactSpikes, FeatureClassifier, SpikingClassifier
+
+QUICK = Suite(linf=(0.05, 0.2), l2=(1.0,), steps=5, restarts=1, queries=30)
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class Notebook:
+    """Rows, and loops that may be cut off and taken up again with their parts."""
+
+    def __init__(self, stop=-1, parts=None):
+        self.rows, self.stop, self.parts, self.turn = [], stop, parts, 0
+
+    def loop(self, title, count, **parts):
+        if self.parts:
+            for name, part in parts.items():
+                part.copy_(self.parts[name])
+        for turn in range(self.turn, count):
+            if turn == self.stop:
+                self.kept = {name: part.clone() for name, part in parts.items()}
+                raise KeyboardInterrupt
+            yield turn
+
+    def log(self, kind, **row):
+        self.rows.append((kind, row))
+
+    def of(self, kind, **same):
+        return [row for name, row in self.rows if name == kind and all(row[k] == v for k, v in same.items())]
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    train, test = digits(seed=0)
+    flat = lambda: nn.Sequential(nn.Flatten())
+    linear = FeatureClassifier(flat(), readout=Descent(steps=60, epochs=1)).fit(train, rng=rng())
+    torch.manual_seed(0)
+    deep = nn.Sequential(nn.Flatten(), nn.Linear(64, 30), nn.ReLU())
+    backprop = BackpropClassifier(deep, training=Descent(steps=60, epochs=1, lr=2e-2)).fit(train, rng=rng())
+    nearest = KNeighborsClassifier(3).fit(train.pixels().flatten(1).numpy(), train.y.numpy())
+    rounded = nn.Sequential(Rounded(), linear.network_).eval()
+    return {"linear": linear, "backprop": backprop, "nearest": nearest, "rounded": rounded}, test[:80]
+
+
+class Rounded(nn.Module):
+    def forward(self, x):
+        return (x * 16).round() / 16
+
+
+@pytest.fixture(scope="module")
+def told(fitted):
+    learners, test = fitted
+    watches = {name: Notebook() for name in learners}
+    robustness(learners, test, watches=watches, twins=["backprop", "linear"], suite=QUICK, seed=0)
+    return watches
+
+
+def test_every_learner_gets_every_attack_that_it_allows(told):
+    names = lambda who: list(dict.fromkeys(row["attack"] for row in told[who].of("attack", norm="Linf")))
+    outside = ["transfer from backprop", "transfer from twins", "square", "boundary", "noise", "all attacks"]
+    assert names("nearest") == outside
+    assert names("rounded") == ["FGSM", "PGD", *outside]
+    assert names("linear") == ["FGSM", "PGD", *[name for name in outside if "twins" not in name]]
+    assert names("backprop") == ["FGSM", "PGD", *[name for name in outside if "backprop" not in name]]
+
+
+def test_one_row_for_every_budget_and_the_worst_case_is_below_all(told, fitted):
+    for watch in told.values():
+        for norm, sizes in (("Linf", [0.0, 0.05, 0.2]), ("L2", [0.0, 1.0])):
+            rows = watch.of("attack", norm=norm)
+            count = Counter(row["attack"] for row in rows)
+            assert set(count.values()) == {len(sizes)}
+            worst = [row["accuracy"] for row in rows if row["attack"] == "all attacks"]
+            assert worst == sorted(worst, reverse=True)
+            for at, size in enumerate(sizes):
+                assert worst[at] <= min(row["accuracy"] for row in rows if row["size"] == size)
+                if size == 0:
+                    assert len({row["accuracy"] for row in rows if row["size"] == 0}) == 1
+            assert all(row["n_test"] == 80 for row in rows)
+
+
+def test_the_numbers_are_those_of_the_harness(told, fitted):
+    learners, test = fitted
+    found = {row["size"]: row["accuracy"] for row in told["backprop"].of("attack", norm="Linf", attack="FGSM")}
+    attack = FGSM(learners["backprop"].logits, Linf())
+    for size in (0.05, 0.2):
+        assert found[size] == accuracy_under(attack, learners["backprop"], test, norm=Linf(), size=size)
+
+
+def test_masking_is_named_and_voids_white_boxes_and_what_rests_on_them(told):
+    void = lambda who: {row["attack"] for row in told[who].of("attack", norm="Linf") if row["void"]}
+    assert void("rounded") >= {"FGSM", "PGD", "all attacks"}
+    assert void("nearest") >= {"all attacks"}  # no attack with gradients applies
+    assert "PGD" not in void("linear") | void("backprop")
+    assert "all attacks" not in void("linear") | void("backprop")
+    failed = [row["check"] for row in told["rounded"].of("check", norm="Linf", attack="PGD") if not row["passed"]]
+    assert "gradients" in failed
+
+
+def test_the_linear_model_is_compared_on_images_that_both_name_right(told, fitted):
+    assert told["linear"].of("matched", norm="Linf")[0]["n_both"] == round(
+        80 * told["linear"].of("attack", norm="Linf", size=0.0)[0]["accuracy"]
+    )
+    assert all(row["accuracy"] == row["linear_accuracy"] for row in told["linear"].of("matched"))
+    row = told["backprop"].of("matched", norm="Linf", size=0.05)[0]
+    learners, test = fitted
+    right = [learners[name].predict(test.pixels()) == test.y for name in ("backprop", "linear")]
+    assert row["n_both"] == int((right[0] & right[1]).sum()) < int(right[0].sum())
+    assert row["linear"] == "linear"
+    assert 0 <= row["linear_accuracy"] <= 1
+
+
+def test_corruptions_and_damage_have_five_severities(told):
+    assert len(told["nearest"].of("corruption")) == 30
+    assert told["nearest"].of("damage") == []  # it has no weights
+    assert Counter(row["damage"] for row in told["rounded"].of("damage")) == dict.fromkeys(
+        ("lost synapses", "weight noise", "few bits"), 5
+    )
+
+
+def test_a_suite_that_was_cut_off_goes_on_with_the_same_numbers(told, fitted):
+    learners, test = fitted
+    cut = Notebook(stop=4)
+    one = {"linear": learners["linear"]}
+    with pytest.raises(KeyboardInterrupt):
+        robustness(one, test, watches={"linear": cut}, twins=[], suite=QUICK, seed=0)
+    again, whole = Notebook(parts=cut.kept), Notebook()
+    again.turn = 4
+    robustness(one, test, watches={"linear": again}, twins=[], suite=QUICK, seed=0)
+    robustness(one, test, watches={"linear": whole}, twins=[], suite=QUICK, seed=0)
+    assert again.rows == whole.rows
+
+
+def test_vectors_are_attacked_without_a_range_and_not_corrupted():
+    train, test = iris(seed=0)
+    linear = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Descent(steps=200, epochs=1)).fit(train, rng=rng())
+    watch = Notebook()
+    robustness({"linear": linear}, test, watches={"linear": watch}, twins=[], suite=QUICK, seed=0)
+    found = {row["size"]: row["accuracy"] for row in watch.of("attack", norm="Linf", attack="PGD")}
+    assert found[0.2] < found[0.0]
+    assert watch.of("corruption") == []
+
+
+def test_a_transfer_attack_is_crafted_once_for_all(fitted, monkeypatch):
+    learners, test = fitted
+    module, calls = import_module("neuropil.evaluate.robustness"), []
+    original = module._transfer
+    counted = lambda victims, *rest: calls.append(len(victims)) or original(victims, *rest)
+    monkeypatch.setattr(module, "_transfer", counted)
+    few = {name: learners[name] for name in ("backprop", "nearest", "rounded")}
+    robustness(few, test, watches={name: Notebook() for name in few}, twins=["backprop"], suite=QUICK, seed=0)
+    assert calls == [1, 1, 1]  # three budgets, for two learners together
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"linf": (-0.1,)}, "budgets of an attack need to be above 0"),
+        ({"steps": 0}, "steps and restarts >= 1"),
+        ({"queries": 10}, "over 10 queries, got 10"),
+    ],
+)
+def test_a_suite_without_sense_is_refused(settings, words):
+    with pytest.raises(Refusal, match=words):
+        Suite(**settings)
+
+
+# Gradients of learners
+
+
+def test_logits_of_learners_are_their_scores_with_a_gradient(fitted):
+    learners, test = fitted
+    for name in ("linear", "backprop"):
+        x = test.pixels()
+        torch.testing.assert_close(learners[name].logits(x), learners[name].scores(x))
+        assert victim_of(learners[name], 10).logits is not None
+
+
+def test_the_gradient_of_spike_times_by_the_image_is_exact():
+    """Against central differences in float64."""
+    train, _ = iris(seed=0)
+    x = train.x[:60] - train.x.min()
+    small = type(train)(x / x.max(), train.y[:60], 3)
+    learner = SpikingClassifier(
+        (8,), encode=Delay(), neuron=QIF(), horizon=4.0, training=ExactSpikes(epochs=1, steps=20)
+    ).fit(small, rng=rng())
+    learner.network_.double()
+    at, total = small.x[:5].double(), lambda scores, y: scores.gather(1, y[:, None])[:, 0]
+    exact = slope(learner.logits, total, at, small.y[:5]).gradient
+    step = 1e-6
+    for k in range(at.shape[1]):
+        nudge = torch.zeros_like(at)
+        nudge[:, k] = step
+        difference = [total(learner.logits(at + side * nudge), small.y[:5]) for side in (1, -1)]
+        torch.testing.assert_close((difference[0] - difference[1]) / (2 * step), exact[:, k], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(learner.logits(at), learner.scores(at))

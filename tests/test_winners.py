@@ -1,0 +1,113 @@
+"""The compiled routes of competitive rules on the CPU against sorting and against the plain torch route."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from neuropil.plasticity import HardWTA, KrotovHopfield, compete, ranks, row_change
+from neuropil.plasticity.ranks import first_and_kth
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request, monkeypatch):
+    """With that many threads, and nothing too small to be shared out among them."""
+    before = torch.get_num_threads()
+    for module in ranks, row_change:
+        monkeypatch.setattr(module, "WORTH", 1)
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+def drives(shape, dtype, tied):
+    rng = torch.Generator().manual_seed(0)
+    values = torch.randint(-3, 4, shape, generator=rng) if tied else torch.randn(shape, generator=rng)
+    return values.to(dtype)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((9, 5), -1),
+        ((9, 127), 1),
+        ((9, 128), -1),
+        ((9, 1000), -1),
+        ((2, 3, 300), -1),
+        ((2, 6, 5), 1),
+        ((2, 130, 3, 7), 1),
+        ((2, 40, 2, 3, 4), 1),
+        ((3, 200, 1), 1),
+    ],
+)
+def test_the_lower_of_equals_ranks_first(shape, axis, dtype, tied):
+    drive = drives(shape, dtype, tied)
+    order = drive.sort(dim=axis, descending=True, stable=True).indices
+    for k in {1, 2, 5, shape[axis]}:
+        first, kth, finite = first_and_kth(drive, k, axis)
+        assert torch.equal(first, order.narrow(axis, 0, 1))
+        assert torch.equal(kth, order.narrow(axis, k - 1, 1))
+        assert finite.isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(4, 300), (4, 20, 19)])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_drive_that_is_not_finite_shows_in_its_own_sample(bad, shape):
+    drive = drives(shape, torch.float32, tied=False)
+    drive[2].view(-1)[17] = bad
+    finite = first_and_kth(drive, 3, 1)[2].view(4, -1).isfinite().all(1)
+    assert finite.tolist() == [True, True, False, True]
+
+
+def dense(dtype, units=40):
+    rng = torch.Generator().manual_seed(1)
+    layer = nn.Linear(30, units, bias=False, dtype=dtype)
+    layer.weight.data = torch.randn(units, 30, generator=rng, dtype=torch.float64).to(dtype)
+    return layer, torch.randn(17, 30, generator=rng, dtype=torch.float64).to(dtype)
+
+
+KH = KrotovHopfield(k=3)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("units", [3, 157])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "rule",
+    [KH, replace(KH, p=2.0), replace(KH, p=4.5), replace(KH, average=True), replace(KH, normalise=True, average=True)],
+    ids=lambda rule: f"p={rule.p} average={rule.average} normalise={rule.normalise}",
+)
+def test_compiled_and_plain_routes_agree(rule, dtype, units, sparse, monkeypatch):
+    layer, pre = dense(dtype, units)
+    rule, before = replace(rule, sparse=sparse), layer.weight.clone()
+    change = rule(layer, pre)
+    monkeypatch.setattr(compete, "compilable", lambda *_: False)
+    want = rule(layer, pre)
+    assert change.is_sparse == want.is_sparse == sparse
+    torch.testing.assert_close(change.to_dense(), want.to_dense())
+    assert torch.equal(layer.weight, before)
+    still = (change.to_dense() == 0).all(1)
+    assert (still[0] and still[-1]) if units == 157 else not still.any()
+
+
+@pytest.mark.parametrize("rule", [KH, HardWTA()], ids=["KH", "HardWTA"])
+def test_the_change_does_not_depend_on_what_the_memory_held(rule):
+    layer, pre = dense(torch.float32)
+    assert torch.equal(rule(layer.requires_grad_(False), pre), rule(layer, pre.T.contiguous().T))
+    apart = nn.Linear(30, 40, bias=False)
+    apart.weight.data = layer.weight.data.T.contiguous().T  # rows that are not contiguous
+    assert torch.equal(rule(apart, pre), rule(layer, pre))
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_no_samples_change_nothing(sparse, normalise):
+    layer, pre = dense(torch.float32)
+    change = replace(KH, sparse=sparse, normalise=normalise)(layer, pre[:0])
+    assert change.shape == layer.weight.shape
+    assert not change.to_dense().any()

@@ -110,7 +110,7 @@ def test_spiking_networks_stand_beside_their_twins_with_and_without_pseudospikes
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     (spikes,) = (row for row in read(tmp_path / "out").rows if row["kind"] == "spikes")
     assert 0 <= spikes["ordinary_accuracy"] <= rows[0]["accuracy"]
-    assert spikes["silent_before"] > 0.5
+    assert spikes["silent_before"] > (0.9 if name == "mnist_theta" else 0.1)
     assert {"backprop", "linear"} <= {row["learner"] for row in rows}
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
 
@@ -183,7 +183,7 @@ def test_the_trial_and_the_way_of_a_spiking_network_are_its_own(tmp_path):
     counts = [counts[0].tolist() for counts in learner.activity(example.pixels())]
     for layer, want in zip(trial["layers"][1:], counts):
         assert [sum(time <= 2.0 for time in neuron) for neuron in layer["times"]] == want
-        assert all(len(neuron) >= 1 for neuron in layer["times"])
+        assert [len(neuron) for neuron in layer["times"]] == [max(1, count) for count in want]
     assert [len(layer["times"]) for layer in trial["layers"]] == [64, 20, 10]
     first = [neuron[0] for neuron in trial["layers"][-1]["times"]]
     assert first == pytest.approx(way["times"][-1], abs=1e-5)

@@ -154,14 +154,13 @@ def draw_slope(axes: Axes, share: Any, slope: Any, quiet: float, colour: str) ->
     axes.plot(share, slope, color=colour, linewidth=1.8)
     axes.set(yscale="log", xlabel=WAY, xlim=(0, 1))
     axes.set_ylabel("gradient, log scale")
-    decades(axes, slope.tolist())
+    decades(axes, [value for value in slope.tolist() if value > 0] or [1.0])
 
 
 def silent_ground(axes: Axes, quiet: float) -> None:
     """Grey up to where the first output fires."""
     if quiet:
         axes.axvspan(0, quiet, color=BAND, zorder=0, linewidth=0)
-        axes.annotate(
-            "outputs silent", (quiet / 2, 1), (0, -11), xycoords=("data", "axes fraction"), textcoords="offset points",
-            ha="center", color=SOFT, fontsize=8,
-        )  # fmt: skip
+    if quiet > 0.25:  # there is room for words
+        spot: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8}
+        axes.annotate("outputs silent", (quiet / 2, 1), (0, -11), ha="center", color=SOFT, **spot)

@@ -42,14 +42,16 @@ class Settings:
     drawing: int = 0
     """hidden units that draw; 0 learns to name only"""
     names: int = 2
-    """naming trials with whole images, for each trial with a part of it and each drawing trial"""
-    epochs: int = 6
+    """naming trials with a whole image for each drawing trial"""
+    parts: int = 0
+    """naming trials with a part of an image for each drawing trial; they cost accuracy on whole images"""
+    epochs: int = 8
     """passes over the images"""
     batch: int = 100
     """images in a trial"""
-    naming_rate: float = 1e-3
+    naming_rate: float = 2e-3
     """learning rate of the synapses onto the naming units"""
-    label_rate: float = 3e-3
+    label_rate: float = 1e-2
     """learning rate of the synapses onto the label"""
     drawing_rate: float = 1e-3
     """learning rate of the synapses onto the drawing units"""
@@ -95,7 +97,7 @@ def associative(settings: Settings, train: Split, rng: Generator) -> Entrant:
         "pixels": settings.pixel_rate,
     }
     practice = Practice(
-        trials=(*(NAME,) * settings.names, *((NAME_PART, DRAW) if settings.drawing else ())),
+        trials=(*(NAME,) * settings.names, *(NAME_PART,) * settings.parts, *(DRAW,) * (settings.drawing > 0)),
         epochs=settings.epochs,
         batch=settings.batch,
         rates=rates,

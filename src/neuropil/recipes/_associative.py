@@ -45,13 +45,13 @@ class Settings:
     """naming trials with a whole image for each drawing trial"""
     parts: int = 0
     """naming trials with a part of an image for each drawing trial; they cost accuracy on whole images"""
-    epochs: int = 8
+    epochs: int = 6
     """passes over the images"""
     batch: int = 100
     """images in a trial"""
-    naming_rate: float = 2e-3
+    naming_rate: float = 1e-3
     """learning rate of the synapses onto the naming units"""
-    label_rate: float = 1e-2
+    label_rate: float = 3e-3
     """learning rate of the synapses onto the label"""
     drawing_rate: float = 1e-3
     """learning rate of the synapses onto the drawing units"""

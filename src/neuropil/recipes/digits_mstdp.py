@@ -26,6 +26,8 @@ class Config(Settings):
     """passes over the images"""
     batch: int = 50
     """images in a trial"""
+    naming_rate: float = 3e-3
+    """learning rate of the synapses onto the naming units"""
     label_rate: float = 1e-2
     """learning rate of the synapses onto the label"""
     pixel_rate: float = 1e-2

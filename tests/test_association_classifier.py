@@ -294,3 +294,11 @@ def test_columns_that_do_not_fit_are_refused(case, words, train):
 def test_vectors_have_no_fields():
     with pytest.raises(Refusal, match="got vectors of 4; use field=None"):
         AssociationClassifier((40,), columns=(4,), field=2, k=1).fit(iris()[0], rng=rng())
+
+
+def test_logits_are_the_scores_with_a_gradient_by_the_pixels(train):
+    learner, x = trained({"k": 2}, train), train[:20].pixels().requires_grad_()
+    logits = learner.logits(x)
+    torch.testing.assert_close(logits.detach(), learner.scores(x.detach()))
+    logits.sum().backward()
+    assert x.grad.abs().amax(1).count_nonzero() > 0

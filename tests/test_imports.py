@@ -8,12 +8,13 @@ from pathlib import Path
 import neuropil
 
 PACKAGE = Path(neuropil.__file__).parent
-BASE = {"checks"}
+BASE = {"checks", "threads"}
 RULES = BASE | {"data", "encode", "neurons", "plasticity", "events"}
 TABLE = {
     "__init__": set(),
     "__main__": {"cli"},
     "checks": set(),
+    "threads": set(),
     **dict.fromkeys(("data", "encode", "neurons", "plasticity", "events", "runs"), BASE),
     "learners": RULES,
     "evaluate": BASE | {"data"},

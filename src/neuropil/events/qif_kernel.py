@@ -14,7 +14,7 @@ from torch import Tensor
 
 from neuropil.events.memory import silence
 from neuropil.events.oscillator import TABLES, compiled, crossing, largest, sensitivity, step, stride, unstep
-from neuropil.events.threads import share_out, shares
+from neuropil.threads import share_out, shares
 
 Tape = tuple[Tensor, Tensor]  # number of spikes (batch, neurons), and steps of every sample
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from neuropil.events.memory import check_room, silence
 from neuropil.events.oscillator import TABLES, compiled, crossing, largest, step, stride, unstep
 from neuropil.events.qif_kernel import begin, hand_over, latest
-from neuropil.events.threads import share_out, shares
+from neuropil.threads import share_out, shares
 
 Weights = tuple[Tensor, Tensor, Tensor]
 

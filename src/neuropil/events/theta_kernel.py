@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from neuropil.events.memory import silence
-from neuropil.events.threads import share_out, shares
+from neuropil.threads import share_out, shares
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 inlined = numba.njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"}, forceinline=True)

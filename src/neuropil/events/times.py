@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.checks import Refusal, require
-from neuropil.events.threads import share_out
+from neuropil.threads import share_out
 
 compiled = numba.njit(cache=True, nogil=True)
 

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil.plasticity.threads import share_out
+from neuropil.threads import share_out
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 LANES = 128  # a row is seen as that many interleaved lanes
@@ -29,14 +29,15 @@ def first_and_kth(drive: Tensor, k: int, axis: int) -> tuple[Tensor, Tensor, Ten
     chosen = torch.empty(2, batch, positions, dtype=torch.int64)
     largest = cube.new_empty(batch, positions)
     bits = np.empty(0, f"i{cube.itemsize}")
-    share_out(_first_and_kth, batch, cube.numel() // WORTH, cube.numpy(), bits, k, chosen.numpy(), largest.numpy())
+    given = (cube.numpy(), bits, k, chosen.numpy(), largest.numpy())
+    share_out(_first_and_kth, batch, *given, worth=cube.numel() // WORTH)
     shape = [*drive.shape]
     shape[axis] = 1
     return chosen[0].view(shape), chosen[1].view(shape), largest
 
 
 @compiled
-def _first_and_kth(start, stop, drive, bits, k, chosen, largest):  # type: ignore[no-untyped-def]
+def _first_and_kth(part, start, stop, drive, bits, k, chosen, largest):  # type: ignore[no-untyped-def]
     """The ranks of samples `start` to `stop` of (batch, units, positions) drives; `bits` has the type of their bits."""
     units, positions = drive.shape[1:]
     peaks, zeros = np.empty(LANES, drive.dtype), np.empty(LANES, drive.dtype)

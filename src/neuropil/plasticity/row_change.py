@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil.plasticity.threads import share_out
+from neuropil.threads import share_out
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 WORTH = 1 << 19  # entries of the change that are worth a thread of their own
@@ -24,13 +24,13 @@ def some_rows(shape: torch.Size, touched: Tensor, change: Tensor) -> Tensor:
 
 def signed_square(weight: Tensor) -> Tensor:
     """w |w| in one pass instead of two."""
-    flat, out = weight.contiguous(), torch.empty_like(weight, memory_format=torch.contiguous_format)
-    share_out(_signed_square, flat.numel(), flat.numel() // WORTH, flat.view(-1).numpy(), out.view(-1).numpy())
+    flat, out = weight.contiguous().view(-1), torch.empty_like(weight, memory_format=torch.contiguous_format)
+    share_out(_signed_square, len(flat), flat.numpy(), out.view(-1).numpy(), worth=len(flat) // WORTH)
     return out
 
 
 @compiled
-def _signed_square(start, stop, weight, out):  # type: ignore[no-untyped-def]
+def _signed_square(part, start, stop, weight, out):  # type: ignore[no-untyped-def]
     old, new = weight[start:stop], out[start:stop]  # numba vectorises no loop that starts elsewhere than at 0
     for i in range(len(old)):
         new[i] = old[i] * abs(old[i])
@@ -71,7 +71,7 @@ def row_change(
     peaks = np.zeros(len(touched) + 1, shares.dtype)
     index = (where, touched, ends, order)
     values = (pre.numpy(), weight.numpy(), powered.numpy(), shares, divisors)
-    share_out(_change, len(touched), change.numel() // WORTH, *index, *values, change.numpy(), peaks)
+    share_out(_change, len(touched), *index, *values, change.numpy(), peaks, worth=change.numel() // WORTH)
     if not len(touched):
         change.zero_()
     elif normalise and peaks.max() > 0:
@@ -80,7 +80,7 @@ def row_change(
 
 
 @compiled
-def _change(start, stop, where, touched, ends, order, pre, weight, powered, shares, divisors, change, peaks):  # type: ignore[no-untyped-def]
+def _change(part, start, stop, where, touched, ends, order, pre, weight, powered, shares, divisors, change, peaks):  # type: ignore[no-untyped-def]
     """The change of the touched rows `start` to `stop`, into the rows `where`, and zero in the rows between them.
 
     `order` has the samples that chose the first touched row, then those of the second, and so on, each plus the

@@ -210,6 +210,10 @@ class AssociationClassifier:
         """(n, *shape) to (n, classes): how strongly the last layer associates each class."""
         return scores_of(self.network_, x)
 
+    def logits(self, x: Tensor) -> Tensor:
+        """The same with its exact gradient by `x`, and all at once: for attacks and saliency."""
+        return self.network_(x)
+
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels: the class with the strongest vote."""
         return self.scores(x).argmax(1)

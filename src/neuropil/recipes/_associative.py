@@ -42,7 +42,9 @@ class Settings:
     drawing: int = 0
     """hidden units that draw; 0 learns to name only"""
     names: int = 2
-    """naming trials with whole images, for each trial with a part of it and each drawing trial"""
+    """naming trials with a whole image for each drawing trial"""
+    parts: int = 0
+    """naming trials with a part of an image for each drawing trial; they cost accuracy on whole images"""
     epochs: int = 6
     """passes over the images"""
     batch: int = 100
@@ -95,7 +97,7 @@ def associative(settings: Settings, train: Split, rng: Generator) -> Entrant:
         "pixels": settings.pixel_rate,
     }
     practice = Practice(
-        trials=(*(NAME,) * settings.names, *((NAME_PART, DRAW) if settings.drawing else ())),
+        trials=(*(NAME,) * settings.names, *(NAME_PART,) * settings.parts, *(DRAW,) * (settings.drawing > 0)),
         epochs=settings.epochs,
         batch=settings.batch,
         rates=rates,

@@ -11,6 +11,7 @@ from neuropil.evaluate import Judge, accuracy, judge_drawings
 from neuropil.recipes._twins import Entrant
 from neuropil.runs import Run, Tagged
 
+ROUNDS = 100  # of firing, for each drawing that is judged
 DRAWINGS = "drawings."  # before the learner's name: images that the report shows, as many rows as classes
 
 
@@ -28,7 +29,7 @@ def judge_it(entrant: Entrant, train: Split, test: Split, *, each: int, seed: in
     judge = Judge().fit(train, rng=rng, watch=watch)
     asked = torch.arange(train.classes).repeat_interleave(each)
     drawn = {
-        entrant.name: entrant.learner.generate(torch.arange(train.classes), each, rng),
+        entrant.name: entrant.learner.generate(torch.arange(train.classes), each, rng, rounds=ROUNDS),
         "probabilistic PCA": pca_samples(train, asked, rng),
         "class means": class_means(train)[asked],
     }

@@ -21,11 +21,13 @@ class Config(Settings):
     drawing: int = 128
     """hidden units that draw; 0 learns to name only"""
     names: int = 1
-    """naming trials with whole images, for each trial with a part of it and each drawing trial"""
+    """naming trials with a whole image for each drawing trial"""
     epochs: int = 25
     """passes over the images"""
     batch: int = 50
     """images in a trial"""
+    naming_rate: float = 3e-3
+    """learning rate of the synapses onto the naming units"""
     label_rate: float = 1e-2
     """learning rate of the synapses onto the label"""
     pixel_rate: float = 1e-2

@@ -1,6 +1,7 @@
 """Every learner and its twins under attack, corruption and damage, with checks that say which curves are void.
 
-Measured: see docs/results/robustness.md.
+Measured: digits, 100 units, under all attacks of Linf 0.1: Krotov-Hopfield 72.2 +- 7.1 %, backprop 16.6 +- 7.3, plain
+linear 51.3 +- 1.4 (n = 3, 95 % interval); see docs/results/robustness.md.
 
 Try: neuropil run robustness --data digits --seeds 5 --out runs/robustness_digits
 """

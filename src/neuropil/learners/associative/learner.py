@@ -126,12 +126,15 @@ class Associative:
         return [taught, *(name for name in self.net_.sizes if name.startswith(kind))]
 
     def groups_(self) -> list[dict[str, object]]:
-        """Parameters and rates for the optimiser, by the group that synapses end on."""
-        rates = self.practice.rates
-        found = []
-        for name, rest in self.net_.rest.items():
-            weights = [self.net_.between(pre, post).weight for pre, post in self.net_.routes if post == name]
-            found.append({"params": [rest, *weights], "lr": rates[kind(name)]})
+        """Parameters and rates for the optimiser: a group for each route, and one for each threshold."""
+        rates, net = self.practice.rates, self.net_
+        found = [{"params": [rest], "lr": rates[kind(name)]} for name, rest in net.rest.items()]
+        for pre, post in net.routes:
+            back = (
+                kind(post) == "naming" and pre != "pixels" and list(net.sizes).index(pre) < list(net.sizes).index(post)
+            )
+            rate = rates[kind(post)] * (self.practice.feedback if back else 1)
+            found.append({"params": [net.between(pre, post).weight], "lr": rate})
         return found
 
     def practise_(

@@ -25,6 +25,8 @@ class Practice:
         batch: images in a trial; a smaller data set is one batch.
         rates: learning rates of Adam, by the group that the synapses end on; "naming" and "drawing" stand for all
             hidden groups of that kind.
+        feedback: factor of the rates of synapses from the label's side onto naming units. They carry the teacher's
+            word; as fast as the others they fade, because a label that is guessed well hardly moves.
         decay: factor of the rates from epoch to epoch.
         jitter: when labels are taught, every image is moved by up to so many pixels.
         steps: fewest batches; a small data set gets as many more epochs as this takes.
@@ -34,6 +36,7 @@ class Practice:
     epochs: int = 18
     batch: int = 50
     rates: Mapping[str, float] = field(default_factory=lambda: RATES)
+    feedback: float = 0.01
     decay: float = 0.9
     jitter: int = 0
     steps: int = 1
@@ -43,6 +46,7 @@ class Practice:
         require(len(self.trials) > 0, "Practice needs at least one kind of trial, got none.")
         require(0 < self.decay <= 1, f"Practice needs 0 < decay <= 1, got decay={self.decay}.")
         require(self.jitter >= 0, f"Practice needs jitter >= 0, got jitter={self.jitter}.")
+        require(self.feedback >= 0, f"Practice needs feedback >= 0, got feedback={self.feedback}.")
         by_kind("rate", self.rates)
 
 

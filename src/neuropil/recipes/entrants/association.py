@@ -20,6 +20,7 @@ def build(train: Split, rng: Generator, units: int) -> Entrant:
         field=min(shape[1:]) // 2 if columns > 1 else None,
         k=1,
         strongest=max(4, 24 // columns),
+        norm=len(shape) == 3,
         events=LabelEvents(steps=600),
     )
     return Entrant("association", "local", learner, competes=False)

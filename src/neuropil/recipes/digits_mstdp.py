@@ -2,6 +2,9 @@
 
 Our reconstruction from the abstract of Li 2019 (arXiv 1912.00009).
 
+Measured: test, mean and 95 % interval over 5 splits: 97.2 +- 1.6 % (backprop of the same layer 97.16 +- 0.67, linear
+96.2 +- 1.2).
+
 Try: neuropil run digits_mstdp --seeds 5 --out runs/digits_mstdp
 """
 

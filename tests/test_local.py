@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from neuropil.checks import Refusal
-from neuropil.data import digits
+from neuropil.data import Split, digits
 from neuropil.learners import FeatureClassifier, LocalLearning, PatchNormConv2d, Triangle, Unwatched, rate_by_norm
 from neuropil.learners.local import unit_state
 from neuropil.plasticity import HardWTA, KrotovHopfield, SoftHebb, propose_
@@ -95,13 +95,22 @@ def test_rates_by_norm_need_dense_changes(train):
 
 
 def test_the_numbers_to_watch_are_those_of_the_definition():
-    layer = nn.Linear(3, 4, bias=False).double()
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 2], [0, 0, 0]]))
-    state = unit_state(layer, layer(torch.eye(3).double()), norm=2.0)
+    weight = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 2], [0, 0, 0]])
+    state = unit_state(weight, torch.tensor([1, 3, 1, 0]), norm=2.0)
     assert state["dead"] == 0.25
     assert state["converged"] == 0.5
     assert state["rank"] == pytest.approx((1 + 1 + 4) ** 2 / (1 + 1 + 16), rel=1e-6)
+
+
+def test_units_are_judged_on_enough_samples_to_win_some(train):
+    body = nn.Sequential(OrderedDict(flat=nn.Flatten(), one=nn.Linear(64, 200, bias=False)))
+    with torch.no_grad():
+        body.one.weight.copy_(train[torch.arange(200)].pixels().flatten(1))
+        body.one.weight.div_(body.one.weight.norm(dim=1, keepdim=True))
+    learning = LocalLearning({"one": HardWTA()})
+    many = Split(train.x.repeat(4, 1, 1, 1), train.y.repeat(4), 10)
+    wins = body(many.pixels()[:1000]).argmax(1).bincount(minlength=200)
+    assert learning._state(body, "one", many)["dead"] == (wins == 0).float().mean()
 
 
 def test_judging_the_units_changes_nothing(train):

@@ -12,9 +12,9 @@ from neuropil.data import Split
 from neuropil.learners.descent import passes
 from neuropil.learners.watch import Watch
 from neuropil.plasticity import propose_, tap
-from neuropil.plasticity.geometry import per_sample, rows, weight_of
+from neuropil.plasticity.geometry import per_sample, rows, units, weight_of
 
-SAMPLE = 500  # examples on which the progress display judges the units
+SAMPLES = 5  # per unit, on which the progress display judges who wins
 
 
 class Rule(Protocol):
@@ -116,18 +116,23 @@ class LocalLearning:
         names = [child for child, _ in body.named_children()]
         layer = body.get_submodule(name)
         modes = [module.training for module in body.modules()]
-        activity = body.eval()[: names.index(name) + 1](train[:SAMPLE].pixels())
+        below = body.eval()[: names.index(name) + 1]
+        wins = torch.zeros(units(layer), dtype=torch.int64, device=train.y.device)
+        for part in train.batches(min(500, len(train))):
+            wins += per_sample(layer, below(part.x)).argmax(1).bincount(minlength=len(wins))
+            if wins.sum() >= SAMPLES * len(wins):
+                break
         for module, mode in zip(body.modules(), modes):
             module.training = mode
-        return unit_state(layer, activity, norm=getattr(self.rules[name], "p", 2.0))
+        return unit_state(rows(layer, weight_of(layer)), wins, norm=getattr(self.rules[name], "p", 2.0))
 
 
-def unit_state(layer: nn.Module, activity: Tensor, *, norm: float) -> dict[str, float]:
+def unit_state(weight: Tensor, wins: Tensor, *, norm: float) -> dict[str, float]:
     """Numbers to watch while a layer learns.
 
     Args:
-        layer: a layer of the kinds that rules know.
-        activity: its output, (batch, *out).
+        weight: (units, fan-in).
+        wins: how often each unit was the most active, (units,).
         norm: the p of the fixed point sum |w|^p = 1 of its rule.
 
     Returns:
@@ -135,13 +140,12 @@ def unit_state(layer: nn.Module, activity: Tensor, *, norm: float) -> dict[str, 
         converged: share of the units with ``|sum |w|^p - 1| < 0.1``.
         rank: effective rank of the weight by participation of its singular values s: (sum s^2)^2 / sum s^4.
     """
-    weight = rows(layer, weight_of(layer)).float()
-    won = per_sample(layer, activity).argmax(1).bincount(minlength=len(weight))
-    spread = torch.linalg.matrix_norm(weight @ weight.T if len(weight) < weight.shape[1] else weight.T @ weight) ** 2
+    weight = weight.float()
+    gram = weight @ weight.T if len(weight) < weight.shape[1] else weight.T @ weight
     return {
-        "dead": (won == 0).float().mean().item(),
+        "dead": (wins == 0).float().mean().item(),
         "converged": ((weight.abs().pow(norm).sum(1) - 1).abs() < 0.1).float().mean().item(),
-        "rank": (weight.square().sum() ** 2 / spread).item(),
+        "rank": (weight.square().sum() ** 2 / gram.square().sum()).item(),
     }
 
 

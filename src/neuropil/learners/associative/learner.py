@@ -244,18 +244,6 @@ class Associative:
         self._settle(state, free)
         return drive_of(self.net_, state, "label", free, self.settling.whisper)
 
-    def hidden(self, x: Tensor) -> Tensor:
-        """(n, *shape) to (n, hidden units): the settled activity of all hidden units when only pixels are given."""
-        found = []
-        for part in check_pixels(x).split(1000):
-            masks: Masks = {"label": None}
-            state, free, _ = self.first_state(part.flatten(1), part.new_zeros(len(part), self.classes_), masks, "label")
-            self._settle(state, free)
-            if self.drawing:
-                state["drawing"] = drive_of(self.net_, state, "drawing", {}, 1.0).clamp_(0, 1)
-            found.append(torch.cat([state[name] for name in state if name not in ("pixels", "label")], 1))
-        return torch.cat(found)
-
     def complete(
         self,
         x: Tensor,
@@ -274,7 +262,7 @@ class Associative:
             rng: draws a sample; without, the missing pixels are what the network expects, a mean.
             rounds: as in `fire_missing_`.
         """
-        self._refuse_unless_it_draws()
+        require(self.draws, "this associative network never learned to draw: add a trial that teaches pixels (DRAW).")
         mask = check_mask(mask, x).to(x).flatten(1)
         told = torch.full((len(x),), -1, device=x.device) if labels is None else labels
         told = check_names(told, self.classes_, len(x)).to(x.device)
@@ -307,6 +295,3 @@ class Associative:
         else:
             fire_missing_(self.net_, self.settling, state, free, rounds=rounds, rng=rng)
         return state["pixels"]
-
-    def _refuse_unless_it_draws(self) -> None:
-        require(self.draws, "this associative network never learned to draw: add a trial that teaches pixels (DRAW).")

@@ -6,7 +6,7 @@ label's neuron to fire within the trial, so that ordinary spikes alone, all that
 pseudospikes do. Settings were chosen on training images that were held out.
 
 Measured: test, n = 3 seeds, mean and 95 % interval; 98.84 +- 0.10 % with pseudospikes, 98.39 +- 0.33 % from ordinary
-spikes alone. Rate network on the same images 99.04 +- 0.51 %, linear 92.44 +- 0.95 % (n = 2 each).
+spikes alone. Rate network on the same images 99.01 +- 0.15 %, linear 92.44 +- 0.19 %.
 
 Try: neuropil run mnist_theta_best --seeds 3 --out runs/mnist_theta_best
 """

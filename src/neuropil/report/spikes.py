@@ -97,7 +97,7 @@ def end_of_trial(axes: Axes, horizon: float) -> None:
     axes.axvspan(horizon, axes.get_xlim()[1], color=BAND, zorder=0, linewidth=0)
     axes.axvline(horizon, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
     spot: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8}
-    axes.annotate("end of the trial T", (horizon, 1), (0, 5), ha="center", color=SOFT, **spot)
+    axes.annotate("end of the trial, T", (horizon, 0), (4, 5), ha="left", color=SOFT, **spot)
 
 
 def silence_panels(way: Row, style: Style) -> list[Panel]:

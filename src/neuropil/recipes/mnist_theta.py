@@ -37,7 +37,7 @@ from neuropil.runs import Run, Tagged
 
 @dataclass(frozen=True)
 class Config:
-    """The paper's settings; nothing here was chosen by us."""
+    """The paper's settings, but that twice as many pixels are flipped: chosen on held-out training images."""
 
     seed: int = 0
     """of weights, order of examples and flipped pixels"""
@@ -59,8 +59,8 @@ class Config:
     """images in a step"""
     lr: float = 4e-3
     """first learning rate of AdaBelief; falls by a factor e over all epochs"""
-    flip: float = 0.02
-    """share of the pixels that are flipped in training"""
+    flip: float = 0.04
+    """share of the pixels that are flipped in training; published: 0.02"""
     early: float = 0.01
     """weight of the term that asks for early spikes"""
     twins: bool = True

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -139,7 +140,8 @@ def triangle(batch: int, inputs: int, units: int) -> int:
 CASES = {
     "Krotov-Hopfield": Case(KrotovHopfield(), krotov, one),
     "Krotov-Hopfield, sparse": Case(KrotovHopfield(sparse=True), krotov, one),
-    "Krotov-Hopfield, p = 2": Case(KrotovHopfield(p=2.0), lambda weight, x: krotov(weight, x, p=2.0), one),
+    "Krotov-Hopfield, p = 2": Case(KrotovHopfield(p=2.0), partial(krotov, p=2.0), one),
+    "Krotov-Hopfield, p = 2, sparse": Case(KrotovHopfield(p=2.0, sparse=True), partial(krotov, p=2.0), one),
     "Krotov-Hopfield, scaled": Case(KrotovHopfield(normalise=True), krotov_scaled, one),
     "Krotov-Hopfield, bfloat16 drive": Case(KrotovHopfield(competition=torch.bfloat16), krotov, one, torch.bfloat16),
     "hard WTA": Case(HardWTA(), instar, one),

@@ -154,7 +154,8 @@ BLOCK = 2**17  # values that are projected at once, so that they stay in the cac
 
 def _shrink(far: Tensor, room: Tensor, size: Tensor) -> Tensor:
     """(n, 1): the s at which sum min(s far, room)^2 = size^2, for each row of (n, pixels); for rows that need one."""
-    ends, ways = room.square().nan_to_num_(posinf=0), far.square()  # where there is infinite room, the end is never met
+    ways = far.square()
+    ends = room.square().masked_fill_(room.isinf(), 0)  # where there is infinite room, the end is never met
     s, stuck, before = torch.zeros_like(size), room.clone().le_(0), -1.0
     while True:
         left = (size.square() - torch.linalg.vecdot(ends, stuck)[:, None]).clamp_(min=0)

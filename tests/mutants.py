@@ -12,6 +12,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from importlib import import_module
 from io import StringIO
@@ -61,15 +62,27 @@ def fails(tests: Sequence[str], mutant: Mutant | None = None) -> bool:
             code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *(f"tests/{test}" for test in tests)])
         os.chdir(ROOT)
     if code not in (0, 1) or (code and not mutant):
-        print(said.getvalue())
+        print(said.getvalue(), flush=True)
     return code == 1
+
+
+def in_child(tests: Sequence[str], mutant: Mutant | None = None) -> bool:
+    """`fails` in a process of its own, which may have children, as some tests do."""
+    passed, failed = 10, 11  # exit codes that no crash has
+    target = lambda: os._exit(failed if fails(tests, mutant) else passed)
+    child = multiprocessing.get_context("fork").Process(target=target)
+    child.start()
+    child.join()
+    if child.exitcode not in (passed, failed):
+        raise RuntimeError(f"the tests {tests} ended with code {child.exitcode} under {mutant}")
+    return child.exitcode == failed
 
 
 def fate(mutant: Mutant) -> str:
     """What became of it, in a word."""
     if mutant.matches() != 1:
         return "STALE"
-    return "caught" if fails([mutant.test], mutant) else "SURVIVED"
+    return "caught" if in_child([mutant.test], mutant) else "SURVIVED"
 
 
 def main() -> int:
@@ -82,12 +95,12 @@ def main() -> int:
     for name in HEAVY:
         import_module(name)
     fates = []
-    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
-        unharmed = pool.apply_async(fails, [sorted({m.test for m in chosen})])
-        for mutant, word in zip(chosen, pool.imap(fate, chosen)):
+    with ThreadPoolExecutor(2) as pool:
+        unharmed = pool.submit(in_child, sorted({m.test for m in chosen}))
+        for mutant, word in zip(chosen, pool.map(fate, chosen)):
             print(f"{word:<9}{mutant.file}: {mutant.meaning}", flush=True)
             fates.append(word)
-        broken = unharmed.get()
+        broken = unharmed.result()
     print(
         "The tests fail without any mutant." if broken else f"{fates.count('caught')} of {len(chosen)} mutants caught"
     )

@@ -16,6 +16,7 @@ from neuropil.evaluate import accuracy
 from neuropil.learners import AssociationClassifier, LabelEvents, Unwatched
 from neuropil.learners.association import Sent, Vote, associate_, fields, likeness
 from neuropil.plasticity import Association, propose_
+from neuropil.recipes._association import Settings, backprop
 from neuropil.runs import Run
 
 PLAIN = {"k": None, "slope": 1.0, "strongest": None, "norm": False}
@@ -302,3 +303,20 @@ def test_logits_are_the_scores_with_a_gradient_by_the_pixels(train):
     torch.testing.assert_close(logits.detach(), learner.scores(x.detach()))
     logits.sum().backward()
     assert x.grad.abs().amax(1).count_nonzero() > 0
+
+
+def test_backprop_gets_the_fields_too_and_nothing_outside_them(train):
+    """The twin with fields: as many connections as the rule has, drawn to the same scale, and no others ever."""
+    settings = Settings(hidden=(40, 40), columns=(4, 2), field=4, backprop_epochs=2, backprop_batch=50)
+    learner = backprop(settings, train, rng(), field=True).learner
+    first = learner.body.hidden0
+    sees = fields((1, 8, 8), 4, 4, 40)
+    assert torch.equal(first.weight != 0, sees == 1)
+    assert first.weight[sees == 1].std().item() == pytest.approx(math.sqrt(2 / 16), rel=0.1)
+    after = learner.fit(train, rng=rng()).network_[0].hidden0
+    assert torch.equal(after.weight != 0, sees == 1)
+    assert not torch.equal(after.weight, first.weight)
+    x = torch.rand(3, 64, generator=rng())
+    for b, j in [(0, 0), (1, 17), (2, 39)]:
+        drive = sum(float(after.weight[j, i]) * float(x[b, i]) for i in range(64) if sees[j, i]) + float(after.bias[j])
+        assert after(x)[b, j].item() == pytest.approx(drive, abs=1e-6)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 
 from neuropil.checks import require
 from neuropil.data import Split
@@ -89,6 +90,24 @@ class BothSigns(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, units) to (batch, 2 units)."""
         return torch.cat([self.power(x), self.power(-x)], dim=1)
+
+
+class PartialLinear(nn.Linear):
+    """A dense layer whose units see only a part of the input; what a unit does not see has no weight and no gradient.
+
+    Args:
+        sees: (units, inputs), 1 where a unit sees an input and 0 elsewhere.
+    """
+
+    sees: Tensor
+
+    def __init__(self, sees: Tensor):
+        super().__init__(sees.shape[1], sees.shape[0])
+        self.register_buffer("sees", sees)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, inputs) to (batch, units)."""
+        return F.linear(x, self.weight * self.sees, self.bias)
 
 
 class Standardise(nn.Module):

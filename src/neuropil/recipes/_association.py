@@ -8,7 +8,8 @@ from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.learners import AssociationClassifier, BackpropClassifier, Descent, FeatureClassifier, LabelEvents
-from neuropil.learners.association import Sent
+from neuropil.learners.association import Sent, fields
+from neuropil.learners.layers import PartialLinear
 from neuropil.recipes._twins import Build, Entrant, side_by_side
 from neuropil.runs import Run
 
@@ -88,12 +89,16 @@ def plain_rule(settings: Settings, train: Split, rng: Generator) -> Entrant:
     return Entrant("association, plain rule", "local", learner, competes=False)
 
 
-def backprop(settings: Settings, train: Split, rng: Generator) -> Entrant:
-    """Dense layers of as many units, ReLU, every weight trained end to end."""
+def backprop(settings: Settings, train: Split, rng: Generator, *, field: bool = False) -> Entrant:
+    """Layers of as many units, ReLU, trained end to end; `field`: units of the first layer see what its columns see."""
     inputs, layers = train.x[0].numel(), OrderedDict[str, nn.Module](flat=nn.Flatten())
     for depth, units in enumerate(settings.hidden):
         layer = nn.Linear(inputs, units)
+        if field and depth == 0:
+            layer = PartialLinear(fields(train.x.shape[1:], settings.field, settings.columns[0], units))
         nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=rng)
+        if isinstance(layer, PartialLinear):
+            layer.weight.data *= layer.sees * (inputs / layer.sees.sum(1, keepdim=True)).sqrt()
         nn.init.zeros_(layer.bias)
         layers |= {f"hidden{depth}": layer, f"act{depth}": nn.ReLU()}
         inputs = units
@@ -105,7 +110,8 @@ def backprop(settings: Settings, train: Split, rng: Generator) -> Entrant:
         smoothing=settings.smoothing,
         steps=settings.steps,
     )
-    return Entrant("backprop", "twin", BackpropClassifier(nn.Sequential(layers), training=training))
+    name = "backprop, same fields" if field else "backprop"
+    return Entrant(name, "twin", BackpropClassifier(nn.Sequential(layers), training=training))
 
 
 def random_features(settings: Settings, train: Split, rng: Generator) -> Entrant:
@@ -124,7 +130,10 @@ def linear(settings: Settings, train: Split, rng: Generator) -> Entrant:
 
 def learners(settings: Settings) -> list[Build]:
     """The rule, its plain form and the twins."""
-    return [partial(build, settings) for build in (association, plain_rule, backprop, random_features, linear)]
+    builds = [association, plain_rule, backprop, random_features, linear]
+    if settings.field:
+        builds.insert(3, partial(backprop, field=True))
+    return [partial(build, settings) for build in builds]
 
 
 def association_beside_twins(data: str, train: Split, test: Split, settings: Settings, run: Run) -> None:

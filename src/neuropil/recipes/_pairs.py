@@ -58,7 +58,7 @@ def pick(split: Split, first: int, second: int) -> Split:
 
 def draw(data: str, accuracy: Tensor, pairs: list[tuple[int, int]], run: Run) -> None:
     """How many test examples of each pair the association rule, backprop and the linear model get wrong."""
-    wrong = 100 * (1 - accuracy[[0, 2, 4]])
+    wrong = 100 * (1 - accuracy[[0, 2, -1]])
     order = wrong[1].argsort(descending=True)
     with panels(1, 1, width=9, height=3.2) as (figure, axes):
         for row, name, colour in zip(wrong, ("association", "backprop", "linear"), (ORANGE, BLUE, GREY)):

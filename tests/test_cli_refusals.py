@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from cli_place import RECIPE, go, said, weights
 from cli_place import place as place
 from neuropil.checks import Refusal
-from neuropil.cli import main
+from neuropil.cli import main, one_line_each
 from neuropil.runs import read
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -173,3 +174,17 @@ def test_ctrl_c_and_kill_stop_a_run_that_goes_on_bit_for_bit(capfd):
     assert go("run toy.py --out whole") == 0
     assert weights("out") == weights("whole")
     assert read("out").rows == read("whole").rows
+
+
+def test_a_warning_is_one_line_and_comes_once(capsys, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", one_line_each())
+        for left in (3, 2):
+            warnings.warn(f"{left} samples had\nnot settled.", stacklevel=1)
+        warnings.warn("another", stacklevel=1)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" (More")[0] for line in lines] == [
+        "neuropil: warning: 3 samples had not settled.",
+        "neuropil: warning: another",
+    ]

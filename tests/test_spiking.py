@@ -163,6 +163,14 @@ def test_encodings():
     assert Delay(2.0)(torch.tensor([[0.0, 0.25, 1.0]])).tolist() == [[0.0, 0.5, 2.0, 0.0]]
 
 
+@pytest.mark.parametrize("levels", [0, 4])
+def test_a_spike_gets_the_gradient_of_its_time_before_it_was_moved_to_a_level(levels):
+    x = torch.tensor([[0.0, 0.1, 0.3, 0.95, 2.0]], requires_grad=True)
+    times = Latency(last=3.0, high=1.5, levels=levels)(x)
+    times[times.isfinite()].sum().backward()
+    assert x.grad.tolist() == [[0.0, -2.0, -2.0, -2.0, 0.0]]
+
+
 def test_turned_inputs_are_turned_and_no_others():
     times = torch.full((50, 40), INF)
     times[:, :10] = 0.2

@@ -20,7 +20,8 @@ import ast
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -57,7 +58,20 @@ def entry() -> NoReturn:
     """The command `neuropil`."""
     signal.signal(signal.SIGTERM, _as_ctrl_c)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads sleep: on a busy machine 10 x and more
+    warnings.showwarning = one_line_each()
     sys.exit(main(sys.argv[1:]))
+
+
+def one_line_each() -> Callable[..., None]:
+    """What shows a warning in one line on stderr, without the code it came from, and only the first of each place."""
+    told: set[tuple[str, int]] = set()
+
+    def show(message: Warning, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+        if (filename, lineno) not in told:
+            told.add((filename, lineno))
+            _say(f"warning: {reason(message)} (More of this kind will not be shown.)")
+
+    return show
 
 
 def reason(error: Exception) -> str:

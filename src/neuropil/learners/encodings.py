@@ -37,7 +37,8 @@ class Latency:
         last: time at which a value just above `low` would spike.
         low, high: range of the values; larger ones spike at once.
         levels: number of evenly spaced times from 0 on to which spikes are moved back; 0 leaves them where they are.
-            Spikes at the same time cost a network of theta neurons hardly more than one.
+            Spikes at the same time cost a network of theta neurons hardly more than one. The gradient of a time is
+            then that of the spike before it was moved (straight-through): a stand-in, as the exact one is 0.
     """
 
     last: float = 1.0
@@ -52,11 +53,10 @@ class Latency:
     def __call__(self, x: Tensor) -> Tensor:
         """(n, *shape) to times (n, inputs)."""
         x = x.flatten(1)
-        if not self.levels:
-            delay = (self.high - x).clamp(min=0) * (self.last / (self.high - self.low))
-        else:
-            delay = ((self.high - x).clamp(min=0) * (self.levels / (self.high - self.low))).floor()
-            delay = delay * (self.last / self.levels)
+        delay = (self.high - x).clamp(min=0) * (self.last / (self.high - self.low))
+        if self.levels:
+            level = ((self.high - x).clamp(min=0) * (self.levels / (self.high - self.low))).floor()
+            delay = (level * (self.last / self.levels)).detach() + (delay - delay.detach())
         return torch.where(x > self.low, delay, torch.inf)
 
 

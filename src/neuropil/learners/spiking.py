@@ -191,7 +191,8 @@ class SpikingClassifier:
     def logits(self, x: Tensor) -> Tensor:
         """The same with its exact gradient by `x`, through the times of the input spikes, and all at once.
 
-        An encoding that moves no spike with `x` (`Bright`, or a `Latency` with levels) leaves no gradient.
+        A `Latency` with levels passes the gradient straight through; an encoding that moves no spike with `x`
+        (`Bright`) leaves none.
         """
         return -spikes_of(self.network_, self.encode(x))[1]
 

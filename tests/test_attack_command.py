@@ -10,7 +10,7 @@ from neuropil.checks import Refusal
 from neuropil.cli import main
 from neuropil.data import digits
 from neuropil.learners import FeatureClassifier
-from neuropil.recipes import _krotov, compare
+from neuropil.recipes import _twins, compare
 from neuropil.recipes._robust import revived
 from neuropil.runs import Keeper, Replay, Run, Tagged, kept_path, read
 from neuropil.runs.checkpoint import dump
@@ -59,10 +59,17 @@ def test_the_command_attacks_every_learner_of_every_seed(compared, tmp_path, cap
     assert json.loads((out / "results.json").read_text())["rows"]
 
 
-def test_seeds_in_folders_of_their_own_are_attacked_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(_krotov, "load", lambda name: digits(seed=0))
+TWO_SEEDS = {
+    "mnist_krotov": KROTOV,
+    "mnist_parity": "--n-train 150 --hidden 20 20 --columns 4 1 --field 5 --epochs 1 --readout-epochs 2",
+}
+
+
+@pytest.mark.parametrize("name", TWO_SEEDS)
+def test_seeds_in_folders_of_their_own_are_attacked_together(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(_twins, "load", lambda name, seed=0: digits(seed=0))
     many, out = tmp_path / "many", tmp_path / "out"
-    assert main(["run", "mnist_krotov", *KROTOV.split(), "--seeds", "2", "--out", str(many)]) == 0
+    assert main(["run", name, *TWO_SEEDS[name].split(), "--seeds", "2", "--out", str(many)]) == 0
     assert main(["attack", str(many), *FEEBLE.split(), "--out", str(out)]) == 0
     assert {row["seed"] for row in read(out).rows if row["kind"] == "attack"} == {0, 1}
 

@@ -10,8 +10,7 @@ from neuropil.data import Split
 from neuropil.learners import AssociationClassifier, BackpropClassifier, Descent, FeatureClassifier, LabelEvents
 from neuropil.learners.association import Sent, fields
 from neuropil.learners.layers import PartialLinear
-from neuropil.recipes._twins import Build, Entrant, side_by_side
-from neuropil.runs import Run
+from neuropil.recipes._twins import Build, Comparison, Entrant, of_one_seed
 
 
 @dataclass(frozen=True)
@@ -136,10 +135,9 @@ def learners(settings: Settings) -> list[Build]:
     return [partial(build, settings) for build in builds]
 
 
-def association_beside_twins(data: str, train: Split, test: Split, settings: Settings, run: Run) -> None:
-    """All learners on one data set."""
-    run.note(data={data: {"train": train.checksum(), "test": test.checksum()}})
-    side_by_side(learners(settings), train, test, data=data, seed=settings.seed, labels=(), draw=True, run=run)
+def association_comparison(data: str, settings: Settings) -> Comparison:
+    """All learners on the data set `data`, one seed."""
+    return of_one_seed(learners(settings), data, settings.seed, settings.n_train)
 
 
 def parity(split: Split) -> Split:

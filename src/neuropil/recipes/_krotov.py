@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Generator, nn
 
-from neuropil.data import Split, load, subset
+from neuropil.data import Split
 from neuropil.learners import (
     BackpropClassifier,
     Descent,
@@ -16,8 +16,7 @@ from neuropil.learners import (
     draw_normal_,
 )
 from neuropil.plasticity import KrotovHopfield
-from neuropil.recipes._twins import Comparison, Entrant, side_by_side
-from neuropil.runs import Run
+from neuropil.recipes._twins import Comparison, Entrant, of_one_seed
 
 
 @dataclass(frozen=True)
@@ -130,17 +129,4 @@ def krotov_comparison(data: str, settings: Settings) -> Comparison:
     builds = [
         partial(build, settings) for build in (krotov_hopfield, backprop, random_examples, random_features, linear)
     ]
-
-    def splits(seed: int) -> tuple[Split, Split]:
-        train, test = load(data)
-        return subset(train, settings.n_train, seed) if settings.n_train else train, test
-
-    return Comparison(builds, data, [settings.seed], splits)
-
-
-def krotov_beside_twins(plan: Comparison, labels: tuple[int, ...], run: Run) -> None:
-    """Load the data, and run the local learner and its twins on them."""
-    (seed,) = plan.seeds
-    train, test = plan.splits(seed)
-    run.note(data={plan.data: {"train": train.checksum(), "test": test.checksum()}})
-    side_by_side(plan.builds, train, test, data=plan.data, seed=seed, labels=labels, draw=True, run=run)
+    return of_one_seed(builds, data, settings.seed, settings.n_train)

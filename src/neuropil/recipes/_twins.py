@@ -61,6 +61,19 @@ def data_splits(data: str, n_train: int, seed: int) -> tuple[Split, Split]:
     return subset(train, n_train, seed) if n_train else train, test
 
 
+def of_one_seed(builds: Sequence[Build], data: str, seed: int, n_train: int) -> Comparison:
+    """All of `builds` on the data set `data`, as recipes with a setting ``seed`` compare them."""
+    return Comparison(builds, data, [seed], partial(data_splits, data, n_train))
+
+
+def beside_twins(plan: Comparison, labels: Sequence[int], run: Run) -> None:
+    """Load the data of the one seed of `plan`, and run all learners on them, with pictures; see `side_by_side`."""
+    (seed,) = plan.seeds
+    train, test = plan.splits(seed)
+    run.note(data={plan.data: {"train": train.checksum(), "test": test.checksum()}})
+    side_by_side(plan.builds, train, test, data=plan.data, seed=seed, labels=labels, draw=True, run=run)
+
+
 def side_by_side(
     builds: Sequence[Build],
     train: Split,

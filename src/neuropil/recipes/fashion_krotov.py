@@ -10,8 +10,8 @@ Try: neuropil run fashion_krotov --seeds 5 --out runs/fashion_krotov
 
 from dataclasses import dataclass
 
-from neuropil.recipes._krotov import Settings, krotov_beside_twins, krotov_comparison
-from neuropil.recipes._twins import Comparison
+from neuropil.recipes._krotov import Settings, krotov_comparison
+from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
 
 
@@ -30,4 +30,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    krotov_beside_twins(comparison(config), config.labels, run)
+    beside_twins(comparison(config), config.labels, run)

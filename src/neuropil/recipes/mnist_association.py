@@ -12,8 +12,8 @@ Try: neuropil run mnist_association --seeds 3 --out runs/mnist_association
 
 from dataclasses import dataclass
 
-from neuropil.data import load, subset
-from neuropil.recipes._association import Settings, association_beside_twins
+from neuropil.recipes._association import Settings, association_comparison
+from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
 
 
@@ -22,9 +22,11 @@ class Config(Settings):
     """Chosen on 10,000 images held out of the training images; see docs/results/association.md."""
 
 
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    return association_comparison("mnist", config)
+
+
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    train, test = load("mnist")
-    if config.n_train:
-        train = subset(train, config.n_train, config.seed)
-    association_beside_twins("mnist", train, test, config, run)
+    beside_twins(comparison(config), (), run)

@@ -11,8 +11,9 @@ Try: neuropil run mnist_parity --seeds 3 --out runs/mnist_parity
 
 from dataclasses import dataclass
 
-from neuropil.data import load, subset
-from neuropil.recipes._association import Settings, association_beside_twins, parity
+from neuropil.data import Split
+from neuropil.recipes._association import Settings, association_comparison, parity
+from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
 
 
@@ -21,9 +22,17 @@ class Config(Settings):
     """Chosen on 10,000 images held out of the training images; see docs/results/association.md."""
 
 
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    plan = association_comparison("mnist", config)
+
+    def splits(seed: int) -> tuple[Split, Split]:
+        train, test = plan.splits(seed)
+        return parity(train), parity(test)
+
+    return plan._replace(data="mnist parity", splits=splits)
+
+
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    train, test = load("mnist")
-    if config.n_train:
-        train = subset(train, config.n_train, config.seed)
-    association_beside_twins("mnist parity", parity(train), parity(test), config, run)
+    beside_twins(comparison(config), (), run)

@@ -15,11 +15,13 @@ from neuropil.runs import Tagged
 POINTS = 61  # of the way
 
 
-def log_spikes(learner: SpikingClassifier, train: Split, test: Split, watch: Tagged) -> None:
-    """Log a row "spikes": accuracy from ordinary spikes alone (a trial without any is wrong), spikes per neuron and
-    trial, and how much of the network was silent before training.
+def log_spikes(entrant: Any, train: Split, test: Split, watch: Tagged) -> None:
+    """Of an entrant of the events, log a row "spikes": accuracy from ordinary spikes alone (a trial without any is
+    wrong), spikes per neuron and trial, and how much of the network was silent before training.
     """
-    x = test.pixels()
+    if entrant.family != "events":
+        return
+    learner, x = entrant.learner, test.pixels()
     before = torch.cat(learner.activity(train[:1000].pixels(), learner.start_), 1)
     after = learner.activity(x)
     watch.log(

@@ -37,6 +37,7 @@ class Entrant:
 
 
 Build = Callable[[Split, Generator], Entrant]
+After = Callable[[Entrant, Split, Split, Tagged], None]  # what a recipe looks at in a fitted learner: train, test, log
 
 
 class Comparison(NamedTuple):
@@ -66,12 +67,12 @@ def of_one_seed(builds: Sequence[Build], data: str, seed: int, n_train: int) -> 
     return Comparison(builds, data, [seed], partial(data_splits, data, n_train))
 
 
-def beside_twins(plan: Comparison, labels: Sequence[int], run: Run) -> None:
+def beside_twins(plan: Comparison, labels: Sequence[int], run: Run, *, after: After | None = None) -> None:
     """Load the data of the one seed of `plan`, and run all learners on them, with pictures; see `side_by_side`."""
     (seed,) = plan.seeds
     train, test = plan.splits(seed)
     run.note(data={plan.data: {"train": train.checksum(), "test": test.checksum()}})
-    side_by_side(plan.builds, train, test, data=plan.data, seed=seed, labels=labels, draw=True, run=run)
+    side_by_side(plan.builds, train, test, data=plan.data, seed=seed, labels=labels, draw=True, run=run, after=after)
 
 
 def side_by_side(
@@ -84,6 +85,7 @@ def side_by_side(
     labels: Sequence[int],
     draw: bool,
     run: Run,
+    after: After | None = None,
 ) -> None:
     """Fit each learner on `train`, read `test` once, then ask what fewer labels would have given; log everything.
 
@@ -94,6 +96,7 @@ def side_by_side(
         labels: numbers of labels for the sample-efficiency curves; those not below the training set are left out.
         draw: whether to keep what the report draws of a learner, see `keep_pictures`.
         run: where it is written; every fit in it can be resumed.
+        after: called when a learner has been tried.
     """
     for index in run.loop("learners", len(builds)):
         rng = torch.Generator().manual_seed(seed)
@@ -103,6 +106,8 @@ def side_by_side(
         keeper = Keeper(watch)
         accuracy = trial(learner, train, test, rng=rng, watch=keeper)
         keeper.keep()
+        if after is not None:
+            after(entrant, train, test, watch)
         if draw:
             keep_pictures(entrant, train, watch)
         if local:
@@ -116,11 +121,12 @@ def side_by_side(
 
 
 def keep_pictures(entrant: Entrant, train: Split, watch: Tagged) -> None:
-    """Receptive fields; of spiking networks a trial and their way out of silence; drawings of learners that draw."""
-    learner, run, name = entrant.learner, watch.run, entrant.name
-    run.save(**{f"fields.{name}": receptive_fields(learner.network_, train.x.shape[1:])})
+    """Of images: receptive fields, drawings of learners that draw; of spiking networks a trial, and out of silence."""
+    learner, run, name, images = entrant.learner, watch.run, entrant.name, train.x.ndim == 4
+    if images:
+        run.save(**{f"fields.{name}": receptive_fields(learner.network_, train.x.shape[1:])})
     if entrant.family == "events":
         draw_spikes(learner, train, watch)
-    if hasattr(learner, "generate") and train.x.ndim == 4:
+    if hasattr(learner, "generate") and images:
         rng = torch.Generator().manual_seed(watch.tags["seed"])
         run.save(**{f"drawings.{name}": learner.generate(torch.arange(train.classes), 10, rng)})

@@ -14,26 +14,19 @@ Try: neuropil run mnist_theta --seeds 5 --out runs/mnist_theta
 """
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from math import pi
 
 import torch
 from torch import Generator, nn
 
-from neuropil.data import Split, load, subset
-from neuropil.evaluate import trial
+from neuropil.data import Split
 from neuropil.events import Theta
-from neuropil.learners import (
-    BackpropClassifier,
-    Bright,
-    Descent,
-    ExactSpikes,
-    FeatureClassifier,
-    SpikingClassifier,
-    receptive_fields,
-)
-from neuropil.recipes._spikes import draw_spikes, log_spikes
-from neuropil.runs import Run, Tagged
+from neuropil.learners import BackpropClassifier, Bright, Descent, ExactSpikes, FeatureClassifier, SpikingClassifier
+from neuropil.recipes._spikes import log_spikes
+from neuropil.recipes._twins import Comparison, Entrant, beside_twins, of_one_seed
+from neuropil.runs import Run
 
 
 @dataclass(frozen=True)
@@ -72,9 +65,21 @@ class Config:
     """threads of the CPU"""
 
 
-def spiking(config: Config) -> SpikingClassifier:
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    builds = [partial(build, config) for build in (spiking, rate_twin, linear)[: 3 if config.twins else 1]]
+    return of_one_seed(builds, "mnist", config.seed, config.n_train)
+
+
+def main(config: Config, run: Run) -> None:
+    """One seed; the test set is read when training is over."""
+    torch.set_num_threads(config.threads)
+    beside_twins(comparison(config), (), run, after=log_spikes)
+
+
+def spiking(config: Config, train: Split, rng: Generator) -> Entrant:
     """The network under test."""
-    return SpikingClassifier(
+    learner = SpikingClassifier(
         config.hidden,
         encode=Bright(config.threshold, config.time),
         neuron=Theta(config.tau, config.drive),
@@ -83,9 +88,10 @@ def spiking(config: Config) -> SpikingClassifier:
             epochs=config.epochs, batch=config.batch, lr=config.lr, flip=config.flip, early=config.early
         ),
     )
+    return Entrant("exact spikes", "events", learner)
 
 
-def rate_twin(config: Config, train: Split, rng: Generator) -> BackpropClassifier:
+def rate_twin(config: Config, train: Split, rng: Generator) -> Entrant:
     """A ReLU network of the same hidden layers, on grey values."""
     sizes = (train.x[0].numel(), *config.hidden)
     body = nn.Sequential(nn.Flatten())
@@ -93,32 +99,10 @@ def rate_twin(config: Config, train: Split, rng: Generator) -> BackpropClassifie
         layer = nn.Linear(inputs, units)
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=rng)
         body.extend([layer, nn.ReLU()])
-    return BackpropClassifier(body, training=Descent(epochs=20, batch=200, lr=1e-3))
+    learner = BackpropClassifier(body, training=Descent(epochs=20, batch=200, lr=1e-3))
+    return Entrant("backprop", "twin", learner)
 
 
-def watched(name: str, family: str, config: Config, run: Run) -> Tagged:
-    """The run, with every row signed."""
-    return Tagged(run, learner=name, family=family, data="mnist", seed=config.seed)
-
-
-def main(config: Config, run: Run) -> None:
-    """One seed; the test set is read when training is over."""
-    torch.set_num_threads(config.threads)
-    train, test = load("mnist")
-    if config.n_train:
-        train = subset(train, config.n_train, config.seed)
-    run.note(data={"mnist": {"train": train.checksum(), "test": test.checksum()}})
-
-    learner, watch = spiking(config), watched("exact spikes", "events", config, run)
-    trial(learner, train, test, rng=torch.Generator().manual_seed(config.seed), watch=watch)
-    log_spikes(learner, train, test, watch)
-    draw_spikes(learner, train, watch)
-    weights = {f"exact spikes.{name}": value for name, value in learner.network_.state_dict().items()}
-    run.save(**weights, **{"fields.exact spikes": receptive_fields(learner.network_, train.x.shape[1:])})
-
-    if config.twins:
-        rng = torch.Generator().manual_seed(config.seed)
-        twin = rate_twin(config, train, rng)
-        trial(twin, train, test, rng=rng, watch=watched("backprop", "twin", config, run))
-        linear = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Descent(decay=0.0))
-        trial(linear, train, test, rng=rng, watch=watched("linear", "twin", config, run))
+def linear(config: Config, train: Split, rng: Generator) -> Entrant:
+    """Softmax regression on standardised pixels."""
+    return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Descent(decay=0.0)))

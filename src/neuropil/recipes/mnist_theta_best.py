@@ -13,25 +13,17 @@ Try: neuropil run mnist_theta_best --seeds 3 --out runs/mnist_theta_best
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Generator, nn
 
-from neuropil.data import Split, load, subset
-from neuropil.evaluate import trial
+from neuropil.data import Split
 from neuropil.events import Theta
-from neuropil.learners import (
-    BackpropClassifier,
-    Descent,
-    Distort,
-    ExactSpikes,
-    Latency,
-    SpikingClassifier,
-    receptive_fields,
-)
-from neuropil.recipes._spikes import draw_spikes, log_spikes
-from neuropil.runs import Run, Tagged
+from neuropil.learners import BackpropClassifier, Descent, Distort, ExactSpikes, Latency, SpikingClassifier
+from neuropil.recipes._spikes import log_spikes
+from neuropil.recipes._twins import Comparison, Entrant, beside_twins, of_one_seed
+from neuropil.runs import Run
 
 
 @dataclass(frozen=True)
@@ -84,24 +76,16 @@ class Config:
     """threads of the CPU"""
 
 
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    builds = [partial(build, config) for build in (spiking, rate_twin, linear_twin)[: 3 if config.twins else 1]]
+    return of_one_seed(builds, "mnist", config.seed, config.n_train)
+
+
 def main(config: Config, run: Run) -> None:
     """One seed; every learner reads the test set once, when its training is over."""
     torch.set_num_threads(config.threads)
-    train, test = load("mnist")
-    if config.n_train:
-        train = subset(train, config.n_train, config.seed)
-    run.note(data={"mnist": {"train": train.checksum(), "test": test.checksum()}})
-    makers: dict[str, Any] = {"exact spikes": spiking, "backprop": rate_twin, "linear": linear_twin}
-    for name in list(makers)[: 3 if config.twins else 1]:
-        rng = torch.Generator().manual_seed(config.seed)
-        learner, family = makers[name](config, train, rng), "events" if name == "exact spikes" else "twin"
-        watch = Tagged(run, learner=name, family=family, data="mnist", seed=config.seed)
-        trial(learner, train, test, rng=rng, watch=watch)
-        if family == "events":
-            log_spikes(learner, train, test, watch)
-            draw_spikes(learner, train, watch)
-            weights = {f"{name}.{key}": value for key, value in learner.network_.state_dict().items()}
-            run.save(**weights, **{f"fields.{name}": receptive_fields(learner.network_, train.x.shape[1:])})
+    beside_twins(comparison(config), (), run, after=log_spikes)
 
 
 def distort(config: Config) -> Distort:
@@ -109,9 +93,9 @@ def distort(config: Config) -> Distort:
     return Distort(turn=config.turn, scale=config.scale, shear=config.shear, shift=config.shift)
 
 
-def spiking(config: Config, train: Split, rng: Generator) -> SpikingClassifier:
+def spiking(config: Config, train: Split, rng: Generator) -> Entrant:
     """The network under test."""
-    return SpikingClassifier(
+    learner = SpikingClassifier(
         (config.units,),
         encode=Latency(config.last, low=config.low, levels=config.levels),
         neuron=Theta(drive=config.drive),
@@ -129,20 +113,22 @@ def spiking(config: Config, train: Split, rng: Generator) -> SpikingClassifier:
             clip=config.clip,
         ),
     )
+    return Entrant("exact spikes", "events", learner)
 
 
-def rate_twin(config: Config, train: Split, rng: Generator) -> BackpropClassifier:
+def rate_twin(config: Config, train: Split, rng: Generator) -> Entrant:
     """A ReLU network with as many hidden units, on the grey values of the same distorted images."""
     hidden = nn.Linear(train.x[0].numel(), config.units)
     nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu", generator=rng)
     nn.init.zeros_(hidden.bias)
     body = nn.Sequential(OrderedDict(flat=nn.Flatten(), hidden=hidden, act=nn.ReLU()))
-    return BackpropClassifier(body, training=descent(config, config.lr_rate))
+    return Entrant("backprop", "twin", BackpropClassifier(body, training=descent(config, config.lr_rate)))
 
 
-def linear_twin(config: Config, train: Split, rng: Generator) -> BackpropClassifier:
+def linear_twin(config: Config, train: Split, rng: Generator) -> Entrant:
     """Softmax regression on the same images."""
-    return BackpropClassifier(nn.Sequential(nn.Flatten()), training=descent(config, config.lr_rate))
+    learner = BackpropClassifier(nn.Sequential(nn.Flatten()), training=descent(config, config.lr_rate))
+    return Entrant("linear", "twin", learner)
 
 
 def descent(config: Config, lr: float) -> Descent:

@@ -13,19 +13,17 @@ Try: neuropil run yin_yang --seeds 5 --out runs/yin_yang
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Generator, nn
 
-from neuropil.data import Split, load, subset
-from neuropil.evaluate import trial
+from neuropil.data import Split
 from neuropil.events import QIF
 from neuropil.learners import BackpropClassifier, Delay, Descent, ExactSpikes, FeatureClassifier, SpikingClassifier
 from neuropil.recipes._pictures import keep, panels
+from neuropil.recipes._twins import Comparison, Entrant, beside_twins, of_one_seed
 from neuropil.runs import Run, Tagged
-
-DATA = "yin_yang"
 
 
 @dataclass(frozen=True)
@@ -50,36 +48,19 @@ class Config:
     """use only that many training points; 0 for all"""
 
 
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    builds = [partial(build, config) for build in (spiking, backprop, random_features, linear)]
+    return of_one_seed(builds, "yin_yang", config.seed, config.n_train)
+
+
 def main(config: Config, run: Run) -> None:
     """One seed of the spiking network and its twins."""
     torch.set_num_threads(1)
-    train, test = load(DATA)
-    if config.n_train:
-        train = subset(train, config.n_train, config.seed)
-    run.note(data={DATA: {"train": train.checksum(), "test": test.checksum()}})
-
-    spiking = network_of(config)
-    hidden = lambda: nn.Sequential(OrderedDict(hidden=nn.Linear(4, config.units), on=nn.ReLU()))
-    backprop = Descent(epochs=config.epochs, lr=1e-2, decay=1e-4)
-    learners: dict[str, Any] = {
-        "exact spikes": spiking,
-        "backprop": BackpropClassifier(drawn(hidden(), config.seed), training=backprop),
-        "random features": FeatureClassifier(drawn(hidden(), config.seed), readout=Descent(epochs=100, lr=1e-2)),
-        "linear": FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Descent(epochs=20, lr=1e-2)),
-    }
-    for index in run.loop("learners", len(learners)):
-        name = list(learners)[index]
-        family = "events" if name == "exact spikes" else "twin"
-        watch = Tagged(run, learner=name, family=family, data=DATA, seed=config.seed)
-        rng = torch.Generator().manual_seed(config.seed)
-        trial(learners[name], train, test, rng=rng, watch=watch)
-        if name == "exact spikes":
-            tell_spikes(spiking, test, watch, len(train))
-            run.save(**{f"network.{key}": value for key, value in spiking.network_.state_dict().items()})
-            draw(spiking, test, run)
+    beside_twins(comparison(config), (), run, after=tell_spikes)
 
 
-def network_of(config: Config) -> SpikingClassifier:
+def spiking(config: Config, train: Split, rng: Generator) -> Entrant:
     """The network under test."""
     training = ExactSpikes(
         epochs=config.epochs,
@@ -94,25 +75,49 @@ def network_of(config: Config) -> SpikingClassifier:
         clip=1.0,
     )
     encode = Delay(config.span)
-    return SpikingClassifier((config.units,), encode=encode, neuron=QIF(), horizon=config.horizon, training=training)
+    learner = SpikingClassifier((config.units,), encode=encode, neuron=QIF(), horizon=config.horizon, training=training)
+    return Entrant("exact spikes", "events", learner)
 
 
-def drawn(body: nn.Sequential, seed: int) -> nn.Sequential:
-    """`body` with weights N(0, 1) and thresholds spread over the square."""
-    rng = torch.Generator().manual_seed(seed)
+def backprop(config: Config, train: Split, rng: Generator) -> Entrant:
+    """As many hidden units, trained end to end."""
+    training = Descent(epochs=config.epochs, lr=1e-2, decay=1e-4)
+    return Entrant("backprop", "twin", BackpropClassifier(hidden(config), training=training))
+
+
+def random_features(config: Config, train: Split, rng: Generator) -> Entrant:
+    """As many hidden units, frozen."""
+    head = Descent(epochs=100, lr=1e-2)
+    return Entrant("random features", "twin", FeatureClassifier(hidden(config), readout=head))
+
+
+def linear(config: Config, train: Split, rng: Generator) -> Entrant:
+    """Softmax regression on the coordinates."""
+    head = Descent(epochs=20, lr=1e-2)
+    return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
+
+
+def hidden(config: Config) -> nn.Sequential:
+    """A ReLU layer with weights N(0, 1) and thresholds spread over the square."""
+    body = nn.Sequential(OrderedDict(hidden=nn.Linear(4, config.units), on=nn.ReLU()))
+    rng = torch.Generator().manual_seed(config.seed)
     with torch.no_grad():
         for part in body.parameters():
             part.normal_(generator=rng)
     return body
 
 
-def tell_spikes(learner: SpikingClassifier, test: Split, watch: Tagged, n_train: int) -> None:
-    """Log what ordinary spikes alone achieve, and how many there are."""
+def tell_spikes(entrant: Entrant, train: Split, test: Split, watch: Tagged) -> None:
+    """Log what ordinary spikes alone achieve and how many there are, and draw who fires when."""
+    if entrant.family != "events":
+        return
+    learner = entrant.learner
     right = (learner.predict_ordinary(test.x) == test.y).float().mean().item()
     layers = learner.activity(test.x)
     numbers = {"hidden_spikes": layers[0].float().mean().item(), "output_spikes": layers[1].float().mean().item()}
     alone = Tagged(watch.run, **{**watch.tags, "learner": "exact spikes, ordinary only"})
-    alone.log("result", n_train=n_train, accuracy=right, **numbers)
+    alone.log("result", n_train=len(train), accuracy=right, **numbers)
+    draw(learner, test, watch.run)
 
 
 def draw(learner: SpikingClassifier, test: Split, run: Run) -> None:

@@ -4,7 +4,7 @@ usage: neuropil attack DIR [settings] [--out OUT]
        neuropil run attack --help       its settings
        neuropil run --resume OUT        go on after Ctrl-C, a kill or a full disk
 
-DIR is the folder of a run of compare, robustness, mnist_krotov or fashion_krotov, or one that holds such folders.
+DIR is the folder of a run of any recipe that compares learners side by side, or one that holds such folders.
 Nothing is trained. OUT, which must not exist, gets report.html and the run; without it, a new one under runs/.
 """
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from associative_oracles import rng
 from torch import nn
 
+from associative_oracles import rng
 from neuropil.checks import Refusal
 from neuropil.data import Split, digits
 from neuropil.evaluate import accuracy

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from associative_oracles import rng
 
+from associative_oracles import rng
 from neuropil.checks import Refusal
 from neuropil.data import digits
 from neuropil.evaluate import accuracy

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from associative_oracles import by_hand, drive_of, rng, small_net, small_state
 from scipy.integrate import solve_ivp
 
+from associative_oracles import by_hand, drive_of, rng, small_net, small_state
 from neuropil.learners.associative import Settling, Teacher, Wiring
 
 # Settling

@@ -16,18 +16,18 @@ class Assigned(NamedTuple):
         body: maps (batch, *shape) to the activity of the units, (batch, units), 0 or more.
         classes: (units,) the class of each; -1 for a unit that was silent for all of them.
         usual: (units,) mean activity over all classes, by which it is measured.
-        count: of classes.
+        among: how many classes.
     """
 
     body: nn.Module
     classes: Tensor
     usual: Tensor
-    count: int
+    among: int
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,): the class whose units are, on average, most above what is usual for them."""
-        votes = nn.functional.one_hot(self.classes + 1, self.count + 1)[:, 1:].to(self.usual)
+        votes = nn.functional.one_hot(self.classes + 1, self.among + 1)[:, 1:].to(self.usual)
         votes = votes / (votes.sum(0).clamp(min=1) * self.usual.where(self.usual > 0, 1)[:, None])
         return torch.cat([(self.body(part).flatten(1) @ votes).argmax(1) for part in x.split(1000)])
 

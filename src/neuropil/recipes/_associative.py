@@ -44,7 +44,7 @@ class Settings:
     parts: int = 0
     """hidden units that name images of which a part is missing; 0 for none"""
     names: int = 2
-    """naming trials with a whole image for each drawing trial, and as many with a part of one if there are such units"""
+    """naming trials with a whole image for each drawing trial, and as many with a part if there are `parts` units"""
     epochs: int = 6
     """passes over the images"""
     batch: int = 100
@@ -102,6 +102,11 @@ def settling(settings: Settings) -> Settling:
     )
 
 
+def teacher(settings: Settings) -> Teacher:
+    """How teacher events go."""
+    return Teacher(settings.teach, settings.strength, reach=settings.reach or None)
+
+
 def sampling(settings: Settings) -> Sampling:
     """How it draws."""
     return Sampling(contrast=settings.contrast, sure=settings.sure or None)
@@ -121,7 +126,7 @@ def associative(settings: Settings, train: Split, rng: Generator) -> Entrant:
         settings.drawing,
         settings.parts,
         settling=settling(settings),
-        teacher=Teacher(settings.teach, settings.strength, reach=settings.reach or None),
+        teacher=teacher(settings),
         practice=practice(settings),
         sampling=sampling(settings),
         gains={"naming": settings.gain, "parts": settings.gain},

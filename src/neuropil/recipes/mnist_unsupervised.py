@@ -89,7 +89,7 @@ def random_features(config: Config, train: Split, rng: Generator) -> Entrant:
 
 
 def centres(config: Config, train: Split, rng: Generator) -> Entrant:
-    """As many centres of k-means, as active as an image is nearer to them than to the mean of all. Coates et al. 2011."""
+    """Centres of k-means, as active as an image is nearer to them than to the others on average. Coates et al. 2011."""
     found = MiniBatchKMeans(config.units, batch_size=2000, n_init=1, max_iter=20, random_state=config.seed)
     middle = torch.from_numpy(found.fit(train.pixels().flatten(1).numpy()).cluster_centers_).float()
     return probed("k-means", "twin", fixed_body(2 * middle, -middle.square().sum(1), Triangle()), config)

@@ -1,6 +1,7 @@
 """What associative networks answer: names, drawings, completions; and what they refuse."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -57,6 +58,21 @@ def test_one_network_names_draws_and_completes(learned, train):
     missed = lambda pixels: (pixels - test.x)[:, :, 4:].square().mean()
     assert missed(filled) < missed(train.x.mean(0, keepdim=True).expand_as(test.x))
     assert learned.scores_from_part(test.x, upper).argmax(1).eq(test.y).float().mean() > 0.4
+
+
+def test_the_slope_of_the_scores_is_that_of_settled_activity(learned):
+    """Against central differences of where it settles, in float64, away from the kinks of the activation."""
+    exact = deepcopy(learned)
+    exact.net_.double()
+    exact.settling = Settling(400, step=0.8, tolerance=1e-14)
+    x = digits(seed=0)[1].x[:6].double().requires_grad_(True)
+    exact.logits(x)[:, 4].sum().backward()
+    assert torch.allclose(exact.logits(x), exact.scores(x.detach()), atol=1e-10)
+    for image, row, column in [(0, 2, 3), (1, 4, 4), (3, 5, 2), (5, 3, 5)]:
+        move = torch.zeros_like(x[:1])
+        move[0, 0, row, column] = 1e-6
+        ends = [exact._scores(x[image : image + 1].detach() + sign * move)[0, 4].item() for sign in (1, -1)]
+        assert x.grad[image, 0, row, column].item() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-7)
 
 
 def test_two_drawings_differ_and_a_generator_repeats_them(learned):

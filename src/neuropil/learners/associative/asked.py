@@ -11,9 +11,11 @@ from neuropil.checks import require
 from neuropil.learners.associative.completing import Sampling, fire_missing_, lead
 from neuropil.learners.associative.refusals import check_mask, check_names, check_pixels, warn_unless
 from neuropil.learners.associative.settling import Masks, Settling, drive_, drive_of, fixed_drive
+from neuropil.learners.associative.slope import sweep_on
 from neuropil.learners.associative.wiring import State, Wiring, kind
 
 PATIENCE = 10  # steps of settling in use, for each one in practice
+SWEEPS = 20  # terms of the series for a gradient
 
 
 class Drawn(NamedTuple):
@@ -48,6 +50,14 @@ class Asked:
     def scores(self, x: Tensor) -> Tensor:
         """(n, *shape) in [0, 1] to (n, classes): what drives each label unit once all has settled."""
         return torch.cat([self._scores(part) for part in check_pixels(x).split(1000)])
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The same with its gradient by `x`, all at once; where all has settled it is exact but for `SWEEPS`."""
+        with torch.no_grad():
+            flat = x.flatten(1)
+            state, free, _ = self.first_state(flat, flat.new_zeros(len(x), self.classes_), {"label": None}, "label")
+            self._settle(state, free)
+        return sweep_on(self.net_, state | {"pixels": x.flatten(1)}, [*free], step=self.settling.step, sweeps=SWEEPS)
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels."""

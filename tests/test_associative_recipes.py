@@ -4,25 +4,30 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from neuropil.checks import Refusal
 from neuropil.cli import main
-from neuropil.data import digits
-from neuropil.recipes import _associative, mnist_complete
+from neuropil.data import Split, digits
+from neuropil.recipes import _associative, mnist_complete, mnist_semi, mnist_unsupervised
 from neuropil.report import draw_sheet
 from neuropil.report.drawings import tiled
 from neuropil.runs import read
 
 TINY = "--n-train 300 --epochs 3 --backprop-epochs 2 --draw 3 --naming 30"
-NAMES = {"digits_mstdp": "mSTDP", "digits_astdp": "aSTDP", "mnist_mstdp": "mSTDP", "mnist_astdp": "aSTDP"}
+MSTDP = ("digits_mstdp", "mnist_mstdp", "fashion_mstdp")
+NAMES = {**dict.fromkeys(MSTDP, "mSTDP"), "digits_astdp": "aSTDP", "mnist_astdp": "aSTDP"}
+SEMI = "--n-train 300 --labels 40 100 --naming 30 --epochs 20 --steps 100 --backprop-epochs 5 --lead 0.1"
+UNSUPERVISED = "--n-train 300 --units 40 --components 20 --epochs 20 --probe-epochs 4"
+WITH = "--drawing 20 --parts 25"
 pytestmark = pytest.mark.filterwarnings("ignore:.*samples had not settled")
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Digits of 8x8 in place of data sets that are not on every machine."""
-    for room in (_associative, mnist_complete):
+    for room in (_associative, mnist_complete, mnist_semi, mnist_unsupervised):
         monkeypatch.setattr(room, "load", lambda name, seed=0: digits(seed=seed))
 
 
@@ -32,7 +37,7 @@ def drawn(tmp_path_factory):
     out = tmp_path_factory.mktemp("associative") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_associative, "load", lambda name, seed=0: digits(seed=seed))
-        assert main(["run", "digits_mstdp", *TINY.split(), "--drawing", "20", "--no-twins", "--out", str(out)]) == 0
+        assert main(["run", "digits_mstdp", *TINY.split(), *WITH.split(), "--no-twins", "--out", str(out)]) == 0
     return out
 
 
@@ -44,7 +49,7 @@ def rows(folder, kind):
 def test_a_recipe_stands_beside_its_twins_and_before_the_judge(name, tmp_path):
     out = tmp_path / "out"
     twins = name == "mnist_mstdp"  # they are the same for all, and take their time
-    words = ["run", name, *TINY.split(), "--drawing", "20", "--twins" if twins else "--no-twins"]
+    words = ["run", name, *TINY.split(), *WITH.split(), "--twins" if twins else "--no-twins"]
     assert main([*words, "--out", str(out)]) == 0
     families = {row["learner"]: row["family"] for row in rows(out, "result")}
     beside = ("backprop", "random features", "linear") if twins else ()
@@ -53,6 +58,7 @@ def test_a_recipe_stands_beside_its_twins_and_before_the_judge(name, tmp_path):
     assert set(judged) == {NAMES[name], "probabilistic PCA", "class means", "real test images"}
     assert judged["real test images"]["named_right"] == judged["real test images"]["judge_accuracy"]
     assert judged["class means"]["pixel_variance"] == 0
+    assert judged[NAMES[name]]["tries"] > 1  # so few units are rarely sure
     page = (out / "report.html").read_text()
     assert 'id="drawings"' in page
     assert f"Drawings by {NAMES[name]}. 30 drawings" in page
@@ -114,6 +120,53 @@ def test_completion_of_a_finished_run(drawn, tmp_path):
     named = {row["given"]: row for row in rows(out, "named from part")}
     assert set(named) == set(found) - {"label alone"}
     assert len(train) > len(test)
+
+
+def test_without_labels_every_kind_of_unit_is_probed_and_those_of_one_sign_vote(tmp_path):
+    out = tmp_path / "out"
+    assert main(["run", "mnist_unsupervised", *UNSUPERVISED.split(), "--out", str(out)]) == 0
+    probed = {row["learner"]: row["accuracy"] for row in rows(out, "result")}
+    voted = {row["learner"]: row["accuracy"] for row in rows(out, "vote")}
+    assert set(voted) == {"mSTDP without labels", "random features", "k-means"}
+    assert set(probed) == set(voted) | {"principal components", "linear"}
+    assert min(probed.values()) > 0.7
+    assert min(voted.values()) > 0.2
+    assert all(probed[name] > voted[name] for name in voted)
+    assert "fields.mSTDP without labels" in read(out).tensors()
+
+
+def test_labels_that_are_hidden_change_nothing_in_units_that_learn_without():
+    fields = []
+    for turn in (0, 1):
+        train, _ = digits(seed=0)
+        wrong = Split(train.x, (train.y + turn) % 10, 10)
+        config = mnist_unsupervised.Config(units=10, epochs=1)
+        entrant = mnist_unsupervised.stdp(config, wrong, torch.Generator().manual_seed(0))
+        entrant.learner.fit(wrong, rng=torch.Generator().manual_seed(0))
+        fields.append(entrant.learner.body_.hidden.weight)
+    assert torch.equal(*fields)
+
+
+def test_with_few_labels_every_learner_is_there_for_every_number_of_them(tmp_path):
+    out = tmp_path / "out"
+    assert main(["run", "mnist_semi", *SEMI.split(), "--out", str(out)]) == 0
+    found = {(row["learner"], row["data"]): row for row in rows(out, "result")}
+    learners = {learner for learner, _ in found}
+    twins = {"backprop", "backprop, teaching itself", "random features", "linear"}
+    assert learners == twins | {"mSTDP, teaching itself", "mSTDP, labelled images only"}
+    assert set(found) == {(learner, f"mnist, {count} labels") for learner in learners for count in (40, 100)}
+    assert all(row["n_train"] == int(data.split()[1]) for (_, data), row in found.items())
+    assert all(row["accuracy"] > 0.4 for row in found.values())
+
+
+def test_labelled_images_are_repeated_among_all_images():
+    labelled, images = digits(seed=0)[0][:10], digits(seed=0)[0].x[:200]
+    shown, labels = mnist_semi.mixed(labelled, images, copies=0.15)
+    assert len(shown) == len(labels) == 3 * 10 + 200
+    assert torch.equal(labels[:30], labelled.y.repeat(3))
+    assert labels[30:].eq(-1).all()
+    assert torch.equal(shown.x[10:20], labelled.x)
+    assert torch.equal(shown.x[30:], images)
 
 
 def test_momentum_settles_everywhere_at_the_same_accuracy(tmp_path):

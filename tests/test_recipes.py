@@ -38,7 +38,7 @@ TINY = {
 ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in test_event_recipes.py
 ELSEWHERE |= {"attack"}  # tried in test_attack_command.py
 ELSEWHERE |= {"digits_mstdp", "digits_astdp", "mnist_mstdp", "mnist_astdp"}  # tried in test_associative_recipes.py
-ELSEWHERE |= {"mnist_complete", "momentum"}  # there, too
+ELSEWHERE |= {"mnist_complete", "momentum", "fashion_mstdp", "mnist_semi", "mnist_unsupervised"}  # there, too
 TWINS = {"backprop", "random features", "linear"}
 
 

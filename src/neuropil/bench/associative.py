@@ -7,12 +7,12 @@ products run in the same loop, on the same tensors, so that noise hits both alik
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from neuropil.bench.plasticity import clock
 from neuropil.checks import require
 from neuropil.data import Split
 from neuropil.learners.associative import DRAW, NAME, Associative, Practice, Settling, Teacher, Trial
@@ -75,7 +75,9 @@ def row(trial: Trial, batch: int, config: Config) -> dict[str, Any]:
     learner.net_, learner.shape_, learner.classes_ = learner.fresh(train, rng), x.shape[1:], 10
     optimizer = torch.optim.Adam(learner.groups_(), betas=(0.9, 0.99))
     calls = ready(learner, trial, x, y, rng)
-    times = clock(calls | {"trial": lambda: learner.practise_(trial, x, y, optimizer, rng)}, config)
+    calls["trial"] = lambda: learner.practise_(trial, x, y, optimizer, rng)
+    clocked = clock(calls, repeats=config.repeats, device=config.device)
+    times = {name: median(values) for name, values in clocked.items()}
     settle, sweep = config.settle, times["products of a sweep"]
     bound = times["products once"] + (settle + config.teach) * sweep
     step = times["settling"] / settle
@@ -114,22 +116,6 @@ def ready(
         "products of a sweep": lambda: multiply(inner),
         "products once": lambda: multiply(outer + pairs),
     }
-
-
-def clock(contestants: dict[str, Callable[[], object]], config: Config) -> dict[str, float]:
-    """Median seconds of every contestant, after three rounds to warm up."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    gpu = torch.device(config.device).type == "cuda"
-    for _ in range(3 + config.repeats):
-        for name, run in contestants.items():
-            if gpu:
-                torch.cuda.synchronize()
-            start = perf_counter()
-            run()
-            if gpu:
-                torch.cuda.synchronize()
-            times[name].append(perf_counter() - start)
-    return {name: median(values[3:]) for name, values in times.items()}
 
 
 def cells(row: dict[str, Any]) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Scores, choices and alarms: everything that judges a learner and nothing that trains one."""
 
+from neuropil.evaluate.assign import Assigned as Assigned
+from neuropil.evaluate.assign import assign_units as assign_units
 from neuropil.evaluate.cost import peak_memory as peak_memory
 from neuropil.evaluate.generation import Judge as Judge
 from neuropil.evaluate.generation import Verdict as Verdict

@@ -1,15 +1,22 @@
 """Features learned by local rules (or by nobody) under a supervised linear readout."""
 
 from copy import deepcopy
-from typing import Self
+from typing import Protocol, Self
 
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.learners.descent import Descent
-from neuropil.learners.local import LocalLearning
 from neuropil.learners.readout import featurise, fresh_head, scores_of
 from neuropil.learners.watch import Unwatched, Watch
+
+
+class Learning(Protocol):
+    """How a body learns without a readout."""
+
+    def fit_(self, body: nn.Sequential, train: Split, *, rng: Generator, watch: Watch) -> None:
+        """Let `body` learn in place."""
+        ...
 
 
 class FeatureClassifier:
@@ -20,13 +27,13 @@ class FeatureClassifier:
 
     Args:
         body: maps (batch, *shape) in [0, 1] to features; it is copied, the original stays as it is.
-        learning: how the body learns; None for a frozen body.
+        learning: how the body learns, for example `LocalLearning`; None for a frozen body.
         readout: how the head is trained.
 
     After `fit`: ``body_``, the learned body in evaluation mode, and ``network_``, body and trained head.
     """
 
-    def __init__(self, body: nn.Sequential, *, learning: LocalLearning | None = None, readout: Descent | None = None):
+    def __init__(self, body: nn.Sequential, *, learning: Learning | None = None, readout: Descent | None = None):
         self.body = body
         self.learning = learning
         self.readout = readout or Descent()

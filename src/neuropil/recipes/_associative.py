@@ -10,25 +10,25 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split, load, subset
 from neuropil.evaluate import trial
-from neuropil.learners import BackpropClassifier, Descent, FeatureClassifier, receptive_fields
+from neuropil.learners import BackpropClassifier, Descent, Distort, FeatureClassifier, receptive_fields
 from neuropil.learners.associative import (
     DRAW,
     NAME,
     NAME_PART,
     Associative,
     Practice,
+    Sampling,
     Settling,
     Teacher,
     from_tensors,
     to_tensors,
 )
-from neuropil.learners.associative.trials import shifted
+from neuropil.learners.augment import Augment
 from neuropil.recipes._drawings import judge_it
 from neuropil.recipes._twins import Entrant
 from neuropil.runs import Run, Tagged
 
 NET = "associative."  # before the names of its tensors in a run
-COPIES = 4  # moved copies of the training images that backprop gets where the network sees moved images
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Settings:
     """hidden units between pixels and label; the hidden layers of backprop and of random features too"""
     drawing: int = 0
     """hidden units that draw; 0 learns to name only"""
-    names: int = 2
-    """naming trials with a whole image for each drawing trial"""
     parts: int = 0
-    """naming trials with a part of an image for each drawing trial; they cost accuracy on whole images"""
+    """hidden units that name images of which a part is missing; 0 for none"""
+    names: int = 2
+    """naming trials with a whole image for each drawing trial, and as many with a part if there are `parts` units"""
     epochs: int = 6
     """passes over the images"""
     batch: int = 100
@@ -53,62 +53,105 @@ class Settings:
     """learning rate of the synapses onto the naming units"""
     label_rate: float = 3e-3
     """learning rate of the synapses onto the label"""
-    drawing_rate: float = 1e-3
+    drawing_rate: float = 2e-3
     """learning rate of the synapses onto the drawing units"""
-    pixel_rate: float = 4e-3
+    pixel_rate: float = 2e-3
     """learning rate of the synapses onto the pixels"""
     decay: float = 0.65
     """factor of the rates from epoch to epoch"""
-    jitter: int = 0
-    """when labels are taught, images are moved by up to so many pixels; backprop gets moved copies"""
-    settle: int = 8
+    gain: float = 0.5
+    """spread of the first weights onto units that name, in units of Glorot's"""
+    turn: float = 0.0
+    """when labels are taught, images are turned by up to so many degrees, for backprop too"""
+    scale: float = 0.0
+    """and scaled and sheared by up to such a share"""
+    shift: float = 0.0
+    """and shifted by up to so many pixels"""
+    settle: int = 4
     """most steps of settling while it learns, ten times as many later"""
-    step: float = 0.8
+    step: float = 1.0
     """size of a step of settling"""
+    tolerance: float = 1e-2
+    """settled when no free unit is further than this from where its drive sends it"""
     momentum: float = 0.0
     """of settling"""
-    teach: int = 3
+    teach: int = 2
     """steps of a teacher event"""
     strength: float = 0.5
     """of the teacher's pull"""
     reach: float = 0.0
     """factor of the numerical derivative that sets targets (aSTDP); 0 for none (mSTDP)"""
-    backprop_epochs: int = 10
-    """passes of backprop over the images, moved copies counted"""
+    backprop_epochs: int = 12
+    """passes of backprop over the images"""
     twins: bool = True
     """whether to train backprop, random features and a linear model beside it"""
     draw: int = 100
     """drawings of each class that the judge is shown, if it draws"""
+    contrast: float = 1.0
+    """of drawings, see `Sampling`"""
+    sure: float = 0.8
+    """a drawing counts once the network names it as asked and that label leads by so much; 0 lets every one count"""
     n_train: int = 0
     """use only that many training images; 0 for all"""
 
 
 def settling(settings: Settings) -> Settling:
     """How it settles."""
-    return Settling(settings.settle, step=settings.step, momentum=settings.momentum, check=2)
+    return Settling(
+        settings.settle, step=settings.step, momentum=settings.momentum, tolerance=settings.tolerance, check=2
+    )
+
+
+def teacher(settings: Settings) -> Teacher:
+    """How teacher events go."""
+    return Teacher(settings.teach, settings.strength, reach=settings.reach or None)
+
+
+def sampling(settings: Settings) -> Sampling:
+    """How it draws."""
+    return Sampling(contrast=settings.contrast, sure=settings.sure or None)
+
+
+def augment(settings: Settings) -> Augment | None:
+    """What is made of the images when labels are taught."""
+    if not any((settings.turn, settings.scale, settings.shift)):
+        return None
+    return Distort(settings.turn, settings.scale, settings.scale, settings.shift)
 
 
 def associative(settings: Settings, train: Split, rng: Generator) -> Entrant:
     """The network under test."""
+    learner = Associative(
+        settings.naming,
+        settings.drawing,
+        settings.parts,
+        settling=settling(settings),
+        teacher=teacher(settings),
+        practice=practice(settings),
+        sampling=sampling(settings),
+        gains={"naming": settings.gain, "parts": settings.gain},
+    )
+    return Entrant("aSTDP" if settings.reach else "mSTDP", "local", learner)
+
+
+def practice(settings: Settings) -> Practice:
+    """How it learns."""
+    parts = settings.names * (settings.parts > 0)
     rates = {
         "naming": settings.naming_rate,
+        "parts": settings.naming_rate,
         "label": settings.label_rate,
         "drawing": settings.drawing_rate,
         "pixels": settings.pixel_rate,
     }
-    practice = Practice(
-        trials=(*(NAME,) * settings.names, *(NAME_PART,) * settings.parts, *(DRAW,) * (settings.drawing > 0)),
+    return Practice(
+        trials=(*(NAME,) * settings.names, *(NAME_PART,) * parts, *(DRAW,) * (settings.drawing > 0)),
         epochs=settings.epochs,
         batch=settings.batch,
         rates=rates,
         decay=settings.decay,
-        jitter=settings.jitter,
+        augment=augment(settings),
     )
-    teacher = Teacher(settings.teach, settings.strength, reach=settings.reach or None)
-    learner = Associative(
-        settings.naming, settings.drawing, settling=settling(settings), teacher=teacher, practice=practice
-    )
-    return Entrant("aSTDP" if settings.reach else "mSTDP", "local", learner)
 
 
 def hard_body(train: Split, hidden: tuple[int, ...], rng: Generator) -> nn.Sequential:
@@ -126,8 +169,7 @@ def hard_body(train: Split, hidden: tuple[int, ...], rng: Generator) -> nn.Seque
 
 def backprop(settings: Settings, train: Split, rng: Generator) -> Entrant:
     """The same architecture, every weight by backprop."""
-    epochs = max(1, settings.backprop_epochs // (1 + COPIES * (settings.jitter > 0)))
-    training = Descent(epochs=epochs, batch=100, lr=2e-3, steps=1500)
+    training = Descent(epochs=settings.backprop_epochs, batch=100, lr=2e-3, steps=1500, augment=augment(settings))
     return Entrant("backprop", "twin", BackpropClassifier(hard_body(train, settings.naming, rng), training=training))
 
 
@@ -145,14 +187,6 @@ def linear(settings: Settings, train: Split, rng: Generator) -> Entrant:
     return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
 
 
-def moved_copies(train: Split, reach: int, rng: Generator, copies: int = COPIES) -> Split:
-    """`train` and `copies` of it moved as in the trials of the associative network."""
-    if reach == 0:
-        return train
-    moved = [shifted(train.x.float(), reach, rng).to(train.x.dtype) for _ in range(copies)]
-    return Split(torch.cat([train.x, *moved]), train.y.repeat(copies + 1), train.classes)
-
-
 def beside_twins(data: str, settings: Settings, run: Run) -> None:
     """Load `data`; fit the associative network and its twins; keep the network, its fields and its drawings."""
     torch.set_num_threads(1)
@@ -165,8 +199,7 @@ def beside_twins(data: str, settings: Settings, run: Run) -> None:
         rng = torch.Generator().manual_seed(settings.seed)
         entrant = builds[index](settings, train, rng)
         watch = Tagged(run, learner=entrant.name, family=entrant.family, data=data, seed=settings.seed)
-        shown = moved_copies(train, settings.jitter, rng) if entrant.name == "backprop" else train
-        trial(entrant.learner, shown, test, rng=rng, watch=watch)
+        trial(entrant.learner, train, test, rng=rng, watch=watch)
         if index == 0:
             keep_it(entrant, train, run)
             if settings.drawing:
@@ -185,5 +218,6 @@ def keep_it(entrant: Entrant, train: Split, run: Run) -> None:
 def revive(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Associative:
     """The network of a finished run, from its settings and its tensors."""
     mine = {key.removeprefix(NET): part for key, part in tensors.items() if key.startswith(NET)}
-    kept = {name: config[name] for name in ("settle", "step", "momentum") if name in config}
-    return from_tensors(mine, settling=settling(Settings(**kept)))
+    wanted = ("settle", "step", "momentum", "tolerance", "contrast", "sure")
+    settings = Settings(**{name: config[name] for name in wanted if name in config})
+    return from_tensors(mine, settling=settling(settings), sampling=sampling(settings))

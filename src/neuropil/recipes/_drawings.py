@@ -11,7 +11,6 @@ from neuropil.evaluate import Judge, accuracy, judge_drawings
 from neuropil.recipes._twins import Entrant
 from neuropil.runs import Run, Tagged
 
-ROUNDS = 100  # of firing, for each drawing that is judged
 DRAWINGS = "drawings."  # before the learner's name: images that the report shows, as many rows as classes
 
 
@@ -19,7 +18,7 @@ def judge_it(entrant: Entrant, train: Split, test: Split, *, each: int, seed: in
     """Log a "drawings" row for the learner and one for each thing it is measured against; keep some drawings.
 
     Args:
-        entrant: what drew; has ``generate``.
+        entrant: what drew; has ``draw``.
         train, test: real images; the judge learns from `train`, and is compared with `test`.
         each: drawings of each class.
         seed: of the judge and of the drawings.
@@ -28,8 +27,9 @@ def judge_it(entrant: Entrant, train: Split, test: Split, *, each: int, seed: in
     rng = torch.Generator().manual_seed(seed)
     judge = Judge().fit(train, rng=rng, watch=watch)
     asked = torch.arange(train.classes).repeat_interleave(each)
+    made = entrant.learner.draw(torch.arange(train.classes), each, rng)
     drawn = {
-        entrant.name: entrant.learner.generate(torch.arange(train.classes), each, rng, rounds=ROUNDS),
+        entrant.name: made.images,
         "probabilistic PCA": pca_samples(train, asked, rng),
         "class means": class_means(train)[asked],
     }
@@ -38,7 +38,8 @@ def judge_it(entrant: Entrant, train: Split, test: Split, *, each: int, seed: in
     read = accuracy(judge, test)
     for name, verdict in rows.items():
         n = len(test) if name == "real test images" else len(asked)
-        watch.log("drawings", drawer=name, n=n, judge_accuracy=read, **verdict._asdict())
+        tries = made.tries.double().mean().item() if name == entrant.name else 1.0
+        watch.log("drawings", drawer=name, n=n, tries=tries, judge_accuracy=read, **verdict._asdict())
     for name in (entrant.name, "probabilistic PCA"):
         run.save(**{DRAWINGS + name: first_of_each(drawn[name], asked)})
 

@@ -19,13 +19,15 @@ from neuropil.runs import Run
 class Config(Settings):
     """Chosen on images held out of the training part."""
 
-    naming: tuple[int, ...] = (128,)
+    naming: tuple[int, ...] = (256,)
     """hidden units between pixels and label; the hidden layers of backprop and of random features too"""
     drawing: int = 128
     """hidden units that draw; 0 learns to name only"""
+    parts: int = 128
+    """hidden units that name images of which a part is missing; 0 for none"""
     names: int = 1
     """naming trials with a whole image for each drawing trial"""
-    epochs: int = 25
+    epochs: int = 50
     """passes over the images"""
     batch: int = 50
     """images in a trial"""
@@ -35,10 +37,20 @@ class Config(Settings):
     """learning rate of the synapses onto the label"""
     pixel_rate: float = 1e-2
     """learning rate of the synapses onto the pixels"""
-    decay: float = 0.9
+    decay: float = 0.95
     """factor of the rates from epoch to epoch"""
+    gain: float = 1.0
+    """spread of the first weights onto units that name, in units of Glorot's"""
+    turn: float = 8.0
+    """when labels are taught, images are turned by up to so many degrees, for backprop too"""
+    scale: float = 0.05
+    """and scaled and sheared by up to such a share"""
+    shift: float = 0.5
+    """and shifted by up to so many pixels"""
     teach: int = 6
     """steps of a teacher event"""
+    backprop_epochs: int = 50
+    """passes of backprop over the images"""
 
 
 def main(config: Config, run: Run) -> None:

@@ -23,8 +23,18 @@ class Config(Settings):
 
     drawing: int = 500
     """hidden units that draw; 0 learns to name only"""
-    jitter: int = 1
-    """when labels are taught, images are moved by up to so many pixels; backprop gets moved copies"""
+    parts: int = 500
+    """hidden units that name images of which a part is missing; 0 for none"""
+    turn: float = 8.0
+    """when labels are taught, images are turned by up to so many degrees, for backprop too"""
+    scale: float = 0.08
+    """and scaled and sheared by up to such a share"""
+    shift: float = 1.0
+    """and shifted by up to so many pixels"""
+    teach: int = 3
+    """steps of a teacher event"""
+    contrast: float = 2.0
+    """of drawings, see `Sampling`"""
 
 
 def main(config: Config, run: Run) -> None:

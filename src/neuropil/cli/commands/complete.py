@@ -12,6 +12,7 @@ Rows from above: the images, what is given, what the network expects, and two sa
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ def main(words: list[str]) -> int:
     some = test[torch.randperm(len(test), generator=rng)[:n]]
     x, mask = some.pixels(), part(keep, test.x.shape[1:], rng)
     labels = some.y if told == "yes" else None
+    sampling = replace(learner.sampling, rounds=rounds, sure=None)
     expected = learner.complete(x, mask, labels=labels)
-    samples = [learner.complete(x, mask, labels=labels, rng=rng, rounds=rounds) for _ in range(2)]
+    samples = [learner.complete(x, mask, labels=labels, rng=rng, sampling=sampling) for _ in range(2)]
     file = Path(out or Path(folder) / "completed.png")
     draw_sheet(torch.cat([x, x * mask, expected, *samples]).numpy(), file, columns=n)
     print(file)

@@ -8,8 +8,10 @@ usage: neuropil generate DIR [--label N] [--n 64] [--seed 0] [--rounds 40] [--ou
 --out FILE   the file to write; without it DIR/drawings.png
 
 DIR is a run of a recipe whose network draws: digits_mstdp, mnist_mstdp, ...
+A drawing that the network does not name as asked is drawn again, if the run's settings say so (sure).
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from neuropil.cli.revive import number, revive
@@ -30,8 +32,9 @@ def main(words: list[str]) -> int:
     from neuropil.report import draw_sheet
 
     learner = revive(Path(folder))
+    sampling = replace(learner.sampling, rounds=rounds)
     asked = torch.arange(learner.classes_) if label is None else torch.tensor([number([label], "", 0, least=0)])
-    drawn = learner.generate(asked, n, torch.Generator().manual_seed(seed), rounds=rounds)
+    drawn = learner.generate(asked, n, torch.Generator().manual_seed(seed), sampling=sampling)
     file = Path(out or Path(folder) / "drawings.png")
     draw_sheet(drawn.numpy(), file, columns=n if label is None else min(n, 16))
     print(file)

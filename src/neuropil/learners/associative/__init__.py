@@ -1,5 +1,7 @@
 """Associative networks (mSTDP, aSTDP): one network that names, draws and completes, learning by STDP alone."""
 
+from neuropil.learners.associative.asked import Drawn as Drawn
+from neuropil.learners.associative.completing import Sampling as Sampling
 from neuropil.learners.associative.learner import Associative as Associative
 from neuropil.learners.associative.memory import from_tensors as from_tensors
 from neuropil.learners.associative.memory import to_tensors as to_tensors

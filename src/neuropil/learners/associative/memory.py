@@ -6,6 +6,7 @@ import torch
 from torch import Size, Tensor
 
 from neuropil.checks import Refusal, require
+from neuropil.learners.associative.completing import Sampling
 from neuropil.learners.associative.learner import Associative
 from neuropil.learners.associative.practice import Practice
 from neuropil.learners.associative.settling import Settling
@@ -19,7 +20,9 @@ def to_tensors(learner: Associative) -> dict[str, Tensor]:
     return {SHAPE: torch.tensor(list(learner.shape_)), **learner.net_.state_dict()}
 
 
-def from_tensors(tensors: Mapping[str, Tensor], *, settling: Settling | None = None) -> Associative:
+def from_tensors(
+    tensors: Mapping[str, Tensor], *, settling: Settling | None = None, sampling: Sampling | None = None
+) -> Associative:
     """The learner that left `tensors`, ready to be used; the groups are read off the tensors themselves."""
     sizes = {key.removeprefix("rest."): len(part) for key, part in tensors.items() if key.startswith("rest.")}
     require(SHAPE in tensors and {"pixels", "label"} <= set(sizes), "these tensors are not of an associative network.")
@@ -27,7 +30,8 @@ def from_tensors(tensors: Mapping[str, Tensor], *, settling: Settling | None = N
     draws = "synapses.label>pixels.weight" in tensors
     practice = Practice(trials=(NAME, DRAW) if draws else (NAME,))
     layers = tuple(units for _, units in naming)
-    learner = Associative(layers, sizes.get("drawing", 0), settling=settling, practice=practice)
+    drawing, parts = sizes.get("drawing", 0), sizes.get("parts", 0)
+    learner = Associative(layers, drawing, parts, settling=settling, practice=practice, sampling=sampling)
     learner.net_ = learner.wiring(sizes["pixels"], sizes["label"])
     try:
         learner.net_.load_state_dict({key: part for key, part in tensors.items() if key != SHAPE})

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from neuropil.checks import require
+from neuropil.checks import require, unknown
 from neuropil.learners.associative.settling import Settled
 from neuropil.learners.associative.trials import DRAW, NAME, Trial
 from neuropil.learners.associative.wiring import State
+from neuropil.learners.augment import Augment
 
-GAINS = {"naming": 0.5, "label": 0.5, "drawing": 2.0, "pixels": 0.0}
-RATES = {"naming": 1e-3, "label": 3e-3, "drawing": 1e-3, "pixels": 4e-3}
+GAINS = {"naming": 0.5, "parts": 0.5, "label": 0.5, "drawing": 1.0, "pixels": 0.0}
+RATES = {"naming": 1e-3, "parts": 1e-3, "label": 3e-3, "drawing": 2e-3, "pixels": 2e-3}
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,12 @@ class Practice:
         trials: kinds of trials; every batch goes through each of them in turn.
         epochs: passes over the images.
         batch: images in a trial; a smaller data set is one batch.
-        rates: learning rates of Adam, by the group that the synapses end on; "naming" and "drawing" stand for all
-            hidden groups of that kind.
-        feedback: factor of the rates of synapses from the label's side onto naming units. They carry the teacher's
+        rates: learning rates of Adam, by the group that the synapses end on, where they differ from `RATES`; "naming"
+            stands for all layers that name.
+        feedback: factor of the rates of synapses from the label's side onto units that name. They carry the teacher's
             word; as fast as the others they fade, because a label that is guessed well hardly moves.
         decay: factor of the rates from epoch to epoch.
-        jitter: when labels are taught, every image is moved by up to so many pixels.
+        augment: what is made of the images when labels are taught.
         steps: fewest batches; a small data set gets as many more epochs as this takes.
     """
 
@@ -38,24 +39,24 @@ class Practice:
     rates: Mapping[str, float] = field(default_factory=lambda: RATES)
     feedback: float = 0.01
     decay: float = 0.9
-    jitter: int = 0
+    augment: Augment | None = None
     steps: int = 1
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1 and self.batch >= 1, f"Practice needs epochs and batch >= 1, got {self}.")
         require(len(self.trials) > 0, "Practice needs at least one kind of trial, got none.")
         require(0 < self.decay <= 1, f"Practice needs 0 < decay <= 1, got decay={self.decay}.")
-        require(self.jitter >= 0, f"Practice needs jitter >= 0, got jitter={self.jitter}.")
         require(self.feedback >= 0, f"Practice needs feedback >= 0, got feedback={self.feedback}.")
-        by_kind("rate", self.rates)
+        by_kind("rate", self.rates, RATES)
 
 
-def by_kind(word: str, values: Mapping[str, float]) -> Mapping[str, float]:
-    """`values` if there is one, of 0 or more, for each kind of group."""
-    wanted = set(GAINS)
-    require(set(values) == wanted, f"an associative network needs a {word} for each of {sorted(wanted)}, got {values}.")
-    require(min(values.values()) >= 0, f"an associative network needs each {word} >= 0, got {values}.")
-    return values
+def by_kind(word: str, values: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:
+    """`values` of 0 or more by kind of group, and the `usual` ones for the kinds that they leave out."""
+    for name in values:
+        if name not in usual:
+            raise unknown(f"kind of group with a {word}", name, list(usual))
+    require(min(values.values(), default=0) >= 0, f"an associative network needs each {word} >= 0, got {values}.")
+    return {**usual, **values}
 
 
 class Tally:

@@ -20,12 +20,16 @@ class Trial:
         given: which pixels are given: "all", or "part", a random part of random size, drawn afresh for every image.
         labels: share of the labels, where there are any, that are given if pixels are taught.
         rate: factor of the learning rates.
+        own: if labels are taught, an image without one is taught the label that the network itself settles on, provided
+            that this unit leads all others by so much; None leaves such images out. The image is named as it is, and
+            then taught as `Practice.augment` changes it.
     """
 
     taught: Taught
     given: Literal["all", "part"] = "part"
     labels: float = 1.0
     rate: float = 1.0
+    own: float | None = None
 
     def __post_init__(self) -> None:
         for word, known in ((self.taught, ("label", "pixels")), (self.given, ("all", "part"))):
@@ -33,6 +37,8 @@ class Trial:
                 raise unknown("word of a trial", word, known)
         require(self.taught == "label" or self.given == "part", "pixels that are all given cannot be taught.")
         require(0 <= self.labels <= 1 and self.rate > 0, f"a trial needs 0 <= labels <= 1 and rate > 0, got {self}.")
+        fits = self.own is None or (self.taught == "label" and 0 <= self.own < 1)
+        require(fits, f"own labels need a trial that teaches the label and a lead in [0, 1), got {self}.")
 
 
 NAME = Trial("label", "all")
@@ -40,7 +46,7 @@ NAME_PART = Trial("label", "part")
 DRAW = Trial("pixels", "part")
 
 
-def random_part(batch: int, shape: torch.Size, rng: Generator, *, halves: float = 0.25) -> Tensor:
+def random_part(batch: int, shape: torch.Size, rng: Generator, *, halves: float = 0.5) -> Tensor:
     """(batch, units) of 0 and 1: the units that are given, a share u^2 of them, u drawn for each row from [0, 1].
 
     What is hard, much from little, is thus seen more often than what is easy.
@@ -68,14 +74,3 @@ def half_images(shape: torch.Size) -> Tensor:
     down, across = torch.arange(height)[:, None], torch.arange(width)[None, :]
     top, left = (down < height // 2).expand(height, width), (across < width // 2).expand(height, width)
     return torch.stack([part.expand(shape).flatten() for part in (top, ~top, left, ~left)]).float()
-
-
-def shifted(x: Tensor, reach: int, rng: Generator) -> Tensor:
-    """Images (batch, channels, height, width), each moved by up to `reach` pixels along both axes; zeros come in."""
-    if reach == 0:
-        return x
-    batch, _, height, width = x.shape
-    padded = torch.nn.functional.pad(x, (reach,) * 4)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (batch, channels, 2 reach + 1, ..., height, width)
-    down, across = torch.randint(2 * reach + 1, (2, batch), generator=rng, device=rng.device).to(x.device)
-    return windows[torch.arange(batch, device=x.device), :, down, across]

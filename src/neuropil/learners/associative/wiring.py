@@ -43,7 +43,10 @@ class Wiring(nn.Module):
             rest.zero_()
 
     def around(self, wanted: Sequence[str], fixed: Sequence[str]) -> list[str]:
-        """The groups that can influence `wanted` without passing through a `fixed` one, in the order of a sweep."""
+        """The groups that can influence `wanted` without passing through a `fixed` one, in the order of a sweep.
+
+        `fixed` are those that do not move, because they are given or kept silent.
+        """
         known, edge = set(wanted), list(wanted)
         while edge:
             post = edge.pop()
@@ -53,8 +56,8 @@ class Wiring(nn.Module):
         return [name for name in self.sizes if name in known]
 
 
-def both_ways(pixels: int, classes: int, naming: Sequence[int], drawing: int, *, draws: bool) -> Wiring:
-    """Pixels and label, joined both ways by layers that name and, if it `draws`, by a population that draws.
+def both_ways(pixels: int, classes: int, naming: Sequence[int], parts: int, drawing: int, *, draws: bool) -> Wiring:
+    """Pixels and label, joined both ways by layers that name, by `parts` units and, if it `draws`, by those that draw.
 
     Without units of its own for `drawing`, the first naming layer draws.
     """
@@ -62,6 +65,9 @@ def both_ways(pixels: int, classes: int, naming: Sequence[int], drawing: int, *,
     sizes = {"pixels": pixels, "label": classes, **dict(zip(reversed(layers), reversed(naming)))}
     chain = ["pixels", *layers, "label"]
     routes = [*pairwise(chain), *zip(chain[:1:-1], chain[-2:0:-1])]
+    if parts:
+        sizes |= {"parts": parts}
+        routes += [("pixels", "parts"), ("parts", "label"), ("label", "parts")]
     if draws:
         hidden = "drawing" if drawing else layers[0]
         sizes |= {"drawing": drawing} if drawing else {}

@@ -1,0 +1,143 @@
+"""mSTDP without labels on MNIST: hidden units learn to predict missing pixels from others; then, what do they know?
+
+No label is seen while the units learn: every teacher event shows pixels that were hidden, and label units stay silent.
+Then the units are frozen and asked twice: a linear readout is trained on them by gradient descent (the probe), and
+every unit is assigned to the class for which it is most active, without any training (the vote). The same is asked of
+random features of the same size, of the centres of k-means, and of principal components (the probe only).
+
+Measured: not yet.
+
+Try: neuropil run mnist_unsupervised --seeds 3 --out runs/mnist_unsupervised
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.decomposition import PCA
+from torch import Generator, Tensor, nn
+
+from neuropil.data import Split, load, subset
+from neuropil.evaluate import accuracy, assign_units, trial
+from neuropil.learners import Descent, FeatureClassifier, Triangle, Watch, receptive_fields
+from neuropil.learners.associative import Associative, Practice, Settling, Teacher, Trial
+from neuropil.recipes._associative import hard_body
+from neuropil.recipes._twins import Entrant
+from neuropil.runs import Run, Tagged
+
+BLIND = Trial("pixels", "part", labels=0.0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Chosen on 10,000 images held out of the training part."""
+
+    seed: int = 0
+    """of weights, order of examples, masks and spikes"""
+    units: int = 500
+    """hidden units; random features and centres, too"""
+    components: int = 100
+    """principal components"""
+    epochs: int = 4
+    """passes over the images"""
+    batch: int = 100
+    """images in a trial"""
+    rate: float = 2e-3
+    """learning rate of the synapses onto the hidden units, and onto the pixels"""
+    decay: float = 0.6
+    """factor of the rates from epoch to epoch"""
+    probe_epochs: int = 20
+    """passes of the readout over the activity"""
+    n_train: int = 0
+    """use only that many training images; 0 for all"""
+
+
+def main(config: Config, run: Run) -> None:
+    """Each kind of units in turn; the test set is read once by its probe and once by its vote."""
+    torch.set_num_threads(1)
+    train, test = load("mnist", seed=config.seed)
+    if config.n_train:
+        train = subset(train, config.n_train, config.seed)
+    run.note(data={"mnist": {"train": train.checksum(), "test": test.checksum()}})
+    kinds = (stdp, random_features, centres, principal, pixels)
+    for index in run.loop("units", len(kinds)):
+        rng = torch.Generator().manual_seed(config.seed)
+        entrant = kinds[index](config, train, rng)
+        watch = Tagged(run, learner=entrant.name, family=entrant.family, data="mnist", seed=config.seed)
+        trial(entrant.learner, train, test, rng=rng, watch=watch)
+        if entrant.competes:
+            watch.log("vote", accuracy=accuracy(assign_units(entrant.learner.body_, train), test))
+        if entrant.family == "local":
+            run.save(**{f"fields.{entrant.name}": receptive_fields(entrant.learner.network_, train.x.shape[1:])})
+
+
+def stdp(config: Config, train: Split, rng: Generator) -> Entrant:
+    """The units under test."""
+    rates = {"naming": config.rate, "pixels": config.rate}
+    practice = Practice((BLIND,), epochs=config.epochs, batch=config.batch, rates=rates, decay=config.decay)
+    gains = {"naming": 1.0, "label": 0.0}  # nothing drives the label units
+    learner = Associative(
+        (config.units,), settling=Settling(4, step=1.0, check=2), teacher=Teacher(2), practice=practice, gains=gains
+    )
+    return probed("mSTDP without labels", "local", hard_body(train, (config.units,), rng), config, PixelEvents(learner))
+
+
+def random_features(config: Config, train: Split, rng: Generator) -> Entrant:
+    """The same units as they were drawn."""
+    return probed("random features", "twin", hard_body(train, (config.units,), rng), config)
+
+
+def centres(config: Config, train: Split, rng: Generator) -> Entrant:
+    """Centres of k-means, as active as an image is nearer to them than to the others on average. Coates et al. 2011."""
+    found = MiniBatchKMeans(config.units, batch_size=2000, n_init=1, max_iter=20, random_state=config.seed)
+    middle = torch.from_numpy(found.fit(train.pixels().flatten(1).numpy()).cluster_centers_).float()
+    return probed("k-means", "twin", fixed_body(2 * middle, -middle.square().sum(1), Triangle()), config)
+
+
+def principal(config: Config, train: Split, rng: Generator) -> Entrant:
+    """Principal components, which are positive as often as negative and have no vote."""
+    model = PCA(min(config.components, *train.pixels().flatten(1).shape), random_state=config.seed)
+    x = train.pixels().flatten(1).numpy()
+    axes = torch.from_numpy(model.fit(x).components_).float()
+    body = fixed_body(axes, -axes @ torch.from_numpy(model.mean_).float(), nn.Identity())
+    return probed("principal components", "twin", body, config, votes=False)
+
+
+def pixels(config: Config, train: Split, rng: Generator) -> Entrant:
+    """The probe on the pixels themselves."""
+    return probed("linear", "twin", nn.Sequential(nn.Flatten()), config, votes=False)
+
+
+def fixed_body(weight: Tensor, bias: Tensor, active: nn.Module) -> nn.Sequential:
+    """A hidden layer with these weights (units, pixels)."""
+    hidden = nn.Linear(weight.shape[1], len(weight)).requires_grad_(False)
+    hidden.weight.copy_(weight)
+    hidden.bias.copy_(bias)
+    return nn.Sequential(OrderedDict(flat=nn.Flatten(), hidden=hidden, active1=active))
+
+
+@dataclass(frozen=True)
+class PixelEvents:
+    """Lets the hidden layer of a body learn as the hidden units of an associative network that never sees a label."""
+
+    learner: Associative
+
+    def fit_(self, body: nn.Sequential, train: Split, *, rng: Generator, watch: Watch) -> None:
+        """Take over what the network has learned from `train`."""
+        self.learner.fit(train, rng=rng, watch=watch, labels=torch.full_like(train.y, -1))
+        body.load_state_dict(self.learner.body_.state_dict())
+
+
+def probed(
+    name: str,
+    family: str,
+    body: nn.Sequential,
+    config: Config,
+    learning: PixelEvents | None = None,
+    *,
+    votes: bool = True,
+) -> Entrant:
+    """Units under a linear readout; `votes` says whether they can be assigned to classes."""
+    readout = Descent(epochs=config.probe_epochs, batch=500, lr=1e-2, decay=0.0, steps=1500)
+    return Entrant(name, family, FeatureClassifier(body, learning=learning, readout=readout), competes=votes)

@@ -1,0 +1,282 @@
+"""What associative networks answer: names, drawings, completions; and what they refuse."""
+
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+
+from associative_oracles import rng
+from neuropil.checks import Refusal
+from neuropil.data import digits
+from neuropil.evaluate import accuracy
+from neuropil.learners.associative import (
+    DRAW,
+    NAME,
+    NAME_PART,
+    Associative,
+    Practice,
+    Sampling,
+    Settling,
+    Teacher,
+    Trial,
+    Wiring,
+)
+from neuropil.learners.associative.completing import fire_missing_
+from neuropil.learners.associative.trials import half_images, spikes
+from neuropil.plasticity import ChangeSTDP
+
+
+@pytest.fixture(scope="module")
+def train():
+    return digits(seed=0)[0][:400]
+
+
+@pytest.fixture(scope="module")
+def learned(train):
+    rates = {"naming": 3e-3, "label": 3e-3, "drawing": 1e-3, "pixels": 1e-2}
+    practice = Practice(trials=(NAME, NAME_PART, DRAW), epochs=30, batch=25, rates=rates, decay=0.93)
+    return Associative((40,), 40, settling=Settling(10, step=0.8), practice=practice).fit(train, rng=rng())
+
+
+# Learning and use
+
+
+@pytest.mark.filterwarnings("ignore:.*samples had not settled")
+def test_one_network_names_draws_and_completes(learned, train):
+    test = digits(seed=0)[1]
+    assert accuracy(learned, test) > 0.85
+    drawn = learned.generate(torch.arange(10), 6, rng())
+    assert drawn.shape == (60, 1, 8, 8)
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+    right = learned.predict(drawn) == torch.arange(10).repeat_interleave(6)
+    assert right.float().mean() > 0.8
+    upper = half_images(train.x.shape[1:])[0].view(1, 8, 8)
+    filled = learned.complete(test.x, upper, labels=test.y)
+    assert torch.equal(filled[:, :, :4], test.x[:, :, :4])
+    missed = lambda pixels: (pixels - test.x)[:, :, 4:].square().mean()
+    assert missed(filled) < missed(train.x.mean(0, keepdim=True).expand_as(test.x))
+    assert learned.scores_from_part(test.x, upper).argmax(1).eq(test.y).float().mean() > 0.4
+
+
+def test_the_slope_of_the_scores_is_that_of_settled_activity(learned):
+    """Against central differences of where it settles, in float64, away from the kinks of the activation."""
+    exact = deepcopy(learned)
+    exact.net_.double()
+    exact.settling = Settling(400, step=0.8, tolerance=1e-14)
+    x = digits(seed=0)[1].x[:6].double().requires_grad_(True)
+    exact.logits(x)[:, 4].sum().backward()
+    assert torch.allclose(exact.logits(x), exact.scores(x.detach()), atol=1e-10)
+    for image, row, column in [(0, 2, 3), (1, 4, 4), (3, 5, 2), (5, 3, 5)]:
+        move = torch.zeros_like(x[:1])
+        move[0, 0, row, column] = 1e-6
+        ends = [exact._scores(x[image : image + 1].detach() + sign * move)[0, 4].item() for sign in (1, -1)]
+        assert x.grad[image, 0, row, column].item() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-7)
+
+
+def test_two_drawings_differ_and_a_generator_repeats_them(learned):
+    first = learned.generate(torch.tensor([3]), 5, rng(1))
+    assert (first[0] - first[1]).abs().max() > 0.05
+    assert torch.equal(first, learned.generate(torch.tensor([3]), 5, rng(1)))
+    assert not torch.equal(first, learned.generate(torch.tensor([3]), 5, rng(2)))
+
+
+def test_without_a_generator_completion_is_a_settled_state(learned, train):
+    x, mask = train.x[:7], torch.zeros(1, 8, 8)
+    mask[:, :5] = 1
+    a, b = (learned.complete(start, mask, labels=train.y[:7]) for start in (x, x * mask))
+    assert torch.equal(a[:, :, 5:], b[:, :, 5:]), "what stands under the mask must not matter"
+    net, pixels = learned.net_, a.flatten(1)
+    free = (mask == 0).flatten().expand_as(pixels)
+    sent = torch.where(free, 0.1 * pixels, pixels)
+    hidden = net.rest["drawing"] + sent @ net.between("pixels", "drawing").weight.T
+    hidden = (hidden + net.between("label", "drawing").weight.T[train.y[:7]]).clamp(0, 1)
+    drive = net.rest["pixels"] + hidden @ net.between("drawing", "pixels").weight.T
+    drive = (drive + net.between("label", "pixels").weight.T[train.y[:7]]).clamp(0, 1)
+    torch.testing.assert_close(drive[free], pixels[free], rtol=0, atol=0.05)  # the tolerance of settling, amplified
+
+
+def test_scores_are_the_settled_drives_of_the_label(learned, train):
+    x, net = train.x[:4].flatten(1), learned.net_
+    label = torch.zeros(4, 10)
+    for _ in range(300):
+        drive = net.rest["naming1"] + x @ net.between("pixels", "naming1").weight.T
+        hidden = (drive + label @ net.between("label", "naming1").weight.T).clamp(0, 1)
+        goal = net.rest["label"] + hidden @ net.between("naming1", "label").weight.T
+        label = label + 0.2 * (goal.clamp(0, 1) - label)
+    sharp = Associative((40,), 40, settling=Settling(300, step=0.2, tolerance=1e-6), practice=learned.practice)
+    sharp.net_, sharp.shape_, sharp.classes_ = net, learned.shape_, 10
+    torch.testing.assert_close(sharp.scores(train.x[:4]), goal, rtol=0, atol=1e-4)
+
+
+def test_spikes_come_with_the_probability_that_is_the_activity():
+    drawn = spikes(torch.tensor([0.0, 0.25, 1.0]).expand(20000, 3), rng())
+    torch.testing.assert_close(drawn.mean(0), torch.tensor([0.0, 0.25, 1.0]), atol=0.01, rtol=0)
+
+
+# Refusals
+
+
+def test_an_unsettled_answer_comes_with_a_warning(learned, train):
+    hasty = Associative((40,), 40, settling=Settling(1, tolerance=1e-9), practice=learned.practice)
+    hasty.net_, hasty.shape_, hasty.classes_ = learned.net_, learned.shape_, 10
+    with pytest.warns(UserWarning, match=r"5 of 5 samples had not settled after 10 steps: .* \(tolerance 1e-09\)"):
+        hasty.predict(train.x[:5])
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda a, x: a.predict(x * 2), r"pixels in \[0, 1\], got 0 to 2; scale them"),
+        (lambda a, x: a.predict(x * math.nan), r"pixels in \[0, 1\], got nan"),
+        (lambda a, x: a.complete(x, torch.ones(1, 4, 4)), r"the shape of the images \(4, 1, 8, 8\).*got \(1, 4, 4\)"),
+        (lambda a, x: a.complete(x, torch.full((1, 8, 8), 0.5)), r"1 \(given\) or 0 \(missing\)"),
+        (lambda a, x: a.complete(x, torch.ones(1, 8, 8), labels=torch.full((4,), 10)), r"0 to 9, or -1 .*got 10 to 10"),
+        (lambda a, x: a.complete(x, torch.ones(1, 8, 8), labels=torch.ones(3).long()), r"\(4,\), got \(3,\) in int64"),
+        (lambda a, x: a.generate(torch.tensor([-2]), 1, rng()), r"got -2 to -2"),
+        (lambda a, x: a.generate(torch.tensor([1.5]), 1, rng()), r"int64 .*in float32"),
+        (lambda a, x: a.generate(torch.tensor([1]), 0, rng()), r"n >= 1 drawings, got 0"),
+    ],
+)
+def test_what_cannot_be_asked(ask, message, learned, train):
+    with pytest.raises(Refusal, match=message):
+        ask(learned, train.x[:4])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Associative(()), "layers of 1 unit or more"),
+        (lambda: Associative((5,), -1), "drawing and parts >= 0"),
+        (lambda: Associative((5,), 0, 4, practice=Practice()), "give drawing units of their own"),
+        (lambda: Sampling(rounds=0), "rounds and tries >= 1"),
+        (lambda: Sampling(repaints=-1), "repaints >= 0"),
+        (lambda: Sampling(contrast=0), "contrast > 0"),
+        (lambda: Trial("pixels", own=0.5), "own labels need a trial that teaches the label"),
+        (lambda: Trial("label", own=1.0), r"a lead in \[0, 1\)"),
+        (lambda: Associative((5,), gains=dict.fromkeys(["naming", "label", "drawing", "pixels"], -1.0)), "gain >= 0"),
+        (lambda: Settling(step=0), "0 < step <= 1"),
+        (lambda: Settling(momentum=1.0), "0 <= momentum < 1"),
+        (lambda: Settling(steps=0), "steps and check >= 1"),
+        (lambda: Settling(tolerance=-1), "tolerance >= 0"),
+        (lambda: Settling(whisper=2), "0 <= whisper <= 1"),
+        (lambda: Teacher(strength=0), "strength > 0"),
+        (lambda: Teacher(reach=0), "reach > 0"),
+        (lambda: Practice(trials=()), "at least one kind of trial"),
+        (lambda: Practice(rates={"namign": 1.0}), "Did you mean 'naming'"),
+        (lambda: Practice(decay=0), "0 < decay <= 1"),
+        (lambda: Practice(feedback=-1), "feedback >= 0"),
+        (lambda: Practice(batch=0), "epochs and batch >= 1"),
+        (lambda: Trial("lable"), "Did you mean 'label'"),  # type: ignore[arg-type]
+        (lambda: Trial("pixels", "all"), "cannot be taught"),
+        (lambda: Trial("pixels", labels=2.0), "0 <= labels <= 1"),
+        (lambda: ChangeSTDP(0), "scale > 0"),
+    ],
+)
+def test_settings_that_make_no_sense(make, message):
+    with pytest.raises(Refusal, match=message):
+        make()
+
+
+# Samples
+
+
+def pair_of_pixels(n):
+    """Two pixels at rest at 1/4; each spike lifts the other to 3/4; nothing is said by free ones."""
+    net = Wiring({"pixels": 2, "drawing": 1}, [("pixels", "drawing"), ("drawing", "pixels")])
+    net.between("pixels", "drawing").weight.fill_(0.5)
+    net.between("drawing", "pixels").weight.fill_(1.0)
+    net.rest["pixels"].fill_(0.25)
+    state = {"pixels": torch.zeros(n, 2), "drawing": torch.zeros(n, 1)}
+    return net, state, {"pixels": torch.ones(n, 2), "drawing": None}
+
+
+QUIET = Settling(50, step=1.0, tolerance=1e-6, check=1, whisper=0.0)
+
+
+def test_pixels_that_fire_later_know_of_those_that_fired_before():
+    """So both fire with probability 3/16, not with 1/16."""
+    net, state, free = pair_of_pixels(20000)
+    fire_missing_(net, QUIET, state, free, sampling=Sampling(rounds=2, repaints=0), rng=rng())
+    assert shares(state["pixels"][:, 0]) == pytest.approx([9 / 16, 1 / 4, 3 / 16], abs=0.012)
+
+
+def shares(shown):
+    """How often none, one and both of the pixels fired, from what one of them shows in the end."""
+    return [shown.sub(grey).abs().lt(1e-5).float().mean().item() for grey in (0.25, 0.75, 1.0)]
+
+
+def test_repaints_draw_hidden_pixels_again_from_those_that_stay():
+    """A Markov chain over none, one or both; each pixel is hidden with 1/4, those hidden together fire together."""
+    net, state, free = pair_of_pixels(20000)
+    fire_missing_(net, QUIET, state, free, sampling=Sampling(rounds=2, repaints=3), rng=rng())
+    both = torch.tensor([9, 6, 1]) / 16  # hidden together, each fires with 1/4
+    one = torch.tensor([[3 / 4, 1 / 4, 0], [3 / 8, 2 / 8, 3 / 8], [0, 1 / 4, 3 / 4]])  # one of the two is hidden
+    step = 9 / 16 * torch.eye(3) + 6 / 16 * one + 1 / 16 * both
+    want = torch.tensor([9, 4, 3]) / 16 @ torch.linalg.matrix_power(step, 3)
+    assert shares(state["pixels"][:, 0]) == pytest.approx(want.tolist(), abs=0.012)
+
+
+def test_contrast_is_the_slope_with_which_pixels_are_shown():
+    shown = []
+    for contrast in (0.5, 1.5):
+        net, state, free = pair_of_pixels(300)
+        fire_missing_(net, QUIET, state, free, sampling=Sampling(rounds=2, contrast=contrast), rng=rng())
+        shown.append(state["pixels"][:, 0])
+    pale, strong = (sorted(set(values.mul(1e4).round().div(1e4).tolist())) for values in shown)
+    assert pale == pytest.approx([0.375, 0.625, 0.875])  # drives of 1/4, 3/4 and 5/4
+    assert strong == pytest.approx([0.125, 0.875, 1.0])
+
+
+@pytest.mark.filterwarnings("ignore:.*samples had not settled")
+def test_a_drawing_counts_once_the_network_names_it_as_asked(learned):
+    asked = torch.arange(10).repeat_interleave(4)
+    lead = lambda images: lead_by_hand(learned.scores(images), asked)
+    first = learned.draw(torch.arange(10), 4, rng(), sampling=Sampling(rounds=4, repaints=1))
+    sure = lead(first.images).median().item()
+    sampling = Sampling(rounds=4, repaints=1, sure=sure, tries=8)
+    made = learned.draw(torch.arange(10), 4, rng(), sampling=sampling)
+    assert first.tries.eq(1).all()
+    again = lead(first.images) < sure
+    assert again.any()
+    assert torch.equal(made.tries > 1, again)
+    assert torch.equal(made.images[~again], first.images[~again])
+    assert ((lead(made.images) >= sure) | (made.tries == 8)).all()
+    assert (lead(made.images) >= lead(first.images)).all()
+    assert torch.equal(made.images, learned.generate(torch.arange(10), 4, rng(), sampling=sampling))
+
+
+def lead_by_hand(scores, labels):
+    others = [max(row[k] for k in range(10) if k != label) for row, label in zip(scores.tolist(), labels.tolist())]
+    return scores[range(len(labels)), labels] - torch.tensor(others)
+
+
+# Parts
+
+
+def test_parts_units_name_what_is_not_whole_and_naming_units_what_is(train):
+    practice = Practice(trials=(NAME, NAME_PART), epochs=6, batch=50)
+    learner = Associative((20,), 0, 30, settling=Settling(60, tolerance=1e-6), practice=practice).fit(train, rng=rng())
+    net, x, mask = learner.net_, train.x[:6], torch.ones(6, 1, 8, 8)
+    mask[3:, :, :4] = 0
+    found = learner.scores_from_part(x, mask)
+    torch.testing.assert_close(found[:3], learner.scores(x[:3]), rtol=0, atol=1e-6)
+    for rows, name in ((slice(0, 3), "naming1"), (slice(3, 6), "parts")):
+        seen, label = (x * mask)[rows].flatten(1), torch.zeros(3, 10)
+        for _ in range(200):
+            hidden = net.rest[name] + seen @ net.between("pixels", name).weight.T
+            hidden = (hidden + label @ net.between("label", name).weight.T).clamp(0, 1)
+            drive = net.rest["label"] + hidden @ net.between(name, "label").weight.T
+            label = label + 0.3 * (drive.clamp(0, 1) - label)
+        torch.testing.assert_close(found[rows], drive, rtol=0, atol=1e-4)
+
+
+def test_one_half_is_named_better_by_parts_units_than_by_the_naming_ones(train):
+    test, upper = digits(seed=0)[1], half_images(train.x.shape[1:])[0].view(1, 8, 8)
+    right = []
+    for parts, trials in ((0, (NAME,)), (40, (NAME, NAME_PART))):
+        practice = Practice(trials=trials, epochs=25, batch=25, rates={"naming": 3e-3, "parts": 3e-3})
+        learner = Associative((40,), 0, parts, practice=practice).fit(train, rng=rng())
+        right.append(learner.scores_from_part(test.x, upper).argmax(1).eq(test.y).float().mean().item())
+    assert right[1] > right[0] + 0.1

@@ -59,6 +59,16 @@ def test_one_network_names_draws_and_completes(learned, train):
     assert learned.scores_from_part(test.x, upper).argmax(1).eq(test.y).float().mean() > 0.4
 
 
+@pytest.mark.filterwarnings("ignore:.*samples had not settled")
+def test_samples_of_what_is_missing_keep_what_is_given(learned, train):
+    x, upper = train.x[:8], half_images(train.x.shape[1:])[0].view(1, 8, 8)
+    labels = torch.tensor([0, 1, 2, 3, -1, -1, -1, -1])
+    first, second = (learned.complete(x, upper, labels=labels, rng=rng(k)) for k in (1, 2))
+    assert torch.equal(first[:, :, :4], x[:, :, :4])
+    assert torch.equal(second[:, :, :4], x[:, :, :4])
+    assert (first - second).abs().flatten(1).amax(1).gt(0.05).all()
+
+
 def test_two_drawings_differ_and_a_generator_repeats_them(learned):
     first = learned.generate(torch.tensor([3]), 5, rng(1))
     assert (first[0] - first[1]).abs().max() > 0.05

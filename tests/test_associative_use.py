@@ -266,6 +266,23 @@ def test_parts_units_name_what_is_not_whole_and_naming_units_what_is(train):
         torch.testing.assert_close(found[rows], drive, rtol=0, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.*samples had not settled")
+def test_a_network_that_draws_names_a_part_and_what_it_imagines_of_the_rest(train):
+    practice = Practice(trials=(NAME, NAME_PART, DRAW), epochs=3)
+    learner = Associative((20,), 15, 25, practice=practice).fit(train, rng=rng())
+    blind = Associative((20,), 15, 25, practice=Practice(trials=(NAME, NAME_PART)))
+    blind.net_, blind.shape_, blind.classes_ = blind.fresh(train, rng()), learner.shape_, 10
+    blind.net_.load_state_dict({name: learner.net_.state_dict()[name] for name in blind.net_.state_dict()})
+    x, mask = train.x[:6], torch.ones(6, 1, 8, 8)
+    mask[2:, :, :4] = 0
+    first, imagined = blind.scores_from_part(x, mask), learner.predict(learner.complete(x, mask))
+    found = learner.scores_from_part(x, mask)
+    assert torch.equal(found[:2], first[:2])
+    second = found[2:] - first[2:].clamp(0, 1)
+    assert torch.equal(second.argmax(1), imagined[2:])
+    assert 0 < second.max() <= 0.5
+
+
 def test_one_half_is_named_better_by_parts_units_than_by_the_naming_ones(train):
     test, upper = digits(seed=0)[1], half_images(train.x.shape[1:])[0].view(1, 8, 8)
     right = []

@@ -18,8 +18,9 @@ from neuropil.runs import read
 TINY = "--n-train 300 --epochs 3 --backprop-epochs 2 --draw 3 --naming 30"
 MSTDP = ("digits_mstdp", "mnist_mstdp", "fashion_mstdp")
 NAMES = {**dict.fromkeys(MSTDP, "mSTDP"), "digits_astdp": "aSTDP", "mnist_astdp": "aSTDP"}
-SEMI = "--n-train 300 --labels 40 100 --naming 30 --epochs 20 --steps 100 --backprop-epochs 5 --lead 0.1"
-UNSUPERVISED = "--n-train 300 --units 40 --components 20 --epochs 20 --probe-epochs 4"
+SEMI = "--n-train 300 --labels 60 --naming 40 --epochs 12 --batch 20 --steps 200 --lead 0.6 --rounds 1"
+SEMI += " --naming-rate 3e-3 --label-rate 1e-2 --turn 0 --scale 0 --shift 0"
+UNSUPERVISED = "--n-train 300 --units 30 --components 20 --epochs 8 --probe-epochs 4"
 WITH = "--drawing 20 --parts 25"
 pytestmark = pytest.mark.filterwarnings("ignore:.*samples had not settled")
 
@@ -147,16 +148,16 @@ def test_labels_that_are_hidden_change_nothing_in_units_that_learn_without():
     assert torch.equal(*fields)
 
 
-def test_with_few_labels_every_learner_is_there_for_every_number_of_them(tmp_path):
+def test_with_few_labels_every_learner_stands_beside_its_twins(tmp_path):
     out = tmp_path / "out"
     assert main(["run", "mnist_semi", *SEMI.split(), "--out", str(out)]) == 0
     found = {(row["learner"], row["data"]): row for row in rows(out, "result")}
     learners = {learner for learner, _ in found}
     twins = {"backprop", "backprop, teaching itself", "random features", "linear"}
     assert learners == twins | {"mSTDP, teaching itself", "mSTDP, labelled images only"}
-    assert set(found) == {(learner, f"mnist, {count} labels") for learner in learners for count in (40, 100)}
-    assert all(row["n_train"] == int(data.split()[1]) for (_, data), row in found.items())
-    assert all(row["accuracy"] > 0.4 for row in found.values())
+    assert set(found) == {(learner, "mnist, 60 labels") for learner in learners}
+    assert all(row["n_train"] == 60 for row in found.values())
+    assert all(row["accuracy"] > 0.5 for row in found.values())
 
 
 def test_labelled_images_are_repeated_among_all_images():

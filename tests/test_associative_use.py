@@ -73,6 +73,14 @@ def test_the_slope_of_the_scores_is_that_of_settled_activity(learned):
         move[0, 0, row, column] = 1e-6
         ends = [exact._scores(x[image : image + 1].detach() + sign * move)[0, 4].item() for sign in (1, -1)]
         assert x.grad[image, 0, row, column].item() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-7)
+@pytest.mark.filterwarnings("ignore:.*samples had not settled")
+def test_samples_of_what_is_missing_keep_what_is_given(learned, train):
+    x, upper = train.x[:8], half_images(train.x.shape[1:])[0].view(1, 8, 8)
+    labels = torch.tensor([0, 1, 2, 3, -1, -1, -1, -1])
+    first, second = (learned.complete(x, upper, labels=labels, rng=rng(k)) for k in (1, 2))
+    assert torch.equal(first[:, :, :4], x[:, :, :4])
+    assert torch.equal(second[:, :, :4], x[:, :, :4])
+    assert (first - second).abs().flatten(1).amax(1).gt(0.05).all()
 
 
 def test_two_drawings_differ_and_a_generator_repeats_them(learned):
@@ -270,6 +278,23 @@ def test_parts_units_name_what_is_not_whole_and_naming_units_what_is(train):
             drive = net.rest["label"] + hidden @ net.between(name, "label").weight.T
             label = label + 0.3 * (drive.clamp(0, 1) - label)
         torch.testing.assert_close(found[rows], drive, rtol=0, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*samples had not settled")
+def test_a_network_that_draws_names_a_part_and_what_it_imagines_of_the_rest(train):
+    practice = Practice(trials=(NAME, NAME_PART, DRAW), epochs=3)
+    learner = Associative((20,), 15, 25, practice=practice).fit(train, rng=rng())
+    blind = Associative((20,), 15, 25, practice=Practice(trials=(NAME, NAME_PART)))
+    blind.net_, blind.shape_, blind.classes_ = blind.fresh(train, rng()), learner.shape_, 10
+    blind.net_.load_state_dict({name: learner.net_.state_dict()[name] for name in blind.net_.state_dict()})
+    x, mask = train.x[:6], torch.ones(6, 1, 8, 8)
+    mask[2:, :, :4] = 0
+    first, imagined = blind.scores_from_part(x, mask), learner.predict(learner.complete(x, mask))
+    found = learner.scores_from_part(x, mask)
+    assert torch.equal(found[:2], first[:2])
+    second = found[2:] - first[2:].clamp(0, 1)
+    assert torch.equal(second.argmax(1), imagined[2:])
+    assert 0 < second.max() <= 0.5
 
 
 def test_one_half_is_named_better_by_parts_units_than_by_the_naming_ones(train):

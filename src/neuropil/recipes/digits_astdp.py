@@ -1,4 +1,4 @@
-"""aSTDP on 8x8 digits: teacher events of two steps, numerical derivatives set the targets; beside its twins.
+"""aSTDP on 8x8 digits: teacher events of one step, numerical derivatives set the targets; beside its twins.
 
 Our reconstruction from the abstract of Li 2022 (arXiv 2206.14137). All else is as in `digits_mstdp`.
 
@@ -19,7 +19,7 @@ from neuropil.runs import Run
 class Config(digits_mstdp.Config):
     """Chosen on images held out of the training part."""
 
-    teach: int = 2
+    teach: int = 1
     """steps of a teacher event"""
     reach: float = 2.0
     """factor of the numerical derivative that sets targets (aSTDP); 0 for none (mSTDP)"""

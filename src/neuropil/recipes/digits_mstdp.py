@@ -47,7 +47,7 @@ class Config(Settings):
     """and scaled and sheared by up to such a share"""
     shift: float = 0.5
     """and shifted by up to so many pixels"""
-    teach: int = 6
+    teach: int = 3
     """steps of a teacher event"""
     backprop_epochs: int = 50
     """passes of backprop over the images"""

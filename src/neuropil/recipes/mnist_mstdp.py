@@ -23,8 +23,12 @@ class Config(Settings):
 
     drawing: int = 500
     """hidden units that draw; 0 learns to name only"""
-    parts: int = 500
+    parts: int = 1000
     """hidden units that name images of which a part is missing; 0 for none"""
+    epochs: int = 8
+    """passes over the images"""
+    decay: float = 0.72
+    """factor of the rates from epoch to epoch"""
     turn: float = 8.0
     """when labels are taught, images are turned by up to so many degrees, for backprop too"""
     scale: float = 0.08

@@ -44,9 +44,15 @@ class Config(Settings):
     """and shifted by up to so many pixels"""
     names: int = 1
     """naming trials for each batch"""
+    epochs: int = 8
+    """passes over the images"""
+    decay: float = 0.7
+    """factor of the rates from epoch to epoch"""
+    teach: int = 3
+    """steps of a teacher event"""
     steps: int = 1000
     """fewest batches where only labelled images are shown"""
-    rounds: int = 3
+    rounds: int = 2
     """how often backprop that teaches itself names the images and starts again"""
 
 
@@ -120,7 +126,7 @@ class PseudoLabels:
         sure: least probability.
     """
 
-    def __init__(self, learner: BackpropClassifier, images: Tensor, copies: float, rounds: int = 3, sure: float = 0.95):
+    def __init__(self, learner: BackpropClassifier, images: Tensor, copies: float, rounds: int = 2, sure: float = 0.95):
         self.learner, self.images, self.copies, self.rounds, self.sure = learner, images, copies, rounds, sure
 
     def fit(self, labelled: Split, *, rng: Generator, watch: Watch) -> Self:

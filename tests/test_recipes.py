@@ -12,6 +12,7 @@ from neuropil.cli.recipes import recipe_names
 from neuropil.data import Split, digits
 from neuropil.learners import Descent, ExactSpikes, SpikingClassifier
 from neuropil.recipes import (
+    _conv,
     _krotov,
     krotov_settings,
     mnist_association,
@@ -25,16 +26,28 @@ from neuropil.recipes.entrants import entrant_names
 from neuropil.runs import Run, Tagged, read
 
 KROTOV = "--units 30 --n-train 300 --epochs 2 --batch 50 --readout-epochs 3 --backprop-epochs 2 --labels 50"
+CONV = "--kernels 20 --kernel 3 --n-train 300 --share 0.5 --readout-epochs 3 --backprop-epochs 2 --labels 50"
 FEEBLE = "--n-test 40 --linf 0.1 --l2 1 --steps 3 --restarts 1 --queries 11"  # attacks
 QUICK = "--epochs 8 --plain-epochs 12 --backprop-epochs 4 --backprop-batch 50 --readout-epochs 3 --batch 50"
 NETS = "--hidden 120 60 --columns 4 1 --field 5"
-COMPARES = ("compare", "fashion_krotov", "mnist_krotov", "mnist_association", "mnist_parity", "robustness")
+COMPARES = (
+    "compare",
+    "fashion_krotov",
+    "mnist_krotov",
+    "mnist_conv_krotov",
+    "fashion_conv_krotov",
+    "mnist_association",
+    "mnist_parity",
+    "robustness",
+)
 PAIRS = ("mnist_pairs", "iris_association")
 TINY = {
     "robustness": f"--seeds 1 --units 20 --n-train 150 --learners linear backprop random_features sanger {FEEBLE}",
     "compare": "--data digits --seeds 1 --units 20 --n-train 150 --labels 20 1000",
     "mnist_krotov": KROTOV,
     "fashion_krotov": KROTOV,
+    "mnist_conv_krotov": CONV,
+    "fashion_conv_krotov": CONV,
     "krotov_settings": "--units 20 --n-train 400",
     "mnist_association": f"{QUICK} {NETS} --n-train 400",
     "mnist_parity": f"{QUICK} {NETS} --n-train 400",
@@ -57,7 +70,16 @@ def run(name, out, more=""):
 @pytest.fixture
 def small(monkeypatch):
     """Digits of 8x8 in place of the data sets that are not on every machine."""
-    rooms = (_krotov, krotov_settings, mnist_theta, mnist_theta_best, mnist_association, mnist_pairs, mnist_parity)
+    rooms = (
+        _conv,
+        _krotov,
+        krotov_settings,
+        mnist_theta,
+        mnist_theta_best,
+        mnist_association,
+        mnist_pairs,
+        mnist_parity,
+    )
     for room in rooms:
         monkeypatch.setattr(room, "load", lambda name: digits(seed=0))
 

@@ -1,10 +1,15 @@
 """What deep convolutional Hebbian features need besides PyTorch's own layers."""
 
+from collections import OrderedDict
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.checks import require
+from neuropil.data import Split
+from neuropil.plasticity.patches import has_patches, sample_patches
 
 FLAT = 1e-6  # a patch whose variance is below this share of its mean square is flat to float32
 
@@ -36,11 +41,16 @@ class PatchNormConv2d(nn.Conv2d):
         return torch.where(left > FLAT * square, left.clamp_min(0).sqrt(), torch.inf)
 
     def see(self, patch: Tensor) -> Tensor:
-        """Raw patches (n, fan-in) as the weights meet them: the same numbers, without a convolution."""
-        square = torch.linalg.vecdot(patch, patch)[:, None]
+        """Raw patches (n, fan-in) as the weights meet them, without a convolution; flat ones are left out.
+
+        A flat patch has no direction, so no unit may win it: where most of an image is empty, the first unit would win
+        most patches and learn nothing from them.
+        """
+        square = torch.linalg.vecdot(patch, patch)
         centred = patch - patch.mean(1, keepdim=True)
-        left = torch.linalg.vecdot(centred, centred)[:, None]
-        return centred / torch.where(left > FLAT * square, left.sqrt(), torch.inf)
+        left = torch.linalg.vecdot(centred, centred)
+        lively = left > FLAT * square
+        return centred[lively] / left[lively, None].sqrt()
 
 
 class Triangle(nn.Module):
@@ -65,3 +75,73 @@ class Triangle(nn.Module):
     def extra_repr(self) -> str:
         """The power."""
         return f"n={self.n}"
+
+
+class Stack(nn.Sequential):
+    """A sequential network that, on a CPU and without gradients, lets images through a few at a time.
+
+    The many channels of a wide convolution then stay in the cache until they are pooled: five times as fast as a large
+    batch at once, and memory flat in the batch. In training mode, where batches have statistics, all go at once.
+    """
+
+    PIECE = 16  # images
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) to what the last layer makes of it."""
+        if self.training or torch.is_grad_enabled() or x.device.type != "cpu" or len(x) <= self.PIECE:
+            return super().forward(x)
+        return torch.cat([super(Stack, self).forward(part) for part in x.split(self.PIECE)])
+
+
+def stacked(*stages: Mapping[str, nn.Module]) -> Stack:
+    """Stages on top of each other; ``conv`` of the first stage becomes the layer ``conv1`` and so on.
+
+    >>> body = stacked(
+    ...     {"conv": PatchNormConv2d(1, 400, 5), "act": Triangle(), "pool": nn.AdaptiveAvgPool2d(4)},
+    ... )
+    """
+    named = [(f"{name}{depth}", layer) for depth, stage in enumerate(stages, 1) for name, layer in stage.items()]
+    return Stack(OrderedDict(named))
+
+
+def convolutions(body: nn.Sequential) -> list[str]:
+    """The names of the layers of `body` that have kernels, from below."""
+    return [name for name, layer in body.named_children() if has_patches(layer)]
+
+
+@torch.no_grad()
+def draw_kernels_(body: nn.Sequential, rng: Generator, *, scale: float = 1.0) -> None:
+    """Draw every kernel of `body` from N(0, scale^2 / fan-in), so that its norm is about `scale`."""
+    for name in convolutions(body):
+        weight = body.get_parameter(f"{name}.weight")
+        weight.normal_(0, scale * weight[0].numel() ** -0.5, generator=rng)
+
+
+@torch.no_grad()
+def draw_patches_(body: nn.Sequential, train: Split, rng: Generator) -> None:
+    """Make every kernel of `body` a random patch of the images as its layer meets it, scaled to norm 1.
+
+    From below, so that each layer meets what the patches below it make of the images; see `gather_statistics_` for
+    layers with statistics.
+    """
+    names = [name for name, _ in body.named_children()]
+    for name in convolutions(body):
+        below, layer = body[: names.index(name)], body.get_submodule(name)
+        gather_statistics_(below, train)
+        weight, found = body.get_parameter(f"{name}.weight").flatten(1), 0
+        while found < len(weight):  # patches may be flat
+            some = train[torch.randint(len(train), (min(len(weight), 100),), generator=rng).to(train.y.device)]
+            patch = sample_patches(layer, below(some.pixels()), 4 * len(some), rng)
+            patch = patch[torch.randperm(len(patch), generator=rng)[: min(len(some), len(weight) - found)]]
+            weight[found : found + len(patch)] = patch / patch.norm(dim=1, keepdim=True)
+            found += len(patch)
+
+
+@torch.no_grad()
+def gather_statistics_(body: nn.Module, train: Split, *, images: int = 2000, batch: int = 100) -> None:
+    """Let layers with statistics (batch normalisation) gather them from the first `images`; ends in evaluation mode."""
+    layers = [layer for layer in body.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    body.train(bool(layers))
+    for part in train[:images].batches(min(batch, len(train))) if layers else ():
+        body(part.x)
+    body.eval()

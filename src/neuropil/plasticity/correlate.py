@@ -41,7 +41,7 @@ def _convolution(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
     if layer.padding_mode != "zeros" or isinstance(padding, str):  # the bare operator pads with zeros, as numbers say
         pre, padding = padded(layer, pre), [0] * len(layer.stride)  # type: ignore[arg-type, assignment]
     geometry = (layer.stride, padding, layer.dilation, transposed)
-    extra = layer.output_padding if transposed else [0] * len(layer.stride)  # type: ignore[arg-type, assignment]
+    extra = layer.output_padding if transposed else [0] * len(layer.stride)  # type: ignore[arg-type]
     backward = torch.ops.aten.convolution_backward
     return backward(
         post,

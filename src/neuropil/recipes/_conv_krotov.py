@@ -1,0 +1,76 @@
+"""A convolution that learns by Krotov-Hopfield beside its twins: what `mnist_conv_krotov` and its like set up."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from torch import nn
+
+from neuropil.data import Split
+from neuropil.learners import LocalLearning, PatchNormConv2d, Triangle, draw_patches_, stacked
+from neuropil.plasticity import KrotovHopfield
+from neuropil.recipes._conv import (
+    Settings,
+    backprop,
+    conv_comparison,
+    draw_kernels,
+    end_to_end,
+    frozen,
+    linear,
+    local,
+    readout,
+)
+from neuropil.recipes._twins import Comparison
+
+
+@dataclass(frozen=True)
+class KrotovSettings(Settings):
+    """What a convolutional Krotov-Hopfield experiment can be told."""
+
+    kernels: int = 400
+    """kernels of every learner that has them"""
+    kernel: int = 5
+    """side of a kernel, pixels"""
+    grid: int = 4
+    """side of the grid of places over which activity is averaged"""
+    n: float = 1.0
+    """power of the triangle activation of learned features and random patches"""
+    n_random: float = 1.0
+    """the same for random features"""
+    n_backprop: float = 1.0
+    """the same for backprop"""
+    k: int = 7
+    """rank of the unit that unlearns"""
+    delta: float = 0.2
+    """strength of unlearning"""
+    lr: float = 0.3
+    """first learning rate of the kernels, falls linearly to 0"""
+    epochs: int = 4
+    """passes over the images, without labels"""
+    batch: int = 100
+    """images in a step of the kernels"""
+    share: float = 0.02
+    """of the patches of each image that the kernels learn from"""
+
+
+def one_layer(settings: KrotovSettings, n: float, train: Split) -> nn.Sequential:
+    """Normalised patches, `kernels` kernels, triangle to the power `n`, averages over a grid of places."""
+    conv = PatchNormConv2d(train.x.shape[1], settings.kernels, settings.kernel)
+    return stacked({"conv": conv, "act": Triangle(n), "pool": nn.AdaptiveAvgPool2d(settings.grid)})
+
+
+def conv_krotov_comparison(data: str, settings: KrotovSettings) -> Comparison:
+    """The local learner and its twins on `data`, one seed."""
+    body = lambda n: partial(one_layer, settings, n)
+    rule = KrotovHopfield(p=2, k=settings.k, delta=settings.delta, average=True)
+    learning = LocalLearning(
+        {"conv1": rule}, epochs=settings.epochs, batch=settings.batch, lr=settings.lr, share=settings.share
+    )
+    head = readout(settings)
+    builds = [
+        local("Krotov-Hopfield", body(settings.n), draw_patches_, learning, head),
+        backprop(body(settings.n_backprop), end_to_end(settings)),
+        frozen("random patches", body(settings.n), draw_patches_, head),
+        frozen("random features", body(settings.n_random), draw_kernels, head),
+        linear(settings.linear_lr),
+    ]
+    return conv_comparison(data, builds, settings)

@@ -114,7 +114,7 @@ def draw_kernels_(body: nn.Sequential, rng: Generator, *, scale: float = 1.0) ->
     """Draw every kernel of `body` from N(0, scale^2 / fan-in), so that its norm is about `scale`."""
     for name in convolutions(body):
         weight = body.get_parameter(f"{name}.weight")
-        weight.normal_(0, scale * weight[0].numel() ** -0.5, generator=rng)
+        weight.copy_(torch.empty(weight.shape).normal_(0, scale * weight[0].numel() ** -0.5, generator=rng))
 
 
 @torch.no_grad()

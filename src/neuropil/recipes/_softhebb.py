@@ -52,6 +52,8 @@ class SoftSettings(Settings):
     """images in a step of the kernels"""
     epochs: int = 1
     """passes over the images, without labels"""
+    images: int = 0
+    """use only that many images for it; 0 for all"""
     copies: int = 0
     """altered copies of every labelled image that heads on frozen or learned features see besides the image"""
 
@@ -75,6 +77,7 @@ def hebbian(settings: SoftSettings) -> LocalLearning:
     return LocalLearning(
         {name: SoftHebb(tau=tau, anti=True, normalise=True) for name, tau in zip(layers, settings.tau)},
         epochs=settings.epochs,
+        images=settings.images,
         batch=settings.batch,
         lr=dict(zip(layers, settings.lr)),
         norm_rate=settings.norm_rate,

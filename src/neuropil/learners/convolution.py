@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
 from neuropil.checks import require
 from neuropil.data import Split
@@ -31,7 +30,7 @@ class PatchNormConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) to (batch, units, height', width')."""
         centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
-        return self._conv_forward(x, centred, None) / self._norm(x)
+        return self._conv_forward(x, centred, None).div_(self._norm(x))
 
     def _norm(self, x: Tensor) -> Tensor:
         """Norm of every centred patch, (batch, 1, height', width'); infinite where the patch is flat."""
@@ -69,7 +68,7 @@ class Triangle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, *positions) to the same shape."""
-        above = F.relu(x - x.mean(1, keepdim=True))
+        above = (x - x.mean(1, keepdim=True)).relu_()
         return above if self.n == 1 else above.pow(self.n)
 
     def extra_repr(self) -> str:

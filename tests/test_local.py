@@ -136,7 +136,8 @@ def test_deep_features_on_normalised_patches_learn_more_than_chance(train):
 
 
 def test_of_all_images_only_the_first_teach(train):
-    rule, bodies = {"conv1": SoftHebb(tau=0.1)}, [deep().requires_grad_(False) for _ in range(2)]
+    rule = {"conv1": SoftHebb(tau=0.1, normalise=True)}
+    bodies = [deep().requires_grad_(False) for _ in range(2)]
     LocalLearning(rule, epochs=2, batch=10, images=50).fit_(bodies[0], train, rng=rng(), watch=Unwatched())
     LocalLearning(rule, epochs=2, batch=10).fit_(bodies[1], train[:50], rng=rng(), watch=Unwatched())
     assert torch.equal(bodies[0].conv1.weight, bodies[1].conv1.weight)

@@ -16,6 +16,11 @@ from neuropil.runs import Run
 class Config(SoftSettings):
     """Chosen on images held out of the training images; see docs/results/cifar_softhebb.md."""
 
+    copies: int = 1
+    readout_epochs: int = 12
+    readout_lr: float = 1e-2
+    decay: float = 1.0
+    backprop_epochs: int = 2
     labels: tuple[int, ...] = (500, 5000)
 
 

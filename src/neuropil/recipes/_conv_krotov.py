@@ -46,11 +46,11 @@ class KrotovSettings(Settings):
     """the same for backprop"""
     k: int = 7
     """rank of the unit that unlearns"""
-    delta: float = 0.2
+    delta: float = 0.4
     """strength of unlearning"""
     lr: float = 0.3
     """first learning rate of the kernels, falls linearly to 0"""
-    epochs: int = 4
+    epochs: int = 2
     """passes over the images, without labels"""
     batch: int = 100
     """images in a step of the kernels"""

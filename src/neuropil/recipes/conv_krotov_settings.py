@@ -8,6 +8,7 @@ Measured: see docs/results/conv_krotov.md.
 Try: neuropil run conv_krotov_settings --data mnist --n-train 12000 --out runs/conv_krotov_settings
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,10 +18,11 @@ from neuropil.recipes._choice import Candidate, judge_candidates
 from neuropil.recipes._conv_krotov import KrotovSettings, everybody
 from neuropil.runs import Run
 
-CHOSEN: dict[str, type[KrotovSettings]] = {
+CHOSEN: dict[str, Callable[..., KrotovSettings]] = {
     "mnist": mnist_conv_krotov.Config,
     "fashion_mnist": fashion_conv_krotov.Config,
 }
+SHARE = 100  # of the labels, one in that many is given once more
 CHANGES: dict[str, list[dict[str, Any]]] = {
     "Krotov-Hopfield": [
         {},
@@ -74,4 +76,4 @@ def main(config: Config, run: Run) -> None:
         for name in config.learners
         for change in CHANGES[name]
     ]
-    judge_candidates(candidates, rest, held, seed=config.seed, labels=(len(rest) // 100,), run=run)
+    judge_candidates(candidates, rest, held, seed=config.seed, labels=(len(rest) // SHARE,), run=run)

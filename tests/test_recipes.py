@@ -77,6 +77,7 @@ def small(monkeypatch):
     rooms = (
         _conv,
         _krotov,
+        conv_krotov_settings,
         krotov_settings,
         mnist_theta,
         mnist_theta_best,

@@ -39,6 +39,8 @@ COMPARES = (
     "mnist_krotov",
     "mnist_conv_krotov",
     "fashion_conv_krotov",
+    "mnist_softhebb",
+    "cifar_softhebb",
     "mnist_association",
     "mnist_parity",
     "robustness",
@@ -60,6 +62,10 @@ TINY = {
     "mnist_theta": "--hidden 20 --n-train 300 --epochs 3 --batch 100",
     "mnist_theta_best": "--units 20 --n-train 300 --epochs 3 --batch 100",
 }
+SOFT = (
+    "--channels 4 6 8 --n-train 200 --copies 1 --readout-epochs 3 --backprop-epochs 2 --backprop-steps 20 --labels 50"
+)
+TINY |= {"mnist_softhebb": SOFT, "cifar_softhebb": SOFT}
 ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in test_event_recipes.py
 ELSEWHERE |= {"attack"}  # tried in test_attack_command.py
 ELSEWHERE |= {"digits_mstdp", "digits_astdp", "mnist_mstdp", "mnist_astdp"}  # tried in test_associative_recipes.py

@@ -40,6 +40,7 @@ class LocalLearning:
         norm_rate: power q of `rate_by_norm`, by which units whose norm is far from 1 learn faster; 0 for none.
         together: whether all layers learn at once.
         share: of the patches of a convolution that it learns from, drawn afresh in every step; not together.
+        images: learn from the first so many images only; 0 for all.
         steps: fewest steps; a small data set gets as many more epochs as this takes.
     """
 
@@ -50,6 +51,7 @@ class LocalLearning:
     norm_rate: float = 0.0
     together: bool = False
     share: float = 1.0
+    images: int = 0
     steps: int = 1
 
     def __post_init__(self) -> None:
@@ -60,6 +62,7 @@ class LocalLearning:
             f"LocalLearning needs a positive learning rate for every layer with a rule, got lr={self.lr}.",
         )
 
+        require(self.images >= 0, f"LocalLearning needs images >= 0 (0 for all), got images={self.images}.")
         sampled = 0 < self.share < 1 and not self.together
         require(
             sampled or self.share == 1,
@@ -79,6 +82,7 @@ class LocalLearning:
         ordered = [name for name in names if name in self.rules]
         stages = [ordered] if self.together else [[name] for name in ordered]
         finished = 0  # modules whose statistics are fixed
+        train = train[: self.images] if self.images else train
         for stage in filter(None, stages):
             end = names.index(stage[-1]) + 1
             below = cast(nn.Sequential, body[:end])

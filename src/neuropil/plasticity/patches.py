@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
 from neuropil.checks import require
-from neuropil.plasticity.geometry import Conv, check_input, from_rows, rows, weight_of
+from neuropil.plasticity.geometry import Conv, check_input, from_rows, padded, rows, weight_of
 
 Rule = Callable[[nn.Module, Tensor], Tensor]  # a dense layer and the samples it sees to the change of its weight
 LIMIT = 4096  # patches at a time: their drive stays in the cache, and memory flat in the batch
@@ -94,9 +93,7 @@ def as_dense(layer: nn.Module) -> nn.Linear:
 
 def windows(layer: nn.Module, pre: Tensor) -> Tensor:
     """The patches as a view of the padded input: (batch, *positions, channels, *kernel)."""
-    sides, mode = layer._reversed_padding_repeated_twice, layer.padding_mode
-    if any(sides):  # type: ignore[arg-type]
-        pre = F.pad(pre, sides, mode="constant" if mode == "zeros" else mode)  # type: ignore[arg-type]
+    pre = padded(layer, pre)
     size, kernel = pre.shape[2:], layer.kernel_size
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, layer.dilation)]  # type: ignore[arg-type]
     require(

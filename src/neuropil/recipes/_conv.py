@@ -25,6 +25,7 @@ from neuropil.learners import (
     draw_kernels_,
     gather_statistics_,
 )
+from neuropil.learners.augment import Augment
 from neuropil.recipes._twins import Build, Comparison, Entrant, side_by_side
 from neuropil.runs import Run
 
@@ -66,6 +67,8 @@ class Settings:
     """numbers of labels for the sample-efficiency curves; those not below the training set are left out"""
     n_train: int = 0
     """use only that many training images; 0 for all"""
+    device: str = "cpu"
+    """where data and networks lie, such as cuda"""
 
 
 def readout(settings: Settings) -> Descent:
@@ -80,8 +83,8 @@ def readout(settings: Settings) -> Descent:
     )
 
 
-def end_to_end(settings: Settings) -> Descent:
-    """How backprop trains."""
+def end_to_end(settings: Settings, augment: Augment | None = None) -> Descent:
+    """How backprop trains; `augment` alters its images afresh in every pass."""
     return Descent(
         epochs=settings.backprop_epochs,
         batch=settings.backprop_batch,
@@ -89,6 +92,7 @@ def end_to_end(settings: Settings) -> Descent:
         decay=settings.backprop_decay,
         smoothing=settings.smoothing,
         steps=settings.backprop_steps,
+        augment=augment,
     )
 
 
@@ -98,23 +102,37 @@ def draw_kernels(body: nn.Sequential, train: Split, rng: Generator) -> None:
 
 
 def local(
-    name: str, body: Body, start: Start, learning: LocalLearning, head: Descent, *, norm: float | None = 2.0
+    name: str,
+    body: Body,
+    start: Start,
+    learning: LocalLearning,
+    head: Descent,
+    *,
+    norm: float | None = 2.0,
+    copies: int = 0,
+    augment: Augment | None = None,
 ) -> Build:
-    """Kernels that learn locally from where `start` puts them; `norm` is that of their rule, see `Entrant`."""
+    """Kernels that learn locally from where `start` puts them; `norm` is that of their rule, see `Entrant`.
+
+    `copies` and `augment` are the head's, see `FeatureClassifier`.
+    """
 
     def build(train: Split, rng: Generator) -> Entrant:
         network = started(body, start, train, rng)
-        learner = FeatureClassifier(network, learning=learning, readout=head)
+        learner = FeatureClassifier(network, learning=learning, readout=head, copies=copies, augment=augment)
         return Entrant(name, "local", learner, norm=norm, layers=tuple(learning.rules))
 
     return build
 
 
-def frozen(name: str, body: Body, start: Start, head: Descent) -> Build:
+def frozen(
+    name: str, body: Body, start: Start, head: Descent, *, copies: int = 0, augment: Augment | None = None
+) -> Build:
     """The same architecture with the kernels that `start` draws, unchanged."""
 
     def build(train: Split, rng: Generator) -> Entrant:
-        return Entrant(name, "twin", FeatureClassifier(started(body, start, train, rng), readout=head))
+        network = started(body, start, train, rng)
+        return Entrant(name, "twin", FeatureClassifier(network, readout=head, copies=copies, augment=augment))
 
     return build
 
@@ -140,7 +158,7 @@ def linear(lr: float) -> Build:
 
 def started(body: Body, start: Start, train: Split, rng: Generator) -> nn.Sequential:
     """A fresh body with its first kernels and, where it has such layers, statistics that go with them."""
-    network = body(train)
+    network = body(train).to(train.x.device)
     start(network, train, rng)
     gather_statistics_(network, train)
     return network
@@ -150,7 +168,7 @@ def conv_comparison(data: str, builds: Sequence[Build], settings: Settings) -> C
     """`builds` on `data`, one seed."""
 
     def splits(seed: int) -> tuple[Split, Split]:
-        train, test = load(data)
+        train, test = (part.to(settings.device) for part in load(data))
         return subset(train, settings.n_train, seed) if settings.n_train else train, test
 
     return Comparison(builds, data, [settings.seed], splits)

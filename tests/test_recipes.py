@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from neuropil.learners import Descent, ExactSpikes, SpikingClassifier
 from neuropil.recipes import (
     _conv,
     _krotov,
+    conv_krotov_settings,
     krotov_settings,
     mnist_association,
+    mnist_conv_krotov,
     mnist_pairs,
     mnist_parity,
     mnist_theta,
@@ -50,6 +53,7 @@ TINY = {
     "fashion_krotov": KROTOV,
     "mnist_conv_krotov": CONV,
     "fashion_conv_krotov": CONV,
+    "conv_krotov_settings": "--kernels 20 --n-train 400",
     "krotov_settings": "--units 20 --n-train 400",
     "mnist_association": f"{QUICK} {NETS} --n-train 400",
     "mnist_parity": f"{QUICK} {NETS} --n-train 400",
@@ -79,6 +83,7 @@ def small(monkeypatch):
     rooms = (
         _conv,
         _krotov,
+        conv_krotov_settings,
         krotov_settings,
         mnist_theta,
         mnist_theta_best,
@@ -153,6 +158,20 @@ def test_the_choice_of_settings_judges_every_candidate_on_held_out_images(tmp_pa
     assert [row["change"] for row in rows] == [change for changes in few.values() for change in changes]
     assert all(0.5 < row["accuracy"] <= 1 for row in rows)
     assert capsys.readouterr().out.count("as chosen") == 3
+
+
+@pytest.mark.usefixtures("small")
+def test_kernels_are_judged_on_held_out_images_with_all_labels_and_with_few(tmp_path, capsys, monkeypatch):
+    few = {name: changes[:2] for name, changes in conv_krotov_settings.CHANGES.items()}
+    monkeypatch.setattr(conv_krotov_settings, "CHANGES", few)
+    monkeypatch.setattr(conv_krotov_settings, "SHARE", 10)
+    chosen = dict.fromkeys(conv_krotov_settings.CHOSEN, partial(mnist_conv_krotov.Config, kernel=3, backprop_steps=40))
+    monkeypatch.setattr(conv_krotov_settings, "CHOSEN", chosen)
+    assert run("conv_krotov_settings", tmp_path / "out") == 0
+    rows = [row for row in read(tmp_path / "out").rows if row["kind"] == "validation"]
+    assert [row["change"] for row in rows] == [change for changes in few.values() for change in changes]
+    assert all(0.3 < row["accuracy_33_labels"] <= row["accuracy"] <= 1 for row in rows)
+    assert capsys.readouterr().out.count("as chosen") == 5
 
 
 def test_compare_has_one_row_per_learner_data_set_and_seed(tmp_path):

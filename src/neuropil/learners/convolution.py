@@ -30,6 +30,8 @@ class PatchNormConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) to (batch, units, height', width')."""
         centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        if not torch.is_grad_enabled():  # channels last takes a third less time on a CPU, but with gradients more
+            centred = centred.clone(memory_format=torch.channels_last)
         return self._conv_forward(x, centred, None).div_(self._norm(x))
 
     def _norm(self, x: Tensor) -> Tensor:

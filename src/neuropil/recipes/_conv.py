@@ -39,23 +39,25 @@ class Settings:
 
     seed: int = 0
     """of weights and order of examples"""
-    readout_epochs: int = 20
+    readout_epochs: int = 12
     """passes of the readouts over the features"""
     readout_batch: int = 500
     """examples in a step of the readouts"""
     readout_lr: float = 3e-3
     """first learning rate of the readouts, falls linearly to 0"""
+    readout_steps: int = 200
+    """fewest steps of the readouts, where labels are few"""
     decay: float = 0.1
     """weight decay of the readouts"""
     smoothing: float = 0.1
     """label smoothing of every network with kernels"""
     linear_lr: float = 4e-3
     """first learning rate of the linear model, which has neither decay nor smoothing"""
-    backprop_epochs: int = 4
+    backprop_epochs: int = 2
     """passes of backprop over the images"""
-    backprop_batch: int = 32
+    backprop_batch: int = 20
     """images in a step of backprop"""
-    backprop_lr: float = 2e-3
+    backprop_lr: float = 1e-3
     """first learning rate of backprop, falls linearly to 0"""
     backprop_decay: float = 0.1
     """weight decay of backprop"""
@@ -77,6 +79,7 @@ def readout(settings: Settings) -> Descent:
         lr=settings.readout_lr,
         decay=settings.decay,
         smoothing=settings.smoothing,
+        steps=settings.readout_steps,
     )
 
 

@@ -1,10 +1,13 @@
 """A convolution that learns by Krotov-Hopfield beside its twins: what `mnist_conv_krotov` and its like set up."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from torch import nn
 
+from neuropil.checks import unknown
 from neuropil.data import Split
 from neuropil.learners import LocalLearning, PatchNormConv2d, Triangle, draw_patches_, stacked
 from neuropil.plasticity import KrotovHopfield
@@ -19,7 +22,9 @@ from neuropil.recipes._conv import (
     local,
     readout,
 )
-from neuropil.recipes._twins import Comparison
+from neuropil.recipes._twins import Build, Comparison
+
+POOLS: Mapping[str, type[nn.Module]] = {"average": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,10 @@ class KrotovSettings(Settings):
     """kernels of every learner that has them"""
     kernel: int = 5
     """side of a kernel, pixels"""
+    pool: Literal["average", "max"] = "average"
+    """what is kept of the activity of a kernel in a place"""
     grid: int = 4
-    """side of the grid of places over which activity is averaged"""
+    """side of the grid of places"""
     n: float = 1.0
     """power of the triangle activation of learned features and random patches"""
     n_random: float = 1.0
@@ -40,37 +47,51 @@ class KrotovSettings(Settings):
     """the same for backprop"""
     k: int = 7
     """rank of the unit that unlearns"""
-    delta: float = 0.2
+    delta: float = 0.4
     """strength of unlearning"""
     lr: float = 0.3
     """first learning rate of the kernels, falls linearly to 0"""
-    epochs: int = 4
+    epochs: int = 2
     """passes over the images, without labels"""
     batch: int = 100
     """images in a step of the kernels"""
     share: float = 0.02
     """of the patches of each image that the kernels learn from"""
+    learners: tuple[str, ...] = ()
+    """who takes part, by name; everybody if none is named"""
 
 
 def one_layer(settings: KrotovSettings, n: float, train: Split) -> nn.Sequential:
-    """Normalised patches, `kernels` kernels, triangle to the power `n`, averages over a grid of places."""
+    """Normalised patches, `kernels` kernels, triangle to the power `n`, one number for each kernel and place."""
     conv = PatchNormConv2d(train.x.shape[1], settings.kernels, settings.kernel)
-    return stacked({"conv": conv, "act": Triangle(n), "pool": nn.AdaptiveAvgPool2d(settings.grid)})
+    return stacked({"conv": conv, "act": Triangle(n), "pool": POOLS[settings.pool](settings.grid)})
+
+
+def learning(settings: KrotovSettings) -> LocalLearning:
+    """The winner of a patch moves towards it, the k-th away from it; patches are a random share of all."""
+    rule = KrotovHopfield(p=2, k=settings.k, delta=settings.delta, average=True)
+    return LocalLearning(
+        {"conv1": rule}, epochs=settings.epochs, batch=settings.batch, lr=settings.lr, share=settings.share
+    )
+
+
+def everybody(settings: KrotovSettings) -> dict[str, Build]:
+    """The local learner and its twins."""
+    body = lambda n: partial(one_layer, settings, n)
+    head, name = readout(settings), "Krotov-Hopfield"
+    return {
+        name: local(name, body(settings.n), draw_patches_, learning(settings), head),
+        "backprop": backprop(body(settings.n_backprop), end_to_end(settings)),
+        "random patches": frozen("random patches", body(settings.n), draw_patches_, head),
+        "random features": frozen("random features", body(settings.n_random), draw_kernels, head),
+        "linear": linear(settings.linear_lr),
+    }
 
 
 def conv_krotov_comparison(data: str, settings: KrotovSettings) -> Comparison:
-    """The local learner and its twins on `data`, one seed."""
-    body = lambda n: partial(one_layer, settings, n)
-    rule = KrotovHopfield(p=2, k=settings.k, delta=settings.delta, average=True)
-    learning = LocalLearning(
-        {"conv1": rule}, epochs=settings.epochs, batch=settings.batch, lr=settings.lr, share=settings.share
-    )
-    head = readout(settings)
-    builds = [
-        local("Krotov-Hopfield", body(settings.n), draw_patches_, learning, head),
-        backprop(body(settings.n_backprop), end_to_end(settings)),
-        frozen("random patches", body(settings.n), draw_patches_, head),
-        frozen("random features", body(settings.n_random), draw_kernels, head),
-        linear(settings.linear_lr),
-    ]
-    return conv_comparison(data, builds, settings)
+    """Everybody on `data`, or who is named in the settings, one seed."""
+    known = everybody(settings)
+    for name in settings.learners:
+        if name not in known:
+            raise unknown("learner", name, known)
+    return conv_comparison(data, [known[name] for name in settings.learners or known], settings)

@@ -4,6 +4,7 @@ Try: neuropil run mnist_conv_krotov --seeds 3 --out runs/mnist_conv_krotov
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from neuropil.recipes._conv import conv_beside_twins
 from neuropil.recipes._conv_krotov import KrotovSettings, conv_krotov_comparison
@@ -14,6 +15,9 @@ from neuropil.runs import Run
 @dataclass(frozen=True)
 class Config(KrotovSettings):
     """Chosen on images held out of the training images; see docs/results/conv_krotov.md."""
+
+    pool: Literal["average", "max"] = "max"
+    """what is kept of the activity of a kernel in a place"""
 
 
 def comparison(config: Config) -> Comparison:

@@ -106,7 +106,12 @@ def test_one_pass_brings_the_kernels_from_afar_towards_norm_one(train):
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [("--channels 4 6", "one setting for every layer"), ("--kernels 4 3 3", "odd kernels"), ("--tau 0 1 1", "tau > 0")],
+    [
+        ("--channels 4 6", "one setting for every layer"),
+        ("--kernels 4 3 3", "odd kernels"),
+        ("--tau 0 1 1", "tau > 0"),
+        ("--learners SoftHeb", "Did you mean 'SoftHebb'"),
+    ],
 )
 def test_settings_that_do_not_fit_together_are_refused(words, says, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cifar_softhebb, "conv_beside_twins", None)

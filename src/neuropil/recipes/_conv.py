@@ -11,11 +11,12 @@ A recipe says how a body is made (`stacked`) and how its layers learn (`LocalLea
     ]
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Generator, nn
 
+from neuropil.checks import unknown
 from neuropil.data import Split, load, subset
 from neuropil.learners import (
     BackpropClassifier,
@@ -67,6 +68,8 @@ class Settings:
     """numbers of labels for the sample-efficiency curves; those not below the training set are left out"""
     n_train: int = 0
     """use only that many training images; 0 for all"""
+    learners: tuple[str, ...] = ()
+    """who takes part, by name; everybody if none is named"""
     device: str = "cpu"
     """where data and networks lie, such as cuda"""
 
@@ -154,6 +157,14 @@ def linear(lr: float) -> Build:
         return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
 
     return build
+
+
+def chosen(known: Mapping[str, Build], names: Sequence[str]) -> list[Build]:
+    """Who is named, or everybody if nobody is."""
+    for name in names:
+        if name not in known:
+            raise unknown("learner", name, list(known))
+    return [known[name] for name in names or known]
 
 
 def started(body: Body, start: Start, train: Split, rng: Generator) -> nn.Sequential:

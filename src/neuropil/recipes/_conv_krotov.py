@@ -7,13 +7,13 @@ from typing import Literal
 
 from torch import nn
 
-from neuropil.checks import unknown
 from neuropil.data import Split
 from neuropil.learners import LocalLearning, PatchNormConv2d, Triangle, draw_patches_, stacked
 from neuropil.plasticity import KrotovHopfield
 from neuropil.recipes._conv import (
     Settings,
     backprop,
+    chosen,
     conv_comparison,
     draw_kernels,
     end_to_end,
@@ -57,8 +57,6 @@ class KrotovSettings(Settings):
     """images in a step of the kernels"""
     share: float = 0.02
     """of the patches of each image that the kernels learn from"""
-    learners: tuple[str, ...] = ()
-    """who takes part, by name; everybody if none is named"""
 
 
 def one_layer(settings: KrotovSettings, n: float, train: Split) -> nn.Sequential:
@@ -90,8 +88,4 @@ def everybody(settings: KrotovSettings) -> dict[str, Build]:
 
 def conv_krotov_comparison(data: str, settings: KrotovSettings) -> Comparison:
     """Everybody on `data`, or who is named in the settings, one seed."""
-    known = everybody(settings)
-    for name in settings.learners:
-        if name not in known:
-            raise unknown("learner", name, known)
-    return conv_comparison(data, [known[name] for name in settings.learners or known], settings)
+    return conv_comparison(data, chosen(everybody(settings), settings.learners), settings)

@@ -18,6 +18,7 @@ from neuropil.plasticity import SoftHebb
 from neuropil.recipes._conv import (
     Settings,
     backprop,
+    chosen,
     conv_comparison,
     end_to_end,
     frozen,
@@ -99,10 +100,10 @@ def softhebb_comparison(data: str, settings: SoftSettings, augment: Augment, cop
 
     body, head = partial(deep, settings, settings.n), readout(settings)
     copies, copied = settings.copies, copy if settings.copies else None
-    builds = [
-        local("SoftHebb", body, wide, hebbian(settings), head, copies=copies, augment=copied),
-        backprop(partial(deep, settings, settings.n_backprop), end_to_end(settings, augment)),
-        frozen("random features", body, wide, head, copies=copies, augment=copied),
-        linear(settings.linear_lr),
-    ]
-    return conv_comparison(data, builds, settings)
+    everybody = {
+        "SoftHebb": local("SoftHebb", body, wide, hebbian(settings), head, copies=copies, augment=copied),
+        "backprop": backprop(partial(deep, settings, settings.n_backprop), end_to_end(settings, augment)),
+        "random features": frozen("random features", body, wide, head, copies=copies, augment=copied),
+        "linear": linear(settings.linear_lr),
+    }
+    return conv_comparison(data, chosen(everybody, settings.learners), settings)

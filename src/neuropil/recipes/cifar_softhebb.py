@@ -14,7 +14,7 @@ from neuropil.runs import Run
 
 @dataclass(frozen=True)
 class Config(SoftSettings):
-    """Chosen on images held out of the training images; see docs/results/cifar_softhebb.md."""
+    """Chosen on images held out of the training images; see docs/results/softhebb.md."""
 
     copies: int = 1
     readout_epochs: int = 12

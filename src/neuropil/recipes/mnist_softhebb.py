@@ -14,9 +14,14 @@ from neuropil.runs import Run
 
 @dataclass(frozen=True)
 class Config(SoftSettings):
-    """Chosen on images held out of the training images; see docs/results/mnist_softhebb.md."""
+    """Chosen on images held out of the training images; see docs/results/softhebb.md."""
 
+    images: int = 10000
     copies: int = 1
+    readout_epochs: int = 12
+    readout_lr: float = 1e-2
+    decay: float = 1.0
+    backprop_epochs: int = 2
 
 
 def comparison(config: Config) -> Comparison:

@@ -6,7 +6,7 @@ from torch import nn
 
 from neuropil.checks import Refusal
 from neuropil.learners.convolution import PatchNormConv2d, Triangle
-from neuropil.plasticity import correlate
+from neuropil.plasticity import HardWTA, KrotovHopfield, correlate
 from neuropil.plasticity.patches import patches
 from oracles import correlate_by_hand
 
@@ -54,11 +54,15 @@ def test_light_and_contrast_change_nothing():
     torch.testing.assert_close(layer(0.3 * x + 0.2), layer(x), rtol=1e-9, atol=1e-9)
 
 
-def test_a_flat_patch_is_zero_on_both_routes():
+def test_a_flat_patch_is_zero_and_nobody_wins_it():
     layer = PatchNormConv2d(1, 4, 3)
     x = torch.full((1, 1, 5, 5), 0.7)
     assert layer(x).count_nonzero() == 0
-    assert torch.cat(list(patches(layer, x))).count_nonzero() == 0
+    assert list(patches(layer, x)) == []
+    assert HardWTA()(layer, x).count_nonzero() == 0
+    assert KrotovHopfield(k=2, average=True)(layer, x).count_nonzero() == 0
+    x[0, 0, 0, 0] = 0.1
+    assert torch.cat(list(patches(layer, x))).shape == (1, 9)
 
 
 def test_correlation_is_of_normalised_patches():

@@ -128,8 +128,7 @@ def test_wins_are_counted_over_batches_and_positions():
     split = Split(x, torch.zeros(4, dtype=torch.int64), 1)
     assert count_wins(lambda part: part, split, batch=3).tolist() == [2, 1, 1]
     maps = count_wins(lambda part: torch.stack([part, 2 - part], dim=1), split)  # (batch, 2 units, 3 positions)
-    assert maps.sum() == 12
-    assert maps.tolist() == [6, 6] or maps.tolist()[0] == int((x >= 2 - x).sum())
+    assert maps.tolist() == [4, 4]  # at the four ones both are equally active, so nobody wins
 
 
 @pytest.mark.parametrize(

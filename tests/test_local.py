@@ -133,3 +133,13 @@ def test_deep_features_on_normalised_patches_learn_more_than_chance(train):
     learner = FeatureClassifier(nn.Sequential(layers), learning=learning).fit(train, rng=rng())
     assert (learner.predict(train.pixels()) == train.y).float().mean() > 0.95
     assert (learner.body_.conv.weight.flatten(1).norm(dim=1) - 1).abs().median() < 0.2
+
+
+def test_of_all_images_only_the_first_teach(train):
+    rule = {"conv1": SoftHebb(tau=0.1, normalise=True)}
+    bodies = [deep().requires_grad_(False) for _ in range(2)]
+    LocalLearning(rule, epochs=2, batch=10, images=50).fit_(bodies[0], train, rng=rng(), watch=Unwatched())
+    LocalLearning(rule, epochs=2, batch=10).fit_(bodies[1], train[:50], rng=rng(), watch=Unwatched())
+    assert torch.equal(bodies[0].conv1.weight, bodies[1].conv1.weight)
+    with pytest.raises(Refusal, match="images >= 0"):
+        LocalLearning(rule, images=-1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,22 +12,37 @@ from neuropil.cli import main
 from neuropil.cli.recipes import recipe_names
 from neuropil.data import Split, digits
 from neuropil.learners import Descent, ExactSpikes, SpikingClassifier
-from neuropil.recipes import _twins, krotov_settings, mnist_pairs
+from neuropil.recipes import _conv, _twins, conv_krotov_settings, krotov_settings, mnist_conv_krotov, mnist_pairs
 from neuropil.recipes._spikes import draw_spikes
 from neuropil.recipes.entrants import entrant_names
 from neuropil.runs import Run, Tagged, read
 
 KROTOV = "--units 30 --n-train 300 --epochs 2 --batch 50 --readout-epochs 3 --backprop-epochs 2 --labels 50"
+CONV = "--kernels 20 --kernel 3 --n-train 300 --share 0.5 --readout-epochs 3 --backprop-epochs 2 --labels 50"
 FEEBLE = "--n-test 40 --linf 0.1 --l2 1 --steps 3 --restarts 1 --queries 11"  # attacks
 QUICK = "--epochs 8 --plain-epochs 12 --backprop-epochs 4 --backprop-batch 50 --readout-epochs 3 --batch 50"
 NETS = "--hidden 120 60 --columns 4 1 --field 5"
-COMPARES = ("compare", "fashion_krotov", "mnist_krotov", "mnist_association", "mnist_parity", "robustness")
+COMPARES = (
+    "compare",
+    "fashion_krotov",
+    "mnist_krotov",
+    "mnist_conv_krotov",
+    "fashion_conv_krotov",
+    "mnist_softhebb",
+    "cifar_softhebb",
+    "mnist_association",
+    "mnist_parity",
+    "robustness",
+)
 PAIRS = ("mnist_pairs", "iris_association")
 TINY = {
     "robustness": f"--seeds 1 --units 20 --n-train 150 --learners linear backprop random_features sanger {FEEBLE}",
     "compare": "--data digits --seeds 1 --units 20 --n-train 150 --labels 20 1000",
     "mnist_krotov": KROTOV,
     "fashion_krotov": KROTOV,
+    "mnist_conv_krotov": CONV,
+    "fashion_conv_krotov": CONV,
+    "conv_krotov_settings": "--kernels 20 --n-train 400",
     "krotov_settings": "--units 20 --n-train 400",
     "mnist_association": f"{QUICK} {NETS} --n-train 400",
     "mnist_parity": f"{QUICK} {NETS} --n-train 400",
@@ -35,6 +51,10 @@ TINY = {
     "mnist_theta": "--hidden 20 --n-train 300 --epochs 3 --batch 100",
     "mnist_theta_best": "--units 20 --n-train 300 --epochs 3 --batch 100",
 }
+SOFT = (
+    "--channels 4 6 8 --n-train 200 --copies 1 --readout-epochs 3 --backprop-epochs 2 --backprop-steps 20 --labels 50"
+)
+TINY |= {"mnist_softhebb": SOFT, "cifar_softhebb": SOFT}
 ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in test_event_recipes.py
 ELSEWHERE |= {"attack"}  # tried in test_attack_command.py
 ELSEWHERE |= {"digits_mstdp", "digits_astdp", "mnist_mstdp", "mnist_astdp"}  # tried in test_associative_recipes.py
@@ -49,7 +69,7 @@ def run(name, out, more=""):
 @pytest.fixture
 def small(monkeypatch):
     """Digits of 8x8 in place of the data sets that are not on every machine."""
-    for room in (_twins, krotov_settings, mnist_pairs):
+    for room in (_conv, _twins, conv_krotov_settings, krotov_settings, mnist_pairs):
         monkeypatch.setattr(room, "load", lambda name, seed=0: digits(seed=seed))
 
 
@@ -118,6 +138,20 @@ def test_the_choice_of_settings_judges_every_candidate_on_held_out_images(tmp_pa
     assert [row["change"] for row in rows] == [change for changes in few.values() for change in changes]
     assert all(0.5 < row["accuracy"] <= 1 for row in rows)
     assert capsys.readouterr().out.count("as chosen") == 3
+
+
+@pytest.mark.usefixtures("small")
+def test_kernels_are_judged_on_held_out_images_with_all_labels_and_with_few(tmp_path, capsys, monkeypatch):
+    few = {name: changes[:2] for name, changes in conv_krotov_settings.CHANGES.items()}
+    monkeypatch.setattr(conv_krotov_settings, "CHANGES", few)
+    monkeypatch.setattr(conv_krotov_settings, "SHARE", 10)
+    chosen = dict.fromkeys(conv_krotov_settings.CHOSEN, partial(mnist_conv_krotov.Config, kernel=3, backprop_steps=40))
+    monkeypatch.setattr(conv_krotov_settings, "CHOSEN", chosen)
+    assert run("conv_krotov_settings", tmp_path / "out") == 0
+    rows = [row for row in read(tmp_path / "out").rows if row["kind"] == "validation"]
+    assert [row["change"] for row in rows] == [change for changes in few.values() for change in changes]
+    assert all(0.3 < row["accuracy_33_labels"] <= row["accuracy"] <= 1 for row in rows)
+    assert capsys.readouterr().out.count("as chosen") == 5
 
 
 def test_compare_has_one_row_per_learner_data_set_and_seed(tmp_path):

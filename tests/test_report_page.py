@@ -122,6 +122,12 @@ def test_pictures_have_words_and_follow_the_theme(page):
     assert "prefers-color-scheme: dark" in page.read_text()
 
 
+def test_a_stage_of_one_pass_is_a_point(tmp_path):
+    rows = [("epoch", {"learner": LOCAL, "seed": 0, "stage": "features", "epoch": 0, "loss": 0.5}), result()]
+    page = write([make(tmp_path / "run", rows)], tmp_path / "report.html")
+    assert "loss against epoch, stage features" in page.read_text()
+
+
 def test_learners_of_a_comparison_all_look_different(tmp_path):
     rows = [result(f"rule {k}", k, family="local") for k in range(6)]
     rows += [result(name, 0, family="twin") for name in ("backprop", "linear", "random features", "a", "b", "c")]

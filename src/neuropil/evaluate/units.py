@@ -60,11 +60,15 @@ def entropy(amounts: Tensor) -> Tensor:
 
 @torch.no_grad()
 def count_wins(activity: Callable[[Tensor], Tensor], split: Split, *, batch: int = 1000) -> Tensor:
-    """(units,) how often each unit is the most active; `activity` maps a batch to (batch, units, *positions)."""
+    """(units,) how often each unit is the most active; `activity` maps a batch to (batch, units, *positions).
+
+    Where all units are equally active, as on an empty patch, nobody wins.
+    """
     total = torch.zeros(0, dtype=torch.int64)
     for part in split.batches(min(batch, len(split))):
         active = activity(part.x)
-        won = active.argmax(1).flatten().bincount(minlength=active.shape[1]).cpu()
+        contested = active.amax(1) > active.amin(1)
+        won = active.argmax(1)[contested].bincount(minlength=active.shape[1]).cpu()
         total = won if len(total) == 0 else total + won
     return total
 
@@ -77,6 +81,8 @@ def examine_units(
     *,
     competes: bool = True,
     norm: float | None,
+    layer: str = "hidden",
+    batch: int = 1000,
     watch: Notebook,
 ) -> None:
     """Log the statistics of a layer on `split`, and an alarm for every number that should worry.
@@ -87,10 +93,12 @@ def examine_units(
         split: the examples that the units compete for.
         competes: whether the rule makes units compete, so that a unit that never wins is a waste.
         norm: the p of the fixed point sum |w|^p = 1 that the rule has; None for none.
+        layer: its name in the row.
+        batch: examples at a time.
         watch: takes the rows.
     """
-    found = unit_statistics(weight, count_wins(activity, split), p=norm or 2.0)
-    watch.log("units", layer="hidden", **found._asdict())
+    found = unit_statistics(weight, count_wins(activity, split, batch=batch), p=norm or 2.0)
+    watch.log("units", layer=layer, **found._asdict())
     for sentence in alarms(found, competes=competes, normed=norm is not None):
         watch.log("alarm", message=sentence)
 

@@ -5,9 +5,14 @@ from neuropil.learners.association import AssociationClassifier as AssociationCl
 from neuropil.learners.association import LabelEvents as LabelEvents
 from neuropil.learners.associative import Associative as Associative
 from neuropil.learners.augment import Distort as Distort
+from neuropil.learners.augment import Mirror as Mirror
 from neuropil.learners.backprop import BackpropClassifier as BackpropClassifier
 from neuropil.learners.convolution import PatchNormConv2d as PatchNormConv2d
 from neuropil.learners.convolution import Triangle as Triangle
+from neuropil.learners.convolution import draw_kernels_ as draw_kernels_
+from neuropil.learners.convolution import draw_patches_ as draw_patches_
+from neuropil.learners.convolution import gather_statistics_ as gather_statistics_
+from neuropil.learners.convolution import stacked as stacked
 from neuropil.learners.descent import Descent as Descent
 from neuropil.learners.encodings import Bright as Bright
 from neuropil.learners.encodings import Delay as Delay

@@ -14,6 +14,26 @@ Augment = Callable[[Tensor, Generator], Tensor]
 
 
 @dataclass(frozen=True)
+class Mirror:
+    """Left and right exchanged, for a random share of the images.
+
+    Attributes:
+        chance: of every image to be mirrored, in [0, 1].
+    """
+
+    chance: float = 0.5
+
+    def __post_init__(self) -> None:
+        require(0 <= self.chance <= 1, f"Mirror needs a chance from 0 to 1, got {self.chance}.")
+
+    def __call__(self, x: Tensor, rng: Generator) -> Tensor:
+        """(n, channels, height, width) to the same shape, drawn from `rng`."""
+        require(x.ndim == 4, f"Mirror needs images (n, channels, height, width), got {tuple(x.shape)}.")
+        chosen = torch.rand(len(x), 1, 1, 1, generator=rng) < self.chance
+        return torch.where(chosen.to(x.device), x.flip(-1), x)
+
+
+@dataclass(frozen=True)
 class Distort:
     """Each image turned, scaled, sheared, shifted and gently bent, all by random amounts, by bilinear interpolation.
 

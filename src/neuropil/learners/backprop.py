@@ -15,7 +15,8 @@ class BackpropClassifier:
     """A body and a linear head trained together by backprop.
 
     The features are standardised once, by their statistics before training, so that the head starts from the scale
-    that the readout of `FeatureClassifier` enjoys; after that no statistics move.
+    that the readout of `FeatureClassifier` enjoys. Layers with statistics of their own (batch normalisation) gather
+    them while the network trains, as everywhere.
 
     Args:
         body: maps (batch, *shape) in [0, 1] to features; it is copied, the original stays as it is.
@@ -34,7 +35,7 @@ class BackpropClassifier:
         """Train everything on `train`, from the body as it was given."""
         self.body_ = deepcopy(self.body).requires_grad_(True)
         head = fresh_head(featurise(self.body_, train), standardise=self.standardise)
-        self.network_ = nn.Sequential(self.body_, nn.Flatten(), head)
+        self.network_ = nn.Sequential(self.body_, nn.Flatten(), head).train()
         self.training.fit_(self.network_, train, stage="backprop", rng=rng, watch=watch or Unwatched())
         return self
 

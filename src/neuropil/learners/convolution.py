@@ -1,10 +1,14 @@
 """What deep convolutional Hebbian features need besides PyTorch's own layers."""
 
+from collections import OrderedDict
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Generator, Tensor, nn
 
 from neuropil.checks import require
+from neuropil.data import Split
+from neuropil.plasticity.patches import has_patches, sample_patches
 
 FLAT = 1e-6  # a patch whose variance is below this share of its mean square is flat to float32
 
@@ -26,7 +30,9 @@ class PatchNormConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) to (batch, units, height', width')."""
         centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
-        return self._conv_forward(x, centred, None) / self._norm(x)
+        if not torch.is_grad_enabled():  # channels last takes a third less time on a CPU, but with gradients more
+            centred = centred.clone(memory_format=torch.channels_last)
+        return self._conv_forward(x, centred, None).div_(self._norm(x))
 
     def _norm(self, x: Tensor) -> Tensor:
         """Norm of every centred patch, (batch, 1, height', width'); infinite where the patch is flat."""
@@ -36,11 +42,16 @@ class PatchNormConv2d(nn.Conv2d):
         return torch.where(left > FLAT * square, left.clamp_min(0).sqrt(), torch.inf)
 
     def see(self, patch: Tensor) -> Tensor:
-        """Raw patches (n, fan-in) as the weights meet them: the same numbers, without a convolution."""
-        square = torch.linalg.vecdot(patch, patch)[:, None]
+        """Raw patches (n, fan-in) as the weights meet them, without a convolution; flat ones are left out.
+
+        A flat patch has no direction, so no unit may win it: where most of an image is empty, the first unit would win
+        most patches and learn nothing from them.
+        """
+        square = torch.linalg.vecdot(patch, patch)
         centred = patch - patch.mean(1, keepdim=True)
-        left = torch.linalg.vecdot(centred, centred)[:, None]
-        return centred / torch.where(left > FLAT * square, left.sqrt(), torch.inf)
+        left = torch.linalg.vecdot(centred, centred)
+        lively = left > FLAT * square
+        return centred[lively] / left[lively, None].sqrt()
 
 
 class Triangle(nn.Module):
@@ -59,9 +70,87 @@ class Triangle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, *positions) to the same shape."""
-        above = F.relu(x - x.mean(1, keepdim=True))
+        above = (x - x.mean(1, keepdim=True)).relu_()
         return above if self.n == 1 else above.pow(self.n)
 
     def extra_repr(self) -> str:
         """The power."""
         return f"n={self.n}"
+
+
+class Stack(nn.Sequential):
+    """A sequential network that, on a CPU and without gradients, lets images through channels last and a few at a time.
+
+    The many channels of a wide convolution then stay in the cache until they are pooled: five times as fast as a large
+    batch at once, and memory flat in the batch. In training mode, where batches have statistics, all go at once.
+    Pools are ten times as fast with the channels of a position side by side in memory.
+    """
+
+    PIECE = 16  # images
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) to what the last layer makes of it."""
+        if torch.is_grad_enabled() or x.device.type != "cpu":
+            return super().forward(x)
+        if self.training:
+            return self._quickly(x)
+        return torch.cat([self._quickly(part) for part in x.split(self.PIECE)])
+
+    def _quickly(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x)
+        return x
+
+
+def stacked(*stages: Mapping[str, nn.Module]) -> Stack:
+    """Stages on top of each other; ``conv`` of the first stage becomes the layer ``conv1`` and so on.
+
+    >>> body = stacked(
+    ...     {"conv": PatchNormConv2d(1, 400, 5), "act": Triangle(), "pool": nn.AdaptiveAvgPool2d(4)},
+    ... )
+    """
+    named = [(f"{name}{depth}", layer) for depth, stage in enumerate(stages, 1) for name, layer in stage.items()]
+    return Stack(OrderedDict(named))
+
+
+def convolutions(body: nn.Sequential) -> list[str]:
+    """The names of the layers of `body` that have kernels, from below."""
+    return [name for name, layer in body.named_children() if has_patches(layer)]
+
+
+@torch.no_grad()
+def draw_kernels_(body: nn.Sequential, rng: Generator, *, scale: float = 1.0) -> None:
+    """Draw every kernel of `body` from N(0, scale^2 / fan-in), so that its norm is about `scale`."""
+    for name in convolutions(body):
+        weight = body.get_parameter(f"{name}.weight")
+        weight.copy_(torch.empty(weight.shape).normal_(0, scale * weight[0].numel() ** -0.5, generator=rng))
+
+
+@torch.no_grad()
+def draw_patches_(body: nn.Sequential, train: Split, rng: Generator) -> None:
+    """Make every kernel of `body` a random patch of the images as its layer meets it, scaled to norm 1.
+
+    From below, so that each layer meets what the patches below it make of the images; see `gather_statistics_` for
+    layers with statistics.
+    """
+    names = [name for name, _ in body.named_children()]
+    for name in convolutions(body):
+        below, layer = body[: names.index(name)], body.get_submodule(name)
+        gather_statistics_(below, train)
+        weight, found = body.get_parameter(f"{name}.weight").flatten(1), 0
+        while found < len(weight):  # patches may be flat
+            some = train[torch.randint(len(train), (min(len(weight), 100),), generator=rng).to(train.y.device)]
+            patch = sample_patches(layer, below(some.pixels()), 4 * len(some), rng)
+            patch = patch[torch.randperm(len(patch), generator=rng)[: min(len(some), len(weight) - found)]]
+            weight[found : found + len(patch)] = patch / patch.norm(dim=1, keepdim=True)
+            found += len(patch)
+
+
+@torch.no_grad()
+def gather_statistics_(body: nn.Module, train: Split, *, images: int = 2000, batch: int = 100) -> None:
+    """Let layers with statistics (batch normalisation) gather them from the first `images`; ends in evaluation mode."""
+    layers = [layer for layer in body.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    body.train(bool(layers))
+    for part in train[:images].batches(min(batch, len(train))) if layers else ():
+        body(part.x)
+    body.eval()

@@ -5,7 +5,9 @@ from typing import Protocol, Self
 
 from torch import Generator, Tensor, nn
 
+from neuropil.checks import require
 from neuropil.data import Split
+from neuropil.learners.augment import Augment
 from neuropil.learners.descent import Descent
 from neuropil.learners.readout import featurise, fresh_head, scores_of
 from neuropil.learners.watch import Unwatched, Watch
@@ -29,14 +31,31 @@ class FeatureClassifier:
         body: maps (batch, *shape) in [0, 1] to features; it is copied, the original stays as it is.
         learning: how the body learns, for example `LocalLearning`; None for a frozen body.
         readout: how the head is trained.
+        copies: how many altered copies of every labelled image the head learns from besides the image itself.
+        augment: what alters them.
 
     After `fit`: ``body_``, the learned body in evaluation mode, and ``network_``, body and trained head.
     """
 
-    def __init__(self, body: nn.Sequential, *, learning: Learning | None = None, readout: Descent | None = None):
+    def __init__(
+        self,
+        body: nn.Sequential,
+        *,
+        learning: Learning | None = None,
+        readout: Descent | None = None,
+        copies: int = 0,
+        augment: Augment | None = None,
+    ):
+        require(
+            copies >= 0 and (copies > 0) == (augment is not None),
+            f"FeatureClassifier needs copies >= 0, and augment with copies > 0, got copies={copies} and "
+            f"augment={augment}.",
+        )
         self.body = body
         self.learning = learning
         self.readout = readout or Descent()
+        self.copies = copies
+        self.augment = augment
 
     def fit(self, train: Split, *, rng: Generator, watch: Watch | None = None) -> Self:
         """Learn the features from all images of `train` and the readout from all its labels."""
@@ -49,7 +68,7 @@ class FeatureClassifier:
 
     def fit_labels(self, labelled: Split, *, rng: Generator, watch: Watch | None = None) -> Self:
         """Learn only the readout afresh, from `labelled`; the features stay as `fit` left them."""
-        features = featurise(self.body_.eval(), labelled)
+        features = featurise(self.body_.eval(), labelled, copies=self.copies, augment=self.augment, rng=rng)
         head = fresh_head(features)
         self.readout.fit_(head, features, stage="readout", rng=rng, watch=watch or Unwatched())
         self.network_ = nn.Sequential(self.body_, nn.Flatten(), head)

@@ -13,6 +13,7 @@ from neuropil.learners.descent import passes
 from neuropil.learners.watch import Watch
 from neuropil.plasticity import propose_, tap
 from neuropil.plasticity.geometry import per_sample, rows, units, weight_of
+from neuropil.plasticity.patches import has_patches, in_sample
 
 SAMPLES = 5  # per unit, on which the progress display judges who wins
 
@@ -38,6 +39,8 @@ class LocalLearning:
         lr: first learning rate of plain SGD, for all layers or by name.
         norm_rate: power q of `rate_by_norm`, by which units whose norm is far from 1 learn faster; 0 for none.
         together: whether all layers learn at once.
+        share: of the patches of a convolution that it learns from, drawn afresh in every step; not together.
+        images: learn from the first so many images only; 0 for all.
         steps: fewest steps; a small data set gets as many more epochs as this takes.
     """
 
@@ -47,6 +50,8 @@ class LocalLearning:
     lr: float | Mapping[str, float] = 0.02
     norm_rate: float = 0.0
     together: bool = False
+    share: float = 1.0
+    images: int = 0
     steps: int = 1
 
     def __post_init__(self) -> None:
@@ -55,6 +60,14 @@ class LocalLearning:
         require(
             all(rate > 0 for rate in rates),
             f"LocalLearning needs a positive learning rate for every layer with a rule, got lr={self.lr}.",
+        )
+
+        require(self.images >= 0, f"LocalLearning needs images >= 0 (0 for all), got images={self.images}.")
+        sampled = 0 < self.share < 1 and not self.together
+        require(
+            sampled or self.share == 1,
+            "LocalLearning needs 0 < share <= 1 of the patches, and all of them if layers learn together, "
+            f"got share={self.share} and together={self.together}.",
         )
 
     def _rate(self, name: str) -> float:
@@ -69,6 +82,7 @@ class LocalLearning:
         ordered = [name for name in names if name in self.rules]
         stages = [ordered] if self.together else [[name] for name in ordered]
         finished = 0  # modules whose statistics are fixed
+        train = train[: self.images] if self.images else train
         for stage in filter(None, stages):
             end = names.index(stage[-1]) + 1
             below = cast(nn.Sequential, body[:end])
@@ -90,7 +104,7 @@ class LocalLearning:
         for epoch in watch.loop(title, epochs, body=body, optimizer=optimizer, schedule=schedule, rng=rng):
             before = {name: weight.detach().clone() for name, weight in weights.items()}
             for part in train.batches(self.batch, shuffle=rng):
-                self._propose(body, stage, part.x)
+                self._propose(body, stage, part.x, rng)
                 optimizer.step()
             schedule.step()
             for name in stage:
@@ -98,11 +112,13 @@ class LocalLearning:
                 moved = _moved(before[name], weights[name])
                 watch.log("epoch", stage=f"features {name}", epoch=epoch, moved=moved, **state)
 
-    def _propose(self, body: nn.Sequential, stage: list[str], x: Tensor) -> None:
+    def _propose(self, body: nn.Sequential, stage: list[str], x: Tensor, rng: Generator) -> None:
         """One batch: every rule's change into the gradient of its layer."""
         with torch.no_grad():
             if len(stage) == 1:  # its rule needs what reaches the layer, not what the layer makes of it
-                propose_(body[-1], self.rules[stage[0]](body[-1], body[:-1](x)))
+                rule, layer, pre = self.rules[stage[0]], body[-1], body[:-1](x)
+                sampled = self.share < 1 and has_patches(layer)
+                propose_(layer, in_sample(rule, layer, pre, self.share, rng) if sampled else rule(layer, pre))
                 return
             with tap(body, stage) as seen:
                 body(x)
@@ -118,7 +134,7 @@ class LocalLearning:
         modes = [module.training for module in body.modules()]
         below = body.eval()[: names.index(name) + 1]
         wins = torch.zeros(units(layer), dtype=torch.int64, device=train.y.device)
-        for part in train.batches(min(500, len(train))):
+        for part in train.batches(min(100, len(train))):
             wins += per_sample(layer, below(part.x)).argmax(1).bincount(minlength=len(wins))
             if wins.sum() >= SAMPLES * len(wins):
                 break

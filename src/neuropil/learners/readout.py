@@ -1,9 +1,10 @@
 """What a body makes of a data set, and the linear head that names it."""
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
+from neuropil.learners.augment import Augment
 from neuropil.learners.layers import Standardise
 
 
@@ -17,19 +18,38 @@ def fresh_head(features: Split, *, standardise: bool = True) -> nn.Sequential:
 
 
 @torch.no_grad()
-def featurise(body: nn.Module, split: Split, *, batch: int = 1000) -> Split:
-    """`split` seen through `body` in evaluation mode: (n, features) float32, labels as they were."""
+def featurise(
+    body: nn.Module,
+    split: Split,
+    *,
+    batch: int = 1000,
+    copies: int = 0,
+    augment: Augment | None = None,
+    rng: Generator | None = None,
+) -> Split:
+    """`split` seen through `body` in evaluation mode: (n, features) float32, labels as they were.
+
+    Args:
+        body: maps a batch to features of any shape.
+        split: n examples.
+        batch: examples at a time.
+        copies: how many altered copies of every example follow the examples themselves: ((1 + copies) n, features).
+        augment: what alters them, with randomness from `rng`.
+        rng: needed for copies.
+    """
     training = body.training
     body.eval()
     seen, start = torch.empty(0), 0
-    for part in split.batches(min(batch, len(split))):
-        features = body(part.x).flatten(1)
-        if start == 0:
-            seen = features.new_empty(len(split), features.shape[1])
-        seen[start : start + len(part)] = features
-        start += len(part)
+    for copy in range(1 + copies):
+        for part in split.batches(min(batch, len(split))):
+            x = augment(part.x, rng) if copy and augment and rng else part.x
+            features = body(x).flatten(1)
+            if start == 0:
+                seen = features.new_empty(len(split) * (1 + copies), features.shape[1])
+            seen[start : start + len(part)] = features
+            start += len(part)
     body.train(training)
-    return Split(seen, split.y, split.classes)
+    return Split(seen, split.y.repeat(1 + copies), split.classes)
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from neuropil.plasticity.geometry import Conv, Transposed, weight_of
+from neuropil.plasticity.geometry import Conv, Transposed, padded, weight_of
 
 
 def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
     pre, post = pre.detach(), post.detach()
     if type(layer) is nn.Linear:
         return post.flatten(0, -2).T @ pre.flatten(0, -2)
-    if type(layer) in Conv + Transposed and _plain(layer, pre):
+    if type(layer) in Conv + Transposed and pre.dim() == layer.weight.dim():  # type: ignore[operator]
         return _convolution(layer, pre, post)
     return _by_autograd(layer, pre, post)
 
@@ -35,15 +35,12 @@ def _by_autograd(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
     return together
 
 
-def _plain(layer: nn.Module, pre: Tensor) -> bool:
-    """Whether the geometry is one that the bare convolution operator knows: zero padding given in numbers, a batch."""
-    return layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and pre.dim() == layer.weight.dim()  # type: ignore[operator]
-
-
 def _convolution(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
     """The weight part of the backward pass of a convolution, without a forward pass."""
-    transposed = isinstance(layer, Transposed)
-    geometry = (layer.stride, layer.padding, layer.dilation, transposed)
+    transposed, padding = isinstance(layer, Transposed), layer.padding
+    if layer.padding_mode != "zeros" or isinstance(padding, str):  # the bare operator pads with zeros, as numbers say
+        pre, padding = padded(layer, pre), [0] * len(layer.stride)  # type: ignore[arg-type, assignment]
+    geometry = (layer.stride, padding, layer.dilation, transposed)
     extra = layer.output_padding if transposed else [0] * len(layer.stride)  # type: ignore[arg-type]
     backward = torch.ops.aten.convolution_backward
     return backward(

@@ -50,6 +50,14 @@ def per_sample(layer: nn.Module, activity: Tensor) -> Tensor:
     return activity.movedim(unit_axis(layer), -1).flatten(0, -2)
 
 
+def padded(layer: nn.Module, pre: Tensor) -> Tensor:
+    """`pre` with the padding of a convolution around it: a convolution without padding sees the same patches."""
+    sides, mode = layer._reversed_padding_repeated_twice, layer.padding_mode
+    if not any(sides):  # type: ignore[arg-type]
+        return pre
+    return F.pad(pre, sides, mode="constant" if mode == "zeros" else mode)  # type: ignore[arg-type]
+
+
 def respond(layer: nn.Module, pre: Tensor, weight: Tensor) -> Tensor:
     """What the synapses alone (no bias) would make of `pre` with `weight` in place of the layer's own."""
     if type(layer) is nn.Linear:

@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Generator, Tensor, nn
 
 from neuropil.checks import require
-from neuropil.plasticity.geometry import Conv, check_input, from_rows, rows, weight_of
+from neuropil.plasticity.geometry import Conv, check_input, from_rows, padded, rows, weight_of
 
+Rule = Callable[[nn.Module, Tensor], Tensor]  # a dense layer and the samples it sees to the change of its weight
 LIMIT = 4096  # patches at a time: their drive stays in the cache, and memory flat in the batch
 
 
@@ -17,7 +17,7 @@ def has_patches(layer: nn.Module) -> bool:
     """Whether every unit of `layer` sees the same patches: a plain convolution with one group.
 
     A subclass of a convolution counts if it says by a method ``see`` what becomes of its patches (n, fan-in) before
-    they meet the weights.
+    they meet the weights; it may leave out patches that no unit answers to.
     """
     return isinstance(layer, Conv) and layer.groups == 1 and (type(layer) in Conv or hasattr(layer, "see"))
 
@@ -39,10 +39,36 @@ def patches(layer: nn.Module, pre: Tensor, *, limit: int | None = None) -> Itera
     dims = (seen.dim() - 2) // 2
     fan_in = math.prod(seen.shape[1 + dims :])
     for block in blocks(seen, dims, limit or LIMIT):
-        yield see(block.reshape(-1, fan_in))
+        patch = see(block.reshape(-1, fan_in))
+        if len(patch):
+            yield patch
 
 
-def in_patches(rule: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module, pre: Tensor) -> Tensor:
+def sample_patches(layer: nn.Module, pre: Tensor, count: int, rng: Generator) -> Tensor:
+    """`count` patches, each from a random example and position, as (n, fan-in); n is less where `see` leaves some out.
+
+    Args:
+        layer: a convolution for which `has_patches` holds.
+        pre: its input, (batch, channels, *positions).
+        count: how many to draw, with replacement.
+        rng: draws them.
+    """
+    check_input(layer, pre)
+    seen = windows(layer, pre.detach())
+    where = [torch.randint(size, (count,), generator=rng) for size in seen.shape[: seen.dim() // 2]]
+    patch = seen[tuple(index.to(pre.device) for index in where)].flatten(1)
+    return getattr(layer, "see", lambda patch: patch)(patch)
+
+
+def in_sample(rule: Rule, layer: nn.Module, pre: Tensor, share: float, rng: Generator) -> Tensor:
+    """As `in_patches`, from a random share of the patches; the change is that of the drawn ones, not scaled up."""
+    positions = windows(layer, pre.detach()).shape[: pre.dim() - 1].numel()
+    patch = sample_patches(layer, pre, max(1, round(share * positions)), rng)
+    weight = rows(layer, weight_of(layer))
+    return from_rows(layer, rule(as_dense(layer), patch) if len(patch) else torch.zeros_like(weight))
+
+
+def in_patches(rule: Rule, layer: nn.Module, pre: Tensor) -> Tensor:
     """The change of a convolution by a rule that is a sum over samples: a dense layer that sees its patches, summed up.
 
     Args:
@@ -50,20 +76,24 @@ def in_patches(rule: Callable[[nn.Module, Tensor], Tensor], layer: nn.Module, pr
         layer: a convolution for which `has_patches` holds.
         pre: its input, (batch, channels, *positions).
     """
-    weight = rows(layer, weight_of(layer))
-    dense = nn.Linear(weight.shape[1], len(weight), bias=layer.bias is not None, device="meta")
-    dense.weight, dense.bias = nn.Parameter(weight, requires_grad=False), layer.bias  # type: ignore[assignment]
-    total = torch.zeros_like(weight)
+    dense = as_dense(layer)
+    total = torch.zeros_like(dense.weight)
     for patch in patches(layer, pre):
         total += rule(dense, patch)
     return from_rows(layer, total)
 
 
+def as_dense(layer: nn.Module) -> nn.Linear:
+    """The dense layer with the same weights, which sees patches (n, fan-in)."""
+    weight = rows(layer, weight_of(layer))
+    dense = nn.Linear(weight.shape[1], len(weight), bias=layer.bias is not None, device="meta")
+    dense.weight, dense.bias = nn.Parameter(weight, requires_grad=False), layer.bias  # type: ignore[assignment]
+    return dense
+
+
 def windows(layer: nn.Module, pre: Tensor) -> Tensor:
     """The patches as a view of the padded input: (batch, *positions, channels, *kernel)."""
-    sides, mode = layer._reversed_padding_repeated_twice, layer.padding_mode
-    if any(sides):  # type: ignore[arg-type]
-        pre = F.pad(pre, sides, mode="constant" if mode == "zeros" else mode)  # type: ignore[arg-type]
+    pre = padded(layer, pre)
     size, kernel = pre.shape[2:], layer.kernel_size
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, layer.dilation)]  # type: ignore[arg-type]
     require(

@@ -14,6 +14,8 @@ from neuropil.learners import receptive_fields
 from neuropil.recipes._spikes import draw_spikes
 from neuropil.runs import Keeper, Run, Tagged
 
+JUDGED = 1000  # images on which the units of a convolution compete once more, at every position
+
 
 @dataclass(frozen=True)
 class Entrant:
@@ -27,6 +29,7 @@ class Entrant:
             and all that `draw_spikes` asks for if it is of the events.
         norm: the p of the fixed point sum |w|^p = 1 that its rule has, None if it has none.
         competes: whether its units compete, so that one that never wins is a waste.
+        layers: of a local learner, the convolutions whose units the report judges; none for the dense ``hidden``.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Entrant:
     learner: Any
     norm: float | None = None
     competes: bool = True
+    layers: tuple[str, ...] = ()
 
 
 Build = Callable[[Split, Generator], Entrant]
@@ -101,7 +105,7 @@ def side_by_side(
     for index in run.loop("learners", len(builds)):
         rng = torch.Generator().manual_seed(seed)
         entrant = builds[index](train, rng)
-        learner, local = entrant.learner, entrant.family == "local"
+        learner = entrant.learner
         watch = Tagged(run, learner=entrant.name, family=entrant.family, data=data, seed=seed)
         keeper = Keeper(watch)
         accuracy = trial(learner, train, test, rng=rng, watch=keeper)
@@ -110,14 +114,25 @@ def side_by_side(
             after(entrant, train, test, watch)
         if draw:
             keep_pictures(entrant, train, watch)
-        if local:
-            weight = learner.body_.get_parameter("hidden.weight")
-            norm, competes = entrant.norm, entrant.competes
-            examine_units(learner.body_, weight, train, norm=norm, competes=competes, watch=watch)
+        if entrant.family == "local":
+            judge_units(entrant, train, watch)
         counts = [count for count in labels if count < len(train)]
         again = partial(learner.fit_labels, rng=rng)
         for count, right in [*sample_efficiency(again, train, test, counts, seed=seed), (len(train), accuracy)]:
             watch.log("labels", n_labels=count, accuracy=right)
+
+
+def judge_units(entrant: Entrant, train: Split, watch: Tagged) -> None:
+    """Log where the units of a local learner stand: of convolutions on at most `JUDGED` images, a sample at a time."""
+    body, norm, competes = entrant.learner.body_, entrant.norm, entrant.competes
+    names = [name for name, _ in body.named_children()]
+    for layer in entrant.layers:
+        drive, weight = body[: names.index(layer) + 1], body.get_parameter(f"{layer}.weight").flatten(1)
+        few = train[:JUDGED]
+        examine_units(drive, weight, few, layer=layer, batch=20, norm=norm, competes=competes, watch=watch)
+    if not entrant.layers:
+        weight = body.get_parameter("hidden.weight")
+        examine_units(body, weight, train, norm=norm, competes=competes, watch=watch)
 
 
 def keep_pictures(entrant: Entrant, train: Split, watch: Tagged) -> None:

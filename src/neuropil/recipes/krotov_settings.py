@@ -9,16 +9,13 @@ Try: neuropil run krotov_settings --data mnist --out runs/krotov_settings
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
-import torch
-from rich.console import Console
-from rich.table import Table
-
 from neuropil.data import hold_out, load, subset
-from neuropil.evaluate import accuracy
+from neuropil.recipes._choice import Candidate, judge_candidates
 from neuropil.recipes._krotov import Settings, backprop, krotov_hopfield, random_features
-from neuropil.runs import Run, Tagged
+from neuropil.runs import Run
 
 CHANGES: dict[Any, list[dict[str, Any]]] = {
     krotov_hopfield: [
@@ -76,17 +73,9 @@ def main(config: Config, run: Run) -> None:
         train = subset(train, config.n_train, config.seed)
     rest, held = hold_out(train, config.share, config.seed)
     chosen = Settings(units=config.units, seed=config.seed)
-    candidates = [(build, change) for build, changes in CHANGES.items() for change in changes]
-    reached = torch.zeros(len(candidates))
-    for index in run.loop("settings", len(candidates), reached=reached):
-        build, change = candidates[index]
-        rng = torch.Generator().manual_seed(config.seed)
-        entrant = build(replace(chosen, **change), rest, rng)
-        entrant.learner.fit(rest, rng=rng, watch=Tagged(run, learner=entrant.name))
-        reached[index] = accuracy(entrant.learner, held)
-        run.log("validation", learner=entrant.name, change=change, accuracy=reached[index].item())
-    table = Table("learner", "change", "held-out accuracy, %", box=None)
-    for (build, change), right in zip(candidates, reached.tolist()):
-        words = ", ".join(f"{name} {value:g}" for name, value in change.items())
-        table.add_row(build.__name__, words or "as chosen", f"{100 * right:.2f}")
-    Console().print(table)
+    candidates = [
+        Candidate(build.__name__, change, partial(build, replace(chosen, **change)))
+        for build, changes in CHANGES.items()
+        for change in changes
+    ]
+    judge_candidates(candidates, rest, held, seed=config.seed, run=run)

@@ -108,7 +108,9 @@ def put_curves(axes: Axes, curves: Mapping[str, Curve], styles: Mapping[str, Sty
         middle, half = np.array([interval(values) for values in curve.values()]).T * scale
         look: dict[str, Any] = {"color": style.colour, "linestyle": style.dash, "linewidth": 1.6}
         if marks:
-            beside = np.array(x) * max(x) ** (0.004 * (index - len(curves) / 2))  # so that bars do not hide each other
+            beside = np.array(x) * max(1, *x) ** (
+                0.004 * (index - len(curves) / 2)
+            )  # so that bars do not hide each other
             bars = axes.errorbar(beside, middle, half, marker=style.marker, markersize=4.5, elinewidth=1, **look)
             bars[-1][0].set_alpha(0.55)
         else:

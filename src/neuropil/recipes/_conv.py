@@ -1,0 +1,193 @@
+"""Convolutional features beside their twins: the room that every experiment with local learning in depth shares.
+
+A recipe says how a body is made (`stacked`) and how its layers learn (`LocalLearning`), and composes who takes part::
+
+    builds = [
+        local("SoftHebb", body, draw_kernels, learning, head),
+        backprop(body, training),
+        frozen("random patches", body, draw_patches_, head),
+        frozen("random features", body, draw_kernels, head),
+        linear(head),
+    ]
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Generator, nn
+
+from neuropil.checks import unknown
+from neuropil.data import Split, load, subset
+from neuropil.learners import (
+    BackpropClassifier,
+    Descent,
+    FeatureClassifier,
+    LocalLearning,
+    draw_kernels_,
+    gather_statistics_,
+)
+from neuropil.learners.augment import Augment
+from neuropil.recipes._twins import Build, Comparison, Entrant, side_by_side
+from neuropil.runs import Run
+
+Body = Callable[[Split], nn.Sequential]
+Start = Callable[[nn.Sequential, Split, Generator], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every convolutional experiment can be told, but for its body and how that learns."""
+
+    seed: int = 0
+    """of weights and order of examples"""
+    readout_epochs: int = 12
+    """passes of the readouts over the features"""
+    readout_batch: int = 500
+    """examples in a step of the readouts"""
+    readout_lr: float = 3e-3
+    """first learning rate of the readouts, falls linearly to 0"""
+    readout_steps: int = 200
+    """fewest steps of the readouts, where labels are few"""
+    decay: float = 0.1
+    """weight decay of the readouts"""
+    smoothing: float = 0.1
+    """label smoothing of every network with kernels"""
+    linear_lr: float = 4e-3
+    """first learning rate of the linear model, which has neither decay nor smoothing"""
+    backprop_epochs: int = 2
+    """passes of backprop over the images"""
+    backprop_batch: int = 20
+    """images in a step of backprop"""
+    backprop_lr: float = 1e-3
+    """first learning rate of backprop, falls linearly to 0"""
+    backprop_decay: float = 0.1
+    """weight decay of backprop"""
+    backprop_steps: int = 400
+    """fewest steps of backprop, where labels are few"""
+    labels: tuple[int, ...] = (600, 6000)
+    """numbers of labels for the sample-efficiency curves; those not below the training set are left out"""
+    n_train: int = 0
+    """use only that many training images; 0 for all"""
+    learners: tuple[str, ...] = ()
+    """who takes part, by name; everybody if none is named"""
+    device: str = "cpu"
+    """where data and networks lie, such as cuda"""
+
+
+def readout(settings: Settings) -> Descent:
+    """The same head for everybody with frozen or locally learned features."""
+    return Descent(
+        epochs=settings.readout_epochs,
+        batch=settings.readout_batch,
+        lr=settings.readout_lr,
+        decay=settings.decay,
+        smoothing=settings.smoothing,
+        steps=settings.readout_steps,
+    )
+
+
+def end_to_end(settings: Settings, augment: Augment | None = None) -> Descent:
+    """How backprop trains; `augment` alters its images afresh in every pass."""
+    return Descent(
+        epochs=settings.backprop_epochs,
+        batch=settings.backprop_batch,
+        lr=settings.backprop_lr,
+        decay=settings.backprop_decay,
+        smoothing=settings.smoothing,
+        steps=settings.backprop_steps,
+        augment=augment,
+    )
+
+
+def draw_kernels(body: nn.Sequential, train: Split, rng: Generator) -> None:
+    """Kernels from N(0, 1 / fan-in): where frozen random features and backprop start."""
+    draw_kernels_(body, rng)
+
+
+def local(
+    name: str,
+    body: Body,
+    start: Start,
+    learning: LocalLearning,
+    head: Descent,
+    *,
+    norm: float | None = 2.0,
+    copies: int = 0,
+    augment: Augment | None = None,
+) -> Build:
+    """Kernels that learn locally from where `start` puts them; `norm` is that of their rule, see `Entrant`.
+
+    `copies` and `augment` are the head's, see `FeatureClassifier`.
+    """
+
+    def build(train: Split, rng: Generator) -> Entrant:
+        network = started(body, start, train, rng)
+        learner = FeatureClassifier(network, learning=learning, readout=head, copies=copies, augment=augment)
+        return Entrant(name, "local", learner, norm=norm, layers=tuple(learning.rules))
+
+    return build
+
+
+def frozen(
+    name: str, body: Body, start: Start, head: Descent, *, copies: int = 0, augment: Augment | None = None
+) -> Build:
+    """The same architecture with the kernels that `start` draws, unchanged."""
+
+    def build(train: Split, rng: Generator) -> Entrant:
+        network = started(body, start, train, rng)
+        return Entrant(name, "twin", FeatureClassifier(network, readout=head, copies=copies, augment=augment))
+
+    return build
+
+
+def backprop(body: Body, training: Descent, start: Start = draw_kernels) -> Build:
+    """The same architecture, trained end to end."""
+
+    def build(train: Split, rng: Generator) -> Entrant:
+        return Entrant("backprop", "twin", BackpropClassifier(started(body, start, train, rng), training=training))
+
+    return build
+
+
+def linear(lr: float) -> Build:
+    """Softmax regression on standardised pixels."""
+
+    def build(train: Split, rng: Generator) -> Entrant:
+        head = Descent(epochs=20, batch=500, lr=lr, decay=0.0)
+        return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
+
+    return build
+
+
+def chosen(known: Mapping[str, Build], names: Sequence[str]) -> list[Build]:
+    """Who is named, or everybody if nobody is."""
+    for name in names:
+        if name not in known:
+            raise unknown("learner", name, list(known))
+    return [known[name] for name in names or known]
+
+
+def started(body: Body, start: Start, train: Split, rng: Generator) -> nn.Sequential:
+    """A fresh body with its first kernels and, where it has such layers, statistics that go with them."""
+    network = body(train).to(train.x.device)
+    start(network, train, rng)
+    gather_statistics_(network, train)
+    return network
+
+
+def conv_comparison(data: str, builds: Sequence[Build], settings: Settings) -> Comparison:
+    """`builds` on `data`, one seed."""
+
+    def splits(seed: int) -> tuple[Split, Split]:
+        train, test = (part.to(settings.device) for part in load(data))
+        return subset(train, settings.n_train, seed) if settings.n_train else train, test
+
+    return Comparison(builds, data, [settings.seed], splits)
+
+
+def conv_beside_twins(plan: Comparison, labels: tuple[int, ...], run: Run) -> None:
+    """Load the data, and run everybody on them."""
+    (seed,) = plan.seeds
+    train, test = plan.splits(seed)
+    run.note(data={plan.data: {"train": train.checksum(), "test": test.checksum()}})
+    side_by_side(plan.builds, train, test, data=plan.data, seed=seed, labels=labels, draw=True, run=run)

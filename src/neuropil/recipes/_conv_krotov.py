@@ -1,0 +1,91 @@
+"""A convolution that learns by Krotov-Hopfield beside its twins: what `mnist_conv_krotov` and its like set up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from torch import nn
+
+from neuropil.data import Split
+from neuropil.learners import LocalLearning, PatchNormConv2d, Triangle, draw_patches_, stacked
+from neuropil.plasticity import KrotovHopfield
+from neuropil.recipes._conv import (
+    Settings,
+    backprop,
+    chosen,
+    conv_comparison,
+    draw_kernels,
+    end_to_end,
+    frozen,
+    linear,
+    local,
+    readout,
+)
+from neuropil.recipes._twins import Build, Comparison
+
+POOLS: Mapping[str, type[nn.Module]] = {"average": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
+
+
+@dataclass(frozen=True)
+class KrotovSettings(Settings):
+    """What a convolutional Krotov-Hopfield experiment can be told."""
+
+    kernels: int = 400
+    """kernels of every learner that has them"""
+    kernel: int = 5
+    """side of a kernel, pixels"""
+    pool: Literal["average", "max"] = "average"
+    """what is kept of the activity of a kernel in a place"""
+    grid: int = 4
+    """side of the grid of places"""
+    n: float = 1.0
+    """power of the triangle activation of learned features and random patches"""
+    n_random: float = 1.0
+    """the same for random features"""
+    n_backprop: float = 1.0
+    """the same for backprop"""
+    k: int = 7
+    """rank of the unit that unlearns"""
+    delta: float = 0.4
+    """strength of unlearning"""
+    lr: float = 0.3
+    """first learning rate of the kernels, falls linearly to 0"""
+    epochs: int = 2
+    """passes over the images, without labels"""
+    batch: int = 100
+    """images in a step of the kernels"""
+    share: float = 0.02
+    """of the patches of each image that the kernels learn from"""
+
+
+def one_layer(settings: KrotovSettings, n: float, train: Split) -> nn.Sequential:
+    """Normalised patches, `kernels` kernels, triangle to the power `n`, one number for each kernel and place."""
+    conv = PatchNormConv2d(train.x.shape[1], settings.kernels, settings.kernel)
+    return stacked({"conv": conv, "act": Triangle(n), "pool": POOLS[settings.pool](settings.grid)})
+
+
+def learning(settings: KrotovSettings) -> LocalLearning:
+    """The winner of a patch moves towards it, the k-th away from it; patches are a random share of all."""
+    rule = KrotovHopfield(p=2, k=settings.k, delta=settings.delta, average=True)
+    return LocalLearning(
+        {"conv1": rule}, epochs=settings.epochs, batch=settings.batch, lr=settings.lr, share=settings.share
+    )
+
+
+def everybody(settings: KrotovSettings) -> dict[str, Build]:
+    """The local learner and its twins."""
+    body = lambda n: partial(one_layer, settings, n)
+    head, name = readout(settings), "Krotov-Hopfield"
+    return {
+        name: local(name, body(settings.n), draw_patches_, learning(settings), head),
+        "backprop": backprop(body(settings.n_backprop), end_to_end(settings)),
+        "random patches": frozen("random patches", body(settings.n), draw_patches_, head),
+        "random features": frozen("random features", body(settings.n_random), draw_kernels, head),
+        "linear": linear(settings.linear_lr),
+    }
+
+
+def conv_krotov_comparison(data: str, settings: KrotovSettings) -> Comparison:
+    """Everybody on `data`, or who is named in the settings, one seed."""
+    return conv_comparison(data, chosen(everybody(settings), settings.learners), settings)

@@ -1,0 +1,109 @@
+"""Deep SoftHebb beside its twins: the experiment that `mnist_softhebb` and `cifar_softhebb` set up.
+
+Journe et al. 2023 (ICLR), "Hebbian Deep Learning Without Feedback": in every layer the units at a position compete
+softly, the winner learns and the losers unlearn, all layers at once, in a single pass over the images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Generator, nn
+
+from neuropil.checks import require
+from neuropil.data import Split
+from neuropil.learners import LocalLearning, Triangle, draw_kernels_, stacked
+from neuropil.learners.augment import Augment
+from neuropil.plasticity import SoftHebb
+from neuropil.recipes._conv import (
+    Settings,
+    backprop,
+    chosen,
+    conv_comparison,
+    end_to_end,
+    frozen,
+    linear,
+    local,
+    readout,
+)
+from neuropil.recipes._twins import Comparison
+
+
+@dataclass(frozen=True)
+class SoftSettings(Settings):
+    """What a SoftHebb experiment can be told; tuples hold a number for every layer, from below."""
+
+    channels: tuple[int, ...] = (24, 96, 384)
+    """units at a position"""
+    kernels: tuple[int, ...] = (5, 3, 3)
+    """sides of the kernels, pixels; odd"""
+    tau: tuple[float, ...] = (1.0, 1.54, 4.0)
+    """temperatures of the competition"""
+    lr: tuple[float, ...] = (0.08, 0.005, 0.01)
+    """learning rates, before they fall with the distance of a unit's norm from 1"""
+    n: tuple[float, ...] = (0.7, 1.4, 1.0)
+    """powers of the triangle activation of learned and of random features"""
+    n_backprop: tuple[float, ...] = (1.0, 1.0, 1.0)
+    """the same for backprop; below 1 the gradient is infinite where a unit falls silent"""
+    norm_rate: float = 0.5
+    """power of |1 - norm| in the learning rate of a unit"""
+    spread: float = 25.0
+    """norm of the first kernels"""
+    batch: int = 10
+    """images in a step of the kernels"""
+    epochs: int = 1
+    """passes over the images, without labels"""
+    images: int = 0
+    """use only that many images for it; 0 for all"""
+    copies: int = 0
+    """altered copies of every labelled image that heads on frozen or learned features see besides the image"""
+
+
+def deep(settings: SoftSettings, n: Sequence[float], train: Split) -> nn.Sequential:
+    """Per layer: batch normalisation, convolution, triangle to the power `n`, pooling; the last pools by averages."""
+    depth, channels = len(settings.channels), (train.x.shape[1], *settings.channels)
+    stages: list[dict[str, nn.Module]] = []
+    for k, (kernel, power) in enumerate(zip(settings.kernels, n)):
+        size = {"padding": kernel // 2, "padding_mode": "reflect"}
+        conv = nn.Conv2d(channels[k], channels[k + 1], kernel, bias=False, **size)  # type: ignore[arg-type]
+        pool = nn.AvgPool2d(2) if k == depth - 1 else nn.MaxPool2d(4, 2, 1)
+        norm = nn.BatchNorm2d(channels[k], affine=False)
+        stages.append({"norm": norm, "conv": conv, "act": Triangle(power), "pool": pool})
+    return stacked(*stages)
+
+
+def hebbian(settings: SoftSettings) -> LocalLearning:
+    """All layers at once, as published."""
+    layers = [f"conv{k}" for k in range(1, len(settings.channels) + 1)]
+    return LocalLearning(
+        {name: SoftHebb(tau=tau, anti=True, normalise=True) for name, tau in zip(layers, settings.tau)},
+        epochs=settings.epochs,
+        images=settings.images,
+        batch=settings.batch,
+        lr=dict(zip(layers, settings.lr)),
+        norm_rate=settings.norm_rate,
+        together=True,
+    )
+
+
+def softhebb_comparison(data: str, settings: SoftSettings, augment: Augment, copy: Augment) -> Comparison:
+    """The local learner and its twins on `data`, one seed.
+
+    `augment` alters the images of backprop, afresh in every pass; `copy` those copies that the heads see.
+    """
+    lengths = {name: len(getattr(settings, name)) for name in ("channels", "kernels", "tau", "lr", "n", "n_backprop")}
+    require(len(set(lengths.values())) == 1, f"SoftHebb needs one setting for every layer, got numbers of {lengths}.")
+    require(all(k % 2 for k in settings.kernels), f"SoftHebb needs odd kernels, got {settings.kernels}.")
+
+    def wide(body: nn.Sequential, train: Split, rng: Generator) -> None:
+        draw_kernels_(body, rng, scale=settings.spread)
+
+    body, head = partial(deep, settings, settings.n), readout(settings)
+    copies, copied = settings.copies, copy if settings.copies else None
+    everybody = {
+        "SoftHebb": local("SoftHebb", body, wide, hebbian(settings), head, copies=copies, augment=copied),
+        "backprop": backprop(partial(deep, settings, settings.n_backprop), end_to_end(settings, augment)),
+        "random features": frozen("random features", body, wide, head, copies=copies, augment=copied),
+        "linear": linear(settings.linear_lr),
+    }
+    return conv_comparison(data, chosen(everybody, settings.learners), settings)

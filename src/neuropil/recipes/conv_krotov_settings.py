@@ -1,0 +1,79 @@
+"""How the settings of mnist_conv_krotov and fashion_conv_krotov were chosen, and where learned beats random.
+
+One change at a time, on held-out training images; the test set is never read. Every row is judged with all labels and
+with 1 % of them.
+
+Measured: see docs/results/conv_krotov.md.
+
+Try: neuropil run conv_krotov_settings --data mnist --n-train 12000 --out runs/conv_krotov_settings
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from neuropil.data import hold_out, load, subset
+from neuropil.recipes import fashion_conv_krotov, mnist_conv_krotov
+from neuropil.recipes._choice import Candidate, judge_candidates
+from neuropil.recipes._conv_krotov import KrotovSettings, everybody
+from neuropil.runs import Run
+
+CHOSEN: dict[str, Callable[..., KrotovSettings]] = {
+    "mnist": mnist_conv_krotov.Config,
+    "fashion_mnist": fashion_conv_krotov.Config,
+}
+SHARE = 100  # of the labels, one in that many is given once more
+CHANGES: dict[str, list[dict[str, Any]]] = {
+    "Krotov-Hopfield": [
+        {},
+        {"delta": 0.0},
+        {"delta": 0.2},
+        {"delta": 0.6},
+        {"k": 2},
+        {"share": 0.002},
+        {"share": 0.1},
+        {"share": 1.0},
+        {"epochs": 1},
+        {"n": 2.0},
+        {"pool": "average"},
+        {"pool": "max"},
+        {"decay": 1.0},
+    ],
+    "backprop": [{}, {"backprop_lr": 1e-3}, {"backprop_lr": 4e-3}, {"backprop_epochs": 4}, {"n_backprop": 2.0}],
+    "random patches": [{}],
+    "random features": [{}, {"n_random": 2.0}, {"pool": "average"}, {"pool": "max"}],
+    "linear": [{}],
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to choose settings for."""
+
+    data: Literal["mnist", "fashion_mnist"] = "mnist"
+    """data set"""
+    seed: int = 0
+    """of the weights and of the held-out part"""
+    held: float = 1 / 6
+    """share of the training images that is held out"""
+    kernels: int = 400
+    """kernels of every learner that has them"""
+    n_train: int = 0
+    """use only that many training images; 0 for all"""
+    learners: tuple[str, ...] = tuple(CHANGES)
+    """whose settings to change"""
+
+
+def main(config: Config, run: Run) -> None:
+    """Fit every candidate on the rest, judge it on the held-out part."""
+    train, _ = load(config.data)
+    if config.n_train:
+        train = subset(train, config.n_train, config.seed)
+    rest, held = hold_out(train, config.held, config.seed)
+    chosen = CHOSEN[config.data](seed=config.seed, kernels=config.kernels)
+    candidates = [
+        Candidate(name, change, everybody(replace(chosen, **change))[name])
+        for name in config.learners
+        for change in CHANGES[name]
+    ]
+    judge_candidates(candidates, rest, held, seed=config.seed, labels=(len(rest) // SHARE,), run=run)

@@ -1,0 +1,30 @@
+"""400 kernels of 5x5 that learn by Krotov-Hopfield on all of MNIST, beside backprop, frozen and linear twins.
+
+Try: neuropil run mnist_conv_krotov --seeds 3 --out runs/mnist_conv_krotov
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from neuropil.recipes._conv import conv_beside_twins
+from neuropil.recipes._conv_krotov import KrotovSettings, conv_krotov_comparison
+from neuropil.recipes._twins import Comparison
+from neuropil.runs import Run
+
+
+@dataclass(frozen=True)
+class Config(KrotovSettings):
+    """Chosen on images held out of the training images; see docs/results/conv_krotov.md."""
+
+    pool: Literal["average", "max"] = "max"
+    """what is kept of the activity of a kernel in a place"""
+
+
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    return conv_krotov_comparison("mnist", config)
+
+
+def main(config: Config, run: Run) -> None:
+    """One seed."""
+    conv_beside_twins(comparison(config), config.labels, run)

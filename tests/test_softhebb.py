@@ -1,0 +1,127 @@
+"""Deep SoftHebb: heads that see altered copies, mirrors, batch statistics of the twin, and what the recipes refuse."""
+
+import pytest
+import torch
+from torch import nn
+
+from neuropil.checks import Refusal
+from neuropil.cli import main
+from neuropil.data import Split, digits
+from neuropil.learners import BackpropClassifier, Descent, FeatureClassifier, Mirror, Unwatched
+from neuropil.learners.readout import featurise
+from neuropil.recipes import _conv, cifar_softhebb
+from neuropil.recipes._softhebb import SoftSettings, deep, hebbian
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def train():
+    return digits(seed=0)[0][:60]
+
+
+def test_a_mirror_exchanges_left_and_right_of_the_images_that_are_drawn():
+    x = torch.rand(400, 2, 3, 4, generator=seeded())
+    assert torch.equal(Mirror(1.0)(x, seeded()), torch.stack([x[..., column] for column in (3, 2, 1, 0)], -1))
+    assert torch.equal(Mirror(0.0)(x, seeded()), x)
+    some = Mirror(0.25)(x, seeded())
+    turned = [k for k in range(400) if torch.equal(some[k], x[k].flip(2))]
+    assert all(torch.equal(some[k], x[k]) for k in range(400) if k not in turned)
+    assert 70 < len(turned) < 130
+
+
+@pytest.mark.parametrize("wrong", [lambda: Mirror(1.5), lambda: Mirror()(torch.zeros(3, 64), seeded())])
+def test_what_a_mirror_cannot_do(wrong):
+    with pytest.raises(Refusal, match="Mirror needs"):
+        wrong()
+
+
+def test_the_copies_follow_the_images_with_their_labels(train):
+    seen = featurise(nn.Flatten(), train, batch=7, copies=2, augment=lambda x, rng: 1 - x, rng=seeded())
+    flat = train.pixels().flatten(1)
+    torch.testing.assert_close(seen.x, torch.cat([flat, 1 - flat, 1 - flat]))
+    assert seen.y.tolist() == train.y.tolist() * 3
+
+
+def test_a_head_learns_what_only_the_copies_show():
+    # bars on the left; mirrored they are on the right
+    left = torch.tensor([[1.0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0]])[:, None, None]
+    train = Split(left.expand(2, 1, 5, 6).contiguous(), torch.tensor([0, 1]), 2)
+    body, head = nn.Sequential(nn.Flatten()), Descent(epochs=200, batch=4, lr=0.05, decay=0.0, steps=1)
+    mirrored = train.pixels().flip(-1)
+    plain = FeatureClassifier(body, readout=head).fit(train, rng=seeded())
+    taught = FeatureClassifier(body, readout=head, copies=1, augment=Mirror(1.0)).fit(train, rng=seeded())
+    assert plain.scores(mirrored).diff(dim=0).abs().max() < 1e-3  # it cannot tell the mirrored bars apart
+    assert taught.predict(mirrored).tolist() == taught.predict(train.pixels()).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("wrong", [{"copies": 1}, {"copies": -1}, {"augment": Mirror()}])
+def test_copies_need_to_be_altered_somehow(wrong):
+    with pytest.raises(Refusal, match="copies"):
+        FeatureClassifier(nn.Sequential(nn.Flatten()), **wrong)
+
+
+def test_backprop_trains_its_batch_statistics_and_then_fixes_them(train):
+    body = nn.Sequential(nn.BatchNorm2d(1, affine=False, momentum=1.0), nn.Flatten()).eval()
+    training = Descent(epochs=1, batch=60, steps=1)
+    learner = BackpropClassifier(body, training=training).fit(train, rng=seeded())
+    torch.testing.assert_close(learner.body_[0].running_mean, train.pixels().mean((0, 2, 3)))
+    before = learner.scores(train.pixels())
+    torch.testing.assert_close(learner.scores(train.pixels()[:3]), before[:3])
+
+
+def test_the_deep_body_is_the_published_one():
+    settings = SoftSettings(channels=(96, 384, 1536))
+    images = Split(torch.rand(2, 3, 32, 32), torch.tensor([0, 1]), 10)
+    body = deep(settings, settings.n, images)
+    assert body(images.x).shape == (2, 1536, 4, 4)
+    sizes = []
+    for name, layer in body.named_children():
+        layer.register_forward_hook(lambda _, __, out, name=name: sizes.append((name, *out.shape[1:])))
+    body.eval()(images.x)
+    assert [size for size in sizes if size[0].startswith(("conv", "pool"))] == [
+        ("conv1", 96, 32, 32),
+        ("pool1", 96, 16, 16),
+        ("conv2", 384, 16, 16),
+        ("pool2", 384, 8, 8),
+        ("conv3", 1536, 8, 8),
+        ("pool3", 1536, 4, 4),
+    ]
+
+
+def test_one_pass_brings_the_kernels_from_afar_towards_norm_one(train):
+    settings = SoftSettings(channels=(6, 8, 10), lr=(0.5, 0.5, 0.5), epochs=30)
+    body = deep(settings, settings.n, train)
+    for weight in body.parameters():
+        with torch.no_grad():
+            weight.normal_(0, 5 * weight[0].numel() ** -0.5, generator=seeded())
+    body.requires_grad_(False)
+    from_afar = [(weight.flatten(1).norm(dim=1) - 1).abs().mean() for weight in body.parameters()]
+    hebbian(settings).fit_(body, train, rng=seeded(), watch=Unwatched())
+    arrived = [(weight.flatten(1).norm(dim=1) - 1).abs().mean() for weight in body.parameters()]
+    assert all(late < 0.7 * early for late, early in zip(arrived, from_afar))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--channels 4 6", "one setting for every layer"),
+        ("--kernels 4 3 3", "odd kernels"),
+        ("--tau 0 1 1", "tau > 0"),
+        ("--learners SoftHeb", "Did you mean 'SoftHebb'"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_refused(words, says, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cifar_softhebb, "conv_beside_twins", None)
+    assert main(["run", "cifar_softhebb", *words.split(), "--out", str(tmp_path / "out")]) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_recipe_runs_on_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(_conv, "load", lambda name: digits(seed=0))
+    tiny = "--channels 4 6 8 --n-train 200 --copies 1 --readout-epochs 3 --backprop-epochs 2 --backprop-steps 20"
+    words = f"run cifar_softhebb {tiny} --labels 50 --device cuda --out {tmp_path / 'out'}"
+    assert main(words.split()) == 0

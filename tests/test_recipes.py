@@ -141,6 +141,25 @@ def test_the_choice_of_settings_judges_every_candidate_on_held_out_images(tmp_pa
 
 
 @pytest.mark.usefixtures("small")
+def test_one_learner_alone_has_kernels_with_fields_and_statistics(tmp_path):
+    assert run("mnist_conv_krotov", tmp_path / "out", "--learners Krotov-Hopfield") == 0
+    record = read(tmp_path / "out")
+    (result,) = (row for row in record.rows if row["kind"] == "result")
+    (units,) = (row for row in record.rows if row["kind"] == "units")
+    assert result["learner"] == units["learner"] == "Krotov-Hopfield"
+    assert units["layer"] == "conv1"
+    assert len(units["wins"]) == len(units["norms"]) == 20
+    assert 300 * 20 < sum(units["wins"]) <= 300 * 36
+    assert record.tensors()["fields.Krotov-Hopfield"].shape == (20, 1, 3, 3)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_learner_that_a_convolutional_recipe_does_not_have_is_refused(tmp_path, capsys):
+    assert run("mnist_conv_krotov", tmp_path / "out", "--learners bakprop") == 2
+    assert "Did you mean 'backprop'?" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
 def test_kernels_are_judged_on_held_out_images_with_all_labels_and_with_few(tmp_path, capsys, monkeypatch):
     few = {name: changes[:2] for name, changes in conv_krotov_settings.CHANGES.items()}
     monkeypatch.setattr(conv_krotov_settings, "CHANGES", few)
@@ -150,6 +169,7 @@ def test_kernels_are_judged_on_held_out_images_with_all_labels_and_with_few(tmp_
     assert run("conv_krotov_settings", tmp_path / "out") == 0
     rows = [row for row in read(tmp_path / "out").rows if row["kind"] == "validation"]
     assert [row["change"] for row in rows] == [change for changes in few.values() for change in changes]
+    assert all(abs(row["accuracy"] * 67 - round(row["accuracy"] * 67)) < 1e-4 for row in rows)  # 67 images are held out
     assert all(0.3 < row["accuracy_33_labels"] <= row["accuracy"] <= 1 for row in rows)
     assert capsys.readouterr().out.count("as chosen") == 5
 

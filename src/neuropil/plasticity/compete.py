@@ -12,7 +12,6 @@ from neuropil.plasticity.geometry import (
     check_activity,
     check_finite,
     from_rows,
-    product,
     respond,
     rows,
     unit_axis,
@@ -21,8 +20,8 @@ from neuropil.plasticity.geometry import (
 )
 from neuropil.plasticity.hebb import output, two_factor
 from neuropil.plasticity.patches import has_patches, in_patches, patches
-from neuropil.plasticity.ranks import first_and_kth
-from neuropil.plasticity.row_change import compilable, row_change, signed_square, some_rows
+from neuropil.plasticity.ranks import first_and_kth, rankable
+from neuropil.plasticity.row_change import add_chosen_, compilable, row_change, signed_square, some_rows
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class SoftHebb:
             change = in_patches(replace(self, normalise=False), layer, pre)
             return scaled(change) if self.normalise else change
         u, axis = output(layer, pre, post), unit_axis(layer)
-        y = torch.softmax(u / self.tau, axis)
+        y = torch.softmax(u if self.tau == 1 else u / self.tau, axis)
         if self.anti:
             winner = first_and_kth(u, 1, axis)[0]
             y = (-y).scatter(axis, winner, y.gather(axis, winner))
@@ -174,12 +173,18 @@ class KrotovHopfield:
         weight, share = rows(layer, weight_of(layer)), (1.0, -self.delta)
         matrix = rows(layer, powered).to(self.competition or pre.dtype)
         grow, counts = torch.zeros_like(weight), torch.zeros(len(weight), dtype=torch.int64, device=pre.device)
+        finite = torch.zeros((), device=pre.device)
         for patch in patches(layer, pre):
-            first, kth, values = first_and_kth(product(patch.to(matrix.dtype), matrix), self.k, -1)
-            check_finite(layer, patch, values)
-            touched, sums, chosen = gather(patch, torch.cat([first.flatten(), kth.flatten()]), share)
+            first, kth, values = first_and_kth(rankable(patch.to(matrix.dtype), matrix), self.k, -1)
+            finite = finite + values.sum()  # shows what is wrong with a patch as well
+            chosen = torch.cat([first.flatten(), kth.flatten()])
+            if compilable(patch, weight):
+                add_chosen_(grow, counts, patch, chosen, share)
+                continue
+            touched, sums, times = gather(patch, chosen, share)
             grow.index_add_(0, touched, sums)
-            counts.index_add_(0, touched, chosen)
+            counts.index_add_(0, touched, times)
+        check_finite(layer, finite)
         return from_rows(layer, self._finish(grow, weight, rows(layer, powered), counts.clamp_min(1)))
 
     def _anywhere(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor, powered: Tensor) -> Tensor:

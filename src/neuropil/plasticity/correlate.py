@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from neuropil.plasticity.geometry import Conv, Transposed, weight_of
+from neuropil.plasticity.geometry import Conv, Transposed, product, weight_of
 
 
 def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
@@ -20,7 +20,7 @@ def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
     """
     pre, post = pre.detach(), post.detach()
     if type(layer) is nn.Linear:
-        return post.flatten(0, -2).T @ pre.flatten(0, -2)
+        return product(post.flatten(0, -2).T, pre.flatten(0, -2).T)
     if type(layer) in Conv + Transposed and _plain(layer, pre):
         return _convolution(layer, pre, post)
     return _by_autograd(layer, pre, post)

@@ -36,6 +36,30 @@ def _signed_square(part, start, stop, weight, out):  # type: ignore[no-untyped-d
         new[i] = old[i] * abs(old[i])
 
 
+def add_chosen_(grow: Tensor, counts: Tensor, pre: Tensor, chosen: Tensor, share: tuple[float, ...]) -> None:
+    """To every unit the samples that chose it, weighed by share, and to `counts` how many they are.
+
+    Args:
+        grow: (units, in).
+        counts: (units,), int64.
+        pre, chosen, share: as in `row_change`.
+    """
+    given = (pre.contiguous().numpy(), chosen.numpy(), np.array(share, pre.numpy().dtype))
+    share_out(_add_chosen, len(grow), *given, grow.numpy(), counts.numpy(), worth=len(share) * pre.numel() // WORTH)
+
+
+@compiled
+def _add_chosen(part, start, stop, pre, chosen, shares, grow, counts):  # type: ignore[no-untyped-def]
+    """The same to the units `start` to `stop`."""
+    for place, unit in enumerate(chosen):
+        if start <= unit < stop:
+            rank, sample = divmod(place, len(pre))
+            row, sums, share = pre[sample], grow[unit], shares[rank]
+            counts[unit] += 1
+            for i in range(len(row)):
+                sums[i] += share * row[i]
+
+
 def row_change(
     pre: Tensor,
     chosen: Tensor,

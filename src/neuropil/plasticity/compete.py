@@ -82,7 +82,11 @@ class SoftHebb:
         if self.anti:
             winner = first_and_kth(u, 1, axis)[0]
             y = (-y).scatter(axis, winner, y.gather(axis, winner))
-        change = two_factor(layer, pre, y, y * u)
+        weight, own = weight_of(layer), post is None and type(layer) is nn.Linear and layer.bias is None
+        if own and y.numel() > weight.numel():  # the shorter way to the same numbers
+            change = forget(two_factor(layer, pre, y), weight, weight)
+        else:
+            change = two_factor(layer, pre, y, y * u)
         return scaled(change) if self.normalise else change
 
 
@@ -198,12 +202,19 @@ class KrotovHopfield:
         return from_rows(layer, self._finish(grow, rows(layer, weight_of(layer)), rows(layer, powered), counts))
 
     def _finish(self, grow: Tensor, weight: Tensor, powered: Tensor, counts: Tensor) -> Tensor:
-        """`grow` minus what each row forgets, <powered row, grown row> times the row; all (units, fan-in)."""
-        lost = torch.linalg.vecdot(powered, grow)
-        change = torch.addcmul(grow, lost[:, None], weight, value=-1)
+        """The change where the chosen samples add up to `grow`; all (units, fan-in)."""
+        change = forget(grow, weight, powered)
         if self.average:
             change = change / counts[:, None]
         return scaled(change) if self.normalise else change
+
+
+def forget(grow: Tensor, weight: Tensor, powered: Tensor) -> Tensor:
+    r"""`grow` = :math:`\sum_b g_b x_b` minus :math:`(\sum_b g_b u_b) W`, row by row, where u is `powered` times x.
+
+    No drive is needed: the sum is the inner product of the powered row with the grown one. All are (units, fan-in).
+    """
+    return torch.addcmul(grow, torch.linalg.vecdot(powered, grow)[:, None], weight, value=-1)
 
 
 def gather(pre: Tensor, chosen: Tensor, share: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:

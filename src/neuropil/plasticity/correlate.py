@@ -20,10 +20,17 @@ def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
     """
     pre, post = pre.detach(), post.detach()
     if type(layer) is nn.Linear:
-        return product(post.flatten(0, -2).T, pre.flatten(0, -2).T)
+        return _dense(post.flatten(0, -2), pre.flatten(0, -2))
     if type(layer) in Conv + Transposed and _plain(layer, pre):
         return _convolution(layer, pre, post)
     return _by_autograd(layer, pre, post)
+
+
+def _dense(post: Tensor, pre: Tensor) -> Tensor:
+    """post.T @ pre for (n, out) and (n, in); where the outputs of many samples are more than all else, uncopied."""
+    if post.numel() > pre.numel() + post.shape[1] * pre.shape[1]:
+        return product(pre.T, post.T).T.contiguous()
+    return product(post.T, pre.T)
 
 
 def _by_autograd(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:

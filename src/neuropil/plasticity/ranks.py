@@ -11,7 +11,7 @@ from neuropil.threads import share_out
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 LANES = 128  # a long row is seen as that many interleaved lanes
 LONG = 1024  # units that make a row long; samples with fewer are ranked side by side
-TILE = 64  # samples side by side
+TILE = 128  # samples side by side
 SWEEP = 4  # ranks that the units of a tile go through at once
 WORTH = 1 << 18  # drives that are worth a thread of their own
 
@@ -57,14 +57,8 @@ def _abreast(part, start, stop, drive, k, chosen, largest):  # type: ignore[no-u
     for turn in range(start, stop):
         sample, begin = turn // tiles, turn % tiles * TILE
         width = min(TILE, positions - begin)
-        zeros[:] = 0
-        best[:] = -np.inf
-        for unit in range(units):
-            row, copy = drive[sample, unit, begin : begin + width], tile[unit * TILE : (unit + 1) * TILE]
-            for lane in range(width):
-                copy[lane] = row[lane]
-                zeros[lane] += row[lane] - row[lane]
-            _insert(copy, best, carry)
+        _copy(drive[sample], begin, begin + width, tile, zeros)
+        _insert(tile, best, carry)
         _find(tile, best, k, first, kth, left)
         at = sample * positions + begin
         for lane in range(width):
@@ -73,23 +67,37 @@ def _abreast(part, start, stop, drive, k, chosen, largest):  # type: ignore[no-u
 
 
 @compiled
-def _insert(row, best, carry):  # type: ignore[no-untyped-def]
-    """Every lane of `row` into its descending list in `best`, whose last entry drops out; no branch on the data."""
-    for lane in range(TILE):
-        carry[lane] = row[lane]
-    for rank in range(0, len(best), SWEEP * TILE):
-        some = best[rank : rank + SWEEP * TILE]
+def _copy(drive, start, stop, tile, zeros):  # type: ignore[no-untyped-def]
+    """The positions `start` to `stop` into `tile`; `zeros` are NaN where a drive of the lane is not finite."""
+    zeros[:] = 0
+    for unit in range(len(drive)):
+        row, copy = drive[unit, start:stop], tile[unit * TILE :]
+        for lane in range(len(row)):
+            copy[lane] = row[lane]
+            zeros[lane] += row[lane] - row[lane]
+
+
+@compiled
+def _insert(tile, best, carry):  # type: ignore[no-untyped-def]
+    """The largest drives of every lane in descending order into `best`; no branch depends on the data."""
+    best[:] = -np.inf
+    for unit in range(len(tile) // TILE):
+        row = tile[unit * TILE : (unit + 1) * TILE]
         for lane in range(TILE):
-            new = carry[lane]
-            a, b, c, d = some[lane], some[TILE + lane], some[2 * TILE + lane], some[3 * TILE + lane]
-            some[lane] = new if new > a else a
-            new = a if new > a else new
-            some[TILE + lane] = new if new > b else b
-            new = b if new > b else new
-            some[2 * TILE + lane] = new if new > c else c
-            new = c if new > c else new
-            some[3 * TILE + lane] = new if new > d else d
-            carry[lane] = d if new > d else new
+            carry[lane] = row[lane]
+        for rank in range(0, len(best), SWEEP * TILE):
+            some = best[rank : rank + SWEEP * TILE]
+            for lane in range(TILE):
+                new = carry[lane]
+                a, b, c, d = some[lane], some[TILE + lane], some[2 * TILE + lane], some[3 * TILE + lane]
+                some[lane] = new if new > a else a
+                new = a if new > a else new
+                some[TILE + lane] = new if new > b else b
+                new = b if new > b else new
+                some[2 * TILE + lane] = new if new > c else c
+                new = c if new > c else new
+                some[3 * TILE + lane] = new if new > d else d
+                carry[lane] = d if new > d else new
 
 
 @compiled

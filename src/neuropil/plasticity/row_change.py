@@ -51,10 +51,12 @@ def add_chosen_(grow: Tensor, counts: Tensor, pre: Tensor, chosen: Tensor, share
 @compiled
 def _add_chosen(part, start, stop, pre, chosen, shares, grow, counts):  # type: ignore[no-untyped-def]
     """The same to the units `start` to `stop`."""
-    for place, unit in enumerate(chosen):
-        if start <= unit < stop:
-            rank, sample = divmod(place, len(pre))
-            row, sums, share = pre[sample], grow[unit], shares[rank]
+    for rank, share in enumerate(shares):
+        for sample in range(len(pre)):
+            unit = chosen[rank * len(pre) + sample]
+            if unit < start or unit >= stop:
+                continue  # numba vectorises no loop inside a branch
+            row, sums = pre[sample], grow[unit]
             counts[unit] += 1
             for i in range(len(row)):
                 sums[i] += share * row[i]

@@ -139,7 +139,7 @@ class KrotovHopfield:
         drive = self._drive(layer, pre, post, powered)
         check_activity(layer, pre, drive)
         first, kth, values = first_and_kth(drive, self.k, unit_axis(layer))
-        check_finite(layer, pre, values)
+        check_finite(layer, values, *([pre] if self._is_drive(layer, post) else []))  # a drive shows what pre holds
         del drive  # its memory serves the change
         return (self._dense if is_dense(layer, self.sparse) else self._anywhere)(layer, pre, first, kth, powered)
 

@@ -16,7 +16,7 @@ from neuropil.plasticity.row_change import compilable
 from neuropil.threads import share_out
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
-LIMIT = 1 << 20  # drives, or entries of patches, at a time: they stay in the cache, and memory flat in the batch
+LIMIT = 1 << 21  # drives, or entries of patches, at a time: they stay in the cache, and memory flat in the batch
 WORTH = 1 << 17  # entries of patches that are worth a thread of their own
 
 

@@ -87,12 +87,20 @@ def test_what_is_laid_out_for_ranking_is_the_product(units):
 def test_what_units_add_up_is_what_chose_them(dtype):
     rng = torch.Generator().manual_seed(2)
     pre, chosen = torch.randn(90, 7, generator=rng, dtype=dtype), torch.randint(11, (180,), generator=rng)
-    grow, counts = torch.ones(11, 7, dtype=dtype), torch.ones(11, dtype=torch.int64)
+    grow, counts = torch.ones(11, 7, dtype=torch.float64), torch.ones(11, dtype=torch.int64)
     add_chosen_(grow, counts, pre, chosen, (1.0, -0.4))
     weights = torch.tensor([1.0, -0.4], dtype=dtype).repeat_interleave(90)[:, None]
     chose = nn.functional.one_hot(chosen, 11).to(dtype)
-    torch.testing.assert_close(grow, 1 + chose.T @ (pre.repeat(2, 1) * weights))
+    torch.testing.assert_close(grow.to(dtype), 1 + chose.T @ (pre.repeat(2, 1) * weights))
     assert torch.equal(counts, 1 + chosen.bincount(minlength=11))
+
+
+def test_a_unit_that_wins_everywhere_loses_no_digits():
+    layer, pre = nn.Conv2d(1, 2, 2, bias=False), torch.rand(20, 1, 60, 60)
+    layer.weight.data[0] += 5
+    change = KrotovHopfield(k=2)(layer, pre)
+    want = KrotovHopfield(k=2)(layer.double(), pre.double())
+    torch.testing.assert_close(change.double(), want, rtol=1e-6, atol=0)
 
 
 def dense(dtype, units=40):

@@ -176,20 +176,22 @@ class KrotovHopfield:
         """The change of a plain convolution: a dense layer that sees a few thousand patches at a time."""
         weight, share = rows(layer, weight_of(layer)), (1.0, -self.delta)
         matrix = rows(layer, powered).to(self.competition or pre.dtype)
-        grow, counts = torch.zeros_like(weight), torch.zeros(len(weight), dtype=torch.int64, device=pre.device)
+        compiled = compilable(pre, weight)
+        exact = torch.float64 if compiled else weight.dtype  # a unit may win a million patches
+        grow, counts = weight.new_zeros(weight.shape, dtype=exact), weight.new_zeros(len(weight), dtype=torch.int64)
         finite = torch.zeros((), device=pre.device)
         for patch in patches(layer, pre):
             first, kth, values = first_and_kth(rankable(patch.to(matrix.dtype), matrix), self.k, -1)
             finite = finite + values.sum()  # shows what is wrong with a patch as well
             chosen = torch.cat([first.flatten(), kth.flatten()])
-            if compilable(patch, weight):
+            if compiled:
                 add_chosen_(grow, counts, patch, chosen, share)
                 continue
             touched, sums, times = gather(patch, chosen, share)
             grow.index_add_(0, touched, sums)
             counts.index_add_(0, touched, times)
         check_finite(layer, finite)
-        return from_rows(layer, self._finish(grow, weight, rows(layer, powered), counts.clamp_min(1)))
+        return from_rows(layer, self._finish(grow.to(weight.dtype), weight, rows(layer, powered), counts.clamp_min(1)))
 
     def _anywhere(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor, powered: Tensor) -> Tensor:
         """The change of any other layer, through a dense post factor."""

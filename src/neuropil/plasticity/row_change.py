@@ -40,7 +40,7 @@ def add_chosen_(grow: Tensor, counts: Tensor, pre: Tensor, chosen: Tensor, share
     """To every unit the samples that chose it, weighed by share, and to `counts` how many they are.
 
     Args:
-        grow: (units, in).
+        grow: (units, in), float64.
         counts: (units,), int64.
         pre, chosen, share: as in `row_change`.
     """

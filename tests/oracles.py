@@ -20,6 +20,7 @@ GEOMETRIES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "dense": (lambda: nn.Linear(4, 5, bias=False), (6, 4)),
     "dense with bias": (lambda: nn.Linear(4, 5), (6, 4)),
     "dense, extra axes": (lambda: nn.Linear(4, 5, bias=False), (2, 3, 2, 4)),
+    "dense, many samples": (lambda: nn.Linear(2, 5, bias=False), (9, 2)),
     "dense of one's own": (lambda: OwnLinear(4, 5, bias=False), (6, 4)),
     "conv1d": (lambda: nn.Conv1d(2, 4, 3), (2, 2, 6)),
     "conv2d": (lambda: nn.Conv2d(2, 4, (2, 3), bias=False), (2, 2, 4, 4)),

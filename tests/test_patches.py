@@ -6,7 +6,7 @@ from torch import nn
 
 import oracles
 from neuropil.checks import Refusal
-from neuropil.plasticity import HardWTA, KrotovHopfield, SoftHebb
+from neuropil.plasticity import HardWTA, KrotovHopfield, SoftHebb, compete
 from neuropil.plasticity import patches as patch_room
 from neuropil.plasticity.patches import has_patches, patches
 from oracles import GEOMETRIES, make
@@ -31,6 +31,17 @@ def test_a_patch_holds_what_each_weight_meets_in_order(name, limit):
     assert max(map(len, got)) <= max(limit, widest)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_patches_are_the_copied_ones(threads, monkeypatch):
+    layer, pre = make("conv2d, dilation")
+    want = list(patches(layer, pre.bfloat16().float()))
+    monkeypatch.setattr(patch_room, "WORTH", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    for dtype in torch.float32, torch.float64, torch.bfloat16:
+        got = list(patches(layer, pre.bfloat16().to(dtype)))
+        assert all(torch.equal(a.float(), b) and a.dtype == dtype for a, b in zip(got, want, strict=True))
+
+
 def test_patches_make_no_copy_of_the_whole():
     layer, pre = nn.Conv2d(3, 4, 5), torch.randn(2, 3, 40, 40)
     first = next(patches(layer, pre, limit=100))
@@ -42,9 +53,27 @@ def test_a_kernel_larger_than_the_image_is_refused():
         list(patches(nn.Conv2d(1, 2, 5, dilation=2, padding=1), torch.zeros(1, 1, 5, 5)))
 
 
+@pytest.mark.parametrize("name", ["conv1d", "conv2d", "conv3d"])
+def test_krotov_hopfield_adds_patches_up_alike_without_compiled_code(name, monkeypatch):
+    layer, pre = make(name)
+    want = KrotovHopfield(k=3, average=True)(layer, pre)
+    for module in compete, patch_room:
+        monkeypatch.setattr(module, "compilable", lambda *_: False)
+    torch.testing.assert_close(KrotovHopfield(k=3, average=True)(layer, pre), want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", [KrotovHopfield(k=2), SoftHebb(), HardWTA()])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_one_bad_pixel_is_refused(rule, bad):
+    layer, pre = make("conv2d, stride and padding")
+    pre[1, 0, 2, 3] = bad
+    with pytest.raises(Refusal, match="NaN or infinite"):
+        rule(layer, pre)
+
+
 @pytest.mark.parametrize("rule", [KrotovHopfield(k=2, average=True), SoftHebb(normalise=True), HardWTA()])
 def test_any_number_of_patches_at_a_time_gives_the_same_change(rule, monkeypatch):
     layer, pre = make("conv2d, stride and padding")
     want = rule(layer, pre)
-    monkeypatch.setattr(patch_room, "LIMIT", 3)
+    monkeypatch.setattr(patch_room, "LIMIT", 60)
     torch.testing.assert_close(rule(layer, pre), want, rtol=1e-10, atol=1e-12)

@@ -178,6 +178,15 @@ def test_nan_and_infinity_are_refused(rule, bad, name):
         rule(layer, pre)
 
 
+@pytest.mark.parametrize("rule", [RULES["KH p=2"], HardWTA(), SoftHebb()], ids=["KH p=2", "HardWTA", "SoftHebb"])
+def test_nan_beside_an_output_that_hides_it_is_refused(rule):
+    layer, pre = make("dense")
+    post = layer(pre).detach()
+    pre[2, 1] = float("nan")
+    with pytest.raises(Refusal, match="NaN or infinite"):
+        rule(layer, pre, post)
+
+
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_weights_that_ran_away_are_refused(rule):
     layer, pre = make("dense")

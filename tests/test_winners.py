@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.plasticity import HardWTA, KrotovHopfield, compete, ranks, row_change
-from neuropil.plasticity.ranks import first_and_kth
+from neuropil.plasticity import HardWTA, KrotovHopfield, compete, patches, ranks, row_change
+from neuropil.plasticity.ranks import first_and_kth, rankable
+from neuropil.plasticity.row_change import add_chosen_
 
 
 @pytest.fixture(params=[1, 3])
 def threads(request, monkeypatch):
     """With that many threads, and nothing too small to be shared out among them."""
     before = torch.get_num_threads()
-    for module in ranks, row_change:
+    for module in patches, ranks, row_change:
         monkeypatch.setattr(module, "WORTH", 1)
     torch.set_num_threads(request.param)
     yield
@@ -27,7 +28,13 @@ def drives(shape, dtype, tied):
     return values.to(dtype)
 
 
-@pytest.mark.usefixtures("threads")
+@pytest.fixture(params=[1, 2000], ids=["along", "abreast"])
+def way(request, monkeypatch):
+    """Every row is ranked on its own, or many abreast, whatever its length."""
+    monkeypatch.setattr(ranks, "LONG", request.param)
+
+
+@pytest.mark.usefixtures("threads", "way")
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize(
@@ -42,6 +49,8 @@ def drives(shape, dtype, tied):
         ((2, 130, 3, 7), 1),
         ((2, 40, 2, 3, 4), 1),
         ((3, 200, 1), 1),
+        ((300, 6), -1),
+        ((2, 5, 131), 1),
     ],
 )
 def test_the_lower_of_equals_ranks_first(shape, axis, dtype, tied):
@@ -54,13 +63,44 @@ def test_the_lower_of_equals_ranks_first(shape, axis, dtype, tied):
         assert finite.isfinite().all()
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("shape", [(4, 300), (4, 20, 19)])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_drive_that_is_not_finite_shows_in_its_own_sample(bad, shape):
     drive = drives(shape, torch.float32, tied=False)
     drive[2].view(-1)[17] = bad
-    finite = first_and_kth(drive, 3, 1)[2].view(4, -1).isfinite().all(1)
-    assert finite.tolist() == [True, True, False, True]
+    first, kth, finite = first_and_kth(drive, 3, 1)
+    assert finite.view(4, -1).isfinite().all(1).tolist() == [True, True, False, True]
+    assert max(first.max(), kth.max()) < shape[1]
+
+
+@pytest.mark.parametrize("units", [30, 1500])
+def test_what_is_laid_out_for_ranking_is_the_product(units):
+    pre, weight = torch.randn(70, 20), torch.randn(units, 20)
+    drive = rankable(pre, weight)
+    torch.testing.assert_close(drive, pre @ weight.T)
+    assert (drive if units > 1000 else drive.T).is_contiguous()
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_units_add_up_is_what_chose_them(dtype):
+    rng = torch.Generator().manual_seed(2)
+    pre, chosen = torch.randn(90, 7, generator=rng, dtype=dtype), torch.randint(11, (180,), generator=rng)
+    grow, counts = torch.ones(11, 7, dtype=torch.float64), torch.ones(11, dtype=torch.int64)
+    add_chosen_(grow, counts, pre, chosen, (1.0, -0.4))
+    weights = torch.tensor([1.0, -0.4], dtype=dtype).repeat_interleave(90)[:, None]
+    chose = nn.functional.one_hot(chosen, 11).to(dtype)
+    torch.testing.assert_close(grow.to(dtype), 1 + chose.T @ (pre.repeat(2, 1) * weights))
+    assert torch.equal(counts, 1 + chosen.bincount(minlength=11))
+
+
+def test_a_unit_that_wins_everywhere_loses_no_digits():
+    layer, pre = nn.Conv2d(1, 2, 2, bias=False), torch.rand(20, 1, 60, 60)
+    layer.weight.data[0] += 5
+    change = KrotovHopfield(k=2)(layer, pre)
+    want = KrotovHopfield(k=2)(layer.double(), pre.double())
+    torch.testing.assert_close(change.double(), want, rtol=1e-6, atol=0)
 
 
 def dense(dtype, units=40):

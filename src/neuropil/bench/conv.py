@@ -1,4 +1,4 @@
-"""How long one Krotov-Hopfield step of a convolution takes, beside its drive and the textbook's unfold, product, top-k.
+"""How long a step of a convolutional rule takes, beside its drive and the textbook: unfold, product, ranks, product.
 
 A step is the rule with its own drive, `propose_` and a step of plain SGD. Beside it, in the same loop so that noise
 hits all alike: the bare product of all patches, already unfolded, with the weight; and the textbook formulation, which

@@ -12,7 +12,6 @@ from neuropil.plasticity.geometry import (
     check_activity,
     check_finite,
     from_rows,
-    product,
     respond,
     rows,
     unit_axis,
@@ -21,8 +20,8 @@ from neuropil.plasticity.geometry import (
 )
 from neuropil.plasticity.hebb import output, two_factor
 from neuropil.plasticity.patches import has_patches, in_patches, patches
-from neuropil.plasticity.ranks import first_and_kth
-from neuropil.plasticity.row_change import compilable, row_change, signed_square, some_rows
+from neuropil.plasticity.ranks import first_and_kth, rankable
+from neuropil.plasticity.row_change import add_chosen_, compilable, row_change, signed_square, some_rows
 
 
 @dataclass(frozen=True)
@@ -79,11 +78,15 @@ class SoftHebb:
             change = in_patches(replace(self, normalise=False), layer, pre)
             return scaled(change) if self.normalise else change
         u, axis = output(layer, pre, post), unit_axis(layer)
-        y = torch.softmax(u / self.tau, axis)
+        y = torch.softmax(u if self.tau == 1 else u / self.tau, axis)
         if self.anti:
             winner = first_and_kth(u, 1, axis)[0]
             y = (-y).scatter(axis, winner, y.gather(axis, winner))
-        change = two_factor(layer, pre, y, y * u)
+        weight, own = weight_of(layer), post is None and type(layer) is nn.Linear and layer.bias is None
+        if own and y.numel() > weight.numel():  # the shorter way to the same numbers
+            change = forget(two_factor(layer, pre, y), weight, weight)
+        else:
+            change = two_factor(layer, pre, y, y * u)
         return scaled(change) if self.normalise else change
 
 
@@ -136,7 +139,7 @@ class KrotovHopfield:
         drive = self._drive(layer, pre, post, powered)
         check_activity(layer, pre, drive)
         first, kth, values = first_and_kth(drive, self.k, unit_axis(layer))
-        check_finite(layer, pre, values)
+        check_finite(layer, values, *([pre] if self._is_drive(layer, post) else []))  # a drive shows what pre holds
         del drive  # its memory serves the change
         return (self._dense if is_dense(layer, self.sparse) else self._anywhere)(layer, pre, first, kth, powered)
 
@@ -173,14 +176,22 @@ class KrotovHopfield:
         """The change of a plain convolution: a dense layer that sees a few thousand patches at a time."""
         weight, share = rows(layer, weight_of(layer)), (1.0, -self.delta)
         matrix = rows(layer, powered).to(self.competition or pre.dtype)
-        grow, counts = torch.zeros_like(weight), torch.zeros(len(weight), dtype=torch.int64, device=pre.device)
+        compiled = compilable(pre, weight)
+        exact = torch.float64 if compiled else weight.dtype  # a unit may win a million patches
+        grow, counts = weight.new_zeros(weight.shape, dtype=exact), weight.new_zeros(len(weight), dtype=torch.int64)
+        finite = torch.zeros((), device=pre.device)
         for patch in patches(layer, pre):
-            first, kth, values = first_and_kth(product(patch.to(matrix.dtype), matrix), self.k, -1)
-            check_finite(layer, patch, values)
-            touched, sums, chosen = gather(patch, torch.cat([first.flatten(), kth.flatten()]), share)
+            first, kth, values = first_and_kth(rankable(patch.to(matrix.dtype), matrix), self.k, -1)
+            finite = finite + values.sum()  # shows what is wrong with a patch as well
+            chosen = torch.cat([first.flatten(), kth.flatten()])
+            if compiled:
+                add_chosen_(grow, counts, patch, chosen, share)
+                continue
+            touched, sums, times = gather(patch, chosen, share)
             grow.index_add_(0, touched, sums)
-            counts.index_add_(0, touched, chosen)
-        return from_rows(layer, self._finish(grow, weight, rows(layer, powered), counts.clamp_min(1)))
+            counts.index_add_(0, touched, times)
+        check_finite(layer, finite)
+        return from_rows(layer, self._finish(grow.to(weight.dtype), weight, rows(layer, powered), counts.clamp_min(1)))
 
     def _anywhere(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor, powered: Tensor) -> Tensor:
         """The change of any other layer, through a dense post factor."""
@@ -193,12 +204,19 @@ class KrotovHopfield:
         return from_rows(layer, self._finish(grow, rows(layer, weight_of(layer)), rows(layer, powered), counts))
 
     def _finish(self, grow: Tensor, weight: Tensor, powered: Tensor, counts: Tensor) -> Tensor:
-        """`grow` minus what each row forgets, <powered row, grown row> times the row; all (units, fan-in)."""
-        lost = torch.linalg.vecdot(powered, grow)
-        change = torch.addcmul(grow, lost[:, None], weight, value=-1)
+        """The change where the chosen samples add up to `grow`; all (units, fan-in)."""
+        change = forget(grow, weight, powered)
         if self.average:
             change = change / counts[:, None]
         return scaled(change) if self.normalise else change
+
+
+def forget(grow: Tensor, weight: Tensor, powered: Tensor) -> Tensor:
+    r"""`grow` = :math:`\sum_b g_b x_b` minus :math:`(\sum_b g_b u_b) W`, row by row, where u is `powered` times x.
+
+    No drive is needed: the sum is the inner product of the powered row with the grown one. All are (units, fan-in).
+    """
+    return torch.addcmul(grow, torch.linalg.vecdot(powered, grow)[:, None], weight, value=-1)
 
 
 def gather(pre: Tensor, chosen: Tensor, share: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:

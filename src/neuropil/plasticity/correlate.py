@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from neuropil.plasticity.geometry import Conv, Transposed, padded, weight_of
+from neuropil.plasticity.geometry import Conv, Transposed, padded, product, weight_of
 
 
 def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
@@ -20,10 +20,17 @@ def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
     """
     pre, post = pre.detach(), post.detach()
     if type(layer) is nn.Linear:
-        return post.flatten(0, -2).T @ pre.flatten(0, -2)
+        return _dense(post.flatten(0, -2), pre.flatten(0, -2))
     if type(layer) in Conv + Transposed and pre.dim() == layer.weight.dim():  # type: ignore[operator]
         return _convolution(layer, pre, post)
     return _by_autograd(layer, pre, post)
+
+
+def _dense(post: Tensor, pre: Tensor) -> Tensor:
+    """post.T @ pre for (n, out) and (n, in); where the outputs of many samples are more than all else, uncopied."""
+    if post.numel() > pre.numel() + post.shape[1] * pre.shape[1]:
+        return product(pre.T, post.T).T.contiguous()
+    return product(post.T, pre.T)
 
 
 def _by_autograd(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from neuropil.checks import Refusal, require
 
 Conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+ONEDNN = 1 << 20  # multiply-adds from which oneDNN is faster
 Transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -76,7 +77,7 @@ def product(pre: Tensor, weight: Tensor) -> Tensor:
     half the time of torch's BLAS, elsewhere it costs one copy of the result.
     """
     pre, weight = pre.detach(), weight.detach()
-    large = min(pre.numel() // max(pre.shape[-1], 1), *weight.shape) >= 64
+    large = pre.numel() * len(weight) >= ONEDNN
     plain = pre.device.type == "cpu" and pre.dtype == weight.dtype == torch.float32
     if large and plain and torch.backends.mkldnn.is_available():
         if hasattr(torch.ops.mkldnn, "_linear_pointwise"):

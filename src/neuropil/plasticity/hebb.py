@@ -29,11 +29,11 @@ def two_factor(layer: nn.Module, pre: Tensor, factor: Tensor, decay: Tensor | No
         factor: the post factor g, shaped like the layer's output.
         decay: what is summed over samples to weigh the forgetting (g h), same shape; None for no forgetting.
 
-    NaN and infinity in `pre` or `factor` are refused, at the price of one sum over each (on a GPU: of one
-    synchronisation).
+    NaN and infinity in `pre` or `factor` are refused, at the price of one sum over both or over what they grow, where
+    either shows (on a GPU: of one synchronisation).
     """
-    check_finite(layer, pre, factor)
     grow = correlate(layer, pre, factor)
+    check_finite(layer, *([grow] if grow.numel() < factor.numel() else [pre, factor]))
     if decay is None:
         return grow
     forget = per_sample(layer, decay).sum(0)[:, None]

@@ -2,15 +2,22 @@
 
 import math
 from collections.abc import Callable, Iterator
+from functools import reduce
 
+import numba
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.checks import require
-from neuropil.plasticity.geometry import Conv, check_input, from_rows, padded, rows, weight_of
+from neuropil.plasticity.geometry import Conv, check_input, from_rows, padded, rows, units, weight_of
+from neuropil.plasticity.row_change import compilable
+from neuropil.threads import share_out
 
+compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 Rule = Callable[[nn.Module, Tensor], Tensor]  # a dense layer and the samples it sees to the change of its weight
-LIMIT = 4096  # patches at a time: their drive stays in the cache, and memory flat in the batch
+LIMIT = 1 << 21  # drives, or entries of patches, at a time: they stay in the cache, and memory flat in the batch
+WORTH = 1 << 17  # entries of patches that are worth a thread of their own
 
 
 def has_patches(layer: nn.Module) -> bool:
@@ -31,15 +38,15 @@ def patches(layer: nn.Module, pre: Tensor, *, limit: int | None = None) -> Itera
     Args:
         layer: a convolution for which `has_patches` holds.
         pre: its input, (batch, channels, *positions).
-        limit: most patches at a time, but at least one row of positions; None for `LIMIT`.
+        limit: most patches at a time, but at least one row of positions; None for what `LIMIT` allows.
     """
     check_input(layer, pre)
     seen = windows(layer, pre.detach())
     see = getattr(layer, "see", lambda patch: patch)
     dims = (seen.dim() - 2) // 2
     fan_in = math.prod(seen.shape[1 + dims :])
-    for block in blocks(seen, dims, limit or LIMIT):
-        patch = see(block.reshape(-1, fan_in))
+    for block in blocks(seen, dims, limit or max(1, LIMIT // max(fan_in, units(layer)))):
+        patch = see(unfolded(block, 1 + dims))
         if len(patch):
             yield patch
 
@@ -107,6 +114,32 @@ def windows(layer: nn.Module, pre: Tensor) -> Tensor:
     reach = [step * d for step, d in zip(steps, layer.dilation)]  # type: ignore[arg-type]
     shape = (len(pre), *positions, pre.shape[1], *kernel)  # type: ignore[misc]
     return pre.as_strided(shape, (pre.stride(0), *hop, pre.stride(1), *reach))
+
+
+def unfolded(block: Tensor, dims: int) -> Tensor:
+    """A copy of the view `block` as (n, fan-in): its first `dims` axes count patches, the others what is in them."""
+    if not compilable(block, block) or not block.numel():
+        return block.reshape(block.shape[:dims].numel(), -1)
+    shape, hop = block.shape, block.stride()
+    places, reach = (_offsets(shape[part], hop[part]) for part in (slice(dims), slice(dims, None)))
+    room = block.as_strided((int(places[-1] + reach[-1]) + 1,), (1,))
+    out = block.new_empty(len(places), len(reach))
+    share_out(_unfold, len(places), room.numpy(), places, reach, out.numpy(), worth=out.numel() // WORTH)
+    return out
+
+
+def _offsets(shape: tuple[int, ...], hop: tuple[int, ...]) -> np.ndarray:
+    """How far every entry of an array of that shape and stride lies from its first."""
+    return reduce(np.add.outer, [np.arange(size) * step for size, step in zip(shape, hop)]).ravel()
+
+
+@compiled
+def _unfold(part, start, stop, room, places, reach, out):  # type: ignore[no-untyped-def]
+    """The patches `start` to `stop`."""
+    for patch in range(start, stop):
+        seen, row = room[places[patch] :], out[patch]
+        for i in range(len(reach)):
+            row[i] = seen[reach[i]]
 
 
 def blocks(seen: Tensor, dims: int, limit: int) -> Iterator[Tensor]:

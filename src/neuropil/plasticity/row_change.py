@@ -36,6 +36,32 @@ def _signed_square(part, start, stop, weight, out):  # type: ignore[no-untyped-d
         new[i] = old[i] * abs(old[i])
 
 
+def add_chosen_(grow: Tensor, counts: Tensor, pre: Tensor, chosen: Tensor, share: tuple[float, ...]) -> None:
+    """To every unit the samples that chose it, weighed by share, and to `counts` how many they are.
+
+    Args:
+        grow: (units, in), float64.
+        counts: (units,), int64.
+        pre, chosen, share: as in `row_change`.
+    """
+    given = (pre.contiguous().numpy(), chosen.numpy(), np.array(share, pre.numpy().dtype))
+    share_out(_add_chosen, len(grow), *given, grow.numpy(), counts.numpy(), worth=len(share) * pre.numel() // WORTH)
+
+
+@compiled
+def _add_chosen(part, start, stop, pre, chosen, shares, grow, counts):  # type: ignore[no-untyped-def]
+    """The same to the units `start` to `stop`."""
+    for rank, share in enumerate(shares):
+        for sample in range(len(pre)):
+            unit = chosen[rank * len(pre) + sample]
+            if unit < start or unit >= stop:
+                continue  # numba vectorises no loop inside a branch
+            row, sums = pre[sample], grow[unit]
+            counts[unit] += 1
+            for i in range(len(row)):
+                sums[i] += share * row[i]
+
+
 def row_change(
     pre: Tensor,
     chosen: Tensor,

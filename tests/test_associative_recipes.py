@@ -123,6 +123,13 @@ def test_completion_of_a_finished_run(drawn, tmp_path):
     assert len(train) > len(test)
 
 
+def test_completion_without_twins(drawn, tmp_path):
+    out = tmp_path / "out"
+    words = ["run", "mnist_complete", "--of", str(drawn), "--n-test", "40", "--twin-epochs", "0"]
+    assert main([*words, "--out", str(out)]) == 0
+    assert {row["backprop_accuracy"] for row in rows(out, "named from part")} == {None}
+
+
 def test_without_labels_every_kind_of_unit_is_probed_and_those_of_one_sign_vote(tmp_path):
     out = tmp_path / "out"
     assert main(["run", "mnist_unsupervised", *UNSUPERVISED.split(), "--out", str(out)]) == 0

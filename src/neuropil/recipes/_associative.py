@@ -95,6 +95,16 @@ class Settings:
     """use only that many training images; 0 for all"""
 
 
+@dataclass(frozen=True)
+class OneStep:
+    """What aSTDP changes in the settings of mSTDP."""
+
+    teach: int = 1
+    """steps of a teacher event"""
+    reach: float = 2.0
+    """factor of the numerical derivative that sets targets (aSTDP); 0 for none (mSTDP)"""
+
+
 def settling(settings: Settings) -> Settling:
     """How it settles."""
     return Settling(

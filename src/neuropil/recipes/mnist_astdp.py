@@ -10,19 +10,14 @@ Try: neuropil run mnist_astdp --seeds 3 --out runs/mnist_astdp
 from dataclasses import dataclass
 
 from neuropil.recipes import mnist_mstdp
-from neuropil.recipes._associative import beside_twins
+from neuropil.recipes._associative import OneStep, beside_twins
 from neuropil.recipes._associative import revive as revive
 from neuropil.runs import Run
 
 
 @dataclass(frozen=True)
-class Config(mnist_mstdp.Config):
+class Config(OneStep, mnist_mstdp.Config):
     """Chosen on 10,000 images held out of the training part."""
-
-    teach: int = 1
-    """steps of a teacher event"""
-    reach: float = 2.0
-    """factor of the numerical derivative that sets targets (aSTDP); 0 for none (mSTDP)"""
 
 
 def main(config: Config, run: Run) -> None:

@@ -37,7 +37,7 @@ class Config:
     n_train: int = 0
     """the twin learns from only that many training images; 0 for all"""
     twin_epochs: int = 10
-    """passes of the twin over the images, for each way of hiding"""
+    """passes of the twin over the images, for each way of hiding; 0 for no twin"""
     seed: int = 0
     """of the hidden pixels and of the twin"""
 
@@ -63,7 +63,7 @@ def main(config: Config, run: Run) -> None:
         watch.log("completion", **errors(learner, train, test, mask))
         if mask.any():
             named = learner.scores_from_part(test.pixels(), mask).argmax(1)
-            twin = twin_accuracy(learner, train, test, mask, config, watch)
+            twin = twin_accuracy(learner, train, test, mask, config, watch) if config.twin_epochs else None
             right = (named == test.y).double().mean().item()
             watch.log("named from part", accuracy=right, backprop_accuracy=twin)
 

@@ -6,9 +6,10 @@ image: a teacher event like any other, only that the network is the teacher. Bes
 network from the labelled images alone, backprop (same layer, same distortions), backprop that teaches itself in the
 same way, random features and a linear model.
 
-Measured: not yet.
+Measured: n = 1, 20,000 images: 95.33 % with 100 labels (labelled images alone 85.37, backprop 86.46, backprop that
+teaches itself 90.98, linear 71.59), 96.03 % with 1000 (94.57, 95.33, 97.20, 85.13).
 
-Try: neuropil run mnist_semi --seeds 3 --out runs/mnist_semi
+Try: neuropil run mnist_semi --n-train 20000 --out runs/mnist_semi
 """
 
 from dataclasses import dataclass, replace

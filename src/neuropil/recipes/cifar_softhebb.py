@@ -21,6 +21,7 @@ class Config(SoftSettings):
     readout_lr: float = 1e-2
     decay: float = 1.0
     backprop_epochs: int = 2
+    backprop_lr: float = 5e-4
     labels: tuple[int, ...] = (500, 5000)
 
 

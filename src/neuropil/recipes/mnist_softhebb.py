@@ -22,6 +22,7 @@ class Config(SoftSettings):
     readout_lr: float = 1e-2
     decay: float = 1.0
     backprop_epochs: int = 2
+    backprop_lr: float = 5e-4
 
 
 def comparison(config: Config) -> Comparison:

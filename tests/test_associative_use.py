@@ -73,6 +73,8 @@ def test_the_slope_of_the_scores_is_that_of_settled_activity(learned):
         move[0, 0, row, column] = 1e-6
         ends = [exact._scores(x[image : image + 1].detach() + sign * move)[0, 4].item() for sign in (1, -1)]
         assert x.grad[image, 0, row, column].item() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-4, abs=1e-7)
+
+
 @pytest.mark.filterwarnings("ignore:.*samples had not settled")
 def test_samples_of_what_is_missing_keep_what_is_given(learned, train):
     x, upper = train.x[:8], half_images(train.x.shape[1:])[0].view(1, 8, 8)

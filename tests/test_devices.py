@@ -1,7 +1,8 @@
 """No rule mixes a tensor of the CPU into work elsewhere, shown without a GPU: fake tensors whose device is not the CPU.
 
 Fake tensors have shapes and devices but no numbers, and refuse to meet those of another device. So the two places
-where a rule needs numbers are told what to find: no NaN, and that every sample chose units of its own.
+where a rule needs numbers are told what to find: no NaN, and that every sample chose units of its own. Layers that leave
+out patches by their numbers (`PatchNormConv2d`) cannot be shown so.
 """
 
 from functools import partial
@@ -12,7 +13,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from neuropil.learners import PatchNormConv2d
 from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, compete, hebb, propose_
 
 ELSEWHERE = torch.device("meta")
@@ -21,7 +21,6 @@ LAYERS = {
     "dense": (DENSE, (6, 5)),
     "convolution": (CONV, (1, 2, 4, 5)),
     "reflect": (partial(CONV, padding=1, padding_mode="reflect"), (1, 2, 2, 3)),
-    "patch norm": (partial(PatchNormConv2d, 2, 20, 3), (1, 2, 4, 5)),
     "groups": (partial(CONV, groups=2), (6, 2, 5, 5)),
     "transposed": (partial(nn.ConvTranspose2d, 2, 20, 3), (6, 2, 5, 5)),
 }

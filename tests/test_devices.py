@@ -1,8 +1,8 @@
 """No rule mixes a tensor of the CPU into work elsewhere, shown without a GPU: fake tensors whose device is not the CPU.
 
 Fake tensors have shapes and devices but no numbers, and refuse to meet those of another device. So the two places
-where a rule needs numbers are told what to find: no NaN, and that every sample chose units of its own. Layers that leave
-out patches by their numbers (`PatchNormConv2d`) cannot be shown so.
+where a rule needs numbers are told what to find: no NaN, and that every sample chose units of its own. Layers that
+leave out patches by their numbers (`PatchNormConv2d`) cannot be shown so.
 """
 
 from functools import partial

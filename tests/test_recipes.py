@@ -12,7 +12,7 @@ from neuropil.cli import main
 from neuropil.cli.recipes import recipe_names
 from neuropil.data import Split, digits
 from neuropil.learners import Descent, ExactSpikes, SpikingClassifier
-from neuropil.recipes import _conv, _twins, conv_krotov_settings, krotov_settings, mnist_conv_krotov, mnist_pairs
+from neuropil.recipes import _twins, conv_krotov_settings, krotov_settings, mnist_conv_krotov, mnist_pairs
 from neuropil.recipes._spikes import draw_spikes
 from neuropil.recipes.entrants import entrant_names
 from neuropil.runs import Run, Tagged, read
@@ -69,7 +69,7 @@ def run(name, out, more=""):
 @pytest.fixture
 def small(monkeypatch):
     """Digits of 8x8 in place of the data sets that are not on every machine."""
-    for room in (_conv, _twins, conv_krotov_settings, krotov_settings, mnist_pairs):
+    for room in (_twins, conv_krotov_settings, krotov_settings, mnist_pairs):
         monkeypatch.setattr(room, "load", lambda name, seed=0: digits(seed=seed))
 
 

@@ -9,7 +9,7 @@ from neuropil.cli import main
 from neuropil.data import Split, digits
 from neuropil.learners import BackpropClassifier, Descent, FeatureClassifier, Mirror, Unwatched
 from neuropil.learners.readout import featurise
-from neuropil.recipes import _conv, cifar_softhebb
+from neuropil.recipes import _twins, cifar_softhebb
 from neuropil.recipes._softhebb import SoftSettings, deep, hebbian
 
 
@@ -114,14 +114,14 @@ def test_one_pass_brings_the_kernels_from_afar_towards_norm_one(train):
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused(words, says, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cifar_softhebb, "conv_beside_twins", None)
+    monkeypatch.setattr(cifar_softhebb, "beside_twins", None)
     assert main(["run", "cifar_softhebb", *words.split(), "--out", str(tmp_path / "out")]) == 2
     assert says in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_a_recipe_runs_on_a_gpu(tmp_path, monkeypatch):
-    monkeypatch.setattr(_conv, "load", lambda name: digits(seed=0))
+    monkeypatch.setattr(_twins, "load", lambda name, seed=0: digits(seed=seed))
     tiny = "--channels 4 6 8 --n-train 200 --copies 1 --readout-epochs 3 --backprop-epochs 2 --backprop-steps 20"
     words = f"run cifar_softhebb {tiny} --labels 50 --device cuda --out {tmp_path / 'out'}"
     assert main(words.split()) == 0

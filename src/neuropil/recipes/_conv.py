@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from torch import Generator, nn
 
 from neuropil.checks import unknown
-from neuropil.data import Split, load, subset
+from neuropil.data import Split
 from neuropil.learners import (
     BackpropClassifier,
     Descent,
@@ -27,8 +27,7 @@ from neuropil.learners import (
     gather_statistics_,
 )
 from neuropil.learners.augment import Augment
-from neuropil.recipes._twins import Build, Comparison, Entrant, side_by_side
-from neuropil.runs import Run
+from neuropil.recipes._twins import Build, Entrant
 
 Body = Callable[[Split], nn.Sequential]
 Start = Callable[[nn.Sequential, Split, Generator], None]
@@ -173,21 +172,3 @@ def started(body: Body, start: Start, train: Split, rng: Generator) -> nn.Sequen
     start(network, train, rng)
     gather_statistics_(network, train)
     return network
-
-
-def conv_comparison(data: str, builds: Sequence[Build], settings: Settings) -> Comparison:
-    """`builds` on `data`, one seed."""
-
-    def splits(seed: int) -> tuple[Split, Split]:
-        train, test = (part.to(settings.device) for part in load(data))
-        return subset(train, settings.n_train, seed) if settings.n_train else train, test
-
-    return Comparison(builds, data, [settings.seed], splits)
-
-
-def conv_beside_twins(plan: Comparison, labels: tuple[int, ...], run: Run) -> None:
-    """Load the data, and run everybody on them."""
-    (seed,) = plan.seeds
-    train, test = plan.splits(seed)
-    run.note(data={plan.data: {"train": train.checksum(), "test": test.checksum()}})
-    side_by_side(plan.builds, train, test, data=plan.data, seed=seed, labels=labels, draw=True, run=run)

@@ -14,7 +14,6 @@ from neuropil.recipes._conv import (
     Settings,
     backprop,
     chosen,
-    conv_comparison,
     draw_kernels,
     end_to_end,
     frozen,
@@ -22,7 +21,7 @@ from neuropil.recipes._conv import (
     local,
     readout,
 )
-from neuropil.recipes._twins import Build, Comparison
+from neuropil.recipes._twins import Build, Comparison, of_one_seed
 
 POOLS: Mapping[str, type[nn.Module]] = {"average": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
 
@@ -88,4 +87,5 @@ def everybody(settings: KrotovSettings) -> dict[str, Build]:
 
 def conv_krotov_comparison(data: str, settings: KrotovSettings) -> Comparison:
     """Everybody on `data`, or who is named in the settings, one seed."""
-    return conv_comparison(data, chosen(everybody(settings), settings.learners), settings)
+    builds = chosen(everybody(settings), settings.learners)
+    return of_one_seed(builds, data, settings.seed, settings.n_train, device=settings.device)

@@ -19,14 +19,13 @@ from neuropil.recipes._conv import (
     Settings,
     backprop,
     chosen,
-    conv_comparison,
     end_to_end,
     frozen,
     linear,
     local,
     readout,
 )
-from neuropil.recipes._twins import Comparison
+from neuropil.recipes._twins import Comparison, of_one_seed
 
 
 @dataclass(frozen=True)
@@ -106,4 +105,5 @@ def softhebb_comparison(data: str, settings: SoftSettings, augment: Augment, cop
         "random features": frozen("random features", body, wide, head, copies=copies, augment=copied),
         "linear": linear(settings.linear_lr),
     }
-    return conv_comparison(data, chosen(everybody, settings.learners), settings)
+    builds = chosen(everybody, settings.learners)
+    return of_one_seed(builds, data, settings.seed, settings.n_train, device=settings.device)

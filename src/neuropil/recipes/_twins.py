@@ -60,15 +60,15 @@ class Comparison(NamedTuple):
     splits: Callable[[int], tuple[Split, Split]]
 
 
-def data_splits(data: str, n_train: int, seed: int) -> tuple[Split, Split]:
-    """(train, test) of the data set `data`, with `n_train` training examples, or all if that is 0."""
+def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu") -> tuple[Split, Split]:
+    """(train, test) of the data set `data`, with `n_train` training examples, or all if that is 0, on `device`."""
     train, test = load(data, seed=seed)
-    return subset(train, n_train, seed) if n_train else train, test
+    return (subset(train, n_train, seed) if n_train else train).to(device), test.to(device)
 
 
-def of_one_seed(builds: Sequence[Build], data: str, seed: int, n_train: int) -> Comparison:
-    """All of `builds` on the data set `data`, as recipes with a setting ``seed`` compare them."""
-    return Comparison(builds, data, [seed], partial(data_splits, data, n_train))
+def of_one_seed(builds: Sequence[Build], data: str, seed: int, n_train: int, *, device: str = "cpu") -> Comparison:
+    """All of `builds` on the data set `data`, as recipes with a setting ``seed`` compare them; see `data_splits`."""
+    return Comparison(builds, data, [seed], partial(data_splits, data, n_train, device=device))
 
 
 def beside_twins(plan: Comparison, labels: Sequence[int], run: Run, *, after: After | None = None) -> None:

@@ -6,9 +6,8 @@ Try: neuropil run cifar_softhebb --seeds 3 --out runs/cifar_softhebb
 from dataclasses import dataclass
 
 from neuropil.learners import Mirror
-from neuropil.recipes._conv import conv_beside_twins
 from neuropil.recipes._softhebb import SoftSettings, softhebb_comparison
-from neuropil.recipes._twins import Comparison
+from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
 
 
@@ -32,4 +31,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    conv_beside_twins(comparison(config), config.labels, run)
+    beside_twins(comparison(config), config.labels, run)

@@ -5,9 +5,8 @@ Try: neuropil run fashion_conv_krotov --seeds 3 --out runs/fashion_conv_krotov
 
 from dataclasses import dataclass
 
-from neuropil.recipes._conv import conv_beside_twins
 from neuropil.recipes._conv_krotov import KrotovSettings, conv_krotov_comparison
-from neuropil.recipes._twins import Comparison
+from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
 
 
@@ -23,4 +22,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    conv_beside_twins(comparison(config), config.labels, run)
+    beside_twins(comparison(config), config.labels, run)

@@ -6,9 +6,8 @@ Try: neuropil run mnist_conv_krotov --seeds 3 --out runs/mnist_conv_krotov
 from dataclasses import dataclass
 from typing import Literal
 
-from neuropil.recipes._conv import conv_beside_twins
 from neuropil.recipes._conv_krotov import KrotovSettings, conv_krotov_comparison
-from neuropil.recipes._twins import Comparison
+from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
 
 
@@ -27,4 +26,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    conv_beside_twins(comparison(config), config.labels, run)
+    beside_twins(comparison(config), config.labels, run)

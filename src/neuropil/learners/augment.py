@@ -62,7 +62,7 @@ class Distort:
         """(n, channels, height, width) to the same shape, drawn from `rng`."""
         require(x.ndim == 4, f"Distort needs images (n, channels, height, width), got {tuple(x.shape)}.")
         n, _, height, width = x.shape
-        draw = lambda most: (2 * torch.rand(n, generator=rng) - 1) * most
+        draw = lambda most: (2 * torch.rand(n, generator=rng, device=rng.device) - 1) * most
         angle, shear = draw(math.radians(self.turn)), draw(self.shear)
         tall, wide, down, right = draw(self.scale).exp(), draw(self.scale).exp(), draw(self.shift), draw(self.shift)
         cos, sin = angle.cos(), angle.sin()
@@ -70,7 +70,7 @@ class Distort:
         along = torch.stack([wide * sin * width / height, tall * cos, down * 2 / height], 1)
         grid = F.affine_grid(torch.stack([across, along], 1), list(x.shape), align_corners=False)
         if self.bend:
-            bends = torch.randn(n, 2, 7, 7, generator=rng) * self.bend
+            bends = torch.randn(n, 2, 7, 7, generator=rng, device=rng.device) * self.bend
             bends = F.interpolate(bends, (height, width), mode="bicubic").permute(0, 2, 3, 1)
-            grid = grid + bends * 2 / torch.tensor([width, height])
+            grid = grid + bends * 2 / torch.tensor([width, height], device=rng.device)
         return F.grid_sample(x, grid.to(x), align_corners=False)

@@ -2,7 +2,7 @@
 
 Our reconstruction from the abstract of Li 2022 (arXiv 2206.14137). All else is as in `mnist_mstdp`.
 
-Measured: not yet at full size.
+Measured: not at full size yet.
 
 Try: neuropil run mnist_astdp --seeds 3 --out runs/mnist_astdp
 """

@@ -1,5 +1,8 @@
 """400 kernels of 5x5 that learn by Krotov-Hopfield on all of Fashion-MNIST, beside backprop, frozen and linear twins.
 
+Measured (32 kernels, --kernels 32, n = 3, 95 % interval): 90.24 +- 0.14 %; backprop 89.70 +- 0.45, random features
+89.59 +- 0.14. 400 kernels, one seed: 92.55 learned, 92.04 random. See docs/results/conv_krotov.md.
+
 Try: neuropil run fashion_conv_krotov --seeds 3 --out runs/fashion_conv_krotov
 """
 
@@ -13,6 +16,9 @@ from neuropil.runs import Run
 @dataclass(frozen=True)
 class Config(KrotovSettings):
     """Chosen on images held out of the training images; see docs/results/conv_krotov.md."""
+
+    linear_lr: float = 1e-3
+    """first learning rate of the linear model, which has neither decay nor smoothing"""
 
 
 def comparison(config: Config) -> Comparison:

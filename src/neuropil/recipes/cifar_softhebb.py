@@ -1,6 +1,9 @@
 """Three layers of convolutional SoftHebb on CIFAR-10, beside backprop, frozen and linear twins.
 
+Measured: 73.4 % on one seed (48.7 with 500 labels), preliminary; the published width 96-384-1536 was not run.
+
 Try: neuropil run cifar_softhebb --seeds 3 --out runs/cifar_softhebb
+Try: neuropil run cifar_softhebb --channels 96 384 1536 --device cuda
 """
 
 from dataclasses import dataclass

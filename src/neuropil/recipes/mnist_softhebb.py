@@ -1,5 +1,7 @@
 """Three layers of convolutional SoftHebb on all of MNIST, beside backprop, frozen and linear twins.
 
+Measured: 98.9 % on held-out images with 20,000 for training, one seed, preliminary; no run on the test images yet.
+
 Try: neuropil run mnist_softhebb --seeds 3 --out runs/mnist_softhebb
 """
 

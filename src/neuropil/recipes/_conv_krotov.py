@@ -44,6 +44,8 @@ class KrotovSettings(Settings):
     """the same for random features"""
     n_backprop: float = 1.0
     """the same for backprop"""
+    backprop_epochs: int = 6
+    """passes of backprop over the images"""
     k: int = 7
     """rank of the unit that unlearns"""
     delta: float = 0.4

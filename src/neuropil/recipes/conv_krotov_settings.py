@@ -39,7 +39,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
         {"pool": "max"},
         {"decay": 1.0},
     ],
-    "backprop": [{}, {"backprop_lr": 1e-3}, {"backprop_lr": 4e-3}, {"backprop_epochs": 4}, {"n_backprop": 2.0}],
+    "backprop": [{}, {"backprop_lr": 1e-3}, {"backprop_lr": 4e-3}, {"backprop_epochs": 2}, {"n_backprop": 2.0}],
     "random patches": [{}],
     "random features": [{}, {"n_random": 2.0}, {"pool": "average"}, {"pool": "max"}],
     "linear": [{}],

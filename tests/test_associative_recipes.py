@@ -10,7 +10,7 @@ from PIL import Image
 from neuropil.checks import Refusal
 from neuropil.cli import main
 from neuropil.data import Split, digits
-from neuropil.recipes import _associative, mnist_complete, mnist_semi, mnist_unsupervised
+from neuropil.recipes import _twins, mnist_complete, mnist_semi, mnist_unsupervised
 from neuropil.report import draw_sheet
 from neuropil.report.drawings import tiled
 from neuropil.runs import read
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*samples had not settled")
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Digits of 8x8 in place of data sets that are not on every machine."""
-    for room in (_associative, mnist_complete, mnist_semi, mnist_unsupervised):
+    for room in (_twins, mnist_complete, mnist_semi, mnist_unsupervised):
         monkeypatch.setattr(room, "load", lambda name, seed=0: digits(seed=seed))
 
 
@@ -37,9 +37,15 @@ def drawn(tmp_path_factory):
     """A run whose network draws."""
     out = tmp_path_factory.mktemp("associative") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_associative, "load", lambda name, seed=0: digits(seed=seed))
+        patch.setattr(_twins, "load", lambda name, seed=0: digits(seed=seed))
         assert main(["run", "digits_mstdp", *TINY.split(), *WITH.split(), "--no-twins", "--out", str(out)]) == 0
     return out
+
+
+def test_its_run_can_be_attacked(drawn, tmp_path):
+    feeble = "--n-test 20 --linf 0.1 --l2 1 --steps 2 --restarts 1 --queries 11"
+    assert main(["attack", str(drawn), *feeble.split(), "--out", str(tmp_path / "out")]) == 0
+    assert {row["attack"] for row in rows(tmp_path / "out", "attack")} >= {"FGSM", "PGD", "square", "boundary"}
 
 
 def rows(folder, kind):

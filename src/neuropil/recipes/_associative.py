@@ -3,14 +3,13 @@
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Generator, Tensor, nn
 
-from neuropil.data import Split, load, subset
-from neuropil.evaluate import trial
-from neuropil.learners import BackpropClassifier, Descent, Distort, FeatureClassifier, receptive_fields
+from neuropil.data import Split
+from neuropil.learners import BackpropClassifier, Descent, Distort, FeatureClassifier
 from neuropil.learners.associative import (
     DRAW,
     NAME,
@@ -25,8 +24,8 @@ from neuropil.learners.associative import (
 )
 from neuropil.learners.augment import Augment
 from neuropil.recipes._drawings import judge_it
-from neuropil.recipes._twins import Entrant
-from neuropil.runs import Run, Tagged
+from neuropil.recipes._twins import After, Comparison, Entrant, of_one_seed
+from neuropil.runs import Tagged
 
 NET = "associative."  # before the names of its tensors in a run
 
@@ -141,7 +140,7 @@ def associative(settings: Settings, train: Split, rng: Generator) -> Entrant:
         sampling=sampling(settings),
         gains={"naming": settings.gain, "parts": settings.gain},
     )
-    return Entrant("aSTDP" if settings.reach else "mSTDP", "local", learner)
+    return Entrant("aSTDP" if settings.reach else "mSTDP", "local", learner, competes=False)
 
 
 def practice(settings: Settings) -> Practice:
@@ -197,32 +196,23 @@ def linear(settings: Settings, train: Split, rng: Generator) -> Entrant:
     return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
 
 
-def beside_twins(data: str, settings: Settings, run: Run) -> None:
-    """Load `data`; fit the associative network and its twins; keep the network, its fields and its drawings."""
-    torch.set_num_threads(1)
-    train, test = load(data, seed=settings.seed)
-    if settings.n_train:
-        train = subset(train, settings.n_train, settings.seed)
-    run.note(data={data: {"train": train.checksum(), "test": test.checksum()}})
+def associative_comparison(data: str, settings: Settings) -> Comparison:
+    """The associative network and its twins on `data`, one seed."""
     builds = [associative, *((backprop, random_features, linear) if settings.twins else ())]
-    for index in run.loop("learners", len(builds)):
-        rng = torch.Generator().manual_seed(settings.seed)
-        entrant = builds[index](settings, train, rng)
-        watch = Tagged(run, learner=entrant.name, family=entrant.family, data=data, seed=settings.seed)
-        trial(entrant.learner, train, test, rng=rng, watch=watch)
-        if index == 0:
-            keep_it(entrant, train, run)
-            if settings.drawing:
-                judge_it(entrant, train, test, each=settings.draw, seed=settings.seed, watch=watch, run=run)
+    return of_one_seed([partial(build, settings) for build in builds], data, settings.seed, settings.n_train)
 
 
-def keep_it(entrant: Entrant, train: Split, run: Run) -> None:
-    """Save the network, so that `neuropil generate` and `neuropil complete` can use it, and its fields."""
-    learner: Associative = entrant.learner
-    run.save(
-        **{NET + name: part for name, part in to_tensors(learner).items()},
-        **{f"fields.{entrant.name}": receptive_fields(learner.network_, train.x.shape[1:])},
-    )
+def keep_and_judge(settings: Settings) -> After:
+    """Saves the network, so that `neuropil generate` and `neuropil complete` can use it, and judges its drawings."""
+
+    def after(entrant: Entrant, train: Split, test: Split, watch: Tagged) -> None:
+        if entrant.family != "local":
+            return
+        watch.run.save(**{NET + name: part for name, part in to_tensors(entrant.learner).items()})
+        if settings.drawing:
+            judge_it(entrant, train, test, each=settings.draw, seed=settings.seed, watch=watch, run=watch.run)
+
+    return after
 
 
 def revive(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Associative:

@@ -110,10 +110,10 @@ def side_by_side(
         keeper = Keeper(watch)
         accuracy = trial(learner, train, test, rng=rng, watch=keeper)
         keeper.keep()
-        if after is not None:
-            after(entrant, train, test, watch)
         if draw:
             keep_pictures(entrant, train, watch)
+        if after is not None:
+            after(entrant, train, test, watch)
         if entrant.family == "local":
             judge_units(entrant, train, watch)
         counts = [count for count in labels if count < len(train)]
@@ -142,6 +142,6 @@ def keep_pictures(entrant: Entrant, train: Split, watch: Tagged) -> None:
         run.save(**{f"fields.{name}": receptive_fields(learner.network_, train.x.shape[1:])})
     if entrant.family == "events":
         draw_spikes(learner, train, watch)
-    if hasattr(learner, "generate") and images:
+    if getattr(learner, "draws", False) and images:
         rng = torch.Generator().manual_seed(watch.tags["seed"])
         run.save(**{f"drawings.{name}": learner.generate(torch.arange(train.classes), 10, rng)})

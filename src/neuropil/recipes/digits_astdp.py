@@ -9,9 +9,12 @@ Try: neuropil run digits_astdp --seed 5 --seeds 5 --out runs/digits_astdp
 
 from dataclasses import dataclass
 
+import torch
+
 from neuropil.recipes import digits_mstdp
-from neuropil.recipes._associative import OneStep, beside_twins
+from neuropil.recipes._associative import OneStep, associative_comparison, keep_and_judge
 from neuropil.recipes._associative import revive as revive
+from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
 
 
@@ -20,6 +23,12 @@ class Config(OneStep, digits_mstdp.Config):
     """Chosen on images held out of the training part."""
 
 
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    return associative_comparison("digits", config)
+
+
 def main(config: Config, run: Run) -> None:
     """One seed of the network and its twins."""
-    beside_twins("digits", config, run)
+    torch.set_num_threads(1)
+    beside_twins(comparison(config), (), run, after=keep_and_judge(config))

@@ -10,8 +10,11 @@ Try: neuropil run digits_mstdp --seed 5 --seeds 5 --out runs/digits_mstdp
 
 from dataclasses import dataclass
 
-from neuropil.recipes._associative import Settings, beside_twins
+import torch
+
+from neuropil.recipes._associative import Settings, associative_comparison, keep_and_judge
 from neuropil.recipes._associative import revive as revive
+from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
 
 
@@ -53,6 +56,12 @@ class Config(Settings):
     """passes of backprop over the images"""
 
 
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    return associative_comparison("digits", config)
+
+
 def main(config: Config, run: Run) -> None:
     """One seed of the network and its twins."""
-    beside_twins("digits", config, run)
+    torch.set_num_threads(1)
+    beside_twins(comparison(config), (), run, after=keep_and_judge(config))

@@ -9,9 +9,12 @@ Try: neuropil run mnist_astdp --seeds 3 --out runs/mnist_astdp
 
 from dataclasses import dataclass
 
+import torch
+
 from neuropil.recipes import mnist_mstdp
-from neuropil.recipes._associative import OneStep, beside_twins
+from neuropil.recipes._associative import OneStep, associative_comparison, keep_and_judge
 from neuropil.recipes._associative import revive as revive
+from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
 
 
@@ -20,6 +23,12 @@ class Config(OneStep, mnist_mstdp.Config):
     """Chosen on 10,000 images held out of the training part."""
 
 
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    return associative_comparison("mnist", config)
+
+
 def main(config: Config, run: Run) -> None:
     """One seed of the network and its twins."""
-    beside_twins("mnist", config, run)
+    torch.set_num_threads(1)
+    beside_twins(comparison(config), (), run, after=keep_and_judge(config))

@@ -13,8 +13,11 @@ Try: neuropil run mnist_mstdp --seeds 3 --out runs/mnist_mstdp, then neuropil ge
 
 from dataclasses import dataclass
 
-from neuropil.recipes._associative import Settings, beside_twins
+import torch
+
+from neuropil.recipes._associative import Settings, associative_comparison, keep_and_judge
 from neuropil.recipes._associative import revive as revive
+from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
 
 
@@ -42,6 +45,12 @@ class Config(Settings):
     """of drawings, see `Sampling`"""
 
 
+def comparison(config: Config) -> Comparison:
+    """Who takes part, on what."""
+    return associative_comparison("mnist", config)
+
+
 def main(config: Config, run: Run) -> None:
     """One seed of the network and its twins."""
-    beside_twins("mnist", config, run)
+    torch.set_num_threads(1)
+    beside_twins(comparison(config), (), run, after=keep_and_judge(config))

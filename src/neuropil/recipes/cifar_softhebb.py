@@ -1,7 +1,8 @@
 """Three layers of convolutional SoftHebb on CIFAR-10, beside backprop, frozen and linear twins.
 
-Measured: test, n = 3, mean and 95 % interval: 73.70 +- 0.93 % (48.9 +- 1.5 with 500 labels); random features 67.0 +- 1.3,
-backprop with two passes 66.6 +- 4.9 (48.5 +- 1.1), linear 39.6 +- 1.7. The published width 96-384-1536 was not run.
+Measured: test, n = 3, mean and 95 % interval: 73.70 +- 0.93 % (48.9 +- 1.5 with 500 labels); random features
+67.0 +- 1.3, backprop with two passes 66.6 +- 4.9 (48.5 +- 1.1), linear 39.6 +- 1.7. The published width 96-384-1536
+was not run.
 
 Try: neuropil run cifar_softhebb --seeds 3 --out runs/cifar_softhebb
 Try: neuropil run cifar_softhebb --channels 96 384 1536 --device cuda

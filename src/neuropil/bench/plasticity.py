@@ -238,10 +238,15 @@ def sample(config: Config, batch: int) -> tuple[nn.Linear, Tensor]:
 
 
 def clock(contestants: Mapping[str, Callable[[], object]], *, repeats: int, device: str) -> dict[str, list[float]]:
-    """Seconds of every contestant in every round, after three rounds to warm up."""
+    """Seconds of every contestant in every round, after three rounds to warm up.
+
+    In a round each runs twice and the second time counts: in training, too, a step follows a step of its own kind, and
+    finds its own memory and caches.
+    """
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(3 + repeats):
         for name, run in contestants.items():
+            run()
             settle(device)
             start = perf_counter()
             run()

@@ -38,7 +38,7 @@ def test_learners_come_back_bit_for_bit(compared):
     x = digits(seed=1)[1].pixels()
     rows = {row["learner"]: row["accuracy"] for row in read(compared).rows if row["kind"] == "result" and row["seed"]}
     train, test = plan.splits(1)
-    for entrant, build in zip(revived(plan.builds, train, compared, 1), plan.builds):
+    for entrant, build in zip(revived(plan, train, compared, 1), plan.builds):
         rng = torch.Generator().manual_seed(1)
         fresh = build(train, rng)
         fresh.learner.fit(train, rng=rng)
@@ -178,8 +178,10 @@ def test_a_replay_ends_where_the_fit_ended(tmp_path):
     weight, rng = torch.zeros(2), torch.Generator().manual_seed(3)
     keeper = Keeper(Tagged(run, learner="a toy", seed=4))
     fit(keeper, rng, weight)
-    path = keeper.keep()
-    assert path == kept_path(tmp_path / "run", "a toy", 4)
+    path = kept_path(tmp_path / "run", "a toy", 4)
+    keeper.keep(path)
+    assert path.name == "a-toy-seed4.safetensors"
+    assert kept_path(tmp_path, "a toy", 4, "pair 1-2").name == "pair-1-2-a-toy-seed4.safetensors"
     assert [set(states) for _, states in load_tree(path)] == [{"weight", "rng"}]
     again, other = torch.zeros(2), torch.Generator()
     fit(Replay(path), other, again)

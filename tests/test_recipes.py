@@ -96,7 +96,7 @@ def test_a_recipe_runs_and_every_local_learner_stands_beside_its_twins(name, tmp
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_every_pair_of_classes_is_a_task_and_the_mean_is_the_result(name, tmp_path, monkeypatch):
+def test_every_pair_of_classes_is_a_task_and_the_mean_is_the_result(name, tmp_path, monkeypatch, capsys):
     three = tuple(Split(part.x[part.y < 3], part.y[part.y < 3], 3) for part in digits(seed=0))
     monkeypatch.setattr(mnist_pairs, "load", lambda name: three)
     assert run(name, tmp_path / "out") == 0
@@ -114,6 +114,13 @@ def test_every_pair_of_classes_is_a_task_and_the_mean_is_the_result(name, tmp_pa
         assert 0.5 <= result["chance"] < 0.6
     assert results["association"]["accuracy"] > 0.6
     assert (tmp_path / "out" / "pictures" / "pairs.png").exists()
+    attack = ["attack", str(tmp_path / "out"), *FEEBLE.split(), "--out", str(tmp_path / "attacked")]
+    data = name.partition("_")[0]
+    assert main([*attack, "--tasks", f"{data} 1 und 2"]) == 2
+    assert f"Did you mean '{data} 1 or 2'" in capsys.readouterr().err
+    assert main([*attack, "--tasks", f"{data} 1 or 2", f"{data} 0 or 2"]) == 0
+    curves = {(row["data"], row["learner"]) for row in read(tmp_path / "attacked").rows if row["kind"] == "attack"}
+    assert curves == {(f"{data} {pair}", learner) for pair in ("1 or 2", "0 or 2") for learner in results}
 
 
 @pytest.mark.usefixtures("small")

@@ -1,5 +1,6 @@
 """Every pair of classes as a task of its own, learners side by side; what counts is the mean over the pairs."""
 
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -11,7 +12,10 @@ from neuropil.evaluate import trial
 from neuropil.learners import Unwatched
 from neuropil.recipes._association import Settings, learners
 from neuropil.recipes._pictures import BLUE, GREY, ORANGE, keep, panels
-from neuropil.runs import Run
+from neuropil.recipes._twins import Comparison
+from neuropil.runs import Keeper, Run, kept_path
+
+MEANS = ("n_train", "accuracy", "chance", "seconds", "peak_mb")
 
 
 class Result(Unwatched):
@@ -28,26 +32,43 @@ class Result(Unwatched):
 
 def pairs_beside_twins(data: str, train: Split, test: Split, settings: Settings, run: Run) -> None:
     """Fit each learner on each pair of classes of `train`, read the pair's part of `test` once, log pairs and means."""
-    run.note(data={data: {"train": train.checksum(), "test": test.checksum()}})
-    builds, pairs = learners(settings), list(combinations(range(train.classes), 2))
-    table = torch.zeros(len(builds), len(pairs), 5, dtype=torch.float64)
-    names = ("n_train", "accuracy", "chance", "seconds", "peak_mb")
+    name, pairs = f"{data} pairs", list(combinations(range(train.classes), 2))
+    run.note(data={name: {"train": train.checksum(), "test": test.checksum()}})
+    plans, builds = tasks(data, train, test, settings), learners(settings)
+    table = torch.zeros(len(builds), len(pairs), len(MEANS), dtype=torch.float64)
     for index in run.loop("pairs", len(pairs), table=table):
-        first, second = pairs[index]
-        some, others = pick(train, first, second), pick(test, first, second)
-        if 0 < settings.n_train < len(some):
-            some = subset(some, settings.n_train, settings.seed)
+        plan = plans[index]
+        some, others = plan.splits(settings.seed)
         for place, build in enumerate(builds):
             rng = torch.Generator().manual_seed(settings.seed)
             entrant, result = build(some, rng), Result()
-            trial(entrant.learner, some, others, rng=rng, watch=result)
-            table[place, index] = torch.tensor([result.row[name] for name in names])
-            row = {"learner": entrant.name, "family": entrant.family, "data": data, "seed": settings.seed}
-            run.log("pair", **row, pair=[first, second], accuracy=result.row["accuracy"])
+            keeper = Keeper(result)
+            trial(entrant.learner, some, others, rng=rng, watch=keeper)
+            keeper.keep(kept_path(run.folder, entrant.name, settings.seed, plan.task))
+            table[place, index] = torch.tensor([result.row[column] for column in MEANS])
+            row = {"learner": entrant.name, "family": entrant.family, "seed": settings.seed}
+            run.log("pair", **row, data=plan.data, pair=list(pairs[index]), accuracy=result.row["accuracy"])
             if index == len(pairs) - 1:
-                mean = dict(zip(names, table[place].mean(0).tolist()))
-                run.log("result", **row, **mean, pairs=len(pairs))
-    draw(data, table[:, :, 1], pairs, run)
+                mean = dict(zip(MEANS, table[place].mean(0).tolist()))
+                run.log("result", **row, data=name, **mean, pairs=len(pairs))
+    draw(name, table[:, :, 1], pairs, run)
+
+
+def tasks(data: str, train: Split, test: Split, settings: Settings) -> list[Comparison]:
+    """Every pair of classes, as a comparison of its own."""
+    builds = learners(settings)
+
+    def task(pair: tuple[int, int]) -> Comparison:
+        splits = partial(pair_of, train, test, pair, settings.n_train)
+        return Comparison(builds, "{} {} or {}".format(data, *pair), [settings.seed], splits, "{} {}".format(*pair))
+
+    return [task(pair) for pair in combinations(range(train.classes), 2)]
+
+
+def pair_of(train: Split, test: Split, pair: tuple[int, int], n_train: int, seed: int) -> tuple[Split, Split]:
+    """(train, test) of two classes, with `n_train` training examples, or all if that is 0."""
+    some, others = pick(train, *pair), pick(test, *pair)
+    return (subset(some, n_train, seed) if 0 < n_train < len(some) else some), others
 
 
 def pick(split: Split, first: int, second: int) -> Split:

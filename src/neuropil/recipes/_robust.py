@@ -9,7 +9,7 @@ import torch
 from neuropil.checks import require
 from neuropil.data import Split, subset
 from neuropil.evaluate import Suite, robustness
-from neuropil.recipes._twins import Build, Entrant
+from neuropil.recipes._twins import Comparison, Entrant
 from neuropil.runs import Replay, Run, Tagged, kept_path
 
 
@@ -40,13 +40,13 @@ def suite_of(attacks: Attacks) -> Suite:
     return Suite(attacks.linf, attacks.l2, attacks.steps, attacks.restarts, attacks.queries)
 
 
-def revived(builds: Sequence[Build], train: Split, folder: Path, seed: int) -> list[Entrant]:
+def revived(plan: Comparison, train: Split, folder: Path, seed: int) -> list[Entrant]:
     """The learners of one seed as they were when the run in `folder` kept them."""
     entrants = []
-    for build in builds:
+    for build in plan.builds:
         rng = torch.Generator().manual_seed(seed)
         entrant = build(train, rng)
-        entrant.learner.fit(train, rng=rng, watch=Replay(kept_path(folder, entrant.name, seed)))
+        entrant.learner.fit(train, rng=rng, watch=Replay(kept_path(folder, entrant.name, seed, plan.task)))
         entrants.append(entrant)
     return entrants
 

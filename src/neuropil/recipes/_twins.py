@@ -12,7 +12,7 @@ from neuropil.data import Split, load, subset
 from neuropil.evaluate import examine_units, sample_efficiency, trial
 from neuropil.learners import receptive_fields
 from neuropil.recipes._spikes import draw_spikes
-from neuropil.runs import Keeper, Run, Tagged
+from neuropil.runs import Keeper, Run, Tagged, kept_path
 
 JUDGED = 1000  # images on which the units of a convolution compete once more, at every position
 
@@ -52,12 +52,14 @@ class Comparison(NamedTuple):
         data: name of the data set.
         seeds: one after the other.
         splits: maps a seed to (train, test).
+        task: by which a run of several tasks keeps what was learned at this one.
     """
 
     builds: Sequence[Build]
     data: str
     seeds: Sequence[int]
     splits: Callable[[int], tuple[Split, Split]]
+    task: str = ""
 
 
 def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu") -> tuple[Split, Split]:
@@ -109,7 +111,7 @@ def side_by_side(
         watch = Tagged(run, learner=entrant.name, family=entrant.family, data=data, seed=seed)
         keeper = Keeper(watch)
         accuracy = trial(learner, train, test, rng=rng, watch=keeper)
-        keeper.keep()
+        keeper.keep(kept_path(run.folder, entrant.name, seed))
         if draw:
             keep_pictures(entrant, train, watch)
         if after is not None:

@@ -27,6 +27,8 @@ class Config(Attacks):
 
     of: str = ""
     """folder of a finished run, or one that holds folders of runs with different seeds"""
+    tasks: tuple[str, ...] = ()
+    """of a run of several tasks attack only these ("mnist 4 or 9"), all if none is named"""
     threads: int = 1
     """torch threads"""
 
@@ -37,19 +39,29 @@ def main(config: Config, run: Run) -> None:
     torch.set_num_threads(config.threads)
     records = [read(folder) for folder in folders_of(Path(config.of))]
     for record in records:
-        plan = comparison_of(record)
+        plans = chosen(comparisons_of(record), config.tasks)
         run.note(attacked={str(record.folder): record.facts.get("data", {})})
-        for step in run.loop(f"seeds of {record.folder.name}", len(plan.seeds)):
-            seed = plan.seeds[step]
+        each = [(plan, seed) for plan in plans for seed in plan.seeds]
+        for step in run.loop(f"tasks and seeds of {record.folder.name}", len(each)):
+            plan, seed = each[step]
             train, test = plan.splits(seed)
-            entrants = revived(plan.builds, train, record.folder, seed)
+            entrants = revived(plan, train, record.folder, seed)
             for entrant in entrants:
                 confirm(entrant, record, train, test, plan.data, seed, run)
             attack_all(entrants, test, config, data=plan.data, seed=seed, run=run)
 
 
-def comparison_of(record: Record) -> Comparison:
-    """What the run compared, from its recipe and its settings."""
+def chosen(plans: list[Comparison], tasks: tuple[str, ...]) -> list[Comparison]:
+    """Those of the named tasks; all if none is named."""
+    known = {plan.data: plan for plan in plans}
+    for name in tasks:
+        if name not in known:
+            raise unknown("task", name, known)
+    return [known[name] for name in tasks] or plans
+
+
+def comparisons_of(record: Record) -> list[Comparison]:
+    """What the run compared, from its recipe and its settings: several comparisons if it had several tasks."""
     require(record.finished, f"the run in {record.folder} is unfinished; go on with neuropil run --resume first.")
     name, recipes = record.recipe, {file.stem for file in Path(__file__).parent.glob("[!_]*.py")}
     require(not name.endswith(".py"), f"{record.folder} is of {name}: no code that lies in a run folder is ever run.")
@@ -64,14 +76,16 @@ def comparison_of(record: Record) -> Comparison:
         not strange, f"{name} has no setting {', '.join(sorted(strange))} any more; attack the run with its version."
     )
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in record.config.items()}
-    return recipe.comparison(recipe.Config(**settings))
+    plans = recipe.comparison(recipe.Config(**settings))
+    return plans if isinstance(plans, list) else [plans]
 
 
 def confirm(entrant: Entrant, record: Record, train: Split, test: Split, data: str, seed: int, run: Run) -> None:
     """Log the accuracy of a revived learner, which must be the one that its run wrote down."""
     found = accuracy(entrant.learner, test)
-    rows = [row for row in record.rows if row["kind"] == "result" and row["learner"] == entrant.name]
-    said = [row["accuracy"] for row in rows if row["seed"] == seed]
+    wanted = {"learner": entrant.name, "data": data, "seed": seed}
+    rows = [row for row in record.rows if row["kind"] in ("result", "pair")]
+    said = [row["accuracy"] for row in rows if wanted.items() <= row.items()]
     require(
         bool(said) and abs(found - said[0]) < 0.005,
         f"{entrant.name} of {record.folder} names {found:.2%} right, its run wrote {said or 'nothing'}; changed code?",

@@ -63,5 +63,5 @@ def main(config: Config, run: Run) -> None:
         run.note(data={config.data: checksums})
         side_by_side(plan.builds, train, test, data=config.data, seed=seed, labels=config.labels, draw=draw, run=run)
         if config.attack:
-            entrants = revived(plan.builds, train, run.folder, seed)
+            entrants = revived(plan, train, run.folder, seed)
             attack_all(entrants, test, config, data=config.data, seed=seed, run=run)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from neuropil.data import load
 from neuropil.recipes._association import Settings
-from neuropil.recipes._pairs import pairs_beside_twins
+from neuropil.recipes._pairs import pairs_beside_twins, tasks
+from neuropil.recipes._twins import Comparison
 from neuropil.runs import Run
 
 
@@ -47,7 +48,11 @@ class Config(Settings):
     """fewest steps of every learner"""
 
 
+def comparison(config: Config) -> list[Comparison]:
+    """Who takes part, on each pair."""
+    return tasks("iris", *load("iris", seed=config.seed), config)
+
+
 def main(config: Config, run: Run) -> None:
     """One seed, and so one split."""
-    train, test = load("iris", seed=config.seed)
-    pairs_beside_twins("iris pairs", train, test, config, run)
+    pairs_beside_twins("iris", *load("iris", seed=config.seed), config, run)

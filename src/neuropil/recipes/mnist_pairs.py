@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from neuropil.data import load
 from neuropil.recipes._association import Settings
-from neuropil.recipes._pairs import pairs_beside_twins
+from neuropil.recipes._pairs import pairs_beside_twins, tasks
+from neuropil.recipes._twins import Comparison
 from neuropil.runs import Run
 
 
@@ -40,7 +41,11 @@ class Config(Settings):
     """use only that many training examples of each pair; 0 for all"""
 
 
+def comparison(config: Config) -> list[Comparison]:
+    """Who takes part, on each pair."""
+    return tasks("mnist", *load("mnist"), config)
+
+
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    train, test = load("mnist")
-    pairs_beside_twins("mnist pairs", train, test, config, run)
+    pairs_beside_twins("mnist", *load("mnist"), config, run)

@@ -53,5 +53,5 @@ def main(config: Config, run: Run) -> None:
         train, test = plan.splits(seed)
         run.note(data={config.data: {f"seed {seed}": {"train": train.checksum(), "test": test.checksum()}}})
         side_by_side(plan.builds, train, test, data=config.data, seed=seed, labels=(), draw=False, run=run)
-        entrants = revived(plan.builds, train, run.folder, seed)
+        entrants = revived(plan, train, run.folder, seed)
         attack_all(entrants, test, config, data=config.data, seed=seed, run=run)

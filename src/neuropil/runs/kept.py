@@ -8,15 +8,25 @@ turning, puts its parts where they ended.
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from neuropil.checks import Refusal, require
 from neuropil.runs.checkpoint import Part, capture, dump, load, restore_
-from neuropil.runs.tagged import Tagged
 
 FOLDER = "learners"
+
+
+class Watched(Protocol):
+    """What a fit is shown: a run, one with tags, or nothing that remembers."""
+
+    @property
+    def seconds(self) -> float: ...
+
+    def loop(self, title: str, count: int, **parts: Part) -> Iterator[int]: ...
+
+    def log(self, kind: str, **row: Any) -> None: ...
 
 
 class Keeper:
@@ -26,7 +36,7 @@ class Keeper:
         watch: what it passes on to.
     """
 
-    def __init__(self, watch: Tagged):
+    def __init__(self, watch: Watched):
         self.watch = watch
         self._ended: list[tuple[str, dict[str, Any]]] = []
 
@@ -44,12 +54,10 @@ class Keeper:
         """See `Run.log`."""
         self.watch.log(kind, **row)
 
-    def keep(self) -> Path:
-        """Write it into the folder of the run; the file."""
-        path = kept_path(self.watch.run.folder, self.watch.learner, int(self.watch.tags.get("seed", 0)))
+    def keep(self, path: Path) -> None:
+        """Write it to the file `path`."""
         path.parent.mkdir(exist_ok=True)
         dump(self._ended, path)
-        return path
 
 
 class Replay:
@@ -79,9 +87,9 @@ class Replay:
         """Nothing is logged twice."""
 
 
-def kept_path(folder: Path, learner: str, seed: int) -> Path:
-    """Where a run keeps what `learner` learned with `seed`."""
-    slug = re.sub(r"[^a-z0-9]+", "-", learner.lower()).strip("-")
+def kept_path(folder: Path, learner: str, seed: int, task: str = "") -> Path:
+    """Where a run keeps what `learner` learned with `seed`, at one `task` of several."""
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{task} {learner}".lower()).strip("-")
     return folder / FOLDER / f"{slug}-seed{seed}.safetensors"
 
 

@@ -7,11 +7,13 @@ from neuropil.learners import Associative
 from neuropil.learners.associative import DRAW, NAME, Practice, Settling, Teacher
 from neuropil.recipes.entrants import Entrant
 
+TEACHER = Teacher(4)
 
-def build(train: Split, rng: Generator, units: int) -> Entrant:
+
+def build(train: Split, rng: Generator, units: int, *, name: str = "mSTDP", teacher: Teacher = TEACHER) -> Entrant:
     """As many units name as the others have; half as many more draw."""
     rates = {"naming": 2e-3, "label": 1e-2, "drawing": 1e-3, "pixels": 1e-2}
     practice = Practice(trials=(NAME, DRAW), epochs=20, batch=50, rates=rates, decay=0.87, steps=200)
     settling = Settling(8, step=0.8, check=4)
-    learner = Associative((units,), units // 2, settling=settling, teacher=Teacher(4), practice=practice)
-    return Entrant("mSTDP", "local", learner, competes=False)
+    learner = Associative((units,), units // 2, settling=settling, teacher=teacher, practice=practice)
+    return Entrant(name, "local", learner, competes=False)

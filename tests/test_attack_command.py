@@ -136,8 +136,8 @@ def test_what_cannot_be_attacked_is_refused_in_one_line(compared, tmp_path, caps
     assert "is unfinished" in refused(capsys, "attack", tmp_path / "toy", "--out", out)
     facts = json.loads((tmp_path / "toy/run.json").read_text())
     for recipe, words in (
-        ("concept", "'concept' does not say how"),
-        ("./mine.py", "no code that lies in a run folder is ever run"),
+        ("concept", "'concept' has no function comparison(config)"),
+        ("./mine.py", "whose code is run only if you name it; add --recipe ./mine.py"),
         ("compar", "Did you mean 'compare'?"),
     ):
         (tmp_path / "toy/run.json").write_text(json.dumps({**facts, "recipe": recipe, "finished": "now"}))
@@ -148,6 +148,16 @@ def test_what_cannot_be_attacked_is_refused_in_one_line(compared, tmp_path, caps
     assert "compare has no setting colour any more" in refused(capsys, "attack", tmp_path / "toy", "--out", out)
     assert "budgets of an attack need to be above 0" in refused(capsys, "attack", compared, "--linf", "0", "--out", out)
     assert "finite size" not in refused(capsys, "attack", compared, "--linf", "-1", "--out", out)
+
+
+def test_a_run_of_the_users_own_recipe_is_attacked_with_the_file_that_the_user_names(compared, tmp_path, capsys):
+    mine, out = tmp_path / "mine.py", tmp_path / "out"
+    assert main(["copy", "compare", str(mine)]) == 0
+    assert main(["run", str(mine), *SMALL.split(), "--seeds", "1", "--out", str(tmp_path / "run")]) == 0
+    assert "add --recipe" in refused(capsys, "attack", tmp_path / "run", "--out", out)
+    assert "no recipe file" in refused(capsys, "attack", tmp_path / "run", "--recipe", tmp_path, "--out", out)
+    assert main(["attack", str(tmp_path / "run"), "--recipe", str(mine), *FEEBLE.split(), "--out", str(out)]) == 0
+    assert {row["learner"] for row in read(out).rows if row["kind"] == "attack"} == {"Krotov-Hopfield", "backprop"}
 
 
 def test_a_learner_whose_code_has_changed_is_refused(compared, tmp_path, capsys, monkeypatch):

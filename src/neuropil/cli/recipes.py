@@ -1,15 +1,13 @@
 """Recipes: files with a docstring, a `Config` and `main(config, run)`, ours in one folder and the user's anywhere."""
 
 import ast
-import sys
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 import neuropil
-from neuropil.checks import Refusal, require, unknown
+from neuropil.checks import require, unknown
 
 RECIPES = Path(neuropil.__file__).parent / "recipes"
 
@@ -52,26 +50,9 @@ def about(path: Path) -> About:
 
 def load(name: str) -> ModuleType:
     """The recipe `name` as a module that has a `Config` and a `main`."""
+    from neuropil.runs import load_recipe_file  # needs torch
+
     path = source(name)
-    module = _load_file(path) if is_file(name) else import_module(f"neuropil.recipes.{name}")
+    module = load_recipe_file(path) if is_file(name) else import_module(f"neuropil.recipes.{name}")
     require(callable(getattr(module, "main", None)), f"{path} is no recipe: it needs a function main(config, run).")
-    return module
-
-
-def _load_file(path: Path) -> ModuleType:
-    """Run a file of the user, with its own folder to import from, as Python does."""
-    try:
-        compile(path.read_bytes(), str(path), "exec")
-    except (SyntaxError, ValueError) as error:
-        line = f" line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        message = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise Refusal(f"{path}{line}: {message}.") from error
-    spec = spec_from_file_location(f"recipe_{path.stem}", path)
-    assert spec is not None  # it ends in .py
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses and help texts look there
-    if str(path.parent.resolve()) not in sys.path:
-        sys.path.insert(0, str(path.parent.resolve()))
-    spec.loader.exec_module(module)
     return module

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from neuropil.checks import require, unknown
+from neuropil.checks import Refusal, require, unknown
 from neuropil.data import Split
 from neuropil.evaluate import accuracy
 from neuropil.recipes._robust import Attacks, attack_all, revived
 from neuropil.recipes._twins import Comparison, Entrant
 from neuropil.report.study import folders_of
-from neuropil.runs import Record, Run, Tagged, read
+from neuropil.runs import Record, Run, Tagged, load_recipe_file, read
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Config(Attacks):
     """folder of a finished run, or one that holds folders of runs with different seeds"""
     tasks: tuple[str, ...] = ()
     """of a run of several tasks attack only these ("mnist 4 or 9"), all if none is named"""
+    recipe: str = ""
+    """file of the recipe if the run is of one of your own (mine.py); its code is run"""
     threads: int = 1
     """torch threads"""
 
@@ -39,7 +41,7 @@ def main(config: Config, run: Run) -> None:
     torch.set_num_threads(config.threads)
     records = [read(folder) for folder in folders_of(Path(config.of))]
     for record in records:
-        plans = chosen(comparisons_of(record), config.tasks)
+        plans = chosen(comparisons_of(record, config.recipe), config.tasks)
         run.note(attacked={str(record.folder): record.facts.get("data", {})})
         each = [(plan, seed) for plan in plans for seed in plan.seeds]
         for step in run.loop(f"tasks and seeds of {record.folder.name}", len(each)):
@@ -60,16 +62,22 @@ def chosen(plans: list[Comparison], tasks: tuple[str, ...]) -> list[Comparison]:
     return [known[name] for name in tasks] or plans
 
 
-def comparisons_of(record: Record) -> list[Comparison]:
-    """What the run compared, from its recipe and its settings: several comparisons if it had several tasks."""
+def comparisons_of(record: Record, own: str) -> list[Comparison]:
+    """What the run compared, from its recipe and its settings: several comparisons if it had several tasks.
+
+    `own` is the file of the user's recipe, empty if the recipe is one of these.
+    """
     require(record.finished, f"the run in {record.folder} is unfinished; go on with neuropil run --resume first.")
     name, recipes = record.recipe, {file.stem for file in Path(__file__).parent.glob("[!_]*.py")}
-    require(not name.endswith(".py"), f"{record.folder} is of {name}: no code that lies in a run folder is ever run.")
-    if name not in recipes:
+    if own:
+        require(own.endswith(".py") and Path(own).is_file(), f"there is no recipe file {own}.")
+    elif name.endswith(".py"):
+        raise Refusal(f"{record.folder} is of {name}, whose code is run only if you name it; add --recipe {name}.")
+    elif name not in recipes:
         raise unknown("recipe", name, recipes)
-    recipe = import_module(f"neuropil.recipes.{name}")
+    recipe = load_recipe_file(Path(own)) if own else import_module(f"neuropil.recipes.{name}")
     offers = hasattr(recipe, "comparison")
-    require(offers, f"recipe {name!r} does not say how its learners come back; compare and robustness do.")
+    require(offers, f"recipe {name!r} has no function comparison(config) that says how its learners come back.")
     known = {field.name for field in fields(recipe.Config)}
     strange = set(record.config) - known
     require(

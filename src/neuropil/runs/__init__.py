@@ -6,6 +6,7 @@ from neuropil.runs.kept import Keeper as Keeper
 from neuropil.runs.kept import Replay as Replay
 from neuropil.runs.kept import kept_path as kept_path
 from neuropil.runs.machine import peak_memory_mb as peak_memory_mb
+from neuropil.runs.recipe_file import load_recipe_file as load_recipe_file
 from neuropil.runs.record import Record as Record
 from neuropil.runs.record import read as read
 from neuropil.runs.run import Run as Run

@@ -37,7 +37,7 @@ class Settings:
     """passes of the association rule over the examples"""
     batch: int = 100
     """label events in a step"""
-    lr: float = 1e-2
+    lr: float = 4e-3
     """first learning rate of the association rule, falls linearly to 0"""
     plain_epochs: int = 2
     """passes of the plain rule, without competition"""

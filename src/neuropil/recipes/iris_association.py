@@ -38,6 +38,8 @@ class Config(Settings):
     """lengths of flowers mean something"""
     batch: int = 20
     """label events in a step"""
+    lr: float = 1e-2
+    """first learning rate of the association rule, falls linearly to 0"""
     backprop_batch: int = 20
     """examples in a step of backprop"""
     backprop_lr: float = 3e-3

@@ -34,6 +34,7 @@ COLOURS = {
     "local-3": ("#e0607e", "#ffb3c4"),
     "local-4": ("#7d4a12", "#c99257"),
     "local-5": ("#5d8a00", "#a9cf54"),
+    "local-6": ("#7b3fb5", "#c39bf2"),
     "events-0": ("#0b7a5e", "#45c9a0"),
     "events-1": ("#4d6b00", "#b6d94c"),
     "twin-0": ("#1061ad", "#5ab0f5"),

@@ -19,6 +19,7 @@ from neuropil.recipes._conv import (
     Settings,
     backprop,
     chosen,
+    copied,
     end_to_end,
     frozen,
     linear,
@@ -54,8 +55,6 @@ class SoftSettings(Settings):
     """passes over the images, without labels"""
     images: int = 0
     """use only that many images for it; 0 for all"""
-    copies: int = 0
-    """altered copies of every labelled image that heads on frozen or learned features see besides the image"""
 
 
 def deep(settings: SoftSettings, n: Sequence[float], train: Split) -> nn.Sequential:
@@ -97,12 +96,11 @@ def softhebb_comparison(data: str, settings: SoftSettings, augment: Augment, cop
     def wide(body: nn.Sequential, train: Split, rng: Generator) -> None:
         draw_kernels_(body, rng, scale=settings.spread)
 
-    body, head = partial(deep, settings, settings.n), readout(settings)
-    copies, copied = settings.copies, copy if settings.copies else None
+    body, head, seen = partial(deep, settings, settings.n), readout(settings), copied(settings, copy)
     everybody = {
-        "SoftHebb": local("SoftHebb", body, wide, hebbian(settings), head, copies=copies, augment=copied),
+        "SoftHebb": local("SoftHebb", body, wide, hebbian(settings), head, copies=seen),
         "backprop": backprop(partial(deep, settings, settings.n_backprop), end_to_end(settings, augment)),
-        "random features": frozen("random features", body, wide, head, copies=copies, augment=copied),
+        "random features": frozen("random features", body, wide, head, copies=seen),
         "linear": linear(settings.linear_lr),
     }
     builds = chosen(everybody, settings.learners)

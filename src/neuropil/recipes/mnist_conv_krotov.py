@@ -10,6 +10,7 @@ Try: neuropil run mnist_conv_krotov --seeds 3 --out runs/mnist_conv_krotov
 from dataclasses import dataclass
 from typing import Literal
 
+from neuropil.learners import Distort
 from neuropil.recipes._conv_krotov import KrotovSettings, conv_krotov_comparison
 from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
@@ -25,7 +26,8 @@ class Config(KrotovSettings):
 
 def comparison(config: Config) -> Comparison:
     """Who takes part, on what."""
-    return conv_krotov_comparison("mnist", config)
+    distort = Distort(turn=10, scale=0.1, shear=0.1, shift=1.5)
+    return conv_krotov_comparison("mnist", config, augment=distort, copy=distort)
 
 
 def main(config: Config, run: Run) -> None:

@@ -17,8 +17,10 @@ from neuropil.runs import Run
 class Config(SoftSettings):
     """Chosen on images held out of the training images; see docs/results/softhebb.md."""
 
+    channels: tuple[int, ...] = (48, 192, 768)
     images: int = 10000
     copies: int = 1
+    examples: int = 10000
     readout_epochs: int = 12
     readout_lr: float = 1e-2
     decay: float = 1.0

@@ -72,8 +72,8 @@ def test_few_labels_get_as_many_more_copies_as_make_the_fewest_examples(train, l
     assert shown == [seen]
 
 
-wrong_copies = [{"copies": 1}, {"copies": -1}, {"augment": Mirror()}, {"examples": 9}]
-wrong_copies += [{"copies": 1, "augment": Mirror(), "examples": -1}]
+wrong_copies = [{"copies": 1}, {"examples": 9}, {"augment": Mirror()}]
+wrong_copies += [{"copies": 1, "augment": Mirror(), "examples": -1}, {"copies": -1, "augment": Mirror(), "examples": 2}]
 
 
 @pytest.mark.parametrize("wrong", wrong_copies)
@@ -139,9 +139,9 @@ def test_settings_that_do_not_fit_together_are_refused(words, says, tmp_path, ca
 
 
 @pytest.mark.parametrize("recipe", [cifar_softhebb, cifar_krotov])
-@pytest.mark.parametrize("copies", [0, 2])
-def test_settings_for_copies_reach_every_learner_and_altered_images_backprop(recipe, copies, train):
-    config = recipe.Config(copies=copies, examples=50, backprop_steps=1)
+@pytest.mark.parametrize(("copies", "examples"), [(0, 0), (0, 50), (2, 0)])
+def test_settings_for_copies_reach_every_learner_and_altered_images_backprop(recipe, copies, examples, train):
+    config = recipe.Config(copies=copies, examples=examples, backprop_steps=1)
     learners = {
         entrant.name: entrant.learner
         for build in recipe.comparison(config).builds
@@ -149,11 +149,10 @@ def test_settings_for_copies_reach_every_learner_and_altered_images_backprop(rec
     }
     heads = [learner for name, learner in learners.items() if name not in ("backprop", "linear")]
     assert len(heads) >= 2
-    assert {(head.copies, head.examples, head.augment) for head in heads} == (
-        {(2, 50, Mirror(1.0))} if copies else {(0, 0, None)}
-    )
+    altered = Mirror(1.0) if copies or examples else None
+    assert {(head.copies, head.examples, head.augment) for head in heads} == {(copies, examples, altered)}
     always = recipe is cifar_softhebb
-    assert learners["backprop"].training.augment == (Mirror() if copies or always else None)
+    assert learners["backprop"].training.augment == (Mirror() if altered or always else None)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

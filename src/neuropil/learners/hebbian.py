@@ -50,14 +50,9 @@ class FeatureClassifier:
         examples: int = 0,
     ):
         require(
-            copies >= 0 and (copies > 0) == (augment is not None),
-            f"FeatureClassifier needs copies >= 0, and augment with copies > 0, got copies={copies} and "
-            f"augment={augment}.",
-        )
-        require(
-            examples == 0 or (examples > 0 and copies > 0),
-            f"FeatureClassifier needs examples >= 0, and copies > 0 with examples > 0, got examples={examples} and "
-            f"copies={copies}.",
+            copies >= 0 and examples >= 0 and (copies + examples > 0) == (augment is not None),
+            "FeatureClassifier needs copies and examples >= 0, and augment where one of them is above 0, got "
+            f"copies={copies}, examples={examples} and augment={augment}.",
         )
         self.body = body
         self.learning = learning

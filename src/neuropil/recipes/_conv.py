@@ -103,7 +103,7 @@ def readout(settings: Settings) -> Descent:
 
 def copied(settings: Settings, copy: Augment | None) -> Copies:
     """What these heads learn from besides the images, altered by `copy`."""
-    return Copies(settings.copies, copy, settings.examples) if settings.copies else NONE
+    return Copies(settings.copies, copy, settings.examples) if settings.copies or settings.examples else NONE
 
 
 def end_to_end(settings: Settings, augment: Augment | None = None) -> Descent:

@@ -86,7 +86,7 @@ def everybody(settings: KrotovSettings, augment: Augment, copy: Augment) -> dict
     head, seen, name = readout(settings), copied(settings, copy), "Krotov-Hopfield"
     return {
         name: local(name, body(settings.n), draw_patches_, learning(settings), head, copies=seen),
-        "backprop": backprop(body(settings.n_backprop), end_to_end(settings, augment if settings.copies else None)),
+        "backprop": backprop(body(settings.n_backprop), end_to_end(settings, augment if seen.augment else None)),
         "random patches": frozen("random patches", body(settings.n), draw_patches_, head, copies=seen),
         "random features": frozen("random features", body(settings.n_random), draw_kernels, head, copies=seen),
         "linear": linear(settings.linear_lr),

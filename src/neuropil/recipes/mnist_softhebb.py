@@ -19,7 +19,6 @@ class Config(SoftSettings):
 
     channels: tuple[int, ...] = (48, 192, 768)
     images: int = 10000
-    copies: int = 1
     examples: int = 10000
     readout_epochs: int = 12
     readout_lr: float = 1e-2

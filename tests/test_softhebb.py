@@ -119,6 +119,15 @@ def test_the_deep_body_is_the_published_one():
     ]
 
 
+def test_the_border_of_odd_maps_is_pooled_as_well():
+    settings = SoftSettings(channels=(2, 2, 3))
+    images = Split(torch.zeros(1, 1, 28, 28), torch.tensor([0]), 10)
+    pool = deep(settings, settings.n, images).get_submodule("pool3")
+    seen = torch.zeros(1, 3, 7, 7)
+    seen[..., 6, 6] = 1.0
+    assert pool(seen)[0, :, 3, 3].tolist() == [1.0] * 3
+
+
 def test_one_pass_brings_the_kernels_from_afar_towards_norm_one(train):
     settings = SoftSettings(channels=(6, 8, 10), lr=(0.5, 0.5, 0.5), epochs=30)
     body = deep(settings, settings.n, train)

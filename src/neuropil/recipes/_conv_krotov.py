@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from torch import nn
+from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.learners import LocalLearning, PatchNormConv2d, Triangle, draw_patches_, stacked
@@ -36,6 +36,8 @@ class KrotovSettings(Settings):
     """kernels of every learner that has them"""
     kernel: int = 5
     """side of a kernel, pixels"""
+    whiten: float = 0.0
+    """floor of the whitening of patches, see `PatchNormConv2d.whiten_`; 0 for patches as they are"""
     pool: Literal["average", "max"] = "average"
     """what is kept of the activity of a kernel in a place"""
     grid: int = 4
@@ -65,6 +67,8 @@ class KrotovSettings(Settings):
 def one_layer(settings: KrotovSettings, n: float, train: Split) -> nn.Sequential:
     """Normalised patches, `kernels` kernels, triangle to the power `n`, one number for each kernel and place."""
     conv = PatchNormConv2d(train.x.shape[1], settings.kernels, settings.kernel)
+    if settings.whiten:
+        conv.to(train.x.device).whiten_(train, Generator().manual_seed(settings.seed), floor=settings.whiten)
     return stacked({"conv": conv, "act": Triangle(n), "pool": POOLS[settings.pool](settings.grid)})
 
 

@@ -58,13 +58,16 @@ class SoftSettings(Settings):
 
 
 def deep(settings: SoftSettings, n: Sequence[float], train: Split) -> nn.Sequential:
-    """Per layer: batch normalisation, convolution, triangle to the power `n`, pooling; the last pools by averages."""
+    """Per layer: batch normalisation, convolution, triangle to the power `n`, pooling; the last pools by averages.
+
+    Where the last has an odd number of positions, as on 28 x 28 pixels, those at the border are averaged as well.
+    """
     depth, channels = len(settings.channels), (train.x.shape[1], *settings.channels)
     stages: list[dict[str, nn.Module]] = []
     for k, (kernel, power) in enumerate(zip(settings.kernels, n)):
         size = {"padding": kernel // 2, "padding_mode": "reflect"}
         conv = nn.Conv2d(channels[k], channels[k + 1], kernel, bias=False, **size)  # type: ignore[arg-type]
-        pool = nn.AvgPool2d(2) if k == depth - 1 else nn.MaxPool2d(4, 2, 1)
+        pool = nn.AvgPool2d(2, ceil_mode=True) if k == depth - 1 else nn.MaxPool2d(4, 2, 1)
         norm = nn.BatchNorm2d(channels[k], affine=False)
         stages.append({"norm": norm, "conv": conv, "act": Triangle(power), "pool": pool})
     return stacked(*stages)

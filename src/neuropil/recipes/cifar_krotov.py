@@ -19,6 +19,7 @@ class Config(KrotovSettings):
 
     kernels: int = 100
     """kernels of every learner that has them"""
+    whiten: float = 0.1
     copies: int = 1
     labels: tuple[int, ...] = (500, 5000)
     """numbers of labels for the sample-efficiency curves; those not below the training set are left out"""

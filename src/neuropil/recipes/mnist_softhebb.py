@@ -17,7 +17,6 @@ from neuropil.runs import Run
 class Config(SoftSettings):
     """Chosen on images held out of the training images; see docs/results/softhebb.md."""
 
-    channels: tuple[int, ...] = (48, 192, 768)
     images: int = 10000
     examples: int = 10000
     readout_epochs: int = 12
@@ -25,6 +24,7 @@ class Config(SoftSettings):
     decay: float = 1.0
     backprop_epochs: int = 2
     backprop_lr: float = 5e-4
+    backprop_steps: int = 1600
 
 
 def comparison(config: Config) -> Comparison:

@@ -7,7 +7,7 @@ from torch import nn
 from neuropil.checks import Refusal
 from neuropil.cli import main
 from neuropil.data import Split, digits
-from neuropil.learners import BackpropClassifier, Descent, Distort, FeatureClassifier, InTurn, Mirror, Unwatched
+from neuropil.learners import BackpropClassifier, Descent, FeatureClassifier, Mirror, Unwatched
 from neuropil.learners.readout import featurise
 from neuropil.recipes import _twins, cifar_krotov, cifar_softhebb
 from neuropil.recipes._softhebb import SoftSettings, deep, hebbian
@@ -30,15 +30,6 @@ def test_a_mirror_exchanges_left_and_right_of_the_images_that_are_drawn():
     turned = [k for k in range(400) if torch.equal(some[k], x[k].flip(2))]
     assert all(torch.equal(some[k], x[k]) for k in range(400) if k not in turned)
     assert 70 < len(turned) < 130
-
-
-def test_alterations_in_turn_draw_one_after_the_other():
-    x, rng = torch.rand(3, 1, 4, 5, generator=seeded()), seeded(1)
-    shift = Distort(turn=0, scale=0, shear=0, shift=1)
-    once, again = InTurn((Mirror(1.0), shift))(x, seeded(1)), shift(Mirror(1.0)(x, rng), rng)
-    assert torch.equal(once, again)
-    assert not torch.equal(once, x.flip(-1))
-    assert torch.equal(InTurn(())(x, seeded()), x)
 
 
 @pytest.mark.parametrize("wrong", [lambda: Mirror(1.5), lambda: Mirror()(torch.zeros(3, 64), seeded())])

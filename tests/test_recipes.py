@@ -28,6 +28,7 @@ COMPARES = (
     "mnist_krotov",
     "mnist_conv_krotov",
     "fashion_conv_krotov",
+    "cifar_krotov",
     "mnist_softhebb",
     "cifar_softhebb",
     "mnist_association",
@@ -42,6 +43,7 @@ TINY = {
     "fashion_krotov": KROTOV,
     "mnist_conv_krotov": CONV,
     "fashion_conv_krotov": CONV,
+    "cifar_krotov": CONV,
     "conv_krotov_settings": "--kernels 20 --n-train 400",
     "krotov_settings": "--units 20 --n-train 400",
     "mnist_association": f"{QUICK} {NETS} --n-train 400",
@@ -171,8 +173,8 @@ def test_kernels_are_judged_on_held_out_images_with_all_labels_and_with_few(tmp_
     few = {name: changes[:2] for name, changes in conv_krotov_settings.CHANGES.items()}
     monkeypatch.setattr(conv_krotov_settings, "CHANGES", few)
     monkeypatch.setattr(conv_krotov_settings, "SHARE", 10)
-    chosen = dict.fromkeys(conv_krotov_settings.CHOSEN, partial(mnist_conv_krotov.Config, kernel=3, backprop_steps=40))
-    monkeypatch.setattr(conv_krotov_settings, "CHOSEN", chosen)
+    small_config = partial(mnist_conv_krotov.Config, kernel=3, backprop_steps=40)
+    monkeypatch.setattr(mnist_conv_krotov, "Config", small_config)
     assert run("conv_krotov_settings", tmp_path / "out") == 0
     rows = [row for row in read(tmp_path / "out").rows if row["kind"] == "validation"]
     assert [row["change"] for row in rows] == [change for changes in few.values() for change in changes]

@@ -9,7 +9,7 @@ from neuropil.cli import main
 from neuropil.data import Split, digits
 from neuropil.learners import BackpropClassifier, Descent, FeatureClassifier, Mirror, Unwatched
 from neuropil.learners.readout import featurise
-from neuropil.recipes import _twins, cifar_softhebb
+from neuropil.recipes import _twins, cifar_krotov, cifar_softhebb
 from neuropil.recipes._softhebb import SoftSettings, deep, hebbian
 
 
@@ -57,7 +57,26 @@ def test_a_head_learns_what_only_the_copies_show():
     assert taught.predict(mirrored).tolist() == taught.predict(train.pixels()).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("wrong", [{"copies": 1}, {"copies": -1}, {"augment": Mirror()}])
+@pytest.mark.parametrize(("labels", "seen"), [(60, 120), (50, 100), (40, 120), (20, 100)])
+def test_few_labels_get_as_many_more_copies_as_make_the_fewest_examples(train, labels, seen):
+    shown = []
+
+    class Notes(Descent):
+        def fit_(self, network, features, **rest):
+            shown.append(len(features))
+            super().fit_(network, features, **rest)
+
+    head = Notes(epochs=1, steps=1)
+    learner = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head, copies=1, augment=Mirror(), examples=100)
+    learner.fit(train[:labels], rng=seeded())
+    assert shown == [seen]
+
+
+wrong_copies = [{"copies": 1}, {"examples": 9}, {"augment": Mirror()}]
+wrong_copies += [{"copies": 1, "augment": Mirror(), "examples": -1}, {"copies": -1, "augment": Mirror(), "examples": 2}]
+
+
+@pytest.mark.parametrize("wrong", wrong_copies)
 def test_copies_need_to_be_altered_somehow(wrong):
     with pytest.raises(Refusal, match="copies"):
         FeatureClassifier(nn.Sequential(nn.Flatten()), **wrong)
@@ -91,6 +110,15 @@ def test_the_deep_body_is_the_published_one():
     ]
 
 
+def test_the_border_of_odd_maps_is_pooled_as_well():
+    settings = SoftSettings(channels=(2, 2, 3))
+    images = Split(torch.zeros(1, 1, 28, 28), torch.tensor([0]), 10)
+    pool = deep(settings, settings.n, images).get_submodule("pool3")
+    seen = torch.zeros(1, 3, 7, 7)
+    seen[..., 6, 6] = 1.0
+    assert pool(seen)[0, :, 3, 3].tolist() == [1.0] * 3
+
+
 def test_one_pass_brings_the_kernels_from_afar_towards_norm_one(train):
     settings = SoftSettings(channels=(6, 8, 10), lr=(0.5, 0.5, 0.5), epochs=30)
     body = deep(settings, settings.n, train)
@@ -117,6 +145,23 @@ def test_settings_that_do_not_fit_together_are_refused(words, says, tmp_path, ca
     monkeypatch.setattr(cifar_softhebb, "beside_twins", None)
     assert main(["run", "cifar_softhebb", *words.split(), "--out", str(tmp_path / "out")]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("recipe", [cifar_softhebb, cifar_krotov])
+@pytest.mark.parametrize(("copies", "examples"), [(0, 0), (0, 50), (2, 0)])
+def test_settings_for_copies_reach_every_learner_and_altered_images_backprop(recipe, copies, examples, train):
+    config = recipe.Config(copies=copies, examples=examples, backprop_steps=1)
+    learners = {
+        entrant.name: entrant.learner
+        for build in recipe.comparison(config).builds
+        if (entrant := build(train, seeded()))
+    }
+    heads = [learner for name, learner in learners.items() if name not in ("backprop", "linear")]
+    assert len(heads) >= 2
+    altered = Mirror(1.0) if copies or examples else None
+    assert {(head.copies, head.examples, head.augment) for head in heads} == {(copies, examples, altered)}
+    always = recipe is cifar_softhebb
+    assert learners["backprop"].training.augment == (Mirror() if altered or always else None)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

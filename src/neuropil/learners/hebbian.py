@@ -1,5 +1,6 @@
 """Features learned by local rules (or by nobody) under a supervised linear readout."""
 
+import math
 from copy import deepcopy
 from typing import Protocol, Self
 
@@ -33,6 +34,7 @@ class FeatureClassifier:
         readout: how the head is trained.
         copies: how many altered copies of every labelled image the head learns from besides the image itself.
         augment: what alters them.
+        examples: fewest examples of the head, copies included: few labels get as many more copies as this takes.
 
     After `fit`: ``body_``, the learned body in evaluation mode, and ``network_``, body and trained head.
     """
@@ -45,17 +47,19 @@ class FeatureClassifier:
         readout: Descent | None = None,
         copies: int = 0,
         augment: Augment | None = None,
+        examples: int = 0,
     ):
         require(
-            copies >= 0 and (copies > 0) == (augment is not None),
-            f"FeatureClassifier needs copies >= 0, and augment with copies > 0, got copies={copies} and "
-            f"augment={augment}.",
+            copies >= 0 and examples >= 0 and (copies + examples > 0) == (augment is not None),
+            "FeatureClassifier needs copies and examples >= 0, and augment where one of them is above 0, got "
+            f"copies={copies}, examples={examples} and augment={augment}.",
         )
         self.body = body
         self.learning = learning
         self.readout = readout or Descent()
         self.copies = copies
         self.augment = augment
+        self.examples = examples
 
     def fit(self, train: Split, *, rng: Generator, watch: Watch | None = None) -> Self:
         """Learn the features from all images of `train` and the readout from all its labels."""
@@ -68,7 +72,8 @@ class FeatureClassifier:
 
     def fit_labels(self, labelled: Split, *, rng: Generator, watch: Watch | None = None) -> Self:
         """Learn only the readout afresh, from `labelled`; the features stay as `fit` left them."""
-        features = featurise(self.body_.eval(), labelled, copies=self.copies, augment=self.augment, rng=rng)
+        copies = max(self.copies, math.ceil(self.examples / len(labelled)) - 1)
+        features = featurise(self.body_.eval(), labelled, copies=copies, augment=self.augment, rng=rng)
         head = fresh_head(features)
         self.readout.fit_(head, features, stage="readout", rng=rng, watch=watch or Unwatched())
         self.network_ = nn.Sequential(self.body_, nn.Flatten(), head)

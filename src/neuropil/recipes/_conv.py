@@ -13,6 +13,7 @@ A recipe says how a body is made (`stacked`) and how its layers learn (`LocalLea
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Generator, nn
 
@@ -33,6 +34,17 @@ Body = Callable[[Split], nn.Sequential]
 Start = Callable[[nn.Sequential, Split, Generator], None]
 
 
+class Copies(NamedTuple):
+    """The altered copies that a head learns from besides the images themselves, see `FeatureClassifier`."""
+
+    copies: int = 0
+    augment: Augment | None = None
+    examples: int = 0
+
+
+NONE = Copies()
+
+
 @dataclass(frozen=True)
 class Settings:
     """What every convolutional experiment can be told, but for its body and how that learns."""
@@ -51,6 +63,10 @@ class Settings:
     """weight decay of the readouts"""
     smoothing: float = 0.1
     """label smoothing of every network with kernels"""
+    copies: int = 0
+    """altered copies of every labelled image that heads on frozen or learned features see besides the image"""
+    examples: int = 0
+    """fewest examples of these heads, copies included: few labels get as many more copies as this takes"""
     linear_lr: float = 4e-3
     """first learning rate of the linear model, which has neither decay nor smoothing"""
     backprop_epochs: int = 2
@@ -85,6 +101,11 @@ def readout(settings: Settings) -> Descent:
     )
 
 
+def copied(settings: Settings, copy: Augment | None) -> Copies:
+    """What these heads learn from besides the images, altered by `copy`."""
+    return Copies(settings.copies, copy, settings.examples) if settings.copies or settings.examples else NONE
+
+
 def end_to_end(settings: Settings, augment: Augment | None = None) -> Descent:
     """How backprop trains; `augment` alters its images afresh in every pass."""
     return Descent(
@@ -111,30 +132,24 @@ def local(
     head: Descent,
     *,
     norm: float | None = 2.0,
-    copies: int = 0,
-    augment: Augment | None = None,
+    copies: Copies = NONE,
 ) -> Build:
-    """Kernels that learn locally from where `start` puts them; `norm` is that of their rule, see `Entrant`.
-
-    `copies` and `augment` are the head's, see `FeatureClassifier`.
-    """
+    """Kernels that learn locally from where `start` puts them; `norm` is that of their rule, see `Entrant`."""
 
     def build(train: Split, rng: Generator) -> Entrant:
         network = started(body, start, train, rng)
-        learner = FeatureClassifier(network, learning=learning, readout=head, copies=copies, augment=augment)
+        learner = FeatureClassifier(network, learning=learning, readout=head, **copies._asdict())
         return Entrant(name, "local", learner, norm=norm, layers=tuple(learning.rules))
 
     return build
 
 
-def frozen(
-    name: str, body: Body, start: Start, head: Descent, *, copies: int = 0, augment: Augment | None = None
-) -> Build:
+def frozen(name: str, body: Body, start: Start, head: Descent, *, copies: Copies = NONE) -> Build:
     """The same architecture with the kernels that `start` draws, unchanged."""
 
     def build(train: Split, rng: Generator) -> Entrant:
         network = started(body, start, train, rng)
-        return Entrant(name, "twin", FeatureClassifier(network, readout=head, copies=copies, augment=augment))
+        return Entrant(name, "twin", FeatureClassifier(network, readout=head, **copies._asdict()))
 
     return build
 

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from torch import nn
+from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.learners import LocalLearning, PatchNormConv2d, Triangle, draw_patches_, stacked
+from neuropil.learners.augment import Augment
 from neuropil.plasticity import KrotovHopfield
 from neuropil.recipes._conv import (
     Settings,
     backprop,
     chosen,
+    copied,
     draw_kernels,
     end_to_end,
     frozen,
@@ -34,6 +36,8 @@ class KrotovSettings(Settings):
     """kernels of every learner that has them"""
     kernel: int = 5
     """side of a kernel, pixels"""
+    whiten: float = 0.0
+    """floor of the whitening of patches, see `PatchNormConv2d.whiten_`; 0 for patches as they are"""
     pool: Literal["average", "max"] = "average"
     """what is kept of the activity of a kernel in a place"""
     grid: int = 4
@@ -63,6 +67,8 @@ class KrotovSettings(Settings):
 def one_layer(settings: KrotovSettings, n: float, train: Split) -> nn.Sequential:
     """Normalised patches, `kernels` kernels, triangle to the power `n`, one number for each kernel and place."""
     conv = PatchNormConv2d(train.x.shape[1], settings.kernels, settings.kernel)
+    if settings.whiten:
+        conv.to(train.x.device).whiten_(train, Generator().manual_seed(settings.seed), floor=settings.whiten)
     return stacked({"conv": conv, "act": Triangle(n), "pool": POOLS[settings.pool](settings.grid)})
 
 
@@ -74,20 +80,24 @@ def learning(settings: KrotovSettings) -> LocalLearning:
     )
 
 
-def everybody(settings: KrotovSettings) -> dict[str, Build]:
-    """The local learner and its twins."""
+def everybody(settings: KrotovSettings, augment: Augment, copy: Augment) -> dict[str, Build]:
+    """The local learner and its twins.
+
+    Where heads see copies of the images, altered by `copy`, backprop sees images altered by `augment`, afresh in every
+    pass.
+    """
     body = lambda n: partial(one_layer, settings, n)
-    head, name = readout(settings), "Krotov-Hopfield"
+    head, seen, name = readout(settings), copied(settings, copy), "Krotov-Hopfield"
     return {
-        name: local(name, body(settings.n), draw_patches_, learning(settings), head),
-        "backprop": backprop(body(settings.n_backprop), end_to_end(settings)),
-        "random patches": frozen("random patches", body(settings.n), draw_patches_, head),
-        "random features": frozen("random features", body(settings.n_random), draw_kernels, head),
+        name: local(name, body(settings.n), draw_patches_, learning(settings), head, copies=seen),
+        "backprop": backprop(body(settings.n_backprop), end_to_end(settings, augment if seen.augment else None)),
+        "random patches": frozen("random patches", body(settings.n), draw_patches_, head, copies=seen),
+        "random features": frozen("random features", body(settings.n_random), draw_kernels, head, copies=seen),
         "linear": linear(settings.linear_lr),
     }
 
 
-def conv_krotov_comparison(data: str, settings: KrotovSettings) -> Comparison:
-    """Everybody on `data`, or who is named in the settings, one seed."""
-    builds = chosen(everybody(settings), settings.learners)
+def conv_krotov_comparison(data: str, settings: KrotovSettings, *, augment: Augment, copy: Augment) -> Comparison:
+    """Everybody on `data`, or who is named in the settings, one seed; `augment` and `copy` as for `everybody`."""
+    builds = chosen(everybody(settings, augment, copy), settings.learners)
     return of_one_seed(builds, data, settings.seed, settings.n_train, device=settings.device)

@@ -19,6 +19,7 @@ from neuropil.recipes._conv import (
     Settings,
     backprop,
     chosen,
+    copied,
     end_to_end,
     frozen,
     linear,
@@ -54,18 +55,19 @@ class SoftSettings(Settings):
     """passes over the images, without labels"""
     images: int = 0
     """use only that many images for it; 0 for all"""
-    copies: int = 0
-    """altered copies of every labelled image that heads on frozen or learned features see besides the image"""
 
 
 def deep(settings: SoftSettings, n: Sequence[float], train: Split) -> nn.Sequential:
-    """Per layer: batch normalisation, convolution, triangle to the power `n`, pooling; the last pools by averages."""
+    """Per layer: batch normalisation, convolution, triangle to the power `n`, pooling; the last pools by averages.
+
+    Where the last has an odd number of positions, as on 28 x 28 pixels, those at the border are averaged as well.
+    """
     depth, channels = len(settings.channels), (train.x.shape[1], *settings.channels)
     stages: list[dict[str, nn.Module]] = []
     for k, (kernel, power) in enumerate(zip(settings.kernels, n)):
         size = {"padding": kernel // 2, "padding_mode": "reflect"}
         conv = nn.Conv2d(channels[k], channels[k + 1], kernel, bias=False, **size)  # type: ignore[arg-type]
-        pool = nn.AvgPool2d(2) if k == depth - 1 else nn.MaxPool2d(4, 2, 1)
+        pool = nn.AvgPool2d(2, ceil_mode=True) if k == depth - 1 else nn.MaxPool2d(4, 2, 1)
         norm = nn.BatchNorm2d(channels[k], affine=False)
         stages.append({"norm": norm, "conv": conv, "act": Triangle(power), "pool": pool})
     return stacked(*stages)
@@ -97,12 +99,11 @@ def softhebb_comparison(data: str, settings: SoftSettings, augment: Augment, cop
     def wide(body: nn.Sequential, train: Split, rng: Generator) -> None:
         draw_kernels_(body, rng, scale=settings.spread)
 
-    body, head = partial(deep, settings, settings.n), readout(settings)
-    copies, copied = settings.copies, copy if settings.copies else None
+    body, head, seen = partial(deep, settings, settings.n), readout(settings), copied(settings, copy)
     everybody = {
-        "SoftHebb": local("SoftHebb", body, wide, hebbian(settings), head, copies=copies, augment=copied),
+        "SoftHebb": local("SoftHebb", body, wide, hebbian(settings), head, copies=seen),
         "backprop": backprop(partial(deep, settings, settings.n_backprop), end_to_end(settings, augment)),
-        "random features": frozen("random features", body, wide, head, copies=copies, augment=copied),
+        "random features": frozen("random features", body, wide, head, copies=seen),
         "linear": linear(settings.linear_lr),
     }
     builds = chosen(everybody, settings.learners)

@@ -1,4 +1,4 @@
-"""How the settings of mnist_conv_krotov and fashion_conv_krotov were chosen, and where learned beats random.
+"""How the settings of mnist_conv_krotov and its like were chosen, and where learned beats random.
 
 One change at a time, on held-out training images; the test set is never read. Every row is judged with all labels and
 with 1 % of them.
@@ -8,20 +8,15 @@ Measured: see docs/results/conv_krotov.md.
 Try: neuropil run conv_krotov_settings --data mnist --n-train 12000 --out runs/conv_krotov_settings
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from neuropil.data import hold_out, load, subset
-from neuropil.recipes import fashion_conv_krotov, mnist_conv_krotov
+from neuropil.recipes import cifar_krotov, fashion_conv_krotov, mnist_conv_krotov
 from neuropil.recipes._choice import Candidate, judge_candidates
-from neuropil.recipes._conv_krotov import KrotovSettings, everybody
 from neuropil.runs import Run
 
-CHOSEN: dict[str, Callable[..., KrotovSettings]] = {
-    "mnist": mnist_conv_krotov.Config,
-    "fashion_mnist": fashion_conv_krotov.Config,
-}
+RECIPES: dict[str, Any] = {"mnist": mnist_conv_krotov, "fashion_mnist": fashion_conv_krotov, "cifar10": cifar_krotov}
 SHARE = 100  # of the labels, one in that many is given once more
 CHANGES: dict[str, list[dict[str, Any]]] = {
     "Krotov-Hopfield": [
@@ -35,6 +30,8 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
         {"share": 1.0},
         {"epochs": 1},
         {"n": 2.0},
+        {"whiten": 0.0},
+        {"whiten": 0.1},
         {"pool": "average"},
         {"pool": "max"},
         {"decay": 1.0},
@@ -50,7 +47,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
 class Config:
     """What to choose settings for."""
 
-    data: Literal["mnist", "fashion_mnist"] = "mnist"
+    data: Literal["mnist", "fashion_mnist", "cifar10"] = "mnist"
     """data set"""
     seed: int = 0
     """of the weights and of the held-out part"""
@@ -70,10 +67,8 @@ def main(config: Config, run: Run) -> None:
     if config.n_train:
         train = subset(train, config.n_train, config.seed)
     rest, held = hold_out(train, config.held, config.seed)
-    chosen = CHOSEN[config.data](seed=config.seed, kernels=config.kernels)
-    candidates = [
-        Candidate(name, change, everybody(replace(chosen, **change))[name])
-        for name in config.learners
-        for change in CHANGES[name]
-    ]
+    recipe = RECIPES[config.data]
+    chosen = recipe.Config(seed=config.seed, kernels=config.kernels)
+    build = lambda name, change: recipe.comparison(replace(chosen, learners=(name,), **change)).builds[0]
+    candidates = [Candidate(name, change, build(name, change)) for name in config.learners for change in CHANGES[name]]
     judge_candidates(candidates, rest, held, seed=config.seed, labels=(len(rest) // SHARE,), run=run)

@@ -1,6 +1,8 @@
 """Three layers of convolutional SoftHebb on all of MNIST, beside backprop, frozen and linear twins.
 
-Measured: 98.9 % on held-out images with 20,000 for training, one seed, preliminary; no run on the test images yet.
+Measured: test, n = 3, mean and 95 % interval: 99.16 +- 0.20 % (97.63 +- 0.70 with 600 labels); random features
+98.98 +- 0.22 (96.73 +- 0.65), linear 92.67 +- 0.07. Backprop with two passes, n = 2:
+98.97 +- 0.44 (97.6 with 600 labels, 98.3 and 96.9).
 
 Try: neuropil run mnist_softhebb --seeds 3 --out runs/mnist_softhebb
 """
@@ -18,12 +20,13 @@ class Config(SoftSettings):
     """Chosen on images held out of the training images; see docs/results/softhebb.md."""
 
     images: int = 10000
-    copies: int = 1
+    examples: int = 10000
     readout_epochs: int = 12
     readout_lr: float = 1e-2
     decay: float = 1.0
     backprop_epochs: int = 2
     backprop_lr: float = 5e-4
+    backprop_steps: int = 1600
 
 
 def comparison(config: Config) -> Comparison:

@@ -4,8 +4,9 @@ For each way of hiding, two rows: the squared error per missing pixel when the l
 and the mean image; and the accuracy when it is not, beside a backprop network with as many hidden units as name parts,
 trained for just that way of hiding on images turned, scaled and shifted alike.
 
-Measured: n = 1: squared error 32.6 % below the class mean's from the upper half, 62.5 % below it from a random half;
-the label is named right in 91.95 % and 97.27 % of them, by backprop in 93.7 % and 97.6 %.
+Measured: test, n = 3, mean and 95 % interval: squared error 32.8 +- 0.4 % below the class mean's from the upper half,
+63.8 +- 3.1 % from a random half; the label is named right in 91.68 +- 0.61 and 97.38 +- 0.26 % of them, by backprop of
+500 units in three passes in 93.55 +- 0.29 and 97.74 +- 0.37 %, of 1000 units in ten in 94.17 and 98.65 % (n = 1).
 
 Try: neuropil run mnist_mstdp --out runs/one, then neuropil run mnist_complete --of runs/one --out runs/complete
 """

@@ -89,8 +89,10 @@ def draw(found: dict[str, dict[tuple[float, float], float]], config: Config, run
                 shade = (k + 1) / len(config.sizes)
                 line = [steps[size, momentum] for momentum in config.momenta]
                 axis.plot(config.momenta, line, "o-", color=BLUE if task == "naming" else ORANGE, alpha=shade)
-                axis.annotate(f"{size:g}", (config.momenta[0], line[0]), xytext=(-14, -3), textcoords="offset points")
+                beside = {"xytext": (-6, 0), "textcoords": "offset points", "ha": "right", "va": "center"}
+                axis.annotate(f"{size:g}", (config.momenta[0], line[0]), **beside)
             axis.set(title=task, xlabel="momentum", ylabel="steps to settle", yscale="log")
+            axis.margins(x=0.15)
         caption = (
             f"Steps until no free unit is further than {config.tolerance:g} from where its drive sends it, on all test "
             f"images; the number beside a line is the size of a step. {config.most} steps mean that it never settled."

@@ -10,7 +10,11 @@ from PIL import Image
 from neuropil.checks import Refusal
 from neuropil.cli import main
 from neuropil.data import Split, digits
+from neuropil.evaluate import accuracy
+from neuropil.learners import Unwatched
+from neuropil.learners.associative.trials import half_images
 from neuropil.recipes import _twins, mnist_complete, mnist_semi, mnist_unsupervised
+from neuropil.recipes._associative import revive
 from neuropil.report import draw_sheet
 from neuropil.report.drawings import tiled
 from neuropil.runs import read
@@ -127,6 +131,25 @@ def test_completion_of_a_finished_run(drawn, tmp_path):
     named = {row["given"]: row for row in rows(out, "named from part")}
     assert set(named) == set(found) - {"label alone"}
     assert len(train) > len(test)
+    assert all(0.1 < row["backprop_accuracy"] <= 1 for row in named.values())
+
+
+def test_the_twin_of_completion_has_the_parts_units_and_sees_what_is_given_of_changed_images(drawn):
+    record, train = read(drawn), digits(seed=0)[0][:100]
+    learner = revive(record.config, record.tensors())
+    mask, shown = half_images(train.x.shape[1:])[0].view(1, 8, 8), []
+
+    def changes(x, rng):
+        shown.append(x)
+        return x.flip(-1)
+
+    config = mnist_complete.Config(twin_epochs=5)
+    twin = mnist_complete.twin_for(learner, train, mask, config, changes, Unwatched())
+    assert len(twin.body_.hidden.weight) == 25
+    assert len(torch.cat(shown)) % 100 == 0
+    assert torch.equal(twin.scores(train.x), twin.scores(train.x * mask))
+    mirrored = Split(train.x.flip(-1), train.y, 10)
+    assert accuracy(twin, mirrored) > accuracy(twin, train) + 0.2
 
 
 def test_completion_without_twins(drawn, tmp_path):

@@ -2,7 +2,8 @@
 
 Our reconstruction from the abstract of Li 2019 (arXiv 1912.00009).
 
-Measured: not yet.
+Measured: test, n = 1: 88.02 % (backprop 87.84, random features 85.32, linear 84.57). It draws badly: a judge reads
+56.4 % of its drawings as asked, their Frechet distance is 103, that of class means 201, of probabilistic PCA 68.
 
 Try: neuropil run fashion_mstdp --out runs/fashion_mstdp
 """
@@ -20,7 +21,14 @@ from neuropil.runs import Run
 
 @dataclass(frozen=True)
 class Config(mnist_mstdp.Config):
-    """Chosen on 10,000 images held out of the training part."""
+    """Chosen on 10,000 images held out of the training part; clothes suffer from what is made of digits."""
+
+    turn: float = 2.0
+    """when labels are taught, images are turned by up to so many degrees, for backprop too"""
+    scale: float = 0.02
+    """and scaled and sheared by up to such a share"""
+    shift: float = 0.25
+    """and shifted by up to so many pixels"""
 
 
 def comparison(config: Config) -> Comparison:

@@ -2,7 +2,9 @@
 
 Our reconstruction from the abstract of Li 2022 (arXiv 2206.14137). All else is as in `mnist_mstdp`.
 
-Measured: not at full size yet.
+Measured: test, n = 3, mean and 95 % interval: 98.68 +- 0.05 %, 0.09 +- 0.13 below mnist_mstdp of the same seeds with a
+third of the teacher steps. The twins are its twins, too: backprop 98.76 +- 0.17, random features 94.52 +- 0.41, linear
+92.67 +- 0.07.
 
 Try: neuropil run mnist_astdp --seeds 3 --out runs/mnist_astdp
 """

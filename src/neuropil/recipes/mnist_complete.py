@@ -1,27 +1,31 @@
 """Completion on MNIST by the network of a finished run: half an image, random pixels, an occlusion, the label alone.
 
 For each way of hiding, two rows: the squared error per missing pixel when the label is given, beside the class mean
-and the mean image; and the accuracy when it is not, beside a backprop network of the same architecture that was trained
-for just that way of hiding.
+and the mean image; and the accuracy when it is not, beside a backprop network with as many hidden units as name parts,
+trained for just that way of hiding on images turned, scaled and shifted alike.
 
-Measured: n = 1: squared error 32.6 % below the class mean's from the upper half, 62.5 % below it from a random half;
-the label is named right in 91.95 % and 97.27 % of them, by backprop in 93.7 % and 97.6 %.
+Measured: test, n = 3, mean and 95 % interval: squared error 32.8 +- 0.4 % below the class mean's from the upper half,
+63.8 +- 3.1 % from a random half; the label is named right in 91.68 +- 0.61 and 97.38 +- 0.26 % of them, by backprop of
+500 units in three passes in 93.55 +- 0.29 and 97.74 +- 0.37 %, of 1000 units in ten in 94.17 and 98.65 % (n = 1).
 
 Try: neuropil run mnist_mstdp --out runs/one, then neuropil run mnist_complete --of runs/one --out runs/complete
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuropil.checks import require
 from neuropil.data import Split, load, subset
-from neuropil.learners import BackpropClassifier, Descent
+from neuropil.evaluate import accuracy
+from neuropil.learners import BackpropClassifier, Descent, Watch
 from neuropil.learners.associative import Associative
 from neuropil.learners.associative.trials import half_images
-from neuropil.recipes._associative import hard_body, revive
+from neuropil.learners.augment import Augment
+from neuropil.recipes._associative import Settings, augment, hard_body, revive
 from neuropil.recipes._drawings import class_means
 from neuropil.runs import Run, Tagged, read
 
@@ -49,6 +53,7 @@ def main(config: Config, run: Run) -> None:
     record = read(Path(config.of))
     require(record.finished, f"the run in {config.of} is not finished; go on with: neuropil run --resume {config.of}")
     learner = revive(record.config, record.tensors())
+    changes = augment(Settings(**{name: record.config[name] for name in ("turn", "scale", "shift")}))
     (data,) = record.facts["data"]
     train, test = load(data, seed=record.config["seed"])
     if config.n_train:
@@ -63,7 +68,9 @@ def main(config: Config, run: Run) -> None:
         watch.log("completion", **errors(learner, train, test, mask))
         if mask.any():
             named = learner.scores_from_part(test.pixels(), mask).argmax(1)
-            twin = twin_accuracy(learner, train, test, mask, config, watch) if config.twin_epochs else None
+            twin = None
+            if config.twin_epochs:
+                twin = accuracy(twin_for(learner, train, mask, config, changes, watch), test)
             right = (named == test.y).double().mean().item()
             watch.log("named from part", accuracy=right, backprop_accuracy=twin)
 
@@ -94,13 +101,39 @@ def errors(learner: Associative, train: Split, test: Split, mask: Tensor) -> dic
     return {name: (((guess - x) * missing).square().sum() / share).item() for name, guess in guesses.items()}
 
 
-def twin_accuracy(
-    learner: Associative, train: Split, test: Split, mask: Tensor, config: Config, watch: Tagged
-) -> float:
-    """Test accuracy of backprop with the same hidden layers, trained on images with just these pixels hidden."""
+def twin_for(
+    learner: Associative, train: Split, mask: Tensor, config: Config, changes: Augment | None, watch: Watch
+) -> BackpropClassifier:
+    """Backprop with as many hidden units as name parts, trained on images changed alike with just these pixels hidden.
+
+    Args:
+        learner: the network to which it is the twin.
+        train: what to learn from.
+        mask: of one image, 1 where a pixel is given.
+        config: passes and seed.
+        changes: what is made of an image before its pixels are hidden.
+        watch: takes the rows.
+    """
     rng = torch.Generator().manual_seed(config.seed)
-    seen = Split((train.x * mask.to(train.x.dtype)), train.y, train.classes)
-    body = hard_body(train, learner.naming, rng)
-    training = Descent(epochs=config.twin_epochs, batch=100, lr=2e-3)
-    twin = BackpropClassifier(body, training=training).fit(seen, rng=rng, watch=watch)
-    return (twin.predict(test.pixels() * mask) == test.y).double().mean().item()
+    hidden = (learner.parts,) if learner.parts else learner.naming
+    body = nn.Sequential(OrderedDict(given=Given(mask), **dict(hard_body(train, hidden, rng).named_children())))
+    training = Descent(epochs=config.twin_epochs, batch=100, lr=2e-3, augment=changes)
+    return BackpropClassifier(body, training=training).fit(train, rng=rng, watch=watch)
+
+
+class Given(nn.Module):
+    """Silences the pixels that are not given.
+
+    Args:
+        mask: of one image, 1 where a pixel is given.
+    """
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor):
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, *shape) to the same shape."""
+        return x * self.mask

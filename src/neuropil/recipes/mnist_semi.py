@@ -6,10 +6,11 @@ image: a teacher event like any other, only that the network is the teacher. Bes
 network from the labelled images alone, backprop (same layer, same distortions), backprop that teaches itself in the
 same way, random features and a linear model.
 
-Measured: n = 1, 20,000 images: 95.33 % with 100 labels (labelled images alone 85.37, backprop 86.46, backprop that
-teaches itself 90.98, linear 71.59), 96.03 % with 1000 (94.57, 95.33, 97.20, 85.13).
+Measured: test, n = 3, mean and 95 % interval, 20,000 images: 95.24 +- 0.31 % with 100 labels (labelled images alone
+84.03 +- 3.62, backprop 85.57 +- 2.09, backprop that teaches itself 90.88 +- 0.94, linear 69.81 +- 3.84), 96.18 +- 0.33
+with 1000 (94.64 +- 0.34, 95.52 +- 0.50, 97.23 +- 0.13, 85.41 +- 0.72).
 
-Try: neuropil run mnist_semi --n-train 20000 --out runs/mnist_semi
+Try: neuropil run mnist_semi --seeds 3 --n-train 20000 --out runs/mnist_semi
 """
 
 from dataclasses import dataclass, replace

@@ -5,8 +5,8 @@ Then the units are frozen and asked twice: a linear readout is trained on them b
 every unit is assigned to the class for which it is most active, without any training (the vote). The same is asked of
 random features of the same size, of the centres of k-means, and of principal components (the probe only).
 
-Measured: n = 1: probe 95.72 %, k-means 96.25, random features 94.33, pixels 92.65; vote 74.67 %, k-means 78.64, random
-features 72.29.
+Measured: test, n = 3, mean and 95 % interval: probe 95.80 +- 0.28 %, k-means 96.39 +- 0.32, random features 94.52 +-
+0.41, pixels 92.66 +- 0.03; vote 75.01 +- 0.93 %, k-means 78.57 +- 0.40, random features 72.68 +- 0.85.
 
 Try: neuropil run mnist_unsupervised --seeds 3 --out runs/mnist_unsupervised
 """

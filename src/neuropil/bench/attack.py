@@ -126,6 +126,7 @@ def sample(config: Config) -> tuple[Counted, Split]:
     for inputs, units in pairwise(config.sizes):
         layer = nn.Linear(inputs, units)
         nn.init.normal_(layer.weight, 0, inputs**-0.5, generator=rng)
+        nn.init.zeros_(layer.bias)
         layers += [layer, nn.ReLU()]
     victim = Counted(nn.Sequential(*layers[:-1]).requires_grad_(False).eval())
     x = torch.rand(config.batch, config.sizes[0], generator=rng)

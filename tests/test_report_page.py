@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import warnings
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from neuropil.checks import Refusal
 from neuropil.report import write
 from neuropil.report.fields import grid
-from neuropil.report.look import PAPER, style, styles_of
+from neuropil.report.look import PAPER, inline, sheet, style, styles_of
 from neuropil.report.spikes import spike_panels
 from neuropil.report.study import gather
 from report_runs import HOSTILE, LOCAL, everything, make, result, trial_of_spikes, way_out_of_silence
@@ -284,3 +285,19 @@ def test_units_that_diverged_are_blank_and_counted(channels):
     assert found.caption.endswith("1 units with NaN or infinite weights are left blank.")
     with Image.open(io.BytesIO(found.image)) as image:
         assert (image.getpixel((1, 1))[3], image.getpixel((1, image.height - 2))[3]) == (0, 255)
+
+
+def test_a_letter_that_the_font_lacks_is_news_for_a_png_and_none_for_the_page():
+    figure = Figure(figsize=(2, 1))
+    figure.text(0.1, 0.5, "学")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "学" in inline(figure, "one", "a letter", 200)
+    with pytest.warns(UserWarning, match="missing from font"):
+        sheet(figure)
+
+
+def test_the_headline_says_who_is_a_twin(page):
+    text = page.read_text()
+    assert re.search(r">\W*backprop \(twin\)\W*<", text)
+    assert not re.search(r"Krotov-Hopfield \(twin\)", text)

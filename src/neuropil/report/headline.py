@@ -30,9 +30,19 @@ def said(line: Line) -> str:
     return score_of(line) if math.isfinite(line.half) else f"{100 * line.mean:.2f} % (n = 1)"
 
 
+def titled(line: Line) -> str:
+    """The name beside a row, which says who is a twin."""
+    return label(line.learner, ROOM) + " (twin)" * (line.family == "twin")
+
+
+def colour_of(line: Line) -> str:
+    """Of its name: twins step back."""
+    return SOFT if line.family == "twin" else INK
+
+
 def wide_figure(lines: Sequence[Line], styles: dict[str, Style]) -> Figure:
     """Names to the left, numbers to the right."""
-    longest = max(len(label(line.learner, ROOM)) for line in lines)
+    longest = max(len(titled(line)) for line in lines)
     left, right, top, bottom, row = 26 + int(7.4 * longest), 146, 30, 44, 34
     figure, axes = stage(lines, WIDE, row, (left, right, top, bottom))
     for y, line in enumerate(lines):
@@ -43,7 +53,7 @@ def wide_figure(lines: Sequence[Line], styles: dict[str, Style]) -> Figure:
             "va": "center",
             "fontsize": 9.75,
         }
-        axes.annotate(label(line.learner, ROOM), (0, y), (-12, 0), ha="right", color=INK, **beside)
+        axes.annotate(titled(line), (0, y), (-12, 0), ha="right", color=colour_of(line), **beside)
         axes.annotate(said(line), (1, y), (12, 0), ha="left", color=INK, **beside)
     return figure
 
@@ -55,7 +65,7 @@ def narrow_figure(lines: Sequence[Line], styles: dict[str, Style]) -> Figure:
         put(axes, line, y + 0.16, styles[line.learner], spread=0.11)
         clear = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
         above: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9.75, "bbox": clear}
-        axes.annotate(label(line.learner, ROOM), (0, y - 0.26), ha="left", color=INK, **above)
+        axes.annotate(titled(line), (0, y - 0.26), ha="left", color=colour_of(line), **above)
         axes.annotate(said(line), (1, y - 0.26), ha="right", color=INK, **above)
     return figure
 

@@ -5,8 +5,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -142,7 +141,9 @@ def svg(panel: Panel, name: str) -> Markup:
 def inline(figure: Figure, name: str, alt: str, width: int) -> Markup:
     """A figure drawn in light colours as SVG that follows the theme of the page around it."""
     buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "neuropil"}), quiet():
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "neuropil"}), warnings.catch_warnings():
+        # Letters stay letters in this SVG and the reader's fonts draw them; a PNG that lacks one still warns.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", buffer.getvalue(), flags=re.S)
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text).replace("xlink:href", "href").replace(" \n", " ")
@@ -158,14 +159,6 @@ def inline(figure: Figure, name: str, alt: str, width: int) -> Markup:
 
 def variable(colour: str) -> str:
     return f"var(--{LIGHT[colour]})" if colour in LIGHT else colour
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Glyphs that the drawing font lacks are no news: in the page the reader's own fonts are used."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
 
 
 def png(panels: Sequence[Panel], styles: Iterable[Style] = ()) -> bytes:
@@ -187,8 +180,7 @@ def png(panels: Sequence[Panel], styles: Iterable[Style] = ()) -> bytes:
 
 def sheet(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    with quiet():
-        figure.savefig(buffer, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -9,7 +9,7 @@ from neuropil.checks import Refusal
 from neuropil.data import Split, digits
 from neuropil.evaluate import accuracy
 from neuropil.learners.associative import DRAW, NAME, Associative, Practice, Settling, Teacher, Trial
-from neuropil.learners.associative.trials import half_images, random_part
+from neuropil.learners.associative.trials import half_images, occlusions, random_part
 from neuropil.plasticity import ChangeSTDP
 from neuropil.runs import Run
 
@@ -175,6 +175,31 @@ def test_masks_give_a_random_share_or_a_half():
     assert share == pytest.approx(0.5, abs=0.03)
     assert masks.mean().item() == pytest.approx(0.5 / 3 + 0.5 / 2, abs=0.03)
     assert random_part(7, torch.Size([5]), rng()).shape == (7, 5)
+
+
+def test_an_occlusion_hides_one_rectangle_of_a_quarter_to_three_quarters_of_each_side():
+    hidden = 1 - occlusions(4000, torch.Size([2, 8, 12]), rng()).view(4000, 2, 8, 12)
+    assert set(hidden.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(hidden[:, 0], hidden[:, 1])
+    height, width = hidden[:, 0].amax(2).sum(1), hidden[:, 0].amax(1).sum(1)
+    assert torch.equal(hidden[:, 0].sum((1, 2)), height * width)  # as large as the box around it: a full rectangle
+    assert (height.unique().tolist(), width.unique().tolist()) == ([2, 3, 4, 5, 6], [3, 4, 5, 6, 7, 8, 9])
+    assert (hidden[:, 0].mean(0) > 0).all()  # every place is hidden sometimes
+    for axis, size in ((1, 8), (2, 12)):
+        edge = hidden[:, 0].amax(3 - axis).float()
+        assert (edge[:, 0].mean() - edge[:, -1].mean()).abs() < 0.03, size  # as often at one end as at the other
+
+
+def test_a_share_of_the_parts_is_all_but_a_rectangle():
+    shape = torch.Size([1, 8, 8])
+    assert torch.equal(random_part(50, shape, rng()), random_part(50, shape, rng(), occluded=0.0))
+    hidden = 1 - random_part(4000, shape, rng(), occluded=0.3).view(-1, 8, 8)
+    box = hidden.amax(2).sum(1) * hidden.amax(1).sum(1)
+    rectangles = hidden.sum((1, 2)) == box
+    halves = ((hidden[:, None] == half_images(shape).view(4, 8, 8)).all(3).all(2)).any(1)
+    all_missing = hidden.amin((1, 2)) == 1
+    assert (rectangles & ~halves & ~all_missing).float().mean().item() == pytest.approx(0.3, abs=0.03)
+    assert halves.float().mean().item() == pytest.approx(0.35, abs=0.03)
 
 
 def test_labels_out_of_range_and_vectors_out_of_range_are_refused(train):

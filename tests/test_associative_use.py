@@ -181,6 +181,7 @@ def test_what_cannot_be_asked(ask, message, learned, train):
         (lambda: Trial("lable"), "Did you mean 'label'"),  # type: ignore[arg-type]
         (lambda: Trial("pixels", "all"), "cannot be taught"),
         (lambda: Trial("pixels", labels=2.0), "0 <= labels <= 1"),
+        (lambda: Trial("pixels", occluded=1.5), "0 <= occluded <= 1, got occluded=1.5"),
         (lambda: ChangeSTDP(0), "scale > 0"),
     ],
 )

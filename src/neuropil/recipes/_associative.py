@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -42,6 +42,8 @@ class Settings:
     """hidden units that draw; 0 learns to name only"""
     parts: int = 0
     """hidden units that name images of which a part is missing; 0 for none"""
+    occluded: float = 0.0
+    """share of the parts of images that it practises with which are all but a rectangle"""
     names: int = 2
     """naming trials with a whole image for each drawing trial, and as many with a part if there are `parts` units"""
     epochs: int = 6
@@ -146,6 +148,7 @@ def associative(settings: Settings, train: Split, rng: Generator) -> Entrant:
 def practice(settings: Settings) -> Practice:
     """How it learns."""
     parts = settings.names * (settings.parts > 0)
+    trials = (*(NAME,) * settings.names, *(NAME_PART,) * parts, *(DRAW,) * (settings.drawing > 0))
     rates = {
         "naming": settings.naming_rate,
         "parts": settings.naming_rate,
@@ -154,7 +157,7 @@ def practice(settings: Settings) -> Practice:
         "pixels": settings.pixel_rate,
     }
     return Practice(
-        trials=(*(NAME,) * settings.names, *(NAME_PART,) * parts, *(DRAW,) * (settings.drawing > 0)),
+        trials=tuple(replace(trial, occluded=settings.occluded) for trial in trials),
         epochs=settings.epochs,
         batch=settings.batch,
         rates=rates,

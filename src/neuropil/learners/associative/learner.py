@@ -176,7 +176,7 @@ class Associative(Asked):
         """
         masks: Masks = {}
         if trial.given == "part":
-            part = random_part(len(x), self.shape_, rng).to(x)
+            part = random_part(len(x), self.shape_, rng, occluded=trial.occluded).to(x)
             x = spikes(x, rng).mul_(part)
             if trial.taught == "pixels":
                 masks["pixels"] = 1 - part

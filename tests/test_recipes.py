@@ -125,6 +125,19 @@ def test_every_pair_of_classes_is_a_task_and_the_mean_is_the_result(name, tmp_pa
     assert curves == {(f"{data} {pair}", learner) for pair in ("1 or 2", "0 or 2") for learner in results}
 
 
+def test_only_the_pairs_that_are_named_are_run_and_a_misspelt_one_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(mnist_pairs, "load", lambda name: digits(seed=0))
+    assert run("mnist_pairs", tmp_path / "out", "--pairs 49") == 2
+    assert "unknown pair of classes '49'. Did you mean '4 9'?" in capsys.readouterr().err
+    settings = [*TINY["mnist_pairs"].split(), "--pairs", "4 9", "3 5"]
+    assert main(["run", "mnist_pairs", *settings, "--out", str(tmp_path / "two")]) == 0
+    rows = [row for row in read(tmp_path / "two").rows if row["learner"] == "backprop"]
+    assert [row["pair"] for row in rows if row["kind"] == "pair"] == [[3, 5], [4, 9]]
+    (result,) = (row for row in rows if row["kind"] == "result")
+    assert result["pairs"] == 2
+    assert {path.name[:3] for path in (tmp_path / "two" / "learners").iterdir()} == {"3-5", "4-9"}
+
+
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("name", ["mnist_theta", "mnist_theta_best"])
 def test_spiking_networks_stand_beside_their_twins_with_and_without_pseudospikes(name, tmp_path):

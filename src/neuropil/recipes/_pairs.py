@@ -1,5 +1,7 @@
 """Every pair of classes as a task of its own, learners side by side; what counts is the mean over the pairs."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuropil.checks import unknown
 from neuropil.data import Split, subset
 from neuropil.evaluate import trial
 from neuropil.learners import Unwatched
@@ -30,9 +33,17 @@ class Result(Unwatched):
             self.row = row
 
 
-def pairs_beside_twins(data: str, train: Split, test: Split, settings: Settings, run: Run) -> None:
+@dataclass(frozen=True)
+class PairSettings(Settings):
+    """What an experiment with pairs of classes can be told."""
+
+    pairs: tuple[str, ...] = ()
+    """only these pairs of classes, such as "4 9"; all of them if none is named"""
+
+
+def pairs_beside_twins(data: str, train: Split, test: Split, settings: PairSettings, run: Run) -> None:
     """Fit each learner on each pair of classes of `train`, read the pair's part of `test` once, log pairs and means."""
-    name, pairs = f"{data} pairs", list(combinations(range(train.classes), 2))
+    name, pairs = f"{data} pairs", chosen_pairs(train.classes, settings.pairs)
     run.note(data={name: {"train": train.checksum(), "test": test.checksum()}})
     plans, builds = tasks(data, train, test, settings), learners(settings)
     table = torch.zeros(len(builds), len(pairs), len(MEANS), dtype=torch.float64)
@@ -54,7 +65,16 @@ def pairs_beside_twins(data: str, train: Split, test: Split, settings: Settings,
     draw(name, table[:, :, 1], pairs, run)
 
 
-def tasks(data: str, train: Split, test: Split, settings: Settings) -> list[Comparison]:
+def chosen_pairs(classes: int, named: Sequence[str]) -> list[tuple[int, int]]:
+    """The pairs of classes that are `named`, or all."""
+    known = {f"{first} {second}": (first, second) for first, second in combinations(range(classes), 2)}
+    for name in named:
+        if name not in known:
+            raise unknown("pair of classes", name, known)
+    return [pair for name, pair in known.items() if name in named or not named]
+
+
+def tasks(data: str, train: Split, test: Split, settings: PairSettings) -> list[Comparison]:
     """Every pair of classes, as a comparison of its own."""
     builds = learners(settings)
 
@@ -62,7 +82,7 @@ def tasks(data: str, train: Split, test: Split, settings: Settings) -> list[Comp
         splits = partial(pair_of, train, test, pair, settings.n_train)
         return Comparison(builds, "{} {} or {}".format(data, *pair), [settings.seed], splits, "{} {}".format(*pair))
 
-    return [task(pair) for pair in combinations(range(train.classes), 2)]
+    return [task(pair) for pair in chosen_pairs(train.classes, settings.pairs)]
 
 
 def pair_of(train: Split, test: Split, pair: tuple[int, int], n_train: int, seed: int) -> tuple[Split, Split]:

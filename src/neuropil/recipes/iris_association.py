@@ -12,14 +12,13 @@ Try: neuropil run iris_association --seeds 20 --out runs/iris_association
 from dataclasses import dataclass
 
 from neuropil.data import load
-from neuropil.recipes._association import Settings
-from neuropil.recipes._pairs import pairs_beside_twins, tasks
+from neuropil.recipes._pairs import PairSettings, pairs_beside_twins, tasks
 from neuropil.recipes._twins import Comparison
 from neuropil.runs import Run
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(PairSettings):
     """Small networks on four lengths; chosen on held-out parts of the training examples."""
 
     hidden: tuple[int, ...] = (20, 20)

@@ -11,14 +11,13 @@ Try: neuropil run mnist_pairs --seeds 3 --out runs/mnist_pairs
 from dataclasses import dataclass
 
 from neuropil.data import load
-from neuropil.recipes._association import Settings
-from neuropil.recipes._pairs import pairs_beside_twins, tasks
+from neuropil.recipes._pairs import PairSettings, pairs_beside_twins, tasks
 from neuropil.recipes._twins import Comparison
 from neuropil.runs import Run
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(PairSettings):
     """Small networks on few images; chosen on held-out training images of the four hardest pairs."""
 
     hidden: tuple[int, ...] = (200, 200)

@@ -76,6 +76,8 @@ class Settings:
     """settled when no free unit is further than this from where its drive sends it"""
     momentum: float = 0.0
     """of settling"""
+    whisper: float = 0.1
+    """share of their activity that missing pixels send to the units that draw"""
     teach: int = 2
     """steps of a teacher event"""
     strength: float = 0.5
@@ -109,7 +111,12 @@ class OneStep:
 def settling(settings: Settings) -> Settling:
     """How it settles."""
     return Settling(
-        settings.settle, step=settings.step, momentum=settings.momentum, tolerance=settings.tolerance, check=2
+        settings.settle,
+        step=settings.step,
+        momentum=settings.momentum,
+        whisper=settings.whisper,
+        tolerance=settings.tolerance,
+        check=2,
     )
 
 
@@ -221,6 +228,6 @@ def keep_and_judge(settings: Settings) -> After:
 def revive(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Associative:
     """The network of a finished run, from its settings and its tensors."""
     mine = {key.removeprefix(NET): part for key, part in tensors.items() if key.startswith(NET)}
-    wanted = ("settle", "step", "momentum", "tolerance", "contrast", "sure")
+    wanted = ("settle", "step", "momentum", "whisper", "tolerance", "contrast", "sure")
     settings = Settings(**{name: config[name] for name in wanted if name in config})
     return from_tensors(mine, settling=settling(settings), sampling=sampling(settings))

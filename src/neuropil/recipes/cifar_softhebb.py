@@ -22,8 +22,8 @@ class Config(SoftSettings):
 
     copies: int = 1
     readout_epochs: int = 12
-    readout_lr: float = 1e-2
-    decay: float = 1.0
+    readout_lr: float = 1e-3
+    decay: float = 3.0
     backprop_epochs: int = 2
     backprop_lr: float = 5e-4
     labels: tuple[int, ...] = (500, 5000)

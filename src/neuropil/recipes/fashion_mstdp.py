@@ -23,6 +23,8 @@ from neuropil.runs import Run
 class Config(mnist_mstdp.Config):
     """Chosen on 10,000 images held out of the training part; clothes suffer from what is made of digits."""
 
+    drawing: int = 1000
+    """hidden units that draw; 0 learns to name only"""
     turn: float = 2.0
     """when labels are taught, images are turned by up to so many degrees, for backprop too"""
     scale: float = 0.02

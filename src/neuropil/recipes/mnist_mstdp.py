@@ -41,6 +41,10 @@ class Config(Settings):
     """and shifted by up to so many pixels"""
     teach: int = 3
     """steps of a teacher event"""
+    whisper: float = 0.03
+    """share of their activity that missing pixels send to the units that draw"""
+    occluded: float = 0.2
+    """share of the parts of images that it practises with which are all but a rectangle"""
     contrast: float = 2.0
     """of drawings, see `Sampling`"""
 

@@ -1,5 +1,6 @@
 """What deep convolutional Hebbian features need besides PyTorch's own layers."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Self
@@ -181,9 +182,14 @@ def draw_patches_(body: nn.Sequential, train: Split, rng: Generator) -> None:
 
 @torch.no_grad()
 def gather_statistics_(body: nn.Module, train: Split, *, images: int = 2000, batch: int = 100) -> None:
-    """Let layers with statistics (batch normalisation) gather them from the first `images`; ends in evaluation mode."""
+    """Let layers with statistics (batch normalisation) gather them from the first `images`; ends in evaluation mode.
+
+    These are running means, so a smaller data set is seen again until as many images have gone by.
+    """
     layers = [layer for layer in body.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    few = train[:images]
     body.train(bool(layers))
-    for part in train[:images].batches(min(batch, len(train))) if layers else ():
-        body(part.x)
+    for _ in range(math.ceil(images / len(few)) if layers else 0):
+        for part in few.batches(min(batch, len(few))):
+            body(part.x)
     body.eval()

@@ -47,6 +47,8 @@ class Config(Settings):
     """share of the parts of images that it practises with which are all but a rectangle"""
     contrast: float = 2.0
     """of drawings, see `Sampling`"""
+    sure: float = 1.5
+    """a drawing counts once the network names it as asked and that label leads by so much; 0 lets every one count"""
 
 
 def comparison(config: Config) -> Comparison:

@@ -31,6 +31,10 @@ class Config(mnist_mstdp.Config):
     """and scaled and sheared by up to such a share"""
     shift: float = 0.25
     """and shifted by up to so many pixels"""
+    contrast: float = 1.5
+    """of drawings, see `Sampling`"""
+    sure: float = 0.8
+    """a drawing counts once the network names it as asked and that label leads by so much; 0 lets every one count"""
 
 
 def comparison(config: Config) -> Comparison:

@@ -8,7 +8,17 @@ from associative_oracles import rng
 from neuropil.checks import Refusal
 from neuropil.data import Split, digits
 from neuropil.evaluate import accuracy
-from neuropil.learners.associative import DRAW, NAME, Associative, Practice, Settling, Teacher, Trial
+from neuropil.learners.associative import (
+    DRAW,
+    NAME,
+    Associative,
+    Practice,
+    Settling,
+    Teacher,
+    Trial,
+    from_tensors,
+    to_tensors,
+)
 from neuropil.learners.associative.trials import half_images, occlusions, random_part
 from neuropil.plasticity import ChangeSTDP
 from neuropil.runs import Run
@@ -110,6 +120,36 @@ def test_with_two_hidden_layers_and_no_drawing_it_names_but_does_not_draw(train)
     assert accuracy(learner, digits(seed=0)[1]) > 0.8
     with pytest.raises(Refusal, match="never learned to draw"):
         learner.generate(torch.tensor([1]), 1, rng())
+
+
+def test_direct_synapses_join_every_naming_layer_with_pixels_and_label_and_learn_by_the_same_rule(train):
+    practice = Practice(trials=(NAME,), rates={"naming": 0.3, "label": 0.2}, feedback=0.5)
+    learner = Associative((6, 5, 4), practice=practice, direct=True)
+    learner.net_, learner.shape_, learner.classes_ = learner.fresh(train, rng()), train.x.shape[1:], 10
+    layers = ["naming1", "naming2", "naming3"]
+    chain = {("naming1", "naming2"), ("naming2", "naming1"), ("naming2", "naming3"), ("naming3", "naming2")}
+    own = {route for layer in layers for route in (("pixels", layer), (layer, "label"), ("label", layer))}
+    assert len(learner.net_.routes) == len(set(learner.net_.routes)) == len(chain | own)
+    assert set(learner.net_.routes) == chain | own
+    old = {name: part.clone() for name, part in learner.net_.named_parameters()}
+    seen, hold = [], learner.propose_
+
+    def record(trial, sent, before, after):
+        seen.append([{k: s.clone() for k, s in state.items()} for state in (sent, before, after)])
+        hold(trial, sent, before, after)
+
+    learner.propose_ = record
+    part = train[:20]
+    learner.practise_(NAME, part.x, part.y, torch.optim.SGD(learner.groups_(), lr=0.0), rng(3))
+    ((sent, before, after),) = seen
+    for pre, post in learner.net_.routes:
+        rate = (0.2 if post == "label" else 0.3) / (learner.teacher.strength * len(part))
+        rate *= 0.5 if pre == "label" or (pre, post) in (("naming2", "naming1"), ("naming3", "naming2")) else 1
+        want = rate * (after[post] - before[post]).T @ sent[pre]
+        name = f"synapses.{pre}>{post}.weight"
+        torch.testing.assert_close(learner.net_.get_parameter(name) - old[name], want, rtol=1e-3, atol=2e-7)
+    kept = from_tensors(to_tensors(learner), settling=learner.settling)
+    assert torch.equal(kept.scores(part.x), learner.scores(part.x))
 
 
 def test_missing_labels_teach_drawing_and_never_naming(train):

@@ -38,6 +38,8 @@ class Settings:
     """of weights, order of examples, masks and spikes"""
     naming: tuple[int, ...] = (500,)
     """hidden units between pixels and label; the hidden layers of backprop and of random features too"""
+    direct: bool = False
+    """with two or more of these layers: whether pixels reach each of them, and each of them the label, directly"""
     drawing: int = 0
     """hidden units that draw; 0 learns to name only"""
     parts: int = 0
@@ -147,6 +149,7 @@ def associative(settings: Settings, train: Split, rng: Generator) -> Entrant:
         teacher=teacher(settings),
         practice=practice(settings),
         sampling=sampling(settings),
+        direct=settings.direct,
         gains={"naming": settings.gain, "parts": settings.gain},
     )
     return Entrant("aSTDP" if settings.reach else "mSTDP", "local", learner, competes=False)

@@ -24,7 +24,7 @@ class Config(SoftSettings):
     readout_epochs: int = 12
     readout_lr: float = 1e-3
     decay: float = 3.0
-    backprop_epochs: int = 2
+    backprop_epochs: int = 6
     backprop_lr: float = 5e-4
     labels: tuple[int, ...] = (500, 5000)
 

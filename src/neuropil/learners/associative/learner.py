@@ -47,6 +47,7 @@ class Associative(Asked):
         teacher: how teacher events go.
         practice: how it learns.
         sampling: how it draws.
+        direct: whether pixels reach every naming layer, and each of them the label, without the layers between.
         gains: spread of the first weights, by the kind of group they end on, in units of Glorot's, where they differ
             from `GAINS`.
 
@@ -64,12 +65,13 @@ class Associative(Asked):
         teacher: Teacher | None = None,
         practice: Practice | None = None,
         sampling: Sampling | None = None,
+        direct: bool = False,
         gains: Mapping[str, float] | None = None,
     ):
         require(len(naming) > 0 and min(naming) > 0, f"Associative needs layers of 1 unit or more, got {naming}.")
         require(min(drawing, parts) >= 0, f"Associative needs drawing and parts >= 0 units, got {drawing}, {parts}.")
         self.gains = by_kind("gain", gains or {}, GAINS)
-        self.naming, self.drawing, self.parts = naming, drawing, parts
+        self.naming, self.drawing, self.parts, self.direct = naming, drawing, parts, direct
         self.settling, self.teacher = settling or Settling(), teacher or Teacher()
         self.sampling = sampling or Sampling()
         self.practice = practice or Practice(trials=(NAME, DRAW) if drawing else (NAME,))
@@ -113,7 +115,7 @@ class Associative(Asked):
 
     def wiring(self, pixels: int, classes: int) -> Wiring:
         """The groups and the routes between them."""
-        return both_ways(pixels, classes, self.naming, self.parts, self.drawing, draws=self.draws)
+        return both_ways(pixels, classes, self.naming, self.parts, self.drawing, draws=self.draws, direct=self.direct)
 
     @property
     def draws(self) -> bool:

@@ -31,7 +31,10 @@ def from_tensors(
     practice = Practice(trials=(NAME, DRAW) if draws else (NAME,))
     layers = tuple(units for _, units in naming)
     drawing, parts = sizes.get("drawing", 0), sizes.get("parts", 0)
-    learner = Associative(layers, drawing, parts, settling=settling, practice=practice, sampling=sampling)
+    direct = "synapses.pixels>naming2.weight" in tensors
+    learner = Associative(
+        layers, drawing, parts, settling=settling, practice=practice, sampling=sampling, direct=direct
+    )
     learner.net_ = learner.wiring(sizes["pixels"], sizes["label"])
     try:
         learner.net_.load_state_dict({key: part for key, part in tensors.items() if key != SHAPE})

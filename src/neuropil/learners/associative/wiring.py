@@ -56,15 +56,21 @@ class Wiring(nn.Module):
         return [name for name in self.sizes if name in known]
 
 
-def both_ways(pixels: int, classes: int, naming: Sequence[int], parts: int, drawing: int, *, draws: bool) -> Wiring:
+def both_ways(
+    pixels: int, classes: int, naming: Sequence[int], parts: int, drawing: int, *, draws: bool, direct: bool = False
+) -> Wiring:
     """Pixels and label, joined both ways by layers that name, by `parts` units and, if it `draws`, by those that draw.
 
-    Without units of its own for `drawing`, the first naming layer draws.
+    Without units of its own for `drawing`, the first naming layer draws. With `direct` synapses pixels reach every
+    naming layer, and each of them is joined with the label both ways, not only its neighbours.
     """
     layers = [f"naming{k}" for k in range(1, len(naming) + 1)]
     sizes = {"pixels": pixels, "label": classes, **dict(zip(reversed(layers), reversed(naming)))}
     chain = ["pixels", *layers, "label"]
     routes = [*pairwise(chain), *zip(chain[:1:-1], chain[-2:0:-1])]
+    if direct:
+        routes += [("pixels", layer) for layer in layers[1:]]
+        routes += [route for layer in layers[:-1] for route in ((layer, "label"), ("label", layer))]
     if parts:
         sizes |= {"parts": parts}
         routes += [("pixels", "parts"), ("parts", "label"), ("label", "parts")]

@@ -2,8 +2,8 @@
 
 Our reconstruction from the abstract of Li 2019 (arXiv 1912.00009).
 
-Measured: test, n = 1: 88.42 % (backprop 87.84, random features 85.32, linear 84.57). Of 1000 drawings a judge reads 83.6 %
-as asked, at a Frechet distance of 34; of probabilistic PCA's 84.2 % at 71, of class means 80 % at 201.
+Measured: test, n = 1: 88.42 % (backprop 87.84, random features 85.32, linear 84.57). Of 1000 drawings a judge reads
+83.6 % as asked, at a Frechet distance of 34; of probabilistic PCA's 84.2 % at 71, of class means 80 % at 201.
 
 Try: neuropil run fashion_mstdp --out runs/fashion_mstdp
 """

@@ -43,6 +43,20 @@ def test_the_rule_is_presynaptic_activity_times_postsynaptic_change():
             assert change[i, j].item() == pytest.approx(want, rel=1e-12)
 
 
+def traces_of(learner, trial, part):
+    """One trial with SGD; what was sent, and the activity before and after the teacher event."""
+    traces, hold = [], learner.propose_
+
+    def record(trial, sent, before, after):
+        traces.append([{k: s.clone() for k, s in state.items()} for state in (sent, before, after)])
+        hold(trial, sent, before, after)
+
+    learner.propose_ = record
+    learner.practise_(trial, part.x, part.y, torch.optim.SGD(learner.groups_(), lr=0.0), rng(3))
+    (found,) = traces
+    return found
+
+
 @pytest.mark.parametrize(("drawing", "parts"), [(0, 0), (7, 0), (7, 5)])
 @pytest.mark.parametrize("teacher", [Teacher(steps=3), Teacher(steps=2, reach=2.0)], ids=["mSTDP", "aSTDP"])
 @pytest.mark.parametrize("trial", [NAME, DRAW, Trial("label", "part"), Trial("pixels", labels=0.5)], ids=str)
@@ -53,16 +67,8 @@ def test_every_synapse_can_compute_its_change_from_the_traces_of_its_two_neurons
     learner = Associative((6,), drawing, parts, teacher=teacher, practice=practice)
     learner.net_, learner.shape_, learner.classes_ = learner.fresh(train, rng()), train.x.shape[1:], 10
     old = {name: part.clone() for name, part in learner.net_.named_parameters()}
-    traces, hold = [], learner.propose_
-
-    def record(trial, sent, before, after):
-        traces.append([{k: s.clone() for k, s in state.items()} for state in (sent, before, after)])
-        hold(trial, sent, before, after)
-
-    learner.propose_ = record
     part = train[:20]
-    learner.practise_(trial, part.x, part.y, torch.optim.SGD(learner.groups_(), lr=0.0), rng(3))
-    ((sent, before, after),) = traces
+    sent, before, after = traces_of(learner, trial, part)
     mine = "naming" if drawing == 0 or trial.taught == "label" else "drawing"
     if parts and trial.taught == "label" and trial.given == "part":
         mine = "parts"
@@ -132,16 +138,8 @@ def test_direct_synapses_join_every_naming_layer_with_pixels_and_label_and_learn
     assert len(learner.net_.routes) == len(set(learner.net_.routes)) == len(chain | own)
     assert set(learner.net_.routes) == chain | own
     old = {name: part.clone() for name, part in learner.net_.named_parameters()}
-    seen, hold = [], learner.propose_
-
-    def record(trial, sent, before, after):
-        seen.append([{k: s.clone() for k, s in state.items()} for state in (sent, before, after)])
-        hold(trial, sent, before, after)
-
-    learner.propose_ = record
     part = train[:20]
-    learner.practise_(NAME, part.x, part.y, torch.optim.SGD(learner.groups_(), lr=0.0), rng(3))
-    ((sent, before, after),) = seen
+    sent, before, after = traces_of(learner, NAME, part)
     for pre, post in learner.net_.routes:
         rate = (0.2 if post == "label" else 0.3) / (learner.teacher.strength * len(part))
         rate *= 0.5 if pre == "label" or (pre, post) in (("naming2", "naming1"), ("naming3", "naming2")) else 1

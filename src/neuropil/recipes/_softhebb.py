@@ -55,6 +55,10 @@ class SoftSettings(Settings):
     """passes over the images, without labels"""
     images: int = 0
     """use only that many images for it; 0 for all"""
+    readout_lr: float = 1e-3
+    """first learning rate of the readouts, falls linearly to 0"""
+    backprop_lr: float = 5e-4
+    """first learning rate of backprop, falls linearly to 0"""
 
 
 def deep(settings: SoftSettings, n: Sequence[float], train: Split) -> nn.Sequential:

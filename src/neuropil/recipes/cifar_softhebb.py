@@ -21,11 +21,8 @@ class Config(SoftSettings):
     """Chosen on images held out of the training images; see docs/results/softhebb.md."""
 
     copies: int = 1
-    readout_epochs: int = 12
-    readout_lr: float = 1e-3
     decay: float = 3.0
     backprop_epochs: int = 6
-    backprop_lr: float = 5e-4
     labels: tuple[int, ...] = (500, 5000)
 
 

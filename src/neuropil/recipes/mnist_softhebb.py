@@ -20,11 +20,8 @@ class Config(SoftSettings):
 
     images: int = 10000
     examples: int = 10000
-    readout_epochs: int = 12
-    readout_lr: float = 1e-3
     decay: float = 1.0
     backprop_epochs: int = 2
-    backprop_lr: float = 5e-4
     backprop_steps: int = 1600
 
 

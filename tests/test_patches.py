@@ -10,6 +10,7 @@ from neuropil.plasticity import HardWTA, KrotovHopfield, SoftHebb, compete
 from neuropil.plasticity import patches as patch_room
 from neuropil.plasticity.patches import has_patches, patches
 from oracles import GEOMETRIES, make
+from test_rules import RULES, Largest
 
 PLAIN = [name for name in GEOMETRIES if has_patches(make(name)[0])]
 
@@ -78,3 +79,35 @@ def test_any_number_of_patches_at_a_time_gives_the_same_change(rule, monkeypatch
     want = rule(layer, pre)
     monkeypatch.setattr(patch_room, "LIMIT", 60)
     torch.testing.assert_close(rule(layer, pre), want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in GEOMETRIES if name.startswith("conv")])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_one_example_at_a_time_gives_the_same_change(rule, name, monkeypatch):
+    layer, pre = make(name)
+    want = rule(layer, pre)
+    monkeypatch.setattr(patch_room, "PART", 1)
+    torch.testing.assert_close(rule(layer, pre), want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(1, 1), (3, 1), (4, 2)])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_no_tensor_grows_with_the_batch(rule, channels, groups, monkeypatch):
+    monkeypatch.setattr(patch_room, "PART", 4000)
+    monkeypatch.setattr(patch_room, "LIMIT", 4000)
+    layer, pre = nn.Conv2d(channels, 10, 3, groups=groups, bias=False), torch.randn(200, channels, 12, 12)
+    with Largest(beside=pre) as seen:
+        rule(layer, pre)
+    assert 0 < seen.numel <= 8000 < pre.numel()
+
+
+@pytest.mark.parametrize(("units", "channels", "convolves"), [(4, 1, True), (5, 1, False), (5, 2, True)])
+def test_soft_competition_convolves_where_that_is_faster(units, channels, convolves, monkeypatch):
+    monkeypatch.setattr(compete, "NARROW", 4)
+    layer, pre = nn.Conv2d(channels, units, 3).double(), torch.randn(3, channels, 6, 6).double()
+    with torch.no_grad():
+        want = SoftHebb()(layer, pre, layer(pre))
+    passes = []
+    layer.register_forward_hook(lambda *_: passes.append(1))
+    torch.testing.assert_close(SoftHebb()(layer, pre), want, rtol=1e-10, atol=1e-12)
+    assert bool(passes) == convolves

@@ -225,14 +225,19 @@ def test_settings_that_cannot_be_are_refused():
 
 
 class Largest(TorchDispatchMode):
-    """Remembers the largest tensor that any operation made."""
+    """Remembers the largest tensor that any operation made, but for views of `beside`."""
 
     numel = 0
+
+    def __init__(self, beside=None):
+        super().__init__()
+        self.beside = torch.empty(0) if beside is None else beside
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, tuple | list) else [out]:
-            self.numel = max(self.numel, tensor.numel() if isinstance(tensor, torch.Tensor) else 0)
+            if isinstance(tensor, torch.Tensor) and tensor.data_ptr() != self.beside.data_ptr():
+                self.numel = max(self.numel, tensor.numel())
         return out
 
 

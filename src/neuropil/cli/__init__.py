@@ -57,7 +57,9 @@ def main(words: Sequence[str]) -> int:
 def entry() -> NoReturn:
     """The command `neuropil`."""
     signal.signal(signal.SIGTERM, _as_ctrl_c)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads sleep: on a busy machine 10 x and more
+    # waiting threads sleep: on a busy machine 10 x and more; but not at once, since to wake up takes a tenth of a step
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     warnings.showwarning = one_line_each()
     sys.exit(main(sys.argv[1:]))
 

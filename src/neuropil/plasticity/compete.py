@@ -1,6 +1,7 @@
 """Hebbian rules whose units compete for every sample: hard winner-take-all, Krotov-Hopfield, SoftHebb."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 from neuropil.checks import require
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import (
+    Conv,
     check_activity,
     check_finite,
     from_rows,
@@ -18,10 +20,12 @@ from neuropil.plasticity.geometry import (
     units,
     weight_of,
 )
-from neuropil.plasticity.hebb import output, two_factor
-from neuropil.plasticity.patches import has_patches, in_patches, patches
+from neuropil.plasticity.hebb import in_parts, output, two_factor
+from neuropil.plasticity.patches import has_patches, in_patches, parts, patches
 from neuropil.plasticity.ranks import first_and_kth, rankable
 from neuropil.plasticity.row_change import add_chosen_, compilable, row_change, signed_square, some_rows
+
+NARROW = 128  # units that one channel feeds, from which on a CPU multiplies patches faster than it convolves
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,10 @@ class HardWTA:
         """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
         if post is None and not self.sparse and has_patches(layer):
             return in_patches(self, layer, pre)
-        u, axis = output(layer, pre, post), unit_axis(layer)
+        return in_parts(self._change, layer, pre, post)
+
+    def _change(self, layer: nn.Module, pre: Tensor, u: Tensor) -> Tensor:
+        axis = unit_axis(layer)
         winner, _, values = first_and_kth(u, 1, axis)
         check_finite(layer, pre, values)
         if is_dense(layer, self.sparse):
@@ -74,20 +81,24 @@ class SoftHebb:
 
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
-        if post is None and has_patches(layer):
-            change = in_patches(replace(self, normalise=False), layer, pre)
-            return scaled(change) if self.normalise else change
-        u, axis = output(layer, pre, post), unit_axis(layer)
+        law = partial(self._change, own=post is None)
+        if post is None and has_patches(layer) and not answers_fast(layer, pre):
+            change = in_patches(lambda dense, patch: law(dense, patch, output(dense, patch, None)), layer, pre)
+        else:
+            change = in_parts(law, layer, pre, post)
+        return scaled(change) if self.normalise else change
+
+    def _change(self, layer: nn.Module, pre: Tensor, u: Tensor, own: bool) -> Tensor:
+        """The sum over samples; `own` says that `u` is what the layer makes of `pre`."""
+        axis = unit_axis(layer)
         y = torch.softmax(u if self.tau == 1 else u / self.tau, axis)
         if self.anti:
             winner = first_and_kth(u, 1, axis)[0]
             y = (-y).scatter(axis, winner, y.gather(axis, winner))
-        weight, own = weight_of(layer), post is None and type(layer) is nn.Linear and layer.bias is None
-        if own and y.numel() > weight.numel():  # the shorter way to the same numbers
-            change = forget(two_factor(layer, pre, y), weight, weight)
-        else:
-            change = two_factor(layer, pre, y, y * u)
-        return scaled(change) if self.normalise else change
+        if not own or getattr(layer, "bias", None) is not None or y.numel() <= weight_of(layer).numel():
+            return two_factor(layer, pre, y, y * u)
+        weight = rows(layer, weight_of(layer))  # the shorter way to the same numbers
+        return from_rows(layer, forget(rows(layer, two_factor(layer, pre, y)), weight, weight))
 
 
 @dataclass(frozen=True)
@@ -136,12 +147,17 @@ class KrotovHopfield:
         powered = signed_power(weight_of(layer), self.p - 1)
         if has_patches(layer) and not self.sparse and not self._is_drive(layer, post):
             return self._patches(layer, pre, powered)
+        if is_dense(layer, self.sparse):
+            return self._dense(layer, pre, *self._ranks(layer, pre, post, powered), powered)
+        return self._anywhere(layer, pre, post, powered)
+
+    def _ranks(self, layer: nn.Module, pre: Tensor, post: Tensor | None, powered: Tensor) -> tuple[Tensor, Tensor]:
+        """The units that won and that came k-th."""
         drive = self._drive(layer, pre, post, powered)
         check_activity(layer, pre, drive)
         first, kth, values = first_and_kth(drive, self.k, unit_axis(layer))
         check_finite(layer, values, *([pre] if self._is_drive(layer, post) else []))  # a drive shows what pre holds
-        del drive  # its memory serves the change
-        return (self._dense if is_dense(layer, self.sparse) else self._anywhere)(layer, pre, first, kth, powered)
+        return first, kth
 
     def _drive(self, layer: nn.Module, pre: Tensor, post: Tensor | None, powered: Tensor) -> Tensor:
         """(batch, *out) drives in the dtype of the competition."""
@@ -193,15 +209,19 @@ class KrotovHopfield:
         check_finite(layer, finite)
         return from_rows(layer, self._finish(grow.to(weight.dtype), weight, rows(layer, powered), counts.clamp_min(1)))
 
-    def _anywhere(self, layer: nn.Module, pre: Tensor, first: Tensor, kth: Tensor, powered: Tensor) -> Tensor:
+    def _anywhere(self, layer: nn.Module, pre: Tensor, post: Tensor | None, powered: Tensor) -> Tensor:
         """The change of any other layer, through a dense post factor."""
         axis = unit_axis(layer)
-        shape = [*first.shape]
-        shape[axis] = units(layer)
-        factor = pre.new_zeros(shape).scatter_(axis, kth, -self.delta).scatter_(axis, first, 1)
-        grow = rows(layer, correlate(layer, pre, factor))
-        counts = torch.cat([first.flatten(), kth.flatten()]).bincount(minlength=units(layer)).clamp_min(1)
-        return from_rows(layer, self._finish(grow, rows(layer, weight_of(layer)), rows(layer, powered), counts))
+        grow, counts = torch.zeros_like(powered), pre.new_zeros(units(layer), dtype=torch.int64)
+        for part in [pre] if self._is_drive(layer, post) else parts(layer, pre):
+            first, kth = self._ranks(layer, part, post, powered)
+            shape = [*first.shape]
+            shape[axis] = units(layer)
+            factor = part.new_zeros(shape).scatter_(axis, kth, -self.delta).scatter_(axis, first, 1)
+            grow += correlate(layer, part, factor)
+            counts += torch.cat([first.flatten(), kth.flatten()]).bincount(minlength=units(layer))
+        weight = rows(layer, weight_of(layer))
+        return from_rows(layer, self._finish(rows(layer, grow), weight, rows(layer, powered), counts.clamp_min(1)))
 
     def _finish(self, grow: Tensor, weight: Tensor, powered: Tensor, counts: Tensor) -> Tensor:
         """The change where the chosen samples add up to `grow`; all (units, fan-in)."""
@@ -209,6 +229,15 @@ class KrotovHopfield:
         if self.average:
             change = change / counts[:, None]
         return scaled(change) if self.normalise else change
+
+
+def answers_fast(layer: nn.Module, pre: Tensor) -> bool:
+    """Whether a convolution takes less time than the product of its patches, which have to be copied out first.
+
+    On CPUs it does not where many units look at a single channel.
+    """
+    narrow = pre.device.type == "cpu" and layer.in_channels == 1 and units(layer) > NARROW
+    return type(layer) in Conv and not narrow
 
 
 def forget(grow: Tensor, weight: Tensor, powered: Tensor) -> Tensor:

@@ -51,6 +51,11 @@ def per_sample(layer: nn.Module, activity: Tensor) -> Tensor:
     return activity.movedim(unit_axis(layer), -1).flatten(0, -2)
 
 
+def per_unit(layer: nn.Module, activity: Tensor) -> Tensor:
+    """Activity on the output side summed over samples, (units,)."""
+    return activity.sum([axis for axis in range(activity.dim()) if axis != unit_axis(layer) % activity.dim()])
+
+
 def padded(layer: nn.Module, pre: Tensor) -> Tensor:
     """`pre` with the padding of a convolution around it: a convolution without padding sees the same patches."""
     sides, mode = layer._reversed_padding_repeated_twice, layer.padding_mode

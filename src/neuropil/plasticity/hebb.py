@@ -1,6 +1,8 @@
 """Hebbian rules whose units do not compete: Hebb, Oja, Sanger, BCM."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -13,11 +15,15 @@ from neuropil.plasticity.geometry import (
     check_finite,
     from_rows,
     per_sample,
+    per_unit,
     respond,
     rows,
     units,
     weight_of,
 )
+from neuropil.plasticity.patches import parts
+
+Law = Callable[[nn.Module, Tensor, Tensor], Tensor]  # a layer, its input and its output to a change of its weight
 
 
 def two_factor(layer: nn.Module, pre: Tensor, factor: Tensor, decay: Tensor | None = None) -> Tensor:
@@ -36,7 +42,7 @@ def two_factor(layer: nn.Module, pre: Tensor, factor: Tensor, decay: Tensor | No
     check_finite(layer, *([grow] if grow.numel() < factor.numel() else [pre, factor]))
     if decay is None:
         return grow
-    forget = per_sample(layer, decay).sum(0)[:, None]
+    forget = per_unit(layer, decay)[:, None]
     return from_rows(layer, torch.addcmul(rows(layer, grow), forget, rows(layer, weight_of(layer)), value=-1))
 
 
@@ -51,6 +57,16 @@ def output(layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor:
     return post.detach()
 
 
+def in_parts(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor:
+    """What a law that is a sum over samples makes of the output `post`, or of the layer's own if it is not given.
+
+    The output of a convolution is then computed a few examples at a time and never kept whole.
+    """
+    if post is not None:
+        return law(layer, pre, output(layer, pre, post))
+    return reduce(torch.add, (law(layer, part, output(layer, part, None)) for part in parts(layer, pre)))
+
+
 @dataclass(frozen=True)
 class Hebb:
     r"""Cells that fire together wire together: :math:`\Delta W = \sum_b u_b x_b^\top`. Hebb 1949, in its plain form.
@@ -60,7 +76,7 @@ class Hebb:
 
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
-        return two_factor(layer, pre, output(layer, pre, post))
+        return in_parts(two_factor, layer, pre, post)
 
 
 @dataclass(frozen=True)
@@ -72,8 +88,7 @@ class Oja:
 
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
-        u = output(layer, pre, post)
-        return two_factor(layer, pre, u, u.square())
+        return in_parts(lambda layer, x, u: two_factor(layer, x, u, u.square()), layer, pre, post)
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,9 @@ class Sanger:
 
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
-        u = output(layer, pre, post)
+        return in_parts(self._change, layer, pre, post)
+
+    def _change(self, layer: nn.Module, pre: Tensor, u: Tensor) -> Tensor:
         grow = two_factor(layer, pre, u)
         samples = per_sample(layer, u)
         group = torch.arange(units(layer), device=u.device) * getattr(layer, "groups", 1) // units(layer)
@@ -118,23 +135,27 @@ class BCM:
 
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
-        u = output(layer, pre, post)
-        return self._change(layer, pre, u, _mean_square(layer, u))
+        return self._change(layer, pre, post, _mean_square(layer, pre, post))
 
     def init(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Threshold:
         """The memory to start from: the mean of u^2 over a first batch."""
-        return Threshold(_mean_square(layer, output(layer, pre, post)))
+        return Threshold(_mean_square(layer, pre, post))
 
     def step(self, layer: nn.Module, pre: Tensor, post: Tensor | None, old: Threshold) -> tuple[Tensor, Threshold]:
         """The change under the old threshold, and the threshold after this batch."""
-        u = output(layer, pre, post)
-        slid = self.momentum * old.theta + (1 - self.momentum) * _mean_square(layer, u)
-        return self._change(layer, pre, u, old.theta), Threshold(slid)
+        slid = self.momentum * old.theta + (1 - self.momentum) * _mean_square(layer, pre, post)
+        return self._change(layer, pre, post, old.theta), Threshold(slid)
 
-    def _change(self, layer: nn.Module, pre: Tensor, u: Tensor, theta: Tensor) -> Tensor:
-        column = theta if isinstance(layer, nn.Linear) else theta.view(-1, *[1] * (u.dim() - 2))
-        return two_factor(layer, pre, u * (u - column))
+    def _change(self, layer: nn.Module, pre: Tensor, post: Tensor | None, theta: Tensor) -> Tensor:
+        def law(layer: nn.Module, pre: Tensor, u: Tensor) -> Tensor:
+            column = theta if isinstance(layer, nn.Linear) else theta.view(-1, *[1] * (u.dim() - 2))
+            return two_factor(layer, pre, u * (u - column))
+
+        return in_parts(law, layer, pre, post)
 
 
-def _mean_square(layer: nn.Module, u: Tensor) -> Tensor:
-    return per_sample(layer, u).square().mean(0)
+def _mean_square(layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor:
+    def law(layer: nn.Module, part: Tensor, u: Tensor) -> Tensor:
+        return per_sample(layer, u).square().mean(0) * (len(part) / len(pre))
+
+    return in_parts(law, layer, pre, post)

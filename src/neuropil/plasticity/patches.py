@@ -17,6 +17,7 @@ from neuropil.threads import share_out
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 Rule = Callable[[nn.Module, Tensor], Tensor]  # a dense layer and the samples it sees to the change of its weight
 LIMIT = 1 << 21  # drives, or entries of patches, at a time: they stay in the cache, and memory flat in the batch
+PART = 1 << 20  # outputs of a convolution at a time
 WORTH = 1 << 17  # entries of patches that are worth a thread of their own
 
 
@@ -49,6 +50,16 @@ def patches(layer: nn.Module, pre: Tensor, *, limit: int | None = None) -> Itera
         patch = see(unfolded(block, 1 + dims))
         if len(patch):
             yield patch
+
+
+def parts(layer: nn.Module, pre: Tensor) -> Iterator[Tensor]:
+    """`pre`, for a convolution in pieces of a few examples: what it makes of each stays near the cache."""
+    if not isinstance(layer, Conv):
+        yield pre
+        return
+    check_input(layer, pre)
+    each = units(layer) * windows(layer, pre[:1]).shape[1 : pre.dim() - 1].numel()
+    yield from pre.split(max(1, PART // each))
 
 
 def sample_patches(layer: nn.Module, pre: Tensor, count: int, rng: Generator) -> Tensor:

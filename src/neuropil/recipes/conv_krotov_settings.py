@@ -18,6 +18,15 @@ from neuropil.runs import Run
 
 RECIPES: dict[str, Any] = {"mnist": mnist_conv_krotov, "fashion_mnist": fashion_conv_krotov, "cifar10": cifar_krotov}
 SHARE = 100  # of the labels, one in that many is given once more
+SHAPES: list[dict[str, Any]] = [
+    {"kernel": 5},
+    {"kernel": 7},
+    {"kernel": 9},
+    {"grid": 5},
+    {"grid": 6},
+    {"pool": "average"},
+    {"pool": "max"},
+]
 CHANGES: dict[str, list[dict[str, Any]]] = {
     "Krotov-Hopfield": [
         {},
@@ -29,16 +38,26 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
         {"share": 0.1},
         {"share": 1.0},
         {"epochs": 1},
+        *SHAPES,
+        {"n": 0.7},
         {"n": 2.0},
         {"whiten": 0.0},
         {"whiten": 0.1},
-        {"pool": "average"},
-        {"pool": "max"},
         {"decay": 1.0},
+        {"readout_lr": 1e-3},
+        {"copies": 1},
     ],
-    "backprop": [{}, {"backprop_lr": 1e-3}, {"backprop_lr": 4e-3}, {"backprop_epochs": 2}, {"n_backprop": 2.0}],
+    "backprop": [
+        {},
+        {"backprop_lr": 1e-4},
+        {"backprop_lr": 3e-4},
+        {"backprop_lr": 1e-3},
+        {"backprop_lr": 4e-3},
+        {"backprop_epochs": 2},
+        {"n_backprop": 2.0},
+    ],
     "random patches": [{}],
-    "random features": [{}, {"n_random": 2.0}, {"pool": "average"}, {"pool": "max"}],
+    "random features": [{}, *SHAPES, {"n_random": 0.7}, {"n_random": 2.0}],
     "linear": [{}],
 }
 
@@ -53,8 +72,8 @@ class Config:
     """of the weights and of the held-out part"""
     held: float = 1 / 6
     """share of the training images that is held out"""
-    kernels: int = 400
-    """kernels of every learner that has them"""
+    kernels: int = 0
+    """kernels of every learner that has them; 0 for as many as the recipe has"""
     n_train: int = 0
     """use only that many training images; 0 for all"""
     learners: tuple[str, ...] = tuple(CHANGES)
@@ -68,7 +87,8 @@ def main(config: Config, run: Run) -> None:
         train = subset(train, config.n_train, config.seed)
     rest, held = hold_out(train, config.held, config.seed)
     recipe = RECIPES[config.data]
-    chosen = recipe.Config(seed=config.seed, kernels=config.kernels)
+    chosen = recipe.Config(seed=config.seed)
+    chosen = replace(chosen, kernels=config.kernels or chosen.kernels)
     build = lambda name, change: recipe.comparison(replace(chosen, learners=(name,), **change)).builds[0]
     candidates = [Candidate(name, change, build(name, change)) for name in config.learners for change in CHANGES[name]]
     judge_candidates(candidates, rest, held, seed=config.seed, labels=(len(rest) // SHARE,), run=run)

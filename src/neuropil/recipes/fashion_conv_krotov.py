@@ -19,6 +19,19 @@ from neuropil.runs import Run
 class Config(KrotovSettings):
     """Chosen on images held out of the training images; see docs/results/conv_krotov.md."""
 
+    kernel: int = 7
+    """side of a kernel, pixels"""
+    grid: int = 5
+    """side of the grid of places"""
+    n: float = 0.7
+    """power of the triangle activation of learned features and random patches"""
+    n_random: float = 0.7
+    """the same for random features"""
+    copies: int = 1
+    examples: int = 10000
+    readout_lr: float = 1e-3
+    backprop_lr: float = 3e-4
+    backprop_steps: int = 1600
     linear_lr: float = 1e-3
     """first learning rate of the linear model, which has neither decay nor smoothing"""
 

@@ -18,8 +18,12 @@ from neuropil.runs import Run
 class Config(SoftSettings):
     """Chosen on images held out of the training images; see docs/results/softhebb.md."""
 
+    channels: tuple[int, ...] = (48, 192, 768)
+    """units at a position"""
     images: int = 10000
+    copies: int = 2
     examples: int = 10000
+    readout_lr: float = 3e-4
     decay: float = 1.0
     backprop_epochs: int = 2
     backprop_steps: int = 1600

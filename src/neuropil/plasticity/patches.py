@@ -17,7 +17,7 @@ from neuropil.threads import share_out
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 Rule = Callable[[nn.Module, Tensor], Tensor]  # a dense layer and the samples it sees to the change of its weight
 LIMIT = 1 << 21  # drives, or entries of patches, at a time: they stay in the cache, and memory flat in the batch
-PART = 1 << 20  # outputs of a convolution at a time
+PART = 1 << 20  # outputs of a convolution at a time; a GPU gets four times as many
 WORTH = 1 << 17  # entries of patches that are worth a thread of their own
 
 
@@ -59,7 +59,8 @@ def parts(layer: nn.Module, pre: Tensor) -> Iterator[Tensor]:
         return
     check_input(layer, pre)
     each = units(layer) * windows(layer, pre[:1]).shape[1 : pre.dim() - 1].numel()
-    yield from pre.split(max(1, PART // each))
+    limit = PART if pre.device.type == "cpu" else 4 * PART
+    yield from pre.split(max(1, limit // each))
 
 
 def sample_patches(layer: nn.Module, pre: Tensor, count: int, rng: Generator) -> Tensor:

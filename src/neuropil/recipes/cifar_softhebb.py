@@ -1,7 +1,7 @@
 """Three layers of convolutional SoftHebb on CIFAR-10, beside backprop, frozen and linear twins.
 
 Measured: test, n = 3, mean and 95 % interval: 75.20 +- 0.65 % (51.4 +- 2.0 with 500 labels); random features
-68.50 +- 0.37, backprop with six passes 76.6 (n = 1; two passes 66.6 +- 4.9), linear 39.6 +- 1.7.
+68.50 +- 0.37, backprop with six passes 76.78 +- 0.61 (two passes 66.6 +- 4.9), linear 39.6 +- 1.7.
 The published width: 81.89 +- 0.71 % (58.0 +- 2.5 with 500 labels), in 23 minutes on one core of a processor.
 
 Try: neuropil run cifar_softhebb --seeds 3 --out runs/cifar_softhebb

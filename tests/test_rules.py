@@ -249,3 +249,12 @@ def test_no_tensor_has_batch_times_in_times_out_entries(rule):
         rule(layer, pre)
     triangle = units * units if isinstance(rule, Sanger) else 0
     assert 0 < seen.numel <= max(batch * units, units * inputs, 2 * batch * inputs, triangle)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_a_dense_layer_answers_once(rule):
+    layer, pre = make("dense with bias")
+    passes = []
+    layer.register_forward_hook(lambda *_: passes.append(1))
+    rule(layer, pre)
+    assert len(passes) <= 1

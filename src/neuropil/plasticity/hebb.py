@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from neuropil.checks import require
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import (
+    Conv,
     check_activity,
     check_finite,
     from_rows,
@@ -65,6 +66,11 @@ def in_parts(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None) -> Te
     if post is not None:
         return law(layer, pre, output(layer, pre, post))
     return reduce(torch.add, (law(layer, part, output(layer, part, None)) for part in parts(layer, pre)))
+
+
+def at_once(layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor | None:
+    """The output for laws that need it twice, or None where it is not given and too large to be kept."""
+    return None if post is None and isinstance(layer, Conv) else output(layer, pre, post)
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,7 @@ class BCM:
 
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
+        post = at_once(layer, pre, post)
         return self._change(layer, pre, post, _mean_square(layer, pre, post))
 
     def init(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Threshold:
@@ -143,6 +150,7 @@ class BCM:
 
     def step(self, layer: nn.Module, pre: Tensor, post: Tensor | None, old: Threshold) -> tuple[Tensor, Threshold]:
         """The change under the old threshold, and the threshold after this batch."""
+        post = at_once(layer, pre, post)
         slid = self.momentum * old.theta + (1 - self.momentum) * _mean_square(layer, pre, post)
         return self._change(layer, pre, post, old.theta), Threshold(slid)
 

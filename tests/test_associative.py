@@ -240,6 +240,11 @@ def test_a_share_of_the_parts_is_all_but_a_rectangle():
     assert halves.float().mean().item() == pytest.approx(0.35, abs=0.03)
 
 
+def test_no_rectangle_can_be_hidden_in_a_vector():
+    with pytest.raises(Refusal, match=r"in images alone, got examples of shape \(4,\)"):
+        random_part(3, torch.Size([4]), rng(), occluded=0.2)
+
+
 def test_labels_out_of_range_and_vectors_out_of_range_are_refused(train):
     with pytest.raises(Refusal, match=r"labels need 0 to 9, or -1 if unknown, got -1 to 11"):
         Associative((5,)).fit(train, rng=rng(), labels=torch.cat([torch.full((399,), -1), torch.tensor([11])]))

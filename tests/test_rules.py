@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import oracles
 from neuropil.checks import Refusal
-from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb
+from neuropil.plasticity import BCM, ChangeSTDP, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb
 from neuropil.plasticity.geometry import per_sample, rows, unit_axis
 from oracles import FEW, GEOMETRIES, Unfolded, make
 
@@ -208,6 +208,31 @@ def test_activity_of_other_layers_is_refused(rule):
         rule(conv, torch.zeros(2, 6, 6))
     with pytest.raises(Refusal, match="got LSTM"):
         rule(nn.LSTM(4, 5), torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("name", ["dense", "conv2d"])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_activity_of_another_device_or_type_is_refused(rule, name):
+    layer, pre = make(name)
+    post = layer(pre).detach()
+    for elsewhere in ({"device": "meta"}, {"dtype": torch.float32}):
+        for given in ((pre.to(**elsewhere),), (pre.to(**elsewhere), post), (pre, post.to(**elsewhere))):
+            with pytest.raises(Refusal, match=r"weight of float64 on cpu was given activity of float\d\d on "):
+                rule(layer, *given)
+
+
+def test_so_is_activity_of_another_layer_by_the_change_rule():
+    layer, pre, post = nn.Linear(4, 5), torch.zeros(3, 4), torch.zeros(3, 5)
+    for given in ((post, post, post), (pre, post[:1], post), (pre, post, post[:, :1])):
+        with pytest.raises(Refusal, match="Linear"):
+            ChangeSTDP()(layer, *given)
+    with pytest.raises(Refusal, match="float32 on cpu was given activity of float64 on cpu"):
+        ChangeSTDP()(layer, pre, post.double(), post.double())
+
+
+def test_a_layer_without_weights_yet_is_refused():
+    with pytest.raises(Refusal, match="LazyLinear has no weight yet"):
+        Hebb()(nn.LazyLinear(5), torch.zeros(3, 4))
 
 
 def test_settings_that_cannot_be_are_refused():

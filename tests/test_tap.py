@@ -61,18 +61,40 @@ def test_a_shared_layer_is_one_longer_batch_and_a_new_pass_starts_anew():
     assert torch.equal(seen["twice"].post, torch.cat([model.twice(h), model.twice(model.twice(h))]))
 
 
-@pytest.mark.parametrize("by", ["model", "compiled"])
-def test_a_compiled_model_is_tapped_like_any_other(by):
+@pytest.mark.parametrize("rule", [Hebb(), Oja(), HardWTA(), KrotovHopfield(p=2, k=2)], ids=repr)
+@pytest.mark.parametrize("layer", [nn.Linear(4, 5, bias=False), nn.Conv2d(4, 5, 1, bias=False)], ids=repr)
+def test_under_autocast_activity_has_the_dtype_of_the_weight(layer, rule):
+    x = torch.randn(6, 4, *[1] * (layer.weight.dim() - 2))
+    model = nn.Sequential(layer, nn.ReLU())
+    with torch.autocast("cpu", dtype=torch.bfloat16), tap(model, ["0"]) as seen:
+        model(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = layer(x)
+    assert low.dtype == torch.bfloat16
+    assert torch.equal(seen["0"].post, low.float())
+    torch.testing.assert_close(rule(layer, *seen["0"]), rule(layer, x, low.detach().float()))
+
+
+def test_under_autocast_whole_numbers_stay_whole():
+    model = nn.Sequential(nn.Embedding(3, 2))
+    with tap(model, ["0"]) as seen:
+        model(torch.tensor([1, 2]))
+    assert torch.equal(seen["0"].pre, torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize(("by", "prefix"), [("model", ""), ("compiled", ""), ("compiled", "_orig_mod.")])
+def test_a_compiled_model_is_tapped_like_any_other(by, prefix):
     model = Net()
     compiled = torch.compile(model, backend="eager")
     compiled(torch.randn(3, 4))  # compiled before there was a hook
-    target, prefix = (model, "") if by == "model" else (compiled, "_orig_mod.")
+    target = {"model": model, "compiled": compiled}[by]
     for _ in range(2):
         x = torch.randn(3, 4)
         with tap(target, [f"{prefix}body.0", f"{prefix}twice"]) as seen:
             compiled(x)
         h = model.body(x)
         torch.testing.assert_close(seen[f"{prefix}body.0"].pre, x)
+        assert target.get_submodule(f"{prefix}body.0") is model.body[0]
         torch.testing.assert_close(seen[f"{prefix}twice"].pre, torch.cat([h, model.twice(h)]).detach())
     compiled(x)
     assert hooks(model) == 0

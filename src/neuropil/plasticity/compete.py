@@ -12,7 +12,9 @@ from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import (
     Conv,
     check_activity,
+    check_alike,
     check_finite,
+    check_input,
     from_rows,
     respond,
     rows,
@@ -143,6 +145,8 @@ class KrotovHopfield:
     def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
         """The change for `pre` (batch, *in); `post` serves as the drive at p = 2 without bias."""
         require(self.k <= units(layer), f"KrotovHopfield needs k <= units, got k={self.k} and {units(layer)} units.")
+        check_input(layer, pre)
+        check_alike(layer, pre, post)
         pre = pre.detach()
         powered = signed_power(weight_of(layer), self.p - 1)
         if has_patches(layer) and not self.sparse and not self._is_drive(layer, post):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
 
 from neuropil.checks import Refusal, require
 
@@ -93,9 +94,9 @@ def product(pre: Tensor, weight: Tensor) -> Tensor:
 
 def check_input(layer: nn.Module, pre: Tensor) -> None:
     """Refuse an activity that cannot be the input of `layer`."""
-    name, dense = type(layer).__name__, unit_axis(layer) == -1
+    name, dense, weight = type(layer).__name__, unit_axis(layer) == -1, weight_of(layer)
     require(
-        pre.dim() >= 2 if dense else pre.dim() == weight_of(layer).dim(),
+        pre.dim() >= 2 if dense else pre.dim() == weight.dim(),
         f"a rule on {name} needs pre as (batch, {'*, features' if dense else 'channels, *positions'}), "
         f"got {tuple(pre.shape)}.",
     )
@@ -104,6 +105,16 @@ def check_input(layer: nn.Module, pre: Tensor) -> None:
         pre.shape[-1 if dense else 1] == wanted,
         f"a rule on {name} needs pre with {wanted} {'features' if dense else 'channels'}, got {tuple(pre.shape)}.",
     )
+
+
+def check_alike(layer: nn.Module, *activities: Tensor | None) -> None:
+    """Refuse activities on another device, or of another type of numbers, than the weight of `layer`."""
+    weight = weight_of(layer)
+    for activity in activities:
+        if activity is not None and (activity.device, activity.dtype) != (weight.device, weight.dtype):
+            has, got = (f"{str(side.dtype).removeprefix('torch.')} on {side.device}" for side in (weight, activity))
+            name = type(layer).__name__
+            raise Refusal(f"{name} with a weight of {has} was given activity of {got}; use .to() on one of them.")
 
 
 def check_activity(layer: nn.Module, pre: Tensor, post: Tensor) -> None:
@@ -131,6 +142,8 @@ def check_finite(layer: nn.Module, *activities: Tensor) -> None:
 def weight_of(layer: nn.Module) -> Tensor:
     """The weight of `layer`, cut from the autograd graph."""
     weight: Tensor = layer.weight  # type: ignore[assignment]
+    if is_lazy(weight):
+        raise Refusal(f"{type(layer).__name__} has no weight yet; let a batch through the network first.")
     require(
         isinstance(weight, nn.Parameter),
         f"the weight of {type(layer).__name__} is computed from other parameters, which no change can reach; "

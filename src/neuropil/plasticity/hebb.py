@@ -13,7 +13,9 @@ from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import (
     Conv,
     check_activity,
+    check_alike,
     check_finite,
+    check_input,
     from_rows,
     per_sample,
     per_unit,
@@ -49,6 +51,8 @@ def two_factor(layer: nn.Module, pre: Tensor, factor: Tensor, decay: Tensor | No
 
 def output(layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor:
     """The layer's output: `post` if the caller has it, otherwise computed without autograd."""
+    check_input(layer, pre)
+    check_alike(layer, pre, post)
     if post is None and type(layer) is nn.Linear and layer.bias is None:
         post = respond(layer, pre, layer.weight)
     elif post is None:

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.checks import require
-from neuropil.plasticity.geometry import Conv, check_input, from_rows, padded, rows, units, weight_of
+from neuropil.plasticity.geometry import Conv, check_alike, check_input, from_rows, padded, rows, units, weight_of
 from neuropil.plasticity.row_change import compilable
 from neuropil.threads import share_out
 
@@ -95,6 +95,7 @@ def in_patches(rule: Rule, layer: nn.Module, pre: Tensor) -> Tensor:
         layer: a convolution for which `has_patches` holds.
         pre: its input, (batch, channels, *positions).
     """
+    check_alike(layer, pre)
     dense = as_dense(layer)
     total = torch.zeros_like(dense.weight)
     for patch in patches(layer, pre):

@@ -25,19 +25,21 @@ def tap(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Activity]]
 
     A layer that the pass uses several times is recorded as one longer batch. Activity that was changed in place after
     it went through its layer (an activation with ``inplace=True``) is refused when the block ends. What
-    ``torch.compile`` made of the model steps aside inside the block, since compiled code calls no new hooks.
+    ``torch.compile`` made of the model steps aside inside the block, since compiled code calls no new hooks. Under
+    autocast, too, activity is recorded in the dtype of the weight.
 
     Args:
         model: any module tree.
         names: dotted names of layers, as in ``model.named_modules()``; a dict of rules by layer name serves as well.
     """
-    layers, wanted = dict(model.named_modules()), list(names)
+    layers, wanted = dict(getattr(model, "_orig_mod", model).named_modules()), list(names)
+    layers |= dict(model.named_modules())  # what was compiled keeps its names and may be called by those of the wrapper
     seen: dict[str, Activity] = {}
     passed: list[tuple[str, Tensor, int]] = []
 
     def listen(name: str) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            new = Activity(inputs[0].detach(), output.detach())
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            new = Activity(_cut(layer, inputs[0]), _cut(layer, output))
             require(not output.is_inference(), "tap cannot watch torch.inference_mode(); use torch.no_grad() instead.")
             seen[name] = _join(seen[name], new) if name in seen else new
             passed.extend((name, side, side._version) for side in (inputs[0], output))
@@ -70,6 +72,12 @@ def tap(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Activity]]
 def _uncompiled() -> AbstractContextManager[Any]:
     """Inside, compiled models run as they are written; free of charge where nothing was ever compiled."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+def _cut(layer: nn.Module, activity: Tensor) -> Tensor:
+    """`activity` without its graph, in the dtype of the weight: under autocast it passes in fewer bits."""
+    weight: Any = getattr(layer, "weight", None)
+    return activity.detach().to(weight.dtype if weight is not None and activity.is_floating_point() else activity.dtype)
 
 
 def _join(old: Activity, new: Activity) -> Activity:

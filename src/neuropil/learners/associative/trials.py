@@ -57,6 +57,10 @@ def random_part(batch: int, shape: torch.Size, rng: Generator, *, halves: float 
     In images, that is for three axes, a share `halves` of the rows gives the upper, lower, left or right half instead;
     after that a share `occluded` of all rows gives all but a rectangle.
     """
+    require(
+        len(shape) == 3 or not occluded,
+        f"rectangles can be hidden in images alone, got examples of shape {tuple(shape)}; use occluded=0.",
+    )
     units = shape.numel()
     share = torch.rand(batch, 1, generator=rng, device=rng.device).square()
     mask = (torch.rand(batch, units, generator=rng, device=rng.device) < share).float()

@@ -32,8 +32,7 @@ def tap(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Activity]]
         model: any module tree.
         names: dotted names of layers, as in ``model.named_modules()``; a dict of rules by layer name serves as well.
     """
-    layers, wanted = dict(getattr(model, "_orig_mod", model).named_modules()), list(names)
-    layers |= dict(model.named_modules())  # what was compiled keeps its names and may be called by those of the wrapper
+    layers = _named(model, list(names))
     seen: dict[str, Activity] = {}
     passed: list[tuple[str, Tensor, int]] = []
 
@@ -50,10 +49,7 @@ def tap(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Activity]]
         seen.clear()
         passed.clear()
 
-    for name in wanted:
-        if name not in layers:
-            raise unknown("layer", name, [known for known in layers if known])
-    hooks = [layers[name].register_forward_hook(listen(name)) for name in wanted]
+    hooks = [layer.register_forward_hook(listen(name)) for name, layer in layers.items()]
     hooks.append(model.register_forward_pre_hook(forget))
     try:
         with _uncompiled():
@@ -67,6 +63,15 @@ def tap(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Activity]]
             f"what went into or out of layer {name!r} was changed in place before its rule could see it; "
             "use inplace=False in the activation after it, and x = x + y instead of x += y.",
         )
+
+
+def _named(model: nn.Module, names: list[str]) -> dict[str, nn.Module]:
+    """The layers of these names. In a compiled model they are those of the model it was made from, or its own."""
+    layers = dict(getattr(model, "_orig_mod", model).named_modules()) | dict(model.named_modules())
+    for name in names:
+        if name not in layers:
+            raise unknown("layer", name, [known for known in layers if known])
+    return {name: layers[name] for name in names}
 
 
 def _uncompiled() -> AbstractContextManager[Any]:

@@ -56,6 +56,20 @@ WRONG = {
     "report": "Usage: neuropil report DIR...",
     "list all": "Usage: neuropil list",
     "bench": "name a benchmark",
+    "bench conv --batch 0": "setting 'batch' needs a number >= 1, got 0.",
+    "bench conv --kernel 29": "28 x 28 pixels, got kernels of side 29.",
+    "bench conv --device abacus": "device 'abacus' cannot be used (Expected one of cpu, cuda",
+    "bench plasticity --batches": "setting 'batches' needs numbers >= 1, got ().",
+    "bench plasticity --batches 4 -4": "setting 'batches' needs numbers >= 1, got (4, -4).",
+    "bench events --threads -1": "setting 'threads' needs a number >= 0, got -1.",
+    "bench associative --units 0": "setting 'units' needs a number >= 1, got 0.",
+    "bench attack --batch 1": "setting 'batch' needs a number >= 2, got 1.",
+    "run concept --points 0": "setting 'points' needs a number >= 2, got 0.",
+    "run mnist_conv_krotov --kernel 0": "setting 'kernel' needs a number >= 1, got 0.",
+    "run mnist_conv_krotov --device abacus": "device 'abacus' cannot be used (Expected one of cpu, cuda",
+    "run mnist_softhebb --channels 4 6 0": "setting 'channels' needs numbers >= 1, got (4, 6, 0).",
+    "run mnist_softhebb --spread nan": "setting 'spread' needs a number >= 0, got nan.",
+    "run conv_krotov_settings --learners backdrop": "unknown learner 'backdrop'. Did you mean 'backprop'?",
 }
 
 

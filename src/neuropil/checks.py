@@ -20,3 +20,23 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> Refusal:
     near = get_close_matches(got, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return Refusal(f"unknown {kind} {got!r}.{hint} Known: {', '.join(names) or 'none'}.")
+
+
+def at_least(least: float, config: object, *names: str) -> None:
+    """Refuse those settings of `config` (a number, or a tuple of some) that are below `least`, NaN, or empty."""
+    for name in names:
+        value = getattr(config, name)
+        many = isinstance(value, tuple)
+        fine = all(number >= least for number in value) and value != () if many else value >= least
+        require(fine, f"setting {name!r} needs {'numbers' if many else 'a number'} >= {least}, got {value}.")
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that torch does not know, or that this machine has not."""
+    import torch  # here, so that commands which need no tensors start at once
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).splitlines()[0].removesuffix(".")
+        raise Refusal(f"device {name!r} cannot be used ({why}); take cpu, or cuda where torch sees a GPU.") from error

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from neuropil.bench.plasticity import clock
-from neuropil.checks import require
+from neuropil.checks import at_least, check_device
 from neuropil.data import Split
 from neuropil.learners.associative import DRAW, NAME, Associative, Practice, Settling, Teacher, Trial
 
@@ -49,8 +49,9 @@ class Config:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        require(self.repeats >= 1, f"a benchmark needs repeats >= 1, got {self.repeats}.")
-        require(min(self.settle, self.teach) >= 1, f"a trial needs settle and teach >= 1, got {self}.")
+        at_least(1, self, "inputs", "units", "batches", "settle", "teach", "images", "repeats")
+        at_least(0, self, "threads")
+        check_device(self.device)
 
 
 def main(config: Config) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuropil.checks import require
+from neuropil.checks import at_least, require
 from neuropil.data import Split
 from neuropil.evaluate.attack import FGSM, L2, PGD, Boundary, Linf, Noise, Square
 from neuropil.evaluate.attack.gradient import cross_entropy, slope
@@ -44,7 +44,9 @@ class Config:
 
     def __post_init__(self) -> None:
         require(len(self.sizes) >= 2, f"a network needs at least 2 sizes, got {self.sizes}.")
-        require(self.repeats >= 1 and self.batch >= 2, f"a benchmark needs repeats >= 1 and batch >= 2, got {self}.")
+        at_least(1, self, "sizes", "steps", "queries", "repeats")
+        at_least(2, self, "batch")
+        at_least(0, self, "threads")
 
 
 class Counted:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.bench.plasticity import RATE, clock, krotov_scaled, peak_extra
-from neuropil.checks import require
+from neuropil.checks import at_least, check_device, require
 from neuropil.plasticity import KrotovHopfield, SoftHebb, propose_
 
 CAPTION = """
@@ -46,7 +46,10 @@ class Config:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        require(self.repeats >= 1, f"a benchmark needs repeats >= 1, got {self.repeats}.")
+        at_least(1, self, "batch", "kernel", "repeats")
+        at_least(0, self, "threads")
+        require(self.kernel <= 28, f"the smaller images have 28 x 28 pixels, got kernels of side {self.kernel}.")
+        check_device(self.device)
 
 
 GEOMETRIES = {"28 x 28 x 1, 400 kernels": (1, 28, 400), "32 x 32 x 3, 96 kernels": (3, 32, 96)}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.bench._event_scan import qif_scan, theta_scan
-from neuropil.checks import require
+from neuropil.checks import at_least, check_device, require
 from neuropil.evaluate.cost import peak_memory
 from neuropil.events import QIFLayer, RecurrentQIF, Theta, ThetaNetwork, Trial
 from neuropil.events.losses import first_spike_loss, spike_time_loss
@@ -57,7 +57,9 @@ class Config:
     bright: float = 0.13
 
     def __post_init__(self) -> None:
-        require(self.repeats >= 1, f"a benchmark needs repeats >= 1, got {self.repeats}.")
+        at_least(1, self, "batches", "repeats")
+        at_least(0, self, "threads")
+        check_device(self.device)
         require(0 <= self.scans <= self.repeats, f"scans need 0 <= scans <= repeats, got {self.scans}.")
 
 

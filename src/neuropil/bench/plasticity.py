@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from neuropil.checks import require, unknown
+from neuropil.checks import at_least, check_device, unknown
 from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, propose_
 from neuropil.plasticity.geometry import product
 
@@ -59,7 +59,9 @@ class Config:
     rules: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        require(self.repeats >= 1, f"a benchmark needs repeats >= 1, got {self.repeats}.")
+        at_least(1, self, "inputs", "units", "batches", "repeats")
+        at_least(0, self, "threads")
+        check_device(self.device)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Generator, nn
 
+from neuropil.checks import at_least
 from neuropil.data import Split
 from neuropil.learners import LocalLearning, PatchNormConv2d, Triangle, draw_patches_, stacked
 from neuropil.learners.augment import Augment
@@ -62,6 +63,9 @@ class KrotovSettings(Settings):
     """images in a step of the kernels"""
     share: float = 0.02
     """of the patches of each image that the kernels learn from"""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "kernels", "kernel", "grid")
 
 
 def one_layer(settings: KrotovSettings, n: float, train: Split) -> nn.Sequential:

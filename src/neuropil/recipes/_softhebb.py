@@ -10,7 +10,7 @@ from functools import partial
 
 from torch import Generator, nn
 
-from neuropil.checks import require
+from neuropil.checks import at_least, require
 from neuropil.data import Split
 from neuropil.learners import LocalLearning, Triangle, draw_kernels_, stacked
 from neuropil.learners.augment import Augment
@@ -60,6 +60,15 @@ class SoftSettings(Settings):
     backprop_lr: float = 5e-4
     """first learning rate of backprop, falls linearly to 0"""
 
+    def __post_init__(self) -> None:
+        at_least(1, self, "channels", "kernels")
+        at_least(0, self, "spread")
+        lengths = {name: len(getattr(self, name)) for name in ("channels", "kernels", "tau", "lr", "n", "n_backprop")}
+        require(
+            len(set(lengths.values())) == 1, f"SoftHebb needs one setting for every layer, got numbers of {lengths}."
+        )
+        require(all(k % 2 for k in self.kernels), f"SoftHebb needs odd kernels, got {self.kernels}.")
+
 
 def deep(settings: SoftSettings, n: Sequence[float], train: Split) -> nn.Sequential:
     """Per layer: batch normalisation, convolution, triangle to the power `n`, pooling; the last pools by averages.
@@ -96,9 +105,6 @@ def softhebb_comparison(data: str, settings: SoftSettings, augment: Augment, cop
 
     `augment` alters the images of backprop, afresh in every pass; `copy` those copies that the heads see.
     """
-    lengths = {name: len(getattr(settings, name)) for name in ("channels", "kernels", "tau", "lr", "n", "n_backprop")}
-    require(len(set(lengths.values())) == 1, f"SoftHebb needs one setting for every layer, got numbers of {lengths}.")
-    require(all(k % 2 for k in settings.kernels), f"SoftHebb needs odd kernels, got {settings.kernels}.")
 
     def wide(body: nn.Sequential, train: Split, rng: Generator) -> None:
         draw_kernels_(body, rng, scale=settings.spread)

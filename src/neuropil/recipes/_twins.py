@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator
 
+from neuropil.checks import check_device
 from neuropil.data import Split, load, subset
 from neuropil.evaluate import examine_units, sample_efficiency, trial
 from neuropil.learners import receptive_fields
@@ -64,6 +65,7 @@ class Comparison(NamedTuple):
 
 def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu") -> tuple[Split, Split]:
     """(train, test) of the data set `data`, with `n_train` training examples, or all if that is 0, on `device`."""
+    check_device(device)
     train, test = load(data, seed=seed)
     return (subset(train, n_train, seed) if n_train else train).to(device), test.to(device)
 

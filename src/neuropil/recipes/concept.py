@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuropil.checks import at_least
 from neuropil.events import QIF, qif_trial
 from neuropil.events.lif import LIF
 from neuropil.recipes._pictures import BLUE, GREY, ORANGE, keep, panels
@@ -42,6 +43,9 @@ class Config:
     """the same for the LIF neuron"""
     inhibition: float = 4.0
     """size of the inhibitory weight"""
+
+    def __post_init__(self) -> None:
+        at_least(2, self, "points")
 
 
 Curve = Callable[[Tensor], Tensor]

@@ -11,6 +11,7 @@ Try: neuropil run conv_krotov_settings --data mnist --n-train 12000 --out runs/c
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from neuropil.checks import at_least, unknown
 from neuropil.data import hold_out, load, subset
 from neuropil.recipes import cifar_krotov, fashion_conv_krotov, mnist_conv_krotov
 from neuropil.recipes._choice import Candidate, judge_candidates
@@ -78,6 +79,12 @@ class Config:
     """use only that many training images; 0 for all"""
     learners: tuple[str, ...] = tuple(CHANGES)
     """whose settings to change"""
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "kernels", "n_train")
+        for name in self.learners:
+            if name not in CHANGES:
+                raise unknown("learner", name, CHANGES)
 
 
 def main(config: Config, run: Run) -> None:

@@ -54,6 +54,12 @@ def test_a_kernel_larger_than_the_image_is_refused():
         list(patches(nn.Conv2d(1, 2, 5, dilation=2, padding=1), torch.zeros(1, 1, 5, 5)))
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_so_is_a_kernel_of_no_size():
+    with pytest.raises(Refusal, match=r"kernel that spans \(0, 0\)"):
+        list(patches(nn.Conv2d(1, 2, 0), torch.zeros(1, 1, 5, 5)))
+
+
 @pytest.mark.parametrize("name", ["conv1d", "conv2d", "conv3d"])
 def test_krotov_hopfield_adds_patches_up_alike_without_compiled_code(name, monkeypatch):
     layer, pre = make(name)

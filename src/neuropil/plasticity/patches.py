@@ -117,7 +117,7 @@ def windows(layer: nn.Module, pre: Tensor) -> Tensor:
     size, kernel = pre.shape[2:], layer.kernel_size
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, layer.dilation)]  # type: ignore[arg-type]
     require(
-        all(span <= room for span, room in zip(spans, size)),
+        all(0 < span <= room for span, room in zip(spans, size)),
         f"{type(layer).__name__} with a kernel that spans {tuple(spans)} was given positions {tuple(size)}, padding "
         "included; use a smaller kernel, less dilation or more padding.",
     )

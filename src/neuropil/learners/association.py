@@ -30,6 +30,7 @@ class Sent(nn.Module):
 
     def __init__(self, slope: float, strongest: int | None = None, columns: int = 1):
         super().__init__()
+        require(strongest is None or strongest >= 1, f"some neuron of a column has to send, got strongest={strongest}.")
         self.slope, self.strongest, self.columns = slope, strongest, columns
 
     def forward(self, drive: Tensor) -> Tensor:

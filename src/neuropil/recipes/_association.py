@@ -6,6 +6,7 @@ from functools import partial
 
 from torch import Generator, nn
 
+from neuropil.checks import at_least
 from neuropil.data import Split
 from neuropil.learners import AssociationClassifier, BackpropClassifier, Descent, FeatureClassifier, LabelEvents
 from neuropil.learners.association import Sent, fields
@@ -59,6 +60,9 @@ class Settings:
     """fewest steps of every learner; a small data set gets as many more passes as this takes"""
     n_train: int = 0
     """use only that many training examples; 0 for all"""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "hidden", "columns", "strongest")
 
 
 def local(settings: Settings) -> AssociationClassifier:

@@ -5,6 +5,7 @@ from functools import partial
 
 from torch import Generator, nn
 
+from neuropil.checks import at_least
 from neuropil.data import Split
 from neuropil.learners import (
     BackpropClassifier,
@@ -67,6 +68,9 @@ class Settings:
     """numbers of labels for the sample-efficiency curves; those not below the training set are left out"""
     n_train: int = 0
     """use only that many training images; 0 for all"""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "units")
 
 
 def readout(settings: Settings, decay: float) -> Descent:

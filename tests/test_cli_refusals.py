@@ -67,6 +67,7 @@ WRONG = {
     "run concept --points 0": "setting 'points' needs a number >= 2, got 0.",
     "run mnist_conv_krotov --kernel 0": "setting 'kernel' needs a number >= 1, got 0.",
     "run mnist_conv_krotov --device abacus": "device 'abacus' cannot be used (Expected one of cpu, cuda",
+    "run mnist_semi --copies nan": "setting 'copies' needs a number >= 0, got nan.",
     "run mnist_krotov --units 0": "setting 'units' needs a number >= 1, got 0.",
     "run mnist_association --columns": "setting 'columns' needs numbers >= 1, got ().",
     "run mnist_softhebb --channels 4 6 0": "setting 'channels' needs numbers >= 1, got (4, 6, 0).",

@@ -19,6 +19,7 @@ from typing import Self
 import torch
 from torch import Generator, Tensor
 
+from neuropil.checks import at_least
 from neuropil.data import Split, load, subset
 from neuropil.evaluate import trial
 from neuropil.learners import BackpropClassifier, Watch
@@ -56,6 +57,9 @@ class Config(Settings):
     """fewest batches where only labelled images are shown"""
     rounds: int = 2
     """how often backprop that teaches itself names the images and starts again"""
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "copies", "rounds")
 
 
 def main(config: Config, run: Run) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from neuropil.checks import require
+from neuropil.checks import at_least
 from neuropil.data import Split, subset
 from neuropil.evaluate import Suite, robustness
 from neuropil.recipes._twins import Comparison, Entrant
@@ -31,7 +31,7 @@ class Attacks:
     """questions that an attack without gradients asks about an image"""
 
     def __post_init__(self) -> None:
-        require(self.n_test >= 0, f"setting 'n_test' must be at least 0, got {self.n_test}.")
+        at_least(0, self, "n_test")
         suite_of(self)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from neuropil.checks import Refusal, require, unknown
+from neuropil.checks import Refusal, at_least, require, unknown
 from neuropil.data import Split
 from neuropil.evaluate import accuracy
 from neuropil.recipes._robust import Attacks, attack_all, revived
@@ -33,6 +33,10 @@ class Config(Attacks):
     """file of the recipe if the run is of one of your own (mine.py); its code is run"""
     threads: int = 1
     """torch threads"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, self, "threads")
 
 
 def main(config: Config, run: Run) -> None:

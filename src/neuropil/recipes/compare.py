@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from neuropil.checks import require
+from neuropil.checks import at_least
 from neuropil.recipes._robust import Attacks, attack_all, revived
 from neuropil.recipes._twins import Comparison, data_splits, side_by_side
 from neuropil.recipes.entrants import builders
@@ -40,9 +40,8 @@ class Config(Attacks):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.seeds >= 1, f"setting 'seeds' must be at least 1, got {self.seeds}.")
-        require(self.threads >= 1, f"setting 'threads' must be at least 1, got {self.threads}.")
-        require(self.units >= 10, f"setting 'units' must be at least 10, got {self.units}.")
+        at_least(1, self, "seeds", "threads")
+        at_least(10, self, "units")
 
 
 def comparison(config: Config) -> Comparison:

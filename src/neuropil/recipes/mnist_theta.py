@@ -21,6 +21,7 @@ from math import pi
 import torch
 from torch import Generator, nn
 
+from neuropil.checks import at_least
 from neuropil.data import Split
 from neuropil.events import Theta
 from neuropil.learners import BackpropClassifier, Bright, Descent, ExactSpikes, FeatureClassifier, SpikingClassifier
@@ -63,6 +64,9 @@ class Config:
     """use only that many training images; 0 for all"""
     threads: int = 1
     """threads of the CPU"""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "threads")
 
 
 def comparison(config: Config) -> Comparison:

@@ -18,6 +18,7 @@ from functools import partial
 import torch
 from torch import Generator, nn
 
+from neuropil.checks import at_least
 from neuropil.data import Split
 from neuropil.events import Theta
 from neuropil.learners import BackpropClassifier, Descent, Distort, ExactSpikes, Latency, SpikingClassifier
@@ -74,6 +75,9 @@ class Config:
     """use only that many training images; 0 for all"""
     threads: int = 1
     """threads of the CPU"""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "threads")
 
 
 def comparison(config: Config) -> Comparison:

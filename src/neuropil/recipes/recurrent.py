@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from neuropil.checks import require
+from neuropil.checks import at_least, require
 from neuropil.events import RecurrentQIF
 from neuropil.events.losses import spike_time_loss
 from neuropil.learners.adabelief import AdaBelief
@@ -57,6 +57,11 @@ class Config:
     """largest norm of the gradient"""
     frozen: bool = False
     """the control: synapses stay at 0, only V and I at the start are learned"""
+
+    def __post_init__(self) -> None:
+        at_least(2, self, "neurons")
+        at_least(1, self, "trials")
+        at_least(0, self, "rate", "horizon")
 
 
 def main(config: Config, run: Run) -> None:

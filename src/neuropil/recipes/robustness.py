@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 
+from neuropil.checks import at_least
 from neuropil.recipes._robust import Attacks, attack_all, revived
 from neuropil.recipes._twins import Comparison, data_splits, side_by_side
 from neuropil.recipes.entrants import builders
@@ -35,6 +36,11 @@ class Config(Attacks):
     """use only that many training examples; 0 for all"""
     threads: int = 1
     """torch threads"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, self, "seeds", "threads")
+        at_least(10, self, "units")
 
 
 def comparison(config: Config) -> Comparison:

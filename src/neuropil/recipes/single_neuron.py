@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neuropil.checks import at_least
 from neuropil.events import QIF, qif_trial
 from neuropil.events.losses import spike_time_loss
 from neuropil.learners.adabelief import AdaBelief
@@ -43,6 +44,9 @@ class Config:
     """first learning rate, falls to 0"""
     clip: float = 1.0
     """largest norm of the gradient"""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "inputs", "trials")
 
 
 def main(config: Config, run: Run) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -185,7 +186,9 @@ def test_ctrl_c_and_kill_stop_a_run_that_goes_on_bit_for_bit(capfd):
         ("run --resume out", "more1", signal.SIGTERM),
     ):
         Path(f"{where}.wait").touch()
-        with subprocess.Popen([sys.executable, "-m", "neuropil", *words.split()], env=environment) as process:
+        command = [sys.executable, "-m", "neuropil", *words.split()]
+        listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background does not
+        with subprocess.Popen(command, env=environment, preexec_fn=listens) as process:
             while not Path("waiting").exists() and process.poll() is None:
                 time.sleep(0.01)
             Path("waiting").unlink()

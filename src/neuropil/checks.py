@@ -26,9 +26,9 @@ def at_least(least: float, config: object, *names: str) -> None:
     """Refuse those settings of `config` (a number, or a tuple of some) that are below `least`, NaN, or empty."""
     for name in names:
         value = getattr(config, name)
-        many = isinstance(value, tuple)
-        fine = all(number >= least for number in value) and value != () if many else value >= least
-        require(fine, f"setting {name!r} needs {'numbers' if many else 'a number'} >= {least}, got {value}.")
+        numbers, what = (value, "numbers") if isinstance(value, tuple) else ((value,), "a number")
+        fine = bool(numbers) and all(number >= least for number in numbers)
+        require(fine, f"setting {name!r} needs {what} >= {least}, got {value}.")
 
 
 def check_device(name: str) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from neuropil.checks import require
 from neuropil.plasticity.correlate import correlate
-from neuropil.plasticity.geometry import check_activity, check_alike, check_finite
+from neuropil.plasticity.geometry import check_alike, check_finite, check_input, check_output
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class ChangeSTDP:
 
     def __call__(self, layer: nn.Module, pre: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """The change for presynaptic `pre` (batch, *in) and postsynaptic activity (batch, *out) before and after."""
-        check_activity(layer, pre, before)
-        check_activity(layer, pre, after)
+        check_input(layer, pre)
+        check_output(layer, pre, before)
+        check_output(layer, pre, after)
         check_alike(layer, pre, before, after)
         rise = torch.sub(after, before).mul_(self.scale)
         check_finite(layer, pre, rise)

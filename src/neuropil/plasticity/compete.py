@@ -11,10 +11,10 @@ from neuropil.checks import require
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import (
     Conv,
-    check_activity,
     check_alike,
     check_finite,
     check_input,
+    check_output,
     from_rows,
     respond,
     rows,
@@ -158,7 +158,7 @@ class KrotovHopfield:
     def _ranks(self, layer: nn.Module, pre: Tensor, post: Tensor | None, powered: Tensor) -> tuple[Tensor, Tensor]:
         """The units that won and that came k-th."""
         drive = self._drive(layer, pre, post, powered)
-        check_activity(layer, pre, drive)
+        check_output(layer, pre, drive)
         first, kth, values = first_and_kth(drive, self.k, unit_axis(layer))
         check_finite(layer, values, *([pre] if self._is_drive(layer, post) else []))  # a drive shows what pre holds
         return first, kth

@@ -117,9 +117,8 @@ def check_alike(layer: nn.Module, *activities: Tensor | None) -> None:
             raise Refusal(f"{name} with a weight of {has} was given activity of {got}; use .to() on one of them.")
 
 
-def check_activity(layer: nn.Module, pre: Tensor, post: Tensor) -> None:
-    """Refuse activities that do not belong to the two sides of `layer`."""
-    check_input(layer, pre)
+def check_output(layer: nn.Module, pre: Tensor, post: Tensor) -> None:
+    """Refuse an activity that cannot be the output of `layer` for the input `pre`, which was checked."""
     axis = unit_axis(layer)
     batch = pre.shape[:-1] if axis == -1 else pre.shape[:1]
     require(

@@ -12,10 +12,10 @@ from neuropil.checks import require
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import (
     Conv,
-    check_activity,
     check_alike,
     check_finite,
     check_input,
+    check_output,
     from_rows,
     per_sample,
     per_unit,
@@ -58,7 +58,7 @@ def output(layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor:
     elif post is None:
         with torch.no_grad():
             post = layer(pre)
-    check_activity(layer, pre, post)
+    check_output(layer, pre, post)
     return post.detach()
 
 

@@ -55,6 +55,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
         {"backprop_lr": 1e-3},
         {"backprop_lr": 4e-3},
         {"backprop_epochs": 2},
+        {"backprop_epochs": 12},
         {"n_backprop": 2.0},
     ],
     "random patches": [{}],

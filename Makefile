@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test lint types tests mutants clean help
 
 help:
-	@echo "make demo   set up, then compare every learner with its twins on real digits (offline, minutes)"
+	@echo "make demo   set up, then compare every learner with its baselines on real digits (offline, minutes)"
 	@echo "make test   set up, then lint, check types and run the tests"
 	@echo "make mutants   plant every fault of tests/mutants.py and see the tests catch it (slow)"
 	@echo "make clean  remove the virtual environment and what the demo wrote"

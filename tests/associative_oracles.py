@@ -2,7 +2,7 @@
 
 import torch
 
-from neuropil.learners.associative import Wiring
+from neuropil.associative import Wiring
 
 
 def rng(seed=0):

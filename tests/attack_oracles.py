@@ -3,7 +3,7 @@
 import torch
 
 from neuropil.data import Split
-from neuropil.evaluate.attack import Victim
+from neuropil.evaluate.robustness import Victim
 
 
 def linear_task(n=200, pixels=16, seed=0, side=0):

@@ -26,7 +26,7 @@ from typing import Literal
 
 import torch
 
-from neuropil.checks import require
+from neuropil.errors import require
 
 
 @dataclass(frozen=True)

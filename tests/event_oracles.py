@@ -6,7 +6,7 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 
-def theta_ode(events, phase, neuron, horizon):
+def theta_ode(events, phase, neuron, t_end):
     """Spike times and end phase of one theta neuron by an ODE solver, in the angle a with V = tan(a / 2).
 
     `events` are (time, weight) in the order of time; `phase` is the first phase.
@@ -21,7 +21,7 @@ def theta_ode(events, phase, neuron, horizon):
     infinite.terminal, infinite.direction = True, 1
     angle = 2 * np.arctan(0.5 + neuron.r * np.tan(phase * neuron.r / neuron.tau - pi / 2))
     now, spikes = 0.0, []
-    for until, weight in [*events, (horizon, 0.0)]:
+    for until, weight in [*events, (t_end, 0.0)]:
         while now < until:
             done = solve_ivp(
                 speed,

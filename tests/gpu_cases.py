@@ -11,9 +11,10 @@ import torch
 import triton
 import triton.language as tl
 
-from neuropil.events import QIF, Theta, ThetaLayer, ThetaNetwork, devices, qif_trial, recurrent_trial
-from neuropil.events.gpu import oscillator, qif, recurrent, theta
-from neuropil.events.oscillator import series
+from neuropil.spiking import QIF, Theta, ThetaLayer, ThetaNetwork, qif_trial, recurrent_trial
+from neuropil.spiking.kernels import dispatch as devices
+from neuropil.spiking.kernels.cpu.oscillator import series
+from neuropil.spiking.kernels.gpu import oscillator, qif, recurrent, theta
 
 INF, T = math.inf, 2.0
 DEVICE = torch.device(os.environ["NEUROPIL_EVENTS_DEVICE"])
@@ -59,7 +60,7 @@ def both_ways(run, parts, monkeypatch):
 
 def theta_layer(neuron):
     def run(times, weight, phase):
-        layer = ThetaLayer(*weight.shape, neuron=neuron, horizon=T)
+        layer = ThetaLayer(*weight.shape, neuron=neuron, t_end=T)
         return torch.func.functional_call(layer, {"weight": weight, "phase": phase}, (times,))
 
     return run
@@ -86,7 +87,7 @@ def test_theta_slots_grow_and_many_coincident_inputs_count_once(monkeypatch):
 
 
 def test_a_theta_network_learns_through_pseudospikes(monkeypatch):
-    net = ThetaNetwork((4, 3, 2), horizon=T).double()
+    net = ThetaNetwork((4, 3, 2), t_end=T).double()
     times = draw(1)[0]
     values = [torch.randn(part.shape, dtype=torch.float64) if part.ndim == 2 else part for part in net.parameters()]
     names = [name for name, _ in net.named_parameters()]
@@ -117,7 +118,7 @@ def test_qif_slots_grow(monkeypatch):
 
 
 def test_recurrent(monkeypatch):
-    monkeypatch.setattr("neuropil.events.recurrent.ROOM", 1 - 8)  # too little, so it has to grow
+    monkeypatch.setattr("neuropil.spiking.recurrent.ROOM", 1 - 8)  # too little, so it has to grow
     parts = draw(1, batch=2, neurons=3, strength=5.0)
     out, _, _ = both_ways(lambda *parts: recurrent_trial(*parts, QIF(0.8), T), parts, monkeypatch)
     assert out.isfinite().sum() > 5

@@ -8,7 +8,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 
-def solve(times, outer, inner, potential, current, horizon, tau=1.0):
+def solve(times, outer, inner, potential, current, t_end, tau=1.0):
     """One trial by an ODE solver: spike times of every neuron, angles and currents at the end.
 
     Args:
@@ -27,7 +27,7 @@ def solve(times, outer, inner, potential, current, horizon, tau=1.0):
         event.terminal, event.direction = True, 1
         return event
 
-    for until, source in [*events, (horizon, None)]:
+    for until, source in [*events, (t_end, None)]:
         while now < until:
             path = solve_ivp(
                 slope,

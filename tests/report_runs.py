@@ -5,7 +5,7 @@ from pathlib import Path
 
 from neuropil.runs import Run
 
-LOCAL, TWIN, HOSTILE = "SoftHebb", "backprop", "<script>alert('$x$')</script>|*a*\x1b[31m\"&"
+LOCAL, BASELINE, HOSTILE = "SoftHebb", "backprop", "<script>alert('$x$')</script>|*a*\x1b[31m\"&"
 
 
 def make(folder: Path, rows, *, finish=True, save=None, command="neuropil compare --data digits"):
@@ -24,18 +24,18 @@ def result(learner=LOCAL, seed=0, accuracy=0.9, data="digits", **more):
 
 
 def pairs(shift=0.0):
-    """Three seeds of a learner and its twin, logged in different orders, one seed only with the learner."""
+    """Three seeds of a learner and its baseline, logged in different orders, one seed only with the learner."""
     scores = {0: 0.90, 1: 0.80, 2: 0.70, 3: 0.10}
     gaps = {0: 0.01, 1: 0.02, 2: 0.03}
     ours = [result(seed=seed, accuracy=scores[seed] + shift) for seed in (3, 1, 0, 2)]
-    return ours + [result(TWIN, seed, scores[seed] - gaps[seed], family="twin") for seed in (2, 0, 1)]
+    return ours + [result(BASELINE, seed, scores[seed] - gaps[seed], family="baseline") for seed in (2, 0, 1)]
 
 
 def everything(learner=LOCAL, seeds=(0, 1)):
     """Rows of every kind."""
     rows = []
     for seed in seeds:
-        rows += [result(learner, seed, 0.9 + 0.01 * seed, chance=0.1), result(TWIN, seed, 0.95)]
+        rows += [result(learner, seed, 0.9 + 0.01 * seed, chance=0.1), result(BASELINE, seed, 0.95)]
         curve = [{"loss": 2.0**-epoch, "valid_accuracy": 1 - 2.0**-epoch, "odd": math.nan} for epoch in range(1, 9)]
         rows += [
             ("epoch", {"learner": learner, "seed": seed, "stage": "head", "epoch": k, **c}) for k, c in enumerate(curve)
@@ -65,11 +65,11 @@ def everything(learner=LOCAL, seeds=(0, 1)):
 def trial_of_spikes():
     """Two inputs of which one is silent, three hidden neurons, two outputs; the end of the trial is 2."""
     times = {"input": [[0.5], []], "hidden": [[6.0], [1.5, 1.9], [1.0]], "output": [[4.0], [1.75]]}
-    return {"horizon": 2.0, "label": 1, "layers": [{"name": name, "times": rows} for name, rows in times.items()]}
+    return {"t_end": 2.0, "label": 1, "layers": [{"name": name, "times": rows} for name, rows in times.items()]}
 
 
 def way_out_of_silence():
     """Two outputs over five networks; the second one comes into the trial at the last but one."""
     times = [[4.0, 3.0], [4.5, 2.8], [5.0, 2.2], [5.0, 1.9], [5.0, 1.5]]
-    about = {"horizon": 2.0, "label": 1, "share": [0.0, 0.25, 0.5, 0.75, 1.0], "times": times}
+    about = {"t_end": 2.0, "label": 1, "share": [0.0, 0.25, 0.5, 0.75, 1.0], "times": times}
     return {**about, "slope": [0.3, 0.5, 0.9, 0.8, 0.7], "spikes": [0, 0, 3, 5, 6]}

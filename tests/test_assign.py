@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.checks import Refusal
 from neuropil.data import Split
+from neuropil.errors import Refusal
 from neuropil.evaluate import assign_units
 
 

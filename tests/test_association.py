@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from association_oracles import surprise_by_hand
-from neuropil.checks import Refusal
+from neuropil.errors import Refusal
 from neuropil.plasticity import Association, associations
 from oracles import correlate_by_hand
 

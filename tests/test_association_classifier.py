@@ -10,16 +10,16 @@ import torch
 from torch.multiprocessing import get_context
 
 from association_oracles import surprise_by_hand
-from neuropil.checks import Refusal
 from neuropil.data import Split, digits, hold_out, iris
+from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
-from neuropil.learners import AssociationClassifier, LabelEvents, Unwatched
-from neuropil.learners.association import Sent, Vote, associate_, fields, likeness
+from neuropil.experiments.association import Settings, backprop
+from neuropil.models import AssociationClassifier, AssociationTraining
+from neuropil.models.association import PopulationVote, TopKSigmoid, associate_, fields, likeness
 from neuropil.plasticity import Association, propose_
-from neuropil.recipes._association import Settings, backprop
-from neuropil.runs import Run
+from neuropil.runs import NullTracker, Run
 
-PLAIN = {"k": None, "slope": 1.0, "strongest": None, "norm": False}
+PLAIN = {"k": None, "slope": 1.0, "strongest": None, "unit_norm_input": False}
 
 
 def rng(seed=0):
@@ -35,7 +35,9 @@ COLUMNS = {"k": 1, "columns": (4, 2), "field": 4, "strongest": 2}
 
 
 def trained(settings, train, steps=20):
-    learner = AssociationClassifier((40, 40), events=LabelEvents(epochs=1, batch=20, steps=steps), **settings)
+    learner = AssociationClassifier(
+        (40, 40), events=AssociationTraining(epochs=1, batch=20, min_steps=steps), **settings
+    )
     return learner.fit(train, rng=rng())
 
 
@@ -158,7 +160,7 @@ def test_labels_must_travel_with_the_activity(train):
     """A second layer whose inputs are a step old, but whose label events are not, learns nothing."""
     rest, held = hold_out(train, 0.25, 0)
     shifted = Split(rest.x, rest.y.roll(1), 10)
-    learner = AssociationClassifier((50,), k=2, events=LabelEvents(batch=25, steps=200))
+    learner = AssociationClassifier((50,), k=2, events=AssociationTraining(batch=25, min_steps=200))
     assert accuracy(learner.fit(rest, rng=rng()), held) > 0.85
     assert accuracy(learner.fit(shifted, rng=rng()), held) < 0.25
 
@@ -167,7 +169,7 @@ def test_the_plain_rule_collapses_and_competition_keeps_neurons_apart():
     train = digits(seed=0)[0]
     alike = {}
     for name, settings in {"plain": PLAIN, "competition": {"k": 3}}.items():
-        learner = AssociationClassifier((60, 60), events=LabelEvents(steps=400), **settings)
+        learner = AssociationClassifier((60, 60), events=AssociationTraining(min_steps=400), **settings)
         parity = Split(train.x, train.y % 2, 2)
         weight = learner.fit(parity, rng=rng()).body_.hidden.weight
         alike[name] = torch.corrcoef(weight[::2]).abs().mean()
@@ -178,22 +180,22 @@ def test_the_plain_rule_collapses_and_competition_keeps_neurons_apart():
 @pytest.mark.parametrize(("settings", "least"), [({"k": 3}, 0.93), (PLAIN, 0.75)], ids=["competition", "plain"])
 def test_it_learns_and_repeats_exactly(settings, least):
     train, held = hold_out(digits(seed=0)[0], 0.25, 0)
-    learner = AssociationClassifier((100, 100), events=LabelEvents(steps=300), **settings)
-    scores = learner.fit(train, rng=rng()).scores(held.x)
+    learner = AssociationClassifier((100, 100), events=AssociationTraining(min_steps=300), **settings)
+    scores = learner.fit(train, rng=rng()).decision_function(held.x)
     assert scores.shape == (len(held), 10)
     assert torch.equal(scores.argmax(1), learner.predict(held.x))
     assert accuracy(learner, held) > least
-    assert torch.equal(learner.fit(train, rng=rng()).scores(held.x), scores)
-    assert not torch.equal(learner.fit(train, rng=rng(1)).scores(held.x), scores)
+    assert torch.equal(learner.fit(train, rng=rng()).decision_function(held.x), scores)
+    assert not torch.equal(learner.fit(train, rng=rng(1)).decision_function(held.x), scores)
 
 
 @pytest.mark.parametrize("settings", [COLUMNS, PLAIN], ids=["columns", "plain"])
 def test_a_fit_that_was_stopped_goes_on_bit_for_bit(settings, train, tmp_path, monkeypatch):
-    def fit(watch):
-        learner = AssociationClassifier((40, 40), events=LabelEvents(epochs=4, batch=100), **settings)
-        return learner.fit(train, rng=rng(), watch=watch).scores(train.x)
+    def fit(tracker):
+        learner = AssociationClassifier((40, 40), events=AssociationTraining(epochs=4, batch=100), **settings)
+        return learner.fit(train, rng=rng(), tracker=tracker).decision_function(train.x)
 
-    whole, original, calls = fit(Unwatched()), associate_, []
+    whole, original, calls = fit(NullTracker()), associate_, []
 
     def stop(*args):
         calls.append(1)
@@ -201,7 +203,7 @@ def test_a_fit_that_was_stopped_goes_on_bit_for_bit(settings, train, tmp_path, m
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr("neuropil.learners.association.associate_", stop)
+    monkeypatch.setattr("neuropil.models.association.associate_", stop)
     run = Run.start(tmp_path / "run", recipe="none", config={}, command="none")
     run.every = 0
     with pytest.raises(KeyboardInterrupt):
@@ -247,25 +249,27 @@ def test_what_is_sent_are_the_strongest_answers_at_unit_length():
     answer = [1 / (1 + math.exp(-2 * u)) for u in (3.0, 2.0)]
     length = math.hypot(*answer)
     want = torch.tensor([[0.0, answer[0] / length, 0.0, answer[1] / length]])
-    torch.testing.assert_close(Sent(2.0, 2)(drive), want)
-    torch.testing.assert_close(Sent(2.0)(drive), torch.sigmoid(2 * drive))
-    assert Sent(2.0, 1, columns=2)(drive).nonzero()[:, 1].tolist() == [1, 3]
+    torch.testing.assert_close(TopKSigmoid(2.0, 2)(drive), want)
+    torch.testing.assert_close(TopKSigmoid(2.0)(drive), torch.sigmoid(2 * drive))
+    assert TopKSigmoid(2.0, 1, columns=2)(drive).nonzero()[:, 1].tolist() == [1, 3]
 
 
 def test_the_vote_is_the_mean_of_the_strongest_of_each_association():
     drive = torch.tensor([[1.0, 10.0, 3.0, 30.0, 2.0]])  # classes 0 1 0 1 0
-    torch.testing.assert_close(Vote(Association(2, slope=2.0, k=2), 5)(drive), torch.tensor([[5.0, 40.0]]))
-    both = Vote(Association(2, slope=2.0, k=1, columns=2), 6)(torch.tensor([[1.0, 5.0, 3.0, 30.0, 2.0, 10.0]]))
+    torch.testing.assert_close(PopulationVote(Association(2, slope=2.0, k=2), 5)(drive), torch.tensor([[5.0, 40.0]]))
+    both = PopulationVote(Association(2, slope=2.0, k=1, columns=2), 6)(
+        torch.tensor([[1.0, 5.0, 3.0, 30.0, 2.0, 10.0]])
+    )
     torch.testing.assert_close(both, torch.tensor([[3.0 + 2.0, 5.0 + 30.0]]))  # columns of 3: 0 1 0 and 1 0 1
     s = torch.sigmoid(2 * drive[0])
     want = torch.stack([(s[0] + s[2] + s[4]) / 3, (s[1] + s[3]) / 2])[None]
-    torch.testing.assert_close(Vote(Association(2, slope=2.0), 5)(drive), want)
+    torch.testing.assert_close(PopulationVote(Association(2, slope=2.0), 5)(drive), want)
 
 
 @pytest.mark.parametrize("bad", [{"lr": 0.0}, {"epochs": 0}, {"batch": 0}])
 def test_event_settings_out_of_range_are_refused(bad):
-    with pytest.raises(Refusal, match="LabelEvents needs"):
-        LabelEvents(**bad)
+    with pytest.raises(Refusal, match="AssociationTraining needs"):
+        AssociationTraining(**bad)
 
 
 def test_a_network_too_small_for_its_classes_is_refused(train):
@@ -299,14 +303,14 @@ def test_vectors_have_no_fields():
 
 def test_logits_are_the_scores_with_a_gradient_by_the_pixels(train):
     learner, x = trained({"k": 2}, train), train[:20].pixels().requires_grad_()
-    logits = learner.logits(x)
-    torch.testing.assert_close(logits.detach(), learner.scores(x.detach()))
+    logits = learner.forward(x)
+    torch.testing.assert_close(logits.detach(), learner.decision_function(x.detach()))
     logits.sum().backward()
     assert x.grad.abs().amax(1).count_nonzero() > 0
 
 
 def test_backprop_gets_the_fields_too_and_nothing_outside_them(train):
-    """The twin with fields: as many connections as the rule has, drawn to the same scale, and no others ever."""
+    """The baseline with fields: as many connections as the rule has, drawn to the same scale, and no others ever."""
     settings = Settings(hidden=(40, 40), columns=(4, 2), field=4, backprop_epochs=2, backprop_batch=50)
     learner = backprop(settings, train, rng(), field=True).learner
     first = learner.body.hidden0

@@ -5,22 +5,22 @@ import torch
 from torch import nn
 
 from associative_oracles import rng
-from neuropil.checks import Refusal
-from neuropil.data import Split, digits
-from neuropil.evaluate import accuracy
-from neuropil.learners.associative import (
+from neuropil.associative import (
     DRAW,
     NAME,
-    Associative,
-    Practice,
+    AssociativeNetwork,
+    AssociativeTraining,
     Settling,
     Teacher,
     Trial,
     from_tensors,
     to_tensors,
 )
-from neuropil.learners.associative.trials import half_images, occlusions, random_part
-from neuropil.plasticity import ChangeSTDP
+from neuropil.associative.tasks import half_images, occlusions, random_part
+from neuropil.data import Split, digits
+from neuropil.errors import Refusal
+from neuropil.evaluate import accuracy
+from neuropil.plasticity import DifferentialHebb
 from neuropil.runs import Run
 
 
@@ -36,7 +36,7 @@ def test_the_rule_is_presynaptic_activity_times_postsynaptic_change():
     layer = nn.Linear(3, 2, bias=False).double()
     pre, before, after = (torch.rand(4, n, generator=rng(n), dtype=torch.float64) for n in (3, 2, 2))
     after = after.flip(0)
-    change = ChangeSTDP(scale=0.5)(layer, pre, before, after)
+    change = DifferentialHebb(scale=0.5)(layer, pre, before, after)
     for i in range(2):
         for j in range(3):
             want = 0.5 * sum(pre[b, j].item() * (after[b, i] - before[b, i]).item() for b in range(4))
@@ -63,8 +63,8 @@ def traces_of(learner, trial, part):
 def test_every_synapse_can_compute_its_change_from_the_traces_of_its_two_neurons(trial, teacher, drawing, parts, train):
     """A pre trace, a post trace, the rate of its place, and whether the event is for it: nothing else is read."""
     rates = {"naming": 0.3, "parts": 0.25, "label": 0.2, "drawing": 0.15, "pixels": 0.1}
-    practice = Practice(trials=(NAME, DRAW), rates=rates, feedback=0.5)
-    learner = Associative((6,), drawing, parts, teacher=teacher, practice=practice)
+    practice = AssociativeTraining(trials=(NAME, DRAW), rates=rates, feedback=0.5)
+    learner = AssociativeNetwork((6,), drawing, parts, teacher=teacher, practice=practice)
     learner.net_, learner.shape_, learner.classes_ = learner.fresh(train, rng()), train.x.shape[1:], 10
     old = {name: part.clone() for name, part in learner.net_.named_parameters()}
     part = train[:20]
@@ -92,8 +92,8 @@ def test_every_synapse_can_compute_its_change_from_the_traces_of_its_two_neurons
 
 def test_in_a_fit_a_synapse_needs_its_own_traces_and_its_own_past(train):
     """Adam by hand, for single synapses, from the traces of their neurons over a whole fit."""
-    practice = Practice(trials=(NAME, DRAW), epochs=2, batch=100)
-    learner = Associative((6,), 7, practice=practice)
+    practice = AssociativeTraining(trials=(NAME, DRAW), epochs=2, batch=100)
+    learner = AssociativeNetwork((6,), 7, practice=practice)
     traces, hold = [], learner.propose_
 
     def record(trial, sent, before, after):
@@ -111,7 +111,7 @@ def test_in_a_fit_a_synapse_needs_its_own_traces_and_its_own_past(train):
             for step, (_, sent, before, after) in enumerate(mine, start=1):
                 change = (sent[pre][:, j] * (after[post][:, i] - before[post][:, i])).sum().item() / (0.5 * 100)
                 mean, square = 0.9 * mean + 0.1 * change, 0.99 * square + 0.01 * change**2
-                rate = practice.rates[post.rstrip("1")] * practice.decay ** ((step - 1) // 4)
+                rate = practice.rates[post.rstrip("1")] * practice.lr_decay ** ((step - 1) // 4)
                 weight += rate * (mean / (1 - 0.9**step)) / ((square / (1 - 0.99**step)) ** 0.5 + 1e-8)
             assert learner.net_.between(pre, post).weight[i, j].item() == pytest.approx(weight, abs=1e-5)
 
@@ -121,16 +121,16 @@ def test_in_a_fit_a_synapse_needs_its_own_traces_and_its_own_past(train):
 
 def test_with_two_hidden_layers_and_no_drawing_it_names_but_does_not_draw(train):
     rates = {"naming": 3e-3, "label": 3e-3, "drawing": 0.0, "pixels": 0.0}
-    practice = Practice(trials=(NAME,), epochs=25, batch=20, rates=rates, decay=0.93)
-    learner = Associative((40, 30), settling=Settling(10, step=0.8), practice=practice).fit(train, rng=rng())
+    practice = AssociativeTraining(trials=(NAME,), epochs=25, batch=20, rates=rates, lr_decay=0.93)
+    learner = AssociativeNetwork((40, 30), settling=Settling(10, step=0.8), practice=practice).fit(train, rng=rng())
     assert accuracy(learner, digits(seed=0)[1]) > 0.8
     with pytest.raises(Refusal, match="never learned to draw"):
         learner.generate(torch.tensor([1]), 1, rng())
 
 
 def test_direct_synapses_join_every_naming_layer_with_pixels_and_label_and_learn_by_the_same_rule(train):
-    practice = Practice(trials=(NAME,), rates={"naming": 0.3, "label": 0.2}, feedback=0.5)
-    learner = Associative((6, 5, 4), practice=practice, direct=True)
+    practice = AssociativeTraining(trials=(NAME,), rates={"naming": 0.3, "label": 0.2}, feedback=0.5)
+    learner = AssociativeNetwork((6, 5, 4), practice=practice, direct=True)
     learner.net_, learner.shape_, learner.classes_ = learner.fresh(train, rng()), train.x.shape[1:], 10
     layers = ["naming1", "naming2", "naming3"]
     chain = {("naming1", "naming2"), ("naming2", "naming1"), ("naming2", "naming3"), ("naming3", "naming2")}
@@ -147,13 +147,13 @@ def test_direct_synapses_join_every_naming_layer_with_pixels_and_label_and_learn
         name = f"synapses.{pre}>{post}.weight"
         torch.testing.assert_close(learner.net_.get_parameter(name) - old[name], want, rtol=1e-3, atol=2e-7)
     kept = from_tensors(to_tensors(learner), settling=learner.settling)
-    assert torch.equal(kept.scores(part.x), learner.scores(part.x))
+    assert torch.equal(kept.decision_function(part.x), learner.decision_function(part.x))
 
 
 def test_missing_labels_teach_drawing_and_never_naming(train):
     labels = torch.full((400,), -1)
-    practice = Practice(trials=(NAME, DRAW), epochs=2)
-    learner = Associative((10,), 12, practice=practice).fit(train, rng=rng(), labels=labels)
+    practice = AssociativeTraining(trials=(NAME, DRAW), epochs=2)
+    learner = AssociativeNetwork((10,), 12, practice=practice).fit(train, rng=rng(), labels=labels)
     fresh = learner.fresh(train, rng())
     for pre, post in learner.net_.routes:
         same = torch.equal(learner.net_.between(pre, post).weight, fresh.between(pre, post).weight)
@@ -165,7 +165,7 @@ def test_a_few_labels_are_those_that_count(train):
     labels[100:] = -1
     wrong = Split(train.x, torch.where(labels >= 0, train.y, (train.y + 1) % 10), 10)
     learners = [
-        Associative((10,), 12, practice=Practice(epochs=1)).fit(split, rng=rng(), labels=labels)
+        AssociativeNetwork((10,), 12, practice=AssociativeTraining(epochs=1)).fit(split, rng=rng(), labels=labels)
         for split in (train, wrong)
     ]
     first, second = (dict(learner.net_.named_parameters()) for learner in learners)
@@ -173,7 +173,9 @@ def test_a_few_labels_are_those_that_count(train):
 
 
 def test_own_labels_are_those_that_the_network_names_with_a_clear_lead(train):
-    learner = Associative((20,), practice=Practice(trials=(NAME,), epochs=20, batch=20)).fit(train, rng=rng())
+    learner = AssociativeNetwork((20,), practice=AssociativeTraining(trials=(NAME,), epochs=20, batch=20)).fit(
+        train, rng=rng()
+    )
     labels = torch.full((60,), -1)
     labels[:20] = train.y[:20]
     x = train.x[:60]
@@ -194,7 +196,7 @@ def test_own_labels_are_those_that_the_network_names_with_a_clear_lead(train):
 
 def test_images_are_changed_when_labels_are_taught_and_not_when_pixels_are(train):
     learners = [
-        Associative((10,), 12, practice=Practice(epochs=1, augment=augment)).fit(train, rng=rng())
+        AssociativeNetwork((10,), 12, practice=AssociativeTraining(epochs=1, augment=augment)).fit(train, rng=rng())
         for augment in (None, lambda x, _: torch.zeros_like(x))
     ]
     first, second = (dict(learner.net_.named_parameters()) for learner in learners)
@@ -247,11 +249,11 @@ def test_no_rectangle_can_be_hidden_in_a_vector():
 
 def test_labels_out_of_range_and_vectors_out_of_range_are_refused(train):
     with pytest.raises(Refusal, match=r"labels need 0 to 9, or -1 if unknown, got -1 to 11"):
-        Associative((5,)).fit(train, rng=rng(), labels=torch.cat([torch.full((399,), -1), torch.tensor([11])]))
+        AssociativeNetwork((5,)).fit(train, rng=rng(), labels=torch.cat([torch.full((399,), -1), torch.tensor([11])]))
     with pytest.raises(Refusal, match=r"one int64 per image, \(400,\), got \(3,\)"):
-        Associative((5,)).fit(train, rng=rng(), labels=torch.zeros(3).long())
+        AssociativeNetwork((5,)).fit(train, rng=rng(), labels=torch.zeros(3).long())
     with pytest.raises(Refusal, match=r"pixels in \[0, 1\]"):
-        Associative((5,)).fit(Split(torch.randn(20, 4, generator=rng()), torch.zeros(20).long(), 2), rng=rng())
+        AssociativeNetwork((5,)).fit(Split(torch.randn(20, 4, generator=rng()), torch.zeros(20).long(), 2), rng=rng())
 
 
 def test_a_network_that_runs_away_is_refused_in_words(train):
@@ -259,17 +261,19 @@ def test_a_network_that_runs_away_is_refused_in_words(train):
     with pytest.raises(
         Refusal, match=r"diverged in epoch \d+: \d+% of its hidden activity is stuck .* lower the rates"
     ):
-        Associative((20,), practice=Practice(trials=(NAME,), rates=rates, epochs=30)).fit(train, rng=rng())
+        AssociativeNetwork((20,), practice=AssociativeTraining(trials=(NAME,), rates=rates, epochs=30)).fit(
+            train, rng=rng()
+        )
 
 
 # Resume
 
 
 def test_a_fit_that_was_stopped_goes_on_bit_for_bit(tmp_path, train):
-    practice = Practice(trials=(NAME, DRAW), epochs=4)
+    practice = AssociativeTraining(trials=(NAME, DRAW), epochs=4)
 
     def fit(run):
-        return Associative((10,), 10, practice=practice).fit(train, rng=rng(), watch=run)
+        return AssociativeNetwork((10,), 10, practice=practice).fit(train, rng=rng(), tracker=run)
 
     whole = fit(Run.start(tmp_path / "whole", recipe="x", config={}, command="x"))
     run = Run.start(tmp_path / "stopped", recipe="x", config={}, command="x")

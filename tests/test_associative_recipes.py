@@ -7,17 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from neuropil.checks import Refusal
+from neuropil.associative.tasks import half_images
 from neuropil.cli import main
 from neuropil.data import Split, digits
+from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
-from neuropil.learners import Unwatched
-from neuropil.learners.associative.trials import half_images
-from neuropil.recipes import _twins, mnist_complete, mnist_semi, mnist_unsupervised
-from neuropil.recipes._associative import revive
-from neuropil.report import draw_sheet
-from neuropil.report.drawings import tiled
-from neuropil.runs import read
+from neuropil.experiments import comparison as _baselines
+from neuropil.experiments.associative import revive
+from neuropil.recipes import mnist_complete, mnist_semi, mnist_unsupervised
+from neuropil.report import save_sheet
+from neuropil.report.figures.samples import tiled
+from neuropil.runs import NullTracker, read
 
 TINY = "--n-train 300 --epochs 3 --backprop-epochs 2 --draw 3 --naming 30"
 MSTDP = ("digits_mstdp", "mnist_mstdp", "fashion_mstdp")
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*samples had not settled")
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Digits of 8x8 in place of data sets that are not on every machine."""
-    for room in (_twins, mnist_complete, mnist_semi, mnist_unsupervised):
+    for room in (_baselines, mnist_complete, mnist_semi, mnist_unsupervised):
         monkeypatch.setattr(room, "load", lambda name, seed=0: digits(seed=seed))
 
 
@@ -41,8 +41,8 @@ def drawn(tmp_path_factory):
     """A run whose network draws."""
     out = tmp_path_factory.mktemp("associative") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_twins, "load", lambda name, seed=0: digits(seed=seed))
-        assert main(["run", "digits_mstdp", *TINY.split(), *WITH.split(), "--no-twins", "--out", str(out)]) == 0
+        patch.setattr(_baselines, "load", lambda name, seed=0: digits(seed=seed))
+        assert main(["run", "digits_mstdp", *TINY.split(), *WITH.split(), "--no-baselines", "--out", str(out)]) == 0
     return out
 
 
@@ -57,17 +57,17 @@ def rows(folder, kind):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_stands_beside_its_twins_and_before_the_judge(name, tmp_path):
+def test_a_recipe_stands_beside_its_baselines_and_before_the_judge(name, tmp_path):
     out = tmp_path / "out"
-    twins = name == "mnist_mstdp"  # they are the same for all, and take their time
-    words = ["run", name, *TINY.split(), *WITH.split(), "--twins" if twins else "--no-twins"]
+    baselines = name == "mnist_mstdp"  # they are the same for all, and take their time
+    words = ["run", name, *TINY.split(), *WITH.split(), "--baselines" if baselines else "--no-baselines"]
     assert main([*words, "--out", str(out)]) == 0
     families = {row["learner"]: row["family"] for row in rows(out, "result")}
-    beside = ("backprop", "random features", "linear") if twins else ()
-    assert families == {NAMES[name]: "local", **dict.fromkeys(beside, "twin")}
+    beside = ("backprop", "random features", "linear") if baselines else ()
+    assert families == {NAMES[name]: "local", **dict.fromkeys(beside, "baseline")}
     judged = {row["drawer"]: row for row in rows(out, "drawings")}
     assert set(judged) == {NAMES[name], "probabilistic PCA", "class means", "real test images"}
-    assert judged["real test images"]["named_right"] == judged["real test images"]["judge_accuracy"]
+    assert judged["real test images"]["class_accuracy"] == judged["real test images"]["judge_accuracy"]
     assert judged["class means"]["pixel_variance"] == 0
     assert judged[NAMES[name]]["tries"] > 1  # so few units are rarely sure
     page = (out / "report.html").read_text()
@@ -121,7 +121,7 @@ def test_a_run_without_a_network_that_draws_is_refused(tmp_path, capsys):
 
 def test_completion_of_a_finished_run(drawn, tmp_path):
     out = tmp_path / "out"
-    words = ["mnist_complete", "--of", str(drawn), "--n-train", "300", "--twin-epochs", "2", "--n-test", "100"]
+    words = ["mnist_complete", "--of", str(drawn), "--n-train", "300", "--baseline-epochs", "2", "--n-test", "100"]
     assert main(["run", *words, "--out", str(out)]) == 0
     found = {row["given"]: row for row in rows(out, "completion")}
     assert set(found) == {"upper half", "left half", "random half", "all but the centre", "label alone"}
@@ -134,7 +134,7 @@ def test_completion_of_a_finished_run(drawn, tmp_path):
     assert all(0.1 < row["backprop_accuracy"] <= 1 for row in named.values())
 
 
-def test_the_twin_of_completion_has_the_parts_units_and_sees_what_is_given_of_changed_images(drawn):
+def test_the_baseline_of_completion_has_the_parts_units_and_sees_what_is_given_of_changed_images(drawn):
     record, train = read(drawn), digits(seed=0)[0][:100]
     learner = revive(record.config, record.tensors())
     mask, shown = half_images(train.x.shape[1:])[0].view(1, 8, 8), []
@@ -143,18 +143,18 @@ def test_the_twin_of_completion_has_the_parts_units_and_sees_what_is_given_of_ch
         shown.append(x)
         return x.flip(-1)
 
-    config = mnist_complete.Config(twin_epochs=5)
-    twin = mnist_complete.twin_for(learner, train, mask, config, changes, Unwatched())
-    assert len(twin.body_.hidden.weight) == 25
+    config = mnist_complete.Config(baseline_epochs=5)
+    baseline = mnist_complete.baseline_for(learner, train, mask, config, changes, NullTracker())
+    assert len(baseline.body_.hidden.weight) == 25
     assert len(torch.cat(shown)) % 100 == 0
-    assert torch.equal(twin.scores(train.x), twin.scores(train.x * mask))
+    assert torch.equal(baseline.decision_function(train.x), baseline.decision_function(train.x * mask))
     mirrored = Split(train.x.flip(-1), train.y, 10)
-    assert accuracy(twin, mirrored) > accuracy(twin, train) + 0.2
+    assert accuracy(baseline, mirrored) > accuracy(baseline, train) + 0.2
 
 
-def test_completion_without_twins(drawn, tmp_path):
+def test_completion_without_baselines(drawn, tmp_path):
     out = tmp_path / "out"
-    words = ["run", "mnist_complete", "--of", str(drawn), "--n-test", "40", "--twin-epochs", "0"]
+    words = ["run", "mnist_complete", "--of", str(drawn), "--n-test", "40", "--baseline-epochs", "0"]
     assert main([*words, "--out", str(out)]) == 0
     assert {row["backprop_accuracy"] for row in rows(out, "named from part")} == {None}
 
@@ -178,19 +178,19 @@ def test_labels_that_are_hidden_change_nothing_in_units_that_learn_without():
         train, _ = digits(seed=0)
         wrong = Split(train.x, (train.y + turn) % 10, 10)
         config = mnist_unsupervised.Config(units=10, epochs=1)
-        entrant = mnist_unsupervised.stdp(config, wrong, torch.Generator().manual_seed(0))
-        entrant.learner.fit(wrong, rng=torch.Generator().manual_seed(0))
-        fields.append(entrant.learner.body_.hidden.weight)
+        method = mnist_unsupervised.stdp(config, wrong, torch.Generator().manual_seed(0))
+        method.learner.fit(wrong, rng=torch.Generator().manual_seed(0))
+        fields.append(method.learner.body_.hidden.weight)
     assert torch.equal(*fields)
 
 
-def test_with_few_labels_every_learner_stands_beside_its_twins(tmp_path):
+def test_with_few_labels_every_learner_stands_beside_its_baselines(tmp_path):
     out = tmp_path / "out"
     assert main(["run", "mnist_semi", *SEMI.split(), "--out", str(out)]) == 0
     found = {(row["learner"], row["data"]): row for row in rows(out, "result")}
     learners = {learner for learner, _ in found}
-    twins = {"backprop", "backprop, teaching itself", "random features", "linear"}
-    assert learners == twins | {"mSTDP, teaching itself", "mSTDP, labelled images only"}
+    baselines = {"backprop", "backprop, teaching itself", "random features", "linear"}
+    assert learners == baselines | {"mSTDP, teaching itself", "mSTDP, labelled images only"}
     assert set(found) == {(learner, "mnist, 60 labels") for learner in learners}
     assert all(row["n_train"] == 60 for row in found.values())
     assert all(row["accuracy"] > 0.5 for row in found.values())
@@ -231,7 +231,7 @@ def test_a_sheet_shows_each_image_in_its_place():
 
 def test_sheets_are_png_files(tmp_path):
     with pytest.raises(Refusal, match="name it"):
-        draw_sheet(np.zeros((1, 1, 4, 4)), tmp_path / "x.gif", columns=1)
+        save_sheet(np.zeros((1, 1, 4, 4)), tmp_path / "x.gif", columns=1)
 
 
 def test_rows_are_plain_json(drawn):

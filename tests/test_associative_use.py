@@ -7,24 +7,24 @@ import pytest
 import torch
 
 from associative_oracles import rng
-from neuropil.checks import Refusal
-from neuropil.data import digits
-from neuropil.evaluate import accuracy
-from neuropil.learners.associative import (
+from neuropil.associative import (
     DRAW,
     NAME,
     NAME_PART,
-    Associative,
-    Practice,
+    AssociativeNetwork,
+    AssociativeTraining,
     Sampling,
     Settling,
     Teacher,
     Trial,
     Wiring,
 )
-from neuropil.learners.associative.completing import fire_missing_
-from neuropil.learners.associative.trials import half_images, spikes
-from neuropil.plasticity import ChangeSTDP
+from neuropil.associative.sampling import fire_missing_
+from neuropil.associative.tasks import half_images, spikes
+from neuropil.data import digits
+from neuropil.errors import Refusal
+from neuropil.evaluate import accuracy
+from neuropil.plasticity import DifferentialHebb
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def train():
 @pytest.fixture(scope="module")
 def learned(train):
     rates = {"naming": 3e-3, "label": 3e-3, "drawing": 1e-3, "pixels": 1e-2}
-    practice = Practice(trials=(NAME, NAME_PART, DRAW), epochs=30, batch=25, rates=rates, decay=0.93)
-    return Associative((40,), 40, settling=Settling(10, step=0.8), practice=practice).fit(train, rng=rng())
+    practice = AssociativeTraining(trials=(NAME, NAME_PART, DRAW), epochs=30, batch=25, rates=rates, lr_decay=0.93)
+    return AssociativeNetwork((40,), 40, settling=Settling(10, step=0.8), practice=practice).fit(train, rng=rng())
 
 
 # Learning and use
@@ -66,8 +66,8 @@ def test_the_slope_of_the_scores_is_that_of_settled_activity(learned):
     exact.net_.double()
     exact.settling = Settling(400, step=0.8, tolerance=1e-14)
     x = digits(seed=0)[1].x[:6].double().requires_grad_(True)
-    exact.logits(x)[:, 4].sum().backward()
-    assert torch.allclose(exact.logits(x), exact.scores(x.detach()), atol=1e-10)
+    exact.forward(x)[:, 4].sum().backward()
+    assert torch.allclose(exact.forward(x), exact.decision_function(x.detach()), atol=1e-10)
     for image, row, column in [(0, 2, 3), (1, 4, 4), (3, 5, 2), (5, 3, 5)]:
         move = torch.zeros_like(x[:1])
         move[0, 0, row, column] = 1e-6
@@ -115,9 +115,9 @@ def test_scores_are_the_settled_drives_of_the_label(learned, train):
         hidden = (drive + label @ net.between("label", "naming1").weight.T).clamp(0, 1)
         goal = net.rest["label"] + hidden @ net.between("naming1", "label").weight.T
         label = label + 0.2 * (goal.clamp(0, 1) - label)
-    sharp = Associative((40,), 40, settling=Settling(300, step=0.2, tolerance=1e-6), practice=learned.practice)
+    sharp = AssociativeNetwork((40,), 40, settling=Settling(300, step=0.2, tolerance=1e-6), practice=learned.practice)
     sharp.net_, sharp.shape_, sharp.classes_ = net, learned.shape_, 10
-    torch.testing.assert_close(sharp.scores(train.x[:4]), goal, rtol=0, atol=1e-4)
+    torch.testing.assert_close(sharp.decision_function(train.x[:4]), goal, rtol=0, atol=1e-4)
 
 
 def test_spikes_come_with_the_probability_that_is_the_activity():
@@ -129,7 +129,7 @@ def test_spikes_come_with_the_probability_that_is_the_activity():
 
 
 def test_an_unsettled_answer_comes_with_a_warning(learned, train):
-    hasty = Associative((40,), 40, settling=Settling(1, tolerance=1e-9), practice=learned.practice)
+    hasty = AssociativeNetwork((40,), 40, settling=Settling(1, tolerance=1e-9), practice=learned.practice)
     hasty.net_, hasty.shape_, hasty.classes_ = learned.net_, learned.shape_, 10
     with pytest.warns(UserWarning, match=r"5 of 5 samples had not settled after 10 steps: .* \(tolerance 1e-09\)"):
         hasty.predict(train.x[:5])
@@ -157,15 +157,18 @@ def test_what_cannot_be_asked(ask, message, learned, train):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Associative(()), "layers of 1 unit or more"),
-        (lambda: Associative((5,), -1), "drawing and parts >= 0"),
-        (lambda: Associative((5,), 0, 4, practice=Practice()), "give drawing units of their own"),
+        (lambda: AssociativeNetwork(()), "layers of 1 unit or more"),
+        (lambda: AssociativeNetwork((5,), -1), "drawing and parts >= 0"),
+        (lambda: AssociativeNetwork((5,), 0, 4, practice=AssociativeTraining()), "give drawing units of their own"),
         (lambda: Sampling(rounds=0), "rounds and tries >= 1"),
         (lambda: Sampling(repaints=-1), "repaints >= 0"),
         (lambda: Sampling(contrast=0), "contrast > 0"),
         (lambda: Trial("pixels", own=0.5), "own labels need a trial that teaches the label"),
         (lambda: Trial("label", own=1.0), r"a lead in \[0, 1\)"),
-        (lambda: Associative((5,), gains=dict.fromkeys(["naming", "label", "drawing", "pixels"], -1.0)), "gain >= 0"),
+        (
+            lambda: AssociativeNetwork((5,), gains=dict.fromkeys(["naming", "label", "drawing", "pixels"], -1.0)),
+            "gain >= 0",
+        ),
         (lambda: Settling(step=0), "0 < step <= 1"),
         (lambda: Settling(momentum=1.0), "0 <= momentum < 1"),
         (lambda: Settling(steps=0), "steps and check >= 1"),
@@ -173,16 +176,16 @@ def test_what_cannot_be_asked(ask, message, learned, train):
         (lambda: Settling(whisper=2), "0 <= whisper <= 1"),
         (lambda: Teacher(strength=0), "strength > 0"),
         (lambda: Teacher(reach=0), "reach > 0"),
-        (lambda: Practice(trials=()), "at least one kind of trial"),
-        (lambda: Practice(rates={"namign": 1.0}), "Did you mean 'naming'"),
-        (lambda: Practice(decay=0), "0 < decay <= 1"),
-        (lambda: Practice(feedback=-1), "feedback >= 0"),
-        (lambda: Practice(batch=0), "epochs and batch >= 1"),
+        (lambda: AssociativeTraining(trials=()), "at least one kind of trial"),
+        (lambda: AssociativeTraining(rates={"namign": 1.0}), "Did you mean 'naming'"),
+        (lambda: AssociativeTraining(lr_decay=0), "0 < decay <= 1"),
+        (lambda: AssociativeTraining(feedback=-1), "feedback >= 0"),
+        (lambda: AssociativeTraining(batch=0), "epochs and batch >= 1"),
         (lambda: Trial("lable"), "Did you mean 'label'"),  # type: ignore[arg-type]
         (lambda: Trial("pixels", "all"), "cannot be taught"),
         (lambda: Trial("pixels", labels=2.0), "0 <= labels <= 1"),
         (lambda: Trial("pixels", occluded=1.5), "0 <= occluded <= 1, got occluded=1.5"),
-        (lambda: ChangeSTDP(0), "scale > 0"),
+        (lambda: DifferentialHebb(0), "scale > 0"),
     ],
 )
 def test_settings_that_make_no_sense(make, message):
@@ -243,7 +246,7 @@ def test_contrast_is_the_slope_with_which_pixels_are_shown():
 @pytest.mark.filterwarnings("ignore:.*samples had not settled")
 def test_a_drawing_counts_once_the_network_names_it_as_asked(learned):
     asked = torch.arange(10).repeat_interleave(4)
-    lead = lambda images: lead_by_hand(learned.scores(images), asked)
+    lead = lambda images: lead_by_hand(learned.decision_function(images), asked)
     first = learned.draw(torch.arange(10), 4, rng(), sampling=Sampling(rounds=4, repaints=1))
     sure = lead(first.images).median().item()
     sampling = Sampling(rounds=4, repaints=1, sure=sure, tries=8)
@@ -267,12 +270,14 @@ def lead_by_hand(scores, labels):
 
 
 def test_parts_units_name_what_is_not_whole_and_naming_units_what_is(train):
-    practice = Practice(trials=(NAME, NAME_PART), epochs=6, batch=50)
-    learner = Associative((20,), 0, 30, settling=Settling(60, tolerance=1e-6), practice=practice).fit(train, rng=rng())
+    practice = AssociativeTraining(trials=(NAME, NAME_PART), epochs=6, batch=50)
+    learner = AssociativeNetwork((20,), 0, 30, settling=Settling(60, tolerance=1e-6), practice=practice).fit(
+        train, rng=rng()
+    )
     net, x, mask = learner.net_, train.x[:6], torch.ones(6, 1, 8, 8)
     mask[3:, :, :4] = 0
     found = learner.scores_from_part(x, mask)
-    torch.testing.assert_close(found[:3], learner.scores(x[:3]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(found[:3], learner.decision_function(x[:3]), rtol=0, atol=1e-6)
     for rows, name in ((slice(0, 3), "naming1"), (slice(3, 6), "parts")):
         seen, label = (x * mask)[rows].flatten(1), torch.zeros(3, 10)
         for _ in range(200):
@@ -285,9 +290,9 @@ def test_parts_units_name_what_is_not_whole_and_naming_units_what_is(train):
 
 @pytest.mark.filterwarnings("ignore:.*samples had not settled")
 def test_a_network_that_draws_names_a_part_and_what_it_imagines_of_the_rest(train):
-    practice = Practice(trials=(NAME, NAME_PART, DRAW), epochs=3)
-    learner = Associative((20,), 15, 25, practice=practice).fit(train, rng=rng())
-    blind = Associative((20,), 15, 25, practice=Practice(trials=(NAME, NAME_PART)))
+    practice = AssociativeTraining(trials=(NAME, NAME_PART, DRAW), epochs=3)
+    learner = AssociativeNetwork((20,), 15, 25, practice=practice).fit(train, rng=rng())
+    blind = AssociativeNetwork((20,), 15, 25, practice=AssociativeTraining(trials=(NAME, NAME_PART)))
     blind.net_, blind.shape_, blind.classes_ = blind.fresh(train, rng()), learner.shape_, 10
     blind.net_.load_state_dict({name: learner.net_.state_dict()[name] for name in blind.net_.state_dict()})
     x, mask = train.x[:6], torch.ones(6, 1, 8, 8)
@@ -304,7 +309,7 @@ def test_one_half_is_named_better_by_parts_units_than_by_the_naming_ones(train):
     test, upper = digits(seed=0)[1], half_images(train.x.shape[1:])[0].view(1, 8, 8)
     right = []
     for parts, trials in ((0, (NAME,)), (40, (NAME, NAME_PART))):
-        practice = Practice(trials=trials, epochs=25, batch=25, rates={"naming": 3e-3, "parts": 3e-3})
-        learner = Associative((40,), 0, parts, practice=practice).fit(train, rng=rng())
+        practice = AssociativeTraining(trials=trials, epochs=25, batch=25, rates={"naming": 3e-3, "parts": 3e-3})
+        learner = AssociativeNetwork((40,), 0, parts, practice=practice).fit(train, rng=rng())
         right.append(learner.scores_from_part(test.x, upper).argmax(1).eq(test.y).float().mean().item())
     assert right[1] > right[0] + 0.1

@@ -10,9 +10,9 @@ from torch import nn
 
 from attack_oracles import linear_task, project_by_bisection, white, worst_of_linear
 from neuropil.bench import attack as bench
-from neuropil.checks import Refusal
 from neuropil.data import Split, digits
-from neuropil.evaluate.attack import (
+from neuropil.errors import Refusal
+from neuropil.evaluate.robustness import (
     FGSM,
     L2,
     PGD,
@@ -25,7 +25,7 @@ from neuropil.evaluate.attack import (
     ensemble,
     victim_of,
 )
-from neuropil.evaluate.attack.gradient import cross_entropy, flat_share, margin, slope
+from neuropil.evaluate.robustness.attacks.gradient import cross_entropy, margin, slope, zero_gradient_fraction
 
 NORMS = {"Linf": Linf, "L2": L2}
 RANGES = [(0.0, 1.0), (-math.inf, math.inf)]
@@ -114,10 +114,10 @@ def radii(weight, bias, split, name):
 def attacks_on(victim, norm):
     """Every attack, and up to how many radii it may need for nine of ten examples."""
     return {
-        "FGSM": (FGSM(victim.logits, norm), 1.02),
-        "PGD": (PGD(victim.logits, norm, rng()), 1.02),
+        "FGSM": (FGSM(victim.forward, norm), 1.02),
+        "PGD": (PGD(victim.forward, norm, rng()), 1.02),
         "transfer": (PGD(ensemble([victim, victim]), norm, rng(), stop=False), 1.02),
-        "square": (Square(victim.scores, norm, rng(), queries=500), 1.5),
+        "square": (Square(victim.decision_function, norm, rng(), queries=500), 1.5),
         "boundary": (Boundary(victim.predict, norm, rng(), queries=1500), 1.7),
         "noise": (Noise(norm, rng()), math.inf),
     }
@@ -162,8 +162,8 @@ def test_restarts_climb_the_margin_which_has_a_slope_however_sure_the_network_is
     x, y = split.x, split.y
     assert bool((slope(lambda x: sure(x).float(), cross_entropy, x, y).gradient == 0).flatten(1).all(1).any())
     assert not bool((slope(lambda x: sure(x).float(), margin, x, y).gradient == 0).flatten(1).all(1).any())
-    assert flat_share(PGD(sure, Linf()), split) == 0.0
-    assert flat_share(FGSM(lambda x: sure(x).float(), Linf()), split) > 0.5
+    assert zero_gradient_fraction(PGD(sure, Linf()), split) == 0.0
+    assert zero_gradient_fraction(FGSM(lambda x: sure(x).float(), Linf()), split) > 0.5
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -176,7 +176,7 @@ def test_an_image_without_a_finite_gradient_stays_and_counts_as_flat(name):
         moved = attack(split, 0.3)
         assert torch.equal(moved[sick], split.x[sick])
         assert not torch.equal(moved[~sick], split.x[~sick])
-        assert flat_share(attack, split) == 0.1
+        assert zero_gradient_fraction(attack, split) == 0.1
 
 
 def test_pgd_that_may_not_stop_moves_on_where_the_surrogate_is_fooled():
@@ -216,11 +216,11 @@ def test_an_attack_that_moves_the_image_it_was_given_gains_nothing():
 
 def test_what_was_wrong_before_is_not_right_after():
     _, _, logits, split = linear_task()
-    turned = Split(split.x, torch.where(torch.arange(len(split)) < 50, 1 - split.y, split.y), 2)
-    assert accuracy_under(lambda part, size: part.x, white(logits), turned, norm=Linf(), size=0.1) == 0.75
+    flip_inputs = Split(split.x, torch.where(torch.arange(len(split)) < 50, 1 - split.y, split.y), 2)
+    assert accuracy_under(lambda part, size: part.x, white(logits), flip_inputs, norm=Linf(), size=0.1) == 0.75
     kind = lambda part, size: 2 * part.x - FGSM(logits, Linf(-9, 9))(part, size)  # towards the label
-    assert accuracy_under(kind, white(logits), turned, norm=Linf(), size=1.0) == 0.75
-    assert accuracy_under(FGSM(logits, Linf()), white(logits), turned, norm=Linf(), size=9.0) == 0.0
+    assert accuracy_under(kind, white(logits), flip_inputs, norm=Linf(), size=1.0) == 0.75
+    assert accuracy_under(FGSM(logits, Linf()), white(logits), flip_inputs, norm=Linf(), size=9.0) == 0.0
 
 
 # The benchmark
@@ -257,23 +257,23 @@ def real():
 def test_the_same_linear_model_is_attacked_alike_in_every_guise(real, kind):
     train, test, flat = real
     made = LogisticRegression(max_iter=300).fit(flat, train.y.numpy())
-    twin = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    baseline = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
     with torch.no_grad():
-        twin[1].weight.copy_(torch.as_tensor(made.coef_))
-        twin[1].bias.copy_(torch.as_tensor(made.intercept_))
-    inside = victim_of(twin, 10)
-    learner = {"probabilities": made, "module": twin, "decisions": made}[kind]
+        baseline[1].weight.copy_(torch.as_tensor(made.coef_))
+        baseline[1].bias.copy_(torch.as_tensor(made.intercept_))
+    inside = victim_of(baseline, 10)
+    learner = {"probabilities": made, "module": baseline, "decisions": made}[kind]
     if kind == "decisions":
         made = LinearSVC().fit(flat, train.y.numpy())
         learner = made
     victim, norm = victim_of(learner, 10), Linf()
-    assert (victim.logits is None) == (kind != "module")
-    assert torch.equal(victim.predict(test.pixels()), victim.scores(test.pixels()).argmax(1))
-    attack = PGD(inside.logits, norm, rng())
+    assert (victim.forward is None) == (kind != "module")
+    assert torch.equal(victim.predict(test.pixels()), victim.decision_function(test.pixels()).argmax(1))
+    attack = PGD(inside.forward, norm, rng())
     clean, under = (accuracy_under(attack, learner, test, norm=norm, size=size) for size in (0.0, 0.2))
     assert clean == pytest.approx((torch.as_tensor(made.predict(test.pixels().flatten(1))) == test.y).double().mean())
     assert under < 0.15
-    assert accuracy_under(Square(victim.scores, norm, rng()), learner, test, norm=norm, size=0.2) < 0.2
+    assert accuracy_under(Square(victim.decision_function, norm, rng()), learner, test, norm=norm, size=0.2) < 0.2
 
 
 # Bad input
@@ -302,7 +302,7 @@ class Odd:
     def predict(self, x):
         return torch.zeros(len(x), dtype=torch.int64) if self.labels is None else self.labels(len(x))
 
-    def scores(self, x):
+    def decision_function(self, x):
         return self.made(len(x))
 
 
@@ -318,7 +318,7 @@ class Odd:
 )
 def test_a_learner_that_answers_nonsense_is_refused(learner, words):
     _, _, _, split = linear_task(20)
-    attack = Square(victim_of(learner, 2).scores, Linf()) if learner.made else Noise(Linf())
+    attack = Square(victim_of(learner, 2).decision_function, Linf()) if learner.made else Noise(Linf())
     with pytest.raises(Refusal, match=words):
         accuracy_under(attack, learner, split, norm=Linf(), size=0.1)
 

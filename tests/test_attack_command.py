@@ -6,13 +6,14 @@ from importlib import import_module
 import pytest
 import torch
 
-from neuropil.checks import Refusal
 from neuropil.cli import main
 from neuropil.data import digits
-from neuropil.learners import FeatureClassifier
-from neuropil.recipes import _twins, compare
-from neuropil.recipes._robust import revived
-from neuropil.runs import Keeper, Replay, Run, Tagged, kept_path, read
+from neuropil.errors import Refusal
+from neuropil.experiments import comparison as _baselines
+from neuropil.experiments.robustness import revived
+from neuropil.models import FeatureClassifier
+from neuropil.recipes import compare
+from neuropil.runs import Keeper, Replay, Run, TaggedTracker, kept_path, read
 from neuropil.runs.checkpoint import dump
 from neuropil.runs.checkpoint import load as load_tree
 from test_recipes import FEEBLE, KROTOV, timeless
@@ -38,12 +39,12 @@ def test_learners_come_back_bit_for_bit(compared):
     x = digits(seed=1)[1].pixels()
     rows = {row["learner"]: row["accuracy"] for row in read(compared).rows if row["kind"] == "result" and row["seed"]}
     train, test = plan.splits(1)
-    for entrant, build in zip(revived(plan, train, compared, 1), plan.builds):
+    for method, build in zip(revived(plan, train, compared, 1), plan.builds):
         rng = torch.Generator().manual_seed(1)
         fresh = build(train, rng)
         fresh.learner.fit(train, rng=rng)
-        assert torch.equal(entrant.learner.scores(x), fresh.learner.scores(x))
-        assert (entrant.learner.predict(x) == test.y).double().mean().item() == rows[entrant.name]
+        assert torch.equal(method.learner.decision_function(x), fresh.learner.decision_function(x))
+        assert (method.learner.predict(x) == test.y).double().mean().item() == rows[method.name]
 
 
 def test_the_command_attacks_every_learner_of_every_seed(compared, tmp_path, capsys):
@@ -67,7 +68,7 @@ TWO_SEEDS = {
 
 @pytest.mark.parametrize("name", TWO_SEEDS)
 def test_seeds_in_folders_of_their_own_are_attacked_together(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(_twins, "load", lambda name, seed=0: digits(seed=0))
+    monkeypatch.setattr(_baselines, "load", lambda name, seed=0: digits(seed=0))
     many, out = tmp_path / "many", tmp_path / "out"
     assert main(["run", name, *TWO_SEEDS[name].split(), "--seeds", "2", "--out", str(many)]) == 0
     assert main(["attack", str(many), *FEEBLE.split(), "--out", str(out)]) == 0
@@ -75,7 +76,7 @@ def test_seeds_in_folders_of_their_own_are_attacked_together(name, tmp_path, mon
 
 
 def test_an_attack_that_was_stopped_goes_on_bit_for_bit(compared, tmp_path, monkeypatch):
-    room = import_module("neuropil.evaluate.robustness")
+    room = import_module("neuropil.evaluate.robustness.suite")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert main(["attack", str(compared), *FEEBLE.split(), "--out", str(whole)]) == 0
     original, calls = room.judge, []
@@ -175,10 +176,10 @@ def test_a_run_from_before_learners_were_kept_is_refused(compared, tmp_path):
 # Keeping
 
 
-def fit(watch, rng, weight, title="steps"):
+def fit(tracker, rng, weight, title="steps"):
     """A learner with one loop, and an optimiser that need not last."""
     optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
-    for _ in watch.loop(title, 3, weight=weight, rng=rng, optimizer=optimizer):
+    for _ in tracker.loop(title, 3, weight=weight, rng=rng, optimizer=optimizer):
         weight.grad = torch.rand(2, generator=rng)
         optimizer.step()
 
@@ -186,7 +187,7 @@ def fit(watch, rng, weight, title="steps"):
 def test_a_replay_ends_where_the_fit_ended(tmp_path):
     run = start(tmp_path / "run")
     weight, rng = torch.zeros(2), torch.Generator().manual_seed(3)
-    keeper = Keeper(Tagged(run, learner="a toy", seed=4))
+    keeper = Keeper(TaggedTracker(run, learner="a toy", seed=4))
     fit(keeper, rng, weight)
     path = kept_path(tmp_path / "run", "a toy", 4)
     keeper.keep(path)

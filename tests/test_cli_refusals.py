@@ -15,8 +15,8 @@ import pytest
 
 from cli_place import RECIPE, go, said, weights
 from cli_place import place as place
-from neuropil.checks import Refusal
 from neuropil.cli import main, one_line_each
+from neuropil.errors import Refusal
 from neuropil.runs import read
 
 pytestmark = pytest.mark.usefixtures("place")

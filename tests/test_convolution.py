@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.checks import Refusal
 from neuropil.data import Split
-from neuropil.learners.convolution import PatchNormConv2d, Triangle
+from neuropil.errors import Refusal
+from neuropil.models.nn.convolution import PatchNormConv2d, Triangle
 from neuropil.plasticity import HardWTA, KrotovHopfield, correlate
 from neuropil.plasticity.patches import patches
 from oracles import correlate_by_hand

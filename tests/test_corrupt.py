@@ -7,11 +7,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from neuropil.checks import Refusal
 from neuropil.data import Split, digits
-from neuropil.evaluate.corrupt import CORRUPTIONS, blur, contrast, corrupted, shift, under_corruption
-from neuropil.evaluate.damage import damaged, hidden_layers, kinds_for, synapses, under_damage
-from neuropil.learners import BackpropClassifier, Descent, FeatureClassifier, dense_body
+from neuropil.errors import Refusal
+from neuropil.evaluate.robustness.corruptions import CORRUPTIONS, blur, contrast, corrupted, shift, under_corruption
+from neuropil.evaluate.robustness.damage import damaged, hidden_layers, kinds_for, synapses, under_damage
+from neuropil.models import BackpropClassifier, FeatureClassifier, SupervisedTraining, dense_body
 
 
 def rng(seed=0):
@@ -101,7 +101,7 @@ def test_corruptions_without_sense_are_refused(images):
 def learner(images):
     torch.manual_seed(0)
     body = dense_body(images[0], 40, n=1.0)
-    return BackpropClassifier(body, training=Descent(epochs=3, steps=100)).fit(images[0], rng=rng())
+    return BackpropClassifier(body, training=SupervisedTraining(epochs=3, min_steps=100)).fit(images[0], rng=rng())
 
 
 def weights(network):
@@ -159,7 +159,7 @@ def test_weights_are_found_once_wherever_they_are(images, learner):
 
 
 def test_damage_without_sense_is_refused(images):
-    linear = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Descent(steps=5, epochs=1))
+    linear = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=SupervisedTraining(min_steps=5, epochs=1))
     linear.fit(images[0], rng=rng())
     for kind, severity, words in (
         ("lost unit", 1, "Did you mean 'lost units'"),

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from neuropil import data
-from neuropil.checks import Refusal
 from neuropil.data import Split, hold_out, subset
+from neuropil.data.files import Source
+from neuropil.data.registry import set_module
 from neuropil.data.sets import yin_yang
-from neuropil.data.store import Source
-from neuropil.data.table import set_module
+from neuropil.errors import Refusal
 
 # name: (shape of one example, dtype, training examples per class, mean pixel per channel where published)
 SETS = {
@@ -137,8 +137,8 @@ def test_the_checksum_knows_every_pixel_and_label():
     sums |= {Split(split.x.view(6, 1, 9, 1), split.y, 3).checksum(), split[:5].checksum(), split.checksum()}
     assert len(sums) == 54 + 5
     assert split[torch.arange(6)].checksum() == split.checksum()
-    turned = split.x.transpose(2, 3).contiguous().transpose(2, 3)  # equal content, other strides
-    assert Split(turned, split.y, 3).checksum() == split.checksum()
+    flip_inputs = split.x.transpose(2, 3).contiguous().transpose(2, 3)  # equal content, other strides
+    assert Split(flip_inputs, split.y, 3).checksum() == split.checksum()
 
 
 COUNTS = {"even": [30, 30, 30], "uneven": [101, 17, 5, 52], "a class without examples": [20, 0, 20]}
@@ -238,7 +238,7 @@ def test_a_data_set_is_what_was_published(name):
     if mean:
         assert train.pixels().mean((0, 2, 3)).tolist() == pytest.approx(mean, abs=1e-4)  # published to four digits
     seen = {tuple(x.tolist()) for x in train.pixels()[:300].flatten(1)}
-    assert not seen & {tuple(x.tolist()) for x in test.pixels()[:300].flatten(1)} or name == "iris"  # has twins
+    assert not seen & {tuple(x.tolist()) for x in test.pixels()[:300].flatten(1)} or name == "iris"  # has baselines
 
 
 @pytest.mark.data

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from neuropil import data
-from neuropil.checks import Refusal
+from neuropil.data.files import File, Source, data_root, gunzip, md5, read
 from neuropil.data.idx import parse_idx
 from neuropil.data.sets import cifar10, mnist
-from neuropil.data.store import File, Source, data_root, gunzip, md5, read
+from neuropil.errors import Refusal
 
 
 def idx(array):

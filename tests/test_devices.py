@@ -13,7 +13,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, compete, hebb, propose_
+from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, propose_
+from neuropil.plasticity import competitive as compete
+from neuropil.plasticity import hebbian as hebb
 
 ELSEWHERE = torch.device("meta")
 DENSE, CONV = partial(nn.Linear, 5, 20), partial(nn.Conv2d, 2, 20, 3)

@@ -11,7 +11,7 @@ from neuropil.evaluate import (
     choose,
     confusion,
     count_wins,
-    examine_units,
+    log_units,
     peak_memory,
     sample_efficiency,
     trial,
@@ -29,8 +29,8 @@ class Says:
         self.asked += len(x)
         return self.answers[x[:, 0].long()]
 
-    def fit(self, train, *, rng, watch):
-        watch.log("epoch", loss=0.5)
+    def fit(self, train, *, rng, tracker):
+        tracker.log("epoch", loss=0.5)
         return self
 
 
@@ -65,7 +65,7 @@ def test_confusion_and_accuracy_are_those_of_scikit_learn(guesses):
 def test_a_trial_reads_the_test_set_once_and_writes_down_what_it_found(guesses):
     split, answers = guesses
     learner, notebook = Says(answers), Notebook()
-    right = trial(learner, split[:100], split, rng=torch.Generator(), watch=notebook)
+    right = trial(learner, split[:100], split, rng=torch.Generator(), tracker=notebook)
     assert learner.asked == len(split)
     rows = dict(notebook.rows)
     assert [kind for kind, _ in notebook.rows] == ["epoch", "result", "confusion"]
@@ -88,7 +88,7 @@ def test_choose_takes_the_best_on_validation_and_fits_on_the_rest():
 
         return make
 
-    choice = choose({"bad": fit(0.9), "good": fit(0.1), "worse": fit(1.0)}, numbered(labels, 3), share=0.2)
+    choice = choose({"bad": fit(0.9), "good": fit(0.1), "worse": fit(1.0)}, numbered(labels, 3), holdout_fraction=0.2)
     assert choice.best == "good"
     assert sizes == [480, 480, 480]
     assert choice.accuracy["worse"] == 0.0
@@ -163,7 +163,7 @@ def test_peak_memory_sees_a_block_that_is_gone_again():
 def test_the_norm_of_the_rule_decides_what_has_converged(norm, converged):
     weight, notebook = torch.full((2, 8), 0.5), Notebook()  # eight times 0.5 cubed is 1
     split = Split(torch.eye(2), torch.zeros(2, dtype=torch.int64), 1)
-    examine_units(lambda part: part, weight, split, norm=norm, watch=notebook)
+    log_units(lambda part: part, weight, split, norm=norm, tracker=notebook)
     kind, row = notebook.rows[0]
     assert (kind, row["converged"]) == ("units", converged)
     assert any("norm 1" in row.get("message", "") for _, row in notebook.rows) == (norm == 2.0)

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from neuropil.bench import events as bench
-from neuropil.checks import Refusal
 from neuropil.cli.commands.bench import _table
-from neuropil.evaluate.cost import peak_memory
-from neuropil.events import QIFLayer, ThetaLayer
+from neuropil.errors import Refusal
+from neuropil.evaluate.metrics.cost import peak_memory
+from neuropil.spiking import QIFLayer, ThetaLayer
 
 SMALL = bench.Config(sizes=(20, 8, 6, 3), batches=(4, 1), repeats=2, scans=1, threads=1)
 
@@ -64,7 +64,7 @@ def test_bad_settings_are_refused():
 
 @pytest.mark.parametrize("kind", [ThetaLayer, QIFLayer])
 def test_memory_goes_with_the_spikes_not_with_events_times_neurons(kind):
-    layer = kind(300, 100, horizon=2.0)
+    layer = kind(300, 100, t_end=2.0)
     times = torch.rand(1000, 300)
     layer(times[:2])[1].sum().backward()  # compile
     with peak_memory() as before:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from neuropil.checks import Refusal
+from neuropil.errors import Refusal
 from neuropil.recipes import concept, recurrent, single_neuron, yin_yang
 from neuropil.runs import Run, read
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from neuropil.checks import Refusal
-from neuropil.events import (
+from neuropil.errors import Refusal
+from neuropil.spiking import (
     QIF,
     QIFLayer,
     QIFNetwork,
@@ -14,19 +14,19 @@ from neuropil.events import (
     Theta,
     ThetaLayer,
     ThetaNetwork,
-    devices,
-    memory,
     qif_trial,
     recurrent_trial,
 )
+from neuropil.spiking.kernels import dispatch as devices
+from neuropil.spiking.kernels import memory
 
 INF, T = math.inf, 2.0
 FITS = torch.tensor([[0.1, 0.2]])
 
 
-def layers(horizon=T):
+def layers(t_end=T):
     """One of every kind, for two inputs."""
-    return ThetaLayer(2, 3, horizon=horizon), QIFLayer(2, 3, horizon=horizon), RecurrentQIF(2, 3, horizon=horizon)
+    return ThetaLayer(2, 3, t_end=t_end), QIFLayer(2, 3, t_end=t_end), RecurrentQIF(2, 3, t_end=t_end)
 
 
 KINDS = pytest.mark.parametrize("kind", range(3), ids=("theta", "qif", "recurrent"))
@@ -62,16 +62,16 @@ def test_good_times_are_taken(kind):
         layers()[kind](times)
 
 
-@pytest.mark.parametrize("horizon", [0.0, -1.0, INF, math.nan])
-def test_a_trial_without_an_end_is_refused(horizon):
+@pytest.mark.parametrize("t_end", [0.0, -1.0, INF, math.nan])
+def test_a_trial_without_an_end_is_refused(t_end):
     for make in (ThetaLayer, QIFLayer, RecurrentQIF):
         with pytest.raises(Refusal, match="positive, finite end"):
-            make(2, 3, horizon=horizon)
+            make(2, 3, t_end=t_end)
     start = torch.zeros(2, 3)
     with pytest.raises(Refusal, match="positive, finite end"):
-        qif_trial(FITS, torch.zeros(2, 3), *start, QIF(), horizon)
+        qif_trial(FITS, torch.zeros(2, 3), *start, QIF(), t_end)
     with pytest.raises(Refusal, match="positive, finite end"):
-        recurrent_trial(FITS, torch.zeros(2, 3), torch.zeros(3, 3), *start, QIF(), horizon)
+        recurrent_trial(FITS, torch.zeros(2, 3), torch.zeros(3, 3), *start, QIF(), t_end)
 
 
 @pytest.mark.parametrize("tau", [0.0, -1.0, INF, math.nan])
@@ -115,7 +115,7 @@ def test_weights_that_diverged_are_refused(wrong):
         layer.weight.data.fill_(-1e30)
         with pytest.raises(Refusal, match=r"values beyond 1e\+12"):
             layer(FITS)
-    net = RecurrentQIF(2, 3, horizon=T)
+    net = RecurrentQIF(2, 3, t_end=T)
     net.potential.data.fill_(-INF)
     net(FITS)
     for name in ("current", "potential", "recurrent"):
@@ -128,10 +128,10 @@ def test_weights_that_diverged_are_refused(wrong):
         layer(FITS)
 
 
-@pytest.mark.parametrize("horizon", [1e9, 1e15])
-def test_a_trial_so_long_that_its_spikes_exceed_memory_is_refused(horizon):
+@pytest.mark.parametrize("t_end", [1e9, 1e15])
+def test_a_trial_so_long_that_its_spikes_exceed_memory_is_refused(t_end):
     with pytest.raises(Refusal, match=r"GiB, more than half of the memory.*a smaller batch"):
-        ThetaLayer(1, 1000, horizon=horizon)(torch.full((1000, 1), 0.1))
+        ThetaLayer(1, 1000, t_end=t_end)(torch.full((1000, 1), 0.1))
 
 
 @KINDS
@@ -162,13 +162,13 @@ def test_bad_sizes_and_masks_are_refused():
         lambda: ThetaLayer(0, 3),
         lambda: ThetaNetwork((3,)),
         lambda: QIF(softness=-1.0),
-        lambda: QIFLayer(0, 3, horizon=T),
-        lambda: QIFLayer(2, 3, horizon=T, dtype=torch.float16),
-        lambda: QIFNetwork((3,), horizon=T),
+        lambda: QIFLayer(0, 3, t_end=T),
+        lambda: QIFLayer(2, 3, t_end=T, dtype=torch.float16),
+        lambda: QIFNetwork((3,), t_end=T),
         lambda: QIF().continued(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.ones(1, 1), T, 0),
-        lambda: RecurrentQIF(2, 0, horizon=T),
-        lambda: RecurrentQIF(2, 3, horizon=T, mask=torch.ones(2, 3)),
-        lambda: RecurrentQIF(2, 3, horizon=T, dtype=torch.int64),
+        lambda: RecurrentQIF(2, 0, t_end=T),
+        lambda: RecurrentQIF(2, 3, t_end=T, mask=torch.ones(2, 3)),
+        lambda: RecurrentQIF(2, 3, t_end=T, dtype=torch.int64),
     ):
         with pytest.raises(Refusal):
             make()

@@ -6,12 +6,12 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from neuropil.checks import Refusal
 from neuropil.data import Split, digits
-from neuropil.evaluate import Judge, accuracy, judge_drawings
-from neuropil.evaluate.generation import frechet_distance, nearest, spread_within
-from neuropil.learners import Unwatched
-from neuropil.recipes._drawings import class_means, first_of_each, pca_samples
+from neuropil.errors import Refusal
+from neuropil.evaluate import Judge, accuracy, evaluate_samples
+from neuropil.evaluate.metrics.generation import frechet_distance, nearest, spread_within
+from neuropil.experiments.generation import class_means, first_of_each, pca_samples
+from neuropil.runs import NullTracker
 
 
 def rng(seed=0):
@@ -25,7 +25,7 @@ def parts():
 
 @pytest.fixture(scope="module")
 def judge(parts):
-    return Judge(features=32, epochs=6, batch=20).fit(parts[0], rng=rng(), watch=Unwatched())
+    return Judge(features=32, epochs=6, batch=20).fit(parts[0], rng=rng(), tracker=NullTracker())
 
 
 def test_frechet_distance_of_known_normals_is_the_closed_form():
@@ -68,18 +68,18 @@ def test_nearest_is_the_smallest_distance_found_by_loops(parts):
 def test_the_judge_reads_real_images_and_tells_copies_means_and_wrong_classes(judge, parts):
     train, test = parts
     assert accuracy(judge, test) > 0.9
-    real = judge_drawings(judge, test.x, test.y, test, train)
+    real = evaluate_samples(judge, test.x, test.y, test, train)
     assert real.pixel_variance == pytest.approx(1)
     assert real.frechet == pytest.approx(0, abs=1e-4)
     asked = torch.arange(10).repeat_interleave(5)
-    means = judge_drawings(judge, class_means(train)[asked], asked, test, train)
+    means = evaluate_samples(judge, class_means(train)[asked], asked, test, train)
     assert (means.pixel_variance, means.feature_variance) == (0, 0)
-    assert means.named_right > 0.8
+    assert means.class_accuracy > 0.8
     assert means.frechet > 5 * abs(real.frechet)
-    copies = judge_drawings(judge, train.x[:100], train.y[:100], test, train)
+    copies = evaluate_samples(judge, train.x[:100], train.y[:100], test, train)
     assert copies.nearest < 0.1 * real.nearest
-    wrong = judge_drawings(judge, test.x, (test.y + 1) % 10, test, train)
-    assert wrong.named_right < 0.1
+    wrong = evaluate_samples(judge, test.x, (test.y + 1) % 10, test, train)
+    assert wrong.class_accuracy < 0.1
 
 
 def test_samples_of_a_probabilistic_pca_have_the_moments_of_their_class(parts):
@@ -100,6 +100,6 @@ def test_the_first_of_each_class_come_class_after_class():
 def test_what_a_judge_refuses(judge, parts):
     train, test = parts
     with pytest.raises(Refusal, match=r"reads images .*got \(4, 3\)"):
-        Judge().fit(Split(torch.rand(4, 3), torch.zeros(4).long(), 1), rng=rng(), watch=Unwatched())
+        Judge().fit(Split(torch.rand(4, 3), torch.zeros(4).long(), 1), rng=rng(), tracker=NullTracker())
     with pytest.raises(Refusal, match=r"a class each, got \(3, 1, 8, 8\) and \(2,\)"):
-        judge_drawings(judge, test.x[:3], test.y[:2], test, train)
+        evaluate_samples(judge, test.x[:3], test.y[:2], test, train)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuropil.events import QIF, ThetaLayer, devices, qif_trial, recurrent_trial, times
+from neuropil.spiking import QIF, ThetaLayer, qif_trial, recurrent_trial, times
+from neuropil.spiking.kernels import dispatch as devices
 
 CASES = Path(__file__).with_name("gpu_cases.py")
 needs_triton = pytest.mark.skipif(not devices.GPU, reason="triton is not installed")

@@ -1,4 +1,4 @@
-"""Learners: what is frozen stays frozen, what learns locally follows the six-line loop, and the twins really learn."""
+"""Learners: what is frozen stays frozen, what learns locally follows the six-line loop, and baselines really learn."""
 
 import math
 from collections import OrderedDict
@@ -8,27 +8,27 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from neuropil.checks import Refusal
 from neuropil.data import Split, digits
+from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
-from neuropil.learners import (
+from neuropil.models import (
     BackpropClassifier,
-    Descent,
-    Direction,
+    CentredUnitNorm,
     FeatureClassifier,
     LocalLearning,
     RePU,
     Standardise,
+    SupervisedTraining,
     UnitNorm,
-    Unwatched,
     dense_body,
-    draw_examples_,
-    draw_normal_,
+    init_examples_,
+    init_normal_,
     receptive_fields,
 )
-from neuropil.learners.descent import passes
-from neuropil.learners.readout import featurise
+from neuropil.models.training.readout import featurise
+from neuropil.models.training.supervised import passes
 from neuropil.plasticity import HardWTA, KrotovHopfield, Oja, SoftHebb, propose_
+from neuropil.runs import NullTracker
 
 
 def rng(seed=0):
@@ -84,7 +84,7 @@ def test_standardise_gives_mean_zero_scale_one_and_leaves_constants_finite():
 
 
 def test_direction_is_the_unit_vector_of_the_departure_from_the_mean(train):
-    direction = Direction(64).fit_(train)
+    direction = CentredUnitNorm(64).fit_(train)
     x = train.x.flatten(1).double().numpy()
     unit = x / (x**2).sum(1, keepdims=True) ** 0.5
     want = unit - unit.mean(0)
@@ -95,14 +95,14 @@ def test_direction_is_the_unit_vector_of_the_departure_from_the_mean(train):
 def test_draws_follow_the_generator(train):
     bodies = [dense_body(train, 12, n=2.0) for _ in range(3)]
     for body, seed in zip(bodies, (1, 1, 2)):
-        draw_normal_(body, rng(seed))
+        init_normal_(body, rng(seed))
     assert torch.equal(bodies[0].hidden.weight, bodies[1].hidden.weight)
     assert not torch.equal(bodies[0].hidden.weight, bodies[2].hidden.weight)
 
 
 def test_units_drawn_from_examples_answer_one_to_an_example(train):
     body = dense_body(train, 400, n=1.0)  # more units than the 300 examples: they come again
-    draw_examples_(body, train, rng())
+    init_examples_(body, train, rng())
     best = featurise(body, train).x.amax(1)
     torch.testing.assert_close(best, torch.ones(300), atol=1e-5, rtol=0)
     assert (body.hidden.weight.unique(dim=0).shape[0]) >= 299
@@ -132,7 +132,7 @@ def by_hand(body, layer, below, rule, train, *, epochs, batch, lr, generator):
 @pytest.mark.parametrize("rule", [KrotovHopfield(k=3, normalise=True), SoftHebb(tau=0.1), Oja(), HardWTA()])
 def test_one_layer_learns_as_in_the_loop_written_out(rule, train):
     body, oracle = two_layers(), two_layers()
-    LocalLearning({"one": rule}, epochs=3, batch=50, lr=1e-3).fit_(body, train, rng=rng(), watch=Unwatched())
+    LocalLearning({"one": rule}, epochs=3, batch=50, lr=1e-3).fit_(body, train, rng=rng(), tracker=NullTracker())
     by_hand(oracle, oracle.one, oracle[:1], rule, train, epochs=3, batch=50, lr=1e-3, generator=rng())
     torch.testing.assert_close(body.one.weight, oracle.one.weight, rtol=1e-5, atol=1e-6)
     assert torch.equal(body.two.weight, oracle.two.weight)
@@ -141,7 +141,7 @@ def test_one_layer_learns_as_in_the_loop_written_out(rule, train):
 def test_greedily_the_second_layer_learns_on_the_finished_first(train):
     rules = {"one": HardWTA(), "two": KrotovHopfield(k=3)}
     body, oracle, generator = two_layers(), two_layers(), rng()
-    LocalLearning(rules, epochs=2, batch=50, lr=1e-3).fit_(body, train, rng=rng(), watch=Unwatched())
+    LocalLearning(rules, epochs=2, batch=50, lr=1e-3).fit_(body, train, rng=rng(), tracker=NullTracker())
     for name, below in (("one", oracle[:1]), ("two", oracle[:3])):
         layer = oracle.get_submodule(name)
         by_hand(oracle, layer, below, rules[name], train, epochs=2, batch=50, lr=1e-3, generator=generator)
@@ -152,7 +152,7 @@ def test_greedily_the_second_layer_learns_on_the_finished_first(train):
 def test_together_both_layers_learn_from_the_same_pass(train):
     rules, part = {"one": HardWTA(), "two": HardWTA()}, train[:50]
     body, oracle = two_layers(), two_layers()
-    LocalLearning(rules, epochs=1, batch=50, lr=1e-3, together=True).fit_(body, part, rng=rng(), watch=Unwatched())
+    LocalLearning(rules, epochs=1, batch=50, lr=1e-3, joint=True).fit_(body, part, rng=rng(), tracker=NullTracker())
     with torch.no_grad():
         drive = oracle[:2](part.x)
         hidden = drive.relu()
@@ -163,12 +163,12 @@ def test_together_both_layers_learn_from_the_same_pass(train):
 
 def test_a_rule_for_a_layer_that_is_not_there_is_refused(train):
     with pytest.raises(Refusal, match=r"unknown layer 'on'\. Did you mean 'one'"):
-        LocalLearning({"on": Oja()}).fit_(two_layers(), train, rng=rng(), watch=Unwatched())
+        LocalLearning({"on": Oja()}).fit_(two_layers(), train, rng=rng(), tracker=NullTracker())
 
 
 @pytest.mark.parametrize("bad", [{"lr": 0.0}, {"epochs": 0}, {"batch": 0}])
 def test_settings_out_of_range_are_refused(bad):
-    for settings in (LocalLearning, Descent):
+    for settings in (LocalLearning, SupervisedTraining):
         with pytest.raises(Refusal, match="got"):
             settings(**bad)
 
@@ -179,7 +179,7 @@ def test_settings_out_of_range_are_refused(bad):
 def test_frozen_features_stay_exactly_as_they_were(train):
     body = two_layers()
     before = weights(body)
-    learner = FeatureClassifier(body, readout=Descent(epochs=3)).fit(train, rng=rng())
+    learner = FeatureClassifier(body, readout=SupervisedTraining(epochs=3)).fit(train, rng=rng())
     assert_same(weights(body), before)
     assert_same(weights(learner.body_), before)
 
@@ -192,13 +192,13 @@ def test_the_body_that_was_given_is_not_touched_and_new_labels_leave_the_feature
     assert_same(weights(body), before)
     assert not torch.equal(learner.body_.one.weight, body.one.weight)
     learned = weights(learner.body_)
-    learner.fit_labels(train[:40], rng=rng())
+    learner.refit_readout(train[:40], rng=rng())
     assert_same(weights(learner.body_), learned)
 
 
 def test_batch_normalisation_inside_frozen_features_does_not_move(train):
     body = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 30))
-    learner = FeatureClassifier(body, readout=Descent(epochs=2)).fit(train, rng=rng())
+    learner = FeatureClassifier(body, readout=SupervisedTraining(epochs=2)).fit(train, rng=rng())
     assert torch.equal(learner.body_[1].running_mean, torch.zeros(64))
 
 
@@ -206,16 +206,18 @@ def test_a_fit_repeats_exactly_and_another_seed_differs(train):
     def scores(seed):
         body = dense_body(train, 30, n=2.0)
         generator = rng(seed)
-        draw_examples_(body, train, generator)
+        init_examples_(body, train, generator)
         learning = LocalLearning({"hidden": KrotovHopfield(p=2, k=2)}, epochs=2, lr=1e-3)
-        return FeatureClassifier(body, learning=learning).fit(train, rng=generator).scores(train.x[:20])
+        return FeatureClassifier(body, learning=learning).fit(train, rng=generator).decision_function(train.x[:20])
 
     assert torch.equal(scores(1), scores(1))
     assert not torch.equal(scores(1), scores(2))
 
 
 def test_the_readout_finds_what_logistic_regression_finds(train):
-    linear = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Descent(epochs=300, lr=1e-2, decay=0.0))
+    linear = FeatureClassifier(
+        nn.Sequential(nn.Flatten()), readout=SupervisedTraining(epochs=300, lr=1e-2, weight_decay=0.0)
+    )
     linear.fit(train, rng=rng())
     x = Standardise(64).fit_(train.x.flatten(1))(train.x.flatten(1)).numpy()
     exact = LogisticRegression(C=1e4, max_iter=2000).fit(x, train.y)
@@ -232,7 +234,7 @@ def ring(n, seed):
 def test_backprop_learns_what_no_linear_model_can():
     train, test = ring(1000, 0), ring(1000, 1)
     body = nn.Sequential(nn.Linear(2, 50), nn.ReLU())
-    network = BackpropClassifier(body, training=Descent(epochs=100, lr=1e-2)).fit(train, rng=rng())
+    network = BackpropClassifier(body, training=SupervisedTraining(epochs=100, lr=1e-2)).fit(train, rng=rng())
     linear = FeatureClassifier(nn.Sequential(nn.Flatten())).fit(train, rng=rng())
     assert accuracy(network, test) > 0.97
     assert accuracy(linear, test) < 0.65
@@ -243,17 +245,17 @@ def test_backprop_reaches_the_bottom_layer_and_local_learning_does_not(train):
     body = two_layers()
     local = FeatureClassifier(body, learning=LocalLearning({"two": HardWTA()}, epochs=1)).fit(train, rng=rng())
     assert torch.equal(local.body_.one.weight, body.one.weight)
-    deep = BackpropClassifier(body, training=Descent(epochs=1)).fit(train, rng=rng())
+    deep = BackpropClassifier(body, training=SupervisedTraining(epochs=1)).fit(train, rng=rng())
     assert not torch.equal(deep.body_.one.weight, body.one.weight)
 
 
 @pytest.mark.parametrize(("examples", "want"), [(50_000, 20), (1000, 250), (10, 500)])
 def test_few_examples_get_more_passes(examples, want):
-    assert passes(examples, epochs=20, batch=500, steps=500) == max(20, math.ceil(500 / math.ceil(examples / 500)))
-    assert passes(examples, epochs=20, batch=500, steps=500) == want
+    assert passes(examples, epochs=20, batch=500, min_steps=500) == max(20, math.ceil(500 / math.ceil(examples / 500)))
+    assert passes(examples, epochs=20, batch=500, min_steps=500) == want
 
 
-class Rates(Unwatched):
+class Rates(NullTracker):
     """Remembers the learning rate at the start of every pass."""
 
     def loop(self, title, count, **parts):
@@ -263,33 +265,37 @@ class Rates(Unwatched):
             yield epoch
 
 
-FOUR = {"epochs": 4, "batch": 50, "lr": 0.2, "steps": 1}
+FOUR = {"epochs": 4, "batch": 50, "lr": 0.2, "min_steps": 1}
 FITS = {
-    "local": lambda part, watch: LocalLearning({"one": HardWTA()}, **FOUR).fit_(
-        two_layers(), part, rng=rng(), watch=watch
+    "local": lambda part, tracker: LocalLearning({"one": HardWTA()}, **FOUR).fit_(
+        two_layers(), part, rng=rng(), tracker=tracker
     ),
-    "descent": lambda part, watch: Descent(**FOUR).fit_(
-        nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), part, stage="all", rng=rng(), watch=watch
+    "descent": lambda part, tracker: SupervisedTraining(**FOUR).fit_(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), part, stage="all", rng=rng(), tracker=tracker
     ),
 }
 
 
 @pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
 def test_every_learning_rate_falls_linearly_towards_zero(fit, train):
-    watch = Rates()
-    fit(train[:50], watch)
-    assert watch.seen == pytest.approx([0.2, 0.15, 0.1, 0.05])
+    tracker = Rates()
+    fit(train[:50], tracker)
+    assert tracker.seen == pytest.approx([0.2, 0.15, 0.1, 0.05])
 
 
 @pytest.mark.parametrize(
     "learner",
     [
-        FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Descent(lr=0.1, decay=0.0, smoothing=0.2)),
-        BackpropClassifier(nn.Sequential(nn.Flatten()), training=Descent(lr=0.1, decay=0.0, smoothing=0.2)),
+        FeatureClassifier(
+            nn.Sequential(nn.Flatten()), readout=SupervisedTraining(lr=0.1, weight_decay=0.0, smoothing=0.2)
+        ),
+        BackpropClassifier(
+            nn.Sequential(nn.Flatten()), training=SupervisedTraining(lr=0.1, weight_decay=0.0, smoothing=0.2)
+        ),
     ],
     ids=["readout", "backprop"],
 )
 def test_smoothed_labels_are_what_the_answers_come_to(learner):
     split = Split(torch.tensor([[0.0], [1.0]]), torch.arange(2), 2)
-    answers = learner.fit(split, rng=rng()).scores(split.x).softmax(1)
+    answers = learner.fit(split, rng=rng()).decision_function(split.x).softmax(1)
     torch.testing.assert_close(answers, torch.tensor([[0.9, 0.1], [0.1, 0.9]]), atol=1e-3, rtol=0)

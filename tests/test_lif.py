@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from neuropil.checks import Refusal
-from neuropil.events.lif import LIF
+from neuropil.errors import Refusal
+from neuropil.spiking.lif import LIF
 
 T = 5.0
 

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.checks import Refusal
 from neuropil.data import Split, digits
-from neuropil.learners import FeatureClassifier, LocalLearning, PatchNormConv2d, Triangle, Unwatched, rate_by_norm
-from neuropil.learners.local import unit_state
+from neuropil.errors import Refusal
+from neuropil.models import FeatureClassifier, LocalLearning, PatchNormConv2d, Triangle, rate_by_norm
+from neuropil.models.training.local import unit_state
 from neuropil.plasticity import HardWTA, KrotovHopfield, SoftHebb, propose_
+from neuropil.runs import NullTracker
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def deep():
     return nn.Sequential(layers)
 
 
-class Rows(Unwatched):
+class Rows(NullTracker):
     def __init__(self):
         self.rows = []
 
@@ -47,8 +48,8 @@ class Rows(Unwatched):
 def test_statistics_of_finished_layers_do_not_move(train, together):
     body = deep()
     rules = {"conv1": SoftHebb(tau=1.0, anti=True, normalise=True), "conv2": SoftHebb(tau=1.0, normalise=True)}
-    learning = LocalLearning(rules, epochs=2, batch=50, lr=0.01, together=together)
-    learning.fit_(body, train, rng=rng(), watch=Unwatched())
+    learning = LocalLearning(rules, epochs=2, batch=50, lr=0.01, joint=together)
+    learning.fit_(body, train, rng=rng(), tracker=NullTracker())
     assert body.norm1.num_batches_tracked == 2 * 6
     assert body.norm2.num_batches_tracked == 2 * 6
     assert not body.training
@@ -57,13 +58,13 @@ def test_statistics_of_finished_layers_do_not_move(train, together):
 def test_every_layer_may_have_its_own_rate(train):
     body, before = deep(), deep()
     rules = {"conv1": SoftHebb(normalise=True), "conv2": SoftHebb(normalise=True)}
-    watch = Rows()
+    tracker = Rows()
     learning = LocalLearning(rules, epochs=1, batch=300, lr={"conv1": 0.1, "conv2": 0.01})
-    learning.fit_(body, train, rng=rng(), watch=watch)
+    learning.fit_(body, train, rng=rng(), tracker=tracker)
     for name, rate in (("conv1", 0.1), ("conv2", 0.01)):
         moved = body.get_submodule(name).weight - before.get_submodule(name).weight
         assert moved.abs().max().item() == pytest.approx(rate, rel=1e-3)  # the largest entry of the change is 1
-    assert [row["stage"] for row in watch.rows] == ["features conv1", "features conv2"]
+    assert [row["stage"] for row in tracker.rows] == ["features conv1", "features conv2"]
     with pytest.raises(Refusal, match="for every layer with a rule"):
         LocalLearning(rules, lr={"conv1": 0.1})
 
@@ -89,7 +90,7 @@ def test_rates_by_norm_need_dense_changes(train):
     rule = HardWTA(sparse=True)
     body = nn.Sequential(OrderedDict(flat=nn.Flatten(), one=nn.Linear(64, 9, bias=False)))
     with pytest.raises(Refusal, match="sparse=False"):
-        LocalLearning({"one": rule}, norm_rate=0.5).fit_(body, train, rng=rng(), watch=Unwatched())
+        LocalLearning({"one": rule}, norm_rate=0.5).fit_(body, train, rng=rng(), tracker=NullTracker())
     with pytest.raises(Refusal, match="power > 0"):
         rate_by_norm(torch.optim.SGD(body.parameters()), 0.0)
 
@@ -138,8 +139,8 @@ def test_deep_features_on_normalised_patches_learn_more_than_chance(train):
 def test_of_all_images_only_the_first_teach(train):
     rule = {"conv1": SoftHebb(tau=0.1, normalise=True)}
     bodies = [deep().requires_grad_(False) for _ in range(2)]
-    LocalLearning(rule, epochs=2, batch=10, images=50).fit_(bodies[0], train, rng=rng(), watch=Unwatched())
-    LocalLearning(rule, epochs=2, batch=10).fit_(bodies[1], train[:50], rng=rng(), watch=Unwatched())
+    LocalLearning(rule, epochs=2, batch=10, max_images=50).fit_(bodies[0], train, rng=rng(), tracker=NullTracker())
+    LocalLearning(rule, epochs=2, batch=10).fit_(bodies[1], train[:50], rng=rng(), tracker=NullTracker())
     assert torch.equal(bodies[0].conv1.weight, bodies[1].conv1.weight)
     with pytest.raises(Refusal, match="images >= 0"):
-        LocalLearning(rule, images=-1)
+        LocalLearning(rule, max_images=-1)

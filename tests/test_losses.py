@@ -8,10 +8,10 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import nn
 
-from neuropil.checks import Refusal
-from neuropil.events import Theta, ThetaNetwork
-from neuropil.events.losses import first_spike_loss, first_to_fire, peak_potential, spike_count, spike_time_loss
-from neuropil.learners import AdaBelief
+from neuropil.errors import Refusal
+from neuropil.models import AdaBelief
+from neuropil.spiking import Theta, ThetaNetwork
+from neuropil.spiking.losses import first_spike_loss, first_to_fire, peak_potential, spike_count, spike_time_loss
 
 INF, NAN = math.inf, math.nan
 
@@ -107,16 +107,16 @@ def test_adabelief_goes_on_from_its_state_and_refuses_nonsense():
 def test_phases_that_leave_the_circle_come_back_to_its_end():
     net = ThetaNetwork((2, 3))
     net.layers[0].phase.data = torch.tensor([-1.0, 3.0, 7.0])
-    net.keep_phases_()
+    net.clamp_phases_()
     assert net.layers[0].phase.tolist() == pytest.approx([0.0, 3.0, 6.0])
 
 
-def peak_by_ode(times, weight, horizon, tau):
+def peak_by_ode(times, weight, t_end, tau):
     """Oracle: a leaky integrator, solved from input to input, stopped wherever its slope is 0."""
     v = current = peak = now = 0.0
     still = lambda t, state: state[1] - state[0]
     slope = lambda t, state: [(state[1] - state[0]) / tau, -2 * state[1] / tau]
-    for time, w in [*sorted(zip(times, weight)), (horizon, 0.0)]:
+    for time, w in [*sorted(zip(times, weight)), (t_end, 0.0)]:
         if time > now:
             path = solve_ivp(slope, [now, time], [v, current], events=still, rtol=1e-11, atol=1e-13)
             peak = max([peak, path.y[0][-1], *(state[0] for state in path.y_events[0])])

@@ -6,10 +6,10 @@ from sklearn.linear_model import LogisticRegression
 
 from attack_oracles import white
 from neuropil.data import digits
-from neuropil.evaluate.attack import FGSM, L2, PGD, Boundary, Linf, Square, check_curves, curve, void
-from neuropil.evaluate.attack.gradient import flat_share
-from neuropil.evaluate.attack.harness import BLACK, WHITE, Curve
-from neuropil.evaluate.attack.masking import larger_hurts, more_often, to_chance, within_budget
+from neuropil.evaluate.robustness import FGSM, L2, PGD, Boundary, Linf, Square, check_curves, curve, void
+from neuropil.evaluate.robustness.attacks.gradient import zero_gradient_fraction
+from neuropil.evaluate.robustness.harness import BLACK, WHITE, Curve
+from neuropil.evaluate.robustness.masking import larger_hurts, more_often, to_chance, within_budget
 
 SIZES = {"Linf": (0.05, 0.2), "L2": (0.3, 1.2)}
 
@@ -51,16 +51,17 @@ def judged(logits, test, norm):
     """The checks of all curves of one model."""
     victim, rng = white(logits), torch.Generator().manual_seed(0)
     attacks = {
-        "FGSM": (FGSM(victim.logits, norm), WHITE),
-        "PGD": (PGD(victim.logits, norm, rng, steps=10), WHITE),
-        "square": (Square(victim.scores, norm, rng, queries=100), BLACK),
+        "FGSM": (FGSM(victim.forward, norm), WHITE),
+        "PGD": (PGD(victim.forward, norm, rng, steps=10), WHITE),
+        "square": (Square(victim.decision_function, norm, rng, queries=100), BLACK),
         "boundary": (Boundary(victim.predict, norm, rng, queries=200), BLACK),
     }
     sizes = SIZES[norm.name]
     ask = lambda attack, name, access, at: curve(attack, victim, test, norm=norm, sizes=at, name=name, access=access)
     curves = [ask(attack, name, access, sizes) for name, (attack, access) in attacks.items()]
     curves = [
-        one._replace(flat=flat_share(attacks[one.attack][0], test)) if one.access == WHITE else one for one in curves
+        one._replace(flat=zero_gradient_fraction(attacks[one.attack][0], test)) if one.access == WHITE else one
+        for one in curves
     ]
     grey = 0.5 if norm.name == "Linf" else 4.0
     far = {name: ask(attacks[name][0], name, "", [grey]).held[0] for name in ("PGD", "square")}

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 import oracles
-from neuropil.checks import Refusal
-from neuropil.plasticity import HardWTA, KrotovHopfield, SoftHebb, compete
+from neuropil.errors import Refusal
+from neuropil.plasticity import HardWTA, KrotovHopfield, SoftHebb
+from neuropil.plasticity import competitive as compete
 from neuropil.plasticity import patches as patch_room
 from neuropil.plasticity.patches import has_patches, patches
 from oracles import GEOMETRIES, make

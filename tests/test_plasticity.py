@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from neuropil.bench import plasticity as bench
-from neuropil.checks import Refusal
+from neuropil.errors import Refusal
 from neuropil.plasticity import BCM, HardWTA, KrotovHopfield, Oja, Sanger, SoftHebb
 
 

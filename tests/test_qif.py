@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuropil.events import QIF, QIFNetwork, qif_layer, qif_trial
+from neuropil.spiking import QIF, QIFNetwork, qif_layer, qif_trial
 from qif_oracles import no_jumps, solve
 
 INF = math.inf
@@ -41,13 +41,13 @@ def numbers(*values):
     return torch.tensor([values], dtype=torch.float64, requires_grad=True)
 
 
-def compare_with_solver(times, weight, potential, current, *, tau=1.0, horizon=T):
+def compare_with_solver(times, weight, potential, current, *, tau=1.0, t_end=T):
     """Assert spikes to 1e-9, end states to 1e-8; returns the number of spikes."""
-    trial = qif_trial(times, weight, potential, current, QIF(tau), horizon)
+    trial = qif_trial(times, weight, potential, current, QIF(tau), t_end)
     none = np.zeros((weight.shape[1], weight.shape[1]))
     for b in range(len(times)):
         start = [part.numpy() for part in (weight, torch.from_numpy(none), potential, current)]
-        spikes, angle, i = solve(times[b].numpy(), *start, horizon, tau)
+        spikes, angle, i = solve(times[b].numpy(), *start, t_end, tau)
         for j, want in enumerate(spikes):
             got = trial.times[b, j][trial.times[b, j].isfinite()].numpy()
             assert got == pytest.approx(np.array(want), rel=1e-9)
@@ -65,7 +65,7 @@ def test_strong_currents_and_another_tau_agree_with_the_solver():
     times, weight, potential, current = draw(5, strength=40.0, spikes=1)
     times[0, 1] = times[0, 0]  # coincident inputs
     times[1, 2] = INF
-    assert compare_with_solver(times, weight, potential, current + 60, tau=0.7, horizon=3 * T) > 30
+    assert compare_with_solver(times, weight, potential, current + 60, tau=0.7, t_end=3 * T) > 30
 
 
 def test_without_input_the_closed_forms_hold():
@@ -121,11 +121,11 @@ def test_differences_agree_where_formulas_have_cases(v, i):
     assert i_now.grad.item() == pytest.approx(slope(lambda x: late(alone(v), alone(x)).item(), i, 1e-5), rel=1e-7)
 
 
-def first_spikes(weight, count=3, horizon=T):
+def first_spikes(weight, count=3, t_end=T):
     """Sum of the first output times of one neuron with one input at 0.3, and the number of ordinary ones."""
-    trial = qif_trial(exact([[0.3]]), weight, *torch.zeros(2, 1).double(), QIF(), horizon)
+    trial = qif_trial(exact([[0.3]]), weight, *torch.zeros(2, 1).double(), QIF(), t_end)
     share, period = QIF().progress(trial.angle, trial.current)
-    return QIF().continued(trial.times, share, period, horizon, count).sum(), int(trial.times.isfinite().sum())
+    return QIF().continued(trial.times, share, period, t_end, count).sum(), int(trial.times.isfinite().sum())
 
 
 def test_a_spike_is_born_at_the_end_of_the_trial_with_the_slope_it_keeps():
@@ -180,7 +180,7 @@ def test_a_zero_weight_has_the_gradient_of_its_neighbours():
 def lively_network(seed):
     """A deep network in which spikes of every layer come and go along the way to the next seed's."""
     rng = torch.Generator().manual_seed(seed)
-    net = QIFNetwork((3, 6, 5, 2), horizon=T, dtype=torch.float64)
+    net = QIFNetwork((3, 6, 5, 2), t_end=T, dtype=torch.float64)
     for layer in net.layers:
         layer.draw_(rng, mean=3.0, std=6.0)
     return net
@@ -230,7 +230,7 @@ def test_threads_share_a_batch_without_a_trace():
 
 def test_a_silent_network_has_gradients_everywhere():
     rng = torch.Generator().manual_seed(0)
-    net = QIFNetwork((3, 5, 4, 2), horizon=T)
+    net = QIFNetwork((3, 5, 4, 2), t_end=T)
     for layer in net.layers:
         layer.draw_(rng, mean=0.3, std=0.1)
     trials, times = net(torch.tensor([[0.1, 0.5, 0.9]]))

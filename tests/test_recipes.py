@@ -11,11 +11,12 @@ import torch
 from neuropil.cli import main
 from neuropil.cli.recipes import recipe_names
 from neuropil.data import Split, digits
-from neuropil.learners import Descent, ExactSpikes, SpikingClassifier
-from neuropil.recipes import _twins, conv_krotov_settings, krotov_settings, mnist_conv_krotov, mnist_pairs
-from neuropil.recipes._spikes import draw_spikes
-from neuropil.recipes.entrants import entrant_names
-from neuropil.runs import Run, Tagged, read
+from neuropil.experiments import comparison as _baselines
+from neuropil.experiments.methods import method_names
+from neuropil.experiments.spikes import draw_spikes
+from neuropil.models import SpikeTimeTraining, SpikingClassifier, SupervisedTraining
+from neuropil.recipes import conv_krotov_settings, krotov_settings, mnist_conv_krotov, mnist_pairs
+from neuropil.runs import Run, TaggedTracker, read
 
 KROTOV = "--units 30 --n-train 300 --epochs 2 --batch 50 --readout-epochs 3 --backprop-epochs 2 --labels 50"
 CONV = "--kernels 20 --kernel 3 --n-train 300 --share 0.5 --readout-epochs 3 --backprop-epochs 2 --labels 50"
@@ -61,7 +62,7 @@ ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in te
 ELSEWHERE |= {"attack"}  # tried in test_attack_command.py
 ELSEWHERE |= {"digits_mstdp", "digits_astdp", "mnist_mstdp", "mnist_astdp"}  # tried in test_associative_recipes.py
 ELSEWHERE |= {"mnist_complete", "momentum", "fashion_mstdp", "mnist_semi", "mnist_unsupervised"}  # there, too
-TWINS = {"backprop", "random features", "linear"}
+BASELINES = {"backprop", "random features", "linear"}
 
 
 def run(name, out, more=""):
@@ -71,7 +72,7 @@ def run(name, out, more=""):
 @pytest.fixture
 def small(monkeypatch):
     """Digits of 8x8 in place of the data sets that are not on every machine."""
-    for room in (_twins, conv_krotov_settings, krotov_settings, mnist_pairs):
+    for room in (_baselines, conv_krotov_settings, krotov_settings, mnist_pairs):
         monkeypatch.setattr(room, "load", lambda name, seed=0: digits(seed=seed))
 
 
@@ -81,15 +82,15 @@ def test_every_recipe_is_tried():
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("name", COMPARES)
-def test_a_recipe_runs_and_every_local_learner_stands_beside_its_twins(name, tmp_path, capsys):
+def test_a_recipe_runs_and_every_local_learner_stands_beside_its_baselines(name, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(name, out) == 0
     record = read(out)
     assert record.finished
     rows = json.loads((out / "results.json").read_text())["rows"]
     families = {row["learner"]: row["family"] for row in rows}
-    assert set(families.values()) == {"local", "twin"} | ({"events"} if name == "compare" else set())
-    assert {name for name, family in families.items() if family == "twin"} >= TWINS
+    assert set(families.values()) == {"local", "baseline"} | ({"spiking"} if name == "compare" else set())
+    assert {name for name, family in families.items() if family == "baseline"} >= BASELINES
     assert all(0.1 < row["accuracy"] <= 1 and row["seconds"] > 0 and row["peak_mb"] > 0 for row in rows)
     assert len({(row["learner"], row["seed"]) for row in rows}) == len(rows)
     page = (out / "report.html").read_text()
@@ -104,7 +105,7 @@ def test_every_pair_of_classes_is_a_task_and_the_mean_is_the_result(name, tmp_pa
     assert run(name, tmp_path / "out") == 0
     record = read(tmp_path / "out")
     results = {row["learner"]: row for row in record.rows if row["kind"] == "result"}
-    assert set(results) >= {"association", "association, plain rule"} | TWINS
+    assert set(results) >= {"association", "association, plain rule"} | BASELINES
     assert ("backprop, same fields" in results) == (name == "mnist_pairs")
     named = [row for row in record.rows if row["kind"] == "pair"]
     for learner, result in results.items():
@@ -140,7 +141,7 @@ def test_only_the_pairs_that_are_named_are_run_and_a_misspelt_one_is_refused(tmp
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("name", ["mnist_theta", "mnist_theta_best"])
-def test_spiking_networks_stand_beside_their_twins_with_and_without_pseudospikes(name, tmp_path):
+def test_spiking_networks_stand_beside_their_baselines_with_and_without_pseudospikes(name, tmp_path):
     assert run(name, tmp_path / "out") == 0
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     (spikes,) = (row for row in read(tmp_path / "out").rows if row["kind"] == "spikes")
@@ -218,7 +219,7 @@ def test_an_unknown_learner_is_refused_with_the_nearest_name(tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:.*had not settled")  # images made to confuse may do that to a network that settles
-@pytest.mark.parametrize("name", entrant_names())
+@pytest.mark.parametrize("name", method_names())
 def test_every_entrant_learns_more_than_chance(name, tmp_path):
     out = tmp_path / "out"
     words = f"compare --seeds 1 --units 60 --n-train 600 --labels 60 --learners {name} --out {out}"
@@ -239,14 +240,14 @@ def accuracy_of(folder):
 
 
 def test_the_trial_and_the_way_of_a_spiking_network_are_its_own(tmp_path):
-    train, watch = (
+    train, tracker = (
         digits(seed=0)[0][:200],
-        Tagged(Run.start(tmp_path / "run", recipe="r", config={}, command="c"), learner="a"),
+        TaggedTracker(Run.start(tmp_path / "run", recipe="r", config={}, command="c"), learner="a"),
     )
-    learner = SpikingClassifier((20,), training=ExactSpikes(epochs=10, batch=50, lr=1e-2))
+    learner = SpikingClassifier((20,), training=SpikeTimeTraining(epochs=10, batch=50, lr=1e-2))
     learner.fit(train, rng=torch.Generator().manual_seed(0))
-    draw_spikes(learner, train, watch)
-    watch.run.close()
+    draw_spikes(learner, train, tracker)
+    tracker.run.close()
     trial, way = ({row["kind"]: row for row in read(tmp_path / "run").rows}[kind] for kind in ("raster", "silence"))
     example = train[int((learner.predict(train.pixels()) == train.y).nonzero()[0])]
     assert trial["label"] == way["label"] == int(example.y)
@@ -257,7 +258,7 @@ def test_the_trial_and_the_way_of_a_spiking_network_are_its_own(tmp_path):
     assert [len(layer["times"]) for layer in trial["layers"]] == [64, 20, 10]
     first = [neuron[0] for neuron in trial["layers"][-1]["times"]]
     assert first == pytest.approx(way["times"][-1], abs=1e-5)
-    assert first == pytest.approx((-learner.scores(example.pixels())[0]).tolist(), abs=1e-5)
+    assert first == pytest.approx((-learner.decision_function(example.pixels())[0]).tolist(), abs=1e-5)
     assert way["spikes"][0] == 0  # silent at first, with a gradient
     assert way["spikes"][-1] == sum(map(sum, counts)) > 0
     assert min(way["slope"]) > 0
@@ -272,7 +273,7 @@ def test_a_comparison_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch
     words = "--units 20 --n-train 150 --labels 20 --learners krotov_hopfield backprop --seeds 2"
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert main(["compare", *words.split(), "--out", str(whole)]) == 0
-    original, calls = Descent._epoch, []
+    original, calls = SupervisedTraining._epoch, []
 
     def stop(*args, **kwargs):
         calls.append(1)
@@ -280,10 +281,10 @@ def test_a_comparison_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(Descent, "_epoch", stop)
+    monkeypatch.setattr(SupervisedTraining, "_epoch", stop)
     assert main(["compare", *words.split(), "--out", str(stopped)]) == 130
     assert "neuropil run --resume" in capsys.readouterr().err
-    monkeypatch.setattr(Descent, "_epoch", original)
+    monkeypatch.setattr(SupervisedTraining, "_epoch", original)
     assert main(["run", "--resume", str(stopped)]) == 0
     assert (stopped / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
     assert timeless(stopped) == timeless(whole)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neuropil.bench._event_scan import qif_scan
-from neuropil.events import QIF, RecurrentQIF, qif_trial, recurrent, recurrent_trial
+from neuropil.spiking import QIF, RecurrentQIF, qif_trial, recurrent, recurrent_trial
 from qif_oracles import no_jumps, solve
 
 INF = math.inf
@@ -95,7 +95,7 @@ def pair(first, weight):
     inner = inner.index_put((torch.tensor([0, 1, 1]), torch.tensor([1, 0, 2])), torch.stack((weight, weight, weight)))
     current = torch.stack((first, torch.tensor(9.0).double(), torch.tensor(1.0).double()))
     nothing = torch.full((1, 1, 1), INF).double()
-    net = RecurrentQIF(1, 3, horizon=T, dtype=torch.float64)
+    net = RecurrentQIF(1, 3, t_end=T, dtype=torch.float64)
     values = {"recurrent": inner, "current": current}
     trial = torch.func.functional_call(net, values, (nothing,))
     share, period = net.neuron.progress(trial.angle, trial.current)
@@ -119,7 +119,7 @@ def test_gradients_hold_where_a_spike_appears():
     exact = lambda x: torch.tensor(x, dtype=torch.float64)
 
     def late(weight):
-        net = RecurrentQIF(1, 2, horizon=T, dtype=torch.float64)
+        net = RecurrentQIF(1, 2, t_end=T, dtype=torch.float64)
         inner = torch.zeros(2, 2, dtype=torch.float64).index_put((exact(0).long(), exact(1).long()), weight)
         values = {"recurrent": inner, "current": exact([9.0, 0.0])}
         trial = torch.func.functional_call(net, values, (torch.full((1, 1, 1), INF).double(),))
@@ -174,7 +174,7 @@ def test_gradients_hold_at_zero_current_and_at_the_separatrix(v, i):
 def lively_network(seed):
     """A network whose spikes come, go and change order along the way to the next seed's."""
     rng = torch.Generator().manual_seed(seed)
-    net = RecurrentQIF(2, 8, horizon=T, dtype=torch.float64)
+    net = RecurrentQIF(2, 8, t_end=T, dtype=torch.float64)
     with torch.no_grad():
         for part, mean, spread in ((net.weight, 2, 5), (net.recurrent, 1, 5), (net.current, 10, 8)):
             part.normal_(mean, spread, generator=rng)
@@ -199,16 +199,16 @@ def test_pseudospikes_join_spikes_without_a_jump():
 
     def at(parameters):
         trial = torch.func.functional_call(net, parameters, (times,))
-        twin = RecurrentQIF(2, 8, horizon=T, dtype=torch.float64)
-        twin.load_state_dict({**parameters, "mask": twin.mask})
-        return tuple(trial.times.isfinite().sum(-1).flatten().tolist()), twin.continued(trial, 3)
+        baseline = RecurrentQIF(2, 8, t_end=T, dtype=torch.float64)
+        baseline.load_state_dict({**parameters, "mask": baseline.mask})
+        return tuple(trial.times.isfinite().sum(-1).flatten().tolist()), baseline.continued(trial, 3)
 
     assert no_jumps(at, net, lively_network(3), points=200) > 5
 
 
 def test_neurons_that_are_alike_fire_together_whatever_rounding_does():
     for current in torch.linspace(5, 100, 40).double():
-        net = RecurrentQIF(1, 3, horizon=T, dtype=torch.float64)
+        net = RecurrentQIF(1, 3, t_end=T, dtype=torch.float64)
         net.current.data.fill_(current)
         net.recurrent.data.fill_(0.3)
         first, second, third = net(torch.tensor([[0.5]]).double()).times[0].detach()
@@ -221,7 +221,7 @@ def test_neurons_that_are_alike_fire_together_whatever_rounding_does():
 def test_a_mask_removes_synapses_and_their_gradients():
     times, outer, inner, _, current = draw(3)
     mask = torch.tensor([[0, 1, 1, 0], [0, 0, 1, 0], [1, 0, 0, 0], [1, 1, 1, 0]], dtype=torch.bool)
-    net = RecurrentQIF(3, 4, horizon=T, mask=mask, dtype=torch.float64)
+    net = RecurrentQIF(3, 4, t_end=T, mask=mask, dtype=torch.float64)
     with torch.no_grad():
         for part, value in ((net.weight, outer), (net.recurrent, inner), (net.current, current)):
             part.copy_(value)

@@ -10,12 +10,12 @@ import torch
 from rich.console import Console
 from scipy import stats as oracle
 
-from neuropil.checks import Refusal
+from neuropil.errors import Refusal
 from neuropil.report import interval, markdown, paired, table, write
+from neuropil.report.results import gather
 from neuropil.report.stats import percent, points, spans
-from neuropil.report.study import gather
-from neuropil.report.words import alarms_of, uneven_of
-from report_runs import LOCAL, TWIN, everything, make, pairs, result
+from neuropil.report.tables import alarms_of, uneven_of
+from report_runs import BASELINE, LOCAL, everything, make, pairs, result
 
 
 def results_of(folders, out):
@@ -78,20 +78,20 @@ def test_numbers_have_sensible_digits(text, want):
 
 
 def test_results_json_has_the_rows_as_logged(tmp_path):
-    rows = [result(seed=0, accuracy=0.5, parameters=7, odd=math.nan), result(TWIN, 0, 0.25)]
+    rows = [result(seed=0, accuracy=0.5, parameters=7, odd=math.nan), result(BASELINE, 0, 0.25)]
     content = results_of([make(tmp_path / "run", rows)], tmp_path)
     first = {"learner": LOCAL, "data": "digits", "seed": 0, "n_train": 1437, "accuracy": 0.5, "seconds": 2.0}
     first |= {"peak_mb": 300.0, "parameters": 7, "odd": None, "family": "local", "run": "run", "finished": True}
-    second = {"learner": TWIN, "data": "digits", "seed": 0, "n_train": 1437, "accuracy": 0.25, "seconds": 2.0}
-    second |= {"peak_mb": 300.0, "family": "twin", "run": "run", "finished": True}
+    second = {"learner": BASELINE, "data": "digits", "seed": 0, "n_train": 1437, "accuracy": 0.25, "seconds": 2.0}
+    second |= {"peak_mb": 300.0, "family": "baseline", "run": "run", "finished": True}
     assert content["rows"] == [first, second]
     assert content["commands"] == ["neuropil compare --data digits"]
 
 
-def test_the_summary_pairs_with_the_twin(tmp_path):
+def test_the_summary_pairs_with_the_baseline(tmp_path):
     content = results_of([make(tmp_path / "run", pairs())], tmp_path)
     best, other = content["summary"]
-    assert (best["learner"], other["learner"]) == (TWIN, LOCAL)  # best first
+    assert (best["learner"], other["learner"]) == (BASELINE, LOCAL)  # best first
     assert other["n"] == 4
     assert other["accuracy_mean"] == pytest.approx((0.9 + 0.8 + 0.7 + 0.1) / 4)
     assert other["seconds_mean"] == pytest.approx(3.5)
@@ -101,12 +101,12 @@ def test_the_summary_pairs_with_the_twin(tmp_path):
     assert best["difference_mean"] is None
 
 
-def test_a_row_may_name_its_own_twin(tmp_path):
-    rows = [result(LOCAL, 0, 0.5, twin="backprop, deep"), result("backprop, deep", 0, 0.75, family="twin")]
+def test_a_row_may_name_its_own_baseline(tmp_path):
+    rows = [result(LOCAL, 0, 0.5, baseline="backprop, deep"), result("backprop, deep", 0, 0.75, family="baseline")]
     ours = next(
         row for row in results_of([make(tmp_path / "run", rows)], tmp_path)["summary"] if row["learner"] == LOCAL
     )
-    assert (ours["twin"], ours["difference_mean"]) == ("backprop, deep", -0.25)
+    assert (ours["baseline"], ours["difference_mean"]) == ("backprop, deep", -0.25)
 
 
 def test_one_run_or_one_per_seed_or_their_parent_say_the_same(tmp_path):
@@ -172,7 +172,7 @@ def test_no_folder_and_a_folder_as_page_are_refused(tmp_path):
 
 
 def test_uneven_comparisons_are_named(tmp_path):
-    rows = [result(seed=0), result(seed=1), result(TWIN, 0, n_train=100)]
+    rows = [result(seed=0), result(seed=1), result(BASELINE, 0, n_train=100)]
     seeds, sizes = uneven_of(gather([make(tmp_path / "run", rows)]))
     assert "SoftHebb: 0–1; backprop: 0" in seeds
     assert "SoftHebb: 1,437; backprop: 100" in sizes
@@ -201,15 +201,15 @@ def test_terminal_and_markdown_hold_the_same_numbers(tmp_path):
     for text in (shown(table([folder])), markdown([folder])):
         assert "62.5 ± 57.2" in text
         assert "+2.0 ± 2.5 (3 pairs)" in text
-        assert "the twin" in text
+        assert "the baseline" in text
         assert "300" in text
     assert markdown([folder]).startswith(
-        "| learner | n | accuracy, % | seconds | peak MB | minus backprop twin, points |\n"
+        "| learner | n | accuracy, % | seconds | peak MB | minus backprop baseline, points |\n"
     )
 
 
 def test_one_seed_prints_no_interval(tmp_path):
-    folder = make(tmp_path / "run", [result(), result(TWIN, accuracy=0.95)])
+    folder = make(tmp_path / "run", [result(), result(BASELINE, accuracy=0.95)])
     page = write([folder], tmp_path / "report.html").read_text()
     for text in (shown(table([folder])), markdown([folder]), page):
         assert "90.00 (n = 1)" in text

@@ -12,12 +12,12 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from neuropil.checks import Refusal
+from neuropil.errors import Refusal
 from neuropil.report import write
-from neuropil.report.fields import grid
-from neuropil.report.look import PAPER, inline, sheet, style, styles_of
-from neuropil.report.spikes import spike_panels
-from neuropil.report.study import gather
+from neuropil.report.figures.receptive_fields import grid
+from neuropil.report.figures.spikes import spike_panels
+from neuropil.report.results import gather
+from neuropil.report.theme import PAPER, inline, sheet, style, styles_of
 from report_runs import HOSTILE, LOCAL, everything, make, result, trial_of_spikes, way_out_of_silence
 
 
@@ -131,26 +131,26 @@ def test_a_stage_of_one_pass_is_a_point(tmp_path):
 
 def test_learners_of_a_comparison_all_look_different(tmp_path):
     rows = [result(f"rule {k}", k, family="local") for k in range(6)]
-    rows += [result(name, 0, family="twin") for name in ("backprop", "linear", "random features", "a", "b", "c")]
+    rows += [result(name, 0, family="baseline") for name in ("backprop", "linear", "random features", "a", "b", "c")]
     styles = styles_of(gather([make(tmp_path / "run", rows)]))
     assert len({style.colour for style in styles.values()}) == len(styles) == 12
-    assert (styles["backprop"].variable, styles["linear"].variable) == ("twin-0", "twin-2")
+    assert (styles["backprop"].variable, styles["linear"].variable) == ("baseline-0", "baseline-2")
     assert {style.variable.split("-")[0] for name, style in styles.items() if name.startswith("rule")} == {"local"}
 
 
-def test_spiking_networks_are_green_and_no_twins(tmp_path):
+def test_spiking_networks_are_green_and_no_baselines(tmp_path):
     rows = [
         result("linear", 0, family="local"),
-        result("spikes", 0, family="events"),
-        result("backprop", family="twin"),
+        result("spikes", 0, family="spiking"),
+        result("backprop", family="baseline"),
     ]
-    rows += [result("spikes", 1, family="events")]
+    rows += [result("spikes", 1, family="spiking")]
     study = gather([make(tmp_path / "run", rows)])
     families = {name: style.variable for name, style in styles_of(study).items()}
-    assert families == {"linear": "local-0", "spikes": "events-0", "backprop": "twin-0"}
+    assert families == {"linear": "local-0", "spikes": "spiking-0", "backprop": "baseline-0"}
     page = write([tmp_path / "run"], tmp_path / "report.html").read_text()
     assert "the best spiking network is spikes, 90.00" in Page(page).words.replace("\N{NO-BREAK SPACE}", " ")
-    assert page.count('<tr class="twin">') == 1
+    assert page.count('<tr class="baseline">') == 1
 
 
 def marks(axes):
@@ -164,7 +164,7 @@ def marks(axes):
 
 
 def test_a_raster_has_a_mark_for_every_spike_and_pseudospikes_are_hollow():
-    (panel,) = spike_panels({"learner": "a", **trial_of_spikes()}, None, style("a", "events", 0))
+    (panel,) = spike_panels({"learner": "a", **trial_of_spikes()}, None, style("a", "spiking", 0))
     axes = Figure().add_subplot()
     panel.draw(axes)
     low, middle, high = 0.0, 1.12, 2.84  # where the layers begin: 1, 1.6 and 1 high, 0.12 apart
@@ -176,13 +176,13 @@ def test_a_raster_has_a_mark_for_every_spike_and_pseudospikes_are_hollow():
 
 
 def test_the_way_out_of_silence_is_dashed_after_the_end_and_solid_before():
-    first, second = spike_panels(None, {"learner": "a", **way_out_of_silence()}, style("a", "events", 0))
+    first, second = spike_panels(None, {"learner": "a", **way_out_of_silence()}, style("a", "spiking", 0))
     axes = Figure().add_subplot()
     first.draw(axes)
     curves = [line for line in axes.lines if len(line.get_xdata()) == 5]
     solid = [line for line in curves if line.get_linestyle() == "-" and np.isfinite(line.get_ydata()).any()]
     dashed = [line for line in curves if line.get_linestyle() != "-"]
-    assert [line.get_color() for line in solid] == [style("a", "events", 0).colour]  # only the class fires
+    assert [line.get_color() for line in solid] == [style("a", "spiking", 0).colour]  # only the class fires
     assert np.nanmax(dashed[0].get_ydata()) == 5.0
     assert np.nanmin(solid[0].get_ydata()) == 1.5
     assert np.nanmax(solid[0].get_ydata()) == 1.9
@@ -194,9 +194,9 @@ def test_the_way_out_of_silence_is_dashed_after_the_end_and_solid_before():
 
 def test_spikes_of_a_wrong_shape_are_refused():
     with pytest.raises(Refusal, match="raster needs two or more layers with neurons, got 0 for 'a'"):
-        spike_panels({"learner": "a", **trial_of_spikes(), "layers": []}, None, style("a", "events", 0))
+        spike_panels({"learner": "a", **trial_of_spikes(), "layers": []}, None, style("a", "spiking", 0))
     with pytest.raises(Refusal, match="way out of silence needs one row of times"):
-        spike_panels(None, {"learner": "a", **way_out_of_silence(), "slope": [1.0]}, style("a", "events", 0))
+        spike_panels(None, {"learner": "a", **way_out_of_silence(), "slope": [1.0]}, style("a", "spiking", 0))
 
 
 def test_sections_without_rows_are_left_out(tmp_path):
@@ -297,7 +297,7 @@ def test_a_letter_that_the_font_lacks_is_news_for_a_png_and_none_for_the_page():
         sheet(figure)
 
 
-def test_the_headline_says_who_is_a_twin(page):
+def test_the_headline_says_who_is_a_baseline(page):
     text = page.read_text()
-    assert re.search(r">\W*backprop \(twin\)\W*<", text)
-    assert not re.search(r"Krotov-Hopfield \(twin\)", text)
+    assert re.search(r">\W*backprop \(baseline\)\W*<", text)
+    assert not re.search(r"Krotov-Hopfield \(baseline\)", text)

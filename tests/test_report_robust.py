@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from neuropil.report import markdown, table, write
-from neuropil.report.look import styles_of
-from neuropil.report.robust import (
+from neuropil.report.figures.robustness import attack_panels, hurt_panels
+from neuropil.report.results import gather
+from neuropil.report.robustness_tables import (
     Key,
     attack_grids,
     check_grid,
@@ -18,9 +19,8 @@ from neuropil.report.robust import (
     linear_words,
     void_words,
 )
-from neuropil.report.robust_plots import attack_panels, hurt_panels
 from neuropil.report.stats import interval
-from neuropil.report.study import gather
+from neuropil.report.theme import styles_of
 from report_runs import HOSTILE, LOCAL, make, result
 
 LEFT = {LOCAL: (0.98, 0.6), "linear": (0.95, 0.4)}  # clean, and at 0.1
@@ -57,7 +57,9 @@ def rows(void=(), gap=-0.1, seeds=(0, 1, 2), learners=(LOCAL, "linear")):
     for seed in seeds:
         for learner in learners:
             made += [
-                result(learner, seed, LEFT.get(learner, (0.9,))[0], family="twin" if learner == "linear" else "local")
+                result(
+                    learner, seed, LEFT.get(learner, (0.9,))[0], family="baseline" if learner == "linear" else "local"
+                )
             ]
             made += attacks(seed, learner, void=learner in void and seed == 1)
             made += attacks(seed, learner, void=learner in void and seed == 1, attack="PGD")

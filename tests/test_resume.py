@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.checks import Refusal
+from neuropil.errors import Refusal
 from neuropil.runs import Run, read
 from neuropil.runs import run as room
 from neuropil.runs.checkpoint import load

@@ -8,13 +8,19 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from neuropil.checks import Refusal
 from neuropil.data import digits, iris
-from neuropil.evaluate import Suite, robustness
-from neuropil.evaluate.attack import FGSM, Linf, accuracy_under, victim_of
-from neuropil.evaluate.attack.gradient import slope
-from neuropil.events import QIF
-from neuropil.learners import BackpropClassifier, Delay, Descent, ExactSpikes, FeatureClassifier, SpikingClassifier
+from neuropil.errors import Refusal
+from neuropil.evaluate.robustness import FGSM, Linf, accuracy_under, victim_of
+from neuropil.evaluate.robustness.attacks.gradient import slope
+from neuropil.evaluate.robustness.suite import Suite, robustness
+from neuropil.models import (
+    BackpropClassifier,
+    FeatureClassifier,
+    SpikeTimeTraining,
+    SpikingClassifier,
+    SupervisedTraining,
+)
+from neuropil.spiking import QIF, LinearTimeEncoding
 
 QUICK = Suite(linf=(0.05, 0.2), l2=(1.0,), steps=5, restarts=1, queries=30)
 
@@ -50,10 +56,12 @@ class Notebook:
 def fitted():
     train, test = digits(seed=0)
     flat = lambda: nn.Sequential(nn.Flatten())
-    linear = FeatureClassifier(flat(), readout=Descent(steps=60, epochs=1)).fit(train, rng=rng())
+    linear = FeatureClassifier(flat(), readout=SupervisedTraining(min_steps=60, epochs=1)).fit(train, rng=rng())
     torch.manual_seed(0)
     deep = nn.Sequential(nn.Flatten(), nn.Linear(64, 30), nn.ReLU())
-    backprop = BackpropClassifier(deep, training=Descent(steps=60, epochs=1, lr=2e-2)).fit(train, rng=rng())
+    backprop = BackpropClassifier(deep, training=SupervisedTraining(min_steps=60, epochs=1, lr=2e-2)).fit(
+        train, rng=rng()
+    )
     nearest = KNeighborsClassifier(3).fit(train.pixels().flatten(1).numpy(), train.y.numpy())
     rounded = nn.Sequential(Rounded(), linear.network_).eval()
     return {"linear": linear, "backprop": backprop, "nearest": nearest, "rounded": rounded}, test[:80]
@@ -68,23 +76,23 @@ class Rounded(nn.Module):
 def told(fitted):
     learners, test = fitted
     watches = {name: Notebook() for name in learners}
-    robustness(learners, test, watches=watches, twins=["backprop", "linear"], suite=QUICK, seed=0)
+    robustness(learners, test, watches=watches, baselines=["backprop", "linear"], suite=QUICK, seed=0)
     return watches
 
 
 def test_every_learner_gets_every_attack_that_it_allows(told):
     names = lambda who: list(dict.fromkeys(row["attack"] for row in told[who].of("attack", norm="Linf")))
-    outside = ["transfer from backprop", "transfer from twins", "square", "boundary", "noise", "all attacks"]
+    outside = ["transfer from backprop", "transfer from baselines", "square", "boundary", "noise", "all attacks"]
     assert names("nearest") == outside
     assert names("rounded") == ["FGSM", "PGD", *outside]
-    assert names("linear") == ["FGSM", "PGD", *[name for name in outside if "twins" not in name]]
+    assert names("linear") == ["FGSM", "PGD", *[name for name in outside if "baselines" not in name]]
     assert names("backprop") == ["FGSM", "PGD", *[name for name in outside if "backprop" not in name]]
 
 
 def test_one_row_for_every_budget_and_the_worst_case_is_below_all(told, fitted):
-    for watch in told.values():
+    for tracker in told.values():
         for norm, sizes in (("Linf", [0.0, 0.05, 0.2]), ("L2", [0.0, 1.0])):
-            rows = watch.of("attack", norm=norm)
+            rows = tracker.of("attack", norm=norm)
             count = Counter(row["attack"] for row in rows)
             assert set(count.values()) == {len(sizes)}
             worst = [row["accuracy"] for row in rows if row["attack"] == "all attacks"]
@@ -99,7 +107,7 @@ def test_one_row_for_every_budget_and_the_worst_case_is_below_all(told, fitted):
 def test_the_numbers_are_those_of_the_harness(told, fitted):
     learners, test = fitted
     found = {row["size"]: row["accuracy"] for row in told["backprop"].of("attack", norm="Linf", attack="FGSM")}
-    attack = FGSM(learners["backprop"].logits, Linf())
+    attack = FGSM(learners["backprop"].forward, Linf())
     for size in (0.05, 0.2):
         assert found[size] == accuracy_under(attack, learners["backprop"], test, norm=Linf(), size=size)
 
@@ -140,32 +148,34 @@ def test_a_suite_that_was_cut_off_goes_on_with_the_same_numbers(told, fitted):
     cut = Notebook(stop=4)
     one = {"linear": learners["linear"]}
     with pytest.raises(KeyboardInterrupt):
-        robustness(one, test, watches={"linear": cut}, twins=[], suite=QUICK, seed=0)
+        robustness(one, test, watches={"linear": cut}, baselines=[], suite=QUICK, seed=0)
     again, whole = Notebook(parts=cut.kept), Notebook()
     again.turn = 4
-    robustness(one, test, watches={"linear": again}, twins=[], suite=QUICK, seed=0)
-    robustness(one, test, watches={"linear": whole}, twins=[], suite=QUICK, seed=0)
+    robustness(one, test, watches={"linear": again}, baselines=[], suite=QUICK, seed=0)
+    robustness(one, test, watches={"linear": whole}, baselines=[], suite=QUICK, seed=0)
     assert again.rows == whole.rows
 
 
 def test_vectors_are_attacked_without_a_range_and_not_corrupted():
     train, test = iris(seed=0)
-    linear = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Descent(steps=200, epochs=1)).fit(train, rng=rng())
-    watch = Notebook()
-    robustness({"linear": linear}, test, watches={"linear": watch}, twins=[], suite=QUICK, seed=0)
-    found = {row["size"]: row["accuracy"] for row in watch.of("attack", norm="Linf", attack="PGD")}
+    linear = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=SupervisedTraining(min_steps=200, epochs=1)).fit(
+        train, rng=rng()
+    )
+    tracker = Notebook()
+    robustness({"linear": linear}, test, watches={"linear": tracker}, baselines=[], suite=QUICK, seed=0)
+    found = {row["size"]: row["accuracy"] for row in tracker.of("attack", norm="Linf", attack="PGD")}
     assert found[0.2] < found[0.0]
-    assert watch.of("corruption") == []
+    assert tracker.of("corruption") == []
 
 
 def test_a_transfer_attack_is_crafted_once_for_all(fitted, monkeypatch):
     learners, test = fitted
-    module, calls = import_module("neuropil.evaluate.robustness"), []
+    module, calls = import_module("neuropil.evaluate.robustness.suite"), []
     original = module._transfer
     counted = lambda victims, *rest: calls.append(len(victims)) or original(victims, *rest)
     monkeypatch.setattr(module, "_transfer", counted)
     few = {name: learners[name] for name in ("backprop", "nearest", "rounded")}
-    robustness(few, test, watches={name: Notebook() for name in few}, twins=["backprop"], suite=QUICK, seed=0)
+    robustness(few, test, watches={name: Notebook() for name in few}, baselines=["backprop"], suite=QUICK, seed=0)
     assert calls == [1, 1, 1]  # three budgets, for two learners together
 
 
@@ -189,8 +199,8 @@ def test_logits_of_learners_are_their_scores_with_a_gradient(fitted):
     learners, test = fitted
     for name in ("linear", "backprop"):
         x = test.pixels()
-        torch.testing.assert_close(learners[name].logits(x), learners[name].scores(x))
-        assert victim_of(learners[name], 10).logits is not None
+        torch.testing.assert_close(learners[name].forward(x), learners[name].decision_function(x))
+        assert victim_of(learners[name], 10).forward is not None
 
 
 def test_the_gradient_of_spike_times_by_the_image_is_exact():
@@ -199,15 +209,15 @@ def test_the_gradient_of_spike_times_by_the_image_is_exact():
     x = train.x[:60] - train.x.min()
     small = type(train)(x / x.max(), train.y[:60], 3)
     learner = SpikingClassifier(
-        (8,), encode=Delay(), neuron=QIF(), horizon=4.0, training=ExactSpikes(epochs=1, steps=20)
+        (8,), encode=LinearTimeEncoding(), neuron=QIF(), t_end=4.0, training=SpikeTimeTraining(epochs=1, min_steps=20)
     ).fit(small, rng=rng())
     learner.network_.double()
     at, total = small.x[:5].double(), lambda scores, y: scores.gather(1, y[:, None])[:, 0]
-    exact = slope(learner.logits, total, at, small.y[:5]).gradient
+    exact = slope(learner.forward, total, at, small.y[:5]).gradient
     step = 1e-6
     for k in range(at.shape[1]):
         nudge = torch.zeros_like(at)
         nudge[:, k] = step
-        difference = [total(learner.logits(at + side * nudge), small.y[:5]) for side in (1, -1)]
+        difference = [total(learner.forward(at + side * nudge), small.y[:5]) for side in (1, -1)]
         torch.testing.assert_close((difference[0] - difference[1]) / (2 * step), exact[:, k], rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(learner.logits(at), learner.scores(at))
+    torch.testing.assert_close(learner.forward(at), learner.decision_function(at))

@@ -8,8 +8,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import oracles
-from neuropil.checks import Refusal
-from neuropil.plasticity import BCM, ChangeSTDP, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb
+from neuropil.errors import Refusal
+from neuropil.plasticity import BCM, DifferentialHebb, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb
 from neuropil.plasticity.geometry import per_sample, rows, unit_axis
 from oracles import FEW, GEOMETRIES, Unfolded, make
 
@@ -225,9 +225,9 @@ def test_so_is_activity_of_another_layer_by_the_change_rule():
     layer, pre, post = nn.Linear(4, 5), torch.zeros(3, 4), torch.zeros(3, 5)
     for given in ((post, post, post), (pre, post[:1], post), (pre, post, post[:, :1])):
         with pytest.raises(Refusal, match="Linear"):
-            ChangeSTDP()(layer, *given)
+            DifferentialHebb()(layer, *given)
     with pytest.raises(Refusal, match="float32 on cpu was given activity of float64 on cpu"):
-        ChangeSTDP()(layer, pre, post.double(), post.double())
+        DifferentialHebb()(layer, pre, post.double(), post.double())
 
 
 def test_a_layer_without_weights_yet_is_refused():

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 import neuropil
-from neuropil.checks import Refusal
-from neuropil.runs import Run, Tagged, read
+from neuropil.errors import Refusal
+from neuropil.runs import Run, TaggedTracker, read
 from neuropil.runs.checkpoint import load
 from neuropil.runs.files import append_line, write_atomically
 
@@ -275,9 +275,9 @@ def test_of_several_learners_every_row_and_loop_says_whose_it_is(run, monkeypatc
     titles = []
     monkeypatch.setattr(run, "loop", lambda title, count, **parts: titles.append((title, parts)) or range(count))
     for name in ("backprop", "linear"):
-        watch = Tagged(run, learner=name, data="digits", seed=3)
-        for epoch in watch.loop("readout", 1, part=name):
-            watch.log("epoch", epoch=epoch)
+        tracker = TaggedTracker(run, learner=name, data="digits", seed=3)
+        for epoch in tracker.loop("readout", 1, part=name):
+            tracker.log("epoch", epoch=epoch)
     assert titles == [(f"{name}: readout", {"part": name}) for name in ("backprop", "linear")]
     tags = {"data": "digits", "seed": 3, "epoch": 0}
     assert read(run.folder).rows == [{"kind": "epoch", "learner": name, **tags} for name in ("backprop", "linear")]

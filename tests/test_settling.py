@@ -5,7 +5,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from associative_oracles import by_hand, drive_of, rng, small_net, small_state
-from neuropil.learners.associative import Settling, Teacher, Wiring
+from neuropil.associative import Settling, Teacher, Wiring
 
 # Settling
 

@@ -1,16 +1,18 @@
-"""Deep SoftHebb: heads that see altered copies, mirrors, batch statistics of the twin, and what the recipes refuse."""
+"""Deep SoftHebb: heads that see altered copies, mirrors, batch statistics, and what the recipes refuse."""
 
 import pytest
 import torch
 from torch import nn
 
-from neuropil.checks import Refusal
 from neuropil.cli import main
 from neuropil.data import Split, digits
-from neuropil.learners import BackpropClassifier, Descent, FeatureClassifier, Mirror, Unwatched
-from neuropil.learners.readout import featurise
-from neuropil.recipes import _twins, cifar_krotov, cifar_softhebb
-from neuropil.recipes._softhebb import SoftSettings, deep, hebbian
+from neuropil.errors import Refusal
+from neuropil.experiments import comparison as _baselines
+from neuropil.experiments.softhebb import SoftSettings, deep, hebbian
+from neuropil.models import BackpropClassifier, FeatureClassifier, Mirror, SupervisedTraining
+from neuropil.models.training.readout import featurise
+from neuropil.recipes import cifar_krotov, cifar_softhebb
+from neuropil.runs import NullTracker
 
 
 def seeded(seed=0):
@@ -27,9 +29,9 @@ def test_a_mirror_exchanges_left_and_right_of_the_images_that_are_drawn():
     assert torch.equal(Mirror(1.0)(x, seeded()), torch.stack([x[..., column] for column in (3, 2, 1, 0)], -1))
     assert torch.equal(Mirror(0.0)(x, seeded()), x)
     some = Mirror(0.25)(x, seeded())
-    turned = [k for k in range(400) if torch.equal(some[k], x[k].flip(2))]
-    assert all(torch.equal(some[k], x[k]) for k in range(400) if k not in turned)
-    assert 70 < len(turned) < 130
+    flip_inputs = [k for k in range(400) if torch.equal(some[k], x[k].flip(2))]
+    assert all(torch.equal(some[k], x[k]) for k in range(400) if k not in flip_inputs)
+    assert 70 < len(flip_inputs) < 130
 
 
 @pytest.mark.parametrize("wrong", [lambda: Mirror(1.5), lambda: Mirror()(torch.zeros(3, 64), seeded())])
@@ -39,7 +41,7 @@ def test_what_a_mirror_cannot_do(wrong):
 
 
 def test_the_copies_follow_the_images_with_their_labels(train):
-    seen = featurise(nn.Flatten(), train, batch=7, copies=2, augment=lambda x, rng: 1 - x, rng=seeded())
+    seen = featurise(nn.Flatten(), train, batch=7, n_augmented=2, augment=lambda x, rng: 1 - x, rng=seeded())
     flat = train.pixels().flatten(1)
     torch.testing.assert_close(seen.x, torch.cat([flat, 1 - flat, 1 - flat]))
     assert seen.y.tolist() == train.y.tolist() * 3
@@ -49,11 +51,14 @@ def test_a_head_learns_what_only_the_copies_show():
     # bars on the left; mirrored they are on the right
     left = torch.tensor([[1.0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0]])[:, None, None]
     train = Split(left.expand(2, 1, 5, 6).contiguous(), torch.tensor([0, 1]), 2)
-    body, head = nn.Sequential(nn.Flatten()), Descent(epochs=200, batch=4, lr=0.05, decay=0.0, steps=1)
+    body, head = (
+        nn.Sequential(nn.Flatten()),
+        SupervisedTraining(epochs=200, batch=4, lr=0.05, weight_decay=0.0, min_steps=1),
+    )
     mirrored = train.pixels().flip(-1)
     plain = FeatureClassifier(body, readout=head).fit(train, rng=seeded())
-    taught = FeatureClassifier(body, readout=head, copies=1, augment=Mirror(1.0)).fit(train, rng=seeded())
-    assert plain.scores(mirrored).diff(dim=0).abs().max() < 1e-3  # it cannot tell the mirrored bars apart
+    taught = FeatureClassifier(body, readout=head, n_augmented=1, augment=Mirror(1.0)).fit(train, rng=seeded())
+    assert plain.decision_function(mirrored).diff(dim=0).abs().max() < 1e-3  # it cannot tell the mirrored bars apart
     assert taught.predict(mirrored).tolist() == taught.predict(train.pixels()).tolist() == [0, 1]
 
 
@@ -61,19 +66,24 @@ def test_a_head_learns_what_only_the_copies_show():
 def test_few_labels_get_as_many_more_copies_as_make_the_fewest_examples(train, labels, seen):
     shown = []
 
-    class Notes(Descent):
+    class Notes(SupervisedTraining):
         def fit_(self, network, features, **rest):
             shown.append(len(features))
             super().fit_(network, features, **rest)
 
-    head = Notes(epochs=1, steps=1)
-    learner = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head, copies=1, augment=Mirror(), examples=100)
+    head = Notes(epochs=1, min_steps=1)
+    learner = FeatureClassifier(
+        nn.Sequential(nn.Flatten()), readout=head, n_augmented=1, augment=Mirror(), min_examples=100
+    )
     learner.fit(train[:labels], rng=seeded())
     assert shown == [seen]
 
 
-wrong_copies = [{"copies": 1}, {"examples": 9}, {"augment": Mirror()}]
-wrong_copies += [{"copies": 1, "augment": Mirror(), "examples": -1}, {"copies": -1, "augment": Mirror(), "examples": 2}]
+wrong_copies = [{"n_augmented": 1}, {"min_examples": 9}, {"augment": Mirror()}]
+wrong_copies += [
+    {"n_augmented": 1, "augment": Mirror(), "min_examples": -1},
+    {"n_augmented": -1, "augment": Mirror(), "min_examples": 2},
+]
 
 
 @pytest.mark.parametrize("wrong", wrong_copies)
@@ -84,11 +94,11 @@ def test_copies_need_to_be_altered_somehow(wrong):
 
 def test_backprop_trains_its_batch_statistics_and_then_fixes_them(train):
     body = nn.Sequential(nn.BatchNorm2d(1, affine=False, momentum=1.0), nn.Flatten()).eval()
-    training = Descent(epochs=1, batch=60, steps=1)
+    training = SupervisedTraining(epochs=1, batch=60, min_steps=1)
     learner = BackpropClassifier(body, training=training).fit(train, rng=seeded())
     torch.testing.assert_close(learner.body_[0].running_mean, train.pixels().mean((0, 2, 3)))
-    before = learner.scores(train.pixels())
-    torch.testing.assert_close(learner.scores(train.pixels()[:3]), before[:3])
+    before = learner.decision_function(train.pixels())
+    torch.testing.assert_close(learner.decision_function(train.pixels()[:3]), before[:3])
 
 
 def test_the_deep_body_is_the_published_one():
@@ -127,7 +137,7 @@ def test_one_pass_brings_the_kernels_from_afar_towards_norm_one(train):
             weight.normal_(0, 5 * weight[0].numel() ** -0.5, generator=seeded())
     body.requires_grad_(False)
     from_afar = [(weight.flatten(1).norm(dim=1) - 1).abs().mean() for weight in body.parameters()]
-    hebbian(settings).fit_(body, train, rng=seeded(), watch=Unwatched())
+    hebbian(settings).fit_(body, train, rng=seeded(), tracker=NullTracker())
     arrived = [(weight.flatten(1).norm(dim=1) - 1).abs().mean() for weight in body.parameters()]
     assert all(late < 0.7 * early for late, early in zip(arrived, from_afar))
 
@@ -142,7 +152,7 @@ def test_one_pass_brings_the_kernels_from_afar_towards_norm_one(train):
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused(words, says, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cifar_softhebb, "beside_twins", None)
+    monkeypatch.setattr(cifar_softhebb, "run_comparison", None)
     assert main(["run", "cifar_softhebb", *words.split(), "--out", str(tmp_path / "out")]) == 2
     assert says in capsys.readouterr().err
 
@@ -152,21 +162,19 @@ def test_settings_that_do_not_fit_together_are_refused(words, says, tmp_path, ca
 def test_settings_for_copies_reach_every_learner_and_altered_images_backprop(recipe, copies, examples, train):
     config = recipe.Config(copies=copies, examples=examples, backprop_steps=1)
     learners = {
-        entrant.name: entrant.learner
-        for build in recipe.comparison(config).builds
-        if (entrant := build(train, seeded()))
+        method.name: method.learner for build in recipe.comparison(config).builds if (method := build(train, seeded()))
     }
     heads = [learner for name, learner in learners.items() if name not in ("backprop", "linear")]
     assert len(heads) >= 2
     altered = Mirror(1.0) if copies or examples else None
-    assert {(head.copies, head.examples, head.augment) for head in heads} == {(copies, examples, altered)}
+    assert {(head.n_augmented, head.min_examples, head.augment) for head in heads} == {(copies, examples, altered)}
     always = recipe is cifar_softhebb
     assert learners["backprop"].training.augment == (Mirror() if altered or always else None)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_a_recipe_runs_on_a_gpu(tmp_path, monkeypatch):
-    monkeypatch.setattr(_twins, "load", lambda name, seed=0: digits(seed=seed))
+    monkeypatch.setattr(_baselines, "load", lambda name, seed=0: digits(seed=seed))
     tiny = "--channels 4 6 8 --n-train 200 --copies 1 --readout-epochs 3 --backprop-epochs 2 --backprop-steps 20"
     words = f"run cifar_softhebb {tiny} --labels 50 --device cuda --out {tmp_path / 'out'}"
     assert main(words.split()) == 0

@@ -7,23 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.checks import Refusal
 from neuropil.data import digits, load, subset
+from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
-from neuropil.events import QIF
-from neuropil.events.losses import first_spike_loss
-from neuropil.learners import (
+from neuropil.models import (
     AdaBelief,
     BackpropClassifier,
-    Bright,
-    Delay,
-    Descent,
     Distort,
-    ExactSpikes,
-    Latency,
+    SpikeTimeTraining,
     SpikingClassifier,
+    SupervisedTraining,
 )
-from neuropil.learners.spiking import turned
+from neuropil.models.spiking import flip_inputs
+from neuropil.spiking import QIF, LatencyEncoding, LinearTimeEncoding, ThresholdEncoding
+from neuropil.spiking.losses import first_spike_loss
 
 INF = math.inf
 
@@ -34,9 +31,17 @@ def seeded(seed):
 
 def qif(units=40, **settings):
     """A classifier of QIF neurons."""
-    usual = {"batch": 50, "lr": 2e-2, "decay": None, "flip": 0.0, "sharpness": 10.0, "early": 0.02, "inside": 0.2}
-    training = ExactSpikes(**{**usual, "clip": 1.0, **settings})
-    return SpikingClassifier((units,), encode=Delay(2.5), neuron=QIF(), horizon=4.0, training=training)
+    usual = {
+        "batch": 50,
+        "lr": 2e-2,
+        "lr_time_constant": None,
+        "flip_probability": 0.0,
+        "inverse_temperature": 10.0,
+        "early_weight": 0.02,
+        "late_weight": 0.2,
+    }
+    training = SpikeTimeTraining(**{**usual, "clip": 1.0, **settings})
+    return SpikingClassifier((units,), encode=LinearTimeEncoding(2.5), neuron=QIF(), t_end=4.0, training=training)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,7 @@ def fitted():
 
 def test_qif_neurons_learn_and_ordinary_spikes_say_the_same(fitted):
     learner, test = fitted
-    named, alone = learner.predict(test.x), learner.predict_ordinary(test.x)
+    named, alone = learner.predict(test.x), learner.predict_from_spikes(test.x)
     assert (named == test.y).float().mean() > 0.85
     fired = learner.activity(test.x)[-1].sum(1) > 0
     assert fired.float().mean() > 0.9
@@ -61,17 +66,17 @@ def test_qif_neurons_learn_and_ordinary_spikes_say_the_same(fitted):
 def test_the_first_to_fire_has_the_highest_score(fitted):
     learner, test = fitted
     times = learner.network_(learner.encode(test.x[:20]))[1][..., 0]
-    assert torch.equal(learner.scores(test.x[:20]), -times)
+    assert torch.equal(learner.decision_function(test.x[:20]), -times)
     assert torch.equal(learner.predict(test.x[:20]), times.argmin(1))
 
 
 def test_a_silent_network_learns_digits_and_the_same_seed_learns_the_same():
     train, test = digits(seed=0)
-    learner = SpikingClassifier((30,), training=ExactSpikes(epochs=20, batch=100, lr=2e-2, steps=1))
-    fits = [learner.fit(train, rng=seeded(1)).scores(test.pixels()) for _ in range(2)]
+    learner = SpikingClassifier((30,), training=SpikeTimeTraining(epochs=20, batch=100, lr=2e-2, min_steps=1))
+    fits = [learner.fit(train, rng=seeded(1)).decision_function(test.pixels()) for _ in range(2)]
     assert torch.equal(*fits)
     assert accuracy(learner, test) > 0.9
-    ordinary = learner.predict_ordinary(test.pixels())
+    ordinary = learner.predict_from_spikes(test.pixels())
     fired = ordinary >= 0
     assert torch.equal(ordinary[fired], learner.predict(test.pixels())[fired])
     assert sum(layer.sum() for layer in learner.activity(test.pixels())) > 0
@@ -79,7 +84,7 @@ def test_a_silent_network_learns_digits_and_the_same_seed_learns_the_same():
 
 def test_another_seed_gives_another_network():
     train = subset(load("yin_yang")[0], 100, 0)
-    one, two, three = (qif(8, epochs=1, steps=4).fit(train, rng=seeded(s)) for s in (3, 3, 4))
+    one, two, three = (qif(8, epochs=1, min_steps=4).fit(train, rng=seeded(s)) for s in (3, 3, 4))
     for a, b, c in zip(*(learner.network_.parameters() for learner in (one, two, three))):
         assert torch.equal(a, b)
         assert not torch.equal(a, c)
@@ -87,7 +92,7 @@ def test_another_seed_gives_another_network():
 
 def test_training_keeps_the_phases_on_the_circle():
     train = digits(seed=0)[0][:100]
-    learner = SpikingClassifier((5,), training=ExactSpikes(epochs=6, batch=10, lr=1.0, steps=1))
+    learner = SpikingClassifier((5,), training=SpikeTimeTraining(epochs=6, batch=10, lr=1.0, min_steps=1))
     learner.fit(train, rng=seeded(1))
     phases = torch.cat([layer.phase for layer in learner.network_.layers])
     assert ((phases == 0) | (phases == learner.neuron.period)).any()
@@ -104,7 +109,7 @@ def by_hand(network, train, encode, rng, *, epochs, rate, loss_of, clip=None, ke
     for epoch in range(epochs):
         for index in torch.randperm(len(train), generator=rng).split(50):
             optimizer.param_groups[0]["lr"] = 1e-2 * rate(epoch, step)
-            answer = network(turned(encode(train.x[index]), flip, rng))
+            answer = network(flip_inputs(encode(train.x[index]), flip, rng))
             times = (answer.times if keep else answer[1])[..., 0]
             optimizer.zero_grad()
             loss_of(times, train.y[index]).backward()
@@ -112,14 +117,14 @@ def by_hand(network, train, encode, rng, *, epochs, rate, loss_of, clip=None, ke
                 nn.utils.clip_grad_norm_(network.parameters(), clip)
             optimizer.step()
             if keep:
-                network.keep_phases_()
+                network.clamp_phases_()
             step += 1
     return network
 
 
 def test_theta_neurons_follow_the_loop_of_the_paper():
-    train, encode = subset(load("yin_yang")[0], 120, 0), Latency(levels=10)
-    training = ExactSpikes(epochs=4, batch=50, lr=1e-2, flip=0.05, early=0.02, steps=1)
+    train, encode = subset(load("yin_yang")[0], 120, 0), LatencyEncoding(levels=10)
+    training = SpikeTimeTraining(epochs=4, batch=50, lr=1e-2, flip_probability=0.05, early_weight=0.02, min_steps=1)
     learner = SpikingClassifier((8,), encode=encode, training=training)
     rng = seeded(5)
     network = learner.fresh(train, rng)
@@ -133,7 +138,7 @@ def test_theta_neurons_follow_the_loop_of_the_paper():
 
 def test_qif_neurons_follow_theirs():
     train = subset(load("yin_yang")[0], 120, 0)
-    learner = qif(8, epochs=4, lr=1e-2, clip=0.1, steps=1)
+    learner = qif(8, epochs=4, lr=1e-2, clip=0.1, min_steps=1)
     rng = seeded(5)
     network = learner.fresh(train, rng)
 
@@ -143,7 +148,7 @@ def test_qif_neurons_follow_theirs():
         return nn.functional.cross_entropy(-10 * times, y) + called.mean()
 
     rate = lambda epoch, step: (1 + math.cos(math.pi * step / 12)) / 2
-    by_hand(network, train, Delay(2.5), rng, epochs=4, rate=rate, loss_of=loss_of, clip=0.1)
+    by_hand(network, train, LinearTimeEncoding(2.5), rng, epochs=4, rate=rate, loss_of=loss_of, clip=0.1)
     learner.fit(train, rng=seeded(5))
     for ours, hand in zip(learner.network_.parameters(), network.parameters()):
         torch.testing.assert_close(ours, hand, rtol=1e-4, atol=1e-4)
@@ -154,19 +159,19 @@ def test_qif_neurons_follow_theirs():
 
 def test_encodings():
     x = torch.tensor([[[0.0, 127 / 255], [128 / 255, 1.0]]])
-    assert Bright(time=0.5)(x).tolist() == [[INF, INF, 0.5, 0.5]]
+    assert ThresholdEncoding(time=0.5)(x).tolist() == [[INF, INF, 0.5, 0.5]]
     grey = torch.tensor([[0.0, 0.25, 1.0, 3.0]])
-    assert Latency(last=2.0)(grey).tolist() == [[INF, 1.5, 0.0, 0.0]]
-    assert Latency(last=2.0, levels=4)(torch.tensor([[0.0, 0.01, 0.25, 0.3, 0.99, 1.0, 3.0]])).tolist() == [
+    assert LatencyEncoding(last=2.0)(grey).tolist() == [[INF, 1.5, 0.0, 0.0]]
+    assert LatencyEncoding(last=2.0, levels=4)(torch.tensor([[0.0, 0.01, 0.25, 0.3, 0.99, 1.0, 3.0]])).tolist() == [
         [INF, 1.5, 1.5, 1.0, 0.0, 0.0, 0.0]
     ]
-    assert Delay(2.0)(torch.tensor([[0.0, 0.25, 1.0]])).tolist() == [[0.0, 0.5, 2.0, 0.0]]
+    assert LinearTimeEncoding(2.0)(torch.tensor([[0.0, 0.25, 1.0]])).tolist() == [[0.0, 0.5, 2.0, 0.0]]
 
 
 @pytest.mark.parametrize("levels", [0, 4])
 def test_a_spike_gets_the_gradient_of_its_time_before_it_was_moved_to_a_level(levels):
     x = torch.tensor([[0.0, 0.1, 0.3, 0.95, 2.0]], requires_grad=True)
-    times = Latency(last=3.0, high=1.5, levels=levels)(x)
+    times = LatencyEncoding(last=3.0, high=1.5, levels=levels)(x)
     times[times.isfinite()].sum().backward()
     assert x.grad.tolist() == [[0.0, -2.0, -2.0, -2.0, 0.0]]
 
@@ -174,12 +179,12 @@ def test_a_spike_gets_the_gradient_of_its_time_before_it_was_moved_to_a_level(le
 def test_turned_inputs_are_turned_and_no_others():
     times = torch.full((50, 40), INF)
     times[:, :10] = 0.2
-    after = turned(times.clone(), 0.1, seeded(0))
+    after = flip_inputs(times.clone(), 0.1, seeded(0))
     moved = after != times
     assert 150 < moved.sum() <= 200
     assert after[moved & times.isinf()].unique().tolist() == pytest.approx([0.2])
     assert after[moved & times.isfinite()].isinf().all()
-    assert torch.equal(turned(times.clone(), 0.0, torch.Generator()), times)
+    assert torch.equal(flip_inputs(times.clone(), 0.0, torch.Generator()), times)
 
 
 def spot(height, width, y, x):
@@ -223,7 +228,7 @@ def test_distortions_move_a_spot_as_far_as_they_say_and_no_farther():
     assert 0.4 < torch.tensor(bent).std() < 1.6
 
 
-def test_both_twins_learn_from_distorted_images_afresh_each_time():
+def test_both_baselines_learn_from_distorted_images_afresh_each_time():
     train = digits(seed=0)[0][:100]
     seen = []
 
@@ -231,10 +236,12 @@ def test_both_twins_learn_from_distorted_images_afresh_each_time():
         seen.append(Distort()(x, rng))
         return seen[-1]
 
-    training = ExactSpikes(epochs=2, batch=100, steps=1, flip=0.0, augment=watching)
+    training = SpikeTimeTraining(epochs=2, batch=100, min_steps=1, flip_probability=0.0, augment=watching)
     SpikingClassifier((5,), training=training).fit(train, rng=seeded(0))
     rate = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
-    BackpropClassifier(rate, training=Descent(epochs=2, batch=100, steps=1, augment=watching)).fit(train, rng=seeded(0))
+    BackpropClassifier(rate, training=SupervisedTraining(epochs=2, batch=100, min_steps=1, augment=watching)).fit(
+        train, rng=seeded(0)
+    )
     assert len(seen) == 4
     assert all(not torch.allclose(a.sum(0), b.sum(0)) for a, b in pairwise(seen))
 
@@ -244,15 +251,15 @@ def test_both_twins_learn_from_distorted_images_afresh_each_time():
 
 def test_bad_settings_are_refused():
     for make in (
-        lambda: ExactSpikes(epochs=0),
-        lambda: ExactSpikes(lr=0.0),
-        lambda: ExactSpikes(decay=0.0),
-        lambda: ExactSpikes(flip=1.0),
-        lambda: ExactSpikes(margin=-1.0),
-        lambda: ExactSpikes(clip=0.0),
-        lambda: Delay(0.0),
-        lambda: Latency(low=1.0),
-        lambda: Latency(levels=-1),
+        lambda: SpikeTimeTraining(epochs=0),
+        lambda: SpikeTimeTraining(lr=0.0),
+        lambda: SpikeTimeTraining(lr_time_constant=0.0),
+        lambda: SpikeTimeTraining(flip_probability=1.0),
+        lambda: SpikeTimeTraining(margin=-1.0),
+        lambda: SpikeTimeTraining(clip=0.0),
+        lambda: LinearTimeEncoding(0.0),
+        lambda: LatencyEncoding(low=1.0),
+        lambda: LatencyEncoding(levels=-1),
         lambda: Distort(bend=-1.0),
         lambda: Distort()(torch.zeros(3, 64), seeded(0)),
     ):

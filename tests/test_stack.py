@@ -6,21 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.checks import Refusal
 from neuropil.data import Split, digits
-from neuropil.learners import (
+from neuropil.errors import Refusal
+from neuropil.models import (
     LocalLearning,
     PatchNormConv2d,
     Triangle,
-    Unwatched,
-    draw_kernels_,
-    draw_patches_,
     gather_statistics_,
+    init_kernels_,
+    init_patches_,
     stacked,
 )
-from neuropil.learners.convolution import Stack, convolutions
+from neuropil.models.nn.convolution import Stack, convolutions
 from neuropil.plasticity import HardWTA, KrotovHopfield, SoftHebb
 from neuropil.plasticity.patches import in_patches, in_sample, patches, sample_patches
+from neuropil.runs import NullTracker
 from oracles import make
 
 
@@ -85,18 +85,18 @@ def test_statistics_are_those_of_the_images_and_stay(train):
 
 def test_kernels_are_drawn_with_the_norm_that_was_asked_for():
     body = stacked({"conv": PatchNormConv2d(3, 400, 5)}, {"conv": nn.Conv2d(400, 300, 3, bias=False)})
-    draw_kernels_(body, rng(), scale=5.0)
+    init_kernels_(body, rng(), scale=5.0)
     for layer in (body.conv1, body.conv2):
         norms = layer.weight.detach().flatten(1).norm(dim=1)
         assert norms.mean().item() == pytest.approx(5.0, rel=0.03)
     first = body.conv1.weight.detach().clone()
-    draw_kernels_(body, rng(), scale=5.0)
+    init_kernels_(body, rng(), scale=5.0)
     assert torch.equal(first, body.conv1.weight)
 
 
 def test_kernels_start_at_patches_that_their_layer_meets(train):
     body = two()
-    draw_patches_(body, train, rng())
+    init_patches_(body, train, rng())
     body.eval()
     with torch.no_grad():
         below = train.pixels()
@@ -149,13 +149,17 @@ def test_learning_from_a_share_meets_that_share(train, monkeypatch):
         met.append((type(layer), len(pre)))
         return torch.zeros_like(layer.weight)
 
-    LocalLearning({"conv1": count}, epochs=1, batch=100, share=0.25).fit_(body, train, rng=rng(), watch=Unwatched())
+    LocalLearning({"conv1": count}, epochs=1, batch=100, patch_fraction=0.25).fit_(
+        body, train, rng=rng(), tracker=NullTracker()
+    )
     assert met == [(nn.Linear, 25 * 36)] * 3
 
 
-@pytest.mark.parametrize("wrong", [{"share": 0.0}, {"share": 1.5}, {"share": 0.5, "together": True}])
+@pytest.mark.parametrize(
+    "wrong", [{"patch_fraction": 0.0}, {"patch_fraction": 1.5}, {"patch_fraction": 0.5, "joint": True}]
+)
 def test_a_share_that_cannot_be_is_refused(wrong):
-    with pytest.raises(Refusal, match="0 < share <= 1"):
+    with pytest.raises(Refusal, match="0 < patch_fraction <= 1"):
         LocalLearning({}, **wrong)
 
 
@@ -165,6 +169,8 @@ def test_a_share_of_a_dense_layer_is_all_of_it(train):
     for share in (0.5, 1.0):
         torch.manual_seed(0)
         body = nn.Sequential(nn.Linear(64, 9, bias=False))
-        LocalLearning({"0": HardWTA()}, epochs=1, lr=1e-3, share=share).fit_(body, flat, rng=rng(), watch=Unwatched())
+        LocalLearning({"0": HardWTA()}, epochs=1, lr=1e-3, patch_fraction=share).fit_(
+            body, flat, rng=rng(), tracker=NullTracker()
+        )
         ends.append(body[0].weight.detach().clone())
     assert torch.equal(*ends)

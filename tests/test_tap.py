@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from neuropil.checks import Refusal
+from neuropil.errors import Refusal
 from neuropil.plasticity import HardWTA, Hebb, KrotovHopfield, Oja, propose_, tap
 
 

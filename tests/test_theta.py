@@ -8,7 +8,7 @@ from torch.autograd import gradcheck
 
 from event_oracles import theta_ode
 from neuropil.bench._event_scan import theta_scan
-from neuropil.events import Theta, ThetaLayer, ThetaNetwork
+from neuropil.spiking import Theta, ThetaLayer, ThetaNetwork
 
 INF, T = math.inf, 2.0
 KINDS = [Theta(), Theta(tau=0.3, drive=0.6), Theta(tau=0.05, drive=3.0)]  # up to 33 half turns in a trial
@@ -22,7 +22,7 @@ def spikes_of(shape, rng, share=0.8):
 
 def stack(sizes, rng, neuron=None, scale=2.0):
     """A float64 network with drawn weights and phases; lively if `scale` is large."""
-    net = ThetaNetwork(sizes, neuron=neuron, horizon=T).double()
+    net = ThetaNetwork(sizes, neuron=neuron, t_end=T).double()
     for layer in net.layers:
         layer.weight.data = torch.randn(layer.weight.shape, generator=rng, dtype=torch.float64) * scale
         layer.phase.data = torch.rand(layer.phase.shape, generator=rng, dtype=torch.float64) * layer.neuron.period
@@ -112,7 +112,7 @@ def slope(run, at, step=1e-4):
 
 def lone(weight, times=((0.3,),), phase=4.2, spikes=1):
     """First output times of one neuron with one weight for all its inputs, float64."""
-    net = ThetaNetwork((len(times), 1), horizon=T).double()
+    net = ThetaNetwork((len(times), 1), t_end=T).double()
     net.layers[0].weight.data.fill_(0)
     net.layers[0].phase.data.fill_(phase)
     trains = torch.tensor([times], dtype=torch.float64)
@@ -218,7 +218,7 @@ def test_a_spike_at_the_end_belongs_to_the_trial_or_not_without_a_difference():
 
 
 def test_slots_grow_to_what_the_busiest_neuron_needs():
-    layer = ThetaLayer(1, 2, neuron=Theta(tau=0.5, drive=1.25), horizon=2.0).double()
+    layer = ThetaLayer(1, 2, neuron=Theta(tau=0.5, drive=1.25), t_end=2.0).double()
     layer.weight.data = torch.tensor([[0.0, 1e6]], dtype=torch.float64)
     layer.phase.data.zero_()
     pushes = torch.arange(1, 40, dtype=torch.float64) * 0.05
@@ -236,7 +236,7 @@ def test_float32_is_float64_rounded():
     trains = spikes_of((10, 20, 2), rng)
     exact = net(trains)
     exact.times.sum().backward()
-    low = ThetaNetwork((20, 30, 10), horizon=T)
+    low = ThetaNetwork((20, 30, 10), t_end=T)
     low.load_state_dict({name: value.float() for name, value in net.state_dict().items()})
     rough = low(trains.float())
     rough.times.sum().backward()

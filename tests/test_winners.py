@@ -6,9 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.plasticity import HardWTA, KrotovHopfield, compete, patches, ranks, row_change
-from neuropil.plasticity.ranks import first_and_kth, rankable
-from neuropil.plasticity.row_change import add_chosen_
+from neuropil.plasticity import HardWTA, KrotovHopfield, patches
+from neuropil.plasticity import competitive as compete
+from neuropil.plasticity.kernels import ranking as ranks
+from neuropil.plasticity.kernels import rows as row_change
+from neuropil.plasticity.kernels.ranking import first_and_kth, rankable
+from neuropil.plasticity.kernels.rows import add_chosen_
 
 
 @pytest.fixture(params=[1, 3])

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neuropil.checks import require
-from neuropil.events import QIF, Theta
+from neuropil.errors import require
+from neuropil.spiking import QIF, Theta
 
 State = tuple[Tensor, ...]  # each (batch, neurons)
 
@@ -64,25 +64,25 @@ def joined(weights: Sequence[Tensor]) -> Tensor:
 
 
 def theta_scan(
-    trains: Tensor, weights: Sequence[Tensor], phases: Sequence[Tensor], neuron: Theta, horizon: float
+    trains: Tensor, weights: Sequence[Tensor], phases: Sequence[Tensor], neuron: Theta, t_end: float
 ) -> list[tuple[Tensor, Tensor]]:
     """A whole stack of theta layers at once: layer by layer, spike times (batch, neurons, spikes) and end phases."""
     phase = torch.cat([*phases]).expand(len(trains), -1)
-    times, (phase,) = scan(trains, joined(weights), (phase,), theta_model(neuron), horizon)
+    times, (phase,) = scan(trains, joined(weights), (phase,), theta_model(neuron), t_end)
     sizes = [w.shape[1] for w in weights]
     return list(zip(times.split(sizes, 1), phase.split(sizes, 1)))
 
 
 def qif_scan(
-    trains: Tensor, outer: Tensor, inner: Tensor, potential: Tensor, current: Tensor, neuron: QIF, horizon: float
+    trains: Tensor, outer: Tensor, inner: Tensor, potential: Tensor, current: Tensor, neuron: QIF, t_end: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A recurrent network of QIF neurons: spike times (batch, neurons, spikes), angles and currents at the end."""
     state = tuple(part.expand(len(trains), -1) for part in (torch.atan(potential), current))
-    times, (angle, current) = scan(trains, torch.cat([outer, inner]), state, qif_model(neuron), horizon)
+    times, (angle, current) = scan(trains, torch.cat([outer, inner]), state, qif_model(neuron), t_end)
     return times, angle, current
 
 
-def scan(trains: Tensor, matrix: Tensor, state: State, model: Model, horizon: float) -> tuple[Tensor, State]:
+def scan(trains: Tensor, matrix: Tensor, state: State, model: Model, t_end: float) -> tuple[Tensor, State]:
     """From event to event: spike times (batch, neurons, spikes) and the state at the end.
 
     Args:
@@ -104,7 +104,7 @@ def scan(trains: Tensor, matrix: Tensor, state: State, model: Model, horizon: fl
         arrival, spike = queue[rows, pointer], now + wait
         fires = spike <= arrival
         when = torch.where(fires, spike, arrival)
-        alive = when <= horizon
+        alive = when <= t_end
         if not alive.any():
             break
         state = model.flow(state, torch.where(alive, when - now, 0)[:, None])
@@ -121,4 +121,4 @@ def scan(trains: Tensor, matrix: Tensor, state: State, model: Model, horizon: fl
         when, who, rank = (torch.stack(part, 1) for part in zip(*found))
         b, e = (who >= 0).nonzero(as_tuple=True)
         times = times.index_put((b, who[b, e], rank[b, e]), when[b, e])
-    return times, model.flow(state, (horizon - now)[:, None])
+    return times, model.flow(state, (t_end - now)[:, None])

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuropil.associative import DRAW, NAME, AssociativeNetwork, AssociativeTraining, Settling, Teacher, Trial
 from neuropil.bench.plasticity import clock
-from neuropil.checks import at_least, check_device
 from neuropil.data import Split
-from neuropil.learners.associative import DRAW, NAME, Associative, Practice, Settling, Teacher, Trial
+from neuropil.errors import at_least, check_device
 
 CAPTION = """
 Medians; {inputs} pixels, {units} units for naming and {units} for drawing, 10 labels; {device}, threads: {threads}.
@@ -69,8 +69,12 @@ def row(trial: Trial, batch: int, config: Config) -> dict[str, Any]:
     )
     y = (torch.arange(batch) % 10).to(config.device)
     settling = Settling(config.settle, step=0.8, tolerance=0.0, check=config.settle)
-    learner = Associative(
-        (config.units,), config.units, settling=settling, teacher=Teacher(config.teach), practice=Practice((NAME, DRAW))
+    learner = AssociativeNetwork(
+        (config.units,),
+        config.units,
+        settling=settling,
+        teacher=Teacher(config.teach),
+        practice=AssociativeTraining((NAME, DRAW)),
     )
     train = Split(x, y, 10)
     learner.net_, learner.shape_, learner.classes_ = learner.fresh(train, rng), x.shape[1:], 10
@@ -100,7 +104,7 @@ def row(trial: Trial, batch: int, config: Config) -> dict[str, Any]:
 
 
 def ready(
-    learner: Associative, trial: Trial, x: Tensor, y: Tensor, rng: torch.Generator
+    learner: AssociativeNetwork, trial: Trial, x: Tensor, y: Tensor, rng: torch.Generator
 ) -> dict[str, Callable[[], object]]:
     """Settling, and the bare products of its parts, as calls."""
     names = torch.nn.functional.one_hot(y, 10).to(x)

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuropil.checks import at_least, require
 from neuropil.data import Split
-from neuropil.evaluate.attack import FGSM, L2, PGD, Boundary, Linf, Noise, Square
-from neuropil.evaluate.attack.gradient import cross_entropy, slope
+from neuropil.errors import at_least, require
+from neuropil.evaluate.robustness import FGSM, L2, PGD, Boundary, Linf, Noise, Square
+from neuropil.evaluate.robustness.attacks.gradient import cross_entropy, slope
 
 BUDGET = 1e-6
 
@@ -66,7 +66,7 @@ class Counted:
         return self(x).argmax(1)
 
     @torch.no_grad()
-    def scores(self, x: Tensor) -> Tensor:
+    def decision_function(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes)."""
         return self(x)
 
@@ -81,7 +81,7 @@ def main(config: Config) -> list[dict[str, Any]]:
         rng = torch.Generator().manual_seed(0)
         contestants["FGSM", norm.name] = FGSM(victim, norm)
         contestants["PGD", norm.name] = PGD(victim, norm, rng, config.steps, restarts=1)
-        contestants["square", norm.name] = Square(victim.scores, norm, rng, config.queries)
+        contestants["square", norm.name] = Square(victim.decision_function, norm, rng, config.queries)
         contestants["boundary", norm.name] = Boundary(victim.predict, norm, rng, max(config.queries, 11))
         contestants["noise", norm.name] = Noise(norm, rng)
     seconds: dict[Any, list[float]] = {name: [] for name in ["forward", "both", *contestants]}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.bench.plasticity import RATE, clock, krotov_scaled, peak_extra
-from neuropil.checks import at_least, check_device, require
+from neuropil.errors import at_least, check_device, require
 from neuropil.plasticity import KrotovHopfield, SoftHebb, propose_
 
 CAPTION = """
@@ -84,7 +84,7 @@ def row(name: str, geometry: str, config: Config) -> dict[str, Any]:
     torch.manual_seed(0)
     layer = nn.Conv2d(channels, units, config.kernel, bias=False).to(config.device)
     x = torch.rand(config.batch, channels, side, side, device=config.device)
-    twin, optimizer = layer.weight.detach().flatten(1).clone(), torch.optim.SGD(layer.parameters(), lr=RATE)
+    baseline, optimizer = layer.weight.detach().flatten(1).clone(), torch.optim.SGD(layer.parameters(), lr=RATE)
 
     def unfolded() -> Tensor:
         return F.unfold(x, config.kernel).transpose(1, 2).flatten(0, 1)
@@ -94,10 +94,10 @@ def row(name: str, geometry: str, config: Config) -> dict[str, Any]:
         optimizer.step()
 
     def by_the_book() -> None:
-        twin.add_(textbook(twin, unfolded()), alpha=RATE)
+        baseline.add_(textbook(baseline, unfolded()), alpha=RATE)
 
     contestants: dict[str, Callable[[], object]] = {
-        "gemm": partial(F.linear, unfolded(), twin),
+        "gemm": partial(F.linear, unfolded(), baseline),
         "step": step,
         "textbook": by_the_book,
     }

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.bench._event_scan import qif_scan, theta_scan
-from neuropil.checks import at_least, check_device, require
-from neuropil.evaluate.cost import peak_memory
-from neuropil.events import QIFLayer, RecurrentQIF, Theta, ThetaNetwork, Trial
-from neuropil.events.losses import first_spike_loss, spike_time_loss
+from neuropil.errors import at_least, check_device, require
+from neuropil.evaluate.metrics.cost import peak_memory
+from neuropil.spiking import QIFLayer, RecurrentQIF, Theta, ThetaNetwork, Trial
+from neuropil.spiking.losses import first_spike_loss, spike_time_loss
 
 CAPTION = """
 A step is forward, loss and backward; medians; {device}, threads: {threads}.
@@ -151,9 +151,9 @@ def theta_case(batch: int, config: Config) -> Case:
     return Case(
         "theta " + "-".join(map(str, config.sizes)),
         batch,
-        lambda: first_spike_loss(net(times).times[..., 0], labels, net.horizon).backward(),
+        lambda: first_spike_loss(net(times).times[..., 0], labels, net.t_end).backward(),
         lambda: F.cross_entropy(rate(x), labels).backward(),
-        lambda: scan_theta(piece, weights, phases, labels[:PIECE], net.neuron, net.horizon),
+        lambda: scan_theta(piece, weights, phases, labels[:PIECE], net.neuron, net.t_end),
         spikes / batch / max(1, sum(config.sizes[1:-1])),
     )
 
@@ -191,12 +191,12 @@ def qif_case(batch: int, config: Config) -> Case:
     """One layer of QIF neurons whose inputs come at different times."""
     rng = torch.Generator().manual_seed(0)
     inputs, outputs = config.sizes[:2]
-    layer = QIFLayer(inputs, outputs, horizon=4.0).draw_(rng, mean=0.02, std=0.6).to(config.device)
+    layer = QIFLayer(inputs, outputs, t_end=4.0).draw_(rng, mean=0.02, std=0.6).to(config.device)
     on = torch.rand(batch, inputs, generator=rng) < config.bright
     times = torch.where(on, 2 * torch.rand(batch, inputs, generator=rng), torch.inf).to(config.device)
     rate, x = rate_network((inputs, outputs)).to(config.device), times.isfinite().to(times)
     labels = torch.randint(outputs, (batch,), generator=rng).to(config.device)
-    neuron, end = layer.neuron, layer.horizon
+    neuron, end = layer.neuron, layer.t_end
 
     def late(times: Tensor, angle: Tensor, current: Tensor) -> Tensor:
         return neuron.continued(times, *neuron.progress(angle, current), end)[..., 0]
@@ -219,28 +219,28 @@ def qif_case(batch: int, config: Config) -> Case:
 
 def recurrent_case(config: Config) -> Case:
     """The recurrent task: ten QIF neurons for ten time constants, two of them with target times; float64."""
-    rng, neurons, horizon = torch.Generator().manual_seed(0), 10, 10.0
+    rng, neurons, t_end = torch.Generator().manual_seed(0), 10, 10.0
     gaps = torch.empty(1, 2 * neurons, 60, dtype=torch.float64).exponential_(1.0, generator=rng)
-    times = torch.where(gaps.cumsum(-1) < horizon, gaps.cumsum(-1), torch.inf).to(config.device)
+    times = torch.where(gaps.cumsum(-1) < t_end, gaps.cumsum(-1), torch.inf).to(config.device)
     goals = torch.arange(1.0, 9.0, dtype=torch.float64, device=config.device).expand(2, -1)
-    net = RecurrentQIF(2 * neurons, neurons, horizon=horizon, dtype=torch.float64)
+    net = RecurrentQIF(2 * neurons, neurons, t_end=t_end, dtype=torch.float64)
     with torch.no_grad():
         own = 5 * torch.eye(neurons, dtype=torch.float64)
         net.weight.copy_(torch.cat([own, -own]))
         net.recurrent.normal_(0, 5, generator=rng)
     net = net.to(config.device)
     rnn = nn.RNN(2 * neurons, neurons, nonlinearity="relu", dtype=torch.float64, device=config.device)
-    x = torch.rand(int(10 * horizon), 1, 2 * neurons, generator=rng, dtype=torch.float64).to(config.device)
-    twin = RecurrentQIF(2 * neurons, neurons, horizon=horizon, dtype=torch.float64)
-    twin.load_state_dict(net.state_dict())
+    x = torch.rand(int(10 * t_end), 1, 2 * neurons, generator=rng, dtype=torch.float64).to(config.device)
+    baseline = RecurrentQIF(2 * neurons, neurons, t_end=t_end, dtype=torch.float64)
+    baseline.load_state_dict(net.state_dict())
 
     def loss(net: RecurrentQIF, trial: Trial) -> None:
         spike_time_loss(net.continued(trial, goals.shape[1])[0, :2], goals.to(trial.times.device)).backward()
 
     def scan() -> None:
-        inner, given = twin.recurrent * twin.mask, times.cpu()
-        found = qif_scan(given, twin.weight, inner, twin.potential, twin.current, twin.neuron, horizon)
-        loss(twin, Trial(*found))
+        inner, given = baseline.recurrent * baseline.mask, times.cpu()
+        found = qif_scan(given, baseline.weight, inner, baseline.potential, baseline.current, baseline.neuron, t_end)
+        loss(baseline, Trial(*found))
 
     return Case(
         f"recurrent QIF {neurons}",

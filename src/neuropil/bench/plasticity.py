@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from neuropil.checks import at_least, check_device, unknown
+from neuropil.errors import at_least, check_device, unknown
 from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, propose_
 from neuropil.plasticity.geometry import product
 
@@ -178,7 +178,7 @@ def row(name: str, case: Case, batch: int, config: Config) -> dict[str, Any]:
     that a step holds beyond weight, gradient and batch.
     """
     layer, x = sample(config, batch)
-    weight, twin = layer.weight.detach(), layer.weight.detach().clone()
+    weight, baseline = layer.weight.detach(), layer.weight.detach().clone()
     optimizer = torch.optim.SGD(layer.parameters(), lr=RATE)
 
     def step() -> None:
@@ -192,7 +192,7 @@ def row(name: str, case: Case, batch: int, config: Config) -> dict[str, Any]:
             "drive": lambda: product(low_x, low),
             "rule": lambda: case.rule(layer, x),
             "step": step,
-            "textbook": lambda: twin.add_(case.textbook(twin, x), alpha=RATE),
+            "textbook": lambda: baseline.add_(case.textbook(baseline, x), alpha=RATE),
         },
         repeats=config.repeats,
         device=config.device,

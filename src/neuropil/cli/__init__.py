@@ -7,7 +7,7 @@ commands:
 
 examples:
   neuropil list                           what there is to run
-  neuropil compare --data digits          local learners beside their twins, with a report
+  neuropil compare --data digits          local learners beside their baselines, with a report
   neuropil run NAME --help                the settings of a recipe
   neuropil run NAME --seed 1 --out DIR    one run, into a new folder
   neuropil run --resume DIR               go on with a run that was stopped
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import neuropil
-from neuropil.checks import Refusal, unknown
+from neuropil.errors import Refusal, unknown
 
 OWN_HELP = {"compare"}  # its help is the settings of its recipe
 

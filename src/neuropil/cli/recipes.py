@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 import neuropil
-from neuropil.checks import require, unknown
+from neuropil.errors import require, unknown
 
 RECIPES = Path(neuropil.__file__).parent / "recipes"
 

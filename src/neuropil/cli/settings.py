@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
-from neuropil.checks import Refusal, require, unknown
+from neuropil.errors import Refusal, require, unknown
 
 
 def parse(config: type, words: Sequence[str], also: Iterable[str] = ()) -> Any:

@@ -13,9 +13,9 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from neuropil.checks import Refusal, require
-from neuropil.data.store import File, Source, data_root, md5, read_bytes, state
-from neuropil.data.table import set_module
+from neuropil.data.files import File, Source, data_root, md5, read_bytes, state
+from neuropil.data.registry import set_module
+from neuropil.errors import Refusal, require
 
 
 def fetch(name: str, root: str | Path | None = None, mirrors: Sequence[str] | None = None) -> list[Path]:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from neuropil.checks import require
+from neuropil.data.files import Source, read
 from neuropil.data.split import Split
-from neuropil.data.store import Source, read
+from neuropil.errors import require
 
 
 def parse_idx(raw: bytes, axes: int, where: str) -> npt.NDArray[np.uint8]:

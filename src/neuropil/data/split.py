@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from neuropil.checks import Refusal, require
+from neuropil.errors import Refusal, require
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Split:
         return part
 
 
-def hold_out(split: Split, share: float, rng_seed: int) -> tuple[Split, Split]:
+def hold_out(split: Split, fraction: float, rng_seed: int) -> tuple[Split, Split]:
     """(rest, held): two disjoint parts in drawn order, `share` of the examples in `held`.
 
     Stratified: the number held of each class is within one example of its exact share. The
@@ -99,12 +99,12 @@ def hold_out(split: Split, share: float, rng_seed: int) -> tuple[Split, Split]:
     Raises:
         Refusal: a share outside (0, 1), or a class too small to be on both sides.
     """
-    require(0 < share < 1, f"hold_out needs 0 < share < 1 (a share of the examples), got share={share}.")
+    require(0 < fraction < 1, f"hold_out needs 0 < share < 1 (a share of the examples), got share={fraction}.")
     counts = _counts(split)
-    held = _apportion(counts.double() * share, round(share * len(split)))
+    held = _apportion(counts.double() * fraction, round(fraction * len(split)))
     for label in ((counts > 0) & ((held == 0) | (held == counts))).nonzero().flatten().tolist()[:1]:
         raise Refusal(
-            f"hold_out(share={share}) needs examples of every class on both sides, but class {label} has "
+            f"hold_out(share={fraction}) needs examples of every class on both sides, but class {label} has "
             f"{counts[label]} and would have {held[label]} held out; take another share or more data."
         )
     first, others = _draw(split, held, rng_seed)

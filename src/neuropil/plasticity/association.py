@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neuropil.checks import require
+from neuropil.errors import require
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import check_finite, unit_axis, units
-from neuropil.plasticity.hebb import output
+from neuropil.plasticity.hebbian import output
 
 
 def associations(units: int, classes: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
-from neuropil.checks import Refusal, require
+from neuropil.errors import Refusal, require
 
 Conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ONEDNN = 1 << 20  # multiply-adds from which oneDNN is faster

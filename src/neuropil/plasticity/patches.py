@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from neuropil.checks import require
+from neuropil._threads import share_out
+from neuropil.errors import require
 from neuropil.plasticity.geometry import Conv, check_alike, check_input, from_rows, padded, rows, units, weight_of
-from neuropil.plasticity.row_change import compilable
-from neuropil.threads import share_out
+from neuropil.plasticity.kernels.rows import compilable
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 Rule = Callable[[nn.Module, Tensor], Tensor]  # a dense layer and the samples it sees to the change of its weight

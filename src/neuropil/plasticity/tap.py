@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neuropil.checks import require, unknown
+from neuropil.errors import require, unknown
 from neuropil.plasticity.geometry import weight_of
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from neuropil.checks import Refusal, at_least, require, unknown
 from neuropil.data import Split
+from neuropil.errors import Refusal, at_least, require, unknown
 from neuropil.evaluate import accuracy
-from neuropil.recipes._robust import Attacks, attack_all, revived
-from neuropil.recipes._twins import Comparison, Entrant
-from neuropil.report.study import folders_of
-from neuropil.runs import Record, Run, Tagged, load_recipe_file, read
+from neuropil.experiments.comparison import Comparison, Method
+from neuropil.experiments.robustness import Attacks, attack_all, revived
+from neuropil.report.results import folders_of
+from neuropil.runs import Record, Run, TaggedTracker, load_recipe_file, read
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def main(config: Config, run: Run) -> None:
         for step in run.loop(f"tasks and seeds of {record.folder.name}", len(each)):
             plan, seed = each[step]
             train, test = plan.splits(seed)
-            entrants = revived(plan, train, record.folder, seed)
-            for entrant in entrants:
-                confirm(entrant, record, train, test, plan.data, seed, run)
-            attack_all(entrants, test, config, data=plan.data, seed=seed, run=run)
+            methods = revived(plan, train, record.folder, seed)
+            for method in methods:
+                confirm(method, record, train, test, plan.data, seed, run)
+            attack_all(methods, test, config, data=plan.data, seed=seed, run=run)
 
 
 def chosen(plans: list[Comparison], tasks: tuple[str, ...]) -> list[Comparison]:
@@ -92,16 +92,16 @@ def comparisons_of(record: Record, own: str) -> list[Comparison]:
     return plans if isinstance(plans, list) else [plans]
 
 
-def confirm(entrant: Entrant, record: Record, train: Split, test: Split, data: str, seed: int, run: Run) -> None:
+def confirm(method: Method, record: Record, train: Split, test: Split, data: str, seed: int, run: Run) -> None:
     """Log the accuracy of a revived learner, which must be the one that its run wrote down."""
-    found = accuracy(entrant.learner, test)
-    wanted = {"learner": entrant.name, "data": data, "seed": seed}
+    found = accuracy(method.learner, test)
+    wanted = {"learner": method.name, "data": data, "seed": seed}
     rows = [row for row in record.rows if row["kind"] in ("result", "pair")]
     said = [row["accuracy"] for row in rows if wanted.items() <= row.items()]
     require(
         bool(said) and abs(found - said[0]) < 0.005,
-        f"{entrant.name} of {record.folder} names {found:.2%} right, its run wrote {said or 'nothing'}; changed code?",
+        f"{method.name} of {record.folder} names {found:.2%} right, its run wrote {said or 'nothing'}; changed code?",
     )
-    watch = Tagged(run, learner=entrant.name, family=entrant.family, data=data, seed=seed)
+    tracker = TaggedTracker(run, learner=method.name, family=method.family, data=data, seed=seed)
     chance = test.y.bincount().max().item() / len(test)
-    watch.log("result", n_train=len(train), accuracy=found, chance=chance)
+    tracker.log("result", n_train=len(train), accuracy=found, chance=chance)

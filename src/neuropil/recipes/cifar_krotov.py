@@ -1,4 +1,4 @@
-"""100 kernels of 5x5 that learn by Krotov-Hopfield on all of CIFAR-10, beside backprop, frozen and linear twins.
+"""100 kernels of 5x5 that learn by Krotov-Hopfield on all of CIFAR-10, beside backprop, frozen and linear baselines.
 
 Measured: test, n = 3, mean and 95 % interval: 71.29 +- 0.50 % (47.53 +- 0.17 with 500 labels) in 25 s; backprop
 71.92 +- 0.39 (47.7 +- 1.7) in 187 s, random patches 70.65 +- 0.40, random features 67.96 +- 0.35, linear
@@ -9,9 +9,9 @@ Try: neuropil run cifar_krotov --seeds 3 --out runs/cifar_krotov
 
 from dataclasses import dataclass
 
-from neuropil.learners import Mirror
-from neuropil.recipes._conv_krotov import KrotovSettings, conv_krotov_comparison
-from neuropil.recipes._twins import Comparison, beside_twins
+from neuropil.experiments.comparison import Comparison, run_comparison
+from neuropil.experiments.conv_krotov import KrotovSettings, conv_krotov_comparison
+from neuropil.models import Mirror
 from neuropil.runs import Run
 
 
@@ -36,4 +36,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    beside_twins(comparison(config), config.labels, run)
+    run_comparison(comparison(config), config.labels, run)

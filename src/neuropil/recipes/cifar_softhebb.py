@@ -1,4 +1,4 @@
-"""Three layers of convolutional SoftHebb on CIFAR-10, beside backprop, frozen and linear twins.
+"""Three layers of convolutional SoftHebb on CIFAR-10, beside backprop, frozen and linear baselines.
 
 Measured: test, n = 3, mean and 95 % interval: 75.20 +- 0.65 % (51.4 +- 2.0 with 500 labels); random features
 68.50 +- 0.37, backprop with six passes 76.78 +- 0.61 (two passes 66.6 +- 4.9), linear 39.6 +- 1.7.
@@ -11,9 +11,9 @@ Try: neuropil run cifar_softhebb --channels 96 384 1536 --readout-lr 3e-4 --lear
 
 from dataclasses import dataclass
 
-from neuropil.learners import Mirror
-from neuropil.recipes._softhebb import SoftSettings, softhebb_comparison
-from neuropil.recipes._twins import Comparison, beside_twins
+from neuropil.experiments.comparison import Comparison, run_comparison
+from neuropil.experiments.softhebb import SoftSettings, softhebb_comparison
+from neuropil.models import Mirror
 from neuropil.runs import Run
 
 
@@ -34,4 +34,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    beside_twins(comparison(config), config.labels, run)
+    run_comparison(comparison(config), config.labels, run)

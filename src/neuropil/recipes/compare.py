@@ -1,4 +1,4 @@
-"""Every learner beside its twins on one data set: accuracy with intervals, labels needed, cost, features, alarms.
+"""Every learner beside its baselines on one data set: accuracy with intervals, labels needed, cost, features, alarms.
 
 Try: neuropil compare --data digits --seeds 5 --out demo
 """
@@ -8,10 +8,10 @@ from functools import partial
 
 import torch
 
-from neuropil.checks import at_least
-from neuropil.recipes._robust import Attacks, attack_all, revived
-from neuropil.recipes._twins import Comparison, data_splits, side_by_side
-from neuropil.recipes.entrants import builders
+from neuropil.errors import at_least
+from neuropil.experiments.comparison import Comparison, data_splits, run_methods
+from neuropil.experiments.methods import builders
+from neuropil.experiments.robustness import Attacks, attack_all, revived
 from neuropil.runs import Run
 
 
@@ -60,7 +60,7 @@ def main(config: Config, run: Run) -> None:
         train, test = plan.splits(seed)
         checksums[f"seed {seed}"] = {"train": train.checksum(), "test": test.checksum()}
         run.note(data={config.data: checksums})
-        side_by_side(plan.builds, train, test, data=config.data, seed=seed, labels=config.labels, draw=draw, run=run)
+        run_methods(plan.builds, train, test, data=config.data, seed=seed, labels=config.labels, draw=draw, run=run)
         if config.attack:
-            entrants = revived(plan, train, run.folder, seed)
-            attack_all(entrants, test, config, data=config.data, seed=seed, run=run)
+            methods = revived(plan, train, run.folder, seed)
+            attack_all(methods, test, config, data=config.data, seed=seed, run=run)

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil.checks import at_least
-from neuropil.events import QIF, qif_trial
-from neuropil.events.lif import LIF
-from neuropil.recipes._pictures import BLUE, GREY, ORANGE, keep, panels
+from neuropil.errors import at_least
+from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
 from neuropil.runs import Run
+from neuropil.spiking import QIF, qif_trial
+from neuropil.spiking.lif import LIF
 
 EXCITED = 0.5  # when the excitatory input comes, in membrane time constants
 
@@ -35,7 +35,7 @@ class Config:
 
     points: int = 1000
     """steps along every curve; four times as many for the largest jump"""
-    horizon: float = 3.0
+    t_end: float = 3.0
     """end of the trial, in membrane time constants"""
     qif_weight: float = 6.5
     """excitatory weight of the QIF neuron while the inhibitory input moves"""
@@ -52,33 +52,33 @@ Curve = Callable[[Tensor], Tensor]
 First = Callable[[Tensor, Tensor, float], Tensor]
 
 
-def first_of_qif(times: Tensor, weights: Tensor, horizon: float) -> Tensor:
+def first_of_qif(times: Tensor, weights: Tensor, t_end: float) -> Tensor:
     """First spikes of QIF neurons at rest, continued by pseudospikes, for (n, inputs) times and weights: (n,)."""
     neuron, rest, late = QIF(), torch.zeros(1, dtype=times.dtype), []
     for t, w in zip(times.unbind(), weights.unbind()):
-        trial = qif_trial(t[None], w[:, None], rest, rest, neuron, horizon)
+        trial = qif_trial(t[None], w[:, None], rest, rest, neuron, t_end)
         progress = neuron.progress(trial.angle, trial.current)
-        late.append(neuron.continued(trial.times, *progress, horizon)[0, 0, 0])
+        late.append(neuron.continued(trial.times, *progress, t_end)[0, 0, 0])
     return torch.stack(late)
 
 
-def by_weight(first: First, inhibition: float, horizon: float) -> Curve:
+def by_weight(first: First, inhibition: float, t_end: float) -> Curve:
     """The first spike as a function of the excitatory weight; inhibition comes at twice its time."""
     times = torch.tensor([EXCITED, 2 * EXCITED], dtype=torch.float64)
     weights = lambda w: torch.stack((w, torch.full_like(w, -inhibition)), 1)
-    return lambda w: first(times.expand(len(w), 2), weights(w), horizon)
+    return lambda w: first(times.expand(len(w), 2), weights(w), t_end)
 
 
-def by_time(first: First, weight: float, inhibition: float, horizon: float) -> Curve:
+def by_time(first: First, weight: float, inhibition: float, t_end: float) -> Curve:
     """The first spike as a function of the time of inhibition."""
     weights = torch.tensor([weight, -inhibition], dtype=torch.float64)
     times = lambda t: torch.stack((torch.full_like(t, EXCITED), t), 1)
-    return lambda t: first(times(t), weights.expand(len(t), 2), horizon)
+    return lambda t: first(times(t), weights.expand(len(t), 2), t_end)
 
 
 def main(config: Config, run: Run) -> None:
     """Four curves: two neurons, two ways to make a spike vanish."""
-    end, inhibition, lif = config.horizon, config.inhibition, LIF().first_spike
+    end, inhibition, lif = config.t_end, config.inhibition, LIF().first_spike
     curves: dict[str, tuple[Curve, float, float]] = {
         "QIF, excitatory weight": (by_weight(first_of_qif, inhibition, end), 2.0, 20.0),
         "LIF, excitatory weight": (by_weight(lif, inhibition, end), 2.0, 10.0),
@@ -116,9 +116,9 @@ def follow(curve: Curve, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return time.detach(), torch.where(time.isfinite(), slope, torch.nan), difference
 
 
-def jump(time: Tensor, horizon: float) -> float:
+def jump(time: Tensor, t_end: float) -> float:
     """The largest change from one point to the next, a missing spike counted as one at the end of the trial."""
-    return torch.where(time.isfinite(), time, horizon).diff().abs().max().item()
+    return torch.where(time.isfinite(), time, t_end).diff().abs().max().item()
 
 
 def draw(upper: Any, lower: Any, parts: Tensor, end: float, name: str) -> None:

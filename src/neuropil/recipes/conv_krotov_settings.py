@@ -11,10 +11,10 @@ Try: neuropil run conv_krotov_settings --data mnist --n-train 12000 --out runs/c
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from neuropil.checks import at_least, unknown
 from neuropil.data import hold_out, load, subset
+from neuropil.errors import at_least, unknown
+from neuropil.experiments.selection import Candidate, judge_candidates
 from neuropil.recipes import cifar_krotov, fashion_conv_krotov, mnist_conv_krotov
-from neuropil.recipes._choice import Candidate, judge_candidates
 from neuropil.runs import Run
 
 RECIPES: dict[str, Any] = {"mnist": mnist_conv_krotov, "fashion_mnist": fashion_conv_krotov, "cifar10": cifar_krotov}

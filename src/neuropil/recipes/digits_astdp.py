@@ -1,4 +1,4 @@
-"""aSTDP on 8x8 digits: teacher events of one step, numerical derivatives set the targets; beside its twins.
+"""aSTDP on 8x8 digits: teacher events of one step, numerical derivatives set the targets; beside its baselines.
 
 Our reconstruction from the abstract of Li 2022 (arXiv 2206.14137). All else is as in `digits_mstdp`.
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
+from neuropil.experiments.associative import OneStep, associative_comparison, save_and_score
+from neuropil.experiments.associative import revive as revive
+from neuropil.experiments.comparison import Comparison, run_comparison
 from neuropil.recipes import digits_mstdp
-from neuropil.recipes._associative import OneStep, associative_comparison, keep_and_judge
-from neuropil.recipes._associative import revive as revive
-from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
 
 
@@ -29,6 +29,6 @@ def comparison(config: Config) -> Comparison:
 
 
 def main(config: Config, run: Run) -> None:
-    """One seed of the network and its twins."""
+    """One seed of the network and its baselines."""
     torch.set_num_threads(1)
-    beside_twins(comparison(config), (), run, after=keep_and_judge(config))
+    run_comparison(comparison(config), (), run, after=save_and_score(config))

@@ -1,4 +1,4 @@
-"""mSTDP on 8x8 digits: one network of STDP synapses names, draws and completes, beside its twins.
+"""mSTDP on 8x8 digits: one network of STDP synapses names, draws and completes, beside its baselines.
 
 Our reconstruction from the abstract of Li 2019 (arXiv 1912.00009).
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from neuropil.recipes._associative import Settings, associative_comparison, keep_and_judge
-from neuropil.recipes._associative import revive as revive
-from neuropil.recipes._twins import Comparison, beside_twins
+from neuropil.experiments.associative import Settings, associative_comparison, save_and_score
+from neuropil.experiments.associative import revive as revive
+from neuropil.experiments.comparison import Comparison, run_comparison
 from neuropil.runs import Run
 
 
@@ -62,6 +62,6 @@ def comparison(config: Config) -> Comparison:
 
 
 def main(config: Config, run: Run) -> None:
-    """One seed of the network and its twins."""
+    """One seed of the network and its baselines."""
     torch.set_num_threads(1)
-    beside_twins(comparison(config), (), run, after=keep_and_judge(config))
+    run_comparison(comparison(config), (), run, after=save_and_score(config))

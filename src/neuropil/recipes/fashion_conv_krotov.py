@@ -1,4 +1,4 @@
-"""400 kernels of 7x7 that learn by Krotov-Hopfield on all of Fashion-MNIST, beside backprop, frozen and linear twins.
+"""400 kernels of 7x7 that learn by Krotov-Hopfield on Fashion-MNIST, beside backprop, frozen and linear baselines.
 
 Measured: test, n = 3, mean and 95 % interval: 93.18 +- 0.46 % in 130 s; random features 92.53 +- 0.31, backprop with
 six passes 91.78 +- 0.44 in 565 s. Peak memory 5.5 GB. The setting of the paper, `--kernel 5`: 93.08 +- 0.29.
@@ -9,9 +9,9 @@ Try: neuropil run fashion_conv_krotov --seeds 3 --out runs/fashion_conv_krotov
 
 from dataclasses import dataclass
 
-from neuropil.learners import Distort
-from neuropil.recipes._conv_krotov import KrotovSettings, conv_krotov_comparison
-from neuropil.recipes._twins import Comparison, beside_twins
+from neuropil.experiments.comparison import Comparison, run_comparison
+from neuropil.experiments.conv_krotov import KrotovSettings, conv_krotov_comparison
+from neuropil.models import Distort
 from neuropil.runs import Run
 
 
@@ -44,4 +44,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    beside_twins(comparison(config), config.labels, run)
+    run_comparison(comparison(config), config.labels, run)

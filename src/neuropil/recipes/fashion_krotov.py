@@ -1,4 +1,4 @@
-"""Krotov-Hopfield features on all of Fashion-MNIST, 2000 units, beside backprop, frozen and linear twins.
+"""Krotov-Hopfield features on all of Fashion-MNIST, 2000 units, beside backprop, frozen and linear baselines.
 
 The experiment of `mnist_krotov` on harder images; only the linear model wants another learning rate.
 
@@ -10,8 +10,8 @@ Try: neuropil run fashion_krotov --seeds 5 --out runs/fashion_krotov
 
 from dataclasses import dataclass
 
-from neuropil.recipes._krotov import Settings, krotov_comparison
-from neuropil.recipes._twins import Comparison, beside_twins
+from neuropil.experiments.comparison import Comparison, run_comparison
+from neuropil.experiments.krotov import Settings, krotov_comparison
 from neuropil.runs import Run
 
 
@@ -30,4 +30,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    beside_twins(comparison(config), config.labels, run)
+    run_comparison(comparison(config), config.labels, run)

@@ -1,4 +1,4 @@
-"""mSTDP on Fashion-MNIST: the network of `mnist_mstdp` on clothes, beside its twins.
+"""mSTDP on Fashion-MNIST: the network of `mnist_mstdp` on clothes, beside its baselines.
 
 Our reconstruction from the abstract of Li 2019 (arXiv 1912.00009).
 
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
+from neuropil.experiments.associative import associative_comparison, save_and_score
+from neuropil.experiments.associative import revive as revive
+from neuropil.experiments.comparison import Comparison, run_comparison
 from neuropil.recipes import mnist_mstdp
-from neuropil.recipes._associative import associative_comparison, keep_and_judge
-from neuropil.recipes._associative import revive as revive
-from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
 
 
@@ -43,6 +43,6 @@ def comparison(config: Config) -> Comparison:
 
 
 def main(config: Config, run: Run) -> None:
-    """One seed of the network and its twins."""
+    """One seed of the network and its baselines."""
     torch.set_num_threads(1)
-    beside_twins(comparison(config), (), run, after=keep_and_judge(config))
+    run_comparison(comparison(config), (), run, after=save_and_score(config))

@@ -1,4 +1,4 @@
-"""The association rule on the three pairs of iris species, each a task of its own, beside its twins; the mean counts.
+"""The association rule on the three pairs of iris species, each a task of its own, beside its baselines.
 
 Every seed is another split. Our reconstruction from the abstract of Gupta 2020 (arXiv 2011.12012), which speaks of
 iris.
@@ -12,8 +12,8 @@ Try: neuropil run iris_association --seeds 20 --out runs/iris_association
 from dataclasses import dataclass
 
 from neuropil.data import load
-from neuropil.recipes._pairs import PairSettings, pairs_beside_twins, tasks
-from neuropil.recipes._twins import Comparison
+from neuropil.experiments.comparison import Comparison
+from neuropil.experiments.pairs import PairSettings, run_pair_comparisons, tasks
 from neuropil.runs import Run
 
 
@@ -56,4 +56,4 @@ def comparison(config: Config) -> list[Comparison]:
 
 def main(config: Config, run: Run) -> None:
     """One seed, and so one split."""
-    pairs_beside_twins("iris", *load("iris", seed=config.seed), config, run)
+    run_pair_comparisons("iris", *load("iris", seed=config.seed), config, run)

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any, Literal
 
 from neuropil.data import hold_out, load, subset
-from neuropil.recipes._choice import Candidate, judge_candidates
-from neuropil.recipes._krotov import Settings, backprop, krotov_hopfield, random_features
+from neuropil.experiments.krotov import Settings, backprop, krotov_hopfield, random_features
+from neuropil.experiments.selection import Candidate, judge_candidates
 from neuropil.runs import Run
 
 CHANGES: dict[Any, list[dict[str, Any]]] = {

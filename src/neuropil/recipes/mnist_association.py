@@ -12,8 +12,8 @@ Try: neuropil run mnist_association --seeds 3 --out runs/mnist_association
 
 from dataclasses import dataclass
 
-from neuropil.recipes._association import Settings, association_comparison
-from neuropil.recipes._twins import Comparison, beside_twins
+from neuropil.experiments.association import Settings, association_comparison
+from neuropil.experiments.comparison import Comparison, run_comparison
 from neuropil.runs import Run
 
 
@@ -29,4 +29,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    beside_twins(comparison(config), (), run)
+    run_comparison(comparison(config), (), run)

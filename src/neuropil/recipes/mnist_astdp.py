@@ -1,10 +1,10 @@
-"""aSTDP on MNIST: teacher events of one step, numerical derivatives set the targets; beside its twins.
+"""aSTDP on MNIST: teacher events of one step, numerical derivatives set the targets; beside its baselines.
 
 Our reconstruction from the abstract of Li 2022 (arXiv 2206.14137). All else is as in `mnist_mstdp`.
 
 Measured: test, n = 3, mean and 95 % interval: 98.68 +- 0.05 %, 0.09 +- 0.13 below mnist_mstdp of the same seeds with a
-third of the teacher steps. The twins are its twins, too: backprop 98.76 +- 0.17, random features 94.52 +- 0.41, linear
-92.67 +- 0.07.
+third of the teacher steps. The baselines are the same: backprop 98.76 +- 0.17, random features 94.52 +- 0.41,
+linear 92.67 +- 0.07.
 
 Try: neuropil run mnist_astdp --seeds 3 --out runs/mnist_astdp
 """
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import torch
 
+from neuropil.experiments.associative import OneStep, associative_comparison, save_and_score
+from neuropil.experiments.associative import revive as revive
+from neuropil.experiments.comparison import Comparison, run_comparison
 from neuropil.recipes import mnist_mstdp
-from neuropil.recipes._associative import OneStep, associative_comparison, keep_and_judge
-from neuropil.recipes._associative import revive as revive
-from neuropil.recipes._twins import Comparison, beside_twins
 from neuropil.runs import Run
 
 
@@ -31,6 +31,6 @@ def comparison(config: Config) -> Comparison:
 
 
 def main(config: Config, run: Run) -> None:
-    """One seed of the network and its twins."""
+    """One seed of the network and its baselines."""
     torch.set_num_threads(1)
-    beside_twins(comparison(config), (), run, after=keep_and_judge(config))
+    run_comparison(comparison(config), (), run, after=save_and_score(config))

@@ -18,16 +18,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from neuropil.checks import require
+from neuropil.associative import AssociativeNetwork
+from neuropil.associative.tasks import half_images
 from neuropil.data import Split, load, subset
+from neuropil.errors import require
 from neuropil.evaluate import accuracy
-from neuropil.learners import BackpropClassifier, Descent, Watch
-from neuropil.learners.associative import Associative
-from neuropil.learners.associative.trials import half_images
-from neuropil.learners.augment import Augment
-from neuropil.recipes._associative import Settings, augment, hard_body, revive
-from neuropil.recipes._drawings import class_means
-from neuropil.runs import Run, Tagged, read
+from neuropil.experiments.associative import Settings, augment, hard_body, revive
+from neuropil.experiments.generation import class_means
+from neuropil.models import BackpropClassifier, SupervisedTraining
+from neuropil.models.training.augment import Augment
+from neuropil.runs import Run, TaggedTracker, Tracker, read
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Config:
     n_test: int = 10000
     """test images"""
     n_train: int = 0
-    """the twin learns from only that many training images; 0 for all"""
-    twin_epochs: int = 10
-    """passes of the twin over the images, for each way of hiding; 0 for no twin"""
+    """the baseline learns from only that many training images; 0 for all"""
+    baseline_epochs: int = 10
+    """passes of the baseline over the images, for each way of hiding; 0 for no baseline"""
     seed: int = 0
-    """of the hidden pixels and of the twin"""
+    """of the hidden pixels and of the baseline"""
 
 
 def main(config: Config, run: Run) -> None:
@@ -64,15 +64,15 @@ def main(config: Config, run: Run) -> None:
     for index in run.loop("ways of hiding", len(masks)):
         name = list(masks)[index]
         mask = masks[name]
-        watch = Tagged(run, learner="mSTDP", family="local", data=data, seed=config.seed, given=name)
-        watch.log("completion", **errors(learner, train, test, mask))
+        tracker = TaggedTracker(run, learner="mSTDP", family="local", data=data, seed=config.seed, given=name)
+        tracker.log("completion", **errors(learner, train, test, mask))
         if mask.any():
             named = learner.scores_from_part(test.pixels(), mask).argmax(1)
-            twin = None
-            if config.twin_epochs:
-                twin = accuracy(twin_for(learner, train, mask, config, changes, watch), test)
+            baseline = None
+            if config.baseline_epochs:
+                baseline = accuracy(baseline_for(learner, train, mask, config, changes, tracker), test)
             right = (named == test.y).double().mean().item()
-            watch.log("named from part", accuracy=right, backprop_accuracy=twin)
+            tracker.log("named from part", accuracy=right, backprop_accuracy=baseline)
 
 
 def ways_of_hiding(shape: torch.Size, rng: torch.Generator) -> dict[str, Tensor]:
@@ -89,7 +89,7 @@ def ways_of_hiding(shape: torch.Size, rng: torch.Generator) -> dict[str, Tensor]
     }
 
 
-def errors(learner: Associative, train: Split, test: Split, mask: Tensor) -> dict[str, float]:
+def errors(learner: AssociativeNetwork, train: Split, test: Split, mask: Tensor) -> dict[str, float]:
     """Squared error per missing pixel, label given: of the network, of the class means, of the mean image."""
     x, missing = test.pixels(), 1 - mask
     guesses = {
@@ -101,13 +101,13 @@ def errors(learner: Associative, train: Split, test: Split, mask: Tensor) -> dic
     return {name: (((guess - x) * missing).square().sum() / share).item() for name, guess in guesses.items()}
 
 
-def twin_for(
-    learner: Associative, train: Split, mask: Tensor, config: Config, changes: Augment | None, watch: Watch
+def baseline_for(
+    learner: AssociativeNetwork, train: Split, mask: Tensor, config: Config, changes: Augment | None, tracker: Tracker
 ) -> BackpropClassifier:
     """Backprop with as many hidden units as name parts, trained on images changed alike with just these pixels hidden.
 
     Args:
-        learner: the network to which it is the twin.
+        learner: the network to which it is the baseline.
         train: what to learn from.
         mask: of one image, 1 where a pixel is given.
         config: passes and seed.
@@ -117,8 +117,8 @@ def twin_for(
     rng = torch.Generator().manual_seed(config.seed)
     hidden = (learner.parts,) if learner.parts else learner.naming
     body = nn.Sequential(OrderedDict(given=Given(mask), **dict(hard_body(train, hidden, rng).named_children())))
-    training = Descent(epochs=config.twin_epochs, batch=100, lr=2e-3, augment=changes)
-    return BackpropClassifier(body, training=training).fit(train, rng=rng, watch=watch)
+    training = SupervisedTraining(epochs=config.baseline_epochs, batch=100, lr=2e-3, augment=changes)
+    return BackpropClassifier(body, training=training).fit(train, rng=rng, tracker=tracker)
 
 
 class Given(nn.Module):

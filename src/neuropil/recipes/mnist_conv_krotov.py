@@ -1,4 +1,4 @@
-"""100 kernels of 9x9 that learn by Krotov-Hopfield on all of MNIST, beside backprop, frozen and linear twins.
+"""100 kernels of 9x9 that learn by Krotov-Hopfield on all of MNIST, beside backprop, frozen and linear baselines.
 
 Measured: test, n = 5, mean and 95 % interval: 99.02 +- 0.03 % in 9 s (96.26 +- 0.26 with 600 labels); backprop
 99.12 +- 0.06 in 128 s (96.27 +- 0.28), random patches 99.09 +- 0.11, random features 98.82 +- 0.11.
@@ -11,9 +11,9 @@ Try: neuropil run mnist_conv_krotov --seeds 5 --out runs/mnist_conv_krotov
 from dataclasses import dataclass
 from typing import Literal
 
-from neuropil.learners import Distort
-from neuropil.recipes._conv_krotov import KrotovSettings, conv_krotov_comparison
-from neuropil.recipes._twins import Comparison, beside_twins
+from neuropil.experiments.comparison import Comparison, run_comparison
+from neuropil.experiments.conv_krotov import KrotovSettings, conv_krotov_comparison
+from neuropil.models import Distort
 from neuropil.runs import Run
 
 
@@ -39,4 +39,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    beside_twins(comparison(config), config.labels, run)
+    run_comparison(comparison(config), config.labels, run)

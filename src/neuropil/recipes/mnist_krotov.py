@@ -11,8 +11,8 @@ Try: neuropil run mnist_krotov --seeds 5 --out runs/mnist_krotov
 
 from dataclasses import dataclass
 
-from neuropil.recipes._krotov import Settings, krotov_comparison
-from neuropil.recipes._twins import Comparison, beside_twins
+from neuropil.experiments.comparison import Comparison, run_comparison
+from neuropil.experiments.krotov import Settings, krotov_comparison
 from neuropil.runs import Run
 
 
@@ -28,4 +28,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    beside_twins(comparison(config), config.labels, run)
+    run_comparison(comparison(config), config.labels, run)

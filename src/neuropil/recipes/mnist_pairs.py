@@ -1,4 +1,4 @@
-"""The association rule on all 45 pairs of MNIST digits, each a task of its own, beside its twins; the mean counts.
+"""The association rule on all 45 pairs of MNIST digits, each a task of its own, beside its baselines; the mean counts.
 
 Our reconstruction from the abstract of Gupta 2020 (arXiv 2011.12012), which speaks of binary tasks.
 
@@ -11,8 +11,8 @@ Try: neuropil run mnist_pairs --seeds 3 --out runs/mnist_pairs
 from dataclasses import dataclass
 
 from neuropil.data import load
-from neuropil.recipes._pairs import PairSettings, pairs_beside_twins, tasks
-from neuropil.recipes._twins import Comparison
+from neuropil.experiments.comparison import Comparison
+from neuropil.experiments.pairs import PairSettings, run_pair_comparisons, tasks
 from neuropil.runs import Run
 
 
@@ -47,4 +47,4 @@ def comparison(config: Config) -> list[Comparison]:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    pairs_beside_twins("mnist", *load("mnist"), config, run)
+    run_pair_comparisons("mnist", *load("mnist"), config, run)

@@ -1,4 +1,4 @@
-"""The association rule tells odd digits of MNIST from even ones, which no line separates, beside its twins.
+"""The association rule tells odd digits of MNIST from even ones, which no line separates, beside its baselines.
 
 What the plain rule cannot: without competition all neurons of an association become copies of one linear model. Our
 reconstruction from the abstract of Gupta 2020 (arXiv 2011.12012).
@@ -12,8 +12,8 @@ Try: neuropil run mnist_parity --seeds 3 --out runs/mnist_parity
 from dataclasses import dataclass
 
 from neuropil.data import Split
-from neuropil.recipes._association import Settings, association_comparison, parity
-from neuropil.recipes._twins import Comparison, beside_twins
+from neuropil.experiments.association import Settings, association_comparison, parity
+from neuropil.experiments.comparison import Comparison, run_comparison
 from neuropil.runs import Run
 
 
@@ -35,4 +35,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    beside_twins(comparison(config), (), run)
+    run_comparison(comparison(config), (), run)

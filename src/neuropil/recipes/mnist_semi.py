@@ -19,14 +19,14 @@ from typing import Self
 import torch
 from torch import Generator, Tensor
 
-from neuropil.checks import at_least
+from neuropil.associative import AssociativeNetwork, Trial
 from neuropil.data import Split, load, subset
+from neuropil.errors import at_least
 from neuropil.evaluate import trial
-from neuropil.learners import BackpropClassifier, Watch
-from neuropil.learners.associative import Associative, Trial
-from neuropil.recipes._associative import Settings, backprop, linear, practice, random_features, settling, teacher
-from neuropil.recipes._twins import Entrant
-from neuropil.runs import Run, Tagged
+from neuropil.experiments.associative import Settings, backprop, linear, practice, random_features, settling, teacher
+from neuropil.experiments.comparison import Method
+from neuropil.models import BackpropClassifier
+from neuropil.runs import Run, TaggedTracker, Tracker
 
 
 @dataclass(frozen=True)
@@ -73,30 +73,30 @@ def main(config: Config, run: Run) -> None:
     for index in run.loop("labels and learners", len(config.labels) * len(builds)):
         count, build = config.labels[index // len(builds)], builds[index % len(builds)]
         labelled, rng = subset(train, count, config.seed), torch.Generator().manual_seed(config.seed)
-        entrant = build(config, train, rng)
+        method = build(config, train, rng)
         data = f"mnist, {count} labels"
-        watch = Tagged(run, learner=entrant.name, family=entrant.family, data=data, seed=config.seed)
-        trial(entrant.learner, labelled, test, rng=rng, watch=watch)
+        tracker = TaggedTracker(run, learner=method.name, family=method.family, data=data, seed=config.seed)
+        trial(method.learner, labelled, test, rng=rng, tracker=tracker)
 
 
-def self_taught(config: Config, train: Split, rng: Generator) -> Entrant:
+def self_taught(config: Config, train: Split, rng: Generator) -> Method:
     """The network under test, with all images."""
     own = replace(practice(config), trials=(Trial("label", "all", own=config.lead),))
-    learner = Associative(config.naming, settling=settling(config), teacher=teacher(config), practice=own)
-    return Entrant("mSTDP, teaching itself", "local", SelfTaught(learner, train.x, config.copies))
+    learner = AssociativeNetwork(config.naming, settling=settling(config), teacher=teacher(config), practice=own)
+    return Method("mSTDP, teaching itself", "local", SelfTaught(learner, train.x, config.copies))
 
 
-def labelled_only(config: Config, train: Split, rng: Generator) -> Entrant:
+def labelled_only(config: Config, train: Split, rng: Generator) -> Method:
     """The same network without the images that have no label."""
-    fewest = replace(practice(config), steps=config.steps)
-    learner = Associative(config.naming, settling=settling(config), teacher=teacher(config), practice=fewest)
-    return Entrant("mSTDP, labelled images only", "local", learner)
+    fewest = replace(practice(config), min_steps=config.steps)
+    learner = AssociativeNetwork(config.naming, settling=settling(config), teacher=teacher(config), practice=fewest)
+    return Method("mSTDP, labelled images only", "local", learner)
 
 
-def backprop_self_taught(config: Config, train: Split, rng: Generator) -> Entrant:
+def backprop_self_taught(config: Config, train: Split, rng: Generator) -> Method:
     """Backprop that takes the labels it is sure of for true and starts again. Lee 2013 (pseudo-labels)."""
     learner = backprop(config, train, rng).learner
-    return Entrant("backprop, teaching itself", "twin", PseudoLabels(learner, train.x, config.copies, config.rounds))
+    return Method("backprop, teaching itself", "baseline", PseudoLabels(learner, train.x, config.copies, config.rounds))
 
 
 class SelfTaught:
@@ -108,13 +108,13 @@ class SelfTaught:
         copies: as in `mixed`.
     """
 
-    def __init__(self, learner: Associative, images: Tensor, copies: float):
+    def __init__(self, learner: AssociativeNetwork, images: Tensor, copies: float):
         self.learner, self.images, self.copies = learner, images, copies
 
-    def fit(self, labelled: Split, *, rng: Generator, watch: Watch) -> Self:
+    def fit(self, labelled: Split, *, rng: Generator, tracker: Tracker) -> Self:
         """Learn from `labelled` and all images."""
         shown, labels = mixed(labelled, self.images, self.copies)
-        self.learner.fit(shown, rng=rng, watch=watch, labels=labels)
+        self.learner.fit(shown, rng=rng, tracker=tracker, labels=labels)
         return self
 
     def predict(self, x: Tensor) -> Tensor:
@@ -135,17 +135,19 @@ class PseudoLabels:
     def __init__(self, learner: BackpropClassifier, images: Tensor, copies: float, rounds: int = 2, sure: float = 0.95):
         self.learner, self.images, self.copies, self.rounds, self.sure = learner, images, copies, rounds, sure
 
-    def fit(self, labelled: Split, *, rng: Generator, watch: Watch) -> Self:
+    def fit(self, labelled: Split, *, rng: Generator, tracker: Tracker) -> Self:
         """Learn from `labelled` and all images."""
-        self.learner.fit(labelled, rng=rng, watch=watch)
+        self.learner.fit(labelled, rng=rng, tracker=tracker)
         for _ in range(self.rounds):
-            self.learner.fit(self.named(labelled), rng=rng, watch=watch)
+            self.learner.fit(self.named(labelled), rng=rng, tracker=tracker)
         return self
 
     def named(self, labelled: Split) -> Split:
         """The labelled images, repeated, and those of the others of which it is sure."""
         images = Split(self.images, labelled.y.new_zeros(len(self.images)), labelled.classes)
-        chances = torch.cat([self.learner.scores(part.x).softmax(1) for part in images.batches(min(1000, len(images)))])
+        chances = torch.cat(
+            [self.learner.decision_function(part.x).softmax(1) for part in images.batches(min(1000, len(images)))]
+        )
         best, named = chances.max(1)
         shown, labels = mixed(labelled, self.images[best >= self.sure], self.copies)
         labels = torch.where(labels >= 0, labels, torch.cat([labels[labels >= 0], named[best >= self.sure]]))

@@ -1,4 +1,4 @@
-"""Three layers of convolutional SoftHebb on all of MNIST, beside backprop, frozen and linear twins.
+"""Three layers of convolutional SoftHebb on all of MNIST, beside backprop, frozen and linear baselines.
 
 Measured: test, n = 3, mean and 95 % interval: 99.34 +- 0.06 % in 7 minutes on one core, with 9.4 GB of memory; random
 features reach the same, backprop with two passes 98.90 +- 0.56 (98.09 +- 0.74 with 600 labels, SoftHebb 97.68 +- 0.71).
@@ -11,9 +11,9 @@ Try: neuropil run mnist_softhebb --seeds 3 --out runs/mnist_softhebb
 
 from dataclasses import dataclass
 
-from neuropil.learners import Distort
-from neuropil.recipes._softhebb import SoftSettings, softhebb_comparison
-from neuropil.recipes._twins import Comparison, beside_twins
+from neuropil.experiments.comparison import Comparison, run_comparison
+from neuropil.experiments.softhebb import SoftSettings, softhebb_comparison
+from neuropil.models import Distort
 from neuropil.runs import Run
 
 
@@ -41,4 +41,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    beside_twins(comparison(config), config.labels, run)
+    run_comparison(comparison(config), config.labels, run)

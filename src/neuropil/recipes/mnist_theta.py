@@ -21,13 +21,19 @@ from math import pi
 import torch
 from torch import Generator, nn
 
-from neuropil.checks import at_least
 from neuropil.data import Split
-from neuropil.events import Theta
-from neuropil.learners import BackpropClassifier, Bright, Descent, ExactSpikes, FeatureClassifier, SpikingClassifier
-from neuropil.recipes._spikes import log_spikes
-from neuropil.recipes._twins import Comparison, Entrant, beside_twins, of_one_seed
+from neuropil.errors import at_least
+from neuropil.experiments.comparison import Comparison, Method, run_comparison, single_seed
+from neuropil.experiments.spikes import log_spikes
+from neuropil.models import (
+    BackpropClassifier,
+    FeatureClassifier,
+    SpikeTimeTraining,
+    SpikingClassifier,
+    SupervisedTraining,
+)
 from neuropil.runs import Run
+from neuropil.spiking import Theta, ThresholdEncoding
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Config:
     """membrane time constant, the unit of all times being free"""
     drive: float = 5 / 4
     """constant input of every neuron"""
-    horizon: float = 2.0
+    t_end: float = 2.0
     """end of a trial"""
     threshold: float = 127.5 / 255
     """grey value above which a pixel spikes"""
@@ -58,7 +64,7 @@ class Config:
     """share of the pixels that are flipped in training; published: 0.02"""
     early: float = 0.01
     """weight of the term that asks for early spikes"""
-    twins: bool = True
+    baselines: bool = True
     """whether to train a rate network of the same sizes and a linear model beside it"""
     n_train: int = 0
     """use only that many training images; 0 for all"""
@@ -71,31 +77,35 @@ class Config:
 
 def comparison(config: Config) -> Comparison:
     """Who takes part, on what."""
-    builds = [partial(build, config) for build in (spiking, rate_twin, linear)[: 3 if config.twins else 1]]
-    return of_one_seed(builds, "mnist", config.seed, config.n_train)
+    builds = [partial(build, config) for build in (spiking, rate_baseline, linear)[: 3 if config.baselines else 1]]
+    return single_seed(builds, "mnist", config.seed, config.n_train)
 
 
 def main(config: Config, run: Run) -> None:
     """One seed; the test set is read when training is over."""
     torch.set_num_threads(config.threads)
-    beside_twins(comparison(config), (), run, after=log_spikes)
+    run_comparison(comparison(config), (), run, after=log_spikes)
 
 
-def spiking(config: Config, train: Split, rng: Generator) -> Entrant:
+def spiking(config: Config, train: Split, rng: Generator) -> Method:
     """The network under test."""
     learner = SpikingClassifier(
         config.hidden,
-        encode=Bright(config.threshold, config.time),
+        encode=ThresholdEncoding(config.threshold, config.time),
         neuron=Theta(config.tau, config.drive),
-        horizon=config.horizon,
-        training=ExactSpikes(
-            epochs=config.epochs, batch=config.batch, lr=config.lr, flip=config.flip, early=config.early
+        t_end=config.t_end,
+        training=SpikeTimeTraining(
+            epochs=config.epochs,
+            batch=config.batch,
+            lr=config.lr,
+            flip_probability=config.flip,
+            early_weight=config.early,
         ),
     )
-    return Entrant("exact spikes", "events", learner)
+    return Method("exact spikes", "spiking", learner)
 
 
-def rate_twin(config: Config, train: Split, rng: Generator) -> Entrant:
+def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
     """A ReLU network of the same hidden layers, on grey values."""
     sizes = (train.x[0].numel(), *config.hidden)
     body = nn.Sequential(nn.Flatten())
@@ -103,10 +113,14 @@ def rate_twin(config: Config, train: Split, rng: Generator) -> Entrant:
         layer = nn.Linear(inputs, units)
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=rng)
         body.extend([layer, nn.ReLU()])
-    learner = BackpropClassifier(body, training=Descent(epochs=20, batch=200, lr=1e-3))
-    return Entrant("backprop", "twin", learner)
+    learner = BackpropClassifier(body, training=SupervisedTraining(epochs=20, batch=200, lr=1e-3))
+    return Method("backprop", "baseline", learner)
 
 
-def linear(config: Config, train: Split, rng: Generator) -> Entrant:
+def linear(config: Config, train: Split, rng: Generator) -> Method:
     """Softmax regression on standardised pixels."""
-    return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=Descent(decay=0.0)))
+    return Method(
+        "linear",
+        "baseline",
+        FeatureClassifier(nn.Sequential(nn.Flatten()), readout=SupervisedTraining(weight_decay=0.0)),
+    )

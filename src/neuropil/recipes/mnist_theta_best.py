@@ -1,8 +1,8 @@
 """MNIST by one wide layer of theta neurons: grey values become spike times, and every setting is ours to choose.
 
 `mnist_theta` keeps to the published network. Here the brighter a pixel the earlier its spike, at one of a few times,
-and images are distorted a little, afresh in every epoch, for the spiking network and its twins alike. The loss asks the
-label's neuron to fire within the trial, so that ordinary spikes alone, all that a chip would see, say the same as
+and images are distorted a little, afresh in every epoch, for the spiking network and its baselines alike. The loss asks
+the label's neuron to fire within the trial, so that ordinary spikes alone, all that a chip would see, say the same as
 pseudospikes do. Settings were chosen on training images that were held out.
 
 Measured: test, n = 3 seeds, mean and 95 % interval; 98.84 +- 0.10 % with pseudospikes, 98.39 +- 0.33 % from ordinary
@@ -18,13 +18,13 @@ from functools import partial
 import torch
 from torch import Generator, nn
 
-from neuropil.checks import at_least
 from neuropil.data import Split
-from neuropil.events import Theta
-from neuropil.learners import BackpropClassifier, Descent, Distort, ExactSpikes, Latency, SpikingClassifier
-from neuropil.recipes._spikes import log_spikes
-from neuropil.recipes._twins import Comparison, Entrant, beside_twins, of_one_seed
+from neuropil.errors import at_least
+from neuropil.experiments.comparison import Comparison, Method, run_comparison, single_seed
+from neuropil.experiments.spikes import log_spikes
+from neuropil.models import BackpropClassifier, Distort, SpikeTimeTraining, SpikingClassifier, SupervisedTraining
 from neuropil.runs import Run
+from neuropil.spiking import LatencyEncoding, Theta
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Config:
     """hidden neurons of every network that has them"""
     drive: float = 1.75
     """constant input of every neuron"""
-    horizon: float = 2.5
+    t_end: float = 2.5
     """end of a trial"""
     last: float = 1.0
     """time of the spike of the darkest pixels that spike"""
@@ -69,7 +69,7 @@ class Config:
     """largest shift along an axis, pixels"""
     shear: float = 0.05
     """largest horizontal shift per height"""
-    twins: bool = True
+    baselines: bool = True
     """whether to train a rate network of the same sizes and a linear model beside it"""
     n_train: int = 0
     """use only that many training images; 0 for all"""
@@ -82,14 +82,16 @@ class Config:
 
 def comparison(config: Config) -> Comparison:
     """Who takes part, on what."""
-    builds = [partial(build, config) for build in (spiking, rate_twin, linear_twin)[: 3 if config.twins else 1]]
-    return of_one_seed(builds, "mnist", config.seed, config.n_train)
+    builds = [
+        partial(build, config) for build in (spiking, rate_baseline, linear_baseline)[: 3 if config.baselines else 1]
+    ]
+    return single_seed(builds, "mnist", config.seed, config.n_train)
 
 
 def main(config: Config, run: Run) -> None:
     """One seed; every learner reads the test set once, when its training is over."""
     torch.set_num_threads(config.threads)
-    beside_twins(comparison(config), (), run, after=log_spikes)
+    run_comparison(comparison(config), (), run, after=log_spikes)
 
 
 def distort(config: Config) -> Distort:
@@ -97,44 +99,44 @@ def distort(config: Config) -> Distort:
     return Distort(turn=config.turn, scale=config.scale, shear=config.shear, shift=config.shift)
 
 
-def spiking(config: Config, train: Split, rng: Generator) -> Entrant:
+def spiking(config: Config, train: Split, rng: Generator) -> Method:
     """The network under test."""
     learner = SpikingClassifier(
         (config.units,),
-        encode=Latency(config.last, low=config.low, levels=config.levels),
+        encode=LatencyEncoding(config.last, low=config.low, levels=config.levels),
         neuron=Theta(drive=config.drive),
-        horizon=config.horizon,
-        training=ExactSpikes(
+        t_end=config.t_end,
+        training=SpikeTimeTraining(
             epochs=config.epochs,
             batch=config.batch,
             lr=config.lr,
-            decay=None,
+            lr_time_constant=None,
             augment=distort(config),
-            flip=0.0,
-            sharpness=config.sharpness,
-            inside=config.inside,
+            flip_probability=0.0,
+            inverse_temperature=config.sharpness,
+            late_weight=config.inside,
             margin=config.margin,
             clip=config.clip,
         ),
     )
-    return Entrant("exact spikes", "events", learner)
+    return Method("exact spikes", "spiking", learner)
 
 
-def rate_twin(config: Config, train: Split, rng: Generator) -> Entrant:
+def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
     """A ReLU network with as many hidden units, on the grey values of the same distorted images."""
     hidden = nn.Linear(train.x[0].numel(), config.units)
     nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu", generator=rng)
     nn.init.zeros_(hidden.bias)
     body = nn.Sequential(OrderedDict(flat=nn.Flatten(), hidden=hidden, act=nn.ReLU()))
-    return Entrant("backprop", "twin", BackpropClassifier(body, training=descent(config, config.lr_rate)))
+    return Method("backprop", "baseline", BackpropClassifier(body, training=descent(config, config.lr_rate)))
 
 
-def linear_twin(config: Config, train: Split, rng: Generator) -> Entrant:
+def linear_baseline(config: Config, train: Split, rng: Generator) -> Method:
     """Softmax regression on the same images."""
     learner = BackpropClassifier(nn.Sequential(nn.Flatten()), training=descent(config, config.lr_rate))
-    return Entrant("linear", "twin", learner)
+    return Method("linear", "baseline", learner)
 
 
-def descent(config: Config, lr: float) -> Descent:
+def descent(config: Config, lr: float) -> SupervisedTraining:
     """As many passes in as many steps as the spiking network has."""
-    return Descent(epochs=config.epochs, batch=config.batch, lr=lr, augment=distort(config))
+    return SupervisedTraining(epochs=config.epochs, batch=config.batch, lr=lr, augment=distort(config))

@@ -19,13 +19,13 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
 from torch import Generator, Tensor, nn
 
+from neuropil.associative import AssociativeNetwork, AssociativeTraining, Settling, Teacher, Trial
 from neuropil.data import Split, load, subset
 from neuropil.evaluate import accuracy, assign_units, trial
-from neuropil.learners import Descent, FeatureClassifier, Triangle, Watch, receptive_fields
-from neuropil.learners.associative import Associative, Practice, Settling, Teacher, Trial
-from neuropil.recipes._associative import hard_body
-from neuropil.recipes._twins import Entrant
-from neuropil.runs import Run, Tagged
+from neuropil.experiments.associative import hard_body
+from neuropil.experiments.comparison import Method
+from neuropil.models import FeatureClassifier, SupervisedTraining, Triangle, receptive_fields
+from neuropil.runs import Run, TaggedTracker, Tracker
 
 BLIND = Trial("pixels", "part", labels=0.0)
 
@@ -64,50 +64,52 @@ def main(config: Config, run: Run) -> None:
     kinds = (stdp, random_features, centres, principal, pixels)
     for index in run.loop("units", len(kinds)):
         rng = torch.Generator().manual_seed(config.seed)
-        entrant = kinds[index](config, train, rng)
-        watch = Tagged(run, learner=entrant.name, family=entrant.family, data="mnist", seed=config.seed)
-        trial(entrant.learner, train, test, rng=rng, watch=watch)
-        if entrant.competes:
-            watch.log("vote", accuracy=accuracy(assign_units(entrant.learner.body_, train), test))
-        if entrant.family == "local":
-            run.save(**{f"fields.{entrant.name}": receptive_fields(entrant.learner.network_, train.x.shape[1:])})
+        method = kinds[index](config, train, rng)
+        tracker = TaggedTracker(run, learner=method.name, family=method.family, data="mnist", seed=config.seed)
+        trial(method.learner, train, test, rng=rng, tracker=tracker)
+        if method.competes:
+            tracker.log("vote", accuracy=accuracy(assign_units(method.learner.body_, train), test))
+        if method.family == "local":
+            run.save(**{f"fields.{method.name}": receptive_fields(method.learner.network_, train.x.shape[1:])})
 
 
-def stdp(config: Config, train: Split, rng: Generator) -> Entrant:
+def stdp(config: Config, train: Split, rng: Generator) -> Method:
     """The units under test."""
     rates = {"naming": config.rate, "pixels": config.rate}
-    practice = Practice((BLIND,), epochs=config.epochs, batch=config.batch, rates=rates, decay=config.decay)
+    practice = AssociativeTraining(
+        (BLIND,), epochs=config.epochs, batch=config.batch, rates=rates, lr_decay=config.decay
+    )
     gains = {"naming": 1.0, "label": 0.0}  # nothing drives the label units
-    learner = Associative(
+    learner = AssociativeNetwork(
         (config.units,), settling=Settling(4, step=1.0, check=2), teacher=Teacher(2), practice=practice, gains=gains
     )
     return probed("mSTDP without labels", "local", hard_body(train, (config.units,), rng), config, PixelEvents(learner))
 
 
-def random_features(config: Config, train: Split, rng: Generator) -> Entrant:
+def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """The same units as they were drawn."""
-    return probed("random features", "twin", hard_body(train, (config.units,), rng), config)
+    return probed("random features", "baseline", hard_body(train, (config.units,), rng), config)
 
 
-def centres(config: Config, train: Split, rng: Generator) -> Entrant:
+def centres(config: Config, train: Split, rng: Generator) -> Method:
     """Centres of k-means, as active as an image is nearer to them than to the others on average. Coates et al. 2011."""
     found = MiniBatchKMeans(config.units, batch_size=2000, n_init=1, max_iter=20, random_state=config.seed)
     middle = torch.from_numpy(found.fit(train.pixels().flatten(1).numpy()).cluster_centers_).float()
-    return probed("k-means", "twin", fixed_body(2 * middle, -middle.square().sum(1), Triangle()), config)
+    return probed("k-means", "baseline", fixed_body(2 * middle, -middle.square().sum(1), Triangle()), config)
 
 
-def principal(config: Config, train: Split, rng: Generator) -> Entrant:
+def principal(config: Config, train: Split, rng: Generator) -> Method:
     """Principal components, which are positive as often as negative and have no vote."""
     model = PCA(min(config.components, *train.pixels().flatten(1).shape), random_state=config.seed)
     x = train.pixels().flatten(1).numpy()
     axes = torch.from_numpy(model.fit(x).components_).float()
     body = fixed_body(axes, -axes @ torch.from_numpy(model.mean_).float(), nn.Identity())
-    return probed("principal components", "twin", body, config, votes=False)
+    return probed("principal components", "baseline", body, config, votes=False)
 
 
-def pixels(config: Config, train: Split, rng: Generator) -> Entrant:
+def pixels(config: Config, train: Split, rng: Generator) -> Method:
     """The probe on the pixels themselves."""
-    return probed("linear", "twin", nn.Sequential(nn.Flatten()), config, votes=False)
+    return probed("linear", "baseline", nn.Sequential(nn.Flatten()), config, votes=False)
 
 
 def fixed_body(weight: Tensor, bias: Tensor, active: nn.Module) -> nn.Sequential:
@@ -122,11 +124,11 @@ def fixed_body(weight: Tensor, bias: Tensor, active: nn.Module) -> nn.Sequential
 class PixelEvents:
     """Lets the hidden layer of a body learn as the hidden units of an associative network that never sees a label."""
 
-    learner: Associative
+    learner: AssociativeNetwork
 
-    def fit_(self, body: nn.Sequential, train: Split, *, rng: Generator, watch: Watch) -> None:
+    def fit_(self, body: nn.Sequential, train: Split, *, rng: Generator, tracker: Tracker) -> None:
         """Take over what the network has learned from `train`."""
-        self.learner.fit(train, rng=rng, watch=watch, labels=torch.full_like(train.y, -1))
+        self.learner.fit(train, rng=rng, tracker=tracker, labels=torch.full_like(train.y, -1))
         body.load_state_dict(self.learner.body_.state_dict())
 
 
@@ -138,7 +140,7 @@ def probed(
     learning: PixelEvents | None = None,
     *,
     votes: bool = True,
-) -> Entrant:
+) -> Method:
     """Units under a linear readout; `votes` says whether they can be assigned to classes."""
-    readout = Descent(epochs=config.probe_epochs, batch=500, lr=1e-2, decay=0.0, steps=1500)
-    return Entrant(name, family, FeatureClassifier(body, learning=learning, readout=readout), competes=votes)
+    readout = SupervisedTraining(epochs=config.probe_epochs, batch=500, lr=1e-2, weight_decay=0.0, min_steps=1500)
+    return Method(name, family, FeatureClassifier(body, learning=learning, readout=readout), competes=votes)

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuropil.associative import AssociativeNetwork, Settling
+from neuropil.associative.tasks import half_images
 from neuropil.data import load
-from neuropil.learners.associative import Associative, Settling
-from neuropil.learners.associative.trials import half_images
+from neuropil.experiments.associative import associative
+from neuropil.experiments.pictures import BLUE, ORANGE, keep, panels
 from neuropil.recipes import digits_mstdp
-from neuropil.recipes._associative import associative
-from neuropil.recipes._pictures import BLUE, ORANGE, keep, panels
-from neuropil.runs import Run, Tagged
+from neuropil.runs import Run, TaggedTracker
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,22 @@ def main(config: Config, run: Run) -> None:
     train, test = load("digits", seed=config.seed)
     run.note(data={"digits": {"train": train.checksum(), "test": test.checksum()}})
     rng = torch.Generator().manual_seed(config.seed)
-    entrant = associative(digits_mstdp.Config(seed=config.seed, epochs=config.epochs), train, rng)
-    watch = Tagged(run, learner=entrant.name, family="local", data="digits", seed=config.seed)
-    learner: Associative = entrant.learner.fit(train, rng=rng, watch=watch)
+    method = associative(digits_mstdp.Config(seed=config.seed, epochs=config.epochs), train, rng)
+    tracker = TaggedTracker(run, learner=method.name, family="local", data="digits", seed=config.seed)
+    learner: AssociativeNetwork = method.learner.fit(train, rng=rng, tracker=tracker)
     upper = half_images(test.x.shape[1:])[0]
     found: dict[str, dict[tuple[float, float], float]] = {"naming": {}, "completing": {}}
     for size in config.sizes:
         for momentum in config.momenta:
             settling = Settling(config.most, step=size, momentum=momentum, tolerance=config.tolerance, check=1)
             for task, row in settle_both(learner, settling, test.x, test.y, upper).items():
-                watch.log("settling", task=task, step=size, momentum=momentum, **row)
+                tracker.log("settling", task=task, step=size, momentum=momentum, **row)
                 found[task][size, momentum] = row["steps"]
     draw(found, config, run)
 
 
 def settle_both(
-    learner: Associative, settling: Settling, x: Tensor, y: Tensor, upper: Tensor
+    learner: AssociativeNetwork, settling: Settling, x: Tensor, y: Tensor, upper: Tensor
 ) -> dict[str, dict[str, float]]:
     """Steps and quality when `x` is named, and when it is completed from its `upper` half and its label `y`."""
     pixels, names = x.flatten(1), torch.nn.functional.one_hot(y, learner.classes_).to(x)

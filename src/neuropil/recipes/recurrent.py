@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from neuropil.checks import at_least, require
-from neuropil.events import RecurrentQIF
-from neuropil.events.losses import spike_time_loss
-from neuropil.learners.adabelief import AdaBelief
-from neuropil.recipes._pictures import BLUE, GREY, ORANGE, keep, panels
+from neuropil.errors import at_least, require
+from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
+from neuropil.models.training.adabelief import AdaBelief
 from neuropil.runs import Run
+from neuropil.spiking import RecurrentQIF
+from neuropil.spiking.losses import spike_time_loss
 
 NEAR = 0.1  # membrane time constants; a spike nearer to its target hits it
 
@@ -41,7 +41,7 @@ class Config:
     """spikes of an input per membrane time constant"""
     strength: float = 5.0
     """weight of the excitatory inputs, and minus that of the inhibitory ones"""
-    horizon: float = 10.0
+    t_end: float = 10.0
     """end of the trial, in membrane time constants"""
     targets: tuple[int, int] = (7, 2)
     """how many target times the two neurons have"""
@@ -61,15 +61,15 @@ class Config:
     def __post_init__(self) -> None:
         at_least(2, self, "neurons")
         at_least(1, self, "trials")
-        at_least(0, self, "rate", "horizon")
+        at_least(0, self, "rate", "t_end")
 
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
     torch.set_num_threads(1)
     rng = torch.Generator().manual_seed(config.seed)
-    times = poisson(2 * config.neurons, config.rate, config.horizon, rng)
-    goals, one_sided = wanted(config.targets, config.horizon, config.gap, rng)
+    times = poisson(2 * config.neurons, config.rate, config.t_end, rng)
+    goals, one_sided = wanted(config.targets, config.t_end, config.gap, rng)
     net = network(config)
     before = net(times).times.detach()
 
@@ -103,7 +103,7 @@ def network(config: Config) -> RecurrentQIF:
     """The network before learning: neuron j has inputs j and neurons + j, and no synapse onto itself."""
     own = config.strength * torch.eye(config.neurons, dtype=torch.float64)
     other = ~torch.eye(config.neurons, dtype=torch.bool)
-    net = RecurrentQIF(2 * config.neurons, config.neurons, horizon=config.horizon, mask=other, dtype=torch.float64)
+    net = RecurrentQIF(2 * config.neurons, config.neurons, t_end=config.t_end, mask=other, dtype=torch.float64)
     with torch.no_grad():
         net.weight.copy_(torch.cat([own, -own])).requires_grad_(False)
     net.recurrent.requires_grad_(not config.frozen)
@@ -115,24 +115,24 @@ def asked(net: RecurrentQIF, times: Tensor, goals: Tensor) -> Tensor:
     return net.continued(net(times), goals.shape[1])[0, : len(goals)]
 
 
-def poisson(inputs: int, rate: float, horizon: float, rng: Generator) -> Tensor:
-    """Spike times (1, inputs, spikes) of independent Poisson processes up to `horizon`, padded with inf."""
-    gaps = torch.empty(1, inputs, int(4 * rate * horizon) + 20, dtype=torch.float64).exponential_(rate, generator=rng)
+def poisson(inputs: int, rate: float, t_end: float, rng: Generator) -> Tensor:
+    """Spike times (1, inputs, spikes) of independent Poisson processes up to `t_end`, padded with inf."""
+    gaps = torch.empty(1, inputs, int(4 * rate * t_end) + 20, dtype=torch.float64).exponential_(rate, generator=rng)
     times = gaps.cumsum(-1)
-    return torch.where(times < horizon, times, torch.inf)
+    return torch.where(times < t_end, times, torch.inf)
 
 
-def wanted(counts: tuple[int, int], horizon: float, gap: float, rng: Generator) -> tuple[Tensor, Tensor]:
+def wanted(counts: tuple[int, int], t_end: float, gap: float, rng: Generator) -> tuple[Tensor, Tensor]:
     """Target times (neurons, spikes) and where they are one-sided: after the last, 1.1 T or later; NaN is anything.
 
     The times are those of a Poisson process with a dead time `gap`, given their number.
     """
     goals = torch.full((len(counts), max(counts) + 1), torch.nan, dtype=torch.float64)
     for row, count in zip(goals, counts):
-        require(gap * (count - 1) < horizon, f"{count} targets {gap:g} apart do not fit into a trial of {horizon:g}.")
-        free = torch.rand(count, generator=rng, dtype=torch.float64) * (horizon - gap * (count - 1))
+        require(gap * (count - 1) < t_end, f"{count} targets {gap:g} apart do not fit into a trial of {t_end:g}.")
+        free = torch.rand(count, generator=rng, dtype=torch.float64) * (t_end - gap * (count - 1))
         row[:count] = free.sort().values + gap * torch.arange(count)
-        row[count] = 1.1 * horizon
+        row[count] = 1.1 * t_end
     last = torch.arange(goals.shape[1]) == torch.tensor(counts)[:, None]
     return goals, last
 
@@ -167,7 +167,7 @@ def draw(before: Tensor, after: Tensor, goals: Tensor, losses: Tensor, config: C
             axis.eventplot(rows, colors=colours, lineoffsets=range(len(rows)), linelengths=0.8)
             for k, (goal, count) in enumerate(zip(goals, config.targets)):
                 axis.plot(goal[:count].tolist(), [k] * count, "o", mfc="none", color="black", ms=7)
-            axis.set(title=title, xlabel="time (tau)", ylabel="neuron", xlim=(0, config.horizon))
+            axis.set(title=title, xlabel="time (tau)", ylabel="neuron", xlim=(0, config.t_end))
         axes[2].semilogy(range(1, len(losses) + 1), losses.clamp(min=1e-16), color=GREY, lw=0.5)
         axes[2].semilogy(range(1, len(losses) + 1), losses.cummin(0).values.clamp(min=1e-16), color=ORANGE)
         axes[2].set(title="loss of every trial, and the least so far", xlabel="trial", xscale="log")

@@ -1,4 +1,4 @@
-"""Every learner and its twins under attack, corruption and damage, with checks that say which curves are void.
+"""Every learner and its baselines under attack, corruption and damage, with checks that say which curves are void.
 
 Measured: digits, n = 5, 95 % interval, what withstands all attacks of Linf 0.1: hard WTA 78.2 +- 3.0 %, Krotov-Hopfield
 69.8 +- 4.2, plain linear 50.7 +- 2.2, backprop 30.7 +- 3.0; see docs/results/robustness.md.
@@ -11,10 +11,10 @@ from functools import partial
 
 import torch
 
-from neuropil.checks import at_least
-from neuropil.recipes._robust import Attacks, attack_all, revived
-from neuropil.recipes._twins import Comparison, data_splits, side_by_side
-from neuropil.recipes.entrants import builders
+from neuropil.errors import at_least
+from neuropil.experiments.comparison import Comparison, data_splits, run_methods
+from neuropil.experiments.methods import builders
+from neuropil.experiments.robustness import Attacks, attack_all, revived
 from neuropil.runs import Run
 
 
@@ -58,6 +58,6 @@ def main(config: Config, run: Run) -> None:
         seed = plan.seeds[step]
         train, test = plan.splits(seed)
         run.note(data={config.data: {f"seed {seed}": {"train": train.checksum(), "test": test.checksum()}}})
-        side_by_side(plan.builds, train, test, data=config.data, seed=seed, labels=(), draw=False, run=run)
-        entrants = revived(plan, train, run.folder, seed)
-        attack_all(entrants, test, config, data=config.data, seed=seed, run=run)
+        run_methods(plan.builds, train, test, data=config.data, seed=seed, labels=(), draw=False, run=run)
+        methods = revived(plan, train, run.folder, seed)
+        attack_all(methods, test, config, data=config.data, seed=seed, run=run)

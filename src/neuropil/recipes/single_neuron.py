@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuropil.checks import at_least
-from neuropil.events import QIF, qif_trial
-from neuropil.events.losses import spike_time_loss
-from neuropil.learners.adabelief import AdaBelief
-from neuropil.recipes._pictures import BLUE, GREY, ORANGE, keep, panels
+from neuropil.errors import at_least
+from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
+from neuropil.models.training.adabelief import AdaBelief
 from neuropil.runs import Run
+from neuropil.spiking import QIF, qif_trial
+from neuropil.spiking.losses import spike_time_loss
 
 STARTS = {"from silence": 0.5, "from too many": 8.0}  # weight of every input at first
 
@@ -34,7 +34,7 @@ class Config:
     """of the input times"""
     inputs: int = 10
     """inputs, one spike each"""
-    horizon: float = 10.0
+    t_end: float = 10.0
     """end of the trial, in membrane time constants"""
     targets: tuple[float, ...] = (2.5, 7.5)
     """when to fire, in membrane time constants"""
@@ -52,19 +52,19 @@ class Config:
 def main(config: Config, run: Run) -> None:
     """Two starts, one after the other."""
     torch.set_num_threads(1)
-    goals = torch.tensor([*config.targets, 1.1 * config.horizon], dtype=torch.float64)
+    goals = torch.tensor([*config.targets, 1.1 * config.t_end], dtype=torch.float64)
     one_sided = torch.arange(len(goals)) == len(config.targets)
     paths = torch.full((len(STARTS), config.trials, len(goals)), torch.nan, dtype=torch.float64)
     for index in run.loop("starts", len(STARTS), paths=paths):
         name, strength = list(STARTS.items())[index]
         rng = torch.Generator().manual_seed(config.seed)
-        times = nn.Parameter(torch.rand(config.inputs, generator=rng, dtype=torch.float64) * config.horizon)
+        times = nn.Parameter(torch.rand(config.inputs, generator=rng, dtype=torch.float64) * config.t_end)
         weights = nn.Parameter(torch.full((config.inputs, 1), strength, dtype=torch.float64))
         optimizer = AdaBelief([times, weights], lr=config.lr, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.trials)
         parts: dict[str, Any] = {"times": times, "weights": weights, "optimizer": optimizer, "schedule": schedule}
         for step in run.loop(name, config.trials, **parts):
-            late, spikes = first_spikes(times, weights, config.horizon, len(goals))
+            late, spikes = first_spikes(times, weights, config.t_end, len(goals))
             loss = spike_time_loss(late, goals, one_sided=one_sided)
             paths[index, step] = late.detach()
             optimizer.zero_grad()
@@ -73,22 +73,22 @@ def main(config: Config, run: Run) -> None:
             optimizer.step()
             schedule.step()
             with torch.no_grad():
-                times.clamp_(0, config.horizon)
+                times.clamp_(0, config.t_end)
             if step % max(1, config.trials // 100) == 0:
                 row = {"loss": loss.item(), "spikes": spikes}
                 run.log("epoch", learner=name, seed=config.seed, stage="trials", epoch=step, **row)
-        late, spikes = first_spikes(times, weights, config.horizon, len(goals))
+        late, spikes = first_spikes(times, weights, config.t_end, len(goals))
         loss = spike_time_loss(late, goals, one_sided=one_sided)
         run.log("single_neuron", start=name, seed=config.seed, loss=loss.item(), times=late.tolist(), spikes=spikes)
         run.save(**{f"{name}: path": paths[index]})
     draw(paths, config, run)
 
 
-def first_spikes(times: Tensor, weights: Tensor, horizon: float, count: int) -> tuple[Tensor, int]:
+def first_spikes(times: Tensor, weights: Tensor, t_end: float, count: int) -> tuple[Tensor, int]:
     """The first `count` output times (pseudospikes after ordinary ones), and how many are ordinary."""
     neuron, rest = QIF(), torch.zeros(1, dtype=times.dtype)
-    trial = qif_trial(times[None], weights, rest, rest, neuron, horizon)
-    late = neuron.continued(trial.times, *neuron.progress(trial.angle, trial.current), horizon, count)
+    trial = qif_trial(times[None], weights, rest, rest, neuron, t_end)
+    late = neuron.continued(trial.times, *neuron.progress(trial.angle, trial.current), t_end, count)
     return late[0, 0], int(trial.times.isfinite().sum())
 
 
@@ -98,10 +98,10 @@ def draw(paths: Tensor, config: Config, run: Run) -> None:
         for axis, path, name in zip(axes, paths, STARTS):
             for k, colour in zip(range(path.shape[1]), (ORANGE, BLUE, GREY)):
                 axis.plot(path[:, k].numpy(), color=colour, label=f"spike {k + 1}")
-            axis.axhline(config.horizon, color="black", lw=0.8)
+            axis.axhline(config.t_end, color="black", lw=0.8)
             for goal in config.targets:
                 axis.axhline(goal, color="black", lw=0.8, ls=":")
-            axis.set(title=name, xlabel="trial", ylabel="output time (tau)", ylim=(0, 1.5 * config.horizon))
+            axis.set(title=name, xlabel="trial", ylabel="output time (tau)", ylim=(0, 1.5 * config.t_end))
             axis.legend(frameon=False)
         caption = "Output times of one neuron while it learns; above the line they are pseudospikes. Dots: targets."
         keep(figure, run.folder, "single_neuron", caption)

@@ -1,4 +1,4 @@
-"""Yin-Yang by spike times: 120 hidden QIF neurons, exact gradients, with and without pseudospikes, beside twins.
+"""Yin-Yang by spike times: 120 hidden QIF neurons, exact gradients, with and without pseudospikes, beside baselines.
 
 The four coordinates of a point are four spike times; a fifth input spikes at 0. The class is the output neuron that
 fires first. Pseudospikes, the continuation of spikes past the end of the trial, carry the gradient of silent neurons;
@@ -19,11 +19,17 @@ import torch
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.events import QIF
-from neuropil.learners import BackpropClassifier, Delay, Descent, ExactSpikes, FeatureClassifier, SpikingClassifier
-from neuropil.recipes._pictures import keep, panels
-from neuropil.recipes._twins import Comparison, Entrant, beside_twins, of_one_seed
-from neuropil.runs import Run, Tagged
+from neuropil.experiments.comparison import Comparison, Method, run_comparison, single_seed
+from neuropil.experiments.pictures import keep, panels
+from neuropil.models import (
+    BackpropClassifier,
+    FeatureClassifier,
+    SpikeTimeTraining,
+    SpikingClassifier,
+    SupervisedTraining,
+)
+from neuropil.runs import Run, TaggedTracker
+from neuropil.spiking import QIF, LinearTimeEncoding
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Config:
     """of weights and order of examples"""
     units: int = 120
     """hidden neurons of every network that has them"""
-    horizon: float = 4.0
+    t_end: float = 4.0
     """end of the trial, in membrane time constants"""
     span: float = 2.5
     """input time of a coordinate of 1; one of 0 spikes at 0"""
@@ -51,50 +57,50 @@ class Config:
 def comparison(config: Config) -> Comparison:
     """Who takes part, on what."""
     builds = [partial(build, config) for build in (spiking, backprop, random_features, linear)]
-    return of_one_seed(builds, "yin_yang", config.seed, config.n_train)
+    return single_seed(builds, "yin_yang", config.seed, config.n_train)
 
 
 def main(config: Config, run: Run) -> None:
-    """One seed of the spiking network and its twins."""
+    """One seed of the spiking network and its baselines."""
     torch.set_num_threads(1)
-    beside_twins(comparison(config), (), run, after=tell_spikes)
+    run_comparison(comparison(config), (), run, after=tell_spikes)
 
 
-def spiking(config: Config, train: Split, rng: Generator) -> Entrant:
+def spiking(config: Config, train: Split, rng: Generator) -> Method:
     """The network under test."""
-    training = ExactSpikes(
+    training = SpikeTimeTraining(
         epochs=config.epochs,
         batch=config.batch,
         lr=config.lr,
-        decay=None,
-        flip=0.0,
-        sharpness=10.0,
-        early=0.02,
-        inside=0.2,
+        lr_time_constant=None,
+        flip_probability=0.0,
+        inverse_temperature=10.0,
+        early_weight=0.02,
+        late_weight=0.2,
         margin=0.3,
         clip=1.0,
     )
-    encode = Delay(config.span)
-    learner = SpikingClassifier((config.units,), encode=encode, neuron=QIF(), horizon=config.horizon, training=training)
-    return Entrant("exact spikes", "events", learner)
+    encode = LinearTimeEncoding(config.span)
+    learner = SpikingClassifier((config.units,), encode=encode, neuron=QIF(), t_end=config.t_end, training=training)
+    return Method("exact spikes", "spiking", learner)
 
 
-def backprop(config: Config, train: Split, rng: Generator) -> Entrant:
+def backprop(config: Config, train: Split, rng: Generator) -> Method:
     """As many hidden units, trained end to end."""
-    training = Descent(epochs=config.epochs, lr=1e-2, decay=1e-4)
-    return Entrant("backprop", "twin", BackpropClassifier(hidden(config), training=training))
+    training = SupervisedTraining(epochs=config.epochs, lr=1e-2, weight_decay=1e-4)
+    return Method("backprop", "baseline", BackpropClassifier(hidden(config), training=training))
 
 
-def random_features(config: Config, train: Split, rng: Generator) -> Entrant:
+def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """As many hidden units, frozen."""
-    head = Descent(epochs=100, lr=1e-2)
-    return Entrant("random features", "twin", FeatureClassifier(hidden(config), readout=head))
+    head = SupervisedTraining(epochs=100, lr=1e-2)
+    return Method("random features", "baseline", FeatureClassifier(hidden(config), readout=head))
 
 
-def linear(config: Config, train: Split, rng: Generator) -> Entrant:
+def linear(config: Config, train: Split, rng: Generator) -> Method:
     """Softmax regression on the coordinates."""
-    head = Descent(epochs=20, lr=1e-2)
-    return Entrant("linear", "twin", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
+    head = SupervisedTraining(epochs=20, lr=1e-2)
+    return Method("linear", "baseline", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
 
 
 def hidden(config: Config) -> nn.Sequential:
@@ -107,17 +113,17 @@ def hidden(config: Config) -> nn.Sequential:
     return body
 
 
-def tell_spikes(entrant: Entrant, train: Split, test: Split, watch: Tagged) -> None:
+def tell_spikes(method: Method, train: Split, test: Split, tracker: TaggedTracker) -> None:
     """Log what ordinary spikes alone achieve and how many there are, and draw who fires when."""
-    if entrant.family != "events":
+    if method.family != "spiking":
         return
-    learner = entrant.learner
-    right = (learner.predict_ordinary(test.x) == test.y).float().mean().item()
+    learner = method.learner
+    right = (learner.predict_from_spikes(test.x) == test.y).float().mean().item()
     layers = learner.activity(test.x)
     numbers = {"hidden_spikes": layers[0].float().mean().item(), "output_spikes": layers[1].float().mean().item()}
-    alone = Tagged(watch.run, **{**watch.tags, "learner": "exact spikes, ordinary only"})
+    alone = TaggedTracker(tracker.run, **{**tracker.tags, "learner": "exact spikes, ordinary only"})
     alone.log("result", n_train=len(train), accuracy=right, **numbers)
-    draw(learner, test, watch.run)
+    draw(learner, test, tracker.run)
 
 
 def draw(learner: SpikingClassifier, test: Split, run: Run) -> None:
@@ -125,7 +131,7 @@ def draw(learner: SpikingClassifier, test: Split, run: Run) -> None:
     side = torch.linspace(0, 1, 200)
     x, y = torch.meshgrid(side, side, indexing="xy")
     grid = torch.stack((x, y, 1 - x, 1 - y), -1).view(-1, 4)
-    times, named = -learner.scores(grid), learner.predict(grid)
+    times, named = -learner.decision_function(grid), learner.predict(grid)
     with panels(1, 4, width=11, height=2.9) as (figure, axes):
         axes[0].imshow(named.view(200, 200).numpy(), origin="lower", extent=(0, 1, 0, 1), cmap="Pastel1")
         wrong = learner.predict(test.x) != test.y
@@ -133,7 +139,7 @@ def draw(learner: SpikingClassifier, test: Split, run: Run) -> None:
         axes[0].set_title(f"class; {int(wrong.sum())} of {len(test)} test points are wrong (x)")
         for k, axis in enumerate(axes[1:]):
             shown = axis.imshow(
-                times[:, k].view(200, 200).numpy(), origin="lower", extent=(0, 1, 0, 1), vmax=learner.horizon
+                times[:, k].view(200, 200).numpy(), origin="lower", extent=(0, 1, 0, 1), vmax=learner.t_end
             )
             axis.set_title(f"first spike of output {k} (tau)")
             figure.colorbar(shown, ax=axis, shrink=0.8)

@@ -8,12 +8,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from neuropil.checks import require
-from neuropil.report.headline import headline
-from neuropil.report.look import COLOURS, styles_of
+from neuropil.errors import require
+from neuropil.report.figures.summary_figure import summary_figure
+from neuropil.report.results import Line, Study, gather, plain
 from neuropil.report.sections import Files, Section, pictures, sections
-from neuropil.report.study import Line, Study, gather, plain
-from neuropil.report.words import (
+from neuropil.report.tables import (
     HEADS,
     NOTE,
     alarms_of,
@@ -25,6 +24,7 @@ from neuropil.report.words import (
     uneven_of,
     unfinished_of,
 )
+from neuropil.report.theme import COLOURS, styles_of
 from neuropil.runs.files import write_atomically
 
 HERE = Path(__file__).parent
@@ -66,7 +66,7 @@ def render(study: Study) -> tuple[str, Files]:
     heads = []
     for index, data in enumerate(study.data):
         lines = [line for line in study.lines if line.data == data]
-        wide, narrow, png = headline(lines, styles, f"head{index}")
+        wide, narrow, png = summary_figure(lines, styles, f"head{index}")
         files.add("accuracy" if len(study.data) == 1 else f"accuracy-{data}", png)
         heads.append({"data": data, "lede": lede_of(study, data), "wide": wide, "narrow": narrow})
     shown: list[Section] = sections(study, styles, files)
@@ -102,7 +102,7 @@ def render(study: Study) -> tuple[str, Files]:
 def title_of(study: Study) -> str:
     """What was compared, in a few words."""
     families = {line.family for line in study.lines}
-    what = "Local learners beside their twins" if families >= {"local", "twin"} else "Results"
+    what = "Local learners beside their baselines" if families >= {"local", "baseline"} else "Results"
     return f"{what}: {', '.join(study.data)}"
 
 

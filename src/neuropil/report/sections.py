@@ -9,15 +9,15 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from neuropil.report.drawings import sheets
-from neuropil.report.fields import grids
-from neuropil.report.look import Panel, Style, data_uri, png, style_for, svg
-from neuropil.report.plots import confusions, efficiency, learning_curves, unit_panels
-from neuropil.report.robust import MARK, Grid, check_grid, data_of, grids_of, void_words
-from neuropil.report.robust_plots import attack_panels, hurt_panels
-from neuropil.report.spikes import spike_panels
+from neuropil.report.figures.curves import confusions, efficiency, learning_curves, unit_panels
+from neuropil.report.figures.receptive_fields import grids
+from neuropil.report.figures.robustness import attack_panels, hurt_panels
+from neuropil.report.figures.samples import sheets
+from neuropil.report.figures.spikes import spike_panels
+from neuropil.report.results import Row, Study, mean, name_of, number, plain
+from neuropil.report.robustness_tables import MARK, Grid, check_grid, data_of, grids_of, void_words
 from neuropil.report.stats import quantity
-from neuropil.report.study import Row, Study, mean, name_of, number, plain
+from neuropil.report.theme import Panel, Style, data_uri, png, style_for, svg
 
 PICTURE_ROOM = 3_000_000  # bytes of pictures that a page takes in; it stays under 5 MB with its figures
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

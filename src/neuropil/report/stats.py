@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from scipy.special import stdtrit  # Student quantiles without the start-up cost of scipy.stats
 
-from neuropil.checks import require
+from neuropil.errors import require
 
 ALONE = "n = 1"
 DASH = "–"

@@ -10,4 +10,6 @@ from neuropil.runs.recipe_file import load_recipe_file as load_recipe_file
 from neuropil.runs.record import Record as Record
 from neuropil.runs.record import read as read
 from neuropil.runs.run import Run as Run
-from neuropil.runs.tagged import Tagged as Tagged
+from neuropil.runs.tracker import NullTracker as NullTracker
+from neuropil.runs.tracker import TaggedTracker as TaggedTracker
+from neuropil.runs.tracker import Tracker as Tracker

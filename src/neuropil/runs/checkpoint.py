@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from neuropil.checks import Refusal, require
+from neuropil.errors import Refusal, require
 from neuropil.runs.files import write_atomically
 
 

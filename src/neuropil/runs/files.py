@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from neuropil.checks import Refusal
+from neuropil.errors import Refusal
 
 RUN, METRICS, WEIGHTS, CHECKPOINT, LOCK = (
     "run.json",

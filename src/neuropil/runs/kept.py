@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
-from neuropil.checks import Refusal, require
+from neuropil.errors import Refusal, require
 from neuropil.runs.checkpoint import Part, capture, dump, load, restore_
 
 FOLDER = "learners"
@@ -36,23 +36,23 @@ class Keeper:
         watch: what it passes on to.
     """
 
-    def __init__(self, watch: Watched):
-        self.watch = watch
+    def __init__(self, tracker: Watched):
+        self.tracker = tracker
         self._ended: list[tuple[str, dict[str, Any]]] = []
 
     @property
     def seconds(self) -> float:
         """Time at work, s."""
-        return self.watch.seconds
+        return self.tracker.seconds
 
     def loop(self, title: str, count: int, **parts: Part) -> Iterator[int]:
         """See `Run.loop`."""
-        yield from self.watch.loop(title, count, **parts)
+        yield from self.tracker.loop(title, count, **parts)
         self._ended.append((title, {name: capture(part, name) for name, part in _lasting(parts).items()}))
 
     def log(self, kind: str, **row: Any) -> None:
         """See `Run.log`."""
-        self.watch.log(kind, **row)
+        self.tracker.log(kind, **row)
 
     def keep(self, path: Path) -> None:
         """Write it to the file `path`."""

@@ -5,7 +5,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-from neuropil.checks import Refusal
+from neuropil.errors import Refusal
 
 
 def load_recipe_file(path: Path) -> ModuleType:

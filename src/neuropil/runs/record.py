@@ -9,7 +9,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from neuropil.checks import Refusal, require
+from neuropil.errors import Refusal, require
 from neuropil.runs.files import METRICS, RUN, WEIGHTS
 
 

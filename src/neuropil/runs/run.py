@@ -11,7 +11,7 @@ from typing import IO, Any, Self
 import safetensors.torch
 from torch import Tensor
 
-from neuropil.checks import Refusal, require
+from neuropil.errors import Refusal, require
 from neuropil.runs.checkpoint import GlobalRandomness, Part, capture, dump, load, restore_
 from neuropil.runs.display import Display
 from neuropil.runs.files import (
@@ -26,7 +26,7 @@ from neuropil.runs.files import (
     to_json,
     write_atomically,
 )
-from neuropil.runs.frame import Frame, parts_of
+from neuropil.runs.loop_state import LoopState, parts_of
 from neuropil.runs.machine import git, machine, peak_memory_mb, versions
 from neuropil.runs.record import read_facts, read_rows, read_tensors
 
@@ -68,7 +68,7 @@ class Run:
         self.folder, self.every = folder, 5.0
         self._facts = facts
         self._clock, self._display = Clock(), Display()
-        self._root = Frame("run", 1, parts={"randomness": GlobalRandomness(), "clock": self._clock})
+        self._root = LoopState("run", 1, parts={"randomness": GlobalRandomness(), "clock": self._clock})
         self._stack = [self._root]
         self._awaits: list[str] | None = None  # where the checkpoint was written; None once we are past it
         self._written, self._cost = time.monotonic(), 0.0  # the last checkpoint: when, and how many s it took
@@ -177,7 +177,7 @@ class Run:
             self._lock.close()
             self._lock = None
 
-    def _restore(self, frame: Frame) -> None:
+    def _restore(self, frame: LoopState) -> None:
         """Put the parts of `frame` where it was saved; the innermost of these is where new rows begin."""
         if frame.state is not None:
             live = parts_of(self._stack)
@@ -188,7 +188,7 @@ class Run:
         if self._awaits == self._path():
             self._awaits = None
 
-    def _keep(self, frame: Frame) -> None:
+    def _keep(self, frame: LoopState) -> None:
         """After an iteration: capture the state if it will be asked for, and write it if it is time."""
         if frame.exact and frame.state is not None:
             return
@@ -219,7 +219,7 @@ class Run:
             os.truncate(metrics, saved["rows"])
             read_rows(metrics)  # refuse damaged rows now, not when the work is done
         if path.exists():
-            self._root.inner = Frame.of("run", saved["loops"]).inner
+            self._root.inner = LoopState.of("run", saved["loops"]).inner
             self._awaits = saved["here"]
             self._peak = saved["peak"]
 

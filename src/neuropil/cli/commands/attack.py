@@ -10,7 +10,7 @@ Nothing is trained. OUT, which must not exist, gets report.html and the run; wit
 
 import shlex
 
-from neuropil.checks import require
+from neuropil.errors import require
 
 USAGE = "neuropil attack DIR [settings] [--out OUT]"
 
@@ -19,6 +19,6 @@ def main(words: list[str]) -> int:
     """`neuropil attack DIR ...`."""
     require(bool(words) and not words[0].startswith("-"), f"name the folder of a run first. Usage: {USAGE}")
 
-    from neuropil.cli.work import Job, do
+    from neuropil.cli.runner import Job, do
 
     return do(Job.of(shlex.join(["neuropil", "attack", *words])))

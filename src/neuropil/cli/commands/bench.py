@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 import neuropil
-from neuropil.checks import require, unknown
-from neuropil.cli.words import take
+from neuropil.cli.argv import take
+from neuropil.errors import require, unknown
 
 BENCH = Path(neuropil.__file__).parent / "bench"
 

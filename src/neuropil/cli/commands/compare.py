@@ -1,4 +1,4 @@
-"""local learners beside their twins: the recipe compare, and its report
+"""local learners beside their baselines: the recipe compare, and its report
 
 usage: neuropil compare [settings] [--out DIR]
        neuropil compare --help        its settings
@@ -17,6 +17,6 @@ def main(words: list[str]) -> int:
     if {"-h", "--help"} & set(words):
         return show_settings("compare", "neuropil compare")
 
-    from neuropil.cli.work import Job, do
+    from neuropil.cli.runner import Job, do
 
     return do(Job.of(shlex.join(["neuropil", "compare", *words])))

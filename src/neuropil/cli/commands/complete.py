@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neuropil.checks import require, unknown
-from neuropil.cli.revive import data_of, number, revive
-from neuropil.cli.words import only, take
+from neuropil.cli.argv import only, take
+from neuropil.cli.load_run import data_of, number, revive
+from neuropil.errors import require, unknown
 
 USAGE = "neuropil complete DIR [--keep top] [--n 10] [--labels yes] [--seed 0] [--rounds 40] [--out FILE.png]"
 PARTS = ("top", "bottom", "left", "right", "centre", "frame", "random", "none")
@@ -37,7 +37,7 @@ def main(words: list[str]) -> int:
     import torch
 
     from neuropil.data import load
-    from neuropil.report import draw_sheet
+    from neuropil.report import save_sheet
 
     learner, rng = revive(Path(folder)), torch.Generator().manual_seed(seed)
     name, split_seed = data_of(Path(folder))
@@ -50,7 +50,7 @@ def main(words: list[str]) -> int:
     expected = learner.complete(x, mask, labels=labels)
     samples = [learner.complete(x, mask, labels=labels, rng=rng, sampling=sampling) for _ in range(2)]
     file = Path(out or Path(folder) / "completed.png")
-    draw_sheet(torch.cat([x, x * mask, expected, *samples]).numpy(), file, columns=n)
+    save_sheet(torch.cat([x, x * mask, expected, *samples]).numpy(), file, columns=n)
     print(file)
     return 0
 

@@ -5,9 +5,9 @@ usage: neuropil copy NAME FILE.py
 
 from pathlib import Path
 
-from neuropil.checks import require
+from neuropil.cli.argv import only
 from neuropil.cli.recipes import is_file, source
-from neuropil.cli.words import only
+from neuropil.errors import require
 
 
 def main(words: list[str]) -> int:

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from neuropil.checks import require, unknown
-from neuropil.cli.words import only
+from neuropil.cli.argv import only
+from neuropil.errors import require, unknown
 
 USAGE = "neuropil data list, neuropil data fetch NAME, neuropil data check NAME"
 

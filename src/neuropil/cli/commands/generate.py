@@ -14,8 +14,8 @@ A drawing that the network does not name as asked is drawn again, if the run's s
 from dataclasses import replace
 from pathlib import Path
 
-from neuropil.cli.revive import number, revive
-from neuropil.cli.words import only, take
+from neuropil.cli.argv import only, take
+from neuropil.cli.load_run import number, revive
 
 USAGE = "neuropil generate DIR [--label N] [--n 64] [--seed 0] [--rounds 40] [--out FILE.png]"
 
@@ -29,13 +29,13 @@ def main(words: list[str]) -> int:
 
     import torch
 
-    from neuropil.report import draw_sheet
+    from neuropil.report import save_sheet
 
     learner = revive(Path(folder))
     sampling = replace(learner.sampling, rounds=rounds)
     asked = torch.arange(learner.classes_) if label is None else torch.tensor([number([label], "", 0, least=0)])
     drawn = learner.generate(asked, n, torch.Generator().manual_seed(seed), sampling=sampling)
     file = Path(out or Path(folder) / "drawings.png")
-    draw_sheet(drawn.numpy(), file, columns=n if label is None else min(n, 16))
+    save_sheet(drawn.numpy(), file, columns=n if label is None else min(n, 16))
     print(file)
     return 0

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from neuropil.cli.argv import only
 from neuropil.cli.recipes import about, recipe_names, source
-from neuropil.cli.words import only
 
 
 def main(words: list[str]) -> int:

@@ -8,7 +8,7 @@ else ./report.html; a report that is there already is replaced.
 
 from pathlib import Path
 
-from neuropil.cli.words import only, take
+from neuropil.cli.argv import only, take
 
 
 def main(words: list[str]) -> int:
@@ -17,6 +17,6 @@ def main(words: list[str]) -> int:
     folders = [Path(word) for word in only(words, "neuropil report DIR... [--out FILE]", least=1)]
     home = folders[0] if len(folders) == 1 else Path()
 
-    from neuropil.cli.work import report
+    from neuropil.cli.runner import report
 
     return report(folders, Path(out) if out else home / "report.html")

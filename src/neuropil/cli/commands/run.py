@@ -15,15 +15,15 @@ The folder holds run.json (settings, versions, machine), metrics.jsonl, weights.
 import shlex
 from pathlib import Path
 
-from neuropil.checks import require
-from neuropil.cli.words import only, take
+from neuropil.cli.argv import only, take
+from neuropil.errors import require
 
 USAGE = "neuropil run NAME [settings] [--out DIR] [--seeds N], or neuropil run --resume DIR"
 
 
 def main(words: list[str]) -> int:
     """`neuropil run ...`."""
-    from neuropil.cli.work import Job, do, resume
+    from neuropil.cli.runner import Job, do, resume
 
     if any(word.partition("=")[0] == "--resume" for word in words):
         folder = take(words, "--resume")

@@ -1,1 +1,1 @@
-"""One file per data set; see `neuropil.data.table` for what such a file holds."""
+"""One file per data set; see `neuropil.data.registry` for what such a file holds."""

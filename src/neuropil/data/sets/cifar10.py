@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from neuropil.checks import require
+from neuropil.data.files import File, Source, read
 from neuropil.data.split import Split
-from neuropil.data.store import File, Source, read
+from neuropil.errors import require
 
 EXAMPLES = (50_000, 10_000)
 SOURCE = Source(

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from neuropil.data.files import File, Source
 from neuropil.data.idx import idx_pair
 from neuropil.data.split import Split
-from neuropil.data.store import File, Source
 
 EXAMPLES = (60_000, 10_000)
 SOURCE = Source(

@@ -5,8 +5,8 @@ from math import dist
 import numpy as np
 import torch
 
-from neuropil.checks import require
 from neuropil.data.split import Split
+from neuropil.errors import require
 
 EXAMPLES = (5000, 1000)
 SOURCE = "it is generated on this machine"

@@ -1,0 +1,61 @@
+"""What an associative network refuses, and what it warns of."""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from neuropil.associative.settling import Settled, Settling
+from neuropil.data import Split
+from neuropil.errors import require
+
+
+def check_pixels(x: Tensor) -> Tensor:
+    """`x` if it lies in [0, 1], as activity does."""
+    low, high = (float(value) for value in x.aminmax())
+    require(
+        low >= 0 and high <= 1,  # false for NaN
+        f"an associative network needs pixels in [0, 1], got {low:.4g} to {high:.4g}; scale them, or divide by 255.",
+    )
+    return x
+
+
+def check_mask(mask: Tensor, x: Tensor) -> Tensor:
+    """`mask` as (n, *shape), 0 and 1."""
+    fits = mask.shape in (x.shape, x.shape[1:])
+    require(
+        fits,
+        f"a mask needs the shape of the images {tuple(x.shape)} or of one of them {tuple(x.shape[1:])}, "
+        f"got {tuple(mask.shape)}.",
+    )
+    binary = mask.dtype == torch.bool or bool(((mask == 0) | (mask == 1)).all())
+    require(binary, "a mask needs 1 (given) or 0 (missing) for every pixel, got other values.")
+    return mask.to(x.device).expand(x.shape)
+
+
+def check_names(labels: Tensor, classes: int, n: int) -> Tensor:
+    """`labels` if they are (n,) int64 in [-1, classes); -1 stands for unknown."""
+    form = labels.ndim == 1 and len(labels) == n and labels.dtype == torch.int64
+    kind = str(labels.dtype).removeprefix("torch.")
+    require(form, f"labels need one int64 per image, ({n},), got {tuple(labels.shape)} in {kind}.")
+    if n:
+        low, high = (int(value) for value in labels.aminmax())
+        require(low >= -1 and high < classes, f"labels need 0 to {classes - 1}, or -1 if unknown, got {low} to {high}.")
+    return labels
+
+
+def check_labels(labels: Tensor, train: Split) -> Tensor:
+    """Labels for `train`, on its device."""
+    return check_names(labels, train.classes, len(train)).to(train.y.device)
+
+
+def warn_unless(settled: Settled, settling: Settling) -> None:
+    """Say that activity was still moving when it was read."""
+    if not settled.done:
+        restless = int((settled.residual >= settling.tolerance).sum())
+        warnings.warn(
+            f"{restless} of {len(settled.residual)} samples had not settled after {settled.steps} steps: some unit is "
+            f"{settled.residual.max():.2g} from where its drive sends it (tolerance {settling.tolerance:.2g}); give "
+            "Settling more steps or less momentum.",
+            stacklevel=3,
+        )

@@ -1,0 +1,89 @@
+"""Which data sets there are: the files in `sets/`, each with a function of its own name.
+
+A file of `sets/` has a docstring whose first line is the purpose, EXAMPLES = (train, test), SOURCE = where the
+data come from (a `Source` of files, or words), and a function called like the file that gives (train, test).
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from types import ModuleType
+
+from neuropil.data.files import Source, data_root, locate, state
+from neuropil.data.split import Split
+from neuropil.errors import unknown
+
+
+@dataclass(frozen=True)
+class DataSetInfo:
+    """One data set, as `neuropil data list` shows it."""
+
+    name: str
+    purpose: str
+    examples: tuple[int, int]  # train, test
+    where: str  # the folder of its files, or what makes it
+    present: bool
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """One file, as `neuropil data check` shows it."""
+
+    path: Path
+    status: str  # "ok", "missing" or "altered"
+    expected: str  # md5
+    found: str | None  # md5
+
+
+def set_names() -> list[str]:
+    """The data sets are the files in the folder; there is no list to keep."""
+    return sorted(file.stem for file in Path(__file__).with_name("sets").glob("[!_]*.py"))
+
+
+def set_module(name: str) -> ModuleType:
+    """The file of the data set `name`."""
+    if name not in set_names():
+        raise unknown("data set", name, set_names())
+    return import_module(f"neuropil.data.sets.{name}")
+
+
+def load(name: str, root: str | Path | None = None, seed: int = 0) -> tuple[Split, Split]:
+    """(train, test) of the data set `name`.
+
+    Args:
+        root: the folder of data folders; sets that are made on this machine have no use for it.
+        seed: draws the test part where the publisher fixed none (digits, iris).
+    """
+    make = getattr(set_module(name), name)
+    settings = {"root": root, "seed": seed}
+    return make(**{key: settings[key] for key in signature(make).parameters})
+
+
+def list_sets(root: str | Path | None = None) -> list[DataSetInfo]:
+    """Every data set, and whether its files are there (they are not hashed: see `check`)."""
+    return [_row(name, root) for name in set_names()]
+
+
+def check(name: str, root: str | Path | None = None) -> list[FileRow]:
+    """The state of every file of the data set `name`, hashed; empty where it has none."""
+    source = set_module(name).SOURCE
+    if not isinstance(source, Source):
+        return []
+    folder = data_root(root) / source.folder
+    return [_file_row(*state(folder, file)) for file in source.files]
+
+
+def _row(name: str, root: str | Path | None) -> DataSetInfo:
+    module = set_module(name)
+    purpose = (module.__doc__ or "").strip().partition("\n")[0]
+    if not isinstance(module.SOURCE, Source):
+        return DataSetInfo(name, purpose, module.EXAMPLES, module.SOURCE, True)
+    folder = data_root(root) / module.SOURCE.folder
+    present = all(locate(folder, file) for file in module.SOURCE.files)
+    return DataSetInfo(name, purpose, module.EXAMPLES, str(folder), present)
+
+
+def _file_row(path: Path, expected: str, found: str | None) -> FileRow:
+    status = "missing" if found is None else "ok" if found == expected else "altered"
+    return FileRow(path, status, expected, found)

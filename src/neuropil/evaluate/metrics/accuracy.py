@@ -1,0 +1,41 @@
+"""How often a learner is right, and what it takes for what."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from neuropil.data import Split
+
+
+class Predicts(Protocol):
+    """All that a score asks of a learner."""
+
+    def predict(self, x: Tensor) -> Tensor:
+        """(n, *shape) float32 in [0, 1] to (n,) labels."""
+        ...
+
+
+def confusion(learner: Predicts, split: Split, *, batch: int = 1000) -> Tensor:
+    """(classes, classes) counts of true label (rows) against predicted label (columns).
+
+    Args:
+        learner: anything with `predict`.
+        split: the examples to name.
+        batch: how many are named at once.
+    """
+    counts = torch.zeros(split.classes * split.classes, dtype=torch.int64)
+    for part in split.batches(min(batch, len(split))):
+        pairs = part.y * split.classes + learner.predict(part.x)
+        counts += pairs.bincount(minlength=len(counts)).cpu()
+    return counts.view(split.classes, split.classes)
+
+
+def accuracy(learner: Predicts, split: Split, *, batch: int = 1000) -> float:
+    """Share of `split` that `learner` names right, in [0, 1]."""
+    return fraction_correct(confusion(learner, split, batch=batch))
+
+
+def fraction_correct(counts: Tensor) -> float:
+    """The accuracy that a confusion matrix holds."""
+    return counts.diagonal().sum().item() / counts.sum().item()

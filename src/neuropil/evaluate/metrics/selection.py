@@ -1,0 +1,43 @@
+"""How to compare learners without fooling oneself: choice on a validation split, and accuracy against labels."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from neuropil.data import Split, hold_out, subset
+from neuropil.errors import require
+from neuropil.evaluate.metrics.accuracy import Predicts, accuracy
+
+Fit = Callable[[Split], Predicts]
+
+
+class Choice(NamedTuple):
+    """The setting that validation preferred, and what every setting reached there."""
+
+    best: str
+    accuracy: dict[str, float]
+
+
+def choose(candidates: Mapping[str, Fit], train: Split, *, holdout_fraction: float = 1 / 6, seed: int = 0) -> Choice:
+    """The candidate that is best on examples held out of `train`; no test example is ever seen.
+
+    Args:
+        candidates: a name for each setting, and how to fit a fresh learner with it.
+        train: the training data; a stratified `share` of it becomes the validation split.
+        share: of `train` that is held out, in (0, 1).
+        seed: of the validation split.
+    """
+    require(len(candidates) > 0, "choose needs at least one candidate, got none.")
+    rest, held = hold_out(train, holdout_fraction, seed)
+    reached = {name: accuracy(fit(rest), held) for name, fit in candidates.items()}
+    return Choice(max(reached, key=reached.__getitem__), reached)
+
+
+def sample_efficiency(
+    fit: Fit, train: Split, test: Split, counts: Sequence[int], *, seed: int = 0
+) -> Iterator[tuple[int, float]]:
+    """For each number of labels: (labels, test accuracy of what `fit` makes of that many labelled examples).
+
+    The labelled examples are a stratified subset of `train`, the same ones for every learner with the same seed.
+    """
+    for count in counts:
+        yield count, accuracy(fit(subset(train, count, seed)), test)

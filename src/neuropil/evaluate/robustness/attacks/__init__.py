@@ -1,0 +1,1 @@
+"""Attacks: gradient-based and black-box."""

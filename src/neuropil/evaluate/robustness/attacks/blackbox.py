@@ -1,0 +1,179 @@
+"""Attacks that look at answers alone: at scores (square), at labels (boundary), or at nothing (noise, the floor)."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor
+
+from neuropil.data import Split
+from neuropil.errors import require
+from neuropil.evaluate.robustness.attacks.gradient import margin
+from neuropil.evaluate.robustness.norms import Norm
+from neuropil.evaluate.robustness.victim import Function
+
+BISECTIONS = 10  # queries that bring a start to the border
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Random changes of the whole budget: what every attack has to beat.
+
+    Attributes:
+        norm: of the budget.
+        rng: draws them.
+    """
+
+    norm: Norm
+    rng: Generator = field(default_factory=torch.Generator)
+
+    def __call__(self, part: Split, size: float) -> Tensor:
+        """The moved images (n, *shape) of `part`."""
+        return self.norm.clip(part.x, part.x + self.norm.random(part.x, size, self.rng), size)
+
+
+@dataclass(frozen=True)
+class Square:
+    """Random search over squares: one is set to the edge of the budget, and stays so if the margin of the label falls.
+
+    It starts from vertical stripes, and the squares shrink as the search goes on. In L2 a square is raised by twice
+    what an even change of all pixels would be, and the projection takes that from the others; this, and vectors, on
+    which a square is a run of neighbours, are ours. Andriushchenko et al. 2020, ECCV.
+
+    Attributes:
+        scores: what it asks.
+        norm: of the budget.
+        rng: draws places and signs.
+        queries: how often it asks about an image at most.
+        share: of all pixels in the first squares.
+    """
+
+    scores: Function
+    norm: Norm
+    rng: Generator = field(default_factory=torch.Generator)
+    queries: int = 200
+    share: float = 0.3
+
+    def __post_init__(self) -> None:
+        sound = self.queries >= 1 and 0 < self.share <= 1
+        require(sound, f"Square needs queries >= 1 and 0 < share <= 1, got {self.queries} and {self.share}.")
+
+    def __call__(self, part: Split, size: float) -> Tensor:
+        """The moved images (n, *shape) of `part`."""
+        x, y, found = part.x, part.y, part.x.clone()
+        level = self.norm.level(size, x[0].numel())
+        at = self.norm.clip(x, x + level * self._stripes(x), size)
+        worst, live = margin(self.scores(at), y), torch.arange(len(y), device=y.device)
+        for query in range(1, self.queries):
+            fooled = worst > 0
+            if bool(fooled.any()):
+                found[live[fooled]] = at[fooled]
+                live, x, y, at, worst = (part[~fooled] for part in (live, x, y, at, worst))
+                if len(live) == 0:
+                    return found
+            tried = self.norm.clip(x, self._squares(x, query).mul_(2 * level).add_(at), size)
+            reached = margin(self.scores(tried), y)
+            better = reached > worst
+            at[better], worst = tried[better], torch.maximum(worst, reached)
+        found[live] = at
+        return found
+
+    def _stripes(self, x: Tensor) -> Tensor:
+        """+-1 for every column of every image, like `x`."""
+        n, (c, _, w) = len(x), _grid(x)
+        return _signs((n, c, 1, w), self.rng).to(x).expand(n, *_grid(x)).reshape(x.shape)
+
+    def _squares(self, x: Tensor, query: int) -> Tensor:
+        """One square of +-1 (a sign per channel) in zeros for every image, like `x`."""
+        n, (c, h, w) = len(x), _grid(x)
+        share = self.share * 0.5 ** _halvings(query / self.queries)
+        side = max(1, round((share * h * w) ** 0.5))
+        tall, wide = min(h, side), min(w, side if h > 1 else max(1, round(share * w)))
+        top = torch.randint(h - tall + 1, (n, 1), generator=self.rng)
+        left = torch.randint(w - wide + 1, (n, 1), generator=self.rng)
+        rows, columns = torch.arange(h) - top, torch.arange(w) - left
+        inside = ((rows >= 0) & (rows < tall))[:, None, :, None] & ((columns >= 0) & (columns < wide))[:, None, None, :]
+        return (inside.to(x) * _signs((n, c, 1, 1), self.rng).to(x)).reshape(x.shape)
+
+
+def _grid(x: Tensor) -> tuple[int, int, int]:
+    """(channels, height, width) of images; a vector is one row."""
+    return (x.shape[1], x.shape[2], x.shape[3]) if x.ndim == 4 else (1, 1, x[0].numel())
+
+
+def _signs(shape: tuple[int, ...], rng: Generator) -> Tensor:
+    return torch.randint(2, shape, generator=rng) * 2 - 1
+
+
+def _halvings(done: float) -> int:
+    """How often the area of the squares has been halved: at the shares of the search at which the authors do."""
+    return sum(done > mark for mark in (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8))
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A walk along the border of the class, from afar towards the image, by labels alone.
+
+    It starts from the nearest image of the batch that is taken for another class, comes to the border by bisection, and
+    then takes random steps: noise of a share of the distance, and back into a ball that is a little smaller. A step
+    counts if the label is still wrong; strides of an image grow with success and shrink with failure. It rests once
+    within the budget. After Brendel et al. 2018, ICLR; strides and projection are ours, so that it serves any norm.
+
+    Attributes:
+        predict: what it asks.
+        norm: of the budget.
+        rng: draws the noise.
+        queries: how often it asks about an image at most, 10 of them for the bisection.
+    """
+
+    predict: Function
+    norm: Norm
+    rng: Generator = field(default_factory=torch.Generator)
+    queries: int = 200
+
+    def __post_init__(self) -> None:
+        require(self.queries > BISECTIONS, f"Boundary needs more than {BISECTIONS} queries, got {self.queries}.")
+
+    def __call__(self, part: Split, size: float) -> Tensor:
+        """The moved images (n, *shape) of `part`: within the budget, wrong or not; without a start, as they were."""
+        found = part.x.clone()
+        live, at = self._start(part.x, part.y)
+        x, y = part.x[live], part.y[live]
+        at = self._bisect(x, at, y)
+        stride = torch.full((len(x), *[1] * (x.ndim - 1)), 0.1).to(x)
+        for _ in range(self.queries - BISECTIONS):
+            distance = self.norm.length(at - x)
+            near = distance <= size
+            found[live[near]] = at[near]
+            live, x, y, at, stride, distance = (part[~near] for part in (live, x, y, at, stride, distance))
+            if len(live) == 0:
+                return found
+            tried = self._propose(x, at, stride, distance)
+            wrong = (self.predict(tried) != y) & (self.norm.length(tried - x) < distance)
+            at[wrong] = tried[wrong]
+            stride = (stride * torch.where(wrong, 1.5, 0.9).view_as(stride)).clamp_(1e-3, 1)
+        found[live] = self.norm.clip(x, at, size)
+        return found
+
+    def _start(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Which images have a start, and theirs: the nearest of the batch that is taken for another class."""
+        taken, flat = self.predict(x), x.flatten(1)
+        apart = torch.cdist(flat, flat).masked_fill(taken[None, :] == y[:, None], torch.inf)
+        nearest = apart.min(1)
+        has = nearest.values.isfinite().nonzero().flatten()
+        return has, x[nearest.indices[has]]
+
+    def _bisect(self, x: Tensor, wrong: Tensor, y: Tensor) -> Tensor:
+        """The last point on the way from `wrong` to `x` at which the label was still wrong."""
+        if len(x) == 0:
+            return wrong
+        near, far = torch.zeros(len(x), *[1] * (x.ndim - 1)).to(x), torch.ones(len(x), *[1] * (x.ndim - 1)).to(x)
+        for _ in range(BISECTIONS):
+            middle = (near + far) / 2
+            still = (self.predict(torch.lerp(x, wrong, middle)) != y).view_as(middle)
+            near, far = torch.where(still, near, middle), torch.where(still, middle, far)
+        return torch.lerp(x, wrong, far)
+
+    def _propose(self, x: Tensor, at: Tensor, stride: Tensor, distance: Tensor) -> Tensor:
+        """Noise of `stride` times the distance, and back to a ball around `x` that is smaller by a tenth of that."""
+        noise = self.norm.random(x, 1.0, self.rng).mul_(stride * distance.view_as(stride))
+        return self.norm.clip(x, noise.add_(at), distance * (1 - 0.1 * stride.flatten()))

@@ -1,0 +1,168 @@
+"""How far an image was moved, and the nearest image that was not moved too far."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from neuropil.errors import require
+
+
+class Norm(Protocol):
+    """A way to measure a change of an image, and the range that pixels have.
+
+    Attributes:
+        low, high: the range; images have 0 and 1, vectors that know no bounds have -inf and inf.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
+
+    def length(self, change: Tensor) -> Tensor:
+        """(n, *shape) to (n,): the size of each change."""
+        ...
+
+    def clip(self, x: Tensor, moved: Tensor, size: float | Tensor) -> Tensor:
+        """The nearest point to `moved` that lies within `size` (or (n,) sizes) of `x` and in the range."""
+        ...
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """The change of size 1 along which `gradient` (n, *shape) promises most; no change where it is zero."""
+        ...
+
+    def random(self, x: Tensor, size: float, rng: Generator) -> Tensor:
+        """A random change of `x` (n, *shape), of `size`."""
+        ...
+
+    def level(self, size: float, pixels: int) -> float:
+        """How far every one of `pixels` moves in a change of `size` that moves all alike."""
+        ...
+
+
+def check_size(size: float) -> None:
+    """Refuse a budget that is none."""
+    require(0 <= size < math.inf, f"a budget needs a finite size of at least 0, got {size}.")
+
+
+def _each(size: float | Tensor, x: Tensor) -> Tensor:
+    """(n, 1, ...): the budget of every one of `x`, checked."""
+    if not isinstance(size, Tensor):
+        check_size(size)
+        size = torch.full((len(x),), size, dtype=x.dtype)
+    return size.to(x).view(-1, *[1] * (x.ndim - 1))
+
+
+@dataclass(frozen=True)
+class Linf:
+    """The largest change of any pixel."""
+
+    low: float = 0.0
+    high: float = 1.0
+    name: str = "Linf"
+
+    def length(self, change: Tensor) -> Tensor:
+        """max |d|."""
+        return change.abs().flatten(1).amax(1)
+
+    def clip(self, x: Tensor, moved: Tensor, size: float | Tensor) -> Tensor:
+        """Pixel by pixel: the nearest value within `size` of `x` and within the range."""
+        budget = _each(size, x)
+        low, high = (x - budget).clamp_(min=self.low), (x + budget).clamp_(max=self.high)
+        return torch.minimum(torch.maximum(moved, low, out=low), high, out=low)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """sign(g)."""
+        return gradient.sign()
+
+    def random(self, x: Tensor, size: float, rng: Generator) -> Tensor:
+        """Every pixel moves by a number drawn evenly from [-size, size]."""
+        return torch.rand(x.shape, generator=rng).mul_(2 * size).sub_(size).to(x)
+
+    def level(self, size: float, pixels: int) -> float:
+        """`size`."""
+        return size
+
+
+@dataclass(frozen=True)
+class L2:
+    """The Euclidean length of the change of all pixels."""
+
+    low: float = 0.0
+    high: float = 1.0
+    name: str = "L2"
+
+    def length(self, change: Tensor) -> Tensor:
+        """sqrt(sum d^2)."""
+        return torch.linalg.vector_norm(change.flatten(1), dim=1)
+
+    def clip(self, x: Tensor, moved: Tensor, size: float | Tensor) -> Tensor:
+        r"""The exact projection on ball and range together.
+
+        It is :math:`\mathrm{clamp}(x + s\,(m - x))` with the largest s <= 1 that keeps it in the ball: the pixels that
+        reach the end of the range stay there, the others shrink alike. From s = size / |m - x|, which is never too
+        long, s grows by solving for it as if no further pixel reached an end, and is right once none does.
+        """
+        flat, budget = x.flatten(1), _each(size, x).flatten(1)
+        nearest, rows = torch.empty_like(flat), len(x) if x.is_cuda else max(1, BLOCK // flat.shape[1])
+        for parts in zip(*(part.split(rows) for part in (flat, moved.flatten(1), budget, nearest))):
+            self._clip_(*parts)
+        return nearest.view_as(x)
+
+    def _clip_(self, x: Tensor, moved: Tensor, budget: Tensor, nearest: Tensor) -> None:
+        """The projections of some rows (n, pixels) into `nearest`."""
+        change = torch.sub(moved, x, out=nearest)
+        far, room = change.abs(), self._room(x, change)
+        over = torch.linalg.vector_norm(torch.minimum(far, room), dim=1, keepdim=True) > budget
+        if bool(over.any()):  # the others only have to stay in the range
+            change.mul_(torch.where(over, _shrink(far, room, budget), 1))
+        change.add_(x).clamp_(self.low, self.high)
+
+    def _room(self, x: Tensor, change: Tensor) -> Tensor:
+        """How far every pixel may go in the direction of its change."""
+        if math.isinf(self.low) or math.isinf(self.high):
+            return torch.where(change > 0, self.high - x, x - self.low)
+        up = change.sign().clamp_(min=0)  # a tenth of the time of torch.where
+        return up.mul_(self.high - self.low).add_(self.low).sub_(x).abs_()
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """g / |g|; divided by its largest entry first, so that small gradients do not underflow."""
+        flat = gradient.flatten(1)
+        top = flat.abs().amax(1, keepdim=True)
+        flat = flat / torch.where(top > 0, top, 1)
+        length = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
+        return (flat / torch.where(length > 0, length, 1)).view_as(gradient)
+
+    def random(self, x: Tensor, size: float, rng: Generator) -> Tensor:
+        """A direction drawn evenly from the sphere."""
+        return self.steepest(torch.randn(x.shape, generator=rng)).mul_(size).to(x)
+
+    def level(self, size: float, pixels: int) -> float:
+        """size / sqrt(pixels)."""
+        return size / math.sqrt(pixels)
+
+
+BLOCK = 2**17  # values that are projected at once, so that they stay in the cache
+
+
+def _shrink(far: Tensor, room: Tensor, size: Tensor) -> Tensor:
+    """(n, 1): the s at which sum min(s far, room)^2 = size^2, for each row of (n, pixels); for rows that need one."""
+    ways = far.square()
+    ends = room.square().masked_fill_(room.isinf(), 0)  # where there is infinite room, the end is never met
+    s, stuck, before = torch.zeros_like(size), room.clone().le_(0), -1.0
+    while True:
+        left = (size.square() - torch.linalg.vecdot(ends, stuck)[:, None]).clamp_(min=0)
+        moves = torch.linalg.vecdot(ways, 1 - stuck)[:, None]
+        s = torch.maximum(s, torch.where(moves > 0, left / torch.where(moves > 0, moves, 1), 0).sqrt_())
+        stuck = torch.mul(far, s).ge_(room)
+        now = float(stuck.sum(dtype=torch.float64))
+        if now == before:
+            return s
+        before = now

@@ -1,0 +1,128 @@
+"""One view of whatever predicts: a learner, a plain network, or a classifier of scikit-learn."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neuropil.errors import Refusal, require
+
+Function = Callable[[Tensor], Tensor]
+
+
+class Differentiable(Protocol):
+    """A learner that lets a white-box attack look inside."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n, classes), its scores with their exact gradient by x; the largest names the class."""
+        ...
+
+
+@dataclass(frozen=True)
+class Victim:
+    """What attacks may ask, each answer checked: shapes, labels in range, no NaN.
+
+    Attributes:
+        predict: (n, *shape) to (n,) labels.
+        decision_function: (n, *shape) to (n, classes), the largest for the class it names; None if it has none.
+        forward: the same with gradient; None if it has no exact gradient.
+    """
+
+    predict: Function
+    decision_function: Function | None = None
+    forward: Function | None = None
+
+
+def victim_of(learner: Any, classes: int) -> Victim:
+    """The view of `learner`, which tells one of `classes` apart.
+
+    Args:
+        learner: a `Victim`; anything with ``predict`` on tensors, and perhaps ``decision_function`` and ``forward``
+            (`Differentiable`); an ``nn.Module`` in evaluation mode that makes scores; or a fitted classifier of
+            scikit-learn, which sees examples flattened and names classes by whole numbers from 0.
+        classes: number of classes.
+
+    Raises:
+        Refusal: it cannot predict, or, when asked, it answers with NaN or another number of classes.
+    """
+    if isinstance(learner, Victim):
+        return learner
+    if isinstance(learner, nn.Module) and not hasattr(learner, "predict"):
+        return _of_module(learner, classes)
+    if isinstance(getattr(learner, "classes_", None), np.ndarray) and hasattr(learner, "predict"):
+        return _of_sklearn(learner, classes)
+    who = type(learner).__name__
+    require(hasattr(learner, "predict"), f"an attack needs something with predict(x), got {who}, which has none.")
+    scores, logits = (getattr(learner, name, None) for name in ("decision_function", "forward"))
+    return Victim(
+        checked_labels(learner.predict, classes, who),
+        checked_scores(scores, classes, who) if scores else None,
+        checked_scores(logits, classes, who) if logits else None,
+    )
+
+
+def ensemble(victims: Sequence[Victim]) -> Function:
+    """The mean log probability of several differentiable victims, for attacks that shall carry over to another."""
+    inside = [victim.forward for victim in victims if victim.forward is not None]
+    require(len(inside) > 0, "an ensemble to craft on needs a differentiable member, got none.")
+    return lambda x: torch.stack([logits(x).log_softmax(1) for logits in inside]).mean(0)
+
+
+def _of_module(network: nn.Module, classes: int) -> Victim:
+    who = type(network).__name__
+    require(not network.training, f"{who} is in training mode, in which its answers may change; call eval() first.")
+    logits = checked_scores(network, classes, who)
+    scores = torch.no_grad()(logits)
+    return Victim(lambda x: scores(x).argmax(1), scores, logits)
+
+
+def _of_sklearn(classifier: Any, classes: int) -> Victim:
+    """Its probabilities, or else what its decision function says; none if it has neither."""
+    who, names = type(classifier).__name__, np.asarray(classifier.classes_)
+    require(
+        names.tolist() == list(range(classes)),
+        f"{who} needs the classes 0 to {classes - 1}, got {names.tolist()}; fit it on examples of all of them.",
+    )
+    ask = next((n for n in ("predict_proba", "decision_function") if callable(getattr(classifier, n, None))), None)
+
+    def scores(x: Tensor) -> Tensor:
+        made = torch.as_tensor(np.asarray(getattr(classifier, str(ask))(x.flatten(1).numpy())))
+        return torch.stack([-made, made], 1) if made.ndim == 1 else made
+
+    def predict(x: Tensor) -> Tensor:
+        return torch.as_tensor(np.asarray(classifier.predict(x.flatten(1).numpy()))).long()
+
+    return Victim(checked_labels(predict, classes, who), checked_scores(scores, classes, who) if ask else None)
+
+
+def checked_labels(predict: Function, classes: int, who: str) -> Function:
+    """`predict`, refused where it does not name one of `classes` for every example; -1 may say "none"."""
+
+    def named(x: Tensor) -> Tensor:
+        labels = predict(x)
+        require(labels.shape == (len(x),), f"{who} needs to name {len(x)} examples, got labels {tuple(labels.shape)}.")
+        require(not labels.is_floating_point(), f"{who} needs whole numbers as labels, got {labels.dtype}.")
+        low, high = (int(end) for end in labels.aminmax())
+        inside = low >= -1 and high < classes
+        require(inside, f"{who} needs labels from 0 to {classes - 1}, got {low} to {high}; wrong number of classes?")
+        return labels
+
+    return named
+
+
+def checked_scores(scores: Function, classes: int, who: str) -> Function:
+    """`scores`, refused where they have NaN or another number of classes."""
+
+    def scored(x: Tensor) -> Tensor:
+        made = scores(x)
+        shape = tuple(made.shape)
+        require(shape == (len(x), classes), f"{who} needs scores ({len(x)}, {classes}), got {shape}; other classes?")
+        bad = int(made.detach().isnan().any(1).sum())
+        if bad:
+            raise Refusal(f"{who} gave NaN scores for {bad} of {len(x)} examples; did its training diverge?")
+        return made
+
+    return scored

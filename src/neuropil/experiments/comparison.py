@@ -1,0 +1,153 @@
+"""The loop that every comparison shares: learners side by side on the same data, the test set read once by each."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator
+
+from neuropil.data import Split, load, subset
+from neuropil.errors import check_device
+from neuropil.evaluate import log_units, sample_efficiency, trial
+from neuropil.experiments.spikes import draw_spikes
+from neuropil.models import receptive_fields
+from neuropil.runs import Keeper, Run, TaggedTracker, kept_path
+
+JUDGED = 1000  # images on which the units of a convolution compete once more, at every position
+
+
+@dataclass(frozen=True)
+class Method:
+    """A learner that has not learned yet, and how the report should treat it.
+
+    Attributes:
+        name: in plain words, as it stands in tables.
+        family: "local" for local learning, "spiking" for spiking networks trained by exact gradients, "baseline" for
+            what they are measured against.
+        learner: has ``fit``, ``refit_readout`` and ``predict``, and after a fit ``network_``, ``body_`` if it is local,
+            and all that `draw_spikes` asks for if it is of the events.
+        norm: the p of the fixed point sum |w|^p = 1 that its rule has, None if it has none.
+        competes: whether its units compete, so that one that never wins is a waste.
+        layers: of a local learner, the convolutions whose units the report judges; none for the dense ``hidden``.
+    """
+
+    name: str
+    family: str
+    learner: Any
+    norm: float | None = None
+    competes: bool = True
+    layers: tuple[str, ...] = ()
+
+
+Build = Callable[[Split, Generator], Method]
+After = Callable[
+    [Method, Split, Split, TaggedTracker], None
+]  # what a recipe looks at in a fitted learner: train, test, log
+
+
+class Comparison(NamedTuple):
+    """Who is compared on what: all that is needed to do a comparison, or to bring its learners back.
+
+    Attributes:
+        builds: make a fresh learner from the training data and a generator.
+        data: name of the data set.
+        seeds: one after the other.
+        splits: maps a seed to (train, test).
+        task: by which a run of several tasks keeps what was learned at this one.
+    """
+
+    builds: Sequence[Build]
+    data: str
+    seeds: Sequence[int]
+    splits: Callable[[int], tuple[Split, Split]]
+    task: str = ""
+
+
+def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu") -> tuple[Split, Split]:
+    """(train, test) of the data set `data`, with `n_train` training examples, or all if that is 0, on `device`."""
+    check_device(device)
+    train, test = load(data, seed=seed)
+    return (subset(train, n_train, seed) if n_train else train).to(device), test.to(device)
+
+
+def single_seed(builds: Sequence[Build], data: str, seed: int, n_train: int, *, device: str = "cpu") -> Comparison:
+    """All of `builds` on the data set `data`, as recipes with a setting ``seed`` compare them; see `data_splits`."""
+    return Comparison(builds, data, [seed], partial(data_splits, data, n_train, device=device))
+
+
+def run_comparison(plan: Comparison, labels: Sequence[int], run: Run, *, after: After | None = None) -> None:
+    """Load the data of the one seed of `plan`, and run all learners on them, with pictures; see `run_methods`."""
+    (seed,) = plan.seeds
+    train, test = plan.splits(seed)
+    run.note(data={plan.data: {"train": train.checksum(), "test": test.checksum()}})
+    run_methods(plan.builds, train, test, data=plan.data, seed=seed, labels=labels, draw=True, run=run, after=after)
+
+
+def run_methods(
+    builds: Sequence[Build],
+    train: Split,
+    test: Split,
+    *,
+    data: str,
+    seed: int,
+    labels: Sequence[int],
+    draw: bool,
+    run: Run,
+    after: After | None = None,
+) -> None:
+    """Fit each learner on `train`, read `test` once, then ask what fewer labels would have given; log everything.
+
+    Args:
+        builds: make a fresh learner from the training data and a generator; every learner gets its own, from `seed`.
+        train, test: what to learn from, and what to read once.
+        data, seed: columns of every row.
+        labels: numbers of labels for the sample-efficiency curves; those not below the training set are left out.
+        draw: whether to keep what the report draws of a learner, see `save_pictures`.
+        run: where it is written; every fit in it can be resumed.
+        after: called when a learner has been tried.
+    """
+    for index in run.loop("learners", len(builds)):
+        rng = torch.Generator().manual_seed(seed)
+        method = builds[index](train, rng)
+        learner = method.learner
+        tracker = TaggedTracker(run, learner=method.name, family=method.family, data=data, seed=seed)
+        keeper = Keeper(tracker)
+        accuracy = trial(learner, train, test, rng=rng, tracker=keeper)
+        keeper.keep(kept_path(run.folder, method.name, seed))
+        if draw:
+            save_pictures(method, train, tracker)
+        if after is not None:
+            after(method, train, test, tracker)
+        if method.family == "local":
+            log_unit_statistics(method, train, tracker)
+        counts = [count for count in labels if count < len(train)]
+        again = partial(learner.refit_readout, rng=rng)
+        for count, right in [*sample_efficiency(again, train, test, counts, seed=seed), (len(train), accuracy)]:
+            tracker.log("labels", n_labels=count, accuracy=right)
+
+
+def log_unit_statistics(method: Method, train: Split, tracker: TaggedTracker) -> None:
+    """Log where the units of a local learner stand: of convolutions on at most `JUDGED` images, a sample at a time."""
+    body, norm, competes = method.learner.body_, method.norm, method.competes
+    names = [name for name, _ in body.named_children()]
+    for layer in method.layers:
+        drive, weight = body[: names.index(layer) + 1], body.get_parameter(f"{layer}.weight").flatten(1)
+        few = train[:JUDGED]
+        log_units(drive, weight, few, layer=layer, batch=20, norm=norm, competes=competes, tracker=tracker)
+    if not method.layers:
+        weight = body.get_parameter("hidden.weight")
+        log_units(body, weight, train, norm=norm, competes=competes, tracker=tracker)
+
+
+def save_pictures(method: Method, train: Split, tracker: TaggedTracker) -> None:
+    """Of images: receptive fields, drawings of learners that draw; of spiking networks a trial, and out of silence."""
+    learner, run, name, images = method.learner, tracker.run, method.name, train.x.ndim == 4
+    if images:
+        run.save(**{f"fields.{name}": receptive_fields(learner.network_, train.x.shape[1:])})
+    if method.family == "spiking":
+        draw_spikes(learner, train, tracker)
+    if getattr(learner, "draws", False) and images:
+        rng = torch.Generator().manual_seed(tracker.tags["seed"])
+        run.save(**{f"drawings.{name}": learner.generate(torch.arange(train.classes), 10, rng)})

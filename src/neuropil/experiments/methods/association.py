@@ -1,0 +1,26 @@
+"""Association: a label event makes the likeliest neurons of a class fire; a synapse sees its own two. Two layers."""
+
+from torch import Generator
+
+from neuropil.data import Split
+from neuropil.experiments.methods import Method
+from neuropil.models import AssociationClassifier, AssociationTraining
+
+
+def build(train: Split, rng: Generator, units: int) -> Method:
+    """Two layers of `units` neurons, the second of which votes.
+
+    On images the first has nine columns that see a square of half the side, if every class can have a neuron in each.
+    """
+    shape = train.x.shape[1:]
+    columns = 9 if len(shape) == 3 and units >= 9 * train.classes else 1
+    learner = AssociationClassifier(
+        (units // columns * columns, units),
+        columns=(columns, 1),
+        field=min(shape[1:]) // 2 if columns > 1 else None,
+        k=1,
+        strongest=max(4, 24 // columns),
+        unit_norm_input=len(shape) == 3,
+        events=AssociationTraining(min_steps=600),
+    )
+    return Method("association", "local", learner, competes=False)

@@ -1,0 +1,16 @@
+"""SoftHebb: every unit learns in proportion to its share of a softmax over all units."""
+
+from torch import Generator
+
+from neuropil.data import Split
+from neuropil.experiments.methods import READOUT, Method
+from neuropil.models import FeatureClassifier, LocalLearning, dense_body, init_examples_
+from neuropil.plasticity import SoftHebb
+
+
+def build(train: Split, rng: Generator, units: int) -> Method:
+    """Units start at random examples; the temperature is in units of the cosine between input and weight."""
+    body = dense_body(train, units, n=2.0)
+    init_examples_(body, train, rng)
+    learning = LocalLearning({"hidden": SoftHebb(tau=0.05)}, epochs=4, batch=100, lr=0.02, min_steps=450)
+    return Method("SoftHebb", "local", FeatureClassifier(body, learning=learning, readout=READOUT), norm=2.0)

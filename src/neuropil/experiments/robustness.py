@@ -1,0 +1,66 @@
+"""The robustness suite in recipes: its settings, and learners that come back from what a run kept of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from neuropil.data import Split, subset
+from neuropil.errors import at_least
+from neuropil.evaluate.robustness.suite import Suite, robustness
+from neuropil.experiments.comparison import Comparison, Method
+from neuropil.runs import Replay, Run, TaggedTracker, kept_path
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """How hard learners are attacked."""
+
+    n_test: int = 1000
+    """attack only that many test examples, a stratified draw of each seed; 0 for all"""
+    linf: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
+    """budgets: largest change of any pixel, of values in [0, 1]"""
+    l2: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
+    """budgets: Euclidean length of the change of an image"""
+    steps: int = 20
+    """gradients in an ascent of PGD"""
+    restarts: int = 2
+    """ascents of PGD"""
+    queries: int = 200
+    """questions that an attack without gradients asks about an image"""
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "n_test")
+        suite_of(self)
+
+
+def suite_of(attacks: Attacks) -> Suite:
+    """The suite of these settings."""
+    return Suite(attacks.linf, attacks.l2, attacks.steps, attacks.restarts, attacks.queries)
+
+
+def revived(plan: Comparison, train: Split, folder: Path, seed: int) -> list[Method]:
+    """The learners of one seed as they were when the run in `folder` kept them."""
+    methods = []
+    for build in plan.builds:
+        rng = torch.Generator().manual_seed(seed)
+        method = build(train, rng)
+        method.learner.fit(train, rng=rng, tracker=Replay(kept_path(folder, method.name, seed, plan.task)))
+        methods.append(method)
+    return methods
+
+
+def attack_all(methods: Sequence[Method], test: Split, attacks: Attacks, *, data: str, seed: int, run: Run) -> None:
+    """The whole suite on every entrant, on the same test examples; transfer attacks come from the baselines."""
+    baselines = sorted((one.name for one in methods if one.family == "baseline"), key=lambda name: name != "backprop")
+    robustness(
+        {one.name: one.learner for one in methods},
+        subset(test, attacks.n_test, seed) if 0 < attacks.n_test < len(test) else test,
+        watches={
+            one.name: TaggedTracker(run, learner=one.name, family=one.family, data=data, seed=seed) for one in methods
+        },
+        baselines=baselines,
+        suite=suite_of(attacks),
+        seed=seed,
+    )

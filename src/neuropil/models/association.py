@@ -1,0 +1,271 @@
+"""A classifier whose neurons are all associated with a class and learn from what they see themselves."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Generator, Tensor, nn
+
+from neuropil.data import Split
+from neuropil.errors import require
+from neuropil.models.nn.layers import UnitNorm, unit
+from neuropil.models.training.readout import scores_of
+from neuropil.models.training.supervised import passes
+from neuropil.plasticity import Association, associations, correlate, propose_, tap
+from neuropil.runs.tracker import NullTracker, Tracker
+
+
+class TopKSigmoid(nn.Module):
+    r"""What neurons send to the next layer: their answer :math:`s = 1 / (1 + e^{-\beta u})` to a drive u.
+
+    Args:
+        slope: beta.
+        strongest: how many neurons of a column send, the others are silent, and together they send a vector of length
+            1; None for all, as they are.
+        columns: of equal size.
+    """
+
+    def __init__(self, slope: float, strongest: int | None = None, columns: int = 1):
+        super().__init__()
+        require(strongest is None or strongest >= 1, f"some neuron of a column has to send, got strongest={strongest}.")
+        self.slope, self.strongest, self.columns = slope, strongest, columns
+
+    def forward(self, drive: Tensor) -> Tensor:
+        """(batch, neurons) drives to the same shape."""
+        answer = torch.sigmoid(self.slope * drive)
+        if self.strongest is None:
+            return answer
+        rivals = answer.unflatten(1, (self.columns, -1))
+        top = rivals.topk(min(self.strongest, rivals.shape[2]), 2)
+        return unit(torch.zeros_like(rivals).scatter(2, top.indices, top.values).flatten(1))
+
+    def extra_repr(self) -> str:
+        """The settings."""
+        return f"slope={self.slope}, strongest={self.strongest}, columns={self.columns}"
+
+
+class PopulationVote(nn.Module):
+    """How strongly the drives of the last layer speak for each class, averaged over its columns.
+
+    A column speaks for a class by the mean of its k largest drives of neurons associated with it, times beta; without k
+    all of them have a say, by their answers.
+
+    Args:
+        rule: its classes, slope, k and columns.
+        neurons: of the last layer.
+    """
+
+    members: Tensor
+
+    def __init__(self, rule: Association, neurons: int):
+        super().__init__()
+        self.rule = rule
+        columns = torch.arange(neurons).view(rule.columns, -1)
+        classes = associations(neurons, rule.classes)
+        groups = [column[classes[column] == label] for label in range(rule.classes) for column in columns]
+        lists = nn.utils.rnn.pad_sequence(groups, batch_first=True, padding_value=neurons)  # no such neuron: silent
+        self.register_buffer("members", lists.view(rule.classes, rule.columns, -1), persistent=False)
+
+    def forward(self, drive: Tensor) -> Tensor:
+        """(batch, neurons) to (batch, classes)."""
+        k, slope = self.rule.k, self.rule.slope
+        drives = nn.functional.pad(drive, (0, 1), value=-torch.inf)[:, self.members]
+        if k is not None:
+            return slope * drives.topk(k, 3).values.mean((2, 3))
+        return torch.sigmoid(slope * drives).sum((2, 3)) / (self.members < drive.shape[1]).sum((1, 2))
+
+
+@dataclass(frozen=True)
+class AssociationTraining:
+    """How the label events of a training set are gone through; the learning rate falls linearly to 0.
+
+    Attributes:
+        epochs: passes over the examples.
+        batch: events in a step; a smaller data set is one batch.
+        lr: first learning rate.
+        adaptive: whether every synapse scales its changes by their running size (Adam, which uses nothing that the
+            synapse does not see); otherwise plain SGD.
+        min_steps: fewest steps; a small data set gets as many more epochs as this takes.
+    """
+
+    epochs: int = 10
+    batch: int = 100
+    lr: float = 1e-2
+    adaptive: bool = True
+    min_steps: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1 and self.batch >= 1, f"AssociationTraining needs epochs and batch >= 1, got {self}.")
+        require(self.lr > 0, f"AssociationTraining needs a positive learning rate, got lr={self.lr}.")
+
+
+class AssociationClassifier:
+    """Layers of neurons that are all associated with a class; every synapse learns from its two and the event.
+
+    One forward pass hands every layer its input, then all layers learn at once, in any order, from that input and the
+    label alone. As nothing comes down, a layer may even learn in a process of its own, one step behind the layer below,
+    if labels travel with the activity: the weights come out the same.
+
+    The classes have equally many neurons, give or take one, in every column of every layer.
+
+    Args:
+        hidden: numbers of neurons of the layers; the last of them votes, there is no other output.
+        columns: into how many columns each layer is cut, see `Association`.
+        field: side of the square of an image that a column of the first layer sees, in pixels, the columns lying on a
+            square grid; None if all neurons see everything.
+        k: how many neurons win among the associated and among the others; None for the plain rule without competition.
+        slope: of the neurons' answers.
+        strongest: how many neurons of a column send; None for all, as they are.
+        unit_norm_input: whether an example is brought to unit length first.
+        events: how the label events are gone through.
+
+    After `fit`: ``body_`` (up to the drives of the first layer ``hidden``) and ``network_`` (all, with the vote), both
+    in evaluation mode.
+    """
+
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (1000, 1000),
+        *,
+        columns: tuple[int, ...] | None = None,
+        field: int | None = None,
+        k: int | None = 3,
+        slope: float = 32.0,
+        strongest: int | None = 24,
+        unit_norm_input: bool = True,
+        events: AssociationTraining | None = None,
+    ):
+        require(len(hidden) >= 1, "AssociationClassifier needs a layer of neurons, got hidden=().")
+        columns = columns or (1,) * len(hidden)
+        require(
+            len(columns) == len(hidden),
+            f"AssociationClassifier needs columns for each layer, got columns={columns} and hidden={hidden}.",
+        )
+        self.hidden, self.columns, self.field = hidden, columns, field
+        self.k, self.slope, self.strongest = k, slope, strongest
+        self.unit_norm_input, self.events = unit_norm_input, events or AssociationTraining()
+
+    def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
+        """Draw a network and let all its layers learn from every example and its label."""
+        tracker, events, rules = tracker or NullTracker(), self.events, self.rules(train.classes)
+        network = self.fresh(train, rng)
+        batch = min(events.batch, len(train))
+        epochs = passes(len(train), epochs=events.epochs, batch=batch, min_steps=events.min_steps)
+        make = torch.optim.Adam if events.adaptive else torch.optim.SGD
+        optimizer = make(network.parameters(), lr=events.lr, fused=True)
+        steps = epochs * math.ceil(len(train) / batch)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=steps)
+        parts = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
+        for epoch in tracker.loop("association", epochs, **parts):
+            right = torch.zeros((), device=train.y.device)
+            for part in train.batches(batch, shuffle=rng):
+                right += (associate_(network, rules, part).argmax(1) == part.y).sum()
+                optimizer.step()
+                schedule.step()
+            alike, alike_column = likeness(network.get_parameter("hidden.weight"), rules["hidden"])
+            numbers = {"train_accuracy": right.item() / len(train), "alike": alike, "alike_column": alike_column}
+            tracker.log("epoch", stage="association", epoch=epoch, **numbers)
+        network.zero_grad(set_to_none=True)
+        self.network_ = network.eval().requires_grad_(False)
+        self.body_ = network[: list(dict(network.named_children())).index("hidden") + 1]
+        return self
+
+    def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
+        """Learn everything afresh from `labelled` alone: without a label there is no event."""
+        return self.fit(labelled, rng=rng, tracker=tracker)
+
+    def rules(self, classes: int) -> dict[str, Association]:
+        """What each layer learns by, by its name in the network."""
+        names = ["hidden", *(f"hidden{depth}" for depth in range(2, len(self.hidden) + 1))]
+        return {
+            name: Association(classes, slope=self.slope, k=self.k, columns=columns)
+            for name, columns in zip(names, self.columns)
+        }
+
+    def fresh(self, train: Split, rng: Generator) -> nn.Sequential:
+        """A network for `train` whose neurons know nothing: weights N(0, 1 / inputs), thresholds 0."""
+        layers, rules = OrderedDict[str, nn.Module](flat=nn.Flatten()), self.rules(train.classes)
+        if self.unit_norm_input:
+            layers["unit"] = UnitNorm()
+        inputs = train.x[0].numel()
+        for (name, rule), neurons in zip(rules.items(), self.hidden):
+            rule.check_neurons(neurons)
+            layers[name] = layer = nn.Linear(inputs, neurons)
+            nn.init.normal_(layer.weight, generator=rng)
+            nn.init.zeros_(layer.bias)
+            sees = torch.ones_like(layer.weight)
+            if self.field is not None and name == "hidden":
+                sees = fields(train.x.shape[1:], self.field, rule.columns, neurons)
+                layer.register_buffer("sees", sees)
+            layer.weight.data.mul_(sees / sees.sum(1, keepdim=True).sqrt())
+            layers[f"sent_{name}"] = TopKSigmoid(self.slope, self.strongest, rule.columns)
+            inputs = neurons
+        layers.popitem()  # the last layer does not send, it votes
+        layers["vote"] = PopulationVote(rule, neurons)
+        return nn.Sequential(layers).to(train.x.device)
+
+    def decision_function(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n, classes): how strongly the last layer associates each class."""
+        return scores_of(self.network_, x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same with its exact gradient by `x`, and all at once: for attacks and saliency."""
+        return self.network_(x)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n,) labels: the class with the strongest vote."""
+        return self.decision_function(x).argmax(1)
+
+
+@torch.no_grad()
+def associate_(network: nn.Sequential, rules: dict[str, Association], part: Split) -> Tensor:
+    """One forward pass, and every layer's change into its gradient; (batch, classes) votes on the way."""
+    with tap(network, rules) as seen:
+        votes = network(part.x)
+    for name, rule in rules.items():
+        layer, (pre, drive) = network.get_submodule(name), seen[name]
+        surprise = rule.surprise(layer, pre, part.y, drive)
+        change, sees = correlate(layer, pre, surprise), getattr(layer, "sees", None)
+        propose_(layer, change if sees is None else change * sees)
+        layer.bias.grad = -surprise.sum(0)  # the threshold is a synapse from a neuron that always fires
+    return votes
+
+
+def fields(shape: tuple[int, ...], side: int, columns: int, neurons: int) -> Tensor:
+    """(neurons, inputs) 1 where a neuron sees an input: a square for each column, on a square grid over the image."""
+    require(
+        len(shape) == 3, f"fields need images (channels, height, width), got vectors of {shape[0]}; use field=None."
+    )
+    across = math.isqrt(columns)
+    require(across**2 == columns, f"columns with fields lie on a square grid, got {columns}; use 1, 4, 9, 16, 25, ...")
+    require(1 <= side <= min(shape[1:]), f"a field needs a side of 1 to {min(shape[1:])} pixels, got {side}.")
+    sees = torch.zeros(columns, *shape)
+    tops, lefts = (torch.linspace(0, size - side, across).round().long().tolist() for size in shape[1:])
+    for column in range(columns):
+        top, left = tops[column // across], lefts[column % across]
+        sees[column, :, top : top + side, left : left + side] = 1
+    return sees.flatten(1).repeat_interleave(neurons // columns, 0)
+
+
+def likeness(weight: Tensor, rule: Association) -> tuple[float, float]:
+    """Mean absolute correlation of the weights of two neurons of one association, in [0, 1]: (of any two, of two in one
+    column over the inputs that they see).
+    """
+    rows, classes = weight.detach(), range(rule.classes)
+    columns = [block[:, block.abs().sum(0) > 0] for block in rows.chunk(rule.columns)]
+    own = [
+        block[associations(len(rows), rule.classes).chunk(rule.columns)[c] == label]
+        for c, block in enumerate(columns)
+        for label in classes
+    ]
+    return _correlation(rows[label :: rule.classes] for label in classes), _correlation(own)
+
+
+def _correlation(groups: Iterable[Tensor]) -> float:
+    """Mean over all pairs of rows of each group, then over the groups that have pairs; 0 without any."""
+    tables = [torch.corrcoef(rows).abs() for rows in groups if len(rows) > 1]
+    means = [(table.sum() - table.trace()) / (table.numel() - len(table)) for table in tables]
+    return torch.stack(means).mean().item() if means else 0.0

@@ -1,0 +1,56 @@
+"""The baseline: the same architecture, every weight trained end to end by backprop."""
+
+from copy import deepcopy
+from typing import Self
+
+from torch import Generator, Tensor, nn
+
+from neuropil.data import Split
+from neuropil.models.training.readout import featurise, fresh_head, scores_of
+from neuropil.models.training.supervised import SupervisedTraining
+from neuropil.runs.tracker import NullTracker, Tracker
+
+
+class BackpropClassifier:
+    """A body and a linear head trained together by backprop.
+
+    The features are standardised once, by their statistics before training, so that the head starts from the scale
+    that the readout of `FeatureClassifier` enjoys. Layers with statistics of their own (batch normalisation) gather
+    them while the network trains, as everywhere.
+
+    Args:
+        body: maps (batch, *shape) in [0, 1] to features; it is copied, the original stays as it is.
+        training: how the network is trained.
+        standardise: whether the features are standardised before the head.
+
+    After `fit`: ``body_`` and ``network_`` (body, standardisation, head), both in evaluation mode.
+    """
+
+    def __init__(self, body: nn.Sequential, *, training: SupervisedTraining | None = None, standardise: bool = True):
+        self.body = body
+        self.training = training or SupervisedTraining()
+        self.standardise = standardise
+
+    def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
+        """Train everything on `train`, from the body as it was given."""
+        self.body_ = deepcopy(self.body).requires_grad_(True)
+        head = fresh_head(featurise(self.body_, train), standardise=self.standardise)
+        self.network_ = nn.Sequential(self.body_, nn.Flatten(), head).train()
+        self.training.fit_(self.network_, train, stage="backprop", rng=rng, tracker=tracker or NullTracker())
+        return self
+
+    def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
+        """Train everything afresh on `labelled` alone: backprop learns nothing from images without labels."""
+        return self.fit(labelled, rng=rng, tracker=tracker)
+
+    def decision_function(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n, classes) logits."""
+        return scores_of(self.network_, x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same with its exact gradient by `x`, and all at once: for attacks and saliency."""
+        return self.network_(x)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n,) labels."""
+        return self.decision_function(x).argmax(1)

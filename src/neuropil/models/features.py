@@ -1,0 +1,92 @@
+"""Features learned by local rules (or by nobody) under a supervised linear readout."""
+
+import math
+from copy import deepcopy
+from typing import Protocol, Self
+
+from torch import Generator, Tensor, nn
+
+from neuropil.data import Split
+from neuropil.errors import require
+from neuropil.models.training.augment import Augment
+from neuropil.models.training.readout import featurise, fresh_head, scores_of
+from neuropil.models.training.supervised import SupervisedTraining
+from neuropil.runs.tracker import NullTracker, Tracker
+
+
+class Learning(Protocol):
+    """How a body learns without a readout."""
+
+    def fit_(self, body: nn.Sequential, train: Split, *, rng: Generator, tracker: Tracker) -> None:
+        """Let `body` learn in place."""
+        ...
+
+
+class FeatureClassifier:
+    """A linear readout, trained by gradient descent, on a body that no gradient ever reaches.
+
+    With rules the body learns locally first (Hebbian features); without, it stays as it was drawn (random features) or
+    has nothing to learn (a linear model is a body that only flattens).
+
+    Args:
+        body: maps (batch, *shape) in [0, 1] to features; it is copied, the original stays as it is.
+        learning: how the body learns, for example `LocalLearning`; None for a frozen body.
+        readout: how the head is trained.
+        n_augmented: how many altered copies of every labelled image the head learns from besides the image itself.
+        augment: what alters them.
+        min_examples: fewest examples of the head, copies included: few labels get as many more copies as this takes.
+
+    After `fit`: ``body_``, the learned body in evaluation mode, and ``network_``, body and trained head.
+    """
+
+    def __init__(
+        self,
+        body: nn.Sequential,
+        *,
+        learning: Learning | None = None,
+        readout: SupervisedTraining | None = None,
+        n_augmented: int = 0,
+        augment: Augment | None = None,
+        min_examples: int = 0,
+    ):
+        require(
+            n_augmented >= 0 and min_examples >= 0 and (n_augmented + min_examples > 0) == (augment is not None),
+            "FeatureClassifier needs copies and examples >= 0, and augment where one of them is above 0, got "
+            f"copies={n_augmented}, examples={min_examples} and augment={augment}.",
+        )
+        self.body = body
+        self.learning = learning
+        self.readout = readout or SupervisedTraining()
+        self.n_augmented = n_augmented
+        self.augment = augment
+        self.min_examples = min_examples
+
+    def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
+        """Learn the features from all images of `train` and the readout from all its labels."""
+        tracker = tracker or NullTracker()
+        self.body_ = deepcopy(self.body).requires_grad_(False)
+        if self.learning is not None:
+            self.learning.fit_(self.body_, train, rng=rng, tracker=tracker)
+        self.body_.zero_grad(set_to_none=True)
+        return self.refit_readout(train, rng=rng, tracker=tracker)
+
+    def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
+        """Learn only the readout afresh, from `labelled`; the features stay as `fit` left them."""
+        copies = max(self.n_augmented, math.ceil(self.min_examples / len(labelled)) - 1)
+        features = featurise(self.body_.eval(), labelled, n_augmented=copies, augment=self.augment, rng=rng)
+        head = fresh_head(features)
+        self.readout.fit_(head, features, stage="readout", rng=rng, tracker=tracker or NullTracker())
+        self.network_ = nn.Sequential(self.body_, nn.Flatten(), head)
+        return self
+
+    def decision_function(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n, classes) logits."""
+        return scores_of(self.network_, x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same with its exact gradient by `x`, and all at once: for attacks and saliency."""
+        return self.network_(x)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n,) labels."""
+        return self.decision_function(x).argmax(1)

@@ -1,0 +1,1 @@
+"""Layers and activations that the models are built of."""

@@ -1,0 +1,179 @@
+"""The layers that Hebbian features need besides PyTorch's own; none of them keeps statistics of a batch."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from neuropil.data import Split
+from neuropil.errors import require
+
+
+class UnitNorm(nn.Module):
+    """Every sample divided by its Euclidean norm over all axes but the first; a sample of zeros stays zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, *shape) to the same shape, each sample of norm 1 or 0."""
+        return unit(x.flatten(1)).view_as(x)
+
+
+class CentredUnitNorm(nn.Module):
+    r"""The direction in which a sample departs from the mean: :math:`e(e(x) - \mu)`, e(x) = x / |x|.
+
+    Images are positive, so as they stand all of them point roughly the same way and every unit sees nearly the same
+    angle; without their mean direction :math:`\mu` they spread, and units that compete by angle can tell them apart.
+
+    Args:
+        features: length of a sample.
+    """
+
+    mean: Tensor
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+
+    def fit_(self, train: Split, *, batch: int = 1000) -> "CentredUnitNorm":
+        """Take the mean direction of the flattened examples of `train`; it stays fixed from then on."""
+        total = torch.zeros_like(self.mean)
+        for part in train.batches(min(batch, len(train))):
+            total += unit(part.x.flatten(1)).sum(0)
+        self.mean.copy_(total / len(train))
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, features) to the same shape, each of norm 1 (or 0)."""
+        return unit(unit(x) - self.mean)
+
+
+def unit(x: Tensor) -> Tensor:
+    """Every row of `x` (n, d) divided by its Euclidean norm; a row of zeros stays zero."""
+    norm = x.norm(dim=1, keepdim=True)
+    return x / torch.where(norm > 0, norm, 1)
+
+
+class RePU(nn.Module):
+    r"""Rectified power unit: :math:`\max(x, 0)^n`. Krotov & Hopfield 2019 use n = 4.5 on Hebbian features.
+
+    Args:
+        n: the power, at least 1; 1 is the ReLU.
+    """
+
+    def __init__(self, n: float = 4.5):
+        super().__init__()
+        require(n >= 1, f"RePU needs a power n >= 1, got {n}.")
+        self.n = n
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape to the same shape."""
+        positive = x.relu()
+        return positive if self.n == 1 else positive.pow(self.n)
+
+    def extra_repr(self) -> str:
+        """The power."""
+        return f"n={self.n}"
+
+
+class CReLU(nn.Module):
+    """RePU of x beside RePU of -x: for features whose sign carries no meaning, such as principal components.
+
+    Args:
+        n: the power, at least 1.
+    """
+
+    def __init__(self, n: float = 1.0):
+        super().__init__()
+        self.power = RePU(n)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, units) to (batch, 2 units)."""
+        return torch.cat([self.power(x), self.power(-x)], dim=1)
+
+
+class MaskedLinear(nn.Linear):
+    """A dense layer whose units see only a part of the input; what a unit does not see has no weight and no gradient.
+
+    Args:
+        sees: (units, inputs), 1 where a unit sees an input and 0 elsewhere.
+    """
+
+    sees: Tensor
+
+    def __init__(self, sees: Tensor):
+        super().__init__(sees.shape[1], sees.shape[0])
+        self.register_buffer("sees", sees)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, inputs) to (batch, units)."""
+        return F.linear(x, self.weight * self.sees, self.bias)
+
+
+class Standardise(nn.Module):
+    """Features shifted and scaled by fixed numbers, set once from training features: batch-free.
+
+    A feature that never varies keeps its scale of 1, so it becomes zero, not infinite.
+
+    Args:
+        features: number of features.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+
+    def fit_(self, x: Tensor) -> "Standardise":
+        """Take mean and standard deviation from `x` (n, features)."""
+        std, mean = torch.std_mean(x, 0, correction=0)
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(std > 0, std, 1))
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, features) to the same shape."""
+        return (x - self.mean) / self.scale
+
+
+@torch.no_grad()
+def init_normal_(body: nn.Sequential, rng: Generator, *, std: float = 1.0) -> None:
+    """Draw the weight of the layer ``hidden`` of `body` from N(0, std^2)."""
+    body.get_parameter("hidden.weight").normal_(0, std, generator=rng)
+
+
+@torch.no_grad()
+def init_examples_(body: nn.Sequential, train: Split, rng: Generator) -> None:
+    """Make every row of ``hidden`` a random example of `train` as that layer sees it; no repeats while they last."""
+    weight = body.get_parameter("hidden.weight")
+    below = body[: list(dict(body.named_children())).index("hidden")]
+    order = torch.randperm(len(train), generator=rng)
+    chosen = order[torch.arange(len(weight)) % len(train)]
+    weight.copy_(below(train[chosen.to(train.y.device)].pixels()))
+
+
+def dense_body(train: Split, units: int, *, n: float) -> nn.Sequential:
+    """Flatten, direction (fitted to `train`), a dense layer ``hidden`` without bias, RePU(n)."""
+    inputs = train.x[0].numel()
+    layers = OrderedDict[str, nn.Module](
+        flat=nn.Flatten(),
+        direction=CentredUnitNorm(inputs).fit_(train),
+        hidden=nn.Linear(inputs, units, bias=False),
+        act=RePU(n),
+    )
+    return nn.Sequential(layers)
+
+
+def receptive_fields(network: nn.Module, shape: Sequence[int]) -> Tensor:
+    """The weight of the first layer that has one, (units, *shape) for a dense layer, as it is for a convolution.
+
+    A dense weight is (units, inputs) in an ``nn.Linear`` and (inputs, units) in a layer of spiking neurons.
+    """
+    layer = next(module for module in network.modules() if isinstance(getattr(module, "weight", None), Tensor))
+    weight = layer.get_parameter("weight").detach()
+    if weight.ndim > 2:
+        return weight
+    return (weight if isinstance(layer, nn.Linear) else weight.T).reshape(-1, *shape)

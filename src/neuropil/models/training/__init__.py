@@ -1,0 +1,1 @@
+"""How models are trained: local rules, supervised training, readouts, augmentation."""

@@ -1,0 +1,195 @@
+"""How the layers of a body learn without labels and without a backward pass."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from neuropil.data import Split
+from neuropil.errors import require, unknown
+from neuropil.models.training.supervised import passes
+from neuropil.plasticity import propose_, tap
+from neuropil.plasticity.geometry import per_sample, rows, units, weight_of
+from neuropil.plasticity.patches import has_patches, in_sample
+from neuropil.runs.tracker import Tracker
+
+SAMPLES = 5  # per unit, on which the progress display judges who wins
+
+
+class Rule(Protocol):
+    """What learns a layer: its input and its output (computed if not given) to a change of its weight."""
+
+    def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class LocalLearning:
+    """How the layers of a body learn without labels and without a backward pass.
+
+    The learning rate falls linearly to 0 from pass to pass. Greedily, each layer learns on the output of the finished
+    layers below it; together, all layers learn from the same forward pass. Layers with statistics (batch
+    normalisation) gather them while the layer above them learns, and are fixed from then on.
+
+    Attributes:
+        rules: a rule for each layer that learns, by its name in the body.
+        epochs: passes over the images, for each layer (greedily) or for all (together).
+        batch: images in a step; no more than there are.
+        lr: first learning rate of plain SGD, for all layers or by name.
+        norm_rate: power q of `rate_by_norm`, by which units whose norm is far from 1 learn faster; 0 for none.
+        joint: whether all layers learn at once.
+        patch_fraction: of the patches of a convolution that it learns from, drawn afresh in every step; not together.
+        max_images: learn from the first so many images only; 0 for all.
+        min_steps: fewest steps; a small data set gets as many more epochs as this takes.
+    """
+
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    epochs: int = 20
+    batch: int = 100
+    lr: float | Mapping[str, float] = 0.02
+    norm_rate: float = 0.0
+    joint: bool = False
+    patch_fraction: float = 1.0
+    max_images: int = 0
+    min_steps: int = 1
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1 and self.batch >= 1, f"LocalLearning needs epochs and batch >= 1, got {self}.")
+        rates = [self._rate(name) for name in self.rules] if isinstance(self.lr, Mapping) else [self.lr]
+        require(
+            all(rate > 0 for rate in rates),
+            f"LocalLearning needs a positive learning rate for every layer with a rule, got lr={self.lr}.",
+        )
+
+        require(self.max_images >= 0, f"LocalLearning needs max_images >= 0 (0 for all), got {self.max_images}.")
+        sampled = 0 < self.patch_fraction < 1 and not self.joint
+        require(
+            sampled or self.patch_fraction == 1,
+            "LocalLearning needs 0 < patch_fraction <= 1 of the patches, and all of them if layers learn together, "
+            f"got patch_fraction={self.patch_fraction} and joint={self.joint}.",
+        )
+
+    def _rate(self, name: str) -> float:
+        return self.lr.get(name, 0.0) if isinstance(self.lr, Mapping) else self.lr
+
+    def fit_(self, body: nn.Sequential, train: Split, *, rng: Generator, tracker: Tracker) -> None:
+        """Let the named layers of `body` learn in place; it ends in evaluation mode."""
+        names = [name for name, _ in body.named_children()]
+        for name in self.rules:
+            if name not in names:
+                raise unknown("layer", name, names)
+        ordered = [name for name in names if name in self.rules]
+        stages = [ordered] if self.joint else [[name] for name in ordered]
+        finished = 0  # modules whose statistics are fixed
+        train = train[: self.max_images] if self.max_images else train
+        for stage in filter(None, stages):
+            end = names.index(stage[-1]) + 1
+            below = cast(nn.Sequential, body[:end])
+            below.train()
+            below[:finished].eval()
+            self._stage(below, stage, train, rng=rng, tracker=tracker)
+            finished = end
+        body.eval()
+
+    def _stage(self, body: nn.Sequential, stage: list[str], train: Split, *, rng: Generator, tracker: Tracker) -> None:
+        """Let the layers of one stage learn; the last of them is the last of `body`."""
+        weights = {name: body.get_parameter(f"{name}.weight") for name in stage}
+        optimizer = torch.optim.SGD([{"params": [weight], "lr": self._rate(name)} for name, weight in weights.items()])
+        if self.norm_rate:
+            rate_by_norm(optimizer, self.norm_rate)
+        epochs = passes(len(train), epochs=self.epochs, batch=self.batch, min_steps=self.min_steps)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
+        title = "features " + " + ".join(stage)
+        for epoch in tracker.loop(title, epochs, body=body, optimizer=optimizer, schedule=schedule, rng=rng):
+            before = {name: weight.detach().clone() for name, weight in weights.items()}
+            for part in train.batches(self.batch, shuffle=rng):
+                self._propose(body, stage, part.x, rng)
+                optimizer.step()
+            schedule.step()
+            for name in stage:
+                state = self._state(body, name, train)
+                moved = _moved(before[name], weights[name])
+                tracker.log("epoch", stage=f"features {name}", epoch=epoch, moved=moved, **state)
+
+    def _propose(self, body: nn.Sequential, stage: list[str], x: Tensor, rng: Generator) -> None:
+        """One batch: every rule's change into the gradient of its layer."""
+        with torch.no_grad():
+            if len(stage) == 1:  # its rule needs what reaches the layer, not what the layer makes of it
+                rule, layer, pre = self.rules[stage[0]], body[-1], body[:-1](x)
+                sampled = self.patch_fraction < 1 and has_patches(layer)
+                propose_(layer, in_sample(rule, layer, pre, self.patch_fraction, rng) if sampled else rule(layer, pre))
+                return
+            with tap(body, stage) as seen:
+                body(x)
+        for name, activity in seen.items():
+            layer = body.get_submodule(name)
+            propose_(layer, self.rules[name](layer, *activity))
+
+    @torch.no_grad()
+    def _state(self, body: nn.Sequential, name: str, train: Split) -> dict[str, float]:
+        """Where the units of a layer stand: `unit_state` on the first examples."""
+        names = [child for child, _ in body.named_children()]
+        layer = body.get_submodule(name)
+        modes = [module.training for module in body.modules()]
+        below = body.eval()[: names.index(name) + 1]
+        wins = torch.zeros(units(layer), dtype=torch.int64, device=train.y.device)
+        for part in train.batches(min(100, len(train))):
+            wins += per_sample(layer, below(part.x)).argmax(1).bincount(minlength=len(wins))
+            if wins.sum() >= SAMPLES * len(wins):
+                break
+        for module, mode in zip(body.modules(), modes):
+            module.training = mode
+        return unit_state(rows(layer, weight_of(layer)), wins, norm=getattr(self.rules[name], "p", 2.0))
+
+
+def unit_state(weight: Tensor, wins: Tensor, *, norm: float) -> dict[str, float]:
+    """Numbers to watch while a layer learns.
+
+    Args:
+        weight: (units, fan-in).
+        wins: how often each unit was the most active, (units,).
+        norm: the p of the fixed point sum |w|^p = 1 of its rule.
+
+    Returns:
+        dead: share of the units that win no sample.
+        converged: share of the units with ``|sum |w|^p - 1| < 0.1``.
+        rank: effective rank of the weight by participation of its singular values s: (sum s^2)^2 / sum s^4.
+    """
+    weight = weight.float()
+    gram = weight @ weight.T if len(weight) < weight.shape[1] else weight.T @ weight
+    return {
+        "dead": (wins == 0).float().mean().item(),
+        "converged": ((weight.abs().pow(norm).sum(1) - 1).abs() < 0.1).float().mean().item(),
+        "rank": (weight.square().sum() ** 2 / gram.square().sum()).item(),
+    }
+
+
+def rate_by_norm(optimizer: torch.optim.Optimizer, power: float = 0.5) -> Any:
+    r"""Make every row of a weight learn at :math:`|1 - |w_i||^{q}` times the optimiser's rate: fast while its norm is
+    far from 1, not at all when it has arrived. Journe et al. 2023 (ICLR) use q = 0.5 on every layer.
+
+    Meant for plain SGD, which keeps the size of a gradient. The change must be dense.
+
+    Args:
+        optimizer: its gradients are scaled before every step.
+        power: q > 0.
+
+    Returns:
+        a handle; ``handle.remove()`` ends it.
+    """
+    require(power > 0, f"rate_by_norm needs a power > 0, got {power}.")
+
+    def scale(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
+            if weight.grad is not None:
+                require(not weight.grad.is_sparse, "rate_by_norm needs a dense change; give the rule sparse=False.")
+                norm = weight.detach().flatten(1).norm(dim=1)
+                weight.grad *= (1 - norm).abs().pow(power).view(-1, *[1] * (weight.dim() - 1))
+
+    return optimizer.register_step_pre_hook(scale)
+
+
+def _moved(before: Tensor, after: Tensor) -> float:
+    """How far a weight moved, as a share of its length."""
+    return ((after.detach() - before).norm() / before.norm()).item()

@@ -1,0 +1,58 @@
+"""What a body makes of a data set, and the linear head that names it."""
+
+import torch
+from torch import Generator, Tensor, nn
+
+from neuropil.data import Split
+from neuropil.models.nn.layers import Standardise
+from neuropil.models.training.augment import Augment
+
+
+def fresh_head(features: Split, *, standardise: bool = True) -> nn.Sequential:
+    """Standardised by the statistics of `features`, or as they are, to a linear layer of zeros: (n, classes)."""
+    linear = nn.Linear(features.x.shape[1], features.classes)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    first = Standardise(linear.in_features).fit_(features.x) if standardise else nn.Identity()
+    return nn.Sequential(first, linear).to(features.x)
+
+
+@torch.no_grad()
+def featurise(
+    body: nn.Module,
+    split: Split,
+    *,
+    batch: int = 1000,
+    n_augmented: int = 0,
+    augment: Augment | None = None,
+    rng: Generator | None = None,
+) -> Split:
+    """`split` seen through `body` in evaluation mode: (n, features) float32, labels as they were.
+
+    Args:
+        body: maps a batch to features of any shape.
+        split: n examples.
+        batch: examples at a time.
+        copies: how many altered copies of every example follow the examples themselves: ((1 + copies) n, features).
+        augment: what alters them, with randomness from `rng`.
+        rng: needed for copies.
+    """
+    training = body.training
+    body.eval()
+    seen, start = torch.empty(0), 0
+    for copy in range(1 + n_augmented):
+        for part in split.batches(min(batch, len(split))):
+            x = augment(part.x, rng) if copy and augment and rng else part.x
+            features = body(x).flatten(1)
+            if start == 0:
+                seen = features.new_empty(len(split) * (1 + n_augmented), features.shape[1])
+            seen[start : start + len(part)] = features
+            start += len(part)
+    body.train(training)
+    return Split(seen, split.y.repeat(1 + n_augmented), split.classes)
+
+
+@torch.no_grad()
+def scores_of(model: nn.Module, x: Tensor, *, batch: int = 1000) -> Tensor:
+    """(n, classes) scores, made in batches so that memory does not grow with n."""
+    return torch.cat([model(part) for part in x.split(batch)])

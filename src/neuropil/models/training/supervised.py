@@ -1,0 +1,70 @@
+"""Supervised training by gradient descent: of a linear head on frozen features, or of a whole network."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, nn
+from torch.nn import functional as F
+
+from neuropil.data import Split
+from neuropil.errors import require
+from neuropil.models.training.augment import Augment
+from neuropil.runs.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class SupervisedTraining:
+    """Softmax cross entropy and AdamW, with a learning rate that falls linearly to 0.
+
+    Attributes:
+        epochs: passes over the examples.
+        batch: examples in a step; a smaller data set is one batch.
+        lr: first learning rate.
+        weight_decay: AdamW's decoupled weight decay.
+        smoothing: share of every label that is spread evenly over all classes.
+        min_steps: fewest steps; a small data set gets as many more epochs as this takes.
+        augment: what is made of the examples of every batch.
+    """
+
+    epochs: int = 20
+    batch: int = 500
+    lr: float = 4e-3
+    weight_decay: float = 1e-3
+    smoothing: float = 0.0
+    min_steps: int = 500
+    augment: Augment | None = None
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1 and self.batch >= 1, f"Descent needs epochs and batch >= 1, got {self}.")
+        require(self.lr > 0 and self.weight_decay >= 0, f"Descent needs lr > 0 and decay >= 0, got {self}.")
+        require(0 <= self.smoothing < 1, f"Descent needs 0 <= smoothing < 1, got {self}.")
+
+    def fit_(self, network: nn.Module, train: Split, *, stage: str, rng: Generator, tracker: Tracker) -> None:
+        """Train all of `network` in place; loop and rows are named `stage`. It ends frozen, in evaluation mode."""
+        optimizer = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        epochs = passes(len(train), epochs=self.epochs, batch=self.batch, min_steps=self.min_steps)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
+        parts = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
+        for epoch in tracker.loop(stage, epochs, **parts):
+            loss = self._epoch(network, train, optimizer, rng)
+            schedule.step()
+            tracker.log("epoch", stage=stage, epoch=epoch, loss=loss)
+        network.eval().requires_grad_(False)
+
+    def _epoch(self, network: nn.Module, train: Split, optimizer: torch.optim.Optimizer, rng: Generator) -> float:
+        """One pass; the mean loss on the way."""
+        total = torch.zeros((), device=train.y.device)
+        for part in train.batches(min(self.batch, len(train)), shuffle=rng):
+            x = self.augment(part.x, rng) if self.augment else part.x
+            loss = F.cross_entropy(network(x), part.y, label_smoothing=self.smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach() * len(part)
+        return total.item() / len(train)
+
+
+def passes(examples: int, *, epochs: int, batch: int, min_steps: int) -> int:
+    """`epochs`, or as many as `steps` batches take."""
+    return max(epochs, math.ceil(min_steps / math.ceil(examples / batch)))

@@ -1,0 +1,78 @@
+"""How numbers become spike times: (n, *shape) in, (n, inputs) out, inf where there is no spike."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from neuropil.errors import require
+
+Encode = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class ThresholdEncoding:
+    """Values above `threshold` spike once, all at the same `time`; the others never.
+
+    Attributes:
+        threshold: on values in [0, 1]; 127.5 / 255 takes pixels of 128 and more.
+        time: of all spikes, in the unit of the network's times.
+    """
+
+    threshold: float = 127.5 / 255
+    time: float = 0.0201
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(n, *shape) in [0, 1] to times (n, inputs)."""
+        return torch.where(x.flatten(1) > self.threshold, self.time, torch.inf)
+
+
+@dataclass(frozen=True)
+class LatencyEncoding:
+    """The larger a value the earlier its spike: at `last` (high - x) / (high - low); never at `low` or below.
+
+    Attributes:
+        last: time at which a value just above `low` would spike.
+        low, high: range of the values; larger ones spike at once.
+        levels: number of evenly spaced times from 0 on to which spikes are moved back; 0 leaves them where they are.
+            Spikes at the same time cost a network of theta neurons hardly more than one. The gradient of a time is
+            then that of the spike before it was moved (straight-through): a stand-in, as the exact one is 0.
+    """
+
+    last: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
+    levels: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.low < self.high and self.last >= 0, f"Latency needs low < high and last >= 0, got {self}.")
+        require(self.levels >= 0, f"Latency needs levels >= 0, got {self}.")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(n, *shape) to times (n, inputs)."""
+        x = x.flatten(1)
+        delay = (self.high - x).clamp(min=0) * (self.last / (self.high - self.low))
+        if self.levels:
+            level = ((self.high - x).clamp(min=0) * (self.levels / (self.high - self.low))).floor()
+            delay = (level * (self.last / self.levels)).detach() + (delay - delay.detach())
+        return torch.where(x > self.low, delay, torch.inf)
+
+
+@dataclass(frozen=True)
+class LinearTimeEncoding:
+    """The larger a value the later its spike: at `span` x; one more input, the last, always spikes at 0.
+
+    Attributes:
+        span: time of the spike of a 1.
+    """
+
+    span: float = 1.5
+
+    def __post_init__(self) -> None:
+        require(self.span > 0, f"Delay needs span > 0, got span={self.span}.")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(n, *shape), not negative, to times (n, inputs + 1)."""
+        return F.pad(x.flatten(1) * self.span, (0, 1))

@@ -1,0 +1,1 @@
+"""Compiled kernels of the spiking networks, one file per neuron and device."""

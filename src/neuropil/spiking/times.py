@@ -1,0 +1,197 @@
+"""Spike times as tensors: (batch, neurons, spikes), ascending, padded with inf; and the events they make.
+
+A silent neuron is all inf. (batch, neurons) is one spike per neuron at most.
+"""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neuropil._threads import share_out
+from neuropil.errors import Refusal, require
+
+compiled = numba.njit(cache=True, nogil=True)
+
+SHORT = 200  # spikes of a sample up to which sorting by insertion is fastest; input spikes often come sorted
+FAULTS = ("", "NaN", "a negative time", "a spike after the one that follows it", "a time after the end")
+CURES = (
+    "",
+    "a silent neuron is inf",
+    "times count from 0, the start of the trial",
+    "sort the spikes of every neuron (times.sort(-1))",
+    "leave it out (inf) or take a later end",
+)
+
+
+@dataclass(frozen=True)
+class Events:
+    """The finite spikes of every sample in the order of time; spikes at the same time in the order of `slot`."""
+
+    time: Tensor  # (batch, events), ascending, inf beyond `count`, which is below `events`
+    source: Tensor  # (batch, events) int32, the neuron; 0 beyond `count`
+    slot: Tensor  # (batch, events) int32, where the spike stands in times.flatten(1); 0 beyond `count`
+    count: Tensor  # (batch,) int32, events of the sample
+
+
+def check_times(times: Tensor, t_end: float) -> Tensor:
+    """`times` as (batch, neurons, spikes), if they are spike times of a trial from 0 to `t_end`.
+
+    Args:
+        times: (batch, neurons, spikes) or (batch, neurons), float32 or float64.
+        horizon: end of the trial, in the unit of the times.
+
+    Raises:
+        Refusal: another shape or dtype, NaN, negative or unsorted times, or finite ones after the end.
+    """
+    require(
+        times.ndim in (2, 3) and times.dtype in (torch.float32, torch.float64),
+        "spike times need (batch, neurons, spikes) or (batch, neurons) in float32 or float64, "
+        f"got {tuple(times.shape)} in {str(times.dtype).removeprefix('torch.')}.",
+    )
+    trains = times if times.ndim == 3 else times[..., None]
+    if not (_sound(trains.detach().numpy(), t_end) if trains.device.type == "cpu" else _fine(trains, t_end)):
+        fault, *place = _first_fault(trains.detach().cpu().numpy(), t_end)
+        where = f"sample {place[0]}, neuron {place[1]}, spike {place[2]}"
+        raise Refusal(
+            f"spike times need 0 <= t <= {t_end:g}, ascending, or inf, got {FAULTS[fault]}, "
+            f"{trains[tuple(place)]:.6g} in {where}; {CURES[fault]}."
+        )
+    return trains
+
+
+def flatten_events(trains: Tensor) -> Events:
+    """All finite spikes of every sample, sorted by time.
+
+    Args:
+        trains: (batch, neurons, spikes) as `check_times` returns them.
+    """
+    if trains.device.type != "cpu":
+        return _flatten(trains.detach())
+    array = trains.detach().numpy()
+    batch = len(array)
+    count = np.zeros(batch, np.int32)
+    share_out(_count, batch, array, count)
+    shape = (batch, int(count.max(initial=0)) + 1)  # one to spare: `_fill` writes before it looks
+    time, source, slot = np.empty(shape, array.dtype), np.empty(shape, np.int32), np.empty(shape, np.int32)
+    share_out(_fill, batch, array, time, source, slot)
+    return Events(*(torch.from_numpy(part) for part in (time, source, slot, count)))
+
+
+def scatter_events(values: Tensor, events: Events, shape: torch.Size) -> Tensor:
+    """What belongs to each event, (batch, events), put where its spike stands in `shape`; 0 elsewhere."""
+    out = torch.zeros(shape, dtype=values.dtype, device=values.device)
+    if values.device.type != "cpu":
+        return _spread(values, events, out)
+    _scatter(values.numpy(), events.slot.numpy(), events.count.numpy(), out.view(len(out), -1).numpy())
+    return out
+
+
+def _fine(trains: Tensor, t_end: float) -> bool:
+    """`_sound` in torch, for other devices."""
+    inside = (trains >= 0) & ((trains <= t_end) | trains.isinf())
+    return bool(inside.all() & (trains[..., 1:] >= trains[..., :-1]).all())
+
+
+def _flatten(trains: Tensor) -> Events:
+    """`flatten_events` in torch, for other devices."""
+    count = trains.isfinite().sum((1, 2), dtype=torch.int32)
+    time, slot = nn.functional.pad(trains.flatten(1), (0, 1), value=torch.inf).sort(dim=1, stable=True)
+    width = int(count.max()) + 1 if len(count) else 1
+    time, slot = time[:, :width].contiguous(), torch.where(time.isfinite(), slot, 0)[:, :width].int().contiguous()
+    return Events(time, slot // trains.shape[2], slot, count)
+
+
+def _spread(values: Tensor, events: Events, out: Tensor) -> Tensor:
+    """`_scatter` in torch, for other devices."""
+    given = torch.arange(values.shape[1], device=values.device) < events.count[:, None]
+    return out.flatten(1).scatter_add_(1, events.slot.long(), torch.where(given, values, 0)).view(out.shape)
+
+
+@compiled
+def _sound(trains, t_end):  # type: ignore[no-untyped-def]
+    """Whether every spike is in [0, horizon] or inf, and none before the one that precedes it; fast, so in one go."""
+    spikes = trains.shape[2]
+    for b in range(len(trains)):
+        wrong = np.int32(0)
+        for s in range(spikes):
+            for j in range(trains.shape[1]):
+                t = trains[b, j, s]
+                wrong += np.int32(not ((t >= 0) & ((t <= t_end) | (t == np.inf))))
+        for s in range(1, spikes):
+            for j in range(trains.shape[1]):
+                wrong += np.int32(not trains[b, j, s] >= trains[b, j, s - 1])
+        if wrong > 0:
+            return False
+    return True
+
+
+@compiled
+def _first_fault(trains, t_end):  # type: ignore[no-untyped-def]
+    """(kind of fault, sample, neuron, spike) of the first spike that is not as it should be."""
+    batch, neurons, spikes = trains.shape
+    for b in range(batch):
+        for j in range(neurons):
+            for s in range(spikes):
+                t = trains[b, j, s]
+                if np.isnan(t):
+                    return 1, b, j, s
+                if t < 0:
+                    return 2, b, j, s
+                if s > 0 and t < trains[b, j, s - 1]:
+                    return 3, b, j, s - 1
+                if t_end < t < np.inf:
+                    return 4, b, j, s
+    return 0, 0, 0, 0
+
+
+@compiled
+def _count(part, first, last, trains, count):  # type: ignore[no-untyped-def]
+    """Number of finite spikes of every sample, into `count` (batch,)."""
+    for b in range(first, last):
+        n = np.int32(0)
+        for s in range(trains.shape[2]):
+            for j in range(trains.shape[1]):
+                n += np.int32(trains[b, j, s] < np.inf)
+        count[b] = n
+
+
+@compiled
+def _fill(part, first, last, trains, time, source, slot):  # type: ignore[no-untyped-def]
+    """Write the finite spikes of every sample into its row of `time`, `source`, `slot`, in the order of time."""
+    neurons, spikes = trains.shape[1:]
+    for b in range(first, last):
+        n = 0
+        for j in range(neurons):
+            for s in range(spikes):
+                t = trains[b, j, s]
+                time[b, n], source[b, n], slot[b, n] = t, j, j * spikes + s
+                n += t < np.inf
+        if n <= SHORT:
+            _insert(time, source, slot, b, n)
+        else:
+            order = np.argsort(time[b, :n], kind="mergesort")
+            time[b, :n], source[b, :n], slot[b, :n] = time[b, :n][order], source[b, :n][order], slot[b, :n][order]
+        time[b, n:], source[b, n:], slot[b, n:] = np.inf, 0, 0
+
+
+@numba.njit(forceinline=True)
+def _insert(time, source, slot, b, n):  # type: ignore[no-untyped-def]
+    """Sort the first `n` entries of row `b` of all three by time, those at the same time in the order they are in."""
+    for e in range(1, n):
+        t, j, k = time[b, e], source[b, e], slot[b, e]
+        d = e
+        while d > 0 and time[b, d - 1] > t:
+            time[b, d], source[b, d], slot[b, d] = time[b, d - 1], source[b, d - 1], slot[b, d - 1]
+            d -= 1
+        time[b, d], source[b, d], slot[b, d] = t, j, k
+
+
+@compiled
+def _scatter(values, slot, count, out):  # type: ignore[no-untyped-def]
+    """out[b, slot[b, e]] = values[b, e] for every event."""
+    for b in range(len(values)):
+        for e in range(count[b]):
+            out[b, slot[b, e]] = values[b, e]

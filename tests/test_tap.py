@@ -136,6 +136,55 @@ def test_no_hook_outlives_the_block():
     assert hooks(model) == 0
 
 
+@pytest.mark.parametrize("layer_of", [lambda: nn.Linear(4, 3), lambda: nn.Conv1d(4, 3, 2, padding=1)])
+def test_inputs_alone_are_those_of_a_whole_pass(layer_of):
+    torch.manual_seed(0)
+    middle = layer_of()
+    shape = (5, 4, *[6] * (middle.weight.dim() - 2))
+    model = nn.Sequential(nn.Linear(shape[-1], shape[-1]), nn.Tanh(), middle, nn.Tanh())
+    x = torch.randn(shape)
+    with tap(model, ["0", "2"]) as whole:
+        model(x)
+    with tap(model, ["0", "2"], pre_only=True) as seen:
+        model(x)
+    for name in "0", "2":
+        assert torch.equal(seen[name].pre, whole[name].pre)
+        assert seen[name].post is None
+    change = Oja()(middle, *seen["2"])
+    torch.testing.assert_close(change, Oja()(middle, *whole["2"]))
+    assert hooks(model) == 0
+
+
+def test_the_pass_ends_where_the_last_named_layer_has_its_input():
+    model, computed = Net(), []
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda *_, name=name: computed.append(name))
+    with tap(model, ["twice", "body.0"], pre_only=True) as seen:
+        model(torch.randn(3, 4))
+        raise AssertionError  # never reached: the block ends with the pass
+    assert computed == ["body.0", "body.1", "body"]
+    assert set(seen) == {"body.0", "twice"}
+    assert model(torch.randn(3, 4)).shape == (3, 4)
+
+
+def test_an_inner_tap_lets_the_end_of_an_outer_one_through():
+    model = Net()
+    with tap(model, ["body.0"], pre_only=True) as outer:
+        with tap(model, ["twice"], pre_only=True) as inner:
+            model(torch.randn(3, 4))
+        raise AssertionError
+    assert set(outer) == {"body.0"}
+    assert not inner
+    assert hooks(model) == 0
+
+
+def test_the_model_itself_may_be_the_only_layer():
+    layer, x = nn.Linear(4, 3), torch.randn(2, 4)
+    with tap(layer, [""], pre_only=True) as seen:
+        layer(x)
+    assert torch.equal(seen[""].pre, x)
+
+
 def test_no_gradient_crosses_a_layer_boundary():
     model, x = Net(), torch.randn(3, 4, requires_grad=True)
     with tap(model, ["body.0", "twice"]) as seen:
@@ -166,6 +215,37 @@ def test_a_second_proposal_replaces_the_first_in_its_memory():
     assert torch.equal(grad, -second)
     propose_(layer, layer.weight.grad)  # even from the gradient's own memory
     assert torch.equal(grad, second)
+
+
+def test_a_bias_learns_through_the_same_door():
+    """A bias is a synapse from a unit that is always 1: Hebb on a layer with such an input is the oracle."""
+    x, layer = torch.randn(5, 4).double(), nn.Linear(4, 3).double()
+    wide = nn.Linear(5, 3, bias=False).double()
+    wide.weight.data = torch.cat([layer.weight, layer.bias[:, None]], 1).detach()
+    want = Hebb()(wide, torch.cat([x, torch.ones(5, 1)], 1))
+    for _ in range(2):  # the second time into the memory of the first
+        propose_(layer, Hebb()(layer, x), bias=layer(x).sum(0))
+        torch.testing.assert_close(layer.weight.grad, -want[:, :4])
+        torch.testing.assert_close(layer.bias.grad, -want[:, 4])
+    propose_(layer, torch.zeros(3, 4))
+    assert layer.bias.grad.any()  # left alone
+
+
+def test_a_parameter_may_learn_by_itself():
+    rest = nn.Parameter(torch.zeros(3))
+    propose_(rest, torch.tensor([1.0, -2.0, 0.5]))
+    assert torch.equal(rest.grad, torch.tensor([-1.0, 2.0, -0.5]))
+
+
+def test_changes_that_fit_nothing_are_refused():
+    with pytest.raises(Refusal, match=r"shape \(4,\) was proposed for a bias of \(3,\)"):
+        propose_(nn.Linear(4, 3), torch.zeros(3, 4), bias=torch.zeros(4))
+    with pytest.raises(Refusal, match="Linear has no bias"):
+        propose_(nn.Linear(4, 3, bias=False), torch.zeros(3, 4), bias=torch.zeros(3))
+    with pytest.raises(Refusal, match=r"shape \(2,\) was proposed for a parameter of \(3,\)"):
+        propose_(nn.Parameter(torch.zeros(3)), torch.zeros(2))
+    with pytest.raises(Refusal, match="has no bias; propose two"):
+        propose_(nn.Parameter(torch.zeros(3)), torch.zeros(3), bias=torch.zeros(3))
 
 
 @pytest.mark.parametrize(

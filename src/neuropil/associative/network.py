@@ -200,7 +200,8 @@ class AssociativeNetwork(Asked):
                 if target == post and pre in before:
                     layer = self.net_.between(pre, post)
                     propose_(layer, rule(layer, sent[pre], before[post], after[post]))
-            self.net_.rest[post].grad = (before[post] - after[post]).sum(0).mul_(rule.scale)
+            rest: nn.Parameter = self.net_.rest[post]  # a synapse from a unit that is always active
+            propose_(rest, (after[post] - before[post]).sum(0).mul_(rule.scale))
 
     def _refuse_if_diverged(self, tally: Tally, epoch: int) -> None:
         finite = all(bool(part.isfinite().all()) for part in self.net_.parameters())

@@ -229,8 +229,8 @@ def associate_(network: nn.Sequential, rules: dict[str, Association], part: Spli
         layer, (pre, drive) = network.get_submodule(name), seen[name]
         surprise = rule.surprise(layer, pre, part.y, drive)
         change, sees = correlate(layer, pre, surprise), getattr(layer, "sees", None)
-        propose_(layer, change if sees is None else change * sees)
-        layer.bias.grad = -surprise.sum(0)  # the threshold is a synapse from a neuron that always fires
+        bias = surprise.sum(0)  # the threshold is a synapse from a neuron that always fires
+        propose_(layer, change if sees is None else change * sees, bias)
     return votes
 
 

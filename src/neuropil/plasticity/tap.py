@@ -16,11 +16,15 @@ class Activity(NamedTuple):
     """What went through a layer in one forward pass, cut from the autograd graph."""
 
     pre: Tensor  # (batch, *in)
-    post: Tensor  # (batch, *out)
+    post: Tensor | None  # (batch, *out); None where only inputs were recorded
+
+
+class _AllReached(BaseException):
+    """Ends a forward pass once every tapped layer has got its input."""
 
 
 @contextmanager
-def tap(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Activity]]:
+def tap(model: nn.Module, names: Iterable[str], *, pre_only: bool = False) -> Iterator[dict[str, Activity]]:
     """Record the activity of the named layers in the latest forward pass of the block; no hook outlives the block.
 
     A layer that the pass uses several times is recorded as one longer batch. Activity that was changed in place after
@@ -31,17 +35,40 @@ def tap(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Activity]]
     Args:
         model: any module tree.
         names: dotted names of layers, as in ``model.named_modules()``; a dict of rules by layer name serves as well.
+        pre_only: record inputs only. The block ends as soon as every named layer has got its input: no product of the
+            last of them and nothing after it is computed, and no later statement of the block runs.
+
+    Raises:
+        Refusal: no layer has such a name; activity was changed in place; the pass runs in inference mode.
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import Hebb, propose_, tap
+        >>> layer = torch.nn.Linear(3, 2)
+        >>> with tap(layer, [""], pre_only=True) as seen:
+        ...     _ = layer(torch.ones(4, 3))
+        >>> propose_(layer, Hebb()(layer, *seen[""]))
     """
     layers = _named(model, list(names))
     seen: dict[str, Activity] = {}
     passed: list[tuple[str, Tensor, int]] = []
 
+    def record(name: str, layer: nn.Module, pre: Tensor, post: Tensor | None) -> None:
+        sides = [side for side in (pre, post) if side is not None]
+        inference = any(side.is_inference() for side in sides)
+        require(not inference, "tap cannot watch torch.inference_mode(); use torch.no_grad() instead.")
+        new = Activity(_cut(layer, pre), None if post is None else _cut(layer, post))
+        seen[name] = _join(seen[name], new) if name in seen else new
+        passed.extend((name, side, side._version) for side in sides)
+
     def listen(name: str) -> Any:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            new = Activity(_cut(layer, inputs[0]), _cut(layer, output))
-            require(not output.is_inference(), "tap cannot watch torch.inference_mode(); use torch.no_grad() instead.")
-            seen[name] = _join(seen[name], new) if name in seen else new
-            passed.extend((name, side, side._version) for side in (inputs[0], output))
+        return lambda layer, inputs, output: record(name, layer, inputs[0], output)
+
+    def listen_before(name: str) -> Any:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            record(name, layer, inputs[0], None)
+            if len(seen) == len(layers):
+                raise ended
 
         return hook
 
@@ -49,11 +76,20 @@ def tap(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Activity]]
         seen.clear()
         passed.clear()
 
-    hooks = [layer.register_forward_hook(listen(name)) for name, layer in layers.items()]
-    hooks.append(model.register_forward_pre_hook(forget))
+    ended = _AllReached()
+    hooks = [model.register_forward_pre_hook(forget)]
+    for name, layer in layers.items():
+        hooks.append(
+            layer.register_forward_pre_hook(listen_before(name))
+            if pre_only
+            else layer.register_forward_hook(listen(name))
+        )
     try:
         with _uncompiled():
             yield seen
+    except _AllReached as reason:
+        if reason is not ended:  # another tap around this one waits for it
+            raise
     finally:
         for hook in hooks:
             hook.remove()
@@ -86,22 +122,52 @@ def _cut(layer: nn.Module, activity: Tensor) -> Tensor:
 
 
 def _join(old: Activity, new: Activity) -> Activity:
-    return Activity(torch.cat([old.pre, new.pre]), torch.cat([old.post, new.post]))
+    post = None if old.post is None or new.post is None else torch.cat([old.post, new.post])
+    return Activity(torch.cat([old.pre, new.pre]), post)
 
 
-def propose_(layer: nn.Module, change: Tensor) -> None:
+def propose_(target: nn.Module | nn.Parameter, change: Tensor, bias: Tensor | None = None) -> None:
     """Hand `change` to the optimiser, which descends: the gradient of the weight becomes minus the change.
 
-    A dense gradient that is already there is overwritten in its own memory, as torch's backward pass does.
+    The one place where learning without backpropagation writes a gradient. A dense gradient that is already there is
+    overwritten in its own memory, as torch's backward pass does.
+
+    Args:
+        target: the layer that learns, or a parameter that belongs to no single layer.
+        change: what to add to the weight, shaped like it, dense or sparse.
+        bias: what to add to the layer's bias, shaped like it; None leaves the gradient of the bias alone.
+
+    Raises:
+        Refusal: a change is not shaped like what it changes; the layer has no bias; its weight is computed from others.
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import propose_
+        >>> layer = torch.nn.Linear(2, 1)
+        >>> propose_(layer, torch.ones(1, 2), bias=torch.ones(1))
+        >>> layer.weight.grad, layer.bias.grad
+        (tensor([[-1., -1.]]), tensor([-1.]))
     """
-    shape = tuple(weight_of(layer).shape)
+    if isinstance(target, nn.Parameter):
+        require(bias is None, "a parameter by itself has no bias; propose two changes.")
+        _descend_(target, change, "parameter")
+        return
+    weight_of(target)  # refuses what no change can reach
+    _descend_(target.weight, change, "weight")  # type: ignore[arg-type]
+    if bias is not None:
+        own = getattr(target, "bias", None)
+        require(isinstance(own, nn.Parameter), f"{type(target).__name__} has no bias that a change could be given to.")
+        _descend_(own, bias, "bias")  # type: ignore[arg-type]
+
+
+def _descend_(param: nn.Parameter, change: Tensor, what: str) -> None:
+    """The gradient of `param` becomes minus `change`."""
     require(
-        change.shape == shape,
-        f"a change of shape {tuple(change.shape)} was proposed for a weight of {shape}; "
-        "a rule's change is shaped like the weight.",
+        change.shape == param.shape,
+        f"a change of shape {tuple(change.shape)} was proposed for a {what} of {tuple(param.shape)}; "
+        f"a rule's change is shaped like the {what}.",
     )
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    if weight.grad is None or weight.grad.is_sparse or change.is_sparse:
-        weight.grad = -change.detach().to(weight)
+    if param.grad is None or param.grad.is_sparse or change.is_sparse:
+        param.grad = -change.detach().to(param)
     else:
-        torch.neg(change.detach().to(weight), out=weight.grad)
+        torch.neg(change.detach().to(param), out=param.grad)

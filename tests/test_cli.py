@@ -15,7 +15,7 @@ from cli_place import place as place
 from neuropil.cli import command_names, main
 from neuropil.cli import recipes as room
 from neuropil.cli.commands import bench
-from neuropil.runs import read
+from neuropil.runs import load_recipe_file, read
 
 pytestmark = pytest.mark.usefixtures("place")
 
@@ -187,3 +187,26 @@ def test_bench_shows_a_table_and_writes_json(capsys, monkeypatch):
     assert "--batch INT" in capsys.readouterr().out
     assert "unknown setting 'bach'. Did you mean 'batch'?" in said(capsys, "bench speed --bach 3")
     assert "unknown benchmark 'sped'. Did you mean 'speed'?" in said(capsys, "bench sped")
+
+
+VARIANT = '[slow]\nbase = "toy"\nwords = "--lr 0.1 --hidden 3"\npurpose = "A slow toy."\nmeasured = "a coin"\n'
+
+
+def test_a_variant_is_its_recipe_with_other_settings(capsys, recipes, tmp_path, monkeypatch):
+    (tmp_path / "recipes" / "variants.toml").write_text(VARIANT)
+    monkeypatch.setattr(room, "load", lambda name: load_recipe_file(room.source(name)))
+    monkeypatch.setattr("neuropil.cli.runner.load", room.load)
+    assert main(["list"]) == 0
+    assert "slow  A slow toy." in capsys.readouterr().out
+    assert main(["run", "slow", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "A slow toy. The recipe toy with --lr 0.1 --hidden 3." in out
+    assert "(default: 0.1)" in out
+    assert main(["run", "slow", "--hidden", "5", "6", "--seeds", "2"]) == 0
+    (folder,) = Path("runs/slow").iterdir()
+    record = read(folder / "seed-1")
+    assert record.recipe == "toy"
+    assert (record.config["lr"], record.config["hidden"], record.config["seed"]) == (0.1, [5, 6], 1)
+    assert main(["copy", "slow", "mine.py"]) == 0
+    assert "neuropil run ./mine.py --lr 0.1 --hidden 3\n" in capsys.readouterr().out
+    assert "Did you mean 'slow'?" in said(capsys, "run sloow")

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from neuropil.cli import reason
 from neuropil.cli.argv import take
-from neuropil.cli.recipes import is_file, load
+from neuropil.cli.recipes import is_file, load, resolve
 from neuropil.cli.settings import check, parse
 from neuropil.errors import Refusal, require
 from neuropil.runs import Run, jsonable, read
@@ -27,14 +27,16 @@ class Job:
     """What the words asked for.
 
     Attributes:
-        name: of the recipe, or the path of a user's file.
+        asked: the recipe or variant that was named, or the path of a user's file.
+        name: the same, but of a variant the recipe that it is based on.
         recipe: the module, loaded once.
-        words: its settings.
+        words: its settings, those of the variant first.
         out: the folder to write, or None for one under runs/.
         seeds: number of runs, each in a folder of its own; None for one run that is `out` itself.
         command: all words, as they were typed.
     """
 
+    asked: str
     name: str
     recipe: ModuleType
     words: list[str]
@@ -46,15 +48,15 @@ class Job:
     def of(cls, command: str) -> "Job":
         """What `command` ("neuropil run NAME ..." or "neuropil compare ...") asks for."""
         _, verb, *words = shlex.split(command)
-        name = verb if verb in ("attack", "compare") else words.pop(0)
+        asked = verb if verb in ("attack", "compare") else words.pop(0)
         words = ["--of", *words] if verb == "attack" else words
-        recipe = load(name)
+        recipe, (name, words) = load(asked), resolve(asked, words)
         own = check(getattr(recipe, "Config", None), name).__dataclass_fields__  # type: ignore[attr-defined]
         out = None if "out" in own else take(words, "--out")
         seeds = None if "seeds" in own else take(words, "--seeds")
         whole = seeds is None or (seeds.isdecimal() and int(seeds) > 0)
         require(whole, f"--seeds takes a number of runs, got {seeds!r}.")
-        return cls(name, recipe, words, Path(out) if out else None, int(seeds) if seeds else None, command)
+        return cls(asked, name, recipe, words, Path(out) if out else None, int(seeds) if seeds else None, command)
 
 
 def config_of(job: Job) -> Any:
@@ -120,7 +122,7 @@ def _all_seeds(job: Job, out: Path) -> None:
         if not folder.exists():
             mine = [*words, "--seed", str(seed)]
             head = ["compare"] if job.name == "compare" else ["run", job.name]
-            one = Job(job.name, job.recipe, mine, folder, None, shlex.join(["neuropil", *head, *mine]))
+            one = Job(job.name, job.name, job.recipe, mine, folder, None, shlex.join(["neuropil", *head, *mine]))
             _start(one, config_of(one), folder, again=out)
         elif not read(folder).finished:
             _resume(folder, again=out)
@@ -188,6 +190,6 @@ class _Closing:
 
 def _folder(job: Job, config: Any) -> Path:
     """A new folder under runs/, named for the recipe, the time and the seed."""
-    stem, now = Path(job.name).stem, time.strftime("%Y%m%d-%H%M%S")
+    stem, now = Path(job.asked).stem, time.strftime("%Y%m%d-%H%M%S")
     seed = f"-seed{config.seed}" if hasattr(config, "seed") else ""
     return Path("runs") / stem / f"{now}{f'-seeds{job.seeds}' if job.seeds else seed}"

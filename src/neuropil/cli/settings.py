@@ -27,10 +27,11 @@ def parse(config: type, words: Sequence[str], also: Iterable[str] = ()) -> Any:
     return config(**{name: getattr(bare, name) for name in wanted})
 
 
-def show(config: type, prog: str, description: str) -> None:
-    """Print every setting of `config`: its type, default and meaning."""
+def show(config: type, prog: str, description: str, *, default: Any = None) -> None:
+    """Print every setting of `config`: its type, its default (or its value in `default`), its meaning."""
     try:
-        tyro.cli(config, args=["--help"], prog=prog, description=description)
+        given = {} if default is None else {"default": default}
+        tyro.cli(config, args=["--help"], prog=prog, description=description, **given)
     except SystemExit:
         return
 

@@ -10,6 +10,7 @@ Try: neuropil run mnist_krotov --seeds 5 --out runs/mnist_krotov
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from neuropil.experiments.comparison import Comparison, run_comparison
 from neuropil.experiments.krotov import Settings, krotov_comparison
@@ -20,10 +21,13 @@ from neuropil.runs import Run
 class Config(Settings):
     """Chosen on 10,000 images held out of the training images; see docs/results/mnist_krotov.md."""
 
+    data: Literal["mnist", "fashion_mnist"] = "mnist"
+    """data set"""
+
 
 def comparison(config: Config) -> Comparison:
     """Who takes part, on what."""
-    return krotov_comparison("mnist", config)
+    return krotov_comparison(config.data, config)
 
 
 def main(config: Config, run: Run) -> None:

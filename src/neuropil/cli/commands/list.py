@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from neuropil.cli.argv import only
-from neuropil.cli.recipes import about, recipe_names, source
+from neuropil.cli.recipes import about, recipe_names
 
 
 def main(words: list[str]) -> int:
@@ -16,7 +16,7 @@ def main(words: list[str]) -> int:
     only(words, "neuropil list", least=0, most=0)
     table = Table.grid(padding=(0, 2))
     for name in recipe_names():
-        purpose, measured = about(source(name))
+        purpose, measured = about(name)
         table.add_row(f"[bold]{name}", escape(purpose))
         if measured:
             table.add_row("", f"[dim]{escape(measured)}")

@@ -37,10 +37,13 @@ def main(words: list[str]) -> int:
 
 def show_settings(name: str, prog: str) -> int:
     """Print the settings of a recipe."""
-    from neuropil.cli.recipes import load
-    from neuropil.cli.settings import check, show
+    from neuropil.cli.recipes import about, load, resolve
+    from neuropil.cli.settings import check, parse, show
 
-    recipe = load(name)
+    recipe, (base, words) = load(name), resolve(name, [])
     also = "Also --out DIR and --seeds N: see neuropil run --help."
-    show(check(getattr(recipe, "Config", None), name), prog, f"{(recipe.__doc__ or '').strip()}\n\n{also}")
+    text, config = (recipe.__doc__ or "").strip(), check(getattr(recipe, "Config", None), name)
+    if base != name:
+        text = f"{about(name).purpose} The recipe {base} with {' '.join(words)}.\n\n{about(name).measured}"
+    show(config, prog, f"{text}\n\n{also}", default=parse(config, words) if words else None)
     return 0

@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from neuropil.spiking import QIF, Theta, ThetaLayer, ThetaNetwork, qif_trial, recurrent_trial
+from neuropil.spiking import QIF, Theta, ThetaLayer, ThetaNetwork, simulate_qif, simulate_recurrent_qif
 from neuropil.spiking.kernels import dispatch as devices
 from neuropil.spiking.kernels.cpu.oscillator import series
 from neuropil.spiking.kernels.gpu import oscillator, qif, recurrent, theta
@@ -105,14 +105,14 @@ def test_qif(strength, monkeypatch):
     times, weight, _, potential, current = draw(1, strength=strength)
     current[0, 0] = 0.0
     parts = times, weight, potential, current
-    out, _, _ = both_ways(lambda *parts: qif_trial(*parts, QIF(0.9), T), parts, monkeypatch)
+    out, _, _ = both_ways(lambda *parts: simulate_qif(*parts, QIF(0.9), T), parts, monkeypatch)
     assert out.isfinite().any()
 
 
 def test_qif_slots_grow(monkeypatch):
     times, weight, _, potential, current = draw(2, batch=1, inputs=3, neurons=2, spikes=1)
     out, _, _ = both_ways(
-        lambda *parts: qif_trial(*parts, QIF(), T), (times, weight, potential, current + 1500), monkeypatch
+        lambda *parts: simulate_qif(*parts, QIF(), T), (times, weight, potential, current + 1500), monkeypatch
     )
     assert out.shape[2] > 8
 
@@ -120,7 +120,7 @@ def test_qif_slots_grow(monkeypatch):
 def test_recurrent(monkeypatch):
     monkeypatch.setattr("neuropil.spiking.recurrent.ROOM", 1 - 8)  # too little, so it has to grow
     parts = draw(1, batch=2, neurons=3, strength=5.0)
-    out, _, _ = both_ways(lambda *parts: recurrent_trial(*parts, QIF(0.8), T), parts, monkeypatch)
+    out, _, _ = both_ways(lambda *parts: simulate_recurrent_qif(*parts, QIF(0.8), T), parts, monkeypatch)
     assert out.isfinite().sum() > 5
 
 
@@ -129,7 +129,7 @@ def test_recurrent_neurons_that_are_alike_fire_together(monkeypatch):
 
     def run(inner, current):
         nothing = torch.full((1, 1, 1), INF, dtype=inner.dtype, device=inner.device)
-        return recurrent_trial(nothing, inner.new_zeros(1, 3), inner, inner.new_zeros(3), current, QIF(), T)
+        return simulate_recurrent_qif(nothing, inner.new_zeros(1, 3), inner, inner.new_zeros(3), current, QIF(), T)
 
     out, _, _ = both_ways(run, moved, monkeypatch)
     assert out[0, :, 0].isfinite().all()
@@ -140,8 +140,10 @@ def test_float32_is_float64_rounded(monkeypatch):
     times, weight, inner, potential, current = draw(5, batch=2)
     runs = {
         "theta": lambda cast: theta_layer(Theta())(cast(times), cast(weight), cast(potential.abs())),
-        "qif": lambda cast: qif_trial(*map(cast, (times, weight, potential, current)), QIF(), T),
-        "recurrent": lambda cast: recurrent_trial(*map(cast, (times, weight, inner, potential, current)), QIF(), T),
+        "qif": lambda cast: simulate_qif(*map(cast, (times, weight, potential, current)), QIF(), T),
+        "recurrent": lambda cast: simulate_recurrent_qif(
+            *map(cast, (times, weight, inner, potential, current)), QIF(), T
+        ),
     }
     for run in runs.values():
         wide, narrow = run(lambda part: part.to(DEVICE)), run(lambda part: part.to(DEVICE).float())
@@ -155,7 +157,7 @@ def test_a_float32_gradient_is_near(monkeypatch):
     grads = []
     for kind in (torch.float64, torch.float32):
         mine = weight.to(kind).requires_grad_()
-        trial = qif_trial(times.to(kind), mine, potential.to(kind), current.to(kind), QIF(), T)
+        trial = simulate_qif(times.to(kind), mine, potential.to(kind), current.to(kind), QIF(), T)
         grads.append(torch.autograd.grad(total(trial), mine)[0].double())
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-3, atol=1e-3 * float(grads[0].abs().max()))
 

@@ -40,7 +40,7 @@ def test_concept_shows_that_only_lif_spikes_jump(record):
 
 
 def test_a_single_neuron_comes_near_its_targets_from_either_side(record):
-    done = record(single_neuron, single_neuron.Config(trials=300))
+    done = record(single_neuron, single_neuron.Config(n_updates=300))
     rows = rows_of(done, "single_neuron")
     assert [row["start"] for row in rows] == list(single_neuron.STARTS)
     for row in rows:
@@ -52,7 +52,7 @@ def test_a_single_neuron_comes_near_its_targets_from_either_side(record):
 
 
 def test_the_recurrent_network_learns(record):
-    done = record(recurrent, recurrent.Config(trials=150))
+    done = record(recurrent, recurrent.Config(n_updates=150))
     (end,) = rows_of(done, "recurrent")
     assert end["loss"] < 0.1 * rows_of(done, "epoch")[0]["loss"]
     kept = done.tensors()

@@ -14,8 +14,8 @@ from neuropil.spiking import (
     Theta,
     ThetaLayer,
     ThetaNetwork,
-    qif_trial,
-    recurrent_trial,
+    simulate_qif,
+    simulate_recurrent_qif,
 )
 from neuropil.spiking.kernels import dispatch as devices
 from neuropil.spiking.kernels import memory
@@ -69,9 +69,9 @@ def test_a_trial_without_an_end_is_refused(t_end):
             make(2, 3, t_end=t_end)
     start = torch.zeros(2, 3)
     with pytest.raises(Refusal, match="positive, finite end"):
-        qif_trial(FITS, torch.zeros(2, 3), *start, QIF(), t_end)
+        simulate_qif(FITS, torch.zeros(2, 3), *start, QIF(), t_end)
     with pytest.raises(Refusal, match="positive, finite end"):
-        recurrent_trial(FITS, torch.zeros(2, 3), torch.zeros(3, 3), *start, QIF(), t_end)
+        simulate_recurrent_qif(FITS, torch.zeros(2, 3), torch.zeros(3, 3), *start, QIF(), t_end)
 
 
 @pytest.mark.parametrize("tau", [0.0, -1.0, INF, math.nan])
@@ -165,7 +165,7 @@ def test_bad_sizes_and_masks_are_refused():
         lambda: QIFLayer(0, 3, t_end=T),
         lambda: QIFLayer(2, 3, t_end=T, dtype=torch.float16),
         lambda: QIFNetwork((3,), t_end=T),
-        lambda: QIF().continued(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.ones(1, 1), T, 0),
+        lambda: QIF().with_pseudospikes(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.ones(1, 1), T, 0),
         lambda: RecurrentQIF(2, 0, t_end=T),
         lambda: RecurrentQIF(2, 3, t_end=T, mask=torch.ones(2, 3)),
         lambda: RecurrentQIF(2, 3, t_end=T, dtype=torch.int64),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuropil.spiking import QIF, ThetaLayer, qif_trial, recurrent_trial, times
+from neuropil.spiking import QIF, ThetaLayer, simulate_qif, simulate_recurrent_qif, times
 from neuropil.spiking.kernels import dispatch as devices
 
 CASES = Path(__file__).with_name("gpu_cases.py")
@@ -70,8 +70,8 @@ def test_the_kernels_compile_for_a_gpu(dtype, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.Tensor, "new_empty", torch.Tensor.new_zeros)  # no kernel fills what it asks for
     for outputs in (
         layer(spikes),
-        qif_trial(spikes, weight, start, start, QIF(), 2.0),
-        recurrent_trial(spikes, weight, inner, start, start, QIF(), 2.0),
+        simulate_qif(spikes, weight, start, start, QIF(), 2.0),
+        simulate_recurrent_qif(spikes, weight, inner, start, start, QIF(), 2.0),
     ):
         outputs[1].sum().backward()
     assert [name for name, _ in built] == ["forward"] * 3 + ["backward"] * 3

@@ -21,7 +21,7 @@ def test_first_spike_loss_by_hand():
     first = -math.log(math.exp(-1) / (math.exp(-1) + math.exp(-2))) + 0.01 * (math.exp(0.5) - 1)
     second = math.log(2) + 0.01 * (math.exp(0.25) - 1)
     assert first_spike_loss(times, labels, 2.0).item() == pytest.approx((first + second) / 2, rel=1e-6)
-    assert first_spike_loss(times, labels, 2.0, early=0.0) < first_spike_loss(times, labels, 2.0)
+    assert first_spike_loss(times, labels, 2.0, early_weight=0.0) < first_spike_loss(times, labels, 2.0)
     with pytest.raises(Refusal, match="one time per class"):
         first_spike_loss(times[..., None], labels, 2.0)
 

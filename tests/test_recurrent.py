@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neuropil.bench._event_scan import qif_scan
-from neuropil.spiking import QIF, RecurrentQIF, qif_trial, recurrent, recurrent_trial
+from neuropil.spiking import QIF, RecurrentQIF, recurrent, simulate_qif, simulate_recurrent_qif
 from qif_oracles import no_jumps, solve
 
 INF = math.inf
@@ -52,7 +52,7 @@ def slope(function, at, step):
 @pytest.mark.parametrize("seed", range(3))
 def test_spikes_are_those_of_an_ode_solver(seed):
     parts = draw(seed)
-    trial = recurrent_trial(*parts, QIF(0.9), T)
+    trial = simulate_recurrent_qif(*parts, QIF(0.9), T)
     assert trial.times.isfinite().sum() > 4
     for b in range(2):
         spikes, angle, i = solve(parts[0][b].numpy(), *(part.numpy() for part in parts[1:]), T, 0.9)
@@ -65,7 +65,7 @@ def test_spikes_are_those_of_an_ode_solver(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_events_and_gradients_are_those_of_a_scan_under_autograd(seed):
     parts = [part.requires_grad_() for part in draw(seed, neurons=6)]
-    trial = recurrent_trial(*parts, QIF(), T)
+    trial = simulate_recurrent_qif(*parts, QIF(), T)
     scanned = qif_scan(*parts, QIF(), T)
     torch.testing.assert_close(trial.times, scanned[0], rtol=1e-11, atol=0)
     assert trial.times.isfinite().sum() > 8
@@ -77,14 +77,14 @@ def test_events_and_gradients_are_those_of_a_scan_under_autograd(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_gradients_pass_gradcheck(seed):
     parts = [part.requires_grad_() for part in draw(seed, neurons=3)]
-    walk = lambda *args: tuple(finite(part) for part in recurrent_trial(*args, QIF(0.8), T))
+    walk = lambda *args: tuple(finite(part) for part in simulate_recurrent_qif(*args, QIF(0.8), T))
     assert torch.autograd.gradcheck(walk, parts, rtol=1e-6, atol=1e-7)
 
 
 def test_without_synapses_it_is_a_feed_forward_layer():
     times, outer, inner, potential, current = draw(7)
-    one = recurrent_trial(times, outer, 0 * inner, potential, current, QIF(), T)
-    two = qif_trial(times, outer, potential, current, QIF(), T)
+    one = simulate_recurrent_qif(times, outer, 0 * inner, potential, current, QIF(), T)
+    two = simulate_qif(times, outer, potential, current, QIF(), T)
     for a, b in zip(one, two):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
@@ -98,8 +98,8 @@ def pair(first, weight):
     net = RecurrentQIF(1, 3, t_end=T, dtype=torch.float64)
     values = {"recurrent": inner, "current": current}
     trial = torch.func.functional_call(net, values, (nothing,))
-    share, period = net.neuron.progress(trial.angle, trial.current)
-    return net.neuron.continued(trial.times, share, period, T, 3).sum()
+    share, period = net.neuron.normalised_phase(trial.angle, trial.current)
+    return net.neuron.with_pseudospikes(trial.times, share, period, T, 3).sum()
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.5, -4.0])
@@ -123,7 +123,7 @@ def test_gradients_hold_where_a_spike_appears():
         inner = torch.zeros(2, 2, dtype=torch.float64).index_put((exact(0).long(), exact(1).long()), weight)
         values = {"recurrent": inner, "current": exact([9.0, 0.0])}
         trial = torch.func.functional_call(net, values, (torch.full((1, 1, 1), INF).double(),))
-        return net.continued(trial, 2)[0, 1, 0], int(trial.times[0, 1].isfinite().sum())
+        return net.with_pseudospikes(trial, 2)[0, 1, 0], int(trial.times[0, 1].isfinite().sum())
 
     low, high = 1.0, 40.0
     while high - low > 1e-13 * high:
@@ -144,7 +144,7 @@ def test_coincident_inputs_have_the_gradient_of_either_order():
 
     def run(first, second):
         return total(
-            recurrent_trial(torch.stack((first, second, parts[0][0, 2, 0])).view(1, 3, 1), *parts[1:], QIF(), T)
+            simulate_recurrent_qif(torch.stack((first, second, parts[0][0, 2, 0])).view(1, 3, 1), *parts[1:], QIF(), T)
         )
 
     exact = lambda x: torch.tensor(x, dtype=torch.float64)
@@ -162,7 +162,7 @@ def test_gradients_hold_at_zero_current_and_at_the_separatrix(v, i):
     def late(v, i):
         potential, current = torch.stack((v, exact(0.5))), torch.stack((i, exact(20.0)))
         inner = exact([[0.0, 3.0], [5.0, 0.0]])
-        trial = recurrent_trial(exact([[0.9]]), exact([[0.0, 2.0]]), inner, potential, current, QIF(), T)
+        trial = simulate_recurrent_qif(exact([[0.9]]), exact([[0.0, 2.0]]), inner, potential, current, QIF(), T)
         return total(trial)
 
     at = exact(v).requires_grad_(), exact(i).requires_grad_()
@@ -201,7 +201,7 @@ def test_pseudospikes_join_spikes_without_a_jump():
         trial = torch.func.functional_call(net, parameters, (times,))
         baseline = RecurrentQIF(2, 8, t_end=T, dtype=torch.float64)
         baseline.load_state_dict({**parameters, "mask": baseline.mask})
-        return tuple(trial.times.isfinite().sum(-1).flatten().tolist()), baseline.continued(trial, 3)
+        return tuple(trial.times.isfinite().sum(-1).flatten().tolist()), baseline.with_pseudospikes(trial, 3)
 
     assert no_jumps(at, net, lively_network(3), points=200) > 5
 
@@ -226,7 +226,7 @@ def test_a_mask_removes_synapses_and_their_gradients():
         for part, value in ((net.weight, outer), (net.recurrent, inner), (net.current, current)):
             part.copy_(value)
     trial = net(times)
-    other = recurrent_trial(times, outer, inner * mask, torch.zeros(4).double(), current, QIF(), T)
+    other = simulate_recurrent_qif(times, outer, inner * mask, torch.zeros(4).double(), current, QIF(), T)
     torch.testing.assert_close(trial.times, other.times, rtol=0, atol=0)
     total(trial).backward()
     assert (net.recurrent.grad[~mask] == 0).all()
@@ -237,7 +237,7 @@ def test_float32_and_float64_tell_the_same():
     parts = [part.requires_grad_() for part in draw(1)]
     small = [part.detach().float().requires_grad_() for part in parts]
     for each in (parts, small):
-        total(recurrent_trial(*each, QIF(), T)).backward()
+        total(simulate_recurrent_qif(*each, QIF(), T)).backward()
     for want, got in zip(parts, small):
         torch.testing.assert_close(got.grad.double(), want.grad, rtol=1e-3, atol=1e-2)
 
@@ -245,10 +245,10 @@ def test_float32_and_float64_tell_the_same():
 def test_spikes_are_never_capped(monkeypatch):
     parts = draw(2, neurons=5)
     parts[4].add_(400)
-    want = recurrent_trial(*parts, QIF(), T)
+    want = simulate_recurrent_qif(*parts, QIF(), T)
     assert want.times.isfinite().sum() > 40
     monkeypatch.setattr(recurrent, "ROOM", 1)
-    got = recurrent_trial(*parts, QIF(), T)
+    got = simulate_recurrent_qif(*parts, QIF(), T)
     for a, b in zip(got, want):
         assert torch.equal(a, b)
 
@@ -258,7 +258,7 @@ def test_threads_share_a_batch_without_a_trace():
     grads = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        grads.append(torch.autograd.grad(total(recurrent_trial(*parts, QIF(), T)), parts))
+        grads.append(torch.autograd.grad(total(simulate_recurrent_qif(*parts, QIF(), T)), parts))
     torch.set_num_threads(1)
     for one, two in zip(*grads):
         torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)

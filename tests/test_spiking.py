@@ -128,7 +128,7 @@ def test_theta_neurons_follow_the_loop_of_the_paper():
     learner = SpikingClassifier((8,), encode=encode, training=training)
     rng = seeded(5)
     network = learner.fresh(train, rng)
-    loss_of = lambda times, y: first_spike_loss(times, y, 2.0, early=0.02)
+    loss_of = lambda times, y: first_spike_loss(times, y, 2.0, early_weight=0.02)
     rate = lambda epoch, step: math.exp(-epoch / 4)
     by_hand(network, train, encode, rng, epochs=4, rate=rate, loss_of=loss_of, keep=True, flip=0.05)
     learner.fit(train, rng=seeded(5))

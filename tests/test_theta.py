@@ -121,7 +121,7 @@ def lone(weight, times=((0.3,),), phase=4.2, spikes=1):
     return torch.func.functional_call(net, values, (trains, spikes)).times[0, 0, -1]
 
 
-def crossing(run, low, high, goal):
+def next_spike(run, low, high, goal):
     """Where the monotone `run` has the value `goal`, to the last digits."""
     for _ in range(200):
         middle = (low + high) / 2
@@ -131,7 +131,7 @@ def crossing(run, low, high, goal):
 
 def test_gradient_is_right_where_a_spike_appears_and_disappears():
     run = lambda w: lone(w).item()
-    critical = crossing(run, -2.0, 2.0, T)
+    critical = next_spike(run, -2.0, 2.0, T)
     assert run(critical + 0.01) < T < run(critical - 0.01)
     for offset in (-1e-3, 0.0, 1e-3):  # pseudospike, on the edge, ordinary spike
         weight = torch.tensor(critical + offset, dtype=torch.float64, requires_grad=True)
@@ -212,7 +212,7 @@ def test_every_parameter_of_a_silent_network_has_a_gradient():
 
 def test_a_spike_at_the_end_belongs_to_the_trial_or_not_without_a_difference():
     trains, phase = torch.tensor([[[INF, INF]], [[T, INF]]]), torch.tensor([[6.0], [0.0]])
-    times = Theta().continued(trains, phase, T, 3)
+    times = Theta().with_pseudospikes(trains, phase, T, 3)
     torch.testing.assert_close(times[0], times[1])
     assert times[0, 0].tolist() == pytest.approx([2.0, 8.0, 14.0])
 

@@ -90,7 +90,7 @@ def scan(trains: Tensor, matrix: Tensor, state: State, model: Model, t_end: floa
         matrix: (inputs + neurons, neurons), rows are senders.
         state: at time 0.
         model: of the neurons.
-        horizon: end of the trial.
+        t_end: end of the trial.
     """
     require(trains.dtype == torch.float64, f"the plain scan needs float64, got {trains.dtype}.")
     batch, inputs, slots = trains.shape

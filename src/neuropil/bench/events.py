@@ -167,7 +167,7 @@ def scan_theta(
     phase = torch.zeros(len(times), len(weights[0]), dtype=torch.float64)
     for weight, (_, last) in zip(learned[0], layers):
         phase = neuron.jump(last, phase / neuron.period @ weight)
-    first_spike_loss(neuron.continued(layers[-1][0], phase, end)[..., 0], labels.cpu(), end).backward()
+    first_spike_loss(neuron.with_pseudospikes(layers[-1][0], phase, end)[..., 0], labels.cpu(), end).backward()
 
 
 def sample(batch: int, config: Config) -> tuple[ThetaNetwork, Tensor, Tensor]:
@@ -199,7 +199,7 @@ def qif_case(batch: int, config: Config) -> Case:
     neuron, end = layer.neuron, layer.t_end
 
     def late(times: Tensor, angle: Tensor, current: Tensor) -> Tensor:
-        return neuron.continued(times, *neuron.progress(angle, current), end)[..., 0]
+        return neuron.with_pseudospikes(times, *neuron.normalised_phase(angle, current), end)[..., 0]
 
     def scan() -> None:
         weight, potential, current = (part.detach().double().cpu().requires_grad_() for part in layer.parameters())
@@ -235,7 +235,7 @@ def recurrent_case(config: Config) -> Case:
     baseline.load_state_dict(net.state_dict())
 
     def loss(net: RecurrentQIF, trial: Trial) -> None:
-        spike_time_loss(net.continued(trial, goals.shape[1])[0, :2], goals.to(trial.times.device)).backward()
+        spike_time_loss(net.with_pseudospikes(trial, goals.shape[1])[0, :2], goals.to(trial.times.device)).backward()
 
     def scan() -> None:
         inner, given = baseline.recurrent * baseline.mask, times.cpu()

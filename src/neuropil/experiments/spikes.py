@@ -62,7 +62,7 @@ def later(learner: SpikingClassifier, times: Tensor, depth: int, first: Tensor) 
     if isinstance(network, ThetaNetwork):
         return (learner.t_end + network.neuron.period - network(times).phases[depth][0]).tolist()
     trials, _ = network(times)
-    share, period = network.neuron.progress(trials[depth].angle, trials[depth].current)
+    share, period = network.neuron.normalised_phase(trials[depth].angle, trials[depth].current)
     return (learner.t_end + network.neuron.tau * period * (1 - share))[0].tolist()
 
 

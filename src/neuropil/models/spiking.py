@@ -93,7 +93,7 @@ class SpikeTimeTraining:
         """Of first output times (batch, classes)."""
         late = torch.relu(times.gather(1, labels[:, None]) - t_end + self.margin).mean()
         scaled, end = times * self.inverse_temperature, t_end * self.inverse_temperature
-        return first_spike_loss(scaled, labels, end, early=self.early_weight) + self.late_weight * late
+        return first_spike_loss(scaled, labels, end, early_weight=self.early_weight) + self.late_weight * late
 
 
 class SpikingClassifier:

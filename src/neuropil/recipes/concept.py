@@ -23,7 +23,7 @@ from torch import Tensor
 from neuropil.errors import at_least
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
 from neuropil.runs import Run
-from neuropil.spiking import QIF, qif_trial
+from neuropil.spiking import QIF, simulate_qif
 from neuropil.spiking.lif import LIF
 
 EXCITED = 0.5  # when the excitatory input comes, in membrane time constants
@@ -56,9 +56,9 @@ def first_of_qif(times: Tensor, weights: Tensor, t_end: float) -> Tensor:
     """First spikes of QIF neurons at rest, continued by pseudospikes, for (n, inputs) times and weights: (n,)."""
     neuron, rest, late = QIF(), torch.zeros(1, dtype=times.dtype), []
     for t, w in zip(times.unbind(), weights.unbind()):
-        trial = qif_trial(t[None], w[:, None], rest, rest, neuron, t_end)
-        progress = neuron.progress(trial.angle, trial.current)
-        late.append(neuron.continued(trial.times, *progress, t_end)[0, 0, 0])
+        trial = simulate_qif(t[None], w[:, None], rest, rest, neuron, t_end)
+        normalised_phase = neuron.normalised_phase(trial.angle, trial.current)
+        late.append(neuron.with_pseudospikes(trial.times, *normalised_phase, t_end)[0, 0, 0])
     return torch.stack(late)
 
 

@@ -7,7 +7,8 @@ it (a trial without an output spike counts as wrong). The setting is that of Klo
 as many pixels are flipped in training; they report 97.6 +- 0.1 % and 97.3 +- 0.1 % over ten networks.
 
 Measured: test, n = 5 seeds, mean and 95 % interval; 97.70 +- 0.13 % with pseudospikes, 97.34 +- 0.11 % from ordinary
-spikes alone; a rate network of the same sizes 97.78 +- 0.12 %. All as published (--flip 0.02): 97.51 +- 0.28 and
+spikes alone; a rate network of the same sizes 97.78 +- 0.12 %. All as published
+(--flip-probability 0.02): 97.51 +- 0.28 and
 97.25 +- 0.28 %.
 
 Try: neuropil run mnist_theta --seeds 5 --out runs/mnist_theta
@@ -60,9 +61,9 @@ class Config:
     """images in a step"""
     lr: float = 4e-3
     """first learning rate of AdaBelief; falls by a factor e over all epochs"""
-    flip: float = 0.04
+    flip_probability: float = 0.04
     """share of the pixels that are flipped in training; published: 0.02"""
-    early: float = 0.01
+    early_weight: float = 0.01
     """weight of the term that asks for early spikes"""
     baselines: bool = True
     """whether to train a rate network of the same sizes and a linear model beside it"""
@@ -98,8 +99,8 @@ def spiking(config: Config, train: Split, rng: Generator) -> Method:
             epochs=config.epochs,
             batch=config.batch,
             lr=config.lr,
-            flip_probability=config.flip,
-            early_weight=config.early,
+            flip_probability=config.flip_probability,
+            early_weight=config.early_weight,
         ),
     )
     return Method("exact spikes", "spiking", learner)

@@ -51,11 +51,11 @@ class Config:
     """images in a step"""
     lr: float = 2e-3
     """first learning rate of AdaBelief, falls to 0"""
-    lr_rate: float = 1e-3
+    baseline_lr: float = 1e-3
     """the same of AdamW, for the rate network"""
-    sharpness: float = 3.0
+    inverse_temperature: float = 3.0
     """1 / unit of the times in which outputs compete"""
-    inside: float = 0.1
+    late_weight: float = 0.1
     """weight of what the label's spike lacks to come within the trial"""
     margin: float = 0.1
     """how long before its end"""
@@ -113,8 +113,8 @@ def spiking(config: Config, train: Split, rng: Generator) -> Method:
             lr_time_constant=None,
             augment=distort(config),
             flip_probability=0.0,
-            inverse_temperature=config.sharpness,
-            late_weight=config.inside,
+            inverse_temperature=config.inverse_temperature,
+            late_weight=config.late_weight,
             margin=config.margin,
             clip=config.clip,
         ),
@@ -128,12 +128,12 @@ def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
     nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu", generator=rng)
     nn.init.zeros_(hidden.bias)
     body = nn.Sequential(OrderedDict(flat=nn.Flatten(), hidden=hidden, act=nn.ReLU()))
-    return Method("backprop", "baseline", BackpropClassifier(body, training=descent(config, config.lr_rate)))
+    return Method("backprop", "baseline", BackpropClassifier(body, training=descent(config, config.baseline_lr)))
 
 
 def linear_baseline(config: Config, train: Split, rng: Generator) -> Method:
     """Softmax regression on the same images."""
-    learner = BackpropClassifier(nn.Sequential(nn.Flatten()), training=descent(config, config.lr_rate))
+    learner = BackpropClassifier(nn.Sequential(nn.Flatten()), training=descent(config, config.baseline_lr))
     return Method("linear", "baseline", learner)
 
 

@@ -47,11 +47,11 @@ class Config:
     """how many target times the two neurons have"""
     gap: float = 1.0
     """least time between two targets of a neuron, in membrane time constants"""
-    trials: int = 10000
+    n_updates: int = 10000
     """steps of learning"""
     lr: float = 3e-2
     """first learning rate, falls to 0"""
-    memory: float = 0.99
+    beta2: float = 0.99
     """beta_2 of AdaBelief"""
     clip: float = 1e-2
     """largest norm of the gradient"""
@@ -60,7 +60,7 @@ class Config:
 
     def __post_init__(self) -> None:
         at_least(2, self, "neurons")
-        at_least(1, self, "trials")
+        at_least(1, self, "n_updates")
         at_least(0, self, "rate", "t_end")
 
 
@@ -74,13 +74,13 @@ def main(config: Config, run: Run) -> None:
     before = net(times).times.detach()
 
     learned = [part for part in net.parameters() if part.requires_grad]
-    optimizer = AdaBelief(learned, lr=config.lr, betas=(0.9, config.memory))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.trials)
-    losses = torch.full((config.trials,), torch.inf, dtype=torch.float64)
+    optimizer = AdaBelief(learned, lr=config.lr, betas=(0.9, config.beta2))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.n_updates)
+    losses = torch.full((config.n_updates,), torch.inf, dtype=torch.float64)
     kept = {name: part.detach().clone() for name, part in net.state_dict().items()}
     parts: dict[str, Any] = {"net": net, "optimizer": optimizer, "schedule": schedule, "losses": losses}
     parts |= {f"kept {name}": part for name, part in kept.items()}
-    for step in run.loop("trials", config.trials, **parts):
+    for step in run.loop("trials", config.n_updates, **parts):
         loss = spike_time_loss(asked(net, times, goals), goals, one_sided=one_sided)
         if loss < losses.min():
             for name, part in net.state_dict().items():
@@ -91,7 +91,7 @@ def main(config: Config, run: Run) -> None:
         norm = nn.utils.clip_grad_norm_(learned, config.clip)
         optimizer.step()
         schedule.step()
-        if step % max(1, config.trials // 200) == 0:
+        if step % max(1, config.n_updates // 200) == 0:
             row = {"loss": loss.item(), "best": losses.min().item(), "gradient": norm.item()}
             run.log("epoch", learner="exact spikes", seed=config.seed, stage="trials", epoch=step, **row)
     net.load_state_dict(kept)
@@ -112,7 +112,7 @@ def network(config: Config) -> RecurrentQIF:
 
 def asked(net: RecurrentQIF, times: Tensor, goals: Tensor) -> Tensor:
     """The spike times that have targets, pseudospikes included, shaped like `goals`."""
-    return net.continued(net(times), goals.shape[1])[0, : len(goals)]
+    return net.with_pseudospikes(net(times), goals.shape[1])[0, : len(goals)]
 
 
 def poisson(inputs: int, rate: float, t_end: float, rng: Generator) -> Tensor:

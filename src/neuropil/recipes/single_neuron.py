@@ -20,7 +20,7 @@ from neuropil.errors import at_least
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.runs import Run
-from neuropil.spiking import QIF, qif_trial
+from neuropil.spiking import QIF, simulate_qif
 from neuropil.spiking.losses import spike_time_loss
 
 STARTS = {"from silence": 0.5, "from too many": 8.0}  # weight of every input at first
@@ -38,7 +38,7 @@ class Config:
     """end of the trial, in membrane time constants"""
     targets: tuple[float, ...] = (2.5, 7.5)
     """when to fire, in membrane time constants"""
-    trials: int = 2000
+    n_updates: int = 2000
     """steps of learning"""
     lr: float = 2e-2
     """first learning rate, falls to 0"""
@@ -46,7 +46,7 @@ class Config:
     """largest norm of the gradient"""
 
     def __post_init__(self) -> None:
-        at_least(1, self, "inputs", "trials")
+        at_least(1, self, "inputs", "n_updates")
 
 
 def main(config: Config, run: Run) -> None:
@@ -54,16 +54,16 @@ def main(config: Config, run: Run) -> None:
     torch.set_num_threads(1)
     goals = torch.tensor([*config.targets, 1.1 * config.t_end], dtype=torch.float64)
     one_sided = torch.arange(len(goals)) == len(config.targets)
-    paths = torch.full((len(STARTS), config.trials, len(goals)), torch.nan, dtype=torch.float64)
+    paths = torch.full((len(STARTS), config.n_updates, len(goals)), torch.nan, dtype=torch.float64)
     for index in run.loop("starts", len(STARTS), paths=paths):
         name, strength = list(STARTS.items())[index]
         rng = torch.Generator().manual_seed(config.seed)
         times = nn.Parameter(torch.rand(config.inputs, generator=rng, dtype=torch.float64) * config.t_end)
         weights = nn.Parameter(torch.full((config.inputs, 1), strength, dtype=torch.float64))
         optimizer = AdaBelief([times, weights], lr=config.lr, betas=(0.9, 0.99))
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.trials)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.n_updates)
         parts: dict[str, Any] = {"times": times, "weights": weights, "optimizer": optimizer, "schedule": schedule}
-        for step in run.loop(name, config.trials, **parts):
+        for step in run.loop(name, config.n_updates, **parts):
             late, spikes = first_spikes(times, weights, config.t_end, len(goals))
             loss = spike_time_loss(late, goals, one_sided=one_sided)
             paths[index, step] = late.detach()
@@ -74,7 +74,7 @@ def main(config: Config, run: Run) -> None:
             schedule.step()
             with torch.no_grad():
                 times.clamp_(0, config.t_end)
-            if step % max(1, config.trials // 100) == 0:
+            if step % max(1, config.n_updates // 100) == 0:
                 row = {"loss": loss.item(), "spikes": spikes}
                 run.log("epoch", learner=name, seed=config.seed, stage="trials", epoch=step, **row)
         late, spikes = first_spikes(times, weights, config.t_end, len(goals))
@@ -87,8 +87,8 @@ def main(config: Config, run: Run) -> None:
 def first_spikes(times: Tensor, weights: Tensor, t_end: float, count: int) -> tuple[Tensor, int]:
     """The first `count` output times (pseudospikes after ordinary ones), and how many are ordinary."""
     neuron, rest = QIF(), torch.zeros(1, dtype=times.dtype)
-    trial = qif_trial(times[None], weights, rest, rest, neuron, t_end)
-    late = neuron.continued(trial.times, *neuron.progress(trial.angle, trial.current), t_end, count)
+    trial = simulate_qif(times[None], weights, rest, rest, neuron, t_end)
+    late = neuron.with_pseudospikes(trial.times, *neuron.normalised_phase(trial.angle, trial.current), t_end, count)
     return late[0, 0], int(trial.times.isfinite().sum())
 
 

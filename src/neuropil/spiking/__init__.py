@@ -7,9 +7,9 @@ from neuropil.spiking.qif import QIF as QIF
 from neuropil.spiking.qif_layer import QIFLayer as QIFLayer
 from neuropil.spiking.qif_layer import QIFNetwork as QIFNetwork
 from neuropil.spiking.qif_layer import Trial as Trial
-from neuropil.spiking.qif_layer import qif_trial as qif_trial
+from neuropil.spiking.qif_layer import simulate_qif as simulate_qif
 from neuropil.spiking.recurrent import RecurrentQIF as RecurrentQIF
-from neuropil.spiking.recurrent import recurrent_trial as recurrent_trial
+from neuropil.spiking.recurrent import simulate_recurrent_qif as simulate_recurrent_qif
 from neuropil.spiking.theta import Theta as Theta
 from neuropil.spiking.theta_layer import ThetaLayer as ThetaLayer
 from neuropil.spiking.theta_layer import ThetaNetwork as ThetaNetwork

@@ -52,7 +52,7 @@ class LIF:
         Args:
             times: (batch, inputs), one spike each; inf where there is none.
             weights: (batch, inputs).
-            horizon: end of the trial.
+            t_end: end of the trial.
         """
         times, order = times.sort(dim=1, stable=True)
         weights = weights.gather(1, order)

@@ -8,7 +8,7 @@ from neuropil.errors import require
 from neuropil.spiking.times import check_times, flatten_events
 
 
-def first_spike_loss(times: Tensor, labels: Tensor, t_end: float, *, early: float = 0.01) -> Tensor:
+def first_spike_loss(times: Tensor, labels: Tensor, t_end: float, *, early_weight: float = 0.01) -> Tensor:
     r"""Cross entropy of who fires first: :math:`-\log \mathrm{softmax}(-t)_y + \gamma (e^{t_y / T} - 1)`, mean.
 
     The second term asks the neuron of the label to be early, not only earlier than the others.
@@ -17,12 +17,12 @@ def first_spike_loss(times: Tensor, labels: Tensor, t_end: float, *, early: floa
     Args:
         times: first output times with pseudospikes, so all finite, (batch, classes).
         labels: (batch,) int64.
-        horizon: end of the trial T, in the unit of `times`.
-        early: gamma.
+        t_end: end of the trial T, in the unit of `times`.
+        early_weight: gamma.
     """
     require(times.ndim == 2, f"first_spike_loss needs one time per class, (batch, classes), got {tuple(times.shape)}.")
     own = times.gather(1, labels[:, None])
-    return F.cross_entropy(-times, labels) + early * torch.expm1(own / t_end).mean()
+    return F.cross_entropy(-times, labels) + early_weight * torch.expm1(own / t_end).mean()
 
 
 def spike_time_loss(times: Tensor, targets: Tensor, *, one_sided: Tensor | None = None, offset: float = 2.0) -> Tensor:
@@ -85,7 +85,7 @@ def peak_potential(times: Tensor, weight: Tensor, t_end: float, *, tau: float = 
     Args:
         times: spikes of the layer below, (batch, inputs, spikes) or (batch, inputs), ascending, padded with inf.
         weight: (inputs, neurons).
-        horizon: end of the trial T, at most 40 `tau`.
+        t_end: end of the trial T, at most 40 `tau`.
         tau: membrane time constant, twice the synaptic one, in the unit of `times`.
 
     Returns:
@@ -97,7 +97,7 @@ def peak_potential(times: Tensor, weight: Tensor, t_end: float, *, tau: float = 
         f"peak_potential needs weights (inputs, neurons) for times {tuple(trains.shape)} of their type, "
         f"got {tuple(weight.shape)}, {trains.dtype} and {weight.dtype}.",
     )
-    require(0 < t_end <= 40 * tau, f"peak_potential needs 0 < horizon <= 40 tau, got {t_end:g} and tau={tau:g}.")
+    require(0 < t_end <= 40 * tau, f"peak_potential needs 0 < t_end <= 40 tau, got {t_end:g} and tau={tau:g}.")
     events = flatten_events(trains)
     here = torch.arange(events.time.shape[1]) < events.count[:, None]
     when = torch.where(here, trains.flatten(1).gather(1, events.slot.long()), t_end)

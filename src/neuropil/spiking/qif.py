@@ -62,7 +62,7 @@ class QIF:
         fires = s < 1
         return torch.where(fires, -self.tau * torch.log1p(-torch.where(fires, s, 0)), math.inf)
 
-    def progress(self, angle: Tensor, current: Tensor, drive: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+    def normalised_phase(self, angle: Tensor, current: Tensor, drive: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
         """How far a neuron has come from one spike (0) to the next (1) at the end of the trial, and how long that is.
 
         From the end on it goes by tau dV/dt = (V - 1/2)^2 + I_p with I_p = alpha softplus((I + drive) / alpha), a theta
@@ -70,7 +70,7 @@ class QIF:
 
         Args:
             angle, current: state at the end of the trial.
-            drive: what the layer below adds to the current: its `progress` times the weights; 0 from a network's input.
+            drive: what the layer below adds to the current: its phases times the weights; 0 from inputs of the network.
 
         Returns:
             The share, in [0, 1] ("rate"), and pi / sqrt(I_p), the interval between pseudospikes in units of tau.
@@ -79,7 +79,7 @@ class QIF:
         x, y = torch.sin(angle), torch.cos(angle).clamp(min=0)
         return torch.atan2(root * y, y / 2 - x) / math.pi, math.pi / root
 
-    def continued(self, times: Tensor, share: Tensor, period: Tensor, t_end: float, spikes: int = 1) -> Tensor:
+    def with_pseudospikes(self, times: Tensor, share: Tensor, period: Tensor, t_end: float, spikes: int = 1) -> Tensor:
         """The first `spikes` spikes of every neuron; pseudospikes continue smoothly what the trial did not bring.
 
         The k-th spike after the end is at T + tau period (k - share); when a spike is born at T or vanishes there, the
@@ -87,11 +87,11 @@ class QIF:
 
         Args:
             times: (..., neurons, slots), ordinary spikes, inf where there is none.
-            share, period: (..., neurons), see `progress`.
-            horizon: end of the trial, T.
+            share, period: (..., neurons), see `normalised_phase`.
+            t_end: end of the trial, T.
             spikes: how many are wanted, >= 1.
         """
-        require(spikes >= 1, f"continued needs spikes >= 1, got {spikes}.")
+        require(spikes >= 1, f"with_pseudospikes needs spikes >= 1, got {spikes}.")
         wide = pad(times, (0, max(0, spikes - times.shape[-1])), value=math.inf)[..., :spikes]
         ordinary = torch.isfinite(wide)
         number = torch.arange(1, spikes + 1).to(wide) - ordinary.sum(-1, keepdim=True)

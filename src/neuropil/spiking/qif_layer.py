@@ -42,7 +42,7 @@ class QIFLayer(nn.Module):
     Args:
         inputs, outputs: numbers of neurons.
         neuron: the kind of neuron.
-        horizon: end of the trial, in the unit of ``neuron.tau``.
+        t_end: end of the trial, in the unit of ``neuron.tau``.
         dtype: float32 or float64.
 
     Attributes:
@@ -75,12 +75,12 @@ class QIFLayer(nn.Module):
 
     def forward(self, times: Tensor) -> Trial:
         """Input spikes, (batch, inputs, spikes) or (batch, inputs), to what the layer does with them."""
-        return qif_trial(times, self.weight, self.potential, self.current, self.neuron, self.t_end)
+        return simulate_qif(times, self.weight, self.potential, self.current, self.neuron, self.t_end)
 
     def extra_repr(self) -> str:
         """Sizes, neuron, end of the trial."""
         inputs, outputs = self.weight.shape
-        return f"{inputs}, {outputs}, neuron={self.neuron}, horizon={self.t_end}"
+        return f"{inputs}, {outputs}, neuron={self.neuron}, t_end={self.t_end}"
 
 
 class QIFNetwork(nn.Module):
@@ -92,7 +92,7 @@ class QIFNetwork(nn.Module):
     Args:
         sizes: numbers of neurons, from the inputs to the outputs.
         neuron: the kind of neuron.
-        horizon: end of the trial, in the unit of ``neuron.tau``.
+        t_end: end of the trial, in the unit of ``neuron.tau``.
         dtype: float32 or float64.
     """
 
@@ -124,11 +124,11 @@ class QIFNetwork(nn.Module):
             if depth:
                 drive = share @ layer.weight
             trials.append(layer(trials[-1].times if depth else times))
-            share, period = self.neuron.progress(trials[-1].angle, trials[-1].current, drive)
-        return trials, self.neuron.continued(trials[-1].times, share, period, self.t_end, spikes)
+            share, period = self.neuron.normalised_phase(trials[-1].angle, trials[-1].current, drive)
+        return trials, self.neuron.with_pseudospikes(trials[-1].times, share, period, self.t_end, spikes)
 
 
-def qif_trial(times: Tensor, weight: Tensor, potential: Tensor, current: Tensor, neuron: QIF, t_end: float) -> Trial:
+def simulate_qif(times: Tensor, weight: Tensor, potential: Tensor, current: Tensor, neuron: QIF, t_end: float) -> Trial:
     """A layer of QIF neurons as a function; see `QIFLayer`.
 
     Args:
@@ -136,7 +136,7 @@ def qif_trial(times: Tensor, weight: Tensor, potential: Tensor, current: Tensor,
         weight: (inputs, neurons).
         potential, current: (neurons,) or (batch, neurons), at time 0; a potential may be -inf.
         neuron: the kind of neuron.
-        horizon: end of the trial.
+        t_end: end of the trial.
     """
     check_trial("a QIF layer", t_end, weight.dtype)
     kernel, trains = kernels("qif", times.device), check_times(times, t_end)
@@ -147,12 +147,12 @@ def qif_trial(times: Tensor, weight: Tensor, potential: Tensor, current: Tensor,
     )
     check_parameters(times, MOST, weight=weight, potential=potential, current=current)
     start = [part if part.ndim == 2 else part[None] for part in (potential, current)]
-    return Trial(*_Walk.apply(trains, weight, *start, (neuron.tau, t_end), kernel))
+    return Trial(*_Simulation.apply(trains, weight, *start, (neuron.tau, t_end), kernel))
 
 
 def check_trial(who: str, t_end: float, dtype: torch.dtype) -> None:
     """Refuse a trial without an end, and types that the kernels do not know."""
-    require(0 < t_end < math.inf, f"a trial needs a positive, finite end, got horizon={t_end}.")
+    require(0 < t_end < math.inf, f"a trial needs a positive, finite end, got t_end={t_end}.")
     require(dtype in TABLES, f"{who} needs float32 or float64, got {dtype}.")
 
 
@@ -163,7 +163,7 @@ def projective(potential: Tensor, current: Tensor) -> Tensor:
     return torch.stack(torch.broadcast_tensors(torch.sin(angle), y, current.detach())).contiguous()
 
 
-class _Walk(torch.autograd.Function):
+class _Simulation(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -176,7 +176,7 @@ class _Walk(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         events, start = flatten_events(trains), projective(potential, current)
         walked = events, weight.detach().contiguous(), start, trial
-        times, end, tape = kernel.walk(*walked, ROOM)
+        times, end, tape = kernel.simulate(*walked, ROOM)
         ctx.save_for_backward(trains, times, weight, potential, current)
         ctx.walked, ctx.tape, ctx.kernel = walked, tape, kernel
         return times, torch.atan2(end[0], end[1]), end[2]
@@ -185,7 +185,7 @@ class _Walk(torch.autograd.Function):
     def backward(ctx: Any, by_times: Tensor, by_angle: Tensor, by_current: Tensor) -> tuple[Tensor | None, ...]:
         trains, times, _, potential, current = ctx.saved_tensors
         given = by_times.contiguous(), torch.stack((by_angle, by_current))
-        by_weight, by_start, by_event = ctx.kernel.unwalk(*ctx.walked, times, ctx.tape, given)
+        by_weight, by_start, by_event = ctx.kernel.adjoint(*ctx.walked, times, ctx.tape, given)
         by_potential = by_start[0] * torch.cos(torch.atan(potential)) ** 2
         return (
             scatter_events(by_event, ctx.walked[0], trains.shape),

@@ -25,7 +25,7 @@ class RecurrentQIF(nn.Module):
     Args:
         inputs, neurons: sizes.
         neuron: the kind of neuron.
-        horizon: end of the trial, in the unit of ``neuron.tau``.
+        t_end: end of the trial, in the unit of ``neuron.tau``.
         mask: (neurons, neurons), True where a synapse may be; from every neuron to every neuron if left out.
         dtype: float32 or float64.
 
@@ -63,27 +63,27 @@ class RecurrentQIF(nn.Module):
     def forward(self, times: Tensor) -> Trial:
         """Input spikes, (batch, inputs, spikes) or (batch, inputs), to what the network does with them."""
         start = self.potential, self.current
-        return recurrent_trial(times, self.weight, self.recurrent * self.mask, *start, self.neuron, self.t_end)
+        return simulate_recurrent_qif(times, self.weight, self.recurrent * self.mask, *start, self.neuron, self.t_end)
 
-    def continued(self, trial: Trial, spikes: int) -> Tensor:
+    def with_pseudospikes(self, trial: Trial, spikes: int) -> Tensor:
         """The first `spikes` spikes of every neuron, pseudospikes after ordinary ones: (batch, neurons, spikes).
 
         The drive of a pseudospike is the weighted sum of the shares of the way to the next spike that the other
         neurons have come by the end of the trial. These shares are those of neurons without current: a spike at the end
         changes currents at once, and shares that knew of it would make the others' pseudospikes jump.
         """
-        share, _ = self.neuron.progress(trial.angle, torch.zeros_like(trial.current))
+        share, _ = self.neuron.normalised_phase(trial.angle, torch.zeros_like(trial.current))
         drive = share @ (self.recurrent * self.mask)
-        progress = self.neuron.progress(trial.angle, trial.current, drive)
-        return self.neuron.continued(trial.times, *progress, self.t_end, spikes)
+        normalised_phase = self.neuron.normalised_phase(trial.angle, trial.current, drive)
+        return self.neuron.with_pseudospikes(trial.times, *normalised_phase, self.t_end, spikes)
 
     def extra_repr(self) -> str:
         """Sizes, neuron, end of the trial."""
         inputs, neurons = self.weight.shape
-        return f"{inputs}, {neurons}, neuron={self.neuron}, horizon={self.t_end}"
+        return f"{inputs}, {neurons}, neuron={self.neuron}, t_end={self.t_end}"
 
 
-def recurrent_trial(
+def simulate_recurrent_qif(
     times: Tensor, outer: Tensor, inner: Tensor, potential: Tensor, current: Tensor, neuron: QIF, t_end: float
 ) -> Trial:
     """A recurrent network of QIF neurons as a function; see `RecurrentQIF`.
@@ -93,7 +93,7 @@ def recurrent_trial(
         outer, inner: weights (inputs, neurons) and (neurons, neurons), rows are senders.
         potential, current: (neurons,) or (batch, neurons), at time 0; a potential may be -inf.
         neuron: the kind of neuron.
-        horizon: end of the trial.
+        t_end: end of the trial.
     """
     check_trial("a recurrent QIF network", t_end, inner.dtype)
     kernel, trains = kernels("recurrent", times.device), check_times(times, t_end)
@@ -106,10 +106,10 @@ def recurrent_trial(
     )
     check_parameters(times, MOST, weight=outer, recurrent=inner, potential=potential, current=current)
     start = [part if part.ndim == 2 else part[None] for part in (potential, current)]
-    return Trial(*_Walk.apply(trains, outer, inner, *start, (neuron.tau, t_end), kernel))
+    return Trial(*_Simulation.apply(trains, outer, inner, *start, (neuron.tau, t_end), kernel))
 
 
-class _Walk(torch.autograd.Function):
+class _Simulation(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -124,7 +124,7 @@ class _Walk(torch.autograd.Function):
         events = flatten_events(trains)
         weights = outer.detach().contiguous(), inner.detach().contiguous(), projective(potential, current)
         walked = events, weights, trial
-        times, end, tape = kernel.walk(*walked, ROOM + events.time.shape[1])
+        times, end, tape = kernel.simulate(*walked, ROOM + events.time.shape[1])
         ctx.save_for_backward(trains, inner, potential, current)
         ctx.walked, ctx.tape, ctx.kernel = walked, tape, kernel
         return times, torch.atan2(end[0], end[1]), end[2]
@@ -133,7 +133,7 @@ class _Walk(torch.autograd.Function):
     def backward(ctx: Any, by_times: Tensor, by_angle: Tensor, by_current: Tensor) -> tuple[Tensor | None, ...]:
         trains, _, potential, current = ctx.saved_tensors
         given = by_times.contiguous(), torch.stack((by_angle, by_current))
-        by_outer, by_inner, by_start, by_event = ctx.kernel.unwalk(*ctx.walked, ctx.tape, given)
+        by_outer, by_inner, by_start, by_event = ctx.kernel.adjoint(*ctx.walked, ctx.tape, given)
         by_potential = by_start[0] * torch.cos(torch.atan(potential)) ** 2
         return (
             scatter_events(by_event, ctx.walked[0], trains.shape),

@@ -64,7 +64,7 @@ class Theta:
         """
         return _Jump.apply(phase, weight, self.r, self.tau / self.r)
 
-    def continued(self, trains: Tensor, phase: Tensor, t_end: float, spikes: int = 1) -> Tensor:
+    def with_pseudospikes(self, trains: Tensor, phase: Tensor, t_end: float, spikes: int = 1) -> Tensor:
         r"""The first `spikes` output times, :math:`T + k \Theta - \phi` standing in for the k-th after the end T.
 
         These pseudospikes are where the neuron would fire if it were left alone. A spike that is pushed out of the
@@ -73,7 +73,7 @@ class Theta:
         Args:
             trains: spikes of the trial, (batch, neurons, slots), padded with inf.
             phase: at the end, (batch, neurons), after the input that stands for the pseudospikes of the layer below.
-            horizon: end of the trial T.
+            t_end: end of the trial T.
             spikes: how many times to give per neuron, ordinary spikes first.
 
         Returns:

@@ -13,7 +13,7 @@ from neuropil.spiking.theta import Theta
 from neuropil.spiking.times import check_times, flatten_events, scatter_events
 
 
-class _Walk(torch.autograd.Function):
+class _Simulation(torch.autograd.Function):
     """Spike times (batch, neurons, spikes) and phases at the end (batch, neurons) of a layer; see `theta_kernel`."""
 
     @staticmethod
@@ -25,7 +25,7 @@ class _Walk(torch.autograd.Function):
         angle = phase * speed
         start = torch.stack([-angle.cos(), angle.sin().clamp_(min=0)])  # pi may be rounded up; V = +inf is not beyond
         trial = speed, neuron.r, t_end
-        times, spikes, end = kernel.walk(events, weight.detach(), start, trial, 2 + int(t_end / neuron.period))
+        times, spikes, end = kernel.simulate(events, weight.detach(), start, trial, 2 + int(t_end / neuron.period))
         require(
             bounded(end),
             f"theta neurons lost count: weights up to {float(weight.abs().max()):.3g} are too large for "
@@ -41,7 +41,7 @@ class _Walk(torch.autograd.Function):
         events, start, trial, spikes = ctx.kept
         given = d_times.contiguous(), d_phase / trial[0]
         by_time = ctx.needs_input_grad[0]
-        d_weight, d_start, d_time = ctx.kernel.unwalk(events, weight, start, trial, spikes, given, by_time)
+        d_weight, d_start, d_time = ctx.kernel.adjoint(events, weight, start, trial, spikes, given, by_time)
         d_trains = scatter_events(d_time, events, ctx.shape) if by_time else None
         return d_trains, d_weight, d_start * trial[0], None, None, None
 
@@ -52,7 +52,7 @@ class ThetaLayer(nn.Module):
     Args:
         inputs, outputs: numbers of neurons.
         neuron: the kind of neuron.
-        horizon: end of the trial T, in the unit of ``neuron.tau``.
+        t_end: end of the trial T, in the unit of ``neuron.tau``.
 
     Attributes:
         weight: (inputs, outputs), dimensionless; starts uniform within +-0.5 / sqrt(inputs).
@@ -62,7 +62,7 @@ class ThetaLayer(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, neuron: Theta | None = None, t_end: float = 2.0):
         super().__init__()
         require(inputs >= 1 and outputs >= 1, f"a layer needs neurons on both sides, got {inputs} and {outputs}.")
-        require(0 < t_end < torch.inf, f"a trial needs a positive, finite end, got horizon={t_end}.")
+        require(0 < t_end < torch.inf, f"a trial needs a positive, finite end, got t_end={t_end}.")
         self.neuron, self.t_end = neuron or Theta(), t_end
         self.weight = nn.Parameter(torch.empty(inputs, outputs).uniform_(-0.5, 0.5) / inputs**0.5)
         self.phase = nn.Parameter(torch.full((outputs,), self.neuron.period / 2))
@@ -85,12 +85,12 @@ class ThetaLayer(nn.Module):
             f"the layer needs times of {len(weight)} neurons in {weight.dtype}, "
             f"got {trains.shape[1]} in {trains.dtype}.",
         )
-        return _Walk.apply(trains, weight, phase, self.neuron, self.t_end, kernel)
+        return _Simulation.apply(trains, weight, phase, self.neuron, self.t_end, kernel)
 
     def extra_repr(self) -> str:
         """Sizes, neuron, end of the trial."""
         inputs, outputs = self.weight.shape
-        return f"{inputs}, {outputs}, neuron={self.neuron}, horizon={self.t_end}"
+        return f"{inputs}, {outputs}, neuron={self.neuron}, t_end={self.t_end}"
 
 
 class Answer(NamedTuple):
@@ -119,7 +119,7 @@ class ThetaNetwork(nn.Module):
     Args:
         sizes: numbers of neurons, from the inputs to the outputs.
         neuron: the kind of neuron.
-        horizon: end of the trial T.
+        t_end: end of the trial T.
     """
 
     def __init__(self, sizes: tuple[int, ...], *, neuron: Theta | None = None, t_end: float = 2.0):
@@ -147,7 +147,7 @@ class ThetaNetwork(nn.Module):
                 phase = self.neuron.jump(phase, phases[-1] / self.neuron.period @ layer.weight)
             trains.append(out)
             phases.append(phase)
-        return Answer(tuple(trains[1:]), tuple(phases), self.neuron.continued(out, phase, self.t_end, spikes))
+        return Answer(tuple(trains[1:]), tuple(phases), self.neuron.with_pseudospikes(out, phase, self.t_end, spikes))
 
     @torch.no_grad()
     def clamp_phases_(self) -> None:

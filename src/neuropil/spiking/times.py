@@ -41,7 +41,7 @@ def check_times(times: Tensor, t_end: float) -> Tensor:
 
     Args:
         times: (batch, neurons, spikes) or (batch, neurons), float32 or float64.
-        horizon: end of the trial, in the unit of the times.
+        t_end: end of the trial, in the unit of the times.
 
     Raises:
         Refusal: another shape or dtype, NaN, negative or unsorted times, or finite ones after the end.
@@ -112,7 +112,7 @@ def _spread(values: Tensor, events: Events, out: Tensor) -> Tensor:
 
 @compiled
 def _sound(trains, t_end):  # type: ignore[no-untyped-def]
-    """Whether every spike is in [0, horizon] or inf, and none before the one that precedes it; fast, so in one go."""
+    """Whether every spike is in [0, t_end] or inf, and none before the one that precedes it; fast, so in one go."""
     spikes = trains.shape[2]
     for b in range(len(trains)):
         wrong = np.int32(0)

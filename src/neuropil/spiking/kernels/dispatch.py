@@ -1,6 +1,6 @@
 """Which kernels walk where: compiled for the CPU by numba, for CUDA GPUs by Triton, if torch brought it along.
 
-Each is a module with `walk` and `unwalk`, which do the same on either device.
+Each is a module with `simulate` and `adjoint`, which do the same on either device.
 """
 
 from importlib.util import find_spec

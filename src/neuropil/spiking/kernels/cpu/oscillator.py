@@ -64,7 +64,7 @@ def largest(current):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def stride(rest, peak):  # type: ignore[no-untyped-def]
+def max_step(rest, peak):  # type: ignore[no-untyped-def]
     """How much of a time `rest` (in tau) may be done at once when no current exceeds `peak`."""
     if sqrt(peak) * -expm1(-rest) <= TURN:
         return rest
@@ -100,7 +100,7 @@ def flow(state, after, factor, q, d, cosine, sine):  # type: ignore[no-untyped-d
 
 @compiled
 def step(state, after, factor, rest, table):  # type: ignore[no-untyped-def]
-    """`flow` over a time `rest` (in tau) that `stride` allows, with the series that it needs."""
+    """`flow` over a time `rest` (in tau) that `max_step` allows, with the series that it needs."""
     kind = state.dtype.type
     limit, short, long = table
     d = -expm1(-rest)
@@ -111,8 +111,8 @@ def step(state, after, factor, rest, table):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def back(state, factor, slope, pull, rest, cosine, sine, cube):  # type: ignore[no-untyped-def]
-    """The adjoint of `flow`: `slope` = dL/d angle (tan angle = V) and `pull` = dL/dI, from after a step to before it.
+def flow_adjoint(state, factor, slope, grad_current, rest, cosine, sine, cube):  # type: ignore[no-untyped-def]
+    """The adjoint of `flow`: `slope` = dL/d angle and `grad_current` = dL/dI, from after a step to before it.
 
     The Wronskian y dx - x dy of two solutions shrinks with q, and dI0 adds q dI0 Q to it, Q = integral of y^2 ds.
     """
@@ -125,22 +125,22 @@ def back(state, factor, slope, pull, rest, cosine, sine, cube):  # type: ignore[
         c, s = horner(z, cosine), d * horner(z, sine)
         area = y[j] * y[j] * half * (d + c * s) - x[j] * y[j] * s * s + x[j] * x[j] * d * d * d * horner(z, cube)
         slope[j] *= q * abs(factor[j])
-        pull[j] = q * q * pull[j] + slope[j] * area
+        grad_current[j] = q * q * grad_current[j] + slope[j] * area
 
 
 @compiled
-def unstep(state, factor, slope, pull, rest, table):  # type: ignore[no-untyped-def]
+def step_adjoint(state, factor, slope, grad_current, rest, table):  # type: ignore[no-untyped-def]
     """The adjoint of `step`."""
     limit, short, long = table
     d = expm1(-rest)
     if largest(state[2]) * d * d <= limit:
-        back(state, factor, slope, pull, rest, short[0], short[1], short[2])
+        flow_adjoint(state, factor, slope, grad_current, rest, short[0], short[1], short[2])
     else:
-        back(state, factor, slope, pull, rest, long[0], long[1], long[2])
+        flow_adjoint(state, factor, slope, grad_current, rest, long[0], long[1], long[2])
 
 
 @compiled
-def crossing(x, y, current):  # type: ignore[no-untyped-def]
+def next_spike(x, y, current):  # type: ignore[no-untyped-def]
     """s = 1 - exp(-t / tau) at the next spike of one neuron, inf if no current of this sign ever brings one.
 
     tan(sqrt(I) s) = sqrt(I) y / x, in [0, pi], and its limit or continuation for I <= 0. A spike comes iff s < 1.

@@ -16,12 +16,12 @@ from neuropil._threads import share_out, shares
 from neuropil.spiking.kernels.cpu.oscillator import (
     TABLES,
     compiled,
-    crossing,
     largest,
+    max_step,
+    next_spike,
     sensitivity,
     step,
-    stride,
-    unstep,
+    step_adjoint,
 )
 from neuropil.spiking.kernels.memory import silence
 
@@ -34,7 +34,7 @@ def latest(t_end: float, dtype: np.dtype) -> float:
     return float(end if float(end) <= t_end else np.nextafter(end, dtype.type(0)))
 
 
-def walk(
+def simulate(
     events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float], slots: int
 ) -> tuple[Tensor, Tensor, Tape]:
     """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, (x, y, I) at the end, and the tape.
@@ -59,14 +59,14 @@ def walk(
         slots = most
 
 
-def unwalk(
+def adjoint(
     events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float], times: Tensor, tape: Tape,
     given: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of the weights, of angle and current at time 0, (2, batch, neurons), and of the events' times.
 
     Args:
-        events, weight, start, trial: as in `walk`, which gave `times` and `tape`.
+        events, weight, start, trial: as in `simulate`, which gave `times` and `tape`.
         given: gradients of the spike times, and of angle and current at the end, (2, batch, neurons).
     """
     batch, (spikes, steps) = len(times), tape
@@ -107,7 +107,7 @@ def emit(state, factor, now, rest, tau, latest, out, spikes):  # type: ignore[no
     for j in range(len(factor)):
         if factor[j] < 0:
             if spikes[j] < room:
-                s = min(crossing(state[0, j], state[1, j], state[2, j]), d)
+                s = min(next_spike(state[0, j], state[1, j], state[2, j]), d)
                 out[j, spikes[j]] = min(now - tau * log1p(-s), latest)
             spikes[j] += 1
 
@@ -121,7 +121,7 @@ def forward(  # type: ignore[no-untyped-def]
     Args:
         time, source, count: events of every sample, (batch, events), (batch, events), (batch,).
         weight, start: (inputs, neurons), (3, 1 or batch, neurons).
-        tau, horizon, latest: membrane time constant, end of the trial, and the largest time that `out` may hold.
+        tau, t_end, latest: membrane time constant, end of the trial, and the largest time that `out` may hold.
         table: the series for this type.
         out, spikes, end, steps: (batch, neurons, slots), (batch, neurons), (3, batch, neurons), (batch,).
     """
@@ -132,7 +132,7 @@ def forward(  # type: ignore[no-untyped-def]
         while True:
             e = receive(state, weight, source[b], time[b], e, count[b], now)
             until = float(time[b, e]) if e < count[b] else t_end
-            rest = stride((until - now) / tau, largest(state[2]))
+            rest = max_step((until - now) / tau, largest(state[2]))
             if step(state, after, factor, rest, table) > 0:
                 emit(state, factor, now, rest, tau, latest, out[b], spikes[b])
             state, after = after, state
@@ -145,7 +145,7 @@ def forward(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def replay(time, source, count, weight, states, factors, clock, seen, tau, t_end, table):  # type: ignore[no-untyped-def]
+def recompute_states(time, source, count, weight, states, factors, clock, seen, tau, t_end, table):  # type: ignore[no-untyped-def]
     """Walk one sample again from states[0], keeping the state at the start of every step; the number of steps.
 
     Args:
@@ -159,7 +159,7 @@ def replay(time, source, count, weight, states, factors, clock, seen, tau, t_end
         e = receive(states[k], weight, source, time, e, count, now)
         seen[k] = e
         until = float(time[e]) if e < count else t_end
-        rest = stride((until - now) / tau, largest(states[k, 2]))
+        rest = max_step((until - now) / tau, largest(states[k, 2]))
         step(states[k], states[k + 1], factors[k], rest, table)
         whole = rest == (until - now) / tau
         k += 1
@@ -169,7 +169,7 @@ def replay(time, source, count, weight, states, factors, clock, seen, tau, t_end
 
 
 @compiled
-def pull_spikes(state, factor, now, tau, out, spikes, by_out, slope, pull, cube):  # type: ignore[no-untyped-def]
+def add_spike_grads(state, factor, now, tau, out, spikes, by_out, slope, grad_current, cube):  # type: ignore[no-untyped-def]
     """Hand the cotangents of the spikes of one step to the state at its start, last spikes first."""
     for j in range(len(factor)):
         if factor[j] < 0:
@@ -177,16 +177,16 @@ def pull_spikes(state, factor, now, tau, out, spikes, by_out, slope, pull, cube)
             s = max(-expm1((now - out[j, spikes[j]]) / tau), 0.0)
             by_angle, by_current = sensitivity(state[0, j], state[1, j], state[2, j], s, cube)
             slope[j] += tau * by_out[j, spikes[j]] * by_angle
-            pull[j] += tau * by_out[j, spikes[j]] * by_current
+            grad_current[j] += tau * by_out[j, spikes[j]] * by_current
 
 
 @compiled
-def hand_over(state, row, slope, pull, tau, by_row):  # type: ignore[no-untyped-def]
+def accumulate_input_grad(state, row, slope, grad_current, tau, by_row):  # type: ignore[no-untyped-def]
     """An input's share: adds dL/dweight = dL/dI to `by_row`; returns dL/dt = sum w (2 dL/dI - dL/dangle y^2) / tau."""
     y, total = state[1], by_row.dtype.type(0)
-    for j in range(len(pull)):
-        by_row[j] += pull[j]
-        total += row[j] * (pull[j] + pull[j] - slope[j] * y[j] * y[j])
+    for j in range(len(grad_current)):
+        by_row[j] += grad_current[j]
+        total += row[j] * (grad_current[j] + grad_current[j] - slope[j] * y[j] * y[j])
     return total / tau
 
 
@@ -210,12 +210,16 @@ def backward(  # type: ignore[no-untyped-def]
     clock, seen = np.empty(most + 1), np.empty(most, np.int64)
     for b in range(first, last):
         begin(states[0], start, b)
-        total = replay(time[b], source[b], count[b], weight, states, factors, clock, seen, tau, t_end, table)
-        slope, pull = by_start[0, b], by_start[1, b]
-        slope[:], pull[:] = by_end[0, b], by_end[1, b]
+        total = recompute_states(time[b], source[b], count[b], weight, states, factors, clock, seen, tau, t_end, table)
+        slope, grad_current = by_start[0, b], by_start[1, b]
+        slope[:], grad_current[:] = by_end[0, b], by_end[1, b]
         for k in range(total - 1, -1, -1):
-            unstep(states[k], factors[k], slope, pull, (clock[k + 1] - clock[k]) / tau, table)
-            pull_spikes(states[k], factors[k], clock[k], tau, out[b], spikes[b], by_out[b], slope, pull, table[2][2])
+            step_adjoint(states[k], factors[k], slope, grad_current, (clock[k + 1] - clock[k]) / tau, table)
+            add_spike_grads(
+                states[k], factors[k], clock[k], tau, out[b], spikes[b], by_out[b], slope, grad_current, table[2][2]
+            )
             for e in range(seen[k] - 1, seen[k - 1] - 1 if k > 0 else -1, -1):
                 i = source[b, e]
-                by_time[b, e] = hand_over(states[k], weight[i], slope, pull, tau, by_weight[part, i])
+                by_time[b, e] = accumulate_input_grad(
+                    states[k], weight[i], slope, grad_current, tau, by_weight[part, i]
+                )

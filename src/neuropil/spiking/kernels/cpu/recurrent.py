@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from neuropil._threads import share_out, shares
-from neuropil.spiking.kernels.cpu.oscillator import TABLES, compiled, crossing, largest, step, stride, unstep
-from neuropil.spiking.kernels.cpu.qif import begin, hand_over, latest
+from neuropil.spiking.kernels.cpu.oscillator import TABLES, compiled, largest, max_step, next_spike, step, step_adjoint
+from neuropil.spiking.kernels.cpu.qif import accumulate_input_grad, begin, latest
 from neuropil.spiking.kernels.memory import check_room, silence
 
 Weights = tuple[Tensor, Tensor, Tensor]
@@ -31,7 +31,7 @@ class Tape(NamedTuple):
     spikes: Tensor  # (batch, neurons) how many
 
 
-def walk(events: Any, weights: Weights, trial: tuple[float, float], room: int) -> tuple[Tensor, Tensor, Tape]:
+def simulate(events: Any, weights: Weights, trial: tuple[float, float], room: int) -> tuple[Tensor, Tensor, Tape]:
     """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, (x, y, I) at the end, and the tape.
 
     Args:
@@ -58,13 +58,13 @@ def walk(events: Any, weights: Weights, trial: tuple[float, float], room: int) -
     return out, end, Tape(when, who, counts[0], counts[1], spikes)
 
 
-def unwalk(
+def adjoint(
     events: Any, weights: Weights, trial: tuple[float, float], tape: Tape, given: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of both weights, of angle and current at time 0, (2, batch, neurons), and of the inputs' times.
 
     Args:
-        events, weights, trial: as in `walk`, which gave `tape`.
+        events, weights, trial: as in `simulate`, which gave `tape`.
         given: gradients of the spike times, and of angle and current at the end, (2, batch, neurons).
     """
     batch, kind = len(tape.total), weights[1].dtype
@@ -107,7 +107,7 @@ def predict(state, row, always, now, tau, upcoming):  # type: ignore[no-untyped-
     """Bring up to date the next spike time of every neuron whose current changed by `row`, and of neuron `always`."""
     for j in range(len(upcoming)):
         if row[j] != 0 or j == always:
-            s = crossing(state[0, j], state[1, j], state[2, j])
+            s = next_spike(state[0, j], state[1, j], state[2, j])
             upcoming[j] = now - tau * log1p(-s) if s < 1 else inf
 
 
@@ -123,7 +123,7 @@ def receive(state, row):  # type: ignore[no-untyped-def]
 def travel(state, after, factor, now, until, spiking, tau, table):  # type: ignore[no-untyped-def]
     """One step from `now` towards `until`, where `spiking` is due; the time it reaches."""
     whole = (until - now) / tau
-    rest = stride(whole, largest(state[2]))
+    rest = max_step(whole, largest(state[2]))
     step(state, after, factor, rest, table)
     settle(after, factor, spiking if rest == whole else -1)
     return until if rest == whole else now + rest * tau
@@ -202,7 +202,7 @@ def collect(when, who, total, latest, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def replay(when, who, total, outer, inner, states, factors, clock, seen, tau, t_end, table):  # type: ignore[no-untyped-def]
+def recompute_states(when, who, total, outer, inner, states, factors, clock, seen, tau, t_end, table):  # type: ignore[no-untyped-def]
     """Walk one sample again from states[0], keeping the state at the start of every step; the number of steps."""
     k, e = 0, 0
     clock[0] = 0.0
@@ -243,20 +243,24 @@ def backward(  # type: ignore[no-untyped-def]
     clock, seen = np.empty(most + 1), np.empty(most + 1, np.int64)
     for b in range(first, last):
         begin(states[0], start, b)
-        last_step = replay(when[b], who[b], total[b], outer, inner, states, factors, clock, seen, tau, t_end, table)
-        slope, pull = by_start[0, b], by_start[1, b]
-        slope[:], pull[:] = by_end[0, b], by_end[1, b]
+        last_step = recompute_states(
+            when[b], who[b], total[b], outer, inner, states, factors, clock, seen, tau, t_end, table
+        )
+        slope, grad_current = by_start[0, b], by_start[1, b]
+        slope[:], grad_current[:] = by_end[0, b], by_end[1, b]
         for k in range(last_step, -1, -1):
             if k < last_step:
-                unstep(states[k], factors[k], slope, pull, (clock[k + 1] - clock[k]) / tau, table)
+                step_adjoint(states[k], factors[k], slope, grad_current, (clock[k + 1] - clock[k]) / tau, table)
             for e in range(seen[k] - 1, seen[k - 1] - 1 if k > 0 else -1, -1):
                 j = who[b, e]
                 if j < 0:
                     i = -1 - j
-                    by_event[b, e] = hand_over(states[k], outer[i], slope, pull, tau, by_outer[part, i])
+                    by_event[b, e] = accumulate_input_grad(
+                        states[k], outer[i], slope, grad_current, tau, by_outer[part, i]
+                    )
                     continue
                 spikes[b, j] -= 1
-                by_event[b, e] = by_out[b, j, spikes[b, j]] + hand_over(
-                    states[k], inner[j], slope, pull, tau, by_inner[part, j]
+                by_event[b, e] = by_out[b, j, spikes[b, j]] + accumulate_input_grad(
+                    states[k], inner[j], slope, grad_current, tau, by_inner[part, j]
                 )
                 slope[j] -= tau * by_event[b, e]

@@ -32,7 +32,7 @@ STEP = np.float32(3.0)  # largest rotation at once: below pi, so that no spike h
 KEEP = 4  # times at which inputs arrive between two normalisations of (x, y)
 
 
-def walk(
+def simulate(
     events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float, float], slots: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, their numbers, and (x, y) at the end.
@@ -55,14 +55,14 @@ def walk(
         slots = most
 
 
-def unwalk(
+def adjoint(
     events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float, float], spikes: Tensor,
     given: tuple[Tensor, Tensor], by_time: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of the weights, of the first angle and of the events' times (no columns unless `by_time`).
 
     Args:
-        events, weight, start, trial: as in `walk`, which counted `spikes`.
+        events, weight, start, trial: as in `simulate`, which counted `spikes`.
         given: gradients of the spike times and of the angle at the end.
     """
     batch, neurons = spikes.shape
@@ -82,7 +82,7 @@ def _shared(events: Any, weight: Tensor, start: Tensor, trial: tuple[float, floa
 
 
 @inlined
-def turn(x, y, angle, who, n):  # type: ignore[no-untyped-def]
+def rotate(x, y, angle, who, n):  # type: ignore[no-untyped-def]
     """Rotate every (x, y) in place; the number of neurons that spiked, which `who` lists from `n` on."""
     c, s = cos(angle), sin(angle)
     spiked = np.int32(0)
@@ -144,7 +144,7 @@ def forward(part, first, last, time, source, count, weight, start, speed, r, t_e
             while left > 0:
                 angle = min(left, STEP)
                 left -= angle
-                for n in range(turn(x, y, angle, who, 0)):
+                for n in range(rotate(x, y, angle, who, 0)):
                     j = who[n]
                     if spikes[b, j] < room:
                         out[b, j, spikes[b, j]] = max(now - (left + atan2(y[j], -x[j])) / speed, before)
@@ -161,7 +161,7 @@ def forward(part, first, last, time, source, count, weight, start, speed, r, t_e
 
 
 @inlined
-def retrace(  # type: ignore[no-untyped-def]
+def recompute_states(  # type: ignore[no-untyped-def]
     time, source, b, count, weight, start, speed, r, t_end, x, y, total, sums, ys, scales, opens, fired, who, lengths
 ):
     """Walk sample `b` again and remember, for group g of coincident inputs, what `backward` needs on its way back.
@@ -176,7 +176,7 @@ def retrace(  # type: ignore[no-untyped-def]
         while left > 0:
             angle = min(left, STEP)
             left -= angle
-            spiked = turn(x, y, angle, who, fires)
+            spiked = rotate(x, y, angle, who, fires)
             for n in range(fires, fires + spiked):
                 lengths[n] = x[who[n]] * x[who[n]] + y[who[n]] * y[who[n]]
             fires += spiked
@@ -260,7 +260,7 @@ def backward(  # type: ignore[no-untyped-def]
         fires = max(fires, spikes[b].sum())
     who, lengths, left = np.empty(fires + neurons, np.int32), np.empty(fires, time.dtype), np.empty(neurons, np.int32)
     for b in range(first, last):
-        g = retrace(
+        g = recompute_states(
             time, source, b, count[b], weight, start, speed, r, t_end, x, y, total,
             sums, ys, scales, opens, fired, who, lengths,
         )  # fmt: skip

@@ -97,7 +97,7 @@ def cube(z, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def stride(rest, peak):  # type: ignore[no-untyped-def]
+def max_step(rest, peak):  # type: ignore[no-untyped-def]
     """How much of a time `rest` (in tau) may be done at once when no current exceeds `peak`; float64."""
     root = tl.sqrt(peak)
     short = -root * expm1(-rest) <= TURN
@@ -120,19 +120,19 @@ def flow(x, y, current, d, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def back(x, y, current, factor, slope, pull, d, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The adjoint of `flow`: slope = dL/d angle and pull = dL/dI, from after a step to before it."""
+def flow_adjoint(x, y, current, factor, slope, grad_current, d, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The adjoint of `flow`: slope = dL/d angle and grad_current = dL/dI, from after a step to before it."""
     q = 1 - d
     z = current * d * d
     c = cosine(z, TERMS)
     s = d * sine(z, TERMS)
     area = y * y * 0.5 * (d + c * s) - x * y * s * s + x * x * d * d * d * cube(z, TERMS)
     slope = slope * q * tl.abs(factor)
-    return slope, q * q * pull + slope * area
+    return slope, q * q * grad_current + slope * area
 
 
 @triton.jit
-def crossing(x, y, current):  # type: ignore[no-untyped-def]
+def next_spike(x, y, current):  # type: ignore[no-untyped-def]
     """s = 1 - exp(-t / tau) at the next spike, inf if no current of this sign ever brings one; float64."""
     root = tl.sqrt(tl.abs(current))
     safe = tl.where(current == 0, 1.0, root)

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from neuropil.spiking.kernels.cpu.qif import latest
 from neuropil.spiking.kernels.gpu.oscillator import (
-    back,
     block_of,
-    crossing,
     expm1,
     flow,
+    flow_adjoint,
     log1p,
+    max_step,
+    next_spike,
     numbers,
     programs,
     sensitivity,
-    stride,
     terms,
 )
 from neuropil.spiking.kernels.memory import silence
@@ -30,7 +30,7 @@ from neuropil.spiking.kernels.memory import silence
 Tape = tuple[Tensor, Tensor]  # number of spikes (batch, neurons), and steps (batch, blocks)
 
 
-def walk(
+def simulate(
     events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float], slots: int
 ) -> tuple[Tensor, Tensor, Tape]:
     """What `qif_kernel.walk` gives."""
@@ -52,11 +52,11 @@ def walk(
         slots = most
 
 
-def unwalk(
+def adjoint(
     events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float], times: Tensor, tape: Tape,
     given: tuple[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """What `qif_kernel.unwalk` gives."""
+    """What `qif_kernel.adjoint` gives."""
     (batch, width), (inputs, neurons), slots = events.time.shape, weight.shape, times.shape[2]
     block, most = block_of(neurons), int(tape[1].max()) if batch else 0
     blocks = triton.cdiv(neurons, block)
@@ -105,7 +105,7 @@ def ahead(time, e, now, current, tau, t_end):  # type: ignore[no-untyped-def]
     """How far the next step goes: its length in tau, where it ends, and whether it reaches the next event."""
     until = tl.minimum(tl.load(time + e).to(tl.float64), t_end)
     rest = (until - now) / tau
-    step = stride(rest, tl.max(tl.abs(current), 0).to(tl.float64))
+    step = max_step(rest, tl.max(tl.abs(current), 0).to(tl.float64))
     whole = step == rest
     return step, tl.where(whole, until, now + step * tau), whole
 
@@ -134,7 +134,7 @@ def forward(  # type: ignore[no-untyped-def]
         x_after, y_after, i_after, factor = flow(x, y, current, d.to(x.dtype), TERMS)
         hit = (factor < 0) & here
         if tl.max(hit.to(tl.int32), 0) > 0:
-            s = crossing(x.to(tl.float64), y.to(tl.float64), current.to(tl.float64))
+            s = next_spike(x.to(tl.float64), y.to(tl.float64), current.to(tl.float64))
             when = tl.minimum(now - tau * log1p(-tl.minimum(s, d)), final)
             tl.store(out + (b * neurons + j) * slots + fired, when.to(x.dtype), mask=hit & (fired < slots))
             fired += hit.to(tl.int32)
@@ -152,13 +152,13 @@ def forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def hand_over(y, row, slope, pull):  # type: ignore[no-untyped-def]
+def accumulate_input_grad(y, row, slope, grad_current):  # type: ignore[no-untyped-def]
     """An input's dL/dt times tau: the sum of w (2 dL/dI - dL/dangle y^2)."""
-    return tl.sum(row * (pull + pull - slope * y * y), 0)
+    return tl.sum(row * (grad_current + grad_current - slope * y * y), 0)
 
 
 @triton.jit
-def retrace(  # type: ignore[no-untyped-def]
+def recompute_states(  # type: ignore[no-untyped-def]
     time, source, n, weight, x, y, current, xs, factors, clock, seen, most, neurons, j, here, tau, t_end,
     TERMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -185,15 +185,15 @@ def retrace(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def pull_spikes(x, y, current, hit, slope, pull, now, at, given, tau, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
+def add_spike_grads(x, y, current, hit, slope, grad_current, now, at, given, tau, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Hand the cotangents `given` of the spikes `at` of one step to the state at its start."""
     s = tl.where(hit, tl.maximum(-expm1(tl.minimum((now - at.to(tl.float64)) / tau, 0.0)), 0.0), 0.0)
     u, v = tl.where(hit, x, 1.0).to(tl.float64), tl.where(hit, y, 1.0).to(tl.float64)
     by_angle, by_current = sensitivity(u, v, tl.where(hit, current, 1.0).to(tl.float64), s, TERMS)
     given = given.to(tl.float64) * tau
     slope += tl.where(hit, given * by_angle, 0.0).to(x.dtype)
-    pull += tl.where(hit, given * by_current, 0.0).to(x.dtype)
-    return slope, pull
+    grad_current += tl.where(hit, given * by_current, 0.0).to(x.dtype)
+    return slope, grad_current
 
 
 @triton.jit
@@ -218,14 +218,14 @@ def backward(  # type: ignore[no-untyped-def]
     while b < batch:
         when, who, late = time + b * width, source + b * width, by_event + (block * batch + b) * width
         x, y, current = begin(start, b, rows, neurons, j, here)
-        k = retrace(
+        k = recompute_states(
             when, who, tl.load(count + b), weight, x, y, current, xs, factors, clock, seen, most,
             neurons, j, here, tau, t_end, TERMS, BLOCK,
         )  # fmt: skip
         tl.debug_barrier()
         first = b * neurons + j
         slope = tl.load(by_end + first, mask=here, other=0.0)
-        pull = tl.load(by_end + far + first, mask=here, other=0.0)
+        grad_current = tl.load(by_end + far + first, mask=here, other=0.0)
         left = tl.load(spikes + first, mask=here, other=0)
         while k > 0:
             k -= 1
@@ -233,22 +233,24 @@ def backward(  # type: ignore[no-untyped-def]
             current = tl.load(xs + (2 * most + k) * BLOCK)
             factor, now = tl.load(factors + k * BLOCK), tl.load(clock + k)
             d = (-expm1((now - tl.load(clock + k + 1)) / tau)).to(x.dtype)
-            slope, pull = back(x, y, current, factor, slope, pull, d, TERMS)
+            slope, grad_current = flow_adjoint(x, y, current, factor, slope, grad_current, d, TERMS)
             hit = (factor < 0) & here
             if tl.max(hit.to(tl.int32), 0) > 0:
                 left -= hit.to(tl.int32)
                 at = tl.load(out + first * slots + left, mask=hit, other=0.0)
                 given = tl.load(by_out + first * slots + left, mask=hit, other=0.0)
-                slope, pull = pull_spikes(x, y, current, hit, slope, pull, now, at, given, tau, TERMS)
+                slope, grad_current = add_spike_grads(
+                    x, y, current, hit, slope, grad_current, now, at, given, tau, TERMS
+                )
             earlier = tl.load(seen + k - 1, mask=k > 0, other=0)
             e = tl.load(seen + k)
             while e > earlier:
                 e -= 1
                 row = tl.load(who + e) * neurons + j
-                due = hand_over(y, tl.load(weight + row, mask=here, other=0.0), slope, pull) / tau
+                due = accumulate_input_grad(y, tl.load(weight + row, mask=here, other=0.0), slope, grad_current) / tau
                 tl.store(late + e, due.to(x.dtype))
-                tl.atomic_add(by_weight + row, pull, mask=here, sem="relaxed")
+                tl.atomic_add(by_weight + row, grad_current, mask=here, sem="relaxed")
         tl.store(by_start + first, slope, mask=here)
-        tl.store(by_start + far + first, pull, mask=here)
+        tl.store(by_start + far + first, grad_current, mask=here)
         tl.debug_barrier()
         b += tl.num_programs(0)

@@ -13,18 +13,18 @@ from torch import Tensor
 from neuropil.spiking.kernels.cpu.qif import latest
 from neuropil.spiking.kernels.cpu.recurrent import Weights, of_inputs
 from neuropil.spiking.kernels.gpu.oscillator import (
-    back,
     block_of,
-    crossing,
     expm1,
     flow,
+    flow_adjoint,
     log1p,
+    max_step,
+    next_spike,
     numbers,
     programs,
-    stride,
     terms,
 )
-from neuropil.spiking.kernels.gpu.qif import begin, hand_over
+from neuropil.spiking.kernels.gpu.qif import accumulate_input_grad, begin
 from neuropil.spiking.kernels.memory import check_room, silence
 
 
@@ -38,7 +38,7 @@ class Tape(NamedTuple):
     rank: Tensor  # (batch, room) how many spikes its neuron had before; -1 for inputs
 
 
-def walk(events: Any, weights: Weights, trial: tuple[float, float], room: int) -> tuple[Tensor, Tensor, Tape]:
+def simulate(events: Any, weights: Weights, trial: tuple[float, float], room: int) -> tuple[Tensor, Tensor, Tape]:
     """What `recurrent_kernel.walk` gives."""
     outer, inner, start = weights
     (batch, width), neurons, device = events.time.shape, len(inner), inner.device
@@ -65,10 +65,10 @@ def walk(events: Any, weights: Weights, trial: tuple[float, float], room: int) -
     return out, end, Tape(when, who, total, steps, torch.where(spiked, rank, -1))
 
 
-def unwalk(
+def adjoint(
     events: Any, weights: Weights, trial: tuple[float, float], tape: Tape, given: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What `recurrent_kernel.unwalk` gives."""
+    """What `recurrent_kernel.adjoint` gives."""
     outer, inner, start = weights
     (batch, room), neurons = tape.when.shape, len(inner)
     block, most = block_of(neurons, neurons * 2), int(tape.steps.max()) + 1 if batch else 1
@@ -115,7 +115,7 @@ def travel(x, y, current, now, until, spiking, j, tau, TERMS: tl.constexpr):  # 
     Whoever else was carried over the top waits there.
     """
     whole = (until - now) / tau
-    rest = stride(whole, tl.max(tl.abs(current), 0).to(tl.float64))
+    rest = max_step(whole, tl.max(tl.abs(current), 0).to(tl.float64))
     d = (-expm1(rest * -1)).to(x.dtype)
     x, y, current, factor = flow(x, y, current, d, TERMS)
     reached = rest == whole
@@ -128,7 +128,7 @@ def travel(x, y, current, now, until, spiking, j, tau, TERMS: tl.constexpr):  # 
 @triton.jit
 def predict(x, y, current, now, tau):  # type: ignore[no-untyped-def]
     """The time of the next spike of every neuron, float64."""
-    s = crossing(x.to(tl.float64), y.to(tl.float64), current.to(tl.float64))
+    s = next_spike(x.to(tl.float64), y.to(tl.float64), current.to(tl.float64))
     return tl.where(s < 1, now - tau * log1p(-tl.where(s < 1, s, 0.0)), float("inf"))
 
 
@@ -186,7 +186,7 @@ def forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def retrace(  # type: ignore[no-untyped-def]
+def recompute_states(  # type: ignore[no-untyped-def]
     when, who, n, outer, inner, x, y, current, xs, factors, clock, seen, most, neurons, j, here, tau, t_end,
     TERMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -240,20 +240,20 @@ def backward(  # type: ignore[no-untyped-def]
     while b < batch:
         at, whose, due = when + b * room, who + b * room, by_event + b * room
         x, y, current = begin(start, b, rows, neurons, j, here)
-        last = retrace(
+        last = recompute_states(
             at, whose, tl.load(total + b), outer, inner, x, y, current, xs, factors, clock, seen, most,
             neurons, j, here, tau, t_end, TERMS, BLOCK,
         )  # fmt: skip
         tl.debug_barrier()
         first, k = b * neurons + j, last
         slope = tl.load(by_end + first, mask=here, other=0.0)
-        pull = tl.load(by_end + far + first, mask=here, other=0.0)
+        grad_current = tl.load(by_end + far + first, mask=here, other=0.0)
         while k >= 0:
             x, y = tl.load(xs + k * BLOCK), tl.load(xs + (most + k) * BLOCK)
             if k < last:
                 current, factor = tl.load(xs + (2 * most + k) * BLOCK), tl.load(factors + k * BLOCK)
                 d = (-expm1((tl.load(clock + k) - tl.load(clock + k + 1)) / tau)).to(x.dtype)
-                slope, pull = back(x, y, current, factor, slope, pull, d, TERMS)
+                slope, grad_current = flow_adjoint(x, y, current, factor, slope, grad_current, d, TERMS)
             earlier = tl.load(seen + k - 1, mask=k > 0, other=0)
             e = tl.load(seen + k)
             while e > earlier:
@@ -261,15 +261,15 @@ def backward(  # type: ignore[no-untyped-def]
                 sender = tl.load(whose + e)
                 if sender >= 0:
                     row = tl.load(inner + sender * neurons + j, mask=here, other=0.0)
-                    tl.atomic_add(by_inner + sender * neurons + j, pull, mask=here, sem="relaxed")
+                    tl.atomic_add(by_inner + sender * neurons + j, grad_current, mask=here, sem="relaxed")
                 else:
                     row = tl.load(outer + (-1 - sender) * neurons + j, mask=here, other=0.0)
-                    tl.atomic_add(by_outer + (-1 - sender) * neurons + j, pull, mask=here, sem="relaxed")
-                given = tl.load(due + e) + (hand_over(y, row, slope, pull) / tau).to(x.dtype)
+                    tl.atomic_add(by_outer + (-1 - sender) * neurons + j, grad_current, mask=here, sem="relaxed")
+                given = tl.load(due + e) + (accumulate_input_grad(y, row, slope, grad_current) / tau).to(x.dtype)
                 tl.store(due + e, given)
                 slope -= tl.where(j == sender, (tau * given).to(x.dtype), 0.0)
             k -= 1
         tl.store(by_start + first, slope, mask=here)
-        tl.store(by_start + far + first, pull, mask=here)
+        tl.store(by_start + far + first, grad_current, mask=here)
         tl.debug_barrier()
         b += tl.num_programs(0)

@@ -16,7 +16,7 @@ from neuropil.spiking.kernels.gpu.oscillator import arc, block_of, numbers, prog
 from neuropil.spiking.kernels.memory import silence
 
 
-def walk(
+def simulate(
     events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float, float], slots: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `theta_kernel.walk` gives."""
@@ -34,11 +34,11 @@ def walk(
         slots = most
 
 
-def unwalk(
+def adjoint(
     events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float, float], spikes: Tensor,
     given: tuple[Tensor, Tensor], by_time: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """What `theta_kernel.unwalk` gives."""
+    """What `theta_kernel.adjoint` gives."""
     (batch, width), (inputs, neurons), slots = events.time.shape, weight.shape, given[0].shape[2]
     block = block_of(neurons)
     blocks = triton.cdiv(neurons, block)
@@ -104,7 +104,7 @@ def forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def retrace(  # type: ignore[no-untyped-def]
+def recompute_states(  # type: ignore[no-untyped-def]
     time, source, n, weight, start, sums, ys, scales, lengths, at, neurons, j, here, speed, r, t_end,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -191,7 +191,7 @@ def backward(  # type: ignore[no-untyped-def]
     b = part
     while b < batch:
         when, who, n = time + b * width, source + b * width, tl.load(count + b)
-        x, y, fired = retrace(
+        x, y, fired = recompute_states(
             when, who, n, weight, start, sums, ys, scales, lengths, at, neurons, j, here, speed, r, t_end, BLOCK
         )
         tl.debug_barrier()

@@ -9,7 +9,7 @@ from torch import nn
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
 from neuropil.models import FeatureClassifier, LocalLearning, PatchNormConv2d, Triangle, rate_by_norm
-from neuropil.models.training.local import unit_state
+from neuropil.models.training.local import progress, unit_state
 from neuropil.plasticity import HardWTA, KrotovHopfield, SoftHebb, propose_
 from neuropil.runs import NullTracker
 
@@ -108,17 +108,15 @@ def test_units_are_judged_on_enough_samples_to_win_some(train):
     with torch.no_grad():
         body.one.weight.copy_(train[torch.arange(200)].pixels().flatten(1))
         body.one.weight.div_(body.one.weight.norm(dim=1, keepdim=True))
-    learning = LocalLearning({"one": HardWTA()})
     many = Split(train.x.repeat(4, 1, 1, 1), train.y.repeat(4), 10)
     wins = body(many.pixels()[:1000]).argmax(1).bincount(minlength=200)
-    assert learning._state(body, "one", many)["dead"] == (wins == 0).float().mean()
+    assert progress(body, "one", many)["dead"] == (wins == 0).float().mean()
 
 
 def test_judging_the_units_changes_nothing(train):
     body = deep().train()
-    learning = LocalLearning({"conv2": KrotovHopfield(k=2)})
     before = {name: value.clone() for name, value in body.state_dict().items()}
-    state = learning._state(body, "conv2", train)
+    state = progress(body, "conv2", train)
     assert set(state) == {"dead", "converged", "rank"}
     assert all(torch.equal(before[name], value) for name, value in body.state_dict().items())
     assert all(module.training for module in body.modules())

@@ -108,9 +108,8 @@ class LocalLearning:
                 optimizer.step()
             schedule.step()
             for name in stage:
-                state = self._state(body, name, train)
-                moved = _moved(before[name], weights[name])
-                tracker.log("epoch", stage=f"features {name}", epoch=epoch, moved=moved, **state)
+                p = getattr(self.rules[name], "p", 2.0)
+                log_progress(tracker, body, name, train, epoch=epoch, before=before[name], p=p)
 
     def _propose(self, body: nn.Sequential, stage: list[str], x: Tensor, rng: Generator) -> None:
         """One batch: every rule's change into the gradient of its layer."""
@@ -125,22 +124,6 @@ class LocalLearning:
         for name, activity in seen.items():
             layer = body.get_submodule(name)
             propose_(layer, self.rules[name](layer, *activity))
-
-    @torch.no_grad()
-    def _state(self, body: nn.Sequential, name: str, train: Split) -> dict[str, float]:
-        """Where the units of a layer stand: `unit_state` on the first examples."""
-        names = [child for child, _ in body.named_children()]
-        layer = body.get_submodule(name)
-        modes = [module.training for module in body.modules()]
-        below = body.eval()[: names.index(name) + 1]
-        wins = torch.zeros(units(layer), dtype=torch.int64, device=train.y.device)
-        for part in train.batches(min(100, len(train))):
-            wins += per_sample(layer, below(part.x)).argmax(1).bincount(minlength=len(wins))
-            if wins.sum() >= SAMPLES * len(wins):
-                break
-        for module, mode in zip(body.modules(), modes):
-            module.training = mode
-        return unit_state(rows(layer, weight_of(layer)), wins, norm=getattr(self.rules[name], "p", 2.0))
 
 
 def unit_state(weight: Tensor, wins: Tensor, *, norm: float) -> dict[str, float]:
@@ -190,6 +173,40 @@ def rate_by_norm(optimizer: torch.optim.Optimizer, power: float = 0.5) -> Any:
     return optimizer.register_step_pre_hook(scale)
 
 
-def _moved(before: Tensor, after: Tensor) -> float:
-    """How far a weight moved, as a share of its length."""
-    return ((after.detach() - before).norm() / before.norm()).item()
+def log_progress(
+    tracker: Tracker, body: nn.Sequential, name: str, train: Split, *, epoch: int, before: Tensor, p: float = 2.0
+) -> None:
+    """Log how far a layer moved in a pass and where its units stand, see `progress`.
+
+    Args:
+        tracker: takes the row.
+        body, name, train, p: as for `progress`.
+        epoch: number of the pass.
+        before: the weight of the layer before the pass.
+    """
+    moved = ((weight_of(body.get_submodule(name)) - before).norm() / before.norm()).item()
+    state = progress(body, name, train, p=p)
+    tracker.log("epoch", stage=f"features {name}", epoch=epoch, moved=moved, **state)
+
+
+@torch.no_grad()
+def progress(body: nn.Sequential, name: str, train: Split, *, p: float = 2.0) -> dict[str, float]:
+    """Where the units of the layer `name` of `body` stand: `unit_state` on the first examples of `train`.
+
+    Args:
+        body: stays in the mode that it is in.
+        name: of one of its layers.
+        train: examples as the body meets them.
+        p: of the fixed point sum |w|^p = 1 of the layer's rule.
+    """
+    layer = body.get_submodule(name)
+    modes = [module.training for module in body.modules()]
+    below = body.eval()[: [child for child, _ in body.named_children()].index(name) + 1]
+    wins = torch.zeros(units(layer), dtype=torch.int64, device=train.y.device)
+    for part in train.batches(min(100, len(train))):
+        wins += per_sample(layer, below(part.x)).argmax(1).bincount(minlength=len(wins))
+        if wins.sum() >= SAMPLES * len(wins):
+            break
+    for module, mode in zip(body.modules(), modes):
+        module.training = mode
+    return unit_state(rows(layer, weight_of(layer)), wins, norm=p)

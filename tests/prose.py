@@ -1,0 +1,38 @@
+"""Sentences of a Markdown page, for the tests of words and of plain English."""
+
+import re
+
+END = re.compile(r"(?<=[.!?])[\"')*_]*\s+(?=[\"'(*_`\[]*[A-Z0-9±−+-])")
+ABBREVIATIONS = re.compile(r"\b(et al|e\.g|i\.e|vs|Fig|Eq|No|Sec|cf|approx|J|A|D|T|C|E|R)\.(?=\s)")
+
+
+def paragraphs(text):
+    """(line number, text) of every paragraph and list item, without code blocks, tables, headings and references."""
+    text = re.sub(r"```.*?```|<[^>]*>", lambda match: "\n" * match.group().count("\n"), text, flags=re.DOTALL)
+    start, lines, references = 0, [], False
+    for number, line in enumerate([*text.splitlines(), ""], 1):
+        if line.startswith("#"):
+            references = bool(re.search(r"citation|reference|source", line, re.IGNORECASE))
+        item = re.match(r"\s*([-*]|\d+\.)\s+", line)
+        skip = references or line.lstrip().startswith(("#", "|", "!["))
+        if (not line.strip() or item or skip) and lines:
+            yield start, " ".join(lines)
+            lines = []
+        if line.strip() and not skip:
+            start = start if lines else number
+            lines.append(line[item.end() :] if item else line.strip())
+
+
+def sentences(text):
+    """(line number of its paragraph, sentence) of every sentence; inline code and a link's address are no words."""
+    for number, paragraph in paragraphs(text):
+        plain = re.sub(r"`[^`]*`", "Code", paragraph)
+        plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", plain)
+        plain = ABBREVIATIONS.sub(r"\1", plain)
+        for sentence in END.split(plain):
+            yield number, sentence.strip()
+
+
+def words(sentence):
+    """The words of a sentence; numbers and symbols are none."""
+    return [word for word in sentence.split() if re.search(r"[^\W\d_]", word)]

@@ -15,7 +15,8 @@ from torch import Tensor
 from neuropil.associative import DRAW, NAME, AssociativeNetwork, AssociativeTraining, Settling, Teacher, Trial
 from neuropil.bench.plasticity import clock
 from neuropil.data import Split
-from neuropil.errors import at_least, check_device
+from neuropil.errors import at_least
+from neuropil.experiments.machine import Machine
 
 CAPTION = """
 Medians; {inputs} pixels, {units} units for naming and {units} for drawing, 10 labels; {device}, threads: {threads}.
@@ -25,7 +26,7 @@ weights; its x GEMM: over all products of the trial. epoch: {images} images, one
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """What to measure.
 
     Attributes:
@@ -34,8 +35,6 @@ class Config:
         settle, teach: steps of settling and of a teacher event in a trial.
         images: of an epoch.
         repeats: rounds of the loop.
-        threads: threads of the CPU; 0 leaves torch's choice.
-        device: where it runs.
     """
 
     inputs: int = 784
@@ -45,19 +44,13 @@ class Config:
     teach: int = 3
     images: int = 60000
     repeats: int = 20
-    threads: int = 0
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         at_least(1, self, "inputs", "units", "batches", "settle", "teach", "images", "repeats")
-        at_least(0, self, "threads")
-        check_device(self.device)
 
 
 def main(config: Config) -> list[dict[str, Any]]:
     """One row per kind of trial and batch size."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
     return [row(trial, batch, config) for trial in (NAME, DRAW) for batch in config.batches]
 
 

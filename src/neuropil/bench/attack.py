@@ -46,7 +46,6 @@ class Config:
         require(len(self.sizes) >= 2, f"a network needs at least 2 sizes, got {self.sizes}.")
         at_least(1, self, "sizes", "steps", "queries", "repeats")
         at_least(2, self, "batch")
-        at_least(0, self, "threads")
 
 
 class Counted:
@@ -73,8 +72,6 @@ class Counted:
 
 def main(config: Config) -> list[dict[str, Any]]:
     """One row per attack and norm: images per second, passes per image, and the ratio to the bare passes."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
     victim, part = sample(config)
     contestants: dict[tuple[str, str], Callable[[Split, float], Tensor]] = {}
     for norm in (Linf(), L2()):

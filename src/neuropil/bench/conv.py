@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.bench.plasticity import RATE, clock, krotov_scaled, peak_extra
-from neuropil.errors import at_least, check_device, require
+from neuropil.errors import at_least, require
+from neuropil.experiments.machine import Machine
 from neuropil.plasticity import KrotovHopfield, SoftHebb, propose_
 
 CAPTION = """
@@ -28,28 +29,22 @@ extra: memory beyond weight, gradient and batch.
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """What to measure.
 
     Attributes:
         batch: images in a step.
         kernel: side of the kernels.
         repeats: rounds of the loop; every contestant runs once in each.
-        threads: threads of the CPU; 0 leaves torch's choice.
-        device: where it runs.
     """
 
     batch: int = 256
     kernel: int = 5
     repeats: int = 10
-    threads: int = 0
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         at_least(1, self, "batch", "kernel", "repeats")
-        at_least(0, self, "threads")
         require(self.kernel <= 28, f"the smaller images have 28 x 28 pixels, got kernels of side {self.kernel}.")
-        check_device(self.device)
 
 
 GEOMETRIES = {"28 x 28 x 1, 400 kernels": (1, 28, 400), "32 x 32 x 3, 96 kernels": (3, 32, 96)}
@@ -72,8 +67,6 @@ RULES: dict[str, tuple[KrotovHopfield | SoftHebb, Textbook]] = {
 
 def main(config: Config) -> list[dict[str, Any]]:
     """One row per rule and geometry; see `row`."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
     return [row(rule, geometry, config) for geometry in GEOMETRIES for rule in RULES]
 
 

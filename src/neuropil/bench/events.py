@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.bench._event_scan import qif_scan, theta_scan
-from neuropil.errors import at_least, check_device, require
+from neuropil.errors import at_least, require
 from neuropil.evaluate.metrics.cost import peak_memory
+from neuropil.experiments.machine import Machine
 from neuropil.spiking import QIFLayer, RecurrentQIF, Theta, ThetaNetwork, Trial
 from neuropil.spiking.losses import first_spike_loss, spike_time_loss
 
@@ -35,7 +36,7 @@ Step = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """What to measure.
 
     Attributes:
@@ -43,8 +44,6 @@ class Config:
         batches: numbers of trials in a step of the theta network; the QIF layer takes the first.
         repeats: rounds of the loop; every contestant runs once in each.
         scans: rounds in which the plain scan takes part; 0 leaves it out.
-        threads: threads of the CPU; 0 leaves torch's choice.
-        device: where the spiking and the rate network run; the scan stays on the CPU.
         bright: share of the inputs that spike.
     """
 
@@ -52,14 +51,10 @@ class Config:
     batches: tuple[int, ...] = (1000, 1)
     repeats: int = 20
     scans: int = 3
-    threads: int = 0
-    device: str = "cpu"
     bright: float = 0.13
 
     def __post_init__(self) -> None:
         at_least(1, self, "batches", "repeats")
-        at_least(0, self, "threads")
-        check_device(self.device)
         require(0 <= self.scans <= self.repeats, f"scans need 0 <= scans <= repeats, got {self.scans}.")
 
 
@@ -84,8 +79,6 @@ class Case:
 
 def main(config: Config) -> list[dict[str, Any]]:
     """One row per case; see `row`."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
     cases: list[Callable[[Config], Case]] = [partial(theta_case, batch) for batch in config.batches]
     cases += [partial(qif_case, config.batches[0]), recurrent_case]
     return [row(make, config) for make in cases]

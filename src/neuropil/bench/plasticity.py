@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from neuropil.errors import at_least, check_device, unknown
+from neuropil.errors import at_least, unknown
+from neuropil.experiments.machine import Machine
 from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, propose_
 from neuropil.plasticity.geometry import product
 
@@ -38,15 +39,13 @@ RATE = 1e-8  # small enough to leave the weights alone
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """What to measure.
 
     Attributes:
         inputs, units: size of the dense layer.
         batches: sizes of the batch.
         repeats: rounds of the loop; every contestant runs once in each.
-        threads: threads of the CPU; 0 leaves torch's choice.
-        device: where it runs.
         rules: names of the rules; empty for all.
     """
 
@@ -54,14 +53,10 @@ class Config:
     units: int = 2000
     batches: tuple[int, ...] = (100, 1000)
     repeats: int = 40
-    threads: int = 0
-    device: str = "cpu"
     rules: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         at_least(1, self, "inputs", "units", "batches", "repeats")
-        at_least(0, self, "threads")
-        check_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -157,8 +152,6 @@ CASES = {
 
 def main(config: Config) -> list[dict[str, Any]]:
     """One row per rule and batch size; see `row` for what is in it."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
     rows = []
     for batch in config.batches:
         for name in config.rules or CASES:

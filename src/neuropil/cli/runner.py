@@ -15,7 +15,7 @@ from rich.console import Console
 from neuropil.cli import reason
 from neuropil.cli.argv import take
 from neuropil.cli.recipes import is_file, load, resolve
-from neuropil.cli.settings import check, parse
+from neuropil.cli.settings import check, parse, use_machine
 from neuropil.errors import Refusal, require
 from neuropil.runs import Run, jsonable, read
 
@@ -60,8 +60,10 @@ class Job:
 
 
 def config_of(job: Job) -> Any:
-    """The settings that `job` asks for, checked."""
-    return parse(job.recipe.Config, job.words, {"out", "seeds"})
+    """The settings that `job` asks for, checked; device and threads are those of the machine from here on."""
+    config = parse(job.recipe.Config, job.words, {"out", "seeds"})
+    use_machine(config)
+    return config
 
 
 def do(job: Job) -> int:

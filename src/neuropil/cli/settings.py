@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
-from neuropil.errors import Refusal, require, unknown
+from neuropil.errors import Refusal, at_least, check_device, require, unknown
 
 
 def parse(config: type, words: Sequence[str], also: Iterable[str] = ()) -> Any:
@@ -34,6 +34,18 @@ def show(config: type, prog: str, description: str, *, default: Any = None) -> N
         tyro.cli(config, args=["--help"], prog=prog, description=description, **given)
     except SystemExit:
         return
+
+
+def use_machine(config: Any) -> None:
+    """Put the settings `device` and `threads` to work, where `config` has them; refuse what this machine has not."""
+    import torch
+
+    if hasattr(config, "device"):
+        check_device(config.device)
+    if hasattr(config, "threads"):
+        at_least(0, config, "threads")
+    if getattr(config, "threads", 0):
+        torch.set_num_threads(config.threads)
 
 
 def check(config: Any, where: str) -> type:

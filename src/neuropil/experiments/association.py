@@ -9,6 +9,7 @@ from torch import Generator, nn
 from neuropil.data import Split
 from neuropil.errors import at_least
 from neuropil.experiments.comparison import Build, Comparison, Method, single_seed
+from neuropil.experiments.machine import Machine
 from neuropil.models import (
     AssociationClassifier,
     AssociationTraining,
@@ -21,7 +22,7 @@ from neuropil.models.nn.layers import MaskedLinear
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Machine):
     """What an association experiment can be told."""
 
     seed: int = 0
@@ -149,7 +150,7 @@ def learners(settings: Settings) -> list[Build]:
 
 def association_comparison(data: str, settings: Settings) -> Comparison:
     """All learners on the data set `data`, one seed."""
-    return single_seed(learners(settings), data, settings.seed, settings.n_train)
+    return single_seed(learners(settings), data, settings.seed, settings.n_train, device=settings.device)
 
 
 def parity(split: Split) -> Split:

@@ -23,6 +23,7 @@ from neuropil.associative import (
 from neuropil.data import Split
 from neuropil.experiments.comparison import After, Comparison, Method, single_seed
 from neuropil.experiments.generation import log_generation_scores
+from neuropil.experiments.machine import Machine
 from neuropil.models import BackpropClassifier, Distort, FeatureClassifier, SupervisedTraining
 from neuropil.models.training.augment import Augment
 from neuropil.runs import TaggedTracker
@@ -31,7 +32,7 @@ NET = "associative."  # before the names of its tensors in a run
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Machine):
     """What an associative experiment can be told."""
 
     seed: int = 0
@@ -98,6 +99,8 @@ class Settings:
     """a drawing counts once the network names it as asked and that label leads by so much; 0 lets every one count"""
     n_train: int = 0
     """use only that many training images; 0 for all"""
+    threads: int = 1
+    """threads of the CPU; 0 for as many as torch takes by itself"""
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,9 @@ def linear(settings: Settings, train: Split, rng: Generator) -> Method:
 def associative_comparison(data: str, settings: Settings) -> Comparison:
     """The associative network and its baselines on `data`, one seed."""
     builds = [associative, *((backprop, random_features, linear) if settings.baselines else ())]
-    return single_seed([partial(build, settings) for build in builds], data, settings.seed, settings.n_train)
+    return single_seed(
+        [partial(build, settings) for build in builds], data, settings.seed, settings.n_train, device=settings.device
+    )
 
 
 def save_and_score(settings: Settings) -> After:

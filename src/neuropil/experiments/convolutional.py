@@ -20,6 +20,7 @@ from torch import Generator, nn
 from neuropil.data import Split
 from neuropil.errors import unknown
 from neuropil.experiments.comparison import Build, Method
+from neuropil.experiments.machine import Machine
 from neuropil.models import (
     BackpropClassifier,
     FeatureClassifier,
@@ -46,7 +47,7 @@ NONE = Copies()
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Machine):
     """What every convolutional experiment can be told, but for its body and how that learns."""
 
     seed: int = 0
@@ -85,8 +86,6 @@ class Settings:
     """use only that many training images; 0 for all"""
     learners: tuple[str, ...] = ()
     """who takes part, by name; everybody if none is named"""
-    device: str = "cpu"
-    """where data and networks lie, such as cuda"""
 
 
 def readout(settings: Settings) -> SupervisedTraining:

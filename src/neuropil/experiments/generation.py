@@ -72,7 +72,7 @@ def pca_samples(train: Split, asked: Tensor, rng: Generator, *, components: int 
     for label in asked.unique():
         images = train[(train.y == label).nonzero().flatten()[:most]].pixels().flatten(1).double()
         model = PCA(min(components, len(images) - 1, images.shape[1] - 1), svd_solver="covariance_eigh")
-        model.fit(images.numpy())
+        model.fit(images.cpu().numpy())
         n = int((asked == label).sum())
         spread = torch.from_numpy((model.explained_variance_ - model.noise_variance_).clip(min=0) ** 0.5)
         inside = torch.randn(n, len(spread), generator=rng, dtype=torch.float64) * spread

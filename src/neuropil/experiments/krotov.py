@@ -8,6 +8,7 @@ from torch import Generator, nn
 from neuropil.data import Split
 from neuropil.errors import at_least
 from neuropil.experiments.comparison import Comparison, Method, single_seed
+from neuropil.experiments.machine import Machine
 from neuropil.models import (
     BackpropClassifier,
     FeatureClassifier,
@@ -21,7 +22,7 @@ from neuropil.plasticity import KrotovHopfield
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Machine):
     """What a Krotov-Hopfield experiment can be told."""
 
     seed: int = 0
@@ -135,4 +136,4 @@ def krotov_comparison(data: str, settings: Settings) -> Comparison:
     builds = [
         partial(build, settings) for build in (krotov_hopfield, backprop, random_examples, random_features, linear)
     ]
-    return single_seed(builds, data, settings.seed, settings.n_train)
+    return single_seed(builds, data, settings.seed, settings.n_train, device=settings.device)

@@ -10,11 +10,12 @@ from neuropil.data import Split, subset
 from neuropil.errors import at_least
 from neuropil.evaluate.robustness.suite import Suite, robustness
 from neuropil.experiments.comparison import Comparison, Method
+from neuropil.experiments.machine import Machine
 from neuropil.runs import Replay, Run, TaggedTracker, kept_path
 
 
 @dataclass(frozen=True)
-class Attacks:
+class Attacks(Machine):
     """How hard learners are attacked."""
 
     n_test: int = 1000
@@ -29,6 +30,8 @@ class Attacks:
     """ascents of PGD"""
     queries: int = 200
     """questions that an attack without gradients asks about an image"""
+    threads: int = 1
+    """threads of the CPU; 0 for as many as torch takes by itself"""
 
     def __post_init__(self) -> None:
         at_least(0, self, "n_test")

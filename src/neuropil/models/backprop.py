@@ -33,7 +33,7 @@ class BackpropClassifier:
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Train everything on `train`, from the body as it was given."""
-        self.body_ = deepcopy(self.body).requires_grad_(True)
+        self.body_ = deepcopy(self.body).to(train.x.device).requires_grad_(True)
         head = fresh_head(featurise(self.body_, train), standardise=self.standardise)
         self.network_ = nn.Sequential(self.body_, nn.Flatten(), head).train()
         self.training.fit_(self.network_, train, stage="backprop", rng=rng, tracker=tracker or NullTracker())

@@ -64,7 +64,7 @@ class FeatureClassifier:
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn the features from all images of `train` and the readout from all its labels."""
         tracker = tracker or NullTracker()
-        self.body_ = deepcopy(self.body).requires_grad_(False)
+        self.body_ = deepcopy(self.body).to(train.x.device).requires_grad_(False)
         if self.learning is not None:
             self.learning.fit_(self.body_, train, rng=rng, tracker=tracker)
         self.body_.zero_grad(set_to_none=True)

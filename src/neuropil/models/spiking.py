@@ -125,7 +125,7 @@ class SpikingClassifier:
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Draw a network and train all its weights and first states on `train`."""
         tracker, settings = tracker or NullTracker(), self.training
-        network = self.fresh(train, rng)
+        network = self.fresh(train, rng).to(train.x.device)
         self.start_ = deepcopy(network).eval().requires_grad_(False)
         optimizer = AdaBelief(network.parameters(), lr=settings.lr)
         epochs = passes(len(train), epochs=settings.epochs, batch=settings.batch, min_steps=settings.min_steps)
@@ -170,7 +170,7 @@ class SpikingClassifier:
     ) -> dict[str, float]:
         """One pass; means over it of the loss, of spikes per hidden neuron, and of what was named right."""
         settings = self.training
-        loss_sum, spikes, right = (torch.zeros(()) for _ in range(3))
+        loss_sum, spikes, right = (torch.zeros((), device=train.x.device) for _ in range(3))
         for part in train.batches(min(settings.batch, len(train)), shuffle=rng):
             trains, times = spikes_of(network, settings.times_of(part.x, self.encode, rng))
             loss = settings.loss(times, part.y, self.t_end)

@@ -10,10 +10,8 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
 
-import torch
-
 from neuropil.data import Split
-from neuropil.errors import Refusal, at_least, require, unknown
+from neuropil.errors import Refusal, require, unknown
 from neuropil.evaluate import accuracy
 from neuropil.experiments.comparison import Comparison, Method
 from neuropil.experiments.robustness import Attacks, attack_all, revived
@@ -31,18 +29,11 @@ class Config(Attacks):
     """of a run of several tasks attack only these ("mnist 4 or 9"), all if none is named"""
     recipe: str = ""
     """file of the recipe if the run is of one of your own (mine.py); its code is run"""
-    threads: int = 1
-    """torch threads"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(1, self, "threads")
 
 
 def main(config: Config, run: Run) -> None:
     """Runs outside, seeds inside; every attack can be resumed."""
     require(bool(config.of), "setting 'of' is needed: the folder of the run whose learners are attacked.")
-    torch.set_num_threads(config.threads)
     records = [read(folder) for folder in folders_of(Path(config.of))]
     for record in records:
         plans = chosen(comparisons_of(record, config.recipe), config.tasks)

@@ -6,8 +6,6 @@ Try: neuropil compare --data digits --seeds 5 --out demo
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-
 from neuropil.errors import at_least
 from neuropil.experiments.comparison import Comparison, data_splits, run_methods
 from neuropil.experiments.methods import builders
@@ -35,12 +33,10 @@ class Config(Attacks):
     """use only that many training examples; 0 for all"""
     attack: bool = False
     """whether to attack, corrupt and damage every learner after it has learned, and put that into the report"""
-    threads: int = 1
-    """torch threads; small networks are fastest with one, data sets like MNIST use two and more"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, self, "seeds", "threads")
+        at_least(1, self, "seeds")
         at_least(10, self, "units")
 
 
@@ -48,12 +44,13 @@ def comparison(config: Config) -> Comparison:
     """Who takes part, on what."""
     builds = [partial(build, units=config.units) for build in builders(config.learners)]
     seeds = range(config.seed, config.seed + config.seeds)
-    return Comparison(builds, config.data, seeds, partial(data_splits, config.data, config.n_train))
+    return Comparison(
+        builds, config.data, seeds, partial(data_splits, config.data, config.n_train, device=config.device)
+    )
 
 
 def main(config: Config, run: Run) -> None:
     """Seeds outside, learners inside; every fit can be resumed."""
-    torch.set_num_threads(config.threads)
     plan, checksums = comparison(config), {}
     for step in run.loop("seeds", config.seeds):
         seed, draw = plan.seeds[step], step == 0

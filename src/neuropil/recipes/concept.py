@@ -14,6 +14,7 @@ Try: neuropil run concept --out runs/concept
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from neuropil.errors import at_least
+from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
 from neuropil.runs import Run
 from neuropil.spiking import QIF, simulate_qif
@@ -30,7 +32,7 @@ EXCITED = 0.5  # when the excitatory input comes, in membrane time constants
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """Chosen so that every curve has a spike that vanishes."""
 
     points: int = 1000
@@ -54,7 +56,7 @@ First = Callable[[Tensor, Tensor, float], Tensor]
 
 def first_of_qif(times: Tensor, weights: Tensor, t_end: float) -> Tensor:
     """First spikes of QIF neurons at rest, continued by pseudospikes, for (n, inputs) times and weights: (n,)."""
-    neuron, rest, late = QIF(), torch.zeros(1, dtype=times.dtype), []
+    neuron, rest, late = QIF(), times.new_zeros(1), []
     for t, w in zip(times.unbind(), weights.unbind()):
         trial = simulate_qif(t[None], w[:, None], rest, rest, neuron, t_end)
         normalised_phase = neuron.normalised_phase(trial.angle, trial.current)
@@ -66,14 +68,14 @@ def by_weight(first: First, inhibition: float, t_end: float) -> Curve:
     """The first spike as a function of the excitatory weight; inhibition comes at twice its time."""
     times = torch.tensor([EXCITED, 2 * EXCITED], dtype=torch.float64)
     weights = lambda w: torch.stack((w, torch.full_like(w, -inhibition)), 1)
-    return lambda w: first(times.expand(len(w), 2), weights(w), t_end)
+    return lambda w: first(times.to(w).expand(len(w), 2), weights(w), t_end)
 
 
 def by_time(first: First, weight: float, inhibition: float, t_end: float) -> Curve:
     """The first spike as a function of the time of inhibition."""
     weights = torch.tensor([weight, -inhibition], dtype=torch.float64)
     times = lambda t: torch.stack((torch.full_like(t, EXCITED), t), 1)
-    return lambda t: first(times(t), weights.expand(len(t), 2), t_end)
+    return lambda t: first(times(t), weights.to(t).expand(len(t), 2), t_end)
 
 
 def main(config: Config, run: Run) -> None:
@@ -89,9 +91,10 @@ def main(config: Config, run: Run) -> None:
     for index in run.loop("curves", len(curves), drawn=drawn):
         name = list(curves)[index]
         curve, low, high = curves[name]
-        at = torch.linspace(low, high, config.points, dtype=torch.float64)
+        points = partial(torch.linspace, low, high, dtype=torch.float64, device=config.device)
+        at = points(config.points)
         time, slope, difference = follow(curve, at)
-        finer = curve(torch.linspace(low, high, 4 * config.points, dtype=torch.float64))
+        finer = curve(points(4 * config.points))
         errors = (slope - difference).abs() / (1 + slope.abs())
         worst = errors[
             errors.isfinite()

@@ -11,8 +11,10 @@ Try: neuropil run conv_krotov_settings --data mnist --n-train 12000 --out runs/c
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from neuropil.data import hold_out, load, subset
+from neuropil.data import hold_out
 from neuropil.errors import at_least, unknown
+from neuropil.experiments.comparison import data_splits
+from neuropil.experiments.machine import Machine
 from neuropil.experiments.selection import Candidate, judge_candidates
 from neuropil.recipes import cifar_krotov, fashion_conv_krotov, mnist_conv_krotov
 from neuropil.runs import Run
@@ -65,7 +67,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """What to choose settings for."""
 
     data: Literal["mnist", "fashion_mnist", "cifar10"] = "mnist"
@@ -90,9 +92,7 @@ class Config:
 
 def main(config: Config, run: Run) -> None:
     """Fit every candidate on the rest, judge it on the held-out part."""
-    train, _ = load(config.data)
-    if config.n_train:
-        train = subset(train, config.n_train, config.seed)
+    train, _ = data_splits(config.data, config.n_train, config.seed, device=config.device)
     rest, held = hold_out(train, config.held, config.seed)
     recipe = RECIPES[config.data]
     chosen = recipe.Config(seed=config.seed)

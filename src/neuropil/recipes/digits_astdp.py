@@ -9,8 +9,6 @@ Try: neuropil run digits_astdp --seed 5 --seeds 5 --out runs/digits_astdp
 
 from dataclasses import dataclass
 
-import torch
-
 from neuropil.experiments.associative import OneStep, associative_comparison, save_and_score
 from neuropil.experiments.associative import revive as revive
 from neuropil.experiments.comparison import Comparison, run_comparison
@@ -30,5 +28,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed of the network and its baselines."""
-    torch.set_num_threads(1)
     run_comparison(comparison(config), (), run, after=save_and_score(config))

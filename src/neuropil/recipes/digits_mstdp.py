@@ -10,8 +10,6 @@ Try: neuropil run digits_mstdp --seed 5 --seeds 5 --out runs/digits_mstdp
 
 from dataclasses import dataclass
 
-import torch
-
 from neuropil.experiments.associative import Settings, associative_comparison, save_and_score
 from neuropil.experiments.associative import revive as revive
 from neuropil.experiments.comparison import Comparison, run_comparison
@@ -63,5 +61,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed of the network and its baselines."""
-    torch.set_num_threads(1)
     run_comparison(comparison(config), (), run, after=save_and_score(config))

@@ -11,8 +11,7 @@ Try: neuropil run iris_association --seeds 20 --out runs/iris_association
 
 from dataclasses import dataclass
 
-from neuropil.data import load
-from neuropil.experiments.comparison import Comparison
+from neuropil.experiments.comparison import Comparison, data_splits
 from neuropil.experiments.pairs import PairSettings, run_pair_comparisons, tasks
 from neuropil.runs import Run
 
@@ -51,9 +50,9 @@ class Config(PairSettings):
 
 def comparison(config: Config) -> list[Comparison]:
     """Who takes part, on each pair."""
-    return tasks("iris", *load("iris", seed=config.seed), config)
+    return tasks("iris", *data_splits("iris", 0, config.seed, device=config.device), config)
 
 
 def main(config: Config, run: Run) -> None:
     """One seed, and so one split."""
-    run_pair_comparisons("iris", *load("iris", seed=config.seed), config, run)
+    run_pair_comparisons("iris", *data_splits("iris", 0, config.seed, device=config.device), config, run)

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from neuropil.data import hold_out, load, subset
+from neuropil.data import hold_out
+from neuropil.experiments.comparison import data_splits
 from neuropil.experiments.krotov import Settings, backprop, krotov_hopfield, random_features
+from neuropil.experiments.machine import Machine
 from neuropil.experiments.selection import Candidate, judge_candidates
 from neuropil.runs import Run
 
@@ -51,7 +53,7 @@ CHANGES: dict[Any, list[dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """What to choose settings for."""
 
     data: Literal["mnist", "fashion_mnist"] = "mnist"
@@ -68,9 +70,7 @@ class Config:
 
 def main(config: Config, run: Run) -> None:
     """Fit every candidate on the rest, judge it on the held-out part."""
-    train, _ = load(config.data)
-    if config.n_train:
-        train = subset(train, config.n_train, config.seed)
+    train, _ = data_splits(config.data, config.n_train, config.seed, device=config.device)
     rest, held = hold_out(train, config.share, config.seed)
     chosen = Settings(units=config.units, seed=config.seed)
     candidates = [

@@ -25,13 +25,14 @@ from neuropil.errors import require
 from neuropil.evaluate import accuracy
 from neuropil.experiments.associative import Settings, augment, hard_body, revive
 from neuropil.experiments.generation import class_means
+from neuropil.experiments.machine import Machine
 from neuropil.models import BackpropClassifier, SupervisedTraining
 from neuropil.models.training.augment import Augment
 from neuropil.runs import Run, TaggedTracker, Tracker, read
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """Which network is asked, and what."""
 
     of: str = ""
@@ -44,23 +45,26 @@ class Config:
     """passes of the baseline over the images, for each way of hiding; 0 for no baseline"""
     seed: int = 0
     """of the hidden pixels and of the baseline"""
+    threads: int = 1
+    """threads of the CPU; 0 for as many as torch takes by itself"""
 
 
 def main(config: Config, run: Run) -> None:
     """Every way of hiding in turn; the test images are read once for each."""
-    torch.set_num_threads(1)
     require(bool(config.of), "setting 'of' needs the folder of a finished run, for example --of runs/one.")
     record = read(Path(config.of))
     require(record.finished, f"the run in {config.of} is not finished; go on with: neuropil run --resume {config.of}")
-    learner = revive(record.config, record.tensors())
+    tensors = {name: part.to(config.device) for name, part in record.tensors().items()}
+    learner = revive(record.config, tensors)
     changes = augment(Settings(**{name: record.config[name] for name in ("turn", "scale", "shift")}))
     (data,) = record.facts["data"]
-    train, test = load(data, seed=record.config["seed"])
+    train, test = (part.to(config.device) for part in load(data, seed=record.config["seed"]))
     if config.n_train:
         train = subset(train, config.n_train, config.seed)
     run.note(data={data: {"train": train.checksum(), "test": test.checksum()}})
     test = test[: config.n_test]
-    masks = ways_of_hiding(test.x.shape[1:], torch.Generator().manual_seed(config.seed))
+    rng = torch.Generator().manual_seed(config.seed)
+    masks = {name: mask.to(config.device) for name, mask in ways_of_hiding(test.x.shape[1:], rng).items()}
     for index in run.loop("ways of hiding", len(masks)):
         name = list(masks)[index]
         mask = masks[name]

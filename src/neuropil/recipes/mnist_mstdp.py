@@ -13,8 +13,6 @@ Try: neuropil run mnist_mstdp --seeds 3 --out runs/mnist_mstdp, then neuropil ge
 
 from dataclasses import dataclass
 
-import torch
-
 from neuropil.experiments.associative import Settings, associative_comparison, save_and_score
 from neuropil.experiments.associative import revive as revive
 from neuropil.experiments.comparison import Comparison, run_comparison
@@ -58,5 +56,4 @@ def comparison(config: Config) -> Comparison:
 
 def main(config: Config, run: Run) -> None:
     """One seed of the network and its baselines."""
-    torch.set_num_threads(1)
     run_comparison(comparison(config), (), run, after=save_and_score(config))

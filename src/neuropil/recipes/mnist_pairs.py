@@ -10,8 +10,7 @@ Try: neuropil run mnist_pairs --seeds 3 --out runs/mnist_pairs
 
 from dataclasses import dataclass
 
-from neuropil.data import load
-from neuropil.experiments.comparison import Comparison
+from neuropil.experiments.comparison import Comparison, data_splits
 from neuropil.experiments.pairs import PairSettings, run_pair_comparisons, tasks
 from neuropil.runs import Run
 
@@ -42,9 +41,9 @@ class Config(PairSettings):
 
 def comparison(config: Config) -> list[Comparison]:
     """Who takes part, on each pair."""
-    return tasks("mnist", *load("mnist"), config)
+    return tasks("mnist", *data_splits("mnist", 0, config.seed, device=config.device), config)
 
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    run_pair_comparisons("mnist", *load("mnist"), config, run)
+    run_pair_comparisons("mnist", *data_splits("mnist", 0, config.seed, device=config.device), config, run)

@@ -20,11 +20,11 @@ import torch
 from torch import Generator, Tensor
 
 from neuropil.associative import AssociativeNetwork, Trial
-from neuropil.data import Split, load, subset
+from neuropil.data import Split, subset
 from neuropil.errors import at_least
 from neuropil.evaluate import trial
 from neuropil.experiments.associative import Settings, backprop, linear, practice, random_features, settling, teacher
-from neuropil.experiments.comparison import Method
+from neuropil.experiments.comparison import Method, data_splits
 from neuropil.models import BackpropClassifier
 from neuropil.runs import Run, TaggedTracker, Tracker
 
@@ -64,10 +64,7 @@ class Config(Settings):
 
 def main(config: Config, run: Run) -> None:
     """Each number of labels with every learner in turn; each of them reads the test set once."""
-    torch.set_num_threads(1)
-    train, test = load("mnist", seed=config.seed)
-    if config.n_train:
-        train = subset(train, config.n_train, config.seed)
+    train, test = data_splits("mnist", config.n_train, config.seed, device=config.device)
     run.note(data={"mnist": {"train": train.checksum(), "test": test.checksum()}})
     builds = (self_taught, labelled_only, backprop_self_taught, backprop, random_features, linear)
     for index in run.loop("labels and learners", len(config.labels) * len(builds)):

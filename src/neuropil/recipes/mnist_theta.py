@@ -19,12 +19,11 @@ from functools import partial
 from itertools import pairwise
 from math import pi
 
-import torch
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.errors import at_least
 from neuropil.experiments.comparison import Comparison, Method, run_comparison, single_seed
+from neuropil.experiments.machine import Machine
 from neuropil.experiments.spikes import log_spikes
 from neuropil.models import (
     BackpropClassifier,
@@ -38,7 +37,7 @@ from neuropil.spiking import Theta, ThresholdEncoding
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """The paper's settings, but that twice as many pixels are flipped: chosen on held-out training images."""
 
     seed: int = 0
@@ -70,21 +69,17 @@ class Config:
     n_train: int = 0
     """use only that many training images; 0 for all"""
     threads: int = 1
-    """threads of the CPU"""
-
-    def __post_init__(self) -> None:
-        at_least(1, self, "threads")
+    """threads of the CPU; 0 for as many as torch takes by itself"""
 
 
 def comparison(config: Config) -> Comparison:
     """Who takes part, on what."""
     builds = [partial(build, config) for build in (spiking, rate_baseline, linear)[: 3 if config.baselines else 1]]
-    return single_seed(builds, "mnist", config.seed, config.n_train)
+    return single_seed(builds, "mnist", config.seed, config.n_train, device=config.device)
 
 
 def main(config: Config, run: Run) -> None:
     """One seed; the test set is read when training is over."""
-    torch.set_num_threads(config.threads)
     run_comparison(comparison(config), (), run, after=log_spikes)
 
 

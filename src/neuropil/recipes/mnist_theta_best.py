@@ -15,12 +15,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.errors import at_least
 from neuropil.experiments.comparison import Comparison, Method, run_comparison, single_seed
+from neuropil.experiments.machine import Machine
 from neuropil.experiments.spikes import log_spikes
 from neuropil.models import BackpropClassifier, Distort, SpikeTimeTraining, SpikingClassifier, SupervisedTraining
 from neuropil.runs import Run
@@ -28,7 +27,7 @@ from neuropil.spiking import LatencyEncoding, Theta
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """Chosen on held-out training images; see docs/results/mnist_theta_best.md."""
 
     seed: int = 0
@@ -74,10 +73,7 @@ class Config:
     n_train: int = 0
     """use only that many training images; 0 for all"""
     threads: int = 1
-    """threads of the CPU"""
-
-    def __post_init__(self) -> None:
-        at_least(1, self, "threads")
+    """threads of the CPU; 0 for as many as torch takes by itself"""
 
 
 def comparison(config: Config) -> Comparison:
@@ -85,12 +81,11 @@ def comparison(config: Config) -> Comparison:
     builds = [
         partial(build, config) for build in (spiking, rate_baseline, linear_baseline)[: 3 if config.baselines else 1]
     ]
-    return single_seed(builds, "mnist", config.seed, config.n_train)
+    return single_seed(builds, "mnist", config.seed, config.n_train, device=config.device)
 
 
 def main(config: Config, run: Run) -> None:
     """One seed; every learner reads the test set once, when its training is over."""
-    torch.set_num_threads(config.threads)
     run_comparison(comparison(config), (), run, after=log_spikes)
 
 

@@ -20,10 +20,11 @@ from sklearn.decomposition import PCA
 from torch import Generator, Tensor, nn
 
 from neuropil.associative import AssociativeNetwork, AssociativeTraining, Settling, Teacher, Trial
-from neuropil.data import Split, load, subset
+from neuropil.data import Split
 from neuropil.evaluate import accuracy, assign_units, trial
 from neuropil.experiments.associative import hard_body
-from neuropil.experiments.comparison import Method
+from neuropil.experiments.comparison import Method, data_splits
+from neuropil.experiments.machine import Machine
 from neuropil.models import FeatureClassifier, SupervisedTraining, Triangle, receptive_fields
 from neuropil.runs import Run, TaggedTracker, Tracker
 
@@ -31,7 +32,7 @@ BLIND = Trial("pixels", "part", labels=0.0)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """Chosen on 10,000 images held out of the training part."""
 
     seed: int = 0
@@ -52,14 +53,13 @@ class Config:
     """passes of the readout over the activity"""
     n_train: int = 0
     """use only that many training images; 0 for all"""
+    threads: int = 1
+    """threads of the CPU; 0 for as many as torch takes by itself"""
 
 
 def main(config: Config, run: Run) -> None:
     """Each kind of units in turn; the test set is read once by its probe and once by its vote."""
-    torch.set_num_threads(1)
-    train, test = load("mnist", seed=config.seed)
-    if config.n_train:
-        train = subset(train, config.n_train, config.seed)
+    train, test = data_splits("mnist", config.n_train, config.seed, device=config.device)
     run.note(data={"mnist": {"train": train.checksum(), "test": test.checksum()}})
     kinds = (stdp, random_features, centres, principal, pixels)
     for index in run.loop("units", len(kinds)):
@@ -94,14 +94,14 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
 def centres(config: Config, train: Split, rng: Generator) -> Method:
     """Centres of k-means, as active as an image is nearer to them than to the others on average. Coates et al. 2011."""
     found = MiniBatchKMeans(config.units, batch_size=2000, n_init=1, max_iter=20, random_state=config.seed)
-    middle = torch.from_numpy(found.fit(train.pixels().flatten(1).numpy()).cluster_centers_).float()
+    middle = torch.from_numpy(found.fit(train.pixels().flatten(1).cpu().numpy()).cluster_centers_).float()
     return probed("k-means", "baseline", fixed_body(2 * middle, -middle.square().sum(1), Triangle()), config)
 
 
 def principal(config: Config, train: Split, rng: Generator) -> Method:
     """Principal components, which are positive as often as negative and have no vote."""
     model = PCA(min(config.components, *train.pixels().flatten(1).shape), random_state=config.seed)
-    x = train.pixels().flatten(1).numpy()
+    x = train.pixels().flatten(1).cpu().numpy()
     axes = torch.from_numpy(model.fit(x).components_).float()
     body = fixed_body(axes, -axes @ torch.from_numpy(model.mean_).float(), nn.Identity())
     return probed("principal components", "baseline", body, config, votes=False)

@@ -17,15 +17,16 @@ from torch import Tensor
 
 from neuropil.associative import AssociativeNetwork, Settling
 from neuropil.associative.tasks import half_images
-from neuropil.data import load
 from neuropil.experiments.associative import associative
+from neuropil.experiments.comparison import data_splits
+from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import BLUE, ORANGE, keep, panels
 from neuropil.recipes import digits_mstdp
 from neuropil.runs import Run, TaggedTracker
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """What is tried."""
 
     seed: int = 0
@@ -40,18 +41,19 @@ class Config:
     """steps after which it counts as not settled"""
     epochs: int = 30
     """passes over the images before the test"""
+    threads: int = 1
+    """threads of the CPU; 0 for as many as torch takes by itself"""
 
 
 def main(config: Config, run: Run) -> None:
     """Learn once, then settle with every momentum and step size."""
-    torch.set_num_threads(1)
-    train, test = load("digits", seed=config.seed)
+    train, test = data_splits("digits", 0, config.seed, device=config.device)
     run.note(data={"digits": {"train": train.checksum(), "test": test.checksum()}})
     rng = torch.Generator().manual_seed(config.seed)
     method = associative(digits_mstdp.Config(seed=config.seed, epochs=config.epochs), train, rng)
     tracker = TaggedTracker(run, learner=method.name, family="local", data="digits", seed=config.seed)
     learner: AssociativeNetwork = method.learner.fit(train, rng=rng, tracker=tracker)
-    upper = half_images(test.x.shape[1:])[0]
+    upper = half_images(test.x.shape[1:])[0].to(config.device)
     found: dict[str, dict[tuple[float, float], float]] = {"naming": {}, "completing": {}}
     for size in config.sizes:
         for momentum in config.momenta:

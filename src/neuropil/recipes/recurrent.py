@@ -20,6 +20,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.errors import at_least, require
+from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.runs import Run
@@ -30,7 +31,7 @@ NEAR = 0.1  # membrane time constants; a spike nearer to its target hits it
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """As published, but that the rate is higher and falls, the gradient is clipped and its spread forgotten sooner."""
 
     seed: int = 0
@@ -57,6 +58,8 @@ class Config:
     """largest norm of the gradient"""
     frozen: bool = False
     """the control: synapses stay at 0, only V and I at the start are learned"""
+    threads: int = 1
+    """threads of the CPU; 0 for as many as torch takes by itself"""
 
     def __post_init__(self) -> None:
         at_least(2, self, "neurons")
@@ -66,11 +69,11 @@ class Config:
 
 def main(config: Config, run: Run) -> None:
     """One seed."""
-    torch.set_num_threads(1)
     rng = torch.Generator().manual_seed(config.seed)
     times = poisson(2 * config.neurons, config.rate, config.t_end, rng)
     goals, one_sided = wanted(config.targets, config.t_end, config.gap, rng)
-    net = network(config)
+    times, goals, one_sided = (part.to(config.device) for part in (times, goals, one_sided))
+    net = network(config).to(config.device)
     before = net(times).times.detach()
 
     learned = [part for part in net.parameters() if part.requires_grad]

@@ -9,8 +9,6 @@ Try: neuropil run robustness --data digits --seeds 5 --out runs/robustness_digit
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-
 from neuropil.errors import at_least
 from neuropil.experiments.comparison import Comparison, data_splits, run_methods
 from neuropil.experiments.methods import builders
@@ -34,12 +32,10 @@ class Config(Attacks):
     """files of recipes/entrants to run, all if none is named"""
     n_train: int = 0
     """use only that many training examples; 0 for all"""
-    threads: int = 1
-    """torch threads"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, self, "seeds", "threads")
+        at_least(1, self, "seeds")
         at_least(10, self, "units")
 
 
@@ -47,12 +43,13 @@ def comparison(config: Config) -> Comparison:
     """Who takes part, on what."""
     builds = [partial(build, units=config.units) for build in builders(config.learners)]
     seeds = range(config.seed, config.seed + config.seeds)
-    return Comparison(builds, config.data, seeds, partial(data_splits, config.data, config.n_train))
+    return Comparison(
+        builds, config.data, seeds, partial(data_splits, config.data, config.n_train, device=config.device)
+    )
 
 
 def main(config: Config, run: Run) -> None:
     """Seeds outside; in each, all learners learn, and then all are attacked as the run kept them."""
-    torch.set_num_threads(config.threads)
     plan = comparison(config)
     for step in run.loop("seeds", config.seeds):
         seed = plan.seeds[step]

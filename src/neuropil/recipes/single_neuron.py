@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.errors import at_least
+from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.runs import Run
@@ -27,7 +28,7 @@ STARTS = {"from silence": 0.5, "from too many": 8.0}  # weight of every input at
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """The published task: targets 2.5 and 7.5 of 10 membrane time constants."""
 
     seed: int = 0
@@ -44,6 +45,8 @@ class Config:
     """first learning rate, falls to 0"""
     clip: float = 1.0
     """largest norm of the gradient"""
+    threads: int = 1
+    """threads of the CPU; 0 for as many as torch takes by itself"""
 
     def __post_init__(self) -> None:
         at_least(1, self, "inputs", "n_updates")
@@ -51,15 +54,15 @@ class Config:
 
 def main(config: Config, run: Run) -> None:
     """Two starts, one after the other."""
-    torch.set_num_threads(1)
-    goals = torch.tensor([*config.targets, 1.1 * config.t_end], dtype=torch.float64)
-    one_sided = torch.arange(len(goals)) == len(config.targets)
+    goals = torch.tensor([*config.targets, 1.1 * config.t_end], dtype=torch.float64, device=config.device)
+    one_sided = torch.arange(len(goals), device=config.device) == len(config.targets)
     paths = torch.full((len(STARTS), config.n_updates, len(goals)), torch.nan, dtype=torch.float64)
     for index in run.loop("starts", len(STARTS), paths=paths):
         name, strength = list(STARTS.items())[index]
         rng = torch.Generator().manual_seed(config.seed)
-        times = nn.Parameter(torch.rand(config.inputs, generator=rng, dtype=torch.float64) * config.t_end)
-        weights = nn.Parameter(torch.full((config.inputs, 1), strength, dtype=torch.float64))
+        start = torch.rand(config.inputs, generator=rng, dtype=torch.float64) * config.t_end
+        times = nn.Parameter(start.to(config.device))
+        weights = nn.Parameter(torch.full((config.inputs, 1), strength, dtype=torch.float64, device=config.device))
         optimizer = AdaBelief([times, weights], lr=config.lr, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.n_updates)
         parts: dict[str, Any] = {"times": times, "weights": weights, "optimizer": optimizer, "schedule": schedule}
@@ -86,7 +89,7 @@ def main(config: Config, run: Run) -> None:
 
 def first_spikes(times: Tensor, weights: Tensor, t_end: float, count: int) -> tuple[Tensor, int]:
     """The first `count` output times (pseudospikes after ordinary ones), and how many are ordinary."""
-    neuron, rest = QIF(), torch.zeros(1, dtype=times.dtype)
+    neuron, rest = QIF(), times.new_zeros(1)
     trial = simulate_qif(times[None], weights, rest, rest, neuron, t_end)
     late = neuron.with_pseudospikes(trial.times, *neuron.normalised_phase(trial.angle, trial.current), t_end, count)
     return late[0, 0], int(trial.times.isfinite().sum())

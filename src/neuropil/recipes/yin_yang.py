@@ -20,6 +20,7 @@ from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.experiments.comparison import Comparison, Method, run_comparison, single_seed
+from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import keep, panels
 from neuropil.models import (
     BackpropClassifier,
@@ -33,7 +34,7 @@ from neuropil.spiking import QIF, LinearTimeEncoding
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """Chosen on the validation points."""
 
     seed: int = 0
@@ -52,17 +53,18 @@ class Config:
     """first learning rate, falls to 0"""
     n_train: int = 0
     """use only that many training points; 0 for all"""
+    threads: int = 1
+    """threads of the CPU; 0 for as many as torch takes by itself"""
 
 
 def comparison(config: Config) -> Comparison:
     """Who takes part, on what."""
     builds = [partial(build, config) for build in (spiking, backprop, random_features, linear)]
-    return single_seed(builds, "yin_yang", config.seed, config.n_train)
+    return single_seed(builds, "yin_yang", config.seed, config.n_train, device=config.device)
 
 
 def main(config: Config, run: Run) -> None:
     """One seed of the spiking network and its baselines."""
-    torch.set_num_threads(1)
     run_comparison(comparison(config), (), run, after=tell_spikes)
 
 
@@ -130,12 +132,12 @@ def draw(learner: SpikingClassifier, test: Split, run: Run) -> None:
     """The classes, and when each output neuron fires first, over the square."""
     side = torch.linspace(0, 1, 200)
     x, y = torch.meshgrid(side, side, indexing="xy")
-    grid = torch.stack((x, y, 1 - x, 1 - y), -1).view(-1, 4)
-    times, named = -learner.decision_function(grid), learner.predict(grid)
+    grid = torch.stack((x, y, 1 - x, 1 - y), -1).view(-1, 4).to(test.x.device)
+    times, named = -learner.decision_function(grid).cpu(), learner.predict(grid).cpu()
     with panels(1, 4, width=11, height=2.9) as (figure, axes):
         axes[0].imshow(named.view(200, 200).numpy(), origin="lower", extent=(0, 1, 0, 1), cmap="Pastel1")
         wrong = learner.predict(test.x) != test.y
-        axes[0].scatter(*test.x[wrong, :2].T.numpy(), s=14, marker="x", color="black")
+        axes[0].scatter(*test.x[wrong, :2].T.cpu().numpy(), s=14, marker="x", color="black")
         axes[0].set_title(f"class; {int(wrong.sum())} of {len(test)} test points are wrong (x)")
         for k, axis in enumerate(axes[1:]):
             shown = axis.imshow(

@@ -27,7 +27,7 @@ def bench_names() -> list[str]:
 
 def main(words: list[str]) -> int:
     """`neuropil bench NAME [settings] [--json FILE]`."""
-    from neuropil.cli.settings import check, parse, show
+    from neuropil.cli.settings import check, parse, show, use_machine
 
     named = bool(words) and not words[0].startswith("-")
     require(named, f"name a benchmark: neuropil bench {'|'.join(bench_names()) or 'NAME'} [settings] [--json FILE]")
@@ -38,7 +38,9 @@ def main(words: list[str]) -> int:
         show(config, f"neuropil bench {name}", f"{(module.__doc__ or '').strip()}\n\nAlso --json FILE.")
         return 0
     file = take(words, "--json")
-    rows = module.main(parse(config, words, {"json"}))
+    settings = parse(config, words, {"json"})
+    use_machine(settings)
+    rows = module.main(settings)
     cells = getattr(module, "cells", lambda row: {key: _cell(value) for key, value in row.items()})
     Console().print(_table([cells(row) for row in rows]))
     print(getattr(module, "CAPTION", "").format(**rows[-1]), end="")

@@ -37,7 +37,7 @@ class CentredUnitNorm(nn.Module):
 
     def fit_(self, train: Split, *, batch: int = 1000) -> "CentredUnitNorm":
         """Take the mean direction of the flattened examples of `train`; it stays fixed from then on."""
-        total = torch.zeros_like(self.mean)
+        total = torch.zeros_like(self.mean, device=train.x.device)
         for part in train.batches(min(batch, len(train))):
             total += unit(part.x.flatten(1)).sum(0)
         self.mean.copy_(total / len(train))
@@ -152,7 +152,7 @@ def init_examples_(body: nn.Sequential, train: Split, rng: Generator) -> None:
     below = body[: list(dict(body.named_children())).index("hidden")]
     order = torch.randperm(len(train), generator=rng)
     chosen = order[torch.arange(len(weight)) % len(train)]
-    weight.copy_(below(train[chosen.to(train.y.device)].pixels()))
+    weight.copy_(below(train[chosen.to(train.y.device)].pixels().to(weight.device)))
 
 
 def dense_body(train: Split, units: int, *, n: float) -> nn.Sequential:

@@ -1,0 +1,73 @@
+"""Every recipe takes a device and threads, which are put to work in one place."""
+
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+
+from cli_place import go, place, said  # noqa: F401
+from neuropil.cli.recipes import recipe_names
+from neuropil.cli.settings import use_machine
+from neuropil.data import Split
+from neuropil.experiments.machine import Machine
+
+RECIPES = {name: import_module(f"neuropil.recipes.{name}") for name in recipe_names()}
+COMPARE = [name for name, recipe in RECIPES.items() if hasattr(recipe, "comparison")]
+OTHERS = ["mnist_semi", "mnist_unsupervised", "momentum", "krotov_settings", "conv_krotov_settings"]
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_says_where_it_computes(name):
+    assert issubclass(RECIPES[name].Config, Machine)
+    assert {"device", "threads"} <= {item.name for item in fields(RECIPES[name].Config)}
+
+
+class Moved(Exception):
+    """Raised instead of moving examples."""
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", [*COMPARE, *OTHERS])
+def test_examples_are_moved_to_the_device(name, monkeypatch):
+    def move(split, device):
+        raise Moved(device)
+
+    monkeypatch.setattr(Split, "to", move)
+    recipe, config = RECIPES[name], RECIPES[name].Config(device="meta")
+    with pytest.raises(Moved, match="meta"):
+        recipe.comparison(config).splits(0) if name in COMPARE else recipe.main(config, None)
+
+
+@pytest.mark.usefixtures("threads")
+def test_threads_are_set_before_the_recipe_begins():
+    use_machine(Machine(threads=3))
+    assert torch.get_num_threads() == 3
+    use_machine(Machine(threads=0))
+    assert torch.get_num_threads() == 3
+    use_machine(object())
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_recipe_runs_with_as_many_threads_as_asked(place):  # noqa: F811
+    toy = Path("toy.py")
+    text = toy.read_text().replace("seed: int = 0", "seed: int = 0\n    threads: int = 2")
+    toy.write_text(text.replace("    run.every = 0\n", "    run.note(seen=torch.get_num_threads())\n"))
+    assert go("run ./toy.py --threads 3 --out out") == 0
+    facts = Path("out/run.json").read_text()
+    assert '"seen": 3' in facts
+    assert '"threads": 3' in facts.partition('"machine"')[2]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused_in_one_line(place, capsys):  # noqa: F811
+    assert "device 'cuda' cannot be used" in said(capsys, "run mnist_krotov --device cuda --out out")

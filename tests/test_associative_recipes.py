@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*samples had not settled")
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Digits of 8x8 in place of data sets that are not on every machine."""
-    for room in (_baselines, mnist_complete, mnist_semi, mnist_unsupervised):
+    for room in (_baselines, mnist_complete):
         monkeypatch.setattr(room, "load", lambda name, seed=0: digits(seed=seed))
 
 

@@ -10,12 +10,12 @@ import torch
 
 from neuropil.cli import main
 from neuropil.cli.recipes import recipe_names
-from neuropil.data import Split, digits
+from neuropil.data import Split, digits, load
 from neuropil.experiments import comparison as _baselines
 from neuropil.experiments.methods import method_names
 from neuropil.experiments.spikes import draw_spikes
 from neuropil.models import SpikeTimeTraining, SpikingClassifier, SupervisedTraining
-from neuropil.recipes import conv_krotov_settings, krotov_settings, mnist_conv_krotov, mnist_pairs
+from neuropil.recipes import conv_krotov_settings, krotov_settings, mnist_conv_krotov
 from neuropil.runs import Run, TaggedTracker, read
 
 KROTOV = "--units 30 --n-train 300 --epochs 2 --batch 50 --readout-epochs 3 --backprop-epochs 2 --labels 50"
@@ -72,8 +72,7 @@ def run(name, out, more=""):
 @pytest.fixture
 def small(monkeypatch):
     """Digits of 8x8 in place of the data sets that are not on every machine."""
-    for room in (_baselines, conv_krotov_settings, krotov_settings, mnist_pairs):
-        monkeypatch.setattr(room, "load", lambda name, seed=0: digits(seed=seed))
+    monkeypatch.setattr(_baselines, "load", lambda name, seed=0: digits(seed=seed))
 
 
 def test_every_recipe_is_tried():
@@ -101,7 +100,7 @@ def test_a_recipe_runs_and_every_local_learner_stands_beside_its_baselines(name,
 @pytest.mark.parametrize("name", PAIRS)
 def test_every_pair_of_classes_is_a_task_and_the_mean_is_the_result(name, tmp_path, monkeypatch, capsys):
     three = tuple(Split(part.x[part.y < 3], part.y[part.y < 3], 3) for part in digits(seed=0))
-    monkeypatch.setattr(mnist_pairs, "load", lambda name: three)
+    monkeypatch.setattr(_baselines, "load", lambda name, seed=0: three if name == "mnist" else load(name, seed=seed))
     assert run(name, tmp_path / "out") == 0
     record = read(tmp_path / "out")
     results = {row["learner"]: row for row in record.rows if row["kind"] == "result"}
@@ -127,7 +126,7 @@ def test_every_pair_of_classes_is_a_task_and_the_mean_is_the_result(name, tmp_pa
 
 
 def test_only_the_pairs_that_are_named_are_run_and_a_misspelt_one_is_refused(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(mnist_pairs, "load", lambda name: digits(seed=0))
+    monkeypatch.setattr(_baselines, "load", lambda name, seed=0: digits(seed=0))
     assert run("mnist_pairs", tmp_path / "out", "--pairs 49") == 2
     assert "unknown pair of classes '49'. Did you mean '4 9'?" in capsys.readouterr().err
     settings = [*TINY["mnist_pairs"].split(), "--pairs", "4 9", "3 5"]

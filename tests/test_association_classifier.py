@@ -47,7 +47,7 @@ def test_a_synapse_changes_by_what_its_two_neurons_and_the_event_say(settings, t
     learner = trained(settings, train)
     network, part = deepcopy(learner.network_), train[:50]
     rules = learner.rules(10)
-    associate_(network, rules, part)
+    associate_(network, rules, part, learner.mask(train))
     sent = part.x
     for name, layer in network.named_children():
         got, sent = sent, layer(sent)
@@ -122,7 +122,7 @@ def together(train):
     weights = [network.hidden.weight, network.hidden2.weight]
     optimizer = torch.optim.Adam(weights, lr=4e-3)
     for part in batches:
-        associate_(network, rules, part)
+        associate_(network, rules, part, learner.mask(train))
         optimizer.step()
     return start, rules["hidden"], batches, [weight.detach() for weight in weights]
 
@@ -171,7 +171,7 @@ def test_the_plain_rule_collapses_and_competition_keeps_neurons_apart():
     for name, settings in {"plain": PLAIN, "competition": {"k": 3}}.items():
         learner = AssociationClassifier((60, 60), events=AssociationTraining(min_steps=400), **settings)
         parity = Split(train.x, train.y % 2, 2)
-        weight = learner.fit(parity, rng=rng()).body_.hidden.weight
+        weight = learner.fit(parity, rng=rng()).feature_layers()[0].weight
         alike[name] = torch.corrcoef(weight[::2]).abs().mean()
     assert alike["plain"] > 0.8
     assert alike["competition"] < 0.5 * alike["plain"]

@@ -17,6 +17,7 @@ from neuropil.associative.tasks import DRAW, NAME, Trial, random_part, spikes
 from neuropil.associative.training import GAINS, RATES, AssociativeTraining, Tally, by_kind
 from neuropil.data import Split
 from neuropil.errors import require
+from neuropil.models.contract import FeatureLayer
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import DifferentialHebb, propose_
 from neuropil.runs.tracker import NullTracker, Tracker
@@ -51,8 +52,8 @@ class AssociativeNetwork(Asked):
         gains: spread of the first weights, by the kind of group they end on, in units of Glorot's, where they differ
             from `GAINS`.
 
-    After `fit`: ``net_`` (the weights), ``shape_`` (of an image), ``classes_``, ``body_`` and ``network_`` (what pixels
-    evoke in the hidden units and in the label before anything is sent back).
+    After `fit`: ``net_`` (the weights), ``shape_`` (of an image), ``classes_``, and ``network_`` (what pixels evoke in
+    the first hidden units before anything is sent back).
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class AssociativeNetwork(Asked):
             schedule.step()
             self._refuse_if_diverged(tally, epoch)
             tracker.log("epoch", stage="STDP", epoch=epoch, **tally.numbers())
-        self._settle_down(train)
+        self._settle_down()
         return self
 
     def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
@@ -211,12 +212,15 @@ class AssociativeNetwork(Asked):
             "0 or 1; lower the rates, or the gain of the first weights. What was logged until then is kept.",
         )
 
-    def _settle_down(self, train: Split) -> None:
+    def _settle_down(self) -> None:
         """After learning: the parts that others look at."""
         first = self.net_.between("pixels", "naming1")
         hidden = nn.Linear(first.in_features, first.out_features).requires_grad_(False).to(first.weight)
         hidden.weight.copy_(first.weight)
         hidden.bias.copy_(self.net_.rest["naming1"])
         layers = OrderedDict(flat=nn.Flatten(), hidden=hidden, active=nn.Hardtanh(0, 1))
-        self.body_ = nn.Sequential(layers).eval()
-        self.network_ = self.body_
+        self.network_ = nn.Sequential(layers).eval()
+
+    def feature_layers(self) -> list[FeatureLayer]:
+        """The hidden units that pixels reach first, and what pixels evoke in them before anything is sent back."""
+        return [FeatureLayer("hidden", self.network_, self.net_.between("pixels", "naming1").weight)]

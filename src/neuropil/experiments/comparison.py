@@ -26,11 +26,9 @@ class Method:
         name: in plain words, as it stands in tables.
         family: "local" for local learning, "spiking" for spiking networks trained by exact gradients, "baseline" for
             what they are measured against.
-        learner: has ``fit``, ``refit_readout`` and ``predict``, and after a fit ``network_``, ``body_`` if it is local,
-            and all that `draw_spikes` asks for if it is of the events.
+        learner: a `Model`.
         norm: the p of the fixed point sum |w|^p = 1 that its rule has, None if it has none.
         competes: whether its units compete, so that one that never wins is a waste.
-        layers: of a local learner, the convolutions whose units the report judges; none for the dense ``hidden``.
     """
 
     name: str
@@ -38,7 +36,6 @@ class Method:
     learner: Any
     norm: float | None = None
     competes: bool = True
-    layers: tuple[str, ...] = ()
 
 
 Build = Callable[[Split, Generator], Method]
@@ -130,15 +127,11 @@ def run_methods(
 
 def log_unit_statistics(method: Method, train: Split, tracker: TaggedTracker) -> None:
     """Log where the units of a local learner stand: of convolutions on at most `JUDGED` images, a sample at a time."""
-    body, norm, competes = method.learner.body_, method.norm, method.competes
-    names = [name for name, _ in body.named_children()]
-    for layer in method.layers:
-        drive, weight = body[: names.index(layer) + 1], body.get_parameter(f"{layer}.weight").flatten(1)
-        few = train[:JUDGED]
-        log_units(drive, weight, few, layer=layer, batch=20, norm=norm, competes=competes, tracker=tracker)
-    if not method.layers:
-        weight = body.get_parameter("hidden.weight")
-        log_units(body, weight, train, norm=norm, competes=competes, tracker=tracker)
+    norm, competes = method.norm, method.competes
+    for layer, module, weight in method.learner.feature_layers():
+        some, batch = (train[:JUDGED], 20) if weight.ndim > 2 else (train, 1000)
+        rows = weight.flatten(1)
+        log_units(module, rows, some, layer=layer, batch=batch, norm=norm, competes=competes, tracker=tracker)
 
 
 def save_pictures(method: Method, train: Split, tracker: TaggedTracker) -> None:

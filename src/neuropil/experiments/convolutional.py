@@ -138,7 +138,7 @@ def local(
     def build(train: Split, rng: Generator) -> Method:
         network = started(body, start, train, rng)
         learner = FeatureClassifier(network, learning=learning, readout=head, **copies._asdict())
-        return Method(name, "local", learner, norm=norm, layers=tuple(learning.rules))
+        return Method(name, "local", learner, norm=norm)
 
     return build
 

@@ -3,6 +3,8 @@
 from neuropil.models.association import AssociationClassifier as AssociationClassifier
 from neuropil.models.association import AssociationTraining as AssociationTraining
 from neuropil.models.backprop import BackpropClassifier as BackpropClassifier
+from neuropil.models.contract import FeatureLayer as FeatureLayer
+from neuropil.models.contract import Model as Model
 from neuropil.models.features import FeatureClassifier as FeatureClassifier
 from neuropil.models.nn.convolution import PatchNormConv2d as PatchNormConv2d
 from neuropil.models.nn.convolution import Triangle as Triangle

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import require
+from neuropil.models.contract import FeatureLayer
 from neuropil.models.nn.layers import UnitNorm, unit
 from neuropil.models.training.readout import scores_of
 from neuropil.models.training.supervised import passes
@@ -122,8 +123,7 @@ class AssociationClassifier:
         unit_norm_input: whether an example is brought to unit length first.
         events: how the label events are gone through.
 
-    After `fit`: ``body_`` (up to the drives of the first layer ``hidden``) and ``network_`` (all, with the vote), both
-    in evaluation mode.
+    After `fit`: ``network_``, all layers and the vote, in evaluation mode.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class AssociationClassifier:
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Draw a network and let all its layers learn from every example and its label."""
         tracker, events, rules = tracker or NullTracker(), self.events, self.rules(train.classes)
-        network = self.fresh(train, rng)
+        network, mask = self.fresh(train, rng), self.mask(train)
         batch = min(events.batch, len(train))
         epochs = passes(len(train), epochs=events.epochs, batch=batch, min_steps=events.min_steps)
         make = torch.optim.Adam if events.adaptive else torch.optim.SGD
@@ -162,7 +162,7 @@ class AssociationClassifier:
         for epoch in tracker.loop("association", epochs, **parts):
             right = torch.zeros((), device=train.y.device)
             for part in train.batches(batch, shuffle=rng):
-                right += (associate_(network, rules, part).argmax(1) == part.y).sum()
+                right += (associate_(network, rules, part, mask).argmax(1) == part.y).sum()
                 optimizer.step()
                 schedule.step()
             alike, alike_column = likeness(network.get_parameter("hidden.weight"), rules["hidden"])
@@ -170,7 +170,6 @@ class AssociationClassifier:
             tracker.log("epoch", stage="association", epoch=epoch, **numbers)
         network.zero_grad(set_to_none=True)
         self.network_ = network.eval().requires_grad_(False)
-        self.body_ = network[: list(dict(network.named_children())).index("hidden") + 1]
         return self
 
     def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
@@ -196,16 +195,28 @@ class AssociationClassifier:
             layers[name] = layer = nn.Linear(inputs, neurons)
             nn.init.normal_(layer.weight, generator=rng)
             nn.init.zeros_(layer.bias)
-            sees = torch.ones_like(layer.weight)
-            if self.field is not None and name == "hidden":
-                sees = fields(train.x.shape[1:], self.field, rule.columns, neurons)
-                layer.register_buffer("sees", sees)
-            layer.weight.data.mul_(sees / sees.sum(1, keepdim=True).sqrt())
+            mask = self.mask(train) if name == "hidden" else None
+            seen = torch.ones_like(layer.weight) if mask is None else mask.cpu()
+            layer.weight.data.mul_(seen / seen.sum(1, keepdim=True).sqrt())
             layers[f"sent_{name}"] = TopKSigmoid(self.slope, self.strongest, rule.columns)
             inputs = neurons
         layers.popitem()  # the last layer does not send, it votes
         layers["vote"] = PopulationVote(rule, neurons)
         return nn.Sequential(layers).to(train.x.device)
+
+    def mask(self, train: Split) -> Tensor | None:
+        """(neurons, inputs) 1 where a neuron of the first layer has a synapse, 0 elsewhere; None if all have all."""
+        if self.field is None:
+            return None
+        return fields(train.x.shape[1:], self.field, self.columns[0], self.hidden[0]).to(train.x.device)
+
+    def feature_layers(self) -> list[FeatureLayer]:
+        """The layers below the one that votes, from below; a single layer is both."""
+        names, places = list(self.rules(2)), list(dict(self.network_.named_children()))
+        return [
+            FeatureLayer(name, self.network_[: places.index(name) + 1], self.network_.get_parameter(f"{name}.weight"))
+            for name in names[:-1] or names
+        ]
 
     def decision_function(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes): how strongly the last layer associates each class."""
@@ -221,16 +232,25 @@ class AssociationClassifier:
 
 
 @torch.no_grad()
-def associate_(network: nn.Sequential, rules: dict[str, Association], part: Split) -> Tensor:
-    """One forward pass, and every layer's change into its gradient; (batch, classes) votes on the way."""
+def associate_(
+    network: nn.Sequential, rules: dict[str, Association], part: Split, mask: Tensor | None = None
+) -> Tensor:
+    """One forward pass, and every layer's change into its gradient; (batch, classes) votes on the way.
+
+    Args:
+        network: learns in place.
+        rules: of its layers, by name.
+        part: a batch.
+        mask: of the synapses of the first layer, see `AssociationClassifier.mask`.
+    """
     with tap(network, rules) as seen:
         votes = network(part.x)
     for name, rule in rules.items():
         layer, (pre, drive) = network.get_submodule(name), seen[name]
         surprise = rule.surprise(layer, pre, part.y, drive)
-        change, sees = correlate(layer, pre, surprise), getattr(layer, "sees", None)
+        change = correlate(layer, pre, surprise)
         bias = surprise.sum(0)  # the threshold is a synapse from a neuron that always fires
-        propose_(layer, change if sees is None else change * sees, bias)
+        propose_(layer, change if mask is None or name != "hidden" else change * mask, bias)
     return votes
 
 

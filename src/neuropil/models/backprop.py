@@ -1,12 +1,13 @@
 """The baseline: the same architecture, every weight trained end to end by backprop."""
 
 from copy import deepcopy
-from typing import Self
+from typing import Self, cast
 
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
-from neuropil.models.training.readout import featurise, fresh_head, scores_of
+from neuropil.models.contract import FeatureLayer, feature_layers_of
+from neuropil.models.training.readout import featurise, fresh_head, network_of, scores_of
 from neuropil.models.training.supervised import SupervisedTraining
 from neuropil.runs.tracker import NullTracker, Tracker
 
@@ -23,7 +24,7 @@ class BackpropClassifier:
         training: how the network is trained.
         standardise: whether the features are standardised before the head.
 
-    After `fit`: ``body_`` and ``network_`` (body, standardisation, head), both in evaluation mode.
+    After `fit`: ``network_``, body and readout, in evaluation mode.
     """
 
     def __init__(self, body: nn.Sequential, *, training: SupervisedTraining | None = None, standardise: bool = True):
@@ -33,15 +34,24 @@ class BackpropClassifier:
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Train everything on `train`, from the body as it was given."""
-        self.body_ = deepcopy(self.body).to(train.x.device).requires_grad_(True)
-        head = fresh_head(featurise(self.body_, train), standardise=self.standardise)
-        self.network_ = nn.Sequential(self.body_, nn.Flatten(), head).train()
+        body = deepcopy(self.body).to(train.x.device).requires_grad_(True)
+        head = fresh_head(featurise(body, train), standardise=self.standardise)
+        self.network_ = network_of(body, head).train()
         self.training.fit_(self.network_, train, stage="backprop", rng=rng, tracker=tracker or NullTracker())
         return self
 
     def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Train everything afresh on `labelled` alone: backprop learns nothing from images without labels."""
         return self.fit(labelled, rng=rng, tracker=tracker)
+
+    @property
+    def body_(self) -> nn.Sequential:
+        """The trained body."""
+        return cast(nn.Sequential, self.network_.get_submodule("body"))
+
+    def feature_layers(self) -> list[FeatureLayer]:
+        """The dense and convolutional layers of the body, from below."""
+        return feature_layers_of(self.body_, self.network_.get_parameter("readout.linear.weight").shape[1])
 
     def decision_function(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes) logits."""

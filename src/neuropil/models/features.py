@@ -2,14 +2,15 @@
 
 import math
 from copy import deepcopy
-from typing import Protocol, Self
+from typing import Protocol, Self, cast
 
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import require
+from neuropil.models.contract import FeatureLayer, feature_layers_of
 from neuropil.models.training.augment import Augment
-from neuropil.models.training.readout import featurise, fresh_head, scores_of
+from neuropil.models.training.readout import featurise, fresh_head, network_of, scores_of
 from neuropil.models.training.supervised import SupervisedTraining
 from neuropil.runs.tracker import NullTracker, Tracker
 
@@ -36,7 +37,7 @@ class FeatureClassifier:
         augment: what alters them.
         min_examples: fewest examples of the head, copies included: few labels get as many more copies as this takes.
 
-    After `fit`: ``body_``, the learned body in evaluation mode, and ``network_``, body and trained head.
+    After `fit`: ``network_``, the learned body and the trained readout, in evaluation mode.
     """
 
     def __init__(
@@ -64,20 +65,32 @@ class FeatureClassifier:
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn the features from all images of `train` and the readout from all its labels."""
         tracker = tracker or NullTracker()
-        self.body_ = deepcopy(self.body).to(train.x.device).requires_grad_(False)
+        body = deepcopy(self.body).to(train.x.device).requires_grad_(False)
         if self.learning is not None:
-            self.learning.fit_(self.body_, train, rng=rng, tracker=tracker)
-        self.body_.zero_grad(set_to_none=True)
-        return self.refit_readout(train, rng=rng, tracker=tracker)
+            self.learning.fit_(body, train, rng=rng, tracker=tracker)
+        body.zero_grad(set_to_none=True)
+        return self._fit_readout(body, train, rng, tracker)
 
     def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn only the readout afresh, from `labelled`; the features stay as `fit` left them."""
+        return self._fit_readout(self.body_, labelled, rng, tracker or NullTracker())
+
+    def _fit_readout(self, body: nn.Sequential, labelled: Split, rng: Generator, tracker: Tracker) -> Self:
         copies = max(self.n_augmented, math.ceil(self.min_examples / len(labelled)) - 1)
-        features = featurise(self.body_.eval(), labelled, n_augmented=copies, augment=self.augment, rng=rng)
+        features = featurise(body.eval(), labelled, n_augmented=copies, augment=self.augment, rng=rng)
         head = fresh_head(features)
-        self.readout.fit_(head, features, stage="readout", rng=rng, tracker=tracker or NullTracker())
-        self.network_ = nn.Sequential(self.body_, nn.Flatten(), head)
+        self.readout.fit_(head, features, stage="readout", rng=rng, tracker=tracker)
+        self.network_ = network_of(body, head)
         return self
+
+    @property
+    def body_(self) -> nn.Sequential:
+        """The learned body."""
+        return cast(nn.Sequential, self.network_.get_submodule("body"))
+
+    def feature_layers(self) -> list[FeatureLayer]:
+        """The dense and convolutional layers of the body, from below."""
+        return feature_layers_of(self.body_, self.network_.get_parameter("readout.linear.weight").shape[1])
 
     def decision_function(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes) logits."""

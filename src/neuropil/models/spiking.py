@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from neuropil.data import Split
 from neuropil.errors import require
+from neuropil.models.contract import FeatureLayer
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.supervised import passes
@@ -189,6 +190,14 @@ class SpikingClassifier:
         named = {"loss": loss_sum, "train_accuracy": right, "spikes": spikes / max(1, sum(self.hidden))}
         return {name: value.item() / n for name, value in named.items()}
 
+    def feature_layers(self) -> list[FeatureLayer]:
+        """The hidden layers, from below; the activity of a neuron is its number of spikes in a trial."""
+        weights = [layer.get_parameter("weight").detach().T for layer in self.network_.layers]
+        return [
+            FeatureLayer(f"layers.{depth}", SpikeCounts(self.encode, self.network_, depth), weight)
+            for depth, weight in enumerate(weights[:-1])
+        ]
+
     @torch.no_grad()
     def decision_function(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes): minus the first output times, pseudospikes included."""
@@ -221,6 +230,24 @@ class SpikingClassifier:
         run = network or self.network_
         parts = [[t.isfinite().sum(-1) for t in spikes_of(run, self.encode(part))[0]] for part in x.split(1000)]
         return [torch.cat(layer) for layer in zip(*parts)]
+
+
+class SpikeCounts(nn.Module):
+    """How often the neurons of one layer spike in a trial.
+
+    Args:
+        encode: makes input spike times of examples.
+        network: of spiking neurons.
+        depth: which layer, 0 is the lowest.
+    """
+
+    def __init__(self, encode: Encode, network: Network, depth: int):
+        super().__init__()
+        self.encode, self.network, self.depth = encode, network, depth
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, *shape) to (batch, neurons)."""
+        return spikes_of(self.network, self.encode(x))[0][self.depth].isfinite().sum(-1)
 
 
 def spikes_of(network: Network, times: Tensor) -> tuple[list[Tensor], Tensor]:

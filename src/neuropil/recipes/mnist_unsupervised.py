@@ -25,7 +25,7 @@ from neuropil.evaluate import accuracy, assign_units, trial
 from neuropil.experiments.associative import hard_body
 from neuropil.experiments.comparison import Method, data_splits
 from neuropil.experiments.machine import Machine
-from neuropil.models import FeatureClassifier, SupervisedTraining, Triangle, receptive_fields
+from neuropil.models import FeatureClassifier, Model, SupervisedTraining, Triangle, receptive_fields
 from neuropil.runs import Run, TaggedTracker, Tracker
 
 BLIND = Trial("pixels", "part", labels=0.0)
@@ -68,9 +68,14 @@ def main(config: Config, run: Run) -> None:
         tracker = TaggedTracker(run, learner=method.name, family=method.family, data="mnist", seed=config.seed)
         trial(method.learner, train, test, rng=rng, tracker=tracker)
         if method.competes:
-            tracker.log("vote", accuracy=accuracy(assign_units(method.learner.body_, train), test))
+            tracker.log("vote", accuracy=accuracy(assign_units(units(method.learner), train), test))
         if method.family == "local":
             run.save(**{f"fields.{method.name}": receptive_fields(method.learner.network_, train.x.shape[1:])})
+
+
+def units(model: Model) -> nn.Module:
+    """The units that were learned, without a readout."""
+    return model.feature_layers()[0].module
 
 
 def stdp(config: Config, train: Split, rng: Generator) -> Method:
@@ -129,7 +134,7 @@ class PixelEvents:
     def fit_(self, body: nn.Sequential, train: Split, *, rng: Generator, tracker: Tracker) -> None:
         """Take over what the network has learned from `train`."""
         self.learner.fit(train, rng=rng, tracker=tracker, labels=torch.full_like(train.y, -1))
-        body.load_state_dict(self.learner.body_.state_dict())
+        body.load_state_dict(units(self.learner).state_dict())
 
 
 def probed(

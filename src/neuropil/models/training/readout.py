@@ -1,5 +1,7 @@
 """What a body makes of a data set, and the linear head that names it."""
 
+from collections import OrderedDict
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -14,7 +16,12 @@ def fresh_head(features: Split, *, standardise: bool = True) -> nn.Sequential:
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     first = Standardise(linear.in_features).fit_(features.x) if standardise else nn.Identity()
-    return nn.Sequential(first, linear).to(features.x)
+    return nn.Sequential(OrderedDict[str, nn.Module](standardise=first, linear=linear)).to(features.x)
+
+
+def network_of(body: nn.Sequential, readout: nn.Sequential) -> nn.Sequential:
+    """`body`, flattened, and `readout` on top."""
+    return nn.Sequential(OrderedDict[str, nn.Module](body=body, flat=nn.Flatten(), readout=readout))
 
 
 @torch.no_grad()

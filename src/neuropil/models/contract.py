@@ -1,0 +1,78 @@
+"""The contract of everything that learns: what a model can be asked, and where its layers of units are."""
+
+from typing import NamedTuple, Protocol, Self
+
+from torch import Generator, Tensor, nn
+
+from neuropil.data import Split
+from neuropil.runs.tracker import Tracker
+
+
+class FeatureLayer(NamedTuple):
+    """One layer of units of a fitted model.
+
+    Attributes:
+        name: dotted name of the layer in the network.
+        module: maps (batch, *shape) to the activity of the units, (batch, units, *positions).
+        weight: (units, *fan_in).
+    """
+
+    name: str
+    module: nn.Module
+    weight: Tensor
+
+
+class Model(Protocol):
+    """What fits and predicts. Examples are (n, *shape), float32, as `Split.pixels` gives them."""
+
+    def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
+        """Learn from `train`; all randomness comes from `rng`, `tracker` sees the passes and their numbers."""
+        ...
+
+    def predict(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n,) labels, int64."""
+        ...
+
+    def decision_function(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n, classes) scores; no gradient, in memory that does not grow with n."""
+        ...
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n, classes), the same scores with their gradient by `x`, all at once."""
+        ...
+
+    def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
+        """Learn again what needs labels, from `labelled` alone; features learned without labels stay."""
+        ...
+
+    def feature_layers(self) -> list[FeatureLayer]:
+        """The layers of units below the readout, from below; none for a linear model."""
+        ...
+
+
+def feature_layers_of(body: nn.Sequential, features: int) -> list[FeatureLayer]:
+    """The dense and convolutional layers of `body`, from below.
+
+    The activity of a dense layer on top is what `body` makes of it, if that is one feature for each unit; of all other
+    layers it is the drive.
+
+    Args:
+        body: maps a batch to features.
+        features: how many come out, flattened.
+    """
+    found = _layers(body)
+    if found and found[-1].weight.ndim == 2 and len(found[-1].weight) == features:
+        found[-1] = found[-1]._replace(module=body)
+    return found
+
+
+def _layers(body: nn.Sequential) -> list[FeatureLayer]:
+    found = []
+    for index, (name, child) in enumerate(body.named_children()):
+        weight = getattr(child, "weight", None)
+        if isinstance(child, nn.Sequential):
+            inner = [(layer, nn.Sequential(body[:index], layer.module)) for layer in _layers(child)]
+            found += [FeatureLayer(f"{name}.{layer.name}", module, layer.weight) for layer, module in inner]
+        elif isinstance(weight, Tensor) and weight.ndim > 1:
+            found.append(FeatureLayer(name, body[: index + 1], weight.detach()))
+    return found

@@ -27,6 +27,7 @@ from typing import Literal
 import torch
 
 from neuropil.errors import require
+from neuropil.runs import ResultRow
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ def main(config, run):
     for i in run.loop("first", config.images, rng=rng, weight=weight):
         weight += config.lr * torch.rand(2, generator=rng)
         happen(f"step{i}")
-    run.log("result", learner="toy", data=config.data, seed=config.seed, n_train=1, accuracy=0.5, seconds=1, peak_mb=1)
+    tags = {"learner": "toy", "data": config.data, "seed": config.seed}
+    run.log(ResultRow(**tags, n_train=1, accuracy=0.5, seconds=1, peak_mb=1))
     for i in run.loop("second", config.images, rng=rng, weight=weight):
         weight += config.lr * torch.rand(2, generator=rng)
         happen(f"more{i}")

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from neuropil.runs import Run
+from neuropil.runs import Run, parse_row
 
 LOCAL, BASELINE, HOSTILE = "SoftHebb", "backprop", "<script>alert('$x$')</script>|*a*\x1b[31m\"&"
 
@@ -12,7 +12,7 @@ def make(folder: Path, rows, *, finish=True, save=None, command="neuropil compar
     """A run folder with these rows, given as (kind, row)."""
     run = Run.start(folder, recipe="compare", config={"lr": 0.04, "note": "<b>"}, command=command)
     for kind, row in rows:
-        run.log(kind, **row)
+        run.log(parse_row({"kind": kind, **row}))
     run.save(**(save or {}))
     run.finish() if finish else run.close()
     return folder
@@ -35,7 +35,7 @@ def everything(learner=LOCAL, seeds=(0, 1)):
     """Rows of every kind."""
     rows = []
     for seed in seeds:
-        rows += [result(learner, seed, 0.9 + 0.01 * seed, chance=0.1), result(BASELINE, seed, 0.95)]
+        rows += [result(learner, seed, 0.9 + 0.01 * seed, majority_rate=0.1), result(BASELINE, seed, 0.95)]
         curve = [{"loss": 2.0**-epoch, "valid_accuracy": 1 - 2.0**-epoch, "odd": math.nan} for epoch in range(1, 9)]
         rows += [
             ("epoch", {"learner": learner, "seed": seed, "stage": "head", "epoch": k, **c}) for k, c in enumerate(curve)
@@ -51,14 +51,14 @@ def everything(learner=LOCAL, seeds=(0, 1)):
                     "layer": "hidden",
                     "dead": 1,
                     "converged": 0.5,
-                    "rank": 3.0,
+                    "effective_rank": 3.0,
                     "wins": [0, 1, 5, 900],
                     "norms": [1.0, 1.1, 0.9, 1.0],
                 },
             )
         ]
         rows += [("raster", {**about, **trial_of_spikes()}), ("silence", {**about, **way_out_of_silence()})]
-        rows += [("alarm", {"learner": learner, "seed": seed, "message": f"{12 + seed} units never win <i>"})]
+        rows += [("warning", {"learner": learner, "seed": seed, "message": f"{12 + seed} units never win <i>"})]
     return rows
 
 
@@ -71,5 +71,5 @@ def trial_of_spikes():
 def way_out_of_silence():
     """Two outputs over five networks; the second one comes into the trial at the last but one."""
     times = [[4.0, 3.0], [4.5, 2.8], [5.0, 2.2], [5.0, 1.9], [5.0, 1.5]]
-    about = {"t_end": 2.0, "label": 1, "share": [0.0, 0.25, 0.5, 0.75, 1.0], "times": times}
-    return {**about, "slope": [0.3, 0.5, 0.9, 0.8, 0.7], "spikes": [0, 0, 3, 5, 6]}
+    about = {"t_end": 2.0, "label": 1, "path": [0.0, 0.25, 0.5, 0.75, 1.0], "times": times}
+    return {**about, "gradient": [0.3, 0.5, 0.9, 0.8, 0.7], "spikes": [0, 0, 3, 5, 6]}

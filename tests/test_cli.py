@@ -92,7 +92,11 @@ def test_a_run_is_recorded_and_reported(capsys, place):
 
 
 def test_a_recipe_without_results_needs_no_report(capsys, place):
-    Path("mute.py").write_text(RECIPE.replace('run.log("result"', 'run.log("other"'))
+    Path("mute.py").write_text(
+        RECIPE.replace("run.log(", "run.log(Row(kind='other')) or str(").replace(
+            "import ResultRow", "import ResultRow, Row"
+        )
+    )
     assert go("run mute.py --out out") == 0
     assert read("out").finished
     assert place.calls == []

@@ -7,16 +7,17 @@ from sklearn import metrics
 from neuropil.data import Split
 from neuropil.evaluate import (
     accuracy,
-    alarms,
     choose,
     confusion,
     count_wins,
+    fit_and_score,
     log_units,
     peak_memory,
     sample_efficiency,
-    trial,
     unit_statistics,
+    unit_warnings,
 )
+from neuropil.runs import EpochRow, NullTracker
 
 
 class Says:
@@ -30,18 +31,16 @@ class Says:
         return self.answers[x[:, 0].long()]
 
     def fit(self, train, *, rng, tracker):
-        tracker.log("epoch", loss=0.5)
+        tracker.log(EpochRow(epoch=0, metrics={"loss": 0.5}))
         return self
 
 
-class Notebook:
-    seconds = 0.0
-
+class Notebook(NullTracker):
     def __init__(self):
         self.rows = []
 
-    def log(self, kind, **row):
-        self.rows.append((kind, row))
+    def log(self, row):
+        self.rows.append(row)
 
 
 def numbered(labels, classes):
@@ -65,14 +64,14 @@ def test_confusion_and_accuracy_are_those_of_scikit_learn(guesses):
 def test_a_trial_reads_the_test_set_once_and_writes_down_what_it_found(guesses):
     split, answers = guesses
     learner, notebook = Says(answers), Notebook()
-    right = trial(learner, split[:100], split, rng=torch.Generator(), tracker=notebook)
+    right = fit_and_score(learner, split[:100], split, rng=torch.Generator(), tracker=notebook)
     assert learner.asked == len(split)
-    rows = dict(notebook.rows)
-    assert [kind for kind, _ in notebook.rows] == ["epoch", "result", "confusion"]
-    assert rows["result"]["accuracy"] == right == accuracy(learner, split)
-    assert rows["result"]["n_train"] == 100
-    assert rows["result"]["chance"] == pytest.approx(split.y.bincount().max().item() / len(split))
-    assert sum(map(sum, rows["confusion"]["matrix"])) == len(split)
+    assert [row.kind for row in notebook.rows] == ["epoch", "result", "confusion"]
+    _, result, counts = notebook.rows
+    assert result.accuracy == right == accuracy(learner, split)
+    assert result.n_train == 100
+    assert result.majority_rate == pytest.approx(split.y.bincount().max().item() / len(split))
+    assert sum(map(sum, counts.matrix)) == len(split)
 
 
 def test_choose_takes_the_best_on_validation_and_fits_on_the_rest():
@@ -111,12 +110,12 @@ def test_sample_efficiency_trains_on_stratified_subsets_and_tests_on_all(guesses
 def test_unit_statistics_of_matrices_known_by_heart():
     eye = unit_statistics(torch.eye(10), torch.full((10,), 7))
     assert (eye.dead, eye.converged) == (0.0, 1.0)
-    assert eye.rank == pytest.approx(10, rel=1e-5)
+    assert eye.effective_rank == pytest.approx(10, rel=1e-5)
     assert eye.win_entropy == pytest.approx(1, rel=1e-6)
     copies = unit_statistics(torch.ones(10, 4) * 0.5, torch.tensor([30] + [0] * 9))
     assert copies.dead == pytest.approx(0.9)
     assert copies.converged == 1.0  # four times 0.5 squared is 1
-    assert copies.rank == pytest.approx(1, rel=1e-3)
+    assert copies.effective_rank == pytest.approx(1, rel=1e-3)
     assert copies.win_entropy == 0.0
     cubes = unit_statistics(torch.full((2, 8), 0.5), torch.ones(2), p=3.0)
     assert cubes.norms.tolist() == pytest.approx([1.0, 1.0])
@@ -140,14 +139,14 @@ def test_wins_are_counted_over_batches_and_positions():
         (torch.full((3, 3), 1e30), torch.ones(3), "not finite"),
     ],
 )
-def test_bad_numbers_raise_an_alarm(weight, wins, words):
-    assert any(words in sentence for sentence in alarms(unit_statistics(weight, wins)))
+def test_bad_numbers_raise_a_warning(weight, wins, words):
+    assert any(words in sentence for sentence in unit_warnings(unit_statistics(weight, wins)))
 
 
 def test_good_numbers_raise_none_and_rules_without_a_norm_are_not_blamed_for_it():
-    assert alarms(unit_statistics(torch.eye(10), torch.ones(10))) == []
-    assert alarms(unit_statistics(2 * torch.eye(10), torch.ones(10)), normed=False) == []
-    assert alarms(unit_statistics(torch.eye(10), torch.tensor([5] + [0] * 9)), competes=False) == []
+    assert unit_warnings(unit_statistics(torch.eye(10), torch.ones(10))) == []
+    assert unit_warnings(unit_statistics(2 * torch.eye(10), torch.ones(10)), normed=False) == []
+    assert unit_warnings(unit_statistics(torch.eye(10), torch.tensor([5] + [0] * 9)), competes=False) == []
 
 
 def test_peak_memory_sees_a_block_that_is_gone_again():
@@ -164,6 +163,6 @@ def test_the_norm_of_the_rule_decides_what_has_converged(norm, converged):
     weight, notebook = torch.full((2, 8), 0.5), Notebook()  # eight times 0.5 cubed is 1
     split = Split(torch.eye(2), torch.zeros(2, dtype=torch.int64), 1)
     log_units(lambda part: part, weight, split, norm=norm, tracker=notebook)
-    kind, row = notebook.rows[0]
-    assert (kind, row["converged"]) == ("units", converged)
-    assert any("norm 1" in row.get("message", "") for _, row in notebook.rows) == (norm == 2.0)
+    units, *warnings = notebook.rows
+    assert (units.kind, units.converged) == ("units", converged)
+    assert any("norm 1" in row.message for row in warnings) == (norm == 2.0)

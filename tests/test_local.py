@@ -40,8 +40,8 @@ class Rows(NullTracker):
     def __init__(self):
         self.rows = []
 
-    def log(self, kind, **row):
-        self.rows.append(row)
+    def log(self, row):
+        self.rows.append(row.columns())
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -100,7 +100,7 @@ def test_the_numbers_to_watch_are_those_of_the_definition():
     state = unit_state(weight, torch.tensor([1, 3, 1, 0]), norm=2.0)
     assert state["dead"] == 0.25
     assert state["converged"] == 0.5
-    assert state["rank"] == pytest.approx((1 + 1 + 4) ** 2 / (1 + 1 + 16), rel=1e-6)
+    assert state["effective_rank"] == pytest.approx((1 + 1 + 4) ** 2 / (1 + 1 + 16), rel=1e-6)
 
 
 def test_units_are_judged_on_enough_samples_to_win_some(train):
@@ -117,7 +117,7 @@ def test_judging_the_units_changes_nothing(train):
     body = deep().train()
     before = {name: value.clone() for name, value in body.state_dict().items()}
     state = progress(body, "conv2", train)
-    assert set(state) == {"dead", "converged", "rank"}
+    assert set(state) == {"dead", "converged", "effective_rank"}
     assert all(torch.equal(before[name], value) for name, value in body.state_dict().items())
     assert all(module.training for module in body.modules())
 

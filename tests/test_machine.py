@@ -61,7 +61,7 @@ def test_threads_are_set_before_the_recipe_begins():
 def test_a_recipe_runs_with_as_many_threads_as_asked(place):  # noqa: F811
     toy = Path("toy.py")
     text = toy.read_text().replace("seed: int = 0", "seed: int = 0\n    threads: int = 2")
-    toy.write_text(text.replace("    run.every = 0\n", "    run.note(seen=torch.get_num_threads())\n"))
+    toy.write_text(text.replace("    run.every = 0\n", "    run.update_metadata(seen=torch.get_num_threads())\n"))
     assert go("run ./toy.py --threads 3 --out out") == 0
     facts = Path("out/run.json").read_text()
     assert '"seen": 3' in facts

@@ -80,7 +80,7 @@ def judged(logits, test, norm):
 )
 def test_planted_masking_is_caught_and_an_honest_model_is_not_blamed(task, mask, alarms, norm):
     found = judged(mask(task[0]), task[1], norm)
-    failed = {check.name for check in found["PGD"] if not check.passed}
+    failed = {check.check for check in found["PGD"] if not check.passed}
     assert failed >= alarms
     assert void(found["PGD"]) == void(found["FGSM"]) == bool(alarms)
     assert not void(found["square"])
@@ -108,14 +108,14 @@ def test_an_attack_that_gets_weaker_with_a_larger_budget_is_void():
     assert larger_hurts(falling).passed
     check = larger_hurts(rising)
     assert not check.passed
-    assert check.said == "10.0% right at 0.2, 30.0% at 0.3"
+    assert check.finding == "10.0% right at 0.2, 30.0% at 0.3"
 
 
 def test_pgd_that_fgsm_beats_is_void_and_fgsm_is_not():
     weak = Curve("FGSM", WHITE, (0.1, 0.2), torch.stack([bits(900), bits(500)]))
     strong = Curve("PGD", WHITE, (0.1, 0.2), torch.stack([bits(900), bits(560)]))
     found = check_curves([weak, strong], grey={}, chance=0.1)
-    assert [check.name for check in found["PGD"] if not check.passed] == ["beats FGSM"]
+    assert [check.check for check in found["PGD"] if not check.passed] == ["beats FGSM"]
     assert not void(found["FGSM"])
 
 
@@ -123,7 +123,7 @@ def test_black_box_that_beats_pgd_voids_all_white_boxes():
     white_box = [Curve(name, WHITE, (0.1,), bits(500)[None]) for name in ("FGSM", "PGD")]
     found = check_curves([*white_box, Curve("square", BLACK, (0.1,), bits(450)[None])], grey={}, chance=0.1)
     assert {name: void(checks) for name, checks in found.items()} == {"FGSM": True, "PGD": True, "square": False}
-    assert "square leaves 45.0% right at 0.1, this one 50.0%" in {check.said for check in found["PGD"]}
+    assert "square leaves 45.0% right at 0.1, this one 50.0%" in {check.finding for check in found["PGD"]}
 
 
 def test_what_is_left_where_all_images_can_be_grey_is_at_most_chance():
@@ -134,5 +134,5 @@ def test_what_is_left_where_all_images_can_be_grey_is_at_most_chance():
 
 def test_a_clipped_attack_is_void():
     liar = Curve("liar", BLACK, (0.1,), bits(0)[None], overstepped=0.3)
-    assert within_budget(liar).said == "30.0% of the examples were clipped"
+    assert within_budget(liar).finding == "30.0% of the examples were clipped"
     assert void(check_curves([liar], grey={}, chance=0.1)["liar"])

@@ -113,7 +113,7 @@ def test_every_pair_of_classes_is_a_task_and_the_mean_is_the_result(name, tmp_pa
         assert len(reached) == len(classes) * (len(classes) - 1) / 2
         assert result["accuracy"] == pytest.approx(sum(reached.values()) / len(reached))
         assert result["seconds"] > 0
-        assert 0.5 <= result["chance"] < 0.6
+        assert 0.5 <= result["majority_rate"] < 0.6
     assert results["association"]["accuracy"] > 0.6
     assert (tmp_path / "out" / "pictures" / "pairs.png").exists()
     attack = ["attack", str(tmp_path / "out"), *FEEBLE.split(), "--out", str(tmp_path / "attacked")]
@@ -260,7 +260,7 @@ def test_the_trial_and_the_way_of_a_spiking_network_are_its_own(tmp_path):
     assert first == pytest.approx((-learner.decision_function(example.pixels())[0]).tolist(), abs=1e-5)
     assert way["spikes"][0] == 0  # silent at first, with a gradient
     assert way["spikes"][-1] == sum(map(sum, counts)) > 0
-    assert min(way["slope"]) > 0
+    assert min(way["gradient"]) > 0
 
 
 def timeless(folder):

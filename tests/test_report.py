@@ -150,7 +150,7 @@ def test_the_same_learner_data_and_seed_twice_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (("alarm", {"learner": LOCAL, "seed": 0, "message": "no"}), "at least one result row, got none"),
+        (("warning", {"learner": LOCAL, "seed": 0, "message": "no"}), "at least one result row, got none"),
         (result(accuracy=97.5), r"accuracy in 0\.\.1, got 97\.5 for 'SoftHebb'"),
         (result(accuracy=math.nan), r"accuracy in 0\.\.1, got nan"),
         (("result", {"learner": LOCAL, "seed": 0, "accuracy": 0.5}), "needs 'data'"),
@@ -180,7 +180,7 @@ def test_uneven_comparisons_are_named(tmp_path):
 
 def test_alarms_that_differ_in_numbers_only_are_one(tmp_path):
     messages = [(0, "3 units dead"), (1, "4.5 units dead"), (1, "norms grow")]
-    rows = [("alarm", {"learner": LOCAL, "seed": seed, "message": text}) for seed, text in messages]
+    rows = [("warning", {"learner": LOCAL, "seed": seed, "message": text}) for seed, text in messages]
     found = alarms_of(gather([make(tmp_path / "run", [result(), *rows])]))
     assert found == {
         LOCAL: [("3 units dead", ["seed 0: 3 units dead", "seed 1: 4.5 units dead"], [0, 1]), ("norms grow", [], [1])]

@@ -189,14 +189,14 @@ def test_the_way_out_of_silence_is_dashed_after_the_end_and_solid_before():
     assert "outputs silent" in [text.get_text() for text in axes.texts]
     axes = Figure().add_subplot()
     second.draw(axes)
-    assert axes.lines[0].get_ydata().tolist() == way_out_of_silence()["slope"]
+    assert axes.lines[0].get_ydata().tolist() == way_out_of_silence()["gradient"]
 
 
 def test_spikes_of_a_wrong_shape_are_refused():
     with pytest.raises(Refusal, match="raster needs two or more layers with neurons, got 0 for 'a'"):
         spike_panels({"learner": "a", **trial_of_spikes(), "layers": []}, None, style("a", "spiking", 0))
     with pytest.raises(Refusal, match="way out of silence needs one row of times"):
-        spike_panels(None, {"learner": "a", **way_out_of_silence(), "slope": [1.0]}, style("a", "spiking", 0))
+        spike_panels(None, {"learner": "a", **way_out_of_silence(), "gradient": [1.0]}, style("a", "spiking", 0))
 
 
 def test_sections_without_rows_are_left_out(tmp_path):

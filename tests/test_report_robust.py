@@ -29,13 +29,13 @@ LEFT = {LOCAL: (0.98, 0.6), "linear": (0.95, 0.4)}  # clean, and at 0.1
 def attacks(seed, learner, *, void=False, attack="all attacks"):
     for size, right in zip((0.0, 0.1), LEFT.get(learner, (0.9, 0.2))):
         row = {"learner": learner, "data": "digits", "seed": seed, "norm": "Linf", "attack": attack, "size": size}
-        yield "attack", {**row, "access": "", "accuracy": right - 0.01 * seed, "void": void, "n_test": 100}
+        yield "attack", {**row, "access": "", "accuracy": right - 0.01 * seed, "invalid": void, "n_test": 100}
 
 
 def checks(seed, learner, passed):
     about = {"learner": learner, "data": "digits", "seed": seed, "norm": "Linf", "attack": "PGD"}
-    yield "check", {**about, "check": "a larger budget hurts", "passed": True, "said": "at every size"}
-    yield "check", {**about, "check": "gradients", "passed": passed, "said": "97.0% of the gradients are zero"}
+    yield "check", {**about, "check": "a larger budget hurts", "passed": True, "finding": "at every size"}
+    yield "check", {**about, "check": "gradients", "passed": passed, "finding": "97.0% of the gradients are zero"}
 
 
 def matched(seed, learner, gap):

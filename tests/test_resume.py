@@ -12,9 +12,13 @@ import torch
 from torch import nn
 
 from neuropil.errors import Refusal
-from neuropil.runs import Run, read
+from neuropil.runs import Row, Run, read
 from neuropil.runs import run as room
 from neuropil.runs.checkpoint import load
+
+
+def row_of(kind, **columns):
+    return Row(kind=kind, metrics=columns)
 
 
 class Killed(BaseException):
@@ -36,26 +40,26 @@ def toy(run, tick):
     net = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.Linear(3, 2))
     adam = torch.optim.Adam(net.parameters(), lr=0.1)
     falling = torch.optim.lr_scheduler.MultiStepLR(adam, [1, 2], gamma=0.3)
-    run.log("begin", draw=torch.rand(1).item())
+    run.log(row_of("begin", draw=torch.rand(1).item()))
     for epoch in run.loop("features", 3, net=net, adam=adam, falling=falling, rng=rng):
-        run.log("epoch", epoch=epoch, loss=step(net, adam, torch.randn(5, 4, generator=rng)))
+        run.log(row_of("epoch", epoch=epoch, loss=step(net, adam, torch.randn(5, 4, generator=rng))))
         falling.step()
         tick()
     run.save(features=net[0].weight)
-    run.log("between", draw=torch.rand(1).item())
+    run.log(row_of("between", draw=torch.rand(1).item()))
     tick()
     for seed in run.loop("seeds", 3, rng=rng, total=total):
         layer = nn.Linear(2, 2)
         sgd = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
-        run.log("learner", seed=seed, first=layer.weight[0, 0].item())
+        run.log(row_of("learner", seed=seed, first=layer.weight[0, 0].item()))
         tick()
         for epoch in run.loop("fit", 3, layer=layer, sgd=sgd):
-            run.log("epoch", epoch=epoch, loss=step(layer, sgd, torch.randn(3, 2, generator=rng)))
-            total += layer.weight.detach().sum(0)  # a part of the loop around this one
+            run.log(row_of("epoch", epoch=epoch, loss=step(layer, sgd, torch.randn(3, 2, generator=rng))))
+            total += layer.weight.detach().sum(0)  # state of the loop around this one
             tick()
             if seed == epoch == 1:
                 break
-        run.log("half", total=total)
+        run.log(row_of("half", total=total))
         for _ in run.loop("fit", 2 if seed else 0, layer=layer, sgd=sgd):  # none in the first seed
             step(layer, sgd, torch.randn(3, 2, generator=rng))
             tick()
@@ -63,23 +67,23 @@ def toy(run, tick):
             for _ in run.loop("late", 2, layer=layer):
                 layer.weight.data.add_(torch.randn(2, 2, generator=rng))
                 tick()
-        run.log("result", seed=seed, weight=layer.weight, draw=torch.rand(1).item())
+        run.log(row_of("result", seed=seed, weight=layer.weight, draw=torch.rand(1).item()))
         run.save(**{f"layer.{seed}": layer.weight, "total": total})
-    run.log("end", draw=torch.rand(1).item())
+    run.log(row_of("end", draw=torch.rand(1).item()))
     tick()
 
 
 def late(run, tick):
-    """A loop with parts whose iterations hold no loops at first, and then do."""
+    """A loop with state whose iterations hold no loops at first, and then do."""
     rng, weight = torch.Generator().manual_seed(2), torch.zeros(3)
     for i in run.loop("outer", 4, weight=weight, rng=rng):
         weight += torch.randn(3, generator=rng)
-        run.log("outer", i=i, weight=weight)
+        run.log(row_of("outer", i=i, weight=weight))
         tick()
         if i >= 2:
             for _ in run.loop("inner", 2, weight=weight):
                 weight *= torch.rand(3, generator=rng)
-                run.log("inner", weight=weight)
+                run.log(row_of("inner", weight=weight))
                 tick()
     run.save(weight=weight)
 
@@ -187,7 +191,7 @@ def test_seconds_go_on(tmp_path, monkeypatch):
             if i == stop:
                 raise Killed
             now[0] += 10
-        run.log("cost", seconds=run.seconds - start)
+        run.log(row_of("cost", seconds=run.seconds - start))
 
     run = begin(tmp_path / "run", 0.0)
     with pytest.raises(Killed):
@@ -204,7 +208,7 @@ def test_seconds_go_on(tmp_path, monkeypatch):
 def interrupted(folder, weight):
     run = begin(folder, 0.0)
     for i in run.loop("epochs", 4, weight=weight):
-        run.log("epoch", n=i)
+        run.log(row_of("epoch", n=i))
         if i == 2:
             break
     run.close()
@@ -213,7 +217,7 @@ def interrupted(folder, weight):
 
 CHANGED = {
     "another count": (lambda run: run.loop("epochs", 5, weight=torch.zeros(3)), "had 4 iterations .* now 5"),
-    "a part lost": (lambda run: run.loop("epochs", 4), r"saved with parts .*1\.weight"),
+    "a part lost": (lambda run: run.loop("epochs", 4), r"saved with state of .*1\.weight"),
     "a part more": (lambda run: run.loop("epochs", 4, weight=torch.zeros(3), b=torch.zeros(1)), r"now it has .*1\.b"),
     "another shape": (
         lambda run: run.loop("epochs", 4, weight=torch.zeros(1, 3)),

@@ -45,8 +45,8 @@ class Notebook:
                 raise KeyboardInterrupt
             yield turn
 
-    def log(self, kind, **row):
-        self.rows.append((kind, row))
+    def log(self, row):
+        self.rows.append((row.kind, row.columns()))
 
     def of(self, kind, **same):
         return [row for name, row in self.rows if name == kind and all(row[k] == v for k, v in same.items())]
@@ -76,7 +76,7 @@ class Rounded(nn.Module):
 def told(fitted):
     learners, test = fitted
     watches = {name: Notebook() for name in learners}
-    robustness(learners, test, watches=watches, baselines=["backprop", "linear"], suite=QUICK, seed=0)
+    robustness(learners, test, trackers=watches, baselines=["backprop", "linear"], suite=QUICK, seed=0)
     return watches
 
 
@@ -113,7 +113,7 @@ def test_the_numbers_are_those_of_the_harness(told, fitted):
 
 
 def test_masking_is_named_and_voids_white_boxes_and_what_rests_on_them(told):
-    void = lambda who: {row["attack"] for row in told[who].of("attack", norm="Linf") if row["void"]}
+    void = lambda who: {row["attack"] for row in told[who].of("attack", norm="Linf") if row["invalid"]}
     assert void("rounded") >= {"FGSM", "PGD", "all attacks"}
     assert void("nearest") >= {"all attacks"}  # no attack with gradients applies
     assert "PGD" not in void("linear") | void("backprop")
@@ -148,11 +148,11 @@ def test_a_suite_that_was_cut_off_goes_on_with_the_same_numbers(told, fitted):
     cut = Notebook(stop=4)
     one = {"linear": learners["linear"]}
     with pytest.raises(KeyboardInterrupt):
-        robustness(one, test, watches={"linear": cut}, baselines=[], suite=QUICK, seed=0)
+        robustness(one, test, trackers={"linear": cut}, baselines=[], suite=QUICK, seed=0)
     again, whole = Notebook(parts=cut.kept), Notebook()
     again.turn = 4
-    robustness(one, test, watches={"linear": again}, baselines=[], suite=QUICK, seed=0)
-    robustness(one, test, watches={"linear": whole}, baselines=[], suite=QUICK, seed=0)
+    robustness(one, test, trackers={"linear": again}, baselines=[], suite=QUICK, seed=0)
+    robustness(one, test, trackers={"linear": whole}, baselines=[], suite=QUICK, seed=0)
     assert again.rows == whole.rows
 
 
@@ -162,7 +162,7 @@ def test_vectors_are_attacked_without_a_range_and_not_corrupted():
         train, rng=rng()
     )
     tracker = Notebook()
-    robustness({"linear": linear}, test, watches={"linear": tracker}, baselines=[], suite=QUICK, seed=0)
+    robustness({"linear": linear}, test, trackers={"linear": tracker}, baselines=[], suite=QUICK, seed=0)
     found = {row["size"]: row["accuracy"] for row in tracker.of("attack", norm="Linf", attack="PGD")}
     assert found[0.2] < found[0.0]
     assert tracker.of("corruption") == []
@@ -175,7 +175,7 @@ def test_a_transfer_attack_is_crafted_once_for_all(fitted, monkeypatch):
     counted = lambda victims, *rest: calls.append(len(victims)) or original(victims, *rest)
     monkeypatch.setattr(module, "_transfer", counted)
     few = {name: learners[name] for name in ("backprop", "nearest", "rounded")}
-    robustness(few, test, watches={name: Notebook() for name in few}, baselines=["backprop"], suite=QUICK, seed=0)
+    robustness(few, test, trackers={name: Notebook() for name in few}, baselines=["backprop"], suite=QUICK, seed=0)
     assert calls == [1, 1, 1]  # three budgets, for two learners together
 
 

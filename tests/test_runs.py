@@ -18,7 +18,7 @@ from torch import nn
 
 import neuropil
 from neuropil.errors import Refusal
-from neuropil.runs import Run, TaggedTracker, read
+from neuropil.runs import EpochRow, ResultRow, Row, Run, TaggedTracker, parse_row, read
 from neuropil.runs.checkpoint import load
 from neuropil.runs.files import append_line, write_atomically
 
@@ -28,6 +28,10 @@ class Config:
     lr: float = 0.1
     hidden: tuple[int, ...] = (3, 2)
     where: Path = Path("data")
+
+
+def row_of(kind, **columns):
+    return Row(kind=kind, metrics=columns)
 
 
 @pytest.fixture
@@ -66,9 +70,9 @@ def test_a_run_says_what_it_is_before_it_begins(run):
 
 def test_a_finished_run_reads_back(run):
     weight = torch.randn(3, 2, dtype=torch.bfloat16)
-    run.note(data={"mnist": {"train": "abc"}})
-    run.note(data={"digits": {"train": "def"}, "mnist": {"test": "ghi"}}, remark="fine")
-    run.log("result", learner="linear", accuracy=0.1 + 0.2, matrix=[[1, 0], [0, 1]])
+    run.update_metadata(data={"mnist": {"train": "abc"}})
+    run.update_metadata(data={"digits": {"train": "def"}, "mnist": {"test": "ghi"}}, remark="fine")
+    run.log(row_of("result", learner="linear", accuracy=0.1 + 0.2, matrix=[[1, 0], [0, 1]]))
     run.save(**{"layers.0.weight": weight, "steps": torch.tensor(7)})
     run.save(steps=torch.tensor(8), other=weight.t())
     run.finish()
@@ -93,18 +97,45 @@ def test_a_run_that_wrote_nothing_reads_back(run):
 
 
 def test_numbers_in_rows_keep_every_bit(run):
-    floats = [*torch.randn(200, dtype=torch.float64).mul(1e-9).tolist(), math.inf, -0.0, 5e-324, 1e308]
-    run.log("numbers", floats=floats, single=np.float32(0.1), tensor=torch.tensor(0.1), array=np.arange(3), no=math.nan)
+    floats = [*torch.randn(200, dtype=torch.float64).mul(1e-9).tolist(), -0.0, 5e-324, 1e308]
+    run.log(
+        row_of(
+            "numbers",
+            floats=floats,
+            single=np.float32(0.1),
+            tensor=torch.tensor(0.1),
+            array=np.arange(3),
+            no=math.nan,
+            end=-math.inf,
+        )
+    )
+    json.loads((run.folder / "metrics.jsonl").read_text(), parse_constant=pytest.fail)  # strict JSON has no NaN
     (row,) = read(run.folder).rows
     assert row["floats"] == floats
     assert math.copysign(1, row["floats"][-3]) == -1
     assert (row["single"], row["tensor"], row["array"]) == (float(np.float32(0.1)), float(np.float32(0.1)), [0, 1, 2])
     assert math.isnan(row["no"])
+    assert math.isnan(row["end"])
+
+
+def test_a_row_reads_back_as_it_was_written_with_unknown_columns_beside_it(run):
+    for row in (
+        ResultRow(learner="a", seed=3, accuracy=0.5, metrics={"spikes": 7}),
+        Row(kind="mine", metrics={"x": 1}),
+    ):
+        run.log(row)
+        assert parse_row(read(run.folder).rows[-1]) == row
+
+
+@pytest.mark.parametrize(("columns", "missing"), [({"kind": "epoch"}, "epoch"), ({"kind": "result"}, "accuracy")])
+def test_a_row_that_lacks_a_column_is_refused(columns, missing):
+    with pytest.raises(Refusal, match=f"needs \\['{missing}'\\]"):
+        parse_row(columns)
 
 
 def test_what_json_cannot_say_is_refused(run):
     with pytest.raises(Refusal, match="got Linear"):
-        run.log("row", layer=nn.Linear(1, 1))
+        run.log(row_of("row", layer=nn.Linear(1, 1)))
     assert read(run.folder).rows == []
 
 
@@ -132,19 +163,24 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 def test_a_finished_run_takes_nothing_more(run):
     run.finish()
-    for more in (lambda: Run.resume(run.folder), lambda: run.log("row"), lambda: run.save(), lambda: run.note(a=1)):
+    for more in (
+        lambda: Run.resume(run.folder),
+        lambda: run.log(row_of("row")),
+        lambda: run.save(),
+        lambda: run.update_metadata(a=1),
+    ):
         with pytest.raises(Refusal, match="is finished"):
             more()
 
 
 def test_facts_of_the_run_itself_cannot_be_noted(run):
     with pytest.raises(Refusal, match="keeps config, seconds for itself"):
-        run.note(seconds=1, config={})
+        run.update_metadata(seconds=1, config={})
 
 
 def test_a_last_line_cut_off_is_left_out_and_other_damage_is_refused(run):
-    run.log("row", n=1)
-    run.log("row", n=2)
+    run.log(row_of("row", n=1))
+    run.log(row_of("row", n=2))
     metrics = run.folder / "metrics.jsonl"
     whole = metrics.read_bytes()
     metrics.write_bytes(whole[:-5])
@@ -176,17 +212,17 @@ def test_a_full_disk_loses_nothing_that_was_written(run, small_disk):
     weight = torch.ones(100)
     run.save(weight=weight)
     for i in run.loop("small", 2, weight=weight[:3]):
-        run.log("row", n=i)
+        run.log(row_of("row", n=i))
     full = [
         lambda: run.save(large=torch.zeros(50_000)),
-        lambda: run.log("row", large="x" * 50_000),
-        lambda: run.note(large="x" * 50_000),
+        lambda: run.log(row_of("row", large="x" * 50_000)),
+        lambda: run.update_metadata(large="x" * 50_000),
         lambda: list(run.loop("large", 1, large=torch.zeros(50_000))),
     ]
     for write in full:
         with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
             write()
-    run.log("row", n=2)
+    run.log(row_of("row", n=2))
     record = read(run.folder)
     assert [row["n"] for row in record.rows] == [0, 1, 2]
     assert same(record.tensors(), {"weight": weight})
@@ -253,7 +289,7 @@ def test_a_terminal_sees_what_is_running(run, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     for _ in run.loop("learners", 2):
         for epoch in run.loop("features [a]", 3):
-            run.log("epoch", epoch=epoch, loss=0.25, seed=1)
+            run.log(row_of("epoch", epoch=epoch, loss=0.25, seed=1))
             time.sleep(0.15 if epoch == 2 else 0)  # the screen is drawn ten times a second
     for word in ("learners", "  features [a]", "1/2", "2/3", "0:00:00", "left", "loss 0.25"):
         assert word in sys.stderr.text
@@ -277,7 +313,7 @@ def test_of_several_learners_every_row_and_loop_says_whose_it_is(run, monkeypatc
     for name in ("backprop", "linear"):
         tracker = TaggedTracker(run, learner=name, data="digits", seed=3)
         for epoch in tracker.loop("readout", 1, part=name):
-            tracker.log("epoch", epoch=epoch)
+            tracker.log(EpochRow(epoch=epoch))
     assert titles == [(f"{name}: readout", {"part": name}) for name in ("backprop", "linear")]
-    tags = {"data": "digits", "seed": 3, "epoch": 0}
+    tags = {"data": "digits", "seed": 3, "stage": "training", "epoch": 0}
     assert read(run.folder).rows == [{"kind": "epoch", "learner": name, **tags} for name in ("backprop", "linear")]

@@ -20,6 +20,8 @@ from neuropil.errors import require
 from neuropil.models.contract import FeatureLayer
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import DifferentialHebb, propose_
+from neuropil.runs.checkpoint import Stateful
+from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
 
 NAMERS = ("naming", "parts")
@@ -94,7 +96,7 @@ class AssociativeNetwork(Asked):
         epochs = passes(len(train), epochs=practice.epochs, batch=batch, min_steps=practice.min_steps)
         optimizer = torch.optim.Adam(self.groups_(), betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, practice.lr_decay ** (practice.epochs / epochs))
-        parts = {"net": self.net_, "optimizer": optimizer, "schedule": schedule, "rng": rng}
+        parts: dict[str, Stateful] = {"net": self.net_, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop("STDP", epochs, **parts):
             tally = Tally()
             for part in shown.batches(batch, shuffle=rng):
@@ -102,7 +104,7 @@ class AssociativeNetwork(Asked):
                     tally.count(trial, self.practise_(trial, part.x, part.y - 1, optimizer, rng))
             schedule.step()
             self._refuse_if_diverged(tally, epoch)
-            tracker.log("epoch", stage="STDP", epoch=epoch, **tally.numbers())
+            tracker.log(EpochRow(stage="STDP", epoch=epoch, metrics=tally.numbers()))
         self._settle_down()
         return self
 

@@ -10,10 +10,10 @@ from torch import Generator
 
 from neuropil.data import Split, load, subset
 from neuropil.errors import check_device
-from neuropil.evaluate import log_units, sample_efficiency, trial
+from neuropil.evaluate import fit_and_score, log_units, sample_efficiency
 from neuropil.experiments.spikes import draw_spikes
 from neuropil.models import receptive_fields
-from neuropil.runs import Keeper, Run, TaggedTracker, kept_path
+from neuropil.runs import Keeper, LabelsRow, Run, TaggedTracker, kept_path
 
 JUDGED = 1000  # images on which the units of a convolution compete once more, at every position
 
@@ -78,7 +78,7 @@ def run_comparison(plan: Comparison, labels: Sequence[int], run: Run, *, after: 
     """Load the data of the one seed of `plan`, and run all learners on them, with pictures; see `run_methods`."""
     (seed,) = plan.seeds
     train, test = plan.splits(seed)
-    run.note(data={plan.data: {"train": train.checksum(), "test": test.checksum()}})
+    run.update_metadata(data={plan.data: {"train": train.checksum(), "test": test.checksum()}})
     run_methods(plan.builds, train, test, data=plan.data, seed=seed, labels=labels, draw=True, run=run, after=after)
 
 
@@ -111,7 +111,7 @@ def run_methods(
         learner = method.learner
         tracker = TaggedTracker(run, learner=method.name, family=method.family, data=data, seed=seed)
         keeper = Keeper(tracker)
-        accuracy = trial(learner, train, test, rng=rng, tracker=keeper)
+        accuracy = fit_and_score(learner, train, test, rng=rng, tracker=keeper)
         keeper.keep(kept_path(run.folder, method.name, seed))
         if draw:
             save_pictures(method, train, tracker)
@@ -122,7 +122,7 @@ def run_methods(
         counts = [count for count in labels if count < len(train)]
         again = partial(learner.refit_readout, rng=rng)
         for count, right in [*sample_efficiency(again, train, test, counts, seed=seed), (len(train), accuracy)]:
-            tracker.log("labels", n_labels=count, accuracy=right)
+            tracker.log(LabelsRow(n_labels=count, accuracy=right))
 
 
 def log_unit_statistics(method: Method, train: Split, tracker: TaggedTracker) -> None:
@@ -142,5 +142,5 @@ def save_pictures(method: Method, train: Split, tracker: TaggedTracker) -> None:
     if method.family == "spiking":
         draw_spikes(learner, train, tracker)
     if getattr(learner, "draws", False) and images:
-        rng = torch.Generator().manual_seed(tracker.tags["seed"])
-        run.save(**{f"drawings.{name}": learner.generate(torch.arange(train.classes), 10, rng)})
+        rng = torch.Generator().manual_seed(tracker.seed or 0)
+        run.save(**{f"samples.{name}": learner.generate(torch.arange(train.classes), 10, rng)})

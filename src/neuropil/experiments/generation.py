@@ -9,15 +9,15 @@ from torch import Generator, Tensor
 from neuropil.data import Split
 from neuropil.evaluate import Judge, accuracy, evaluate_samples
 from neuropil.experiments.comparison import Method
-from neuropil.runs import Run, TaggedTracker
+from neuropil.runs import Run, SamplesRow, TaggedTracker
 
-DRAWINGS = "drawings."  # before the learner's name: images that the report shows, as many rows as classes
+SAMPLES = "samples."  # before the learner's name: images that the report shows, as many rows as classes
 
 
 def log_generation_scores(
     method: Method, train: Split, test: Split, *, each: int, seed: int, tracker: TaggedTracker, run: Run
 ) -> None:
-    """Log a "drawings" row for the learner and one for each thing it is measured against; keep some drawings.
+    """Log a "samples" row for the learner and one for each thing it is measured against; keep some drawings.
 
     Args:
         entrant: what drew; has ``draw``.
@@ -40,10 +40,10 @@ def log_generation_scores(
     read = accuracy(judge, test)
     for name, verdict in rows.items():
         n = len(test) if name == "real test images" else len(asked)
-        tries = made.tries.double().mean().item() if name == method.name else 1.0
-        tracker.log("drawings", drawer=name, n=n, tries=tries, judge_accuracy=read, **verdict._asdict())
+        attempts = made.tries.double().mean().item() if name == method.name else 1.0
+        tracker.log(SamplesRow(source=name, n=n, attempts=attempts, reference_accuracy=read, **verdict._asdict()))
     for name in (method.name, "probabilistic PCA"):
-        run.save(**{DRAWINGS + name: first_of_each(drawn[name], asked)})
+        run.save(**{SAMPLES + name: first_of_each(drawn[name], asked)})
 
 
 def first_of_each(images: Tensor, classes: Tensor, count: int = 10) -> Tensor:

@@ -11,24 +11,23 @@ from torch import Tensor
 
 from neuropil.data import Split, subset
 from neuropil.errors import unknown
-from neuropil.evaluate import trial
+from neuropil.evaluate import fit_and_score
 from neuropil.experiments.association import Settings, learners
 from neuropil.experiments.comparison import Comparison
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
-from neuropil.runs import Keeper, NullTracker, Run, kept_path
+from neuropil.runs import Keeper, NullTracker, ResultRow, Row, Run, kept_path
 
-MEANS = ("n_train", "accuracy", "chance", "seconds", "peak_mb")
+MEANS = ("n_train", "accuracy", "majority_rate", "seconds", "peak_mb")
 
 
 class Result(NullTracker):
-    """Keeps the result of a trial and forgets everything else."""
+    """Keeps the row of the result and forgets everything else."""
 
-    def __init__(self) -> None:
-        self.row: dict[str, Any] = {}
+    row: ResultRow
 
-    def log(self, kind: str, **row: Any) -> None:
+    def log(self, row: Row) -> None:
         """Take the row of the result."""
-        if kind == "result":
+        if isinstance(row, ResultRow):
             self.row = row
 
 
@@ -43,7 +42,7 @@ class PairSettings(Settings):
 def run_pair_comparisons(data: str, train: Split, test: Split, settings: PairSettings, run: Run) -> None:
     """Fit each learner on each pair of classes of `train`, read the pair's part of `test` once, log pairs and means."""
     name, pairs = f"{data} pairs", chosen_pairs(train.classes, settings.pairs)
-    run.note(data={name: {"train": train.checksum(), "test": test.checksum()}})
+    run.update_metadata(data={name: {"train": train.checksum(), "test": test.checksum()}})
     plans, builds = tasks(data, train, test, settings), learners(settings)
     table = torch.zeros(len(builds), len(pairs), len(MEANS), dtype=torch.float64)
     for index in run.loop("pairs", len(pairs), table=table):
@@ -53,14 +52,15 @@ def run_pair_comparisons(data: str, train: Split, test: Split, settings: PairSet
             rng = torch.Generator().manual_seed(settings.seed)
             method, result = build(some, rng), Result()
             keeper = Keeper(result)
-            trial(method.learner, some, others, rng=rng, tracker=keeper)
+            fit_and_score(method.learner, some, others, rng=rng, tracker=keeper)
             keeper.keep(kept_path(run.folder, method.name, settings.seed, plan.task))
-            table[place, index] = torch.tensor([result.row[column] for column in MEANS])
-            row = {"learner": method.name, "family": method.family, "seed": settings.seed}
-            run.log("pair", **row, data=plan.data, pair=list(pairs[index]), accuracy=result.row["accuracy"])
+            table[place, index] = torch.tensor([getattr(result.row, column) for column in MEANS])
+            tags: dict[str, Any] = {"learner": method.name, "family": method.family, "seed": settings.seed}
+            metrics = {"pair": pairs[index], "accuracy": result.row.accuracy}
+            run.log(Row(kind="pair", **tags, data=plan.data, metrics=metrics))
             if index == len(pairs) - 1:
                 mean = dict(zip(MEANS, table[place].mean(0).tolist()))
-                run.log("result", **row, data=name, **mean, pairs=len(pairs))
+                run.log(ResultRow(**tags, data=name, **mean, metrics={"pairs": len(pairs)}))
     draw(name, table[:, :, 1], pairs, run)
 
 

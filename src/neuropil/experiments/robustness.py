@@ -60,7 +60,7 @@ def attack_all(methods: Sequence[Method], test: Split, attacks: Attacks, *, data
     robustness(
         {one.name: one.learner for one in methods},
         subset(test, attacks.n_test, seed) if 0 < attacks.n_test < len(test) else test,
-        watches={
+        trackers={
             one.name: TaggedTracker(run, learner=one.name, family=one.family, data=data, seed=seed) for one in methods
         },
         baselines=baselines,

@@ -11,7 +11,7 @@ from rich.table import Table
 from neuropil.data import Split
 from neuropil.evaluate import accuracy, sample_efficiency
 from neuropil.experiments.comparison import Build
-from neuropil.runs import Run, TaggedTracker
+from neuropil.runs import Row, Run, TaggedTracker
 
 
 class Candidate(NamedTuple):
@@ -45,9 +45,8 @@ def judge_candidates(
         few = sample_efficiency(partial(learner.refit_readout, rng=rng), rest, held, labels, seed=seed)
         reached[index, 1:] = torch.tensor([right for _, right in few])
         right, *others = reached[index].tolist()
-        run.log(
-            "validation", learner=method.name, change=change, accuracy=right, **columns(labels, others), title=title
-        )
+        metrics = {"change": change, "accuracy": right, **columns(labels, others), "title": title}
+        run.log(Row(kind="validation", learner=method.name, metrics=metrics))
     show(candidates, reached, labels)
 
 

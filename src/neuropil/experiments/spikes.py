@@ -9,7 +9,8 @@ from torch import Tensor
 from neuropil.data import Split
 from neuropil.models import SpikingClassifier
 from neuropil.models.spiking import spikes_of
-from neuropil.runs import TaggedTracker
+from neuropil.runs import RasterRow, Row, SilenceRow, TaggedTracker
+from neuropil.runs.rows import LayerSpikes
 from neuropil.spiking import ThetaNetwork
 
 POINTS = 61  # of the way
@@ -24,14 +25,14 @@ def log_spikes(method: Any, train: Split, test: Split, tracker: TaggedTracker) -
     learner, x = method.learner, test.pixels()
     before = torch.cat(learner.activity(train[:1000].pixels(), learner.start_), 1)
     after = learner.activity(x)
-    tracker.log(
-        "spikes",
-        ordinary_accuracy=(learner.predict_from_spikes(x) == test.y).double().mean().item(),
-        hidden_activity=torch.cat(after[:-1], 1).double().mean().item(),
-        output_activity=after[-1].double().mean().item(),
-        silent_before=before.eq(0).double().mean().item(),
-        never_firing_before=before.eq(0).all(0).double().mean().item(),
-    )
+    metrics = {
+        "ordinary_accuracy": (learner.predict_from_spikes(x) == test.y).double().mean().item(),
+        "hidden_activity": torch.cat(after[:-1], 1).double().mean().item(),
+        "output_activity": after[-1].double().mean().item(),
+        "silent_before": before.eq(0).double().mean().item(),
+        "never_firing_before": before.eq(0).all(0).double().mean().item(),
+    }
+    tracker.log(Row(kind="spikes", metrics=metrics))
 
 
 def draw_spikes(learner: SpikingClassifier, train: Split, tracker: TaggedTracker) -> None:
@@ -40,11 +41,11 @@ def draw_spikes(learner: SpikingClassifier, train: Split, tracker: TaggedTracker
     right = learner.predict(some.pixels()) == some.y
     example = some[int(right.nonzero()[0]) if right.any() else 0]
     times, label = learner.encode(example.pixels()), int(example.y)
-    tracker.log("raster", t_end=learner.t_end, label=label, layers=raster(learner, times))
-    tracker.log("silence", t_end=learner.t_end, label=label, **way(learner, times, label))
+    tracker.log(RasterRow(t_end=learner.t_end, label=label, layers=raster(learner, times)))
+    tracker.log(out_of_silence(learner, times, label))
 
 
-def raster(learner: SpikingClassifier, times: Tensor) -> list[dict[str, Any]]:
+def raster(learner: SpikingClassifier, times: Tensor) -> list[LayerSpikes]:
     """Spikes of the inputs and of every layer, and for neurons of theta networks the next one after the end."""
     with torch.no_grad():
         trains, first = spikes_of(learner.network_, times)
@@ -66,13 +67,13 @@ def later(learner: SpikingClassifier, times: Tensor, depth: int, first: Tensor) 
     return (learner.t_end + network.neuron.tau * period * (1 - share))[0].tolist()
 
 
-def way(learner: SpikingClassifier, times: Tensor, label: int) -> dict[str, Any]:
+def out_of_silence(learner: SpikingClassifier, times: Tensor, label: int) -> SilenceRow:
     """Along a straight line in the space of all parameters: first output times, gradient of the label's, activity."""
     first, last = (dict(network.named_parameters()) for network in (learner.start_, learner.network_))
     network = deepcopy(learner.start_).requires_grad_(True)
     bottom = next(network.parameters())
-    share, found, slope, spikes = torch.linspace(0, 1, POINTS).tolist(), [], [], []
-    for step in share:
+    path, found, slope, spikes = torch.linspace(0, 1, POINTS).tolist(), [], [], []
+    for step in path:
         with torch.no_grad():
             for name, value in network.named_parameters():
                 value.copy_(torch.lerp(first[name], last[name], step))
@@ -81,4 +82,4 @@ def way(learner: SpikingClassifier, times: Tensor, label: int) -> dict[str, Any]
         found.append(outputs[0].tolist())
         slope.append(gradient.norm().item())
         spikes.append(sum(int(train.isfinite().sum()) for train in trains))
-    return {"share": share, "times": found, "slope": slope, "spikes": spikes}
+    return SilenceRow(t_end=learner.t_end, label=label, path=path, times=found, gradient=slope, spikes=spikes)

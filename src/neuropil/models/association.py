@@ -16,6 +16,7 @@ from neuropil.models.nn.layers import UnitNorm, unit
 from neuropil.models.training.readout import scores_of
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import Association, associations, correlate, propose_, tap
+from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
 
 
@@ -167,7 +168,7 @@ class AssociationClassifier:
                 schedule.step()
             alike, alike_column = likeness(network.get_parameter("hidden.weight"), rules["hidden"])
             numbers = {"train_accuracy": right.item() / len(train), "alike": alike, "alike_column": alike_column}
-            tracker.log("epoch", stage="association", epoch=epoch, **numbers)
+            tracker.log(EpochRow(stage="association", epoch=epoch, metrics=numbers))
         network.zero_grad(set_to_none=True)
         self.network_ = network.eval().requires_grad_(False)
         return self

@@ -15,6 +15,7 @@ from neuropil.models.contract import FeatureLayer
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.supervised import passes
+from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
 from neuropil.spiking import QIF, QIFLayer, QIFNetwork, Theta, ThetaNetwork
 from neuropil.spiking.encoding import Encode, ThresholdEncoding
@@ -134,7 +135,7 @@ class SpikingClassifier:
         parts = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop("exact spikes", epochs, **parts):
             numbers = self._epoch(network, train, optimizer, schedule, rng)
-            tracker.log("epoch", stage="exact spikes", epoch=epoch, **numbers)
+            tracker.log(EpochRow(stage="exact spikes", epoch=epoch, metrics=numbers))
         self.network_ = network.eval().requires_grad_(False)
         return self
 

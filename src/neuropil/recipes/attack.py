@@ -12,11 +12,11 @@ from pathlib import Path
 
 from neuropil.data import Split
 from neuropil.errors import Refusal, require, unknown
-from neuropil.evaluate import accuracy
+from neuropil.evaluate import accuracy, majority_rate
 from neuropil.experiments.comparison import Comparison, Method
 from neuropil.experiments.robustness import Attacks, attack_all, revived
 from neuropil.report.results import folders_of
-from neuropil.runs import Record, Run, TaggedTracker, load_recipe_file, read
+from neuropil.runs import Record, ResultRow, Run, TaggedTracker, load_recipe_file, read
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def main(config: Config, run: Run) -> None:
     records = [read(folder) for folder in folders_of(Path(config.of))]
     for record in records:
         plans = chosen(comparisons_of(record, config.recipe), config.tasks)
-        run.note(attacked={str(record.folder): record.facts.get("data", {})})
+        run.update_metadata(attacked={str(record.folder): record.facts.get("data", {})})
         each = [(plan, seed) for plan in plans for seed in plan.seeds]
         for step in run.loop(f"tasks and seeds of {record.folder.name}", len(each)):
             plan, seed = each[step]
@@ -94,5 +94,4 @@ def confirm(method: Method, record: Record, train: Split, test: Split, data: str
         f"{method.name} of {record.folder} names {found:.2%} right, its run wrote {said or 'nothing'}; changed code?",
     )
     tracker = TaggedTracker(run, learner=method.name, family=method.family, data=data, seed=seed)
-    chance = test.y.bincount().max().item() / len(test)
-    tracker.log("result", n_train=len(train), accuracy=found, chance=chance)
+    tracker.log(ResultRow(n_train=len(train), accuracy=found, majority_rate=majority_rate(test)))

@@ -56,7 +56,7 @@ def main(config: Config, run: Run) -> None:
         seed, draw = plan.seeds[step], step == 0
         train, test = plan.splits(seed)
         checksums[f"seed {seed}"] = {"train": train.checksum(), "test": test.checksum()}
-        run.note(data={config.data: checksums})
+        run.update_metadata(data={config.data: checksums})
         run_methods(plan.builds, train, test, data=config.data, seed=seed, labels=config.labels, draw=draw, run=run)
         if config.attack:
             methods = revived(plan, train, run.folder, seed)

@@ -24,7 +24,7 @@ from torch import Tensor
 from neuropil.errors import at_least
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
-from neuropil.runs import Run
+from neuropil.runs import Row, Run
 from neuropil.spiking import QIF, simulate_qif
 from neuropil.spiking.lif import LIF
 
@@ -100,7 +100,7 @@ def main(config: Config, run: Run) -> None:
             errors.isfinite()
         ].max()  # a LIF neuron without a spike has no slope, and at its jump no difference
         numbers = {"jump": jump(time, end), "jump_finer": jump(finer, end), "gradient_error": worst.item()}
-        run.log("concept", curve=name, **numbers)
+        run.log(Row(kind="concept", metrics={"curve": name, **numbers}))
         drawn[index] = torch.stack((at, time, slope, difference))
     with panels(2, len(curves), width=12, height=5) as (figure, axes):
         for upper, lower, parts, name in zip(axes, axes[len(curves) :], drawn, curves):

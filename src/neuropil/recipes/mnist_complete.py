@@ -28,7 +28,7 @@ from neuropil.experiments.generation import class_means
 from neuropil.experiments.machine import Machine
 from neuropil.models import BackpropClassifier, SupervisedTraining
 from neuropil.models.training.augment import Augment
-from neuropil.runs import Run, TaggedTracker, Tracker, read
+from neuropil.runs import Row, Run, TaggedTracker, Tracker, read
 
 
 @dataclass(frozen=True)
@@ -61,22 +61,22 @@ def main(config: Config, run: Run) -> None:
     train, test = (part.to(config.device) for part in load(data, seed=record.config["seed"]))
     if config.n_train:
         train = subset(train, config.n_train, config.seed)
-    run.note(data={data: {"train": train.checksum(), "test": test.checksum()}})
+    run.update_metadata(data={data: {"train": train.checksum(), "test": test.checksum()}})
     test = test[: config.n_test]
     rng = torch.Generator().manual_seed(config.seed)
     masks = {name: mask.to(config.device) for name, mask in ways_of_hiding(test.x.shape[1:], rng).items()}
     for index in run.loop("ways of hiding", len(masks)):
         name = list(masks)[index]
         mask = masks[name]
-        tracker = TaggedTracker(run, learner="mSTDP", family="local", data=data, seed=config.seed, given=name)
-        tracker.log("completion", **errors(learner, train, test, mask))
+        tracker = TaggedTracker(run, learner="mSTDP", family="local", data=data, seed=config.seed)
+        tracker.log(Row(kind="completion", metrics={"given": name, **errors(learner, train, test, mask)}))
         if mask.any():
             named = learner.scores_from_part(test.pixels(), mask).argmax(1)
-            baseline = None
+            metrics = {"given": name, "accuracy": (named == test.y).double().mean().item()}
             if config.baseline_epochs:
-                baseline = accuracy(baseline_for(learner, train, mask, config, changes, tracker), test)
-            right = (named == test.y).double().mean().item()
-            tracker.log("named from part", accuracy=right, backprop_accuracy=baseline)
+                baseline = baseline_for(learner, train, mask, config, changes, tracker)
+                metrics["backprop_accuracy"] = accuracy(baseline, test)
+            tracker.log(Row(kind="classification from a part", metrics=metrics))
 
 
 def ways_of_hiding(shape: torch.Size, rng: torch.Generator) -> dict[str, Tensor]:
@@ -116,7 +116,7 @@ def baseline_for(
         mask: of one image, 1 where a pixel is given.
         config: passes and seed.
         changes: what is made of an image before its pixels are hidden.
-        watch: takes the rows.
+        tracker: takes the rows.
     """
     rng = torch.Generator().manual_seed(config.seed)
     hidden = (learner.parts,) if learner.parts else learner.naming

@@ -22,7 +22,7 @@ from torch import Generator, Tensor
 from neuropil.associative import AssociativeNetwork, Trial
 from neuropil.data import Split, subset
 from neuropil.errors import at_least
-from neuropil.evaluate import trial
+from neuropil.evaluate import fit_and_score
 from neuropil.experiments.associative import Settings, backprop, linear, practice, random_features, settling, teacher
 from neuropil.experiments.comparison import Method, data_splits
 from neuropil.models import BackpropClassifier
@@ -65,7 +65,7 @@ class Config(Settings):
 def main(config: Config, run: Run) -> None:
     """Each number of labels with every learner in turn; each of them reads the test set once."""
     train, test = data_splits("mnist", config.n_train, config.seed, device=config.device)
-    run.note(data={"mnist": {"train": train.checksum(), "test": test.checksum()}})
+    run.update_metadata(data={"mnist": {"train": train.checksum(), "test": test.checksum()}})
     builds = (self_taught, labelled_only, backprop_self_taught, backprop, random_features, linear)
     for index in run.loop("labels and learners", len(config.labels) * len(builds)):
         count, build = config.labels[index // len(builds)], builds[index % len(builds)]
@@ -73,7 +73,7 @@ def main(config: Config, run: Run) -> None:
         method = build(config, train, rng)
         data = f"mnist, {count} labels"
         tracker = TaggedTracker(run, learner=method.name, family=method.family, data=data, seed=config.seed)
-        trial(method.learner, labelled, test, rng=rng, tracker=tracker)
+        fit_and_score(method.learner, labelled, test, rng=rng, tracker=tracker)
 
 
 def self_taught(config: Config, train: Split, rng: Generator) -> Method:

@@ -21,12 +21,12 @@ from torch import Generator, Tensor, nn
 
 from neuropil.associative import AssociativeNetwork, AssociativeTraining, Settling, Teacher, Trial
 from neuropil.data import Split
-from neuropil.evaluate import accuracy, assign_units, trial
+from neuropil.evaluate import accuracy, assign_units, fit_and_score
 from neuropil.experiments.associative import hard_body
 from neuropil.experiments.comparison import Method, data_splits
 from neuropil.experiments.machine import Machine
 from neuropil.models import FeatureClassifier, Model, SupervisedTraining, Triangle, receptive_fields
-from neuropil.runs import Run, TaggedTracker, Tracker
+from neuropil.runs import Row, Run, TaggedTracker, Tracker
 
 BLIND = Trial("pixels", "part", labels=0.0)
 
@@ -60,15 +60,16 @@ class Config(Machine):
 def main(config: Config, run: Run) -> None:
     """Each kind of units in turn; the test set is read once by its probe and once by its vote."""
     train, test = data_splits("mnist", config.n_train, config.seed, device=config.device)
-    run.note(data={"mnist": {"train": train.checksum(), "test": test.checksum()}})
+    run.update_metadata(data={"mnist": {"train": train.checksum(), "test": test.checksum()}})
     kinds = (stdp, random_features, centres, principal, pixels)
     for index in run.loop("units", len(kinds)):
         rng = torch.Generator().manual_seed(config.seed)
         method = kinds[index](config, train, rng)
         tracker = TaggedTracker(run, learner=method.name, family=method.family, data="mnist", seed=config.seed)
-        trial(method.learner, train, test, rng=rng, tracker=tracker)
+        fit_and_score(method.learner, train, test, rng=rng, tracker=tracker)
         if method.competes:
-            tracker.log("vote", accuracy=accuracy(assign_units(units(method.learner), train), test))
+            right = accuracy(assign_units(units(method.learner), train), test)
+            tracker.log(Row(kind="assigned units", metrics={"accuracy": right}))
         if method.family == "local":
             run.save(**{f"fields.{method.name}": receptive_fields(method.learner.network_, train.x.shape[1:])})
 

@@ -22,7 +22,7 @@ from neuropil.experiments.comparison import data_splits
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import BLUE, ORANGE, keep, panels
 from neuropil.recipes import digits_mstdp
-from neuropil.runs import Run, TaggedTracker
+from neuropil.runs import Row, Run, TaggedTracker
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Config(Machine):
 def main(config: Config, run: Run) -> None:
     """Learn once, then settle with every momentum and step size."""
     train, test = data_splits("digits", 0, config.seed, device=config.device)
-    run.note(data={"digits": {"train": train.checksum(), "test": test.checksum()}})
+    run.update_metadata(data={"digits": {"train": train.checksum(), "test": test.checksum()}})
     rng = torch.Generator().manual_seed(config.seed)
     method = associative(digits_mstdp.Config(seed=config.seed, epochs=config.epochs), train, rng)
     tracker = TaggedTracker(run, learner=method.name, family="local", data="digits", seed=config.seed)
@@ -59,7 +59,8 @@ def main(config: Config, run: Run) -> None:
         for momentum in config.momenta:
             settling = Settling(config.most, step=size, momentum=momentum, tolerance=config.tolerance, check=1)
             for task, row in settle_both(learner, settling, test.x, test.y, upper).items():
-                tracker.log("settling", task=task, step=size, momentum=momentum, **row)
+                metrics = {"task": task, "step": size, "momentum": momentum, **row}
+                tracker.log(Row(kind="settling", metrics=metrics))
                 found[task][size, momentum] = row["steps"]
     draw(found, config, run)
 

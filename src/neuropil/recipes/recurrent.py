@@ -23,7 +23,7 @@ from neuropil.errors import at_least, require
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
 from neuropil.models.training.adabelief import AdaBelief
-from neuropil.runs import Run
+from neuropil.runs import EpochRow, Row, Run
 from neuropil.spiking import RecurrentQIF
 from neuropil.spiking.losses import spike_time_loss
 
@@ -95,8 +95,9 @@ def main(config: Config, run: Run) -> None:
         optimizer.step()
         schedule.step()
         if step % max(1, config.n_updates // 200) == 0:
-            row = {"loss": loss.item(), "best": losses.min().item(), "gradient": norm.item()}
-            run.log("epoch", learner="exact spikes", seed=config.seed, stage="trials", epoch=step, **row)
+            metrics = {"loss": loss.item(), "best": losses.min().item(), "gradient": norm.item()}
+            row = EpochRow(learner="exact spikes", seed=config.seed, stage="trials", epoch=step, metrics=metrics)
+            run.log(row)
     net.load_state_dict(kept)
     tell(net, times, goals, one_sided, config, run)
     draw(before, net(times).times.detach(), goals, losses, config, run)
@@ -146,18 +147,16 @@ def tell(net: RecurrentQIF, times: Tensor, goals: Tensor, one_sided: Tensor, con
         late, spikes = asked(net, times, goals), net(times).times.isfinite().sum(-1)[0]
         loss = spike_time_loss(late, goals, one_sided=one_sided)
     misses = (late - goals)[~goals.isnan() & ~one_sided].abs()
-    run.log(
-        "recurrent",
-        learner="exact spikes",
-        seed=config.seed,
-        loss=loss.item(),
-        targets=len(misses),
-        hit=int((misses < NEAR).sum()),
-        largest_miss=misses.max().item(),
-        right_numbers=spikes[: len(goals)].tolist() == list(config.targets),
-        spikes=int(spikes.sum()),
-        seconds=run.seconds,
-    )
+    metrics = {
+        "loss": loss.item(),
+        "targets": len(misses),
+        "hit": int((misses < NEAR).sum()),
+        "largest_miss": misses.max().item(),
+        "right_numbers": spikes[: len(goals)].tolist() == list(config.targets),
+        "spikes": int(spikes.sum()),
+        "seconds": run.seconds,
+    }
+    run.log(Row(kind="recurrent", learner="exact spikes", seed=config.seed, metrics=metrics))
     run.save(**{f"network.{name}": part for name, part in net.state_dict().items()})
 
 

@@ -54,7 +54,7 @@ def main(config: Config, run: Run) -> None:
     for step in run.loop("seeds", config.seeds):
         seed = plan.seeds[step]
         train, test = plan.splits(seed)
-        run.note(data={config.data: {f"seed {seed}": {"train": train.checksum(), "test": test.checksum()}}})
+        run.update_metadata(data={config.data: {f"seed {seed}": {"train": train.checksum(), "test": test.checksum()}}})
         run_methods(plan.builds, train, test, data=config.data, seed=seed, labels=(), draw=False, run=run)
         methods = revived(plan, train, run.folder, seed)
         attack_all(methods, test, config, data=config.data, seed=seed, run=run)

@@ -20,7 +20,7 @@ from neuropil.errors import at_least
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
 from neuropil.models.training.adabelief import AdaBelief
-from neuropil.runs import Run
+from neuropil.runs import EpochRow, Row, Run
 from neuropil.spiking import QIF, simulate_qif
 from neuropil.spiking.losses import spike_time_loss
 
@@ -78,11 +78,12 @@ def main(config: Config, run: Run) -> None:
             with torch.no_grad():
                 times.clamp_(0, config.t_end)
             if step % max(1, config.n_updates // 100) == 0:
-                row = {"loss": loss.item(), "spikes": spikes}
-                run.log("epoch", learner=name, seed=config.seed, stage="trials", epoch=step, **row)
+                metrics = {"loss": loss.item(), "spikes": spikes}
+                run.log(EpochRow(learner=name, seed=config.seed, stage="trials", epoch=step, metrics=metrics))
         late, spikes = first_spikes(times, weights, config.t_end, len(goals))
         loss = spike_time_loss(late, goals, one_sided=one_sided)
-        run.log("single_neuron", start=name, seed=config.seed, loss=loss.item(), times=late.tolist(), spikes=spikes)
+        found = {"start": name, "loss": loss.item(), "times": late.tolist(), "spikes": spikes}
+        run.log(Row(kind="single_neuron", seed=config.seed, metrics=found))
         run.save(**{f"{name}: path": paths[index]})
     draw(paths, config, run)
 

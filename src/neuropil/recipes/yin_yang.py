@@ -29,7 +29,7 @@ from neuropil.models import (
     SpikingClassifier,
     SupervisedTraining,
 )
-from neuropil.runs import Run, TaggedTracker
+from neuropil.runs import ResultRow, Run, TaggedTracker
 from neuropil.spiking import QIF, LinearTimeEncoding
 
 
@@ -123,8 +123,9 @@ def tell_spikes(method: Method, train: Split, test: Split, tracker: TaggedTracke
     right = (learner.predict_from_spikes(test.x) == test.y).float().mean().item()
     layers = learner.activity(test.x)
     numbers = {"hidden_spikes": layers[0].float().mean().item(), "output_spikes": layers[1].float().mean().item()}
-    alone = TaggedTracker(tracker.run, **{**tracker.tags, "learner": "exact spikes, ordinary only"})
-    alone.log("result", n_train=len(train), accuracy=right, **numbers)
+    name, data, seed = "exact spikes, ordinary only", tracker.data, tracker.seed
+    alone = TaggedTracker(tracker.run, learner=name, family=method.family, data=data, seed=seed)
+    alone.log(ResultRow(n_train=len(train), accuracy=right, metrics=numbers))
     draw(learner, test, tracker.run)
 
 

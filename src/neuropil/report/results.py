@@ -36,7 +36,7 @@ class Line:
     n_train: tuple[int, ...]
     seconds: float
     peak_mb: float
-    chance: float
+    majority_rate: float
     mean: float = math.nan
     half: float = math.nan
     gap: float | None = None
@@ -201,7 +201,7 @@ def line(own: Sequence[Row], accuracy: Mapping[str, Mapping[int, float]]) -> Lin
         n_train=tuple(sorted({row["n_train"] for row in own if row.get("n_train") is not None})),
         seconds=mean(number(row, "seconds") for row in done),
         peak_mb=mean(number(row, "peak_mb") for row in done),
-        chance=mean(number(row, "chance") for row in own),
+        majority_rate=mean(number(row, "majority_rate") for row in own),
         mean=center,
         half=half,
         gap=gap,

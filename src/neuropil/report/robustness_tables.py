@@ -59,7 +59,7 @@ def curves_of(study: Study) -> dict[Key, Left]:
     for row in study.rows("attack"):
         left = found[Key(row.get("data", ""), row["norm"], row["attack"], row["learner"])]
         left.by_size[number(row, "size")][row.get("seed", 0)] = number(row, "accuracy")
-        if row.get("void"):
+        if row.get("invalid"):
             left.void.add(row.get("seed", 0))
     return found
 
@@ -109,8 +109,8 @@ def outcome(rows: Sequence[Row]) -> str:
     """'ok', with the share that was looked at in the worst seed; or the first failure and in how many seeds."""
     failed = [row for row in rows if not row["passed"]]
     if failed:
-        return f"failed in {len(failed)} of {len(rows)}: {failed[0]['said']}"
-    shares = [float(found[1]) for row in rows if (found := re.match(r"([\d.]+)%", row["said"]))]
+        return f"failed in {len(failed)} of {len(rows)}: {failed[0]['finding']}"
+    shares = [float(found[1]) for row in rows if (found := re.match(r"([\d.]+)%", row["finding"]))]
     return (f"ok ({max(shares):.1f} %)" if shares else "ok") if rows else ""
 
 

@@ -208,7 +208,10 @@ def units_section(study: Study, styles: Mapping[str, Style], files: Files) -> Se
 def unit_facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Dead share, converged share, rank and entropy: the mean over seeds and its range."""
     facts = [("dead", [dead_share(row) for row in rows], True), ("converged", column(rows, "converged"), True)]
-    facts += [("rank", column(rows, "rank"), False), ("entropy of wins", column(rows, "win_entropy"), False)]
+    facts += [
+        ("effective rank", column(rows, "effective_rank"), False),
+        ("entropy of wins", column(rows, "win_entropy"), False),
+    ]
     return [(name, spread(values, share)) for name, values, share in facts if mean(values) == mean(values)]
 
 

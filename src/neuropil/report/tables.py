@@ -145,7 +145,7 @@ def sizes(counts: Sequence[int]) -> str:
 def alarms_of(study: Study) -> Alarms:
     """Learner -> its alarms as (first message, all messages, seeds); messages that differ in numbers only are one."""
     found: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
-    for row in study.rows("alarm", everything=True):
+    for row in study.rows("warning", everything=True):
         message = plain(row.get("message", ""))
         found[row.get("learner") or "the run"][re.sub(r"\d+(\.\d+)?", "0", message)].append(
             (row.get("seed", 0), message)

@@ -13,7 +13,7 @@ from neuropil.errors import Refusal, require
 from neuropil.runs.files import write_atomically
 
 
-class Stateful(Protocol):
+class HasStateDict(Protocol):
     """A module, an optimiser, a schedule: anything whose state comes out and goes in as a dict."""
 
     def state_dict(self) -> Any: ...
@@ -21,11 +21,11 @@ class Stateful(Protocol):
     def load_state_dict(self, state: Any, /) -> Any: ...
 
 
-Part = torch.Generator | Tensor | Stateful
+Stateful = torch.Generator | Tensor | HasStateDict
 
 
 class GlobalRandomness:
-    """torch's own generators as a part; dropout draws from them."""
+    """torch's own generators, which dropout uses, as state of a run."""
 
     def state_dict(self) -> dict[str, Any]:
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
@@ -37,42 +37,40 @@ class GlobalRandomness:
             torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def capture(part: Part, name: str) -> Any:
-    """A copy of the state of `part`, on the CPU, that no later change of `part` reaches."""
-    if isinstance(part, torch.Generator):
-        return _copy(part.get_state(), name)
-    if isinstance(part, Tensor):
-        return _copy(part, name)
+def capture(live: Stateful, name: str) -> Any:
+    """A copy of the state of `live`, on the CPU, that no later change of `live` reaches."""
+    if isinstance(live, torch.Generator):
+        return _copy(live.get_state(), name)
+    if isinstance(live, Tensor):
+        return _copy(live, name)
     require(
-        hasattr(part, "state_dict") and hasattr(part, "load_state_dict"),
-        f"part {name!r} of a loop needs a state (a generator, a tensor, or something with state_dict and "
-        f"load_state_dict), got {type(part).__name__}.",
+        hasattr(live, "state_dict") and hasattr(live, "load_state_dict"),
+        f"{name!r} of a loop needs a state (a generator, a tensor, or something with state_dict and "
+        f"load_state_dict), got {type(live).__name__}.",
     )
-    return _copy(part.state_dict(), name)
+    return _copy(live.state_dict(), name)
 
 
-def restore_(part: Part, state: Any, name: str) -> None:
-    """Put `part` back, in place, into the state that `capture` saw."""
+def restore_(live: Stateful, state: Any, name: str) -> None:
+    """Put `live` back, in place, into the state that `capture` saw."""
     state = _copy(state, name)  # optimisers keep the tensors they are handed and write into them
     try:
-        if isinstance(part, torch.Generator):
-            part.set_state(state)
-        elif isinstance(part, Tensor):
-            _overwrite_(part, state)
+        if isinstance(live, torch.Generator):
+            live.set_state(state)
+        elif isinstance(live, Tensor):
+            _overwrite_(live, state)
         else:
-            part.load_state_dict(state)
+            live.load_state_dict(state)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise Refusal(
-            f"part {name!r} no longer fits its checkpoint ({reason:.200}); was the recipe changed?"
-        ) from error
+        raise Refusal(f"{name!r} no longer fits its checkpoint ({reason:.200}); was the recipe changed?") from error
 
 
-def _overwrite_(part: Tensor, state: Tensor) -> None:
-    then, now = (tuple(state.shape), state.dtype), (tuple(part.shape), part.dtype)
+def _overwrite_(live: Tensor, state: Tensor) -> None:
+    then, now = (tuple(state.shape), state.dtype), (tuple(live.shape), live.dtype)
     require(then == now, f"saved {then[0]} {then[1]}, now {now[0]} {now[1]}")
     with torch.no_grad():
-        part.copy_(state)
+        live.copy_(state)
 
 
 def dump(value: Any, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,18 +57,24 @@ def merged(old: Any, new: Any) -> Any:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON of `value`; floats are written so that they read back bit for bit."""
-    return json.dumps(value, default=_plain, indent=indent, ensure_ascii=False)
+    """Strict JSON of `value`: finite floats read back bit for bit, NaN and infinity are null."""
+    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
-    """What JSON does not know: dataclasses, mappings, paths, sets, and NumPy or torch numbers and arrays."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+def plain(value: Any) -> Any:
+    """`value` in the types that JSON knows: dataclasses and mappings as dicts, tuples and arrays as lists."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return dict(value)
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "tolist"):
-        return value.tolist()
+        return plain(value.tolist())
     raise Refusal(f"a run writes numbers, words, lists and dicts, got {type(value).__name__} ({value!r:.60}).")

@@ -8,25 +8,16 @@ turning, puts its parts where they ended.
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from neuropil.errors import Refusal, require
-from neuropil.runs.checkpoint import Part, capture, dump, load, restore_
+from neuropil.runs.checkpoint import Stateful, capture, dump, load, restore_
+from neuropil.runs.rows import Row
+from neuropil.runs.tracker import Tracker
 
 FOLDER = "learners"
-
-
-class Watched(Protocol):
-    """What a fit is shown: a run, one with tags, or nothing that remembers."""
-
-    @property
-    def seconds(self) -> float: ...
-
-    def loop(self, title: str, count: int, **parts: Part) -> Iterator[int]: ...
-
-    def log(self, kind: str, **row: Any) -> None: ...
 
 
 class Keeper:
@@ -36,7 +27,7 @@ class Keeper:
         watch: what it passes on to.
     """
 
-    def __init__(self, tracker: Watched):
+    def __init__(self, tracker: Tracker):
         self.tracker = tracker
         self._ended: list[tuple[str, dict[str, Any]]] = []
 
@@ -45,14 +36,14 @@ class Keeper:
         """Time at work, s."""
         return self.tracker.seconds
 
-    def loop(self, title: str, count: int, **parts: Part) -> Iterator[int]:
+    def loop(self, title: str, count: int, **state: Stateful) -> Iterator[int]:
         """See `Run.loop`."""
-        yield from self.tracker.loop(title, count, **parts)
-        self._ended.append((title, {name: capture(part, name) for name, part in _lasting(parts).items()}))
+        yield from self.tracker.loop(title, count, **state)
+        self._ended.append((title, {name: capture(part, name) for name, part in _lasting(state).items()}))
 
-    def log(self, kind: str, **row: Any) -> None:
+    def log(self, row: Row) -> None:
         """See `Run.log`."""
-        self.tracker.log(kind, **row)
+        self.tracker.log(row)
 
     def keep(self, path: Path) -> None:
         """Write it to the file `path`."""
@@ -73,17 +64,17 @@ class Replay:
         require(path.is_file(), f"there is no kept learner in {path}; the run that made it may be older than that.")
         self.path, self._ended = path, load(path)[::-1]
 
-    def loop(self, title: str, count: int, **parts: Part) -> Iterator[int]:
+    def loop(self, title: str, count: int, **state: Stateful) -> Iterator[int]:
         """No iteration; the parts get their final states."""
         ended, states = self._ended.pop() if self._ended else ("none", {})
-        lasting = _lasting(parts)
+        lasting = _lasting(state)
         if (title, set(states)) != (ended, set(lasting)):
             raise Refusal(f"{self.path} has loop {ended!r} where the learner has {title!r}; has its code changed?")
         for name, part in lasting.items():
             restore_(part, states[name], name)
         yield from ()
 
-    def log(self, kind: str, **row: Any) -> None:
+    def log(self, row: Row) -> None:
         """Nothing is logged twice."""
 
 
@@ -93,7 +84,7 @@ def kept_path(folder: Path, learner: str, seed: int, task: str = "") -> Path:
     return folder / FOLDER / f"{slug}-seed{seed}.safetensors"
 
 
-def _lasting(parts: dict[str, Part]) -> dict[str, Part]:
+def _lasting(parts: dict[str, Stateful]) -> dict[str, Stateful]:
     """The parts that matter after the loop."""
     passing = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)
     return {name: part for name, part in parts.items() if not isinstance(part, passing)}

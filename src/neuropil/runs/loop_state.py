@@ -1,4 +1,4 @@
-"""Where a loop is: its position, what its parts were there, and the loops inside its present iteration."""
+"""Where a loop is: its position, what its objects were there, and the loops inside its present iteration."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from neuropil.errors import Refusal, require
-from neuropil.runs.checkpoint import Part
+from neuropil.runs.checkpoint import Stateful
 
 
 @dataclass(eq=False)
@@ -14,19 +14,19 @@ class LoopState:
     """One loop of a run; the run itself is the outermost, a loop of one iteration.
 
     The laws: `state` is of the moment after `done` iterations (None: nothing to restore, because code that runs again
-    brings the parts there). `inner` belongs to the iteration that began at that moment, so it means something only
+    brings the objects there). `inner` belongs to the iteration that began at that moment, so it means something only
     while `at == done`; a loop that moved on without a capture is stale, and nothing may be written until it captures.
 
     Attributes:
         key: its title, numbered where a title comes again within one iteration.
         count: iterations in all.
         done: iterations behind `state`.
-        state: of its parts and of those of the loops around it, by name.
+        state: of its objects and of those of the loops around it, by name.
         inner: the loops of the present iteration, by key.
         at: iterations finished in this process.
-        parts: the live objects.
+        objects: the live ones whose state changes in it.
         titles: how often each title came in this iteration.
-        nests: it was seen to hold other loops, so it has to capture its parts every time.
+        nests: it was seen to hold other loops, so it has to capture their state every time.
     """
 
     key: str
@@ -35,7 +35,7 @@ class LoopState:
     state: dict[str, Any] | None = None
     inner: "dict[str, LoopState]" = field(default_factory=dict)
     at: int = 0
-    parts: Mapping[str, Part] = field(default_factory=dict)
+    objects: Mapping[str, Stateful] = field(default_factory=dict)
     titles: Counter[str] = field(default_factory=Counter)
     nests: bool = False
 
@@ -44,7 +44,7 @@ class LoopState:
         """Whether `state` is of the iteration that is going on."""
         return self.at == self.done
 
-    def enter(self, title: str, count: int, parts: Mapping[str, Part]) -> "LoopState":
+    def enter(self, title: str, count: int, objects: Mapping[str, Stateful]) -> "LoopState":
         """The loop `title` inside the present iteration: the one that was saved, or a new one."""
         whole = isinstance(count, int) and count >= 0
         require(whole, f"loop {title!r} needs a whole number of iterations, got {count!r}.")
@@ -53,7 +53,7 @@ class LoopState:
         frame = self.inner.setdefault(key, LoopState(key, count))
         if frame.count != count:
             raise Refusal(f"loop {key!r} had {frame.count} iterations when it was saved, now {count}: recipe changed?")
-        frame.at, frame.parts = frame.done, parts
+        frame.at, frame.objects = frame.done, objects
         return frame
 
     def advance(self) -> None:
@@ -75,11 +75,11 @@ class LoopState:
         return cls(key, tree["count"], tree["done"], tree["state"], dict(inner), at=tree["done"])
 
 
-def parts_of(stack: list[LoopState]) -> dict[str, Part]:
-    """The parts of all loops of `stack`, outermost first, each object once."""
-    parts: dict[str, Part] = {}
+def objects_of(stack: list[LoopState]) -> dict[str, Stateful]:
+    """The live objects of all loops of `stack`, outermost first, each once."""
+    found: dict[str, Stateful] = {}
     for depth, frame in enumerate(stack):
-        for name, part in frame.parts.items():
-            if not any(part is known for known in parts.values()):
-                parts[f"{depth}.{name}"] = part
-    return parts
+        for name, live in frame.objects.items():
+            if not any(live is known for known in found.values()):
+                found[f"{depth}.{name}"] = live
+    return found

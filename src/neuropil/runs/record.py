@@ -1,6 +1,7 @@
 """A run read back from its folder, finished or not."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,12 +63,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, without a last one that was cut off."""
+    """The rows of metrics.jsonl, without a last one that was cut off; null is read as NaN."""
     lines = path.read_bytes().splitlines() if path.exists() else []
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
+            rows.append(_with_nan(json.loads(line)))
         except ValueError as error:
             if number < len(lines):
                 raise Refusal(f"{path} is damaged in line {number} ({error}).") from error
@@ -82,3 +83,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except SafetensorError as error:
         raise Refusal(f"{path} is damaged ({error}).") from error
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(item) for item in value]
+    return math.nan if value is None else value

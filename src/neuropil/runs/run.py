@@ -12,7 +12,7 @@ import safetensors.torch
 from torch import Tensor
 
 from neuropil.errors import Refusal, require
-from neuropil.runs.checkpoint import GlobalRandomness, Part, capture, dump, load, restore_
+from neuropil.runs.checkpoint import GlobalRandomness, Stateful, capture, dump, load, restore_
 from neuropil.runs.display import Display
 from neuropil.runs.files import (
     CHECKPOINT,
@@ -26,16 +26,17 @@ from neuropil.runs.files import (
     to_json,
     write_atomically,
 )
-from neuropil.runs.loop_state import LoopState, parts_of
+from neuropil.runs.loop_state import LoopState, objects_of
 from neuropil.runs.machine import git, machine, peak_memory_mb, versions
 from neuropil.runs.record import read_facts, read_rows, read_tensors
+from neuropil.runs.rows import Row
 
 if sys.platform != "win32":
     import fcntl
 
 
 class Clock:
-    """Seconds at work as a part, so that they too go on as if the run had never stopped."""
+    """Seconds at work as state of the run, so that they too go on as if the run had never stopped."""
 
     def __init__(self) -> None:
         self._zero = time.perf_counter()
@@ -54,10 +55,10 @@ class Clock:
 class Run:
     """A run being made; begin with `Run.start` or `Run.resume`.
 
-    After a kill the recipe runs again from its first line. Loops that had finished put their parts into their final
-    state and yield nothing, the interrupted one goes on where it was, and until then `log`, `save` and `note` do
-    nothing, because what they would write is there already. So the result is that of a run never stopped, if
-    everything that changes inside a loop is a part of it or of a loop around it.
+    After a kill the recipe runs again from its first line. Finished loops put their objects into their final state and
+    yield nothing. The interrupted loop goes on where it was. Until then `log`, `save` and `update_metadata` do nothing,
+    because what they would write is there already. So the result is that of a run that was never stopped, provided that
+    every object that changes inside a loop was handed to that loop or to one around it.
 
     Attributes:
         folder: where it is written.
@@ -68,7 +69,7 @@ class Run:
         self.folder, self.every = folder, 5.0
         self._facts = facts
         self._clock, self._display = Clock(), Display()
-        self._root = LoopState("run", 1, parts={"randomness": GlobalRandomness(), "clock": self._clock})
+        self._root = LoopState("run", 1, objects={"randomness": GlobalRandomness(), "clock": self._clock})
         self._stack = [self._root]
         self._awaits: list[str] | None = None  # where the checkpoint was written; None once we are past it
         self._written, self._cost = time.monotonic(), 0.0  # the last checkpoint: when, and how many s it took
@@ -110,19 +111,20 @@ class Run:
         """Time at work, s, interruptions and lost work left out; a cost is a difference of two of them."""
         return self._clock.seconds
 
-    def log(self, kind: str, **row: Any) -> None:
+    def log(self, row: Row) -> None:
         """Add one row to metrics.jsonl."""
         self._refuse_if_finished()
-        self._display.numbers(row)
+        columns = row.columns()
+        self._display.numbers(columns)
         self._peak_so_far()  # now, because a measurement may restart the system's own maximum
         if self._awaits is None:
-            append_line(self.folder / METRICS, to_json({"kind": kind, **row}).encode() + b"\n")
+            append_line(self.folder / METRICS, to_json(columns).encode() + b"\n")
 
-    def note(self, **facts: Any) -> None:
+    def update_metadata(self, **facts: Any) -> None:
         """Merge `facts` into run.json; dicts are merged key by key, at every depth."""
         self._refuse_if_finished()
         clash = set(facts) & _OWN
-        require(not clash, f"run.json keeps {', '.join(sorted(clash))} for itself; note it under another name.")
+        require(not clash, f"run.json keeps {', '.join(sorted(clash))} for itself; use another name.")
         if self._awaits is None:
             self._facts = merged(self._facts, jsonable(facts))
             self._write_facts()
@@ -135,16 +137,16 @@ class Run:
             copies = {name: capture(tensor, name) for name, tensor in tensors.items()}
             write_atomically(path, safetensors.torch.save({**read_tensors(path), **copies}))
 
-    def loop(self, title: str, count: int, **parts: Part) -> Iterator[int]:
+    def loop(self, title: str, count: int, **state: Stateful) -> Iterator[int]:
         """0 .. count-1, shown as a progress bar and taken up after an interruption where it was.
 
         Args:
             title: what is going on, in words. A title that comes again in the same place is numbered.
             count: iterations.
-            parts: live objects that change inside: generators, tensors, and anything with state_dict and
-                load_state_dict. The parts of the loops around this one are kept with them.
+            state: live objects that change inside: generators, tensors, and anything with state_dict and
+                load_state_dict. They are captured together with those of the loops around this one.
         """
-        frame = self._stack[-1].enter(title, count, parts)
+        frame = self._stack[-1].enter(title, count, state)
         self._stack.append(frame)
         self._display.enter(title, count, frame.done)
         try:
@@ -153,8 +155,8 @@ class Run:
                 yield i
                 frame.advance()
                 self._display.advance()
-                self._keep(frame)
-            self._keep(frame)
+                self._capture(frame)
+            self._capture(frame)
         finally:
             self._stack.remove(frame)
             self._display.leave()
@@ -178,17 +180,19 @@ class Run:
             self._lock = None
 
     def _restore(self, frame: LoopState) -> None:
-        """Put the parts of `frame` where it was saved; the innermost of these is where new rows begin."""
+        """Put the objects of `frame` where they were saved; the innermost of these is where new rows begin."""
         if frame.state is not None:
-            live = parts_of(self._stack)
+            live = objects_of(self._stack)
             now, then = sorted(live), sorted(frame.state)
-            require(now == then, f"loop {frame.key!r} was saved with parts {then}, now it has {now}: recipe changed?")
-            for name, part in live.items():
-                restore_(part, frame.state[name], name)
+            require(
+                now == then, f"loop {frame.key!r} was saved with state of {then}, now it has {now}: recipe changed?"
+            )
+            for name, one in live.items():
+                restore_(one, frame.state[name], name)
         if self._awaits == self._path():
             self._awaits = None
 
-    def _keep(self, frame: LoopState) -> None:
+    def _capture(self, frame: LoopState) -> None:
         """After an iteration: capture the state if it will be asked for, and write it if it is time."""
         if frame.exact and frame.state is not None:
             return
@@ -196,7 +200,7 @@ class Run:
         settled = self._awaits is None and all(outer.exact for outer in self._stack[:-1])
         due = settled and time.monotonic() - self._written >= self.every * (1 + 4 * self._cost)
         if over or frame.nests or due:
-            frame.state = {name: capture(part, name) for name, part in parts_of(self._stack).items()}
+            frame.state = {name: capture(one, name) for name, one in objects_of(self._stack).items()}
             frame.done = frame.at
         if due or (settled and over and outermost):
             self._write_checkpoint()

@@ -2,66 +2,77 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Protocol
 
-from neuropil.runs.checkpoint import Part
+from neuropil.runs.checkpoint import Stateful
+from neuropil.runs.rows import Row
 from neuropil.runs.run import Run
+
+__all__ = ["NullTracker", "TaggedTracker", "Tracker"]
 
 
 class Tracker(Protocol):
-    """The observer of a fit: it counts the passes (and may resume them), takes the numbers and holds the clock."""
+    """The observer of a fit: it counts the epochs (and may resume them), takes the rows and holds the clock."""
 
     @property
     def seconds(self) -> float:
         """Time at work so far, s; interruptions are left out."""
         ...
 
-    def loop(self, title: str, count: int, **parts: Any) -> Iterator[int]:
-        """Yield 0 .. count - 1; `parts` are the live objects whose state changes from pass to pass."""
+    def loop(self, title: str, count: int, **state: Stateful) -> Iterator[int]:
+        """Yield 0 .. count - 1; `state` are the live objects that change from one iteration to the next."""
         ...
 
-    def log(self, kind: str, **row: Any) -> None:
-        """Take one row of numbers."""
+    def log(self, row: Row) -> None:
+        """Take one row."""
         ...
 
 
 class NullTracker:
-    """Counts the passes and forgets the numbers."""
+    """Counts the epochs and forgets the rows.
+
+    >>> list(NullTracker().loop("epochs", 3))
+    [0, 1, 2]
+    """
 
     @property
     def seconds(self) -> float:
         """Seconds on a clock that never goes back."""
         return time.perf_counter()
 
-    def loop(self, title: str, count: int, **parts: Any) -> Iterator[int]:
+    def loop(self, title: str, count: int, **state: Stateful) -> Iterator[int]:
         """0 .. count - 1."""
         yield from range(count)
 
-    def log(self, kind: str, **row: Any) -> None:
+    def log(self, row: Row) -> None:
         """Nothing is kept."""
 
 
 class TaggedTracker:
-    """Passes everything on to a run; adds `tags` to every row and the learner's name to the title of every loop.
+    """Passes everything on to a run; every row says whose it is, and so does the title of every loop.
 
     Args:
         run: where rows and loops go.
-        learner: whose they are, in plain words.
-        tags: further columns of every row, for example data and seed.
+        learner: name of the learner, in plain words.
+        family: "local", "spiking" or "baseline".
+        data, seed: further columns of every row.
     """
 
-    def __init__(self, run: Run, *, learner: str, **tags: Any):
-        self.run, self.learner, self.tags = run, learner, tags
+    def __init__(
+        self, run: Run, *, learner: str, family: str | None = None, data: str | None = None, seed: int | None = None
+    ):
+        self.run, self.learner, self.family, self.data, self.seed = run, learner, family, data, seed
 
     @property
     def seconds(self) -> float:
         """Time at work, s; see `Run.seconds`."""
         return self.run.seconds
 
-    def loop(self, title: str, count: int, **parts: Part) -> Iterator[int]:
+    def loop(self, title: str, count: int, **state: Stateful) -> Iterator[int]:
         """See `Run.loop`."""
-        return self.run.loop(f"{self.learner}: {title}", count, **parts)
+        return self.run.loop(f"{self.learner}: {title}", count, **state)
 
-    def log(self, kind: str, **row: Any) -> None:
+    def log(self, row: Row) -> None:
         """See `Run.log`."""
-        self.run.log(kind, learner=self.learner, **self.tags, **row)
+        self.run.log(replace(row, learner=self.learner, family=self.family, data=self.data, seed=self.seed))

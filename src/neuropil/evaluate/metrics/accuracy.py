@@ -36,6 +36,11 @@ def accuracy(learner: Predicts, split: Split, *, batch: int = 1000) -> float:
     return fraction_correct(confusion(learner, split, batch=batch))
 
 
+def majority_rate(split: Split) -> float:
+    """Fraction of `split` in its most common class: what a constant answer would reach."""
+    return split.y.bincount().max().item() / len(split)
+
+
 def fraction_correct(counts: Tensor) -> float:
     """The accuracy that a confusion matrix holds."""
     return counts.diagonal().sum().item() / counts.sum().item()

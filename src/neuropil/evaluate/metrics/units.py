@@ -1,20 +1,14 @@
 """What the units of a layer do: who wins, who is dead, whether norms converged, how many directions they span."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from neuropil.data import Split
-
-
-class Notebook(Protocol):
-    """Takes rows of numbers."""
-
-    def log(self, kind: str, **row: Any) -> None:
-        """Take one row."""
-        ...
+from neuropil.runs.rows import UnitsRow, WarningRow
+from neuropil.runs.tracker import Tracker
 
 
 class UnitStatistics(NamedTuple):
@@ -25,8 +19,8 @@ class UnitStatistics(NamedTuple):
         norms: sum |w|^p of each row, (units,); 1 is the fixed point of a rule with a norm.
         dead: share of units that never win.
         converged: share of rows with ``|norm - 1| < 0.1``.
-        rank: effective rank of the weight, exp of the entropy of its normalised singular values (Roy & Vetterli 2007);
-            0 for a weight that is not finite.
+        effective_rank: participation ratio of the singular values s of the weight, (sum s^2)^2 / sum s^4; 0 for a
+            weight that is not finite.
         win_entropy: entropy of the wins over log(units); 1 when all units win equally often.
     """
 
@@ -34,7 +28,7 @@ class UnitStatistics(NamedTuple):
     norms: Tensor
     dead: float
     converged: float
-    rank: float
+    effective_rank: float
     win_entropy: float
 
 
@@ -47,9 +41,15 @@ def unit_statistics(weight: Tensor, wins: Tensor, *, p: float = 2.0) -> UnitStat
         norms=norms,
         dead=(wins == 0).float().mean().item(),
         converged=((norms - 1).abs() < 0.1).float().mean().item(),
-        rank=entropy(torch.linalg.svdvals(weight.float())).exp().item() if sound else 0.0,
+        effective_rank=participation_ratio(torch.linalg.svdvals(weight.double())) if sound else 0.0,
         win_entropy=entropy(wins.float()).item() / torch.tensor(float(len(wins))).log().item(),
     )
+
+
+def participation_ratio(singular_values: Tensor) -> float:
+    """(sum s^2)^2 / sum s^4: how many of the singular values s take part; 0 if all are 0."""
+    energy = singular_values.square()
+    return (energy.sum() ** 2 / energy.square().sum()).nan_to_num().item()
 
 
 def entropy(amounts: Tensor) -> Tensor:
@@ -83,9 +83,9 @@ def log_units(
     norm: float | None,
     layer: str = "hidden",
     batch: int = 1000,
-    tracker: Notebook,
+    tracker: Tracker,
 ) -> None:
-    """Log the statistics of a layer on `split`, and an alarm for every number that should worry.
+    """Log the statistics of a layer on `split`, and a warning for every number that should worry.
 
     Args:
         activity: maps a batch to the activity of the units, (batch, units, *positions).
@@ -95,15 +95,24 @@ def log_units(
         norm: the p of the fixed point sum |w|^p = 1 that the rule has; None for none.
         layer: its name in the row.
         batch: examples at a time.
-        watch: takes the rows.
+        tracker: takes the rows.
     """
     found = unit_statistics(weight, count_wins(activity, split, batch=batch), p=norm or 2.0)
-    tracker.log("units", layer=layer, **found._asdict())
-    for sentence in alarms(found, competes=competes, normed=norm is not None):
-        tracker.log("alarm", message=sentence)
+    row = UnitsRow(
+        layer=layer,
+        wins=found.wins.tolist(),
+        norms=found.norms.tolist(),
+        dead=found.dead,
+        converged=found.converged,
+        effective_rank=found.effective_rank,
+        win_entropy=found.win_entropy,
+    )
+    tracker.log(row)
+    for sentence in unit_warnings(found, competes=competes, normed=norm is not None):
+        tracker.log(WarningRow(message=sentence))
 
 
-def alarms(found: UnitStatistics, *, competes: bool = True, normed: bool = True) -> list[str]:
+def unit_warnings(found: UnitStatistics, *, competes: bool = True, normed: bool = True) -> list[str]:
     """Sentences about numbers that should worry the reader; none if all is well.
 
     Args:
@@ -118,6 +127,8 @@ def alarms(found: UnitStatistics, *, competes: bool = True, normed: bool = True)
         sentences.append(f"only {found.converged:.0%} of the rows are within 0.1 of norm 1: they have not converged.")
     if not bool(torch.isfinite(found.norms).all()):
         sentences.append("some weights are not finite: the rule diverged.")
-    if found.rank < 0.1 * min(len(found.wins), 100):
-        sentences.append(f"the weight spans about {found.rank:.0f} directions only: the units are near-copies.")
+    if found.effective_rank < 0.1 * min(len(found.wins), 100):
+        sentences.append(
+            f"the weight spans about {found.effective_rank:.0f} directions only: the units are near-copies."
+        )
     return sentences

@@ -19,14 +19,14 @@ class Check(NamedTuple):
     """One check of one curve.
 
     Attributes:
-        name: what is asked.
+        check: what is asked.
         passed: whether all is well.
-        said: the finding, with its numbers.
+        finding: in words, with its numbers.
     """
 
-    name: str
+    check: str
     passed: bool
-    said: str
+    finding: str
 
 
 def check_curves(curves: Sequence[Curve], *, grey: Mapping[str, Tensor], chance: float) -> dict[str, list[Check]]:
@@ -75,7 +75,7 @@ def larger_hurts(one: Curve) -> Check:
         (more_often(after, before), f"{share(before)} right at {small:g}, {share(after)} at {large:g}")
         for small, large, before, after in zip(one.sizes, one.sizes[1:], one.held, one.held[1:])
     ]
-    worse = [said for gained, said in gains if gained]
+    worse = [finding for gained, finding in gains if gained]
     return Check("a larger budget hurts", not worse, worse[0] if worse else "at every size")
 
 

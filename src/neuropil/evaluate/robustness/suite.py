@@ -1,14 +1,12 @@
 """The whole suite on all learners of a comparison: attacks with their checks, corruptions, damage, the linear model.
 
-It logs rows ``attack`` (norm, attack, access, size, accuracy, void), ``check`` (norm, attack, check, passed, said),
-``matched`` (norm, size, accuracy and that of the linear model on the images that both name right), ``corruption`` and
-``damage`` (severity, accuracy).
+It logs `AttackRow`, `CheckRow`, `MatchedRow`, `CorruptionRow` and `DamageRow`; see `neuropil.runs.rows`.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -23,19 +21,13 @@ from neuropil.evaluate.robustness.harness import BLACK, FLOOR, WHITE, Curve, cra
 from neuropil.evaluate.robustness.masking import check_curves, void
 from neuropil.evaluate.robustness.norms import L2, Linf, Norm
 from neuropil.evaluate.robustness.victim import Victim, ensemble, victim_of
+from neuropil.runs.rows import AttackRow, CheckRow, CorruptionRow, DamageRow, MatchedRow
+from neuropil.runs.tracker import Tracker
 
 Norms = Sequence[tuple[Norm, tuple[float, ...]]]  # with the budgets in each
 Crafted = Callable[[tuple[str, ...], Norm, float], Tensor]  # names of surrogates, norm, budget -> moved images
 LINEAR = ("plain linear", "linear")
 WORST = "all attacks"  # the name of the curve of what no attack of the suite could change
-
-
-class Tracker(Protocol):
-    """The notebook of one learner, whose loops can be resumed."""
-
-    def loop(self, title: str, count: int, **parts: Any) -> Iterator[int]: ...
-
-    def log(self, kind: str, **row: Any) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ def robustness(
     learners: Mapping[str, Any],
     test: Split,
     *,
-    watches: Mapping[str, Tracker],
+    trackers: Mapping[str, Tracker],
     baselines: Sequence[str],
     suite: Suite,
     seed: int,
@@ -105,7 +97,7 @@ def robustness(
     Args:
         learners: fitted, by name.
         test: what they are attacked on.
-        watches: where the rows of each learner go.
+        trackers: where the rows of each learner go.
         baselines: names of learners to craft transfer attacks on; the first alone, and all together.
         suite: how hard.
         seed: of everything random.
@@ -126,10 +118,10 @@ def robustness(
         sources = _sources(name, baselines, victims)
         norms = suite.norms(test.x.ndim == 4)
         jobs = [job for norm, _ in norms for job in _jobs(victims[name], norm, test, suite, sources, crafted)]
-        known[name] = _attack(victims[name], jobs, norms, test, watches[name], seed)
+        known[name] = _attack(victims[name], jobs, norms, test, trackers[name], seed)
         if reference:
-            _compare(known[name], known[reference], reference, norms, watches[name])
-        _corrupt_and_damage(learners[name], test, watches[name], seed)
+            _compare(known[name], known[reference], reference, norms, trackers[name])
+        _corrupt_and_damage(learners[name], test, trackers[name], seed)
 
 
 def _sources(name: str, baselines: Sequence[str], victims: Mapping[str, Victim]) -> dict[str, tuple[str, ...]]:
@@ -211,16 +203,24 @@ def _log(curves: Sequence[Curve], grey: Mapping[str, Tensor], norm: str, test: S
     found = check_curves(curves, grey=grey, chance=chance)
     for one in curves:
         for check in found[one.attack]:
-            tracker.log("check", norm=norm, attack=one.attack, check=check.name, passed=check.passed, said=check.said)
+            tracker.log(CheckRow(norm=norm, attack=one.attack, **check._asdict()))
     worst = torch.stack([one.held for one in curves]).all(0).cummin(0).values
     strongest = [one.attack for one in curves if one.access == WHITE][-1:]
     bound = not strongest or void(found[strongest[0]])
     shown = [*curves, Curve(WORST, "", curves[0].sizes, worst)]
     for one in shown:
-        spoilt = bound if one.attack == WORST else void(found[one.attack])
+        failed = bound if one.attack == WORST else void(found[one.attack])
         for size, right in zip(one.sizes, one.accuracy):
-            row = {"attack": one.attack, "access": one.access, "size": size, "accuracy": right, "void": spoilt}
-            tracker.log("attack", norm=norm, n_test=len(test), **row)
+            row = AttackRow(
+                norm=norm,
+                attack=one.attack,
+                access=one.access,
+                size=size,
+                accuracy=right,
+                invalid=failed,
+                n_test=len(test),
+            )
+            tracker.log(row)
     return worst
 
 
@@ -234,20 +234,21 @@ def _compare(
             continue
         for at, size in enumerate(sizes, start=1):
             left = [kept[norm.name][at, both].double().mean().item() for kept in (mine, linear)]
-            row = {
-                "size": size,
-                "accuracy": left[0],
-                "linear": name,
-                "linear_accuracy": left[1],
-                "n_both": int(both.sum()),
-            }
-            tracker.log("matched", norm=norm.name, **row)
+            row = MatchedRow(
+                norm=norm.name,
+                size=size,
+                accuracy=left[0],
+                linear=name,
+                linear_accuracy=left[1],
+                n_both=int(both.sum()),
+            )
+            tracker.log(row)
 
 
 def _corrupt_and_damage(learner: Any, test: Split, tracker: Tracker, seed: int) -> None:
     """Rows of corruptions, on images, and of damage, to learners with weights."""
     if test.x.ndim == 4:
         for kind, severity, right in under_corruption(learner, test, seed=seed):
-            tracker.log("corruption", corruption=kind, severity=severity, accuracy=right)
+            tracker.log(CorruptionRow(corruption=kind, severity=severity, accuracy=right))
     for kind, severity, amount, right in under_damage(learner, test, seed=seed):
-        tracker.log("damage", damage=kind, severity=severity, amount=amount, accuracy=right)
+        tracker.log(DamageRow(damage=kind, severity=severity, amount=amount, accuracy=right))

@@ -13,6 +13,7 @@ from neuropil.models.training.supervised import passes
 from neuropil.plasticity import propose_, tap
 from neuropil.plasticity.geometry import per_sample, rows, units, weight_of
 from neuropil.plasticity.patches import has_patches, in_sample
+from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import Tracker
 
 SAMPLES = 5  # per unit, on which the progress display judges who wins
@@ -137,14 +138,14 @@ def unit_state(weight: Tensor, wins: Tensor, *, norm: float) -> dict[str, float]
     Returns:
         dead: share of the units that win no sample.
         converged: share of the units with ``|sum |w|^p - 1| < 0.1``.
-        rank: effective rank of the weight by participation of its singular values s: (sum s^2)^2 / sum s^4.
+        effective_rank: participation ratio of the singular values s of the weight: (sum s^2)^2 / sum s^4.
     """
     weight = weight.float()
     gram = weight @ weight.T if len(weight) < weight.shape[1] else weight.T @ weight
     return {
         "dead": (wins == 0).float().mean().item(),
         "converged": ((weight.abs().pow(norm).sum(1) - 1).abs() < 0.1).float().mean().item(),
-        "rank": (weight.square().sum() ** 2 / gram.square().sum()).item(),
+        "effective_rank": (weight.square().sum() ** 2 / gram.square().sum()).item(),
     }
 
 
@@ -184,9 +185,9 @@ def log_progress(
         epoch: number of the pass.
         before: the weight of the layer before the pass.
     """
-    moved = ((weight_of(body.get_submodule(name)) - before).norm() / before.norm()).item()
-    state = progress(body, name, train, p=p)
-    tracker.log("epoch", stage=f"features {name}", epoch=epoch, moved=moved, **state)
+    change = ((weight_of(body.get_submodule(name)) - before).norm() / before.norm()).item()
+    metrics = {"relative_change": change, **progress(body, name, train, p=p)}
+    tracker.log(EpochRow(stage=f"features {name}", epoch=epoch, metrics=metrics))
 
 
 @torch.no_grad()

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.models.training.augment import Augment
+from neuropil.runs.checkpoint import Stateful
+from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import Tracker
 
 
@@ -45,11 +47,11 @@ class SupervisedTraining:
         optimizer = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         epochs = passes(len(train), epochs=self.epochs, batch=self.batch, min_steps=self.min_steps)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
-        parts = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
+        parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop(stage, epochs, **parts):
             loss = self._epoch(network, train, optimizer, rng)
             schedule.step()
-            tracker.log("epoch", stage=stage, epoch=epoch, loss=loss)
+            tracker.log(EpochRow(stage=stage, epoch=epoch, metrics={"loss": loss}))
         network.eval().requires_grad_(False)
 
     def _epoch(self, network: nn.Module, train: Split, optimizer: torch.optim.Optimizer, rng: Generator) -> float:

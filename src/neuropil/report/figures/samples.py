@@ -9,7 +9,7 @@ from neuropil.errors import require
 from neuropil.report.figures.receptive_fields import encode
 from neuropil.report.results import Study, name_of, plain
 
-PREFIX, GAP, GROUND = "drawings.", 2, (128, 128, 128, 96)
+PREFIX, GAP, GROUND = "samples.", 2, (128, 128, 128, 96)
 
 
 @dataclass(frozen=True)

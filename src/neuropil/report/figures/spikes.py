@@ -24,8 +24,8 @@ def spike_panels(trial: Row | None, way: Row | None, style: Style) -> list[Panel
     Args:
         trial: of kind "raster": `t_end`, `label`, and `layers`, each with a `name` and for each of its neurons the
             list of its spike `times`; those after the horizon are pseudospikes.
-        way: of kind "silence": along a path of networks at `share` 0 to 1, the first `times` of every output neuron,
-            the `slope` of that of the `label` and the number of `spikes` of all neurons; and the `t_end`.
+        way: of kind "silence": along a path of networks at `path` 0 to 1, the first `times` of every output neuron,
+            the `gradient` of that of the `label` and the number of `spikes` of all neurons; and the `t_end`.
         style: colour of the learner.
     """
     panels = []
@@ -102,8 +102,8 @@ def end_of_trial(axes: Axes, t_end: float) -> None:
 
 def silence_panels(way: Row, style: Style) -> list[Panel]:
     """When the outputs fire first, and how strong the gradient is, on the way from the first network to the last."""
-    share, times = np.array(way["share"]), np.array(way["times"])
-    slope, spikes = np.array(way["slope"]), np.array(way["spikes"])
+    share, times = np.array(way["path"]), np.array(way["times"])
+    slope, spikes = np.array(way["gradient"]), np.array(way["spikes"])
     require(
         times.ndim == 2 and len(share) == len(times) == len(slope) == len(spikes) > 1,
         f"the way out of silence needs one row of times, a slope and a number of spikes for each share, "

@@ -93,7 +93,7 @@ def limits(lines: Sequence[Line]) -> tuple[float, float]:
     ends += [100 * (line.mean + side * line.half) for line in lines for side in (-1, 1) if math.isfinite(line.half)]
     low, high = min(ends), max(ends)
     air = 0.06 * (high - low) or 1.0
-    near = [100 * line.chance for line in lines if low - 6 * air < 100 * line.chance]
+    near = [100 * line.majority_rate for line in lines if low - 6 * air < 100 * line.majority_rate]
     low, high = min([low, *near]) - air, high + air
     return max(low, -air / 3), min(high, 100 + air / 3)
 
@@ -143,7 +143,7 @@ def mark_baseline(axes: Axes, lines: Sequence[Line]) -> None:
 
 def mark_chance(axes: Axes, lines: Sequence[Line], low: float) -> None:
     """A dotted line at chance, or an arrow where chance lies far outside; the words stand below the axis."""
-    chances = [100 * line.chance for line in lines if math.isfinite(line.chance)]
+    chances = [100 * line.majority_rate for line in lines if math.isfinite(line.majority_rate)]
     if not chances:
         return
     chance = min(chances)

@@ -1,0 +1,292 @@
+"""The kinds of row that a run logs: the writer fills in a class, the reader gets the same class back.
+
+A column that is misspelt is therefore an error for mypy, at both ends.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypedDict
+
+from neuropil.errors import require
+
+__all__ = [
+    "AttackRow",
+    "CheckRow",
+    "ConfusionRow",
+    "CorruptionRow",
+    "DamageRow",
+    "EpochRow",
+    "LabelsRow",
+    "MatchedRow",
+    "RasterRow",
+    "ResultRow",
+    "Row",
+    "SamplesRow",
+    "SilenceRow",
+    "UnitsRow",
+    "WarningRow",
+    "parse_row",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of metrics.jsonl. A kind of your own is a `Row` with that `kind` and its columns in `metrics`.
+
+    Attributes:
+        kind: what the row is about.
+        learner, family, data, seed: whose numbers they are; a `TaggedTracker` fills them in.
+        metrics: further columns, by name.
+
+    >>> Row(kind="tuning", seed=0, metrics={"lr": 0.1}).columns()
+    {'kind': 'tuning', 'seed': 0, 'lr': 0.1}
+    """
+
+    kind: str = "other"
+    learner: str | None = None
+    family: str | None = None
+    data: str | None = None
+    seed: int | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    def columns(self) -> dict[str, Any]:
+        """The row as it is written: its columns by name, without those that are None."""
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "metrics"}
+        return {name: value for name, value in own.items() if value is not None} | dict(self.metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow(Row):
+    """What a fitted learner reached on the test set. One per learner, data set and seed of a run.
+
+    Attributes:
+        n_train: number of training examples.
+        accuracy: fraction of the test set classified correctly, in [0, 1].
+        majority_rate: fraction of the test set in its most common class.
+        seconds: time of the fit, s.
+        peak_mb: largest memory during the fit, MiB.
+        baseline: the learner that this one is compared with.
+    """
+
+    kind: str = "result"
+    accuracy: float
+    n_train: int | None = None
+    majority_rate: float | None = None
+    seconds: float | None = None
+    peak_mb: float | None = None
+    baseline: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRow(Row):
+    """The `metrics` of one epoch of training.
+
+    Attributes:
+        stage: the part of the training that it belongs to.
+        epoch: its number, from 0.
+    """
+
+    kind: str = "epoch"
+    stage: str = "training"
+    epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsRow(Row):
+    """The test `accuracy` of a learner that saw only `n_labels` labelled examples."""
+
+    kind: str = "labels"
+    n_labels: int
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionRow(Row):
+    """Test examples counted by class: true class in rows, predicted class in columns."""
+
+    kind: str = "confusion"
+    matrix: Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitsRow(Row):
+    """Statistics of the units of one layer; see `neuropil.evaluate.UnitStatistics`."""
+
+    kind: str = "units"
+    layer: str = ""
+    wins: Sequence[float] = ()
+    norms: Sequence[float] = ()
+    dead: float = math.nan
+    converged: float = math.nan
+    effective_rank: float = math.nan
+    win_entropy: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarningRow(Row):
+    """A sentence about a result that should not be trusted without a look."""
+
+    kind: str = "warning"
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplesRow(Row):
+    """Scores of generated images; see `neuropil.evaluate.GenerationScores`.
+
+    Attributes:
+        source: what made the images.
+        n: number of images.
+        attempts: mean number of attempts for one image.
+        reference_accuracy: test accuracy of the reference classifier.
+    """
+
+    kind: str = "samples"
+    source: str
+    n: int
+    attempts: float
+    reference_accuracy: float
+    class_accuracy: float
+    pixel_variance: float
+    feature_variance: float
+    frechet: float
+    nearest: float
+
+
+class LayerSpikes(TypedDict):
+    """Spike times of one layer: for each of its neurons a list."""
+
+    name: str
+    times: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RasterRow(Row):
+    """All spikes of one example, from the input to the output; times after `t_end` are pseudospikes."""
+
+    kind: str = "raster"
+    t_end: float
+    label: int
+    layers: Sequence[LayerSpikes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SilenceRow(Row):
+    """One example on the straight line from the initial to the trained weights.
+
+    Attributes:
+        t_end: end of the trial.
+        label: class of the example.
+        path: position on the line, 0 to 1, (points,).
+        times: first spike of every output neuron, (points, classes).
+        gradient: length of the gradient of the label's first spike by the first layer's weights, (points,).
+        spikes: number of ordinary spikes of all neurons, (points,).
+    """
+
+    kind: str = "silence"
+    t_end: float
+    label: int
+    path: Sequence[float]
+    times: Sequence[Sequence[float]]
+    gradient: Sequence[float]
+    spikes: Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackRow(Row):
+    """Accuracy under one attack of one budget.
+
+    Attributes:
+        norm: of the budget, "Linf" or "L2".
+        attack: its name.
+        access: what it knows: "white box", "black box" or "floor".
+        size: the budget.
+        accuracy: fraction of the examples that are still classified correctly.
+        invalid: whether a check for gradient masking failed, so that the accuracy is an upper bound at best.
+        n_test: number of examples.
+    """
+
+    kind: str = "attack"
+    norm: str
+    attack: str
+    access: str = ""
+    size: float
+    accuracy: float
+    invalid: bool = False
+    n_test: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckRow(Row):
+    """One check of one attack for gradient masking: whether it `passed`, and the `finding` in words."""
+
+    kind: str = "check"
+    norm: str
+    attack: str
+    check: str
+    passed: bool
+    finding: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchedRow(Row):
+    """A learner and the linear classifier on the `n_both` examples that both classify correctly.
+
+    Attributes:
+        norm, size: the budget.
+        accuracy: fraction that no attack on the learner changed.
+        linear: name of the linear classifier.
+        linear_accuracy: fraction that no attack on the linear classifier changed.
+        n_both: number of examples.
+    """
+
+    kind: str = "matched"
+    norm: str
+    size: float
+    accuracy: float
+    linear: str
+    linear_accuracy: float
+    n_both: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorruptionRow(Row):
+    """The `accuracy` on corrupted images; `severity` is 1 to 5."""
+
+    kind: str = "corruption"
+    corruption: str
+    severity: int
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DamageRow(Row):
+    """The `accuracy` of a damaged network; `severity` is 1 to 5 and `amount` what it means for this damage."""
+
+    kind: str = "damage"
+    damage: str
+    severity: int
+    amount: float
+    accuracy: float
+
+
+KINDS: dict[str, type[Row]] = {
+    one.kind: one
+    for one in (ResultRow, EpochRow, LabelsRow, ConfusionRow, UnitsRow, WarningRow, SamplesRow, RasterRow, SilenceRow)
+} | {one.kind: one for one in (AttackRow, CheckRow, MatchedRow, CorruptionRow, DamageRow)}
+
+
+def parse_row(columns: Mapping[str, Any]) -> Row:
+    """The row that was written as `columns`; columns that its class does not know go into `metrics`.
+
+    Raises:
+        Refusal: a column is missing.
+    """
+    kind = KINDS.get(columns.get("kind", "other"), Row)
+    known = {one.name: one for one in fields(kind) if one.name != "metrics"}
+    own = {name: value for name, value in columns.items() if name in known}
+    needed = [one.name for one in known.values() if one.default is MISSING and one.default_factory is MISSING]
+    missing = [name for name in needed if name not in own]
+    require(not missing, f"a {kind.kind} row needs {missing[:1]}, got {sorted(columns)}.")
+    return kind(**own, metrics={name: value for name, value in columns.items() if name not in known})

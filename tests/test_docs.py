@@ -1,12 +1,15 @@
 """What the documents show runs as it stands there, each block on its own, and what they point to exists."""
 
+import dataclasses
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src/neuropil"
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
@@ -66,3 +69,28 @@ def test_every_picture_is_shown_somewhere():
     shown = {file.resolve() for page in PAGES for file, _ in targets(page)}
     unused = [path.name for path in sorted((ROOT / "docs/pictures").iterdir()) if path.resolve() not in shown]
     assert not unused, f"no page shows {unused}"
+
+
+def settings(room):
+    """Names of recipes, commands or benchmarks, each with its flags."""
+    for file in sorted((PACKAGE / room).glob("[!_]*.py")):
+        module = import_module(f"neuropil.{room.replace('/', '.')}.{file.stem}")
+        kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+        yield file.stem, {f"--{field.name.replace('_', '-')}" for kind in kinds for field in dataclasses.fields(kind)}
+
+
+def test_every_flag_and_recipe_of_the_pages_exists():
+    recipes, benchmarks = dict(settings("recipes")), dict(settings("bench"))
+    variants = re.findall(r"^\[(\w+)\]", (PACKAGE / "recipes/variants.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    words = set(re.findall(r"--[a-z][a-z-]+", "".join(file.read_text("utf-8") for file in PACKAGE.glob("cli/**/*.py"))))
+    flags = words.union(*recipes.values(), *benchmarks.values())
+    for page in PAGES:
+        if page == "CHANGELOG.md":  # it names the old ones, too
+            continue
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text):
+            assert flag in flags or flag.replace("--no-", "--") in flags, f"{page}: there is no flag {flag}"
+        for name in re.findall(r"neuropil (?:run|copy) ([a-z]\w+)", text):
+            assert name in {*recipes, *variants}, f"{page}: there is no recipe {name}"
+        for name in re.findall(r"neuropil bench ([a-z]\w+)", text):
+            assert name in benchmarks, f"{page}: there is no benchmark {name}"

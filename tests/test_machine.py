@@ -1,19 +1,18 @@
 """Every recipe takes a device and threads, which are put to work in one place."""
 
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
 from cli_place import go, place, said  # noqa: F401
-from neuropil.cli.recipes import recipe_names
+from neuropil.cli.recipes import load, recipe_names
 from neuropil.cli.settings import use_machine
 from neuropil.data import Split
 from neuropil.experiments.machine import Machine
 
-RECIPES = {name: import_module(f"neuropil.recipes.{name}") for name in recipe_names()}
+RECIPES = {name: load(name) for name in recipe_names()}
 COMPARE = [name for name, recipe in RECIPES.items() if hasattr(recipe, "comparison")]
 OTHERS = ["mnist_semi", "mnist_unsupervised", "momentum", "krotov_settings", "conv_krotov_settings"]
 

@@ -6,18 +6,18 @@ from torch import nn
 
 from associative_oracles import rng
 from neuropil.associative import (
-    DRAW,
-    NAME,
+    CLASSIFY,
+    GENERATE,
     AssociativeNetwork,
     AssociativeTraining,
+    Nudge,
     Settling,
-    Teacher,
-    Trial,
-    from_tensors,
-    to_tensors,
+    Task,
 )
-from neuropil.associative.tasks import half_images, occlusions, random_part
+from neuropil.associative.inference import initial_state
+from neuropil.associative.learning import pseudo_labels
 from neuropil.data import Split, digits
+from neuropil.data.masks import halves, random_masks, rectangle_occlusions
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
 from neuropil.plasticity import DifferentialHebb
@@ -43,75 +43,76 @@ def test_the_rule_is_presynaptic_activity_times_postsynaptic_change():
             assert change[i, j].item() == pytest.approx(want, rel=1e-12)
 
 
-def traces_of(learner, trial, part):
-    """One trial with SGD; what was sent, and the activity before and after the teacher event."""
-    traces, hold = [], learner.propose_
-
-    def record(trial, sent, before, after):
-        traces.append([{k: s.clone() for k, s in state.items()} for state in (sent, before, after)])
-        hold(trial, sent, before, after)
-
-    learner.propose_ = record
-    learner.practise_(trial, part.x, part.y, torch.optim.SGD(learner.groups_(), lr=0.0), rng(3))
-    (found,) = traces
-    return found
+def sgd(learner):
+    return torch.optim.SGD(learner.training.parameter_groups(learner.net_), lr=0.0)
 
 
-@pytest.mark.parametrize(("drawing", "parts"), [(0, 0), (7, 0), (7, 5)])
-@pytest.mark.parametrize("teacher", [Teacher(steps=3), Teacher(steps=2, reach=2.0)], ids=["mSTDP", "aSTDP"])
-@pytest.mark.parametrize("trial", [NAME, DRAW, Trial("label", "part"), Trial("pixels", labels=0.5)], ids=str)
-def test_every_synapse_can_compute_its_change_from_the_traces_of_its_two_neurons(trial, teacher, drawing, parts, train):
-    """A pre trace, a post trace, the rate of its place, and whether the event is for it: nothing else is read."""
-    rates = {"naming": 0.3, "parts": 0.25, "label": 0.2, "drawing": 0.15, "pixels": 0.1}
-    practice = AssociativeTraining(trials=(NAME, DRAW), rates=rates, feedback=0.5)
-    learner = AssociativeNetwork((6,), drawing, parts, teacher=teacher, practice=practice)
-    learner.net_, learner.shape_, learner.classes_ = learner.fresh(train, rng()), train.x.shape[1:], 10
+def traces_of(learner, task, part):
+    """One step with SGD; what was sent, and the activity before and after the nudge."""
+    traces = learner.train_step_(task, part.x, part.y, sgd(learner), rng(3))
+    return traces.sent, traces.settled.state, traces.after
+
+
+@pytest.mark.parametrize(("generation_units", "completion_units"), [(0, 0), (7, 0), (7, 5)])
+@pytest.mark.parametrize("nudge", [Nudge(steps=3), Nudge(steps=2, extrapolation=2.0)], ids=["mSTDP", "aSTDP"])
+@pytest.mark.parametrize(
+    "task", [CLASSIFY, GENERATE, Task("label", "partial"), Task("pixels", label_fraction=0.5)], ids=str
+)
+def test_every_synapse_can_compute_its_change_from_the_traces_of_its_two_neurons(
+    task, nudge, generation_units, completion_units, train
+):
+    """A pre trace, a post trace, its learning rate, and whether the nudge is for it: nothing else is read."""
+    learning_rates = {"classification": 0.3, "completion": 0.25, "label": 0.2, "generation": 0.15, "pixels": 0.1}
+    training = AssociativeTraining(tasks=(CLASSIFY, GENERATE), learning_rates=learning_rates, feedback_lr_scale=0.5)
+    learner = AssociativeNetwork((6,), generation_units, completion_units, nudge=nudge, training=training)
+    learner.initialise_(train, rng())
     old = {name: part.clone() for name, part in learner.net_.named_parameters()}
     part = train[:20]
-    sent, before, after = traces_of(learner, trial, part)
-    mine = "naming" if drawing == 0 or trial.taught == "label" else "drawing"
-    if parts and trial.taught == "label" and trial.given == "part":
-        mine = "parts"
-    silent = {"parts": "naming1", "naming": "parts"}.get(mine)
-    for pre, post in learner.net_.routes:
+    sent, before, after = traces_of(learner, task, part)
+    mine = "classification" if generation_units == 0 or task.target == "label" else "generation"
+    if completion_units and task.target == "label" and task.clamped == "partial":
+        mine = "completion"
+    silent = {"completion": "classification1", "classification": "completion"}.get(mine)
+    for pre, post in learner.net_.projections:
         weight, name = learner.net_.between(pre, post).weight, f"synapses.{pre}>{post}.weight"
-        if pre == silent or (post != trial.taught and not post.startswith(mine)):
-            assert torch.equal(weight, old[name]), "the event is not for this synapse"
+        if pre == silent or (post != task.target and not post.startswith(mine)):
+            assert torch.equal(weight, old[name]), "the nudge is not for this synapse"
             continue
-        rate = rates[post.rstrip("1")] / (teacher.strength * len(part))
+        rate = learning_rates[post.rstrip("1")] / (nudge.beta * len(part))
         thresholds = rate * (after[post] - before[post]).sum(0)
-        rate *= 0.5 if (pre, post) in (("label", "naming1"), ("label", "parts")) else 1
+        rate *= 0.5 if (pre, post) in (("label", "classification1"), ("label", "completion")) else 1
         for i in range(0, len(weight), 3):
             for j in range(0, weight.shape[1], 3):
                 change = sum(sent[pre][b, j] * (after[post][b, i] - before[post][b, i]) for b in range(len(part)))
                 assert (weight[i, j] - old[name][i, j]).item() == pytest.approx(rate * change.item(), abs=2e-7)
-        rest = learner.net_.rest[post] - old[f"rest.{post}"]
-        torch.testing.assert_close(rest, thresholds, rtol=1e-4, atol=1e-7)
+        bias = learner.net_.bias[post] - old[f"bias.{post}"]
+        torch.testing.assert_close(bias, thresholds, rtol=1e-4, atol=1e-7)
     assert any(not torch.equal(part, old[name]) for name, part in learner.net_.named_parameters())
 
 
 def test_in_a_fit_a_synapse_needs_its_own_traces_and_its_own_past(train):
     """Adam by hand, for single synapses, from the traces of their neurons over a whole fit."""
-    practice = AssociativeTraining(trials=(NAME, DRAW), epochs=2, batch=100)
-    learner = AssociativeNetwork((6,), 7, practice=practice)
-    traces, hold = [], learner.propose_
+    training = AssociativeTraining(tasks=(CLASSIFY, GENERATE), epochs=2, batch=100)
+    learner = AssociativeNetwork((6,), 7, training=training)
+    traces, train_step_ = [], learner.train_step_
 
-    def record(trial, sent, before, after):
-        kept = [{k: s.clone().double() for k, s in state.items()} for state in (sent, before, after)]
-        traces.append((trial.taught, *kept))
-        hold(trial, sent, before, after)
+    def record(task, *others):
+        seen = train_step_(task, *others)
+        kept = [{k: s.double() for k, s in state.items()} for state in (seen.sent, seen.settled.state, seen.after)]
+        traces.append((task.target, *kept))
+        return seen
 
-    learner.propose_ = record
+    learner.train_step_ = record
     learner.fit(train, rng=rng())
-    fresh = learner.fresh(train, rng())
-    for pre, post, taught in (("pixels", "naming1", "label"), ("drawing", "pixels", "pixels")):
-        mine = [kept for kept in traces if kept[0] == taught]
+    fresh = AssociativeNetwork((6,), 7, training=training).initialise_(train, rng()).net_
+    for pre, post, target in (("pixels", "classification1", "label"), ("generation", "pixels", "pixels")):
+        mine = [kept for kept in traces if kept[0] == target]
         for i, j in ((0, 2), (3, 5), (5, 1)):
             weight, mean, square = fresh.between(pre, post).weight[i, j].item(), 0.0, 0.0
             for step, (_, sent, before, after) in enumerate(mine, start=1):
                 change = (sent[pre][:, j] * (after[post][:, i] - before[post][:, i])).sum().item() / (0.5 * 100)
                 mean, square = 0.9 * mean + 0.1 * change, 0.99 * square + 0.01 * change**2
-                rate = practice.rates[post.rstrip("1")] * practice.lr_decay ** ((step - 1) // 4)
+                rate = training.learning_rates[post.rstrip("1")] * training.lr_decay ** ((step - 1) // 4)
                 weight += rate * (mean / (1 - 0.9**step)) / ((square / (1 - 0.99**step)) ** 0.5 + 1e-8)
             assert learner.net_.between(pre, post).weight[i, j].item() == pytest.approx(weight, abs=1e-5)
 
@@ -119,45 +120,51 @@ def test_in_a_fit_a_synapse_needs_its_own_traces_and_its_own_past(train):
 # Learning
 
 
-def test_with_two_hidden_layers_and_no_drawing_it_names_but_does_not_draw(train):
-    rates = {"naming": 3e-3, "label": 3e-3, "drawing": 0.0, "pixels": 0.0}
-    practice = AssociativeTraining(trials=(NAME,), epochs=25, batch=20, rates=rates, lr_decay=0.93)
-    learner = AssociativeNetwork((40, 30), settling=Settling(10, step=0.8), practice=practice).fit(train, rng=rng())
+def test_with_two_hidden_layers_and_no_generation_it_classifies_but_does_not_generate(train):
+    learning_rates = {"classification": 3e-3, "label": 3e-3, "generation": 0.0, "pixels": 0.0}
+    training = AssociativeTraining(tasks=(CLASSIFY,), epochs=25, batch=20, learning_rates=learning_rates, lr_decay=0.93)
+    learner = AssociativeNetwork((40, 30), settling=Settling(10, step_size=0.8), training=training).fit(
+        train, rng=rng()
+    )
     assert accuracy(learner, digits(seed=0)[1]) > 0.8
-    with pytest.raises(Refusal, match="never learned to draw"):
+    with pytest.raises(Refusal, match="never learned to generate"):
         learner.generate(torch.tensor([1]), 1, rng())
 
 
-def test_direct_synapses_join_every_naming_layer_with_pixels_and_label_and_learn_by_the_same_rule(train):
-    practice = AssociativeTraining(trials=(NAME,), rates={"naming": 0.3, "label": 0.2}, feedback=0.5)
-    learner = AssociativeNetwork((6, 5, 4), practice=practice, direct=True)
-    learner.net_, learner.shape_, learner.classes_ = learner.fresh(train, rng()), train.x.shape[1:], 10
-    layers = ["naming1", "naming2", "naming3"]
-    chain = {("naming1", "naming2"), ("naming2", "naming1"), ("naming2", "naming3"), ("naming3", "naming2")}
-    own = {route for layer in layers for route in (("pixels", layer), (layer, "label"), ("label", layer))}
-    assert len(learner.net_.routes) == len(set(learner.net_.routes)) == len(chain | own)
-    assert set(learner.net_.routes) == chain | own
+def test_direct_synapses_join_every_classification_layer_with_pixels_and_label_and_learn_by_the_same_rule(train):
+    training = AssociativeTraining(
+        tasks=(CLASSIFY,), learning_rates={"classification": 0.3, "label": 0.2}, feedback_lr_scale=0.5
+    )
+    learner = AssociativeNetwork((6, 5, 4), training=training, skip_connections=True)
+    learner.initialise_(train, rng())
+    layers = ["classification1", "classification2", "classification3"]
+    up = {(layers[0], layers[1]), (layers[1], layers[2])}
+    down = {(upper, lower) for lower, upper in up}
+    chain = up | down
+    skips = {pair for layer in layers for pair in (("pixels", layer), (layer, "label"), ("label", layer))}
+    assert len(learner.net_.projections) == len(set(learner.net_.projections)) == len(chain | skips)
+    assert set(learner.net_.projections) == chain | skips
     old = {name: part.clone() for name, part in learner.net_.named_parameters()}
     part = train[:20]
-    sent, before, after = traces_of(learner, NAME, part)
-    for pre, post in learner.net_.routes:
-        rate = (0.2 if post == "label" else 0.3) / (learner.teacher.strength * len(part))
-        rate *= 0.5 if pre == "label" or (pre, post) in (("naming2", "naming1"), ("naming3", "naming2")) else 1
+    sent, before, after = traces_of(learner, CLASSIFY, part)
+    for pre, post in learner.net_.projections:
+        rate = (0.2 if post == "label" else 0.3) / (learner.nudge.beta * len(part))
+        rate *= 0.5 if pre == "label" or (pre, post) in down else 1
         want = rate * (after[post] - before[post]).T @ sent[pre]
         name = f"synapses.{pre}>{post}.weight"
         torch.testing.assert_close(learner.net_.get_parameter(name) - old[name], want, rtol=1e-3, atol=2e-7)
-    kept = from_tensors(to_tensors(learner), settling=learner.settling)
+    kept = AssociativeNetwork((6, 5, 4), training=training, skip_connections=True).load_state_dict(learner.state_dict())
     assert torch.equal(kept.decision_function(part.x), learner.decision_function(part.x))
 
 
-def test_missing_labels_teach_drawing_and_never_naming(train):
+def test_missing_labels_train_generation_and_never_classification(train):
     labels = torch.full((400,), -1)
-    practice = AssociativeTraining(trials=(NAME, DRAW), epochs=2)
-    learner = AssociativeNetwork((10,), 12, practice=practice).fit(train, rng=rng(), labels=labels)
-    fresh = learner.fresh(train, rng())
-    for pre, post in learner.net_.routes:
+    training = AssociativeTraining(tasks=(CLASSIFY, GENERATE), epochs=2)
+    learner = AssociativeNetwork((10,), 12, training=training).fit(train, rng=rng(), labels=labels)
+    fresh = AssociativeNetwork((10,), 12, training=training).initialise_(train, rng()).net_
+    for pre, post in learner.net_.projections:
         same = torch.equal(learner.net_.between(pre, post).weight, fresh.between(pre, post).weight)
-        assert same == (post in ("naming1", "label")), f"{pre}>{post}"
+        assert same == (post in ("classification1", "label")), f"{pre}>{post}"
 
 
 def test_a_few_labels_are_those_that_count(train):
@@ -165,60 +172,62 @@ def test_a_few_labels_are_those_that_count(train):
     labels[100:] = -1
     wrong = Split(train.x, torch.where(labels >= 0, train.y, (train.y + 1) % 10), 10)
     learners = [
-        AssociativeNetwork((10,), 12, practice=AssociativeTraining(epochs=1)).fit(split, rng=rng(), labels=labels)
+        AssociativeNetwork((10,), 12, training=AssociativeTraining(epochs=1)).fit(split, rng=rng(), labels=labels)
         for split in (train, wrong)
     ]
     first, second = (dict(learner.net_.named_parameters()) for learner in learners)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_own_labels_are_those_that_the_network_names_with_a_clear_lead(train):
-    learner = AssociativeNetwork((20,), practice=AssociativeTraining(trials=(NAME,), epochs=20, batch=20)).fit(
+def test_pseudo_labels_are_clear_answers_of_the_network(train):
+    learner = AssociativeNetwork((20,), training=AssociativeTraining(tasks=(CLASSIFY,), epochs=20, batch=20)).fit(
         train, rng=rng()
     )
     labels = torch.full((60,), -1)
     labels[:20] = train.y[:20]
     x = train.x[:60]
-    state, free, _ = learner.first_state(x.flatten(1), torch.zeros(60, 10), {"label": None}, "label")
+    state, free, _ = initial_state(learner.net_, x.flatten(1), torch.zeros(60, 10), {"label": None}, "label")
     settled = learner.settling(learner.net_, state, free).state["label"]
     first, second = settled.topk(2, 1).values.T
     least = (first - second).median().item()
-    found = learner.own_names(x, labels, least)
+    found = pseudo_labels(learner.net_, learner.settling, x, labels, least)
     assert torch.equal(found[:20], train.y[:20])
-    sure = (first - second >= least)[20:]
-    assert torch.equal(found[20:], torch.where(sure, settled[20:].argmax(1), -1))
+    clear = (first - second >= least)[20:]
+    assert torch.equal(found[20:], torch.where(clear, settled[20:].argmax(1), -1))
     none = torch.full((60,), -1)
-    assert learner.practise_(NAME, x, none, torch.optim.SGD(learner.groups_(), lr=0.0), rng()) is None
-    own = Trial("label", "all", own=least)
-    settled, _ = learner.practise_(own, x, none, torch.optim.SGD(learner.groups_(), lr=0.0), rng())
-    assert len(settled.residual) == (first - second >= least).sum()
+    assert learner.train_step_(CLASSIFY, x, none, sgd(learner), rng()) is None
+    task = Task("label", "all", pseudo_label_margin=least)
+    traces = learner.train_step_(task, x, none, sgd(learner), rng())
+    assert len(traces.settled.residual) == (first - second >= least).sum()
 
 
-def test_images_are_changed_when_labels_are_taught_and_not_when_pixels_are(train):
+def test_images_are_augmented_when_the_label_is_the_target_and_not_when_pixels_are(train):
     learners = [
-        AssociativeNetwork((10,), 12, practice=AssociativeTraining(epochs=1, augment=augment)).fit(train, rng=rng())
+        AssociativeNetwork((10,), 12, training=AssociativeTraining(epochs=1, augment=augment)).fit(train, rng=rng())
         for augment in (None, lambda x, _: torch.zeros_like(x))
     ]
     first, second = (dict(learner.net_.named_parameters()) for learner in learners)
     for name in first:
         same = torch.equal(first[name], second[name])
-        assert same == (not name.endswith((">naming1.weight", ">label.weight", ".naming1", ".label"))), name
+        assert same == (
+            not name.endswith((">classification1.weight", ">label.weight", ".classification1", ".label"))
+        ), name
 
 
-def test_masks_give_a_random_share_or_a_half():
-    masks = random_part(4000, torch.Size([1, 8, 8]), rng())
+def test_masks_keep_a_random_fraction_or_a_half():
+    masks = random_masks(4000, torch.Size([1, 8, 8]), rng())
     assert set(masks.unique().tolist()) == {0.0, 1.0}
-    halves = half_images(torch.Size([1, 8, 8]))
-    assert halves.sum(1).tolist() == [32] * 4
-    assert torch.equal(halves[0] + halves[1], torch.ones(64))
-    share = sum((masks == half).all(1).float().mean().item() for half in halves)
-    assert share == pytest.approx(0.5, abs=0.03)
+    four = halves(torch.Size([1, 8, 8]))
+    assert four.sum(1).tolist() == [32] * 4
+    assert torch.equal(four[0] + four[1], torch.ones(64))
+    fraction = sum((masks == half).all(1).float().mean().item() for half in four)
+    assert fraction == pytest.approx(0.5, abs=0.03)
     assert masks.mean().item() == pytest.approx(0.5 / 3 + 0.5 / 2, abs=0.03)
-    assert random_part(7, torch.Size([5]), rng()).shape == (7, 5)
+    assert random_masks(7, torch.Size([5]), rng()).shape == (7, 5)
 
 
 def test_an_occlusion_hides_one_rectangle_of_a_quarter_to_three_quarters_of_each_side():
-    hidden = 1 - occlusions(4000, torch.Size([2, 8, 12]), rng()).view(4000, 2, 8, 12)
+    hidden = 1 - rectangle_occlusions(4000, torch.Size([2, 8, 12]), rng()).view(4000, 2, 8, 12)
     assert set(hidden.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(hidden[:, 0], hidden[:, 1])
     height, width = hidden[:, 0].amax(2).sum(1), hidden[:, 0].amax(1).sum(1)
@@ -230,21 +239,21 @@ def test_an_occlusion_hides_one_rectangle_of_a_quarter_to_three_quarters_of_each
         assert (edge[:, 0].mean() - edge[:, -1].mean()).abs() < 0.03, size  # as often at one end as at the other
 
 
-def test_a_share_of_the_parts_is_all_but_a_rectangle():
+def test_a_fraction_of_the_masks_is_all_but_a_rectangle():
     shape = torch.Size([1, 8, 8])
-    assert torch.equal(random_part(50, shape, rng()), random_part(50, shape, rng(), occluded=0.0))
-    hidden = 1 - random_part(4000, shape, rng(), occluded=0.3).view(-1, 8, 8)
+    assert torch.equal(random_masks(50, shape, rng()), random_masks(50, shape, rng(), occlusion_probability=0.0))
+    hidden = 1 - random_masks(4000, shape, rng(), occlusion_probability=0.3).view(-1, 8, 8)
     box = hidden.amax(2).sum(1) * hidden.amax(1).sum(1)
     rectangles = hidden.sum((1, 2)) == box
-    halves = ((hidden[:, None] == half_images(shape).view(4, 8, 8)).all(3).all(2)).any(1)
+    half = ((hidden[:, None] == halves(shape).view(4, 8, 8)).all(3).all(2)).any(1)
     all_missing = hidden.amin((1, 2)) == 1
-    assert (rectangles & ~halves & ~all_missing).float().mean().item() == pytest.approx(0.3, abs=0.03)
-    assert halves.float().mean().item() == pytest.approx(0.35, abs=0.03)
+    assert (rectangles & ~half & ~all_missing).float().mean().item() == pytest.approx(0.3, abs=0.03)
+    assert half.float().mean().item() == pytest.approx(0.35, abs=0.03)
 
 
 def test_no_rectangle_can_be_hidden_in_a_vector():
-    with pytest.raises(Refusal, match=r"in images alone, got examples of shape \(4,\)"):
-        random_part(3, torch.Size([4]), rng(), occluded=0.2)
+    with pytest.raises(Refusal, match=r"only images can be occluded by rectangles, got examples of shape \(4,\)"):
+        random_masks(3, torch.Size([4]), rng(), occlusion_probability=0.2)
 
 
 def test_labels_out_of_range_and_vectors_out_of_range_are_refused(train):
@@ -257,23 +266,22 @@ def test_labels_out_of_range_and_vectors_out_of_range_are_refused(train):
 
 
 def test_a_network_that_runs_away_is_refused_in_words(train):
-    rates = {"naming": 30.0, "label": 30.0, "drawing": 1.0, "pixels": 1.0}
+    learning_rates = {"classification": 30.0, "label": 30.0, "generation": 1.0, "pixels": 1.0}
+    training = AssociativeTraining(tasks=(CLASSIFY,), learning_rates=learning_rates, epochs=30)
     with pytest.raises(
-        Refusal, match=r"diverged in epoch \d+: \d+% of its hidden activity is stuck .* lower the rates"
+        Refusal, match=r"diverged in epoch \d+: \d+% of its hidden activity is at 0 or 1; lower the learning rates"
     ):
-        AssociativeNetwork((20,), practice=AssociativeTraining(trials=(NAME,), rates=rates, epochs=30)).fit(
-            train, rng=rng()
-        )
+        AssociativeNetwork((20,), training=training).fit(train, rng=rng())
 
 
 # Resume
 
 
 def test_a_fit_that_was_stopped_goes_on_bit_for_bit(tmp_path, train):
-    practice = AssociativeTraining(trials=(NAME, DRAW), epochs=4)
+    training = AssociativeTraining(tasks=(CLASSIFY, GENERATE), epochs=4)
 
     def fit(run):
-        return AssociativeNetwork((10,), 10, practice=practice).fit(train, rng=rng(), tracker=run)
+        return AssociativeNetwork((10,), 10, training=training).fit(train, rng=rng(), tracker=run)
 
     whole = fit(Run.start(tmp_path / "whole", recipe="x", config={}, command="x"))
     run = Run.start(tmp_path / "stopped", recipe="x", config={}, command="x")

@@ -68,7 +68,7 @@ WRONG = {
     "run concept --points 0": "setting 'points' needs a number >= 2, got 0.",
     "run mnist_conv_krotov --kernel 0": "setting 'kernel' needs a number >= 1, got 0.",
     "run mnist_conv_krotov --device abacus": "device 'abacus' cannot be used (Expected one of cpu, cuda",
-    "run mnist_semi --copies nan": "setting 'copies' needs a number >= 0, got nan.",
+    "run mnist_semi --labelled-fraction nan": "setting 'labelled_fraction' needs a number >= 0, got nan.",
     "run robustness --threads -1": "setting 'threads' needs a number >= 0, got -1.",
     "run robustness --n-test -1": "setting 'n_test' needs a number >= 0, got -1.",
     "run mnist_theta --threads -1": "setting 'threads' needs a number >= 0, got -1.",

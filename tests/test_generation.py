@@ -1,4 +1,4 @@
-"""The judge of drawings: every number against a closed form, loops or a case whose answer is known."""
+"""The scores of generated images: every number against a closed form, loops or a case whose answer is known."""
 
 import math
 
@@ -8,7 +8,7 @@ from scipy.linalg import sqrtm
 
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
-from neuropil.evaluate import Judge, accuracy, evaluate_samples
+from neuropil.evaluate import ReferenceClassifier, accuracy, evaluate_samples
 from neuropil.evaluate.metrics.generation import frechet_distance, nearest, spread_within
 from neuropil.experiments.generation import class_means, first_of_each, pca_samples
 from neuropil.runs import NullTracker
@@ -24,8 +24,8 @@ def parts():
 
 
 @pytest.fixture(scope="module")
-def judge(parts):
-    return Judge(features=32, epochs=6, batch=20).fit(parts[0], rng=rng(), tracker=NullTracker())
+def reference(parts):
+    return ReferenceClassifier(n_features=32, epochs=6, batch=20).fit(parts[0], rng=rng(), tracker=NullTracker())
 
 
 def test_frechet_distance_of_known_normals_is_the_closed_form():
@@ -65,20 +65,20 @@ def test_nearest_is_the_smallest_distance_found_by_loops(parts):
     assert nearest(train.x[:3], train).max() < 1e-2
 
 
-def test_the_judge_reads_real_images_and_tells_copies_means_and_wrong_classes(judge, parts):
+def test_the_reference_classifier_knows_real_images_and_tells_copies_means_and_wrong_classes(reference, parts):
     train, test = parts
-    assert accuracy(judge, test) > 0.9
-    real = evaluate_samples(judge, test.x, test.y, test, train)
+    assert accuracy(reference, test) > 0.9
+    real = evaluate_samples(reference, test.x, test.y, test, train)
     assert real.pixel_variance == pytest.approx(1)
     assert real.frechet == pytest.approx(0, abs=1e-4)
     asked = torch.arange(10).repeat_interleave(5)
-    means = evaluate_samples(judge, class_means(train)[asked], asked, test, train)
+    means = evaluate_samples(reference, class_means(train)[asked], asked, test, train)
     assert (means.pixel_variance, means.feature_variance) == (0, 0)
     assert means.class_accuracy > 0.8
     assert means.frechet > 5 * abs(real.frechet)
-    copies = evaluate_samples(judge, train.x[:100], train.y[:100], test, train)
+    copies = evaluate_samples(reference, train.x[:100], train.y[:100], test, train)
     assert copies.nearest < 0.1 * real.nearest
-    wrong = evaluate_samples(judge, test.x, (test.y + 1) % 10, test, train)
+    wrong = evaluate_samples(reference, test.x, (test.y + 1) % 10, test, train)
     assert wrong.class_accuracy < 0.1
 
 
@@ -97,9 +97,9 @@ def test_the_first_of_each_class_come_class_after_class():
     assert first_of_each(images, classes, count=2).flatten().tolist() == [1, 3, 0, 2]
 
 
-def test_what_a_judge_refuses(judge, parts):
+def test_what_a_reference_classifier_refuses(reference, parts):
     train, test = parts
-    with pytest.raises(Refusal, match=r"reads images .*got \(4, 3\)"):
-        Judge().fit(Split(torch.rand(4, 3), torch.zeros(4).long(), 1), rng=rng(), tracker=NullTracker())
+    with pytest.raises(Refusal, match=r"needs images .*got \(4, 3\)"):
+        ReferenceClassifier().fit(Split(torch.rand(4, 3), torch.zeros(4).long(), 1), rng=rng(), tracker=NullTracker())
     with pytest.raises(Refusal, match=r"a class each, got \(3, 1, 8, 8\) and \(2,\)"):
-        evaluate_samples(judge, test.x[:3], test.y[:2], test, train)
+        evaluate_samples(reference, test.x[:3], test.y[:2], test, train)

@@ -1,11 +1,11 @@
-"""How associative networks settle and are taught, against loops over units and against the differential equation."""
+"""How associative networks settle and are nudged, against loops over units and against the differential equation."""
 
 import pytest
 import torch
 from scipy.integrate import solve_ivp
 
 from associative_oracles import by_hand, drive_of, rng, small_net, small_state
-from neuropil.associative import Settling, Teacher, Wiring
+from neuropil.associative import Connectivity, Nudge, Settling
 
 # Settling
 
@@ -15,11 +15,11 @@ def test_settling_is_the_sweep_unit_by_unit(momentum):
     net, state = small_net(), small_state()
     free = {"a": torch.tensor([[1.0, 0, 1]] * 5, dtype=torch.float64), "b": None}
     want = by_hand(net, state, free, 7, 0.4, momentum, {}, 0.0)
-    settled = Settling(steps=7, step=0.4, momentum=momentum, tolerance=0.0)(net, state, free)
+    settled = Settling(max_iterations=7, step_size=0.4, momentum=momentum, tolerance=0.0)(net, state, free)
     for name in state:
         torch.testing.assert_close(settled.state[name], want[name], rtol=1e-12, atol=1e-12)
-    assert settled.steps == 7
-    assert not settled.done
+    assert settled.iterations == 7
+    assert not settled.converged
 
 
 def test_small_steps_follow_the_differential_equation():
@@ -36,7 +36,7 @@ def test_small_steps_follow_the_differential_equation():
         ]
 
     path = solve_ivp(slope, [0, 1.5], torch.cat([*start.values()], 1)[0].numpy(), rtol=1e-8, atol=1e-10)
-    settled = Settling(steps=1500, step=1e-3, tolerance=0.0)(net, start, dict.fromkeys(names))
+    settled = Settling(max_iterations=1500, step_size=1e-3, tolerance=0.0)(net, start, dict.fromkeys(names))
     reached = torch.cat([*settled.state.values()], 1)[0]
     torch.testing.assert_close(reached, torch.tensor(path.y[:, -1]), rtol=0, atol=2e-3)  # Euler: error of order step
 
@@ -47,54 +47,54 @@ def test_where_it_stops_every_free_unit_is_where_its_drive_sends_it(momentum):
     for layer in net.synapses.values():
         layer.weight.mul_(0.4)
     free = {"b": None, "c": None}
-    settled = Settling(steps=500, step=0.5, momentum=momentum, tolerance=1e-10)(net, state, free)
-    assert settled.done
+    settled = Settling(max_iterations=500, step_size=0.5, momentum=momentum, tolerance=1e-10)(net, state, free)
+    assert settled.converged
     assert settled.residual.shape == (5,)
     assert settled.residual.max() < 1e-10
-    assert settled.steps < 500
+    assert settled.iterations < 500
     for name in free:
         for unit in range(net.sizes[name]):
             goal = min(max(drive_of(net, state, name, unit, 2), 0), 1)
             assert state[name][2, unit].item() == pytest.approx(goal, abs=1e-9)
 
 
-def test_given_units_keep_their_activity():
+def test_clamped_units_keep_their_activity():
     net, state = small_net(), small_state()
     given = {"a": state["a"].clone(), "c": state["c"].clone()}
     mask = torch.tensor([[1.0, 0, 1]] * 5, dtype=torch.float64)
-    Settling(steps=9)(net, state, {"a": mask, "b": None})
+    Settling(max_iterations=9)(net, state, {"a": mask, "b": None})
     assert torch.equal(state["a"][:, 1], given["a"][:, 1])
     assert not torch.equal(state["a"][:, 0], given["a"][:, 0])
     assert torch.equal(state["c"], given["c"])
 
 
-def test_only_groups_that_can_matter_are_settled():
-    net = Wiring({"x": 2, "h": 2, "y": 2, "g": 2}, [("x", "h"), ("h", "y"), ("y", "h"), ("y", "g"), ("g", "x")])
-    assert net.around(["y"], fixed=["x"]) == ["h", "y"]
-    assert net.around(["x"], fixed=["y"]) == ["x", "g"]
-    assert net.around(["y"], fixed=[]) == ["x", "h", "y", "g"]
+def test_only_populations_that_can_matter_are_settled():
+    net = Connectivity({"x": 2, "h": 2, "y": 2, "g": 2}, [("x", "h"), ("h", "y"), ("y", "h"), ("y", "g"), ("g", "x")])
+    assert net.ancestors(["y"], fixed=["x"]) == ["h", "y"]
+    assert net.ancestors(["x"], fixed=["y"]) == ["x", "g"]
+    assert net.ancestors(["y"], fixed=[]) == ["x", "h", "y", "g"]
 
 
-# The teacher
+# The nudge
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.3])
-def test_the_teacher_pulls_unit_by_unit(momentum):
+def test_the_nudge_pulls_unit_by_unit(momentum):
     net, state = small_net(), small_state()
     truth, free = {"c": torch.rand(5, 2, generator=rng(4), dtype=torch.float64)}, {"c": None, "b": None}
     kept = {name: s.clone() for name, s in state.items()}
-    after = Teacher(steps=3, strength=0.7)(net, state, free, truth, Settling(step=0.5, momentum=momentum))
+    after = Nudge(steps=3, beta=0.7)(net, state, free, truth, Settling(step_size=0.5, momentum=momentum))
     want = by_hand(net, state, free, 3, 0.5, momentum, truth, 0.7)
     for name in state:
         torch.testing.assert_close(after[name], want[name], rtol=1e-12, atol=1e-12)
         assert torch.equal(state[name], kept[name])
 
 
-def test_with_a_reach_the_numerical_derivative_sets_the_target():
+def test_with_an_extrapolation_factor_the_numerical_derivative_sets_the_target():
     net, state = small_net(), small_state()
     truth, free = {"c": torch.ones(5, 2, dtype=torch.float64)}, {"c": None, "b": None}
-    short = Teacher(steps=2)(net, state, free, truth, Settling())
-    after = Teacher(steps=2, reach=3.0)(net, state, free, truth, Settling())
+    short = Nudge(steps=2)(net, state, free, truth, Settling())
+    after = Nudge(steps=2, extrapolation=3.0)(net, state, free, truth, Settling())
     for name in free:
         target = state[name] + 3.0 * (short[name] - state[name])
         torch.testing.assert_close(after[name], target.clamp(0, 1), rtol=1e-12, atol=1e-12)

@@ -202,17 +202,17 @@ def centre(image):
 
 def test_an_image_that_is_not_distorted_stays_as_it_is():
     x = torch.rand(3, 2, 9, 12, generator=seeded(0))
-    still = Distort(turn=0, scale=0, shear=0, shift=0, bend=0)(x, seeded(1))
+    still = Distort(rotation=0, scale=0, shear=0, shift=0, bend=0)(x, seeded(1))
     torch.testing.assert_close(still, x, rtol=0, atol=1e-5)
 
 
 def test_distortions_move_a_spot_as_far_as_they_say_and_no_farther():
-    nothing = {"turn": 0, "scale": 0, "shear": 0, "shift": 0}
+    nothing = {"rotation": 0, "scale": 0, "shear": 0, "shift": 0}
     image = spot(25, 41, 12, 30)  # 10 pixels right of the centre
     moves = [
         ("shift", 3.0, lambda down, right: abs(down), 3.0),
         ("shift", 3.0, lambda down, right: abs(right), 3.0),
-        ("turn", 30.0, lambda down, right: math.degrees(math.asin(abs(down) / 10)), 30.0),
+        ("rotation", 30.0, lambda down, right: math.degrees(math.asin(abs(down) / 10)), 30.0),
         ("scale", 0.3, lambda down, right: abs(math.log(1 + right / 10)), 0.3),
     ]
     for name, size, measure, most in moves:

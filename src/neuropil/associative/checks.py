@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from neuropil.associative.settling import Settled, Settling
-from neuropil.data import Split
 from neuropil.errors import require
 
 
@@ -29,11 +28,11 @@ def check_mask(mask: Tensor, x: Tensor) -> Tensor:
         f"got {tuple(mask.shape)}.",
     )
     binary = mask.dtype == torch.bool or bool(((mask == 0) | (mask == 1)).all())
-    require(binary, "a mask needs 1 (given) or 0 (missing) for every pixel, got other values.")
+    require(binary, "a mask needs 1 (known) or 0 (missing) for every pixel, got other values.")
     return mask.to(x.device).expand(x.shape)
 
 
-def check_names(labels: Tensor, classes: int, n: int) -> Tensor:
+def check_labels(labels: Tensor, classes: int, n: int) -> Tensor:
     """`labels` if they are (n,) int64 in [-1, classes); -1 stands for unknown."""
     form = labels.ndim == 1 and len(labels) == n and labels.dtype == torch.int64
     kind = str(labels.dtype).removeprefix("torch.")
@@ -44,18 +43,13 @@ def check_names(labels: Tensor, classes: int, n: int) -> Tensor:
     return labels
 
 
-def check_labels(labels: Tensor, train: Split) -> Tensor:
-    """Labels for `train`, on its device."""
-    return check_names(labels, train.classes, len(train)).to(train.y.device)
-
-
-def warn_unless(settled: Settled, settling: Settling) -> None:
-    """Say that activity was still moving when it was read."""
-    if not settled.done:
-        restless = int((settled.residual >= settling.tolerance).sum())
+def warn_unless_settled(settled: Settled, settling: Settling) -> None:
+    """Warn that activity was still moving when it was read."""
+    if not settled.converged:
+        moving = int((settled.residual >= settling.tolerance).sum())
         warnings.warn(
-            f"{restless} of {len(settled.residual)} samples had not settled after {settled.steps} steps: some unit is "
-            f"{settled.residual.max():.2g} from where its drive sends it (tolerance {settling.tolerance:.2g}); give "
-            "Settling more steps or less momentum.",
+            f"{moving} of {len(settled.residual)} samples had not settled after {settled.iterations} iterations: some "
+            f"unit is {settled.residual.max():.2g} from where its drive sends it (tolerance {settling.tolerance:.2g}); "
+            "give Settling more iterations or less momentum.",
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""Groups of units and the directed synapses between them; nothing says that two directions share a weight."""
+"""Populations of units and the directed synapses between them; the two directions of a connection share no weight."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -6,82 +6,114 @@ from itertools import pairwise
 import torch
 from torch import Generator, Tensor, nn
 
-State = dict[str, Tensor]  # activity in [0, 1] of each group, (batch, units)
-Route = tuple[str, str]  # presynaptic and postsynaptic group
+PIXELS, LABEL = "pixels", "label"  # the visible populations
+CLASSIFICATION, COMPLETION, GENERATION = "classification", "completion", "generation"  # the roles of hidden ones
+
+State = dict[str, Tensor]  # activity in [0, 1] of each population, (batch, units)
+Projection = tuple[str, str]  # presynaptic and postsynaptic population
 
 
-class Wiring(nn.Module):
-    """Who sends to whom, with which weight.
+class Connectivity(nn.Module):
+    """Which population projects to which, and with which weights.
 
     Args:
-        sizes: units of each group, by name, in the order in which a sweep visits them.
-        routes: which group sends to which.
+        sizes: number of units of each population, by name, in the order in which a sweep visits them.
+        projections: pairs of a presynaptic and a postsynaptic population.
+        roles: what each population is for; a population without an entry has its own name as its role.
+
+    Examples:
+        >>> Connectivity({"pixels": 4, "label": 2}, [("pixels", "label")])
+        Connectivity(pixels=4, label=2; pixels>label)
     """
 
-    def __init__(self, sizes: Mapping[str, int], routes: Sequence[Route]):
+    def __init__(
+        self, sizes: Mapping[str, int], projections: Sequence[Projection], roles: Mapping[str, str] | None = None
+    ):
         super().__init__()
-        self.sizes, self.routes = dict(sizes), tuple(routes)
+        self.sizes, self.projections = dict(sizes), tuple(projections)
+        self.roles = {name: (roles or {}).get(name, name) for name in sizes}
         self.synapses = nn.ModuleDict(
-            {f"{pre}>{post}": nn.Linear(sizes[pre], sizes[post], bias=False) for pre, post in routes}
+            {f"{pre}>{post}": nn.Linear(sizes[pre], sizes[post], bias=False) for pre, post in projections}
         )
-        self.rest = nn.ParameterDict({name: nn.Parameter(torch.zeros(units)) for name, units in sizes.items()})
+        self.bias = nn.ParameterDict({name: nn.Parameter(torch.zeros(units)) for name, units in sizes.items()})
         self.requires_grad_(False)
 
     def between(self, pre: str, post: str) -> nn.Linear:
-        """The synapses from one group onto another."""
+        """The synapses from one population onto another."""
         layer = self.synapses[f"{pre}>{post}"]
         assert isinstance(layer, nn.Linear)
         return layer
 
-    def draw_(self, rng: Generator, gains: Mapping[str, float]) -> None:
-        """Weights from N(0, gain^2 * 2 / (senders + receivers)), gain by kind of receiver; no drive at rest."""
-        for pre, post in self.routes:
+    def with_role(self, *roles: str) -> list[str]:
+        """The populations that have one of `roles`."""
+        return [name for name, role in self.roles.items() if role in roles]
+
+    @property
+    def generates(self) -> bool:
+        """Whether a label can drive the pixels."""
+        return (LABEL, PIXELS) in self.projections
+
+    def init_(self, rng: Generator, gains: Mapping[str, float]) -> None:
+        """Weights from N(0, gain^2 * 2 / (fan_in + fan_out)), with the gain of the postsynaptic role; biases 0."""
+        for pre, post in self.projections:
             weight = self.between(pre, post).weight
-            std = gains[kind(post)] * (2 / sum(weight.shape)) ** 0.5
+            std = gains[self.roles[post]] * (2 / sum(weight.shape)) ** 0.5
             weight.copy_(torch.randn(weight.shape, generator=rng, device=rng.device) * std)
-        for rest in self.rest.values():
-            rest.zero_()
+        for bias in self.bias.values():
+            bias.zero_()
 
-    def around(self, wanted: Sequence[str], fixed: Sequence[str]) -> list[str]:
-        """The groups that can influence `wanted` without passing through a `fixed` one, in the order of a sweep.
+    def ancestors(self, wanted: Sequence[str], fixed: Sequence[str]) -> list[str]:
+        """`wanted` and all populations that influence them without passing through a `fixed` one, in sweep order.
 
-        `fixed` are those that do not move, because they are given or kept silent.
+        `fixed` populations do not move, because they are clamped or silenced.
         """
         known, edge = set(wanted), list(wanted)
         while edge:
             post = edge.pop()
-            new = {pre for pre, target in self.routes if target == post and pre not in fixed} - known
+            new = {pre for pre, target in self.projections if target == post and pre not in fixed} - known
             known |= new
             edge.extend(new)
         return [name for name in self.sizes if name in known]
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}={units}" for name, units in self.sizes.items())
+        return f"Connectivity({sizes}; {', '.join(self.synapses)})"
 
-def both_ways(
-    pixels: int, classes: int, naming: Sequence[int], parts: int, drawing: int, *, draws: bool, direct: bool = False
-) -> Wiring:
-    """Pixels and label, joined both ways by layers that name, by `parts` units and, if it `draws`, by those that draw.
 
-    Without units of its own for `drawing`, the first naming layer draws. With `direct` synapses pixels reach every
-    naming layer, and each of them is joined with the label both ways, not only its neighbours.
+def bidirectional(
+    pixels: int,
+    classes: int,
+    classification_units: Sequence[int],
+    generation_units: int,
+    completion_units: int,
+    *,
+    generates: bool,
+    skip_connections: bool = False,
+) -> Connectivity:
+    """Pixels and label, connected both ways through hidden populations.
+
+    Args:
+        pixels, classes: units of the two visible populations.
+        classification_units: units of each layer of the chain between pixels and label.
+        generation_units: units that drive the pixels; with 0 the first classification layer drives them.
+        completion_units: units that classify images of which pixels are missing; 0 for none.
+        generates: whether pixels receive anything at all.
+        skip_connections: whether pixels project to every classification layer, and each of these to the label and back.
     """
-    layers = [f"naming{k}" for k in range(1, len(naming) + 1)]
-    sizes = {"pixels": pixels, "label": classes, **dict(zip(reversed(layers), reversed(naming)))}
-    chain = ["pixels", *layers, "label"]
-    routes = [*pairwise(chain), *zip(chain[:1:-1], chain[-2:0:-1])]
-    if direct:
-        routes += [("pixels", layer) for layer in layers[1:]]
-        routes += [route for layer in layers[:-1] for route in ((layer, "label"), ("label", layer))]
-    if parts:
-        sizes |= {"parts": parts}
-        routes += [("pixels", "parts"), ("parts", "label"), ("label", "parts")]
-    if draws:
-        hidden = "drawing" if drawing else layers[0]
-        sizes |= {"drawing": drawing} if drawing else {}
-        routes += [route for route in (("pixels", hidden), ("label", hidden)) if route not in routes]
-        routes += [(hidden, "pixels"), ("label", "pixels")]
-    return Wiring(sizes, routes)
-
-
-def kind(group: str) -> str:
-    """What sort of group it is: "naming" of "naming2"."""
-    return group.rstrip("0123456789")
+    layers = [f"{CLASSIFICATION}{k}" for k in range(1, len(classification_units) + 1)]
+    sizes = {PIXELS: pixels, LABEL: classes, **dict(zip(reversed(layers), reversed(classification_units)))}
+    roles = dict.fromkeys(layers, CLASSIFICATION)
+    chain = [PIXELS, *layers, LABEL]
+    projections = [*pairwise(chain), *zip(chain[:1:-1], chain[-2:0:-1])]
+    if skip_connections:
+        projections += [(PIXELS, layer) for layer in layers[1:]]
+        projections += [both for layer in layers[:-1] for both in ((layer, LABEL), (LABEL, layer))]
+    if completion_units:
+        sizes |= {COMPLETION: completion_units}
+        projections += [(PIXELS, COMPLETION), (COMPLETION, LABEL), (LABEL, COMPLETION)]
+    if generates:
+        hidden = GENERATION if generation_units else layers[0]
+        sizes |= {GENERATION: generation_units} if generation_units else {}
+        projections += [pair for pair in ((PIXELS, hidden), (LABEL, hidden)) if pair not in projections]
+        projections += [(hidden, PIXELS), (LABEL, PIXELS)]
+    return Connectivity(sizes, projections, roles)

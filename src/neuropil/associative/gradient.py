@@ -1,37 +1,40 @@
-"""The slope of what an associative network answers, through its settling: for attacks and saliency only."""
+"""The gradient of an associative network's class scores, through its settling: for attacks and saliency only."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuropil.associative.connectivity import State, Wiring
+from neuropil.associative.connectivity import LABEL, Connectivity, State
 
 
-def sweep_on(net: Wiring, state: State, moving: list[str], *, step: float, sweeps: int) -> Tensor:
-    r"""What drives the label after `sweeps` more sweeps from a settled `state`, with its gradient by the given groups.
+def unrolled_settling(
+    net: Connectivity, state: State, moving: list[str], *, step_size: float, iterations: int
+) -> Tensor:
+    r"""The drive of the label after more sweeps from a settled `state`, (batch, classes), differentiable.
 
     Where activity rests, s = f(s, x), every sweep adds a term to the Neumann series of
-    :math:`ds/dx = (1 - \partial f/\partial s)^{-1} \partial f/\partial x`; what the settling itself passed through does
-    not matter. Activation has slope 1 within [0, 1] and 0 outside.
+    :math:`ds/dx = (1 - \partial f/\partial s)^{-1} \partial f/\partial x`; the path of the settling itself does not
+    matter. The activation has slope 1 within [0, 1] and 0 outside.
 
     Args:
         net: the weights.
-        state: settled activity, (batch, units) of each group; the given groups may ask for a gradient.
-        moving: the groups that are free, in the order of a sweep.
-        step: share of the way to its drive that a unit goes in a sweep.
-        sweeps: how many.
+        state: settled activity, (batch, units) of each population; the clamped ones may ask for a gradient.
+        moving: the populations that are free, in sweep order.
+        step_size: as in `Settling`.
+        iterations: number of sweeps, hence of terms.
     """
     state = dict(state)
-    for _ in range(sweeps):
+    for _ in range(iterations):
         for post in moving:
-            goal = drive(net, state, post).clamp(0, 1)
-            state[post] = torch.lerp(state[post], goal, step)
-    return drive(net, state, "label")
+            goal = _drive(net, state, post).clamp(0, 1)
+            state[post] = torch.lerp(state[post], goal, step_size)
+    return _drive(net, state, LABEL)
 
 
-def drive(net: Wiring, state: State, post: str) -> Tensor:
-    """All that reaches a group."""
+def _drive(net: Connectivity, state: State, post: str) -> Tensor:
     sent = [
-        F.linear(state[pre], net.between(pre, post).weight) for pre, to in net.routes if to == post and pre in state
+        F.linear(state[pre], net.between(pre, post).weight)
+        for pre, to in net.projections
+        if to == post and pre in state
     ]
-    return net.rest[post] + torch.stack(sent).sum(0)
+    return net.bias[post] + torch.stack(sent).sum(0)

@@ -1,85 +1,111 @@
-"""One network of visible and hidden units that names, draws and completes, and learns from teacher events by STDP."""
+"""One network of visible and hidden units that classifies, generates and completes, and learns by STDP alone."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Self
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Size, Tensor, nn
 from torch.nn import functional as F
 
-from neuropil.associative.checks import check_labels, check_pixels
-from neuropil.associative.connectivity import State, Wiring, both_ways, kind
-from neuropil.associative.inference import Asked
-from neuropil.associative.sampling import Sampling, lead
-from neuropil.associative.settling import Masks, Settled, Settling, Teacher, send
-from neuropil.associative.tasks import DRAW, NAME, Trial, random_part, spikes
-from neuropil.associative.training import GAINS, RATES, AssociativeTraining, Tally, by_kind
+from neuropil.associative.checks import check_labels, check_mask, check_pixels
+from neuropil.associative.connectivity import LABEL, PIXELS, Connectivity, bidirectional
+from neuropil.associative.inference import class_scores, differentiable_scores, fill, masked_scores
+from neuropil.associative.learning import Traces, apply_rule_, clamp_task, pseudo_labels
+from neuropil.associative.sampling import Samples, Sampling
+from neuropil.associative.settling import Nudge, Settling, send
+from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
+from neuropil.associative.training import GAINS, AssociativeTraining, EpochStatistics, by_role
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 from neuropil.models.contract import FeatureLayer
 from neuropil.models.training.supervised import passes
-from neuropil.plasticity import DifferentialHebb, propose_
 from neuropil.runs.checkpoint import Stateful
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
 
-NAMERS = ("naming", "parts")
+FIRST = "classification1"  # the hidden population whose receptive fields are looked at
 
 
-class AssociativeNetwork(Asked):
-    """Pixels, label and hidden units wired both ways; each visible group is input and output.
+class AssociativeNetwork:
+    r"""Pixels, label and hidden units connected both ways; each visible population is input and output.
 
-    Naming: pixels are given, the network settles, the label is read. Drawing: the label is given, pixels are read.
-    Completing: any pixels are given. The hidden units come in populations. A teacher event changes the synapses onto
-    the taught units and onto one population only: `naming` when the label is taught, `drawing` when pixels are. With
-    ``drawing=0`` one population serves both, and the two directions compete for its synapses. To name a whole image
-    and to name a part of one compete, too; with `parts` units the missing of any pixel silences the naming ones, and
-    the label is named by the `parts` units, which are silent otherwise.
+    Classify: pixels are clamped, the network settles, the label is read. Generate: the label is clamped, pixels are
+    read. Complete: any pixels are clamped. The network is never rewired for one or the other.
 
-    No loss and no energy is computed. Every change that a synapse proposes is a `DifferentialHebb` between the settled
-    activity before a teacher event and the activity after it; Adam scales it by the size of the synapse's own past
-    changes. Our reconstruction from the abstracts of Li 2019 (arXiv 1912.00009, mSTDP)
-    and Li 2022 (arXiv 2206.14137, aSTDP); `Teacher` has the difference between the two.
+    Every synapse proposes :math:`\Delta w_{ij} = s_j (s_i' - s_i)`: what its presynaptic unit sent before a nudge,
+    times how far the nudge moved its postsynaptic unit. This is the rate form of STDP, see `DifferentialHebb`. Adam
+    scales a change by the synapse's own past changes. There is no loss, no energy, no shared weight, no backward pass.
+    The units are rate units; the network has spikes only where partly known images are clamped.
+
+    Hidden units form populations, because tasks compete for synapses. A nudge of the label changes the classification
+    units and the label; a nudge of the pixels the generation units and the pixels. With ``completion_units`` these
+    classify images of which pixels are missing; the classification units are silent then.
+
+    Our reconstruction from the abstracts of Li 2019 (arXiv 1912.00009, mSTDP) and Li 2022 (arXiv 2206.14137, aSTDP);
+    `Nudge.extrapolation` is the difference between the two. This mSTDP is not the reward-modulated STDP that others
+    call MSTDP (Florian 2007).
 
     Args:
-        naming: units of each hidden layer between pixels and label.
-        drawing: units of the hidden population that draws.
-        parts: units of the hidden population that names parts of images; 0 leaves that to the naming ones.
+        classification_units: units of each hidden layer between pixels and label.
+        generation_units: units of the population that drives the pixels; with 0 the classification units drive them.
+        completion_units: units of the population that classifies partly known images; with 0 the classification units
+            do it.
         settling: how activity settles.
-        teacher: how teacher events go.
-        practice: how it learns.
-        sampling: how it draws.
-        direct: whether pixels reach every naming layer, and each of them the label, without the layers between.
-        gains: spread of the first weights, by the kind of group they end on, in units of Glorot's, where they differ
-            from `GAINS`.
+        nudge: the nudged phase.
+        training: tasks, epochs and learning rates.
+        sampling: how samples are generated.
+        skip_connections: whether pixels project to every classification layer, and each of these to the label.
+        init_gains: spread of the first weights, by the role of the postsynaptic population, in units of Glorot's, where
+            it differs from `GAINS`.
 
     After `fit`: ``net_`` (the weights), ``shape_`` (of an image), ``classes_``, and ``network_`` (what pixels evoke in
     the first hidden units before anything is sent back).
+
+    Raises:
+        Refusal: populations that cannot be, or that cannot be combined.
+
+    Examples:
+        >>> AssociativeNetwork((128,), generation_units=64)
+        AssociativeNetwork(classification_units=(128,), generation_units=64, completion_units=0)
     """
 
     def __init__(
         self,
-        naming: tuple[int, ...] = (500,),
-        drawing: int = 0,
-        parts: int = 0,
+        classification_units: tuple[int, ...] = (500,),
+        generation_units: int = 0,
+        completion_units: int = 0,
         *,
         settling: Settling | None = None,
-        teacher: Teacher | None = None,
-        practice: AssociativeTraining | None = None,
+        nudge: Nudge | None = None,
+        training: AssociativeTraining | None = None,
         sampling: Sampling | None = None,
-        direct: bool = False,
-        gains: Mapping[str, float] | None = None,
+        skip_connections: bool = False,
+        init_gains: Mapping[str, float] | None = None,
     ):
-        require(len(naming) > 0 and min(naming) > 0, f"Associative needs layers of 1 unit or more, got {naming}.")
-        require(min(drawing, parts) >= 0, f"Associative needs drawing and parts >= 0 units, got {drawing}, {parts}.")
-        self.gains = by_kind("gain", gains or {}, GAINS)
-        self.naming, self.drawing, self.parts, self.direct = naming, drawing, parts, direct
-        self.settling, self.teacher = settling or Settling(), teacher or Teacher()
-        self.sampling = sampling or Sampling()
-        self.practice = practice or AssociativeTraining(trials=(NAME, DRAW) if drawing else (NAME,))
-        apart = not parts or drawing > 0 or not self.draws
-        require(apart, "parts units silence the naming ones, which draw if drawing=0: give drawing units of their own.")
+        fits = len(classification_units) > 0 and min(classification_units) > 0
+        require(fits, f"AssociativeNetwork needs layers of 1 unit or more, got {classification_units}.")
+        require(
+            min(generation_units, completion_units) >= 0,
+            "AssociativeNetwork needs generation_units and completion_units >= 0, "
+            f"got {generation_units} and {completion_units}.",
+        )
+        self.classification_units = tuple(classification_units)
+        self.generation_units, self.completion_units = generation_units, completion_units
+        self.skip_connections = skip_connections
+        self.init_gains = by_role("gain", init_gains or {}, GAINS)
+        self.settling, self.nudge, self.sampling = settling or Settling(), nudge or Nudge(), sampling or Sampling()
+        self.training = training or AssociativeTraining(tasks=(CLASSIFY, GENERATE) if generation_units else (CLASSIFY,))
+        require(
+            not completion_units or generation_units > 0 or not self.generates,
+            "completion units silence the classification units, which generate if generation_units=0; "
+            "give generation units of their own.",
+        )
+
+    @property
+    def generates(self) -> bool:
+        """Whether any of its tasks has pixels as target."""
+        return any(task.target == PIXELS for task in self.training.tasks)
 
     # Learning
 
@@ -87,142 +113,195 @@ class AssociativeNetwork(Asked):
         self, train: Split, *, rng: Generator, tracker: Tracker | None = None, labels: Tensor | None = None
     ) -> Self:
         """Learn from `train`; `labels` (n,) int64, if given, are used instead of its own, -1 where one is missing."""
-        tracker, practice = tracker or NullTracker(), self.practice
-        known = train.y if labels is None else check_labels(labels, train)
-        self.net_, self.shape_, self.classes_ = self.fresh(train, rng), train.x.shape[1:], train.classes
+        tracker, training = tracker or NullTracker(), self.training
+        known = train.y if labels is None else check_labels(labels, train.classes, len(train)).to(train.y.device)
         check_pixels(train.pixels() if train.x.ndim == 2 else torch.zeros(1))
+        self.initialise_(train, rng)
         shown = Split(train.x, known + 1, train.classes + 1)  # a Split has no place for -1
-        batch = min(practice.batch, len(train))
-        epochs = passes(len(train), epochs=practice.epochs, batch=batch, min_steps=practice.min_steps)
-        optimizer = torch.optim.Adam(self.groups_(), betas=(0.9, 0.99))
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, practice.lr_decay ** (practice.epochs / epochs))
+        batch = min(training.batch, len(train))
+        epochs = passes(len(train), epochs=training.epochs, batch=batch, min_steps=training.min_steps)
+        optimizer = torch.optim.Adam(training.parameter_groups(self.net_), betas=(0.9, 0.99))
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, training.lr_decay ** (training.epochs / epochs))
         parts: dict[str, Stateful] = {"net": self.net_, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop("STDP", epochs, **parts):
-            tally = Tally()
+            statistics = EpochStatistics()
             for part in shown.batches(batch, shuffle=rng):
-                for trial in practice.trials:
-                    tally.count(trial, self.practise_(trial, part.x, part.y - 1, optimizer, rng))
+                for task in training.tasks:
+                    statistics.add(task, self.train_step_(task, part.x, part.y - 1, optimizer, rng))
             schedule.step()
-            self._refuse_if_diverged(tally, epoch)
-            tracker.log(EpochRow(stage="STDP", epoch=epoch, metrics=tally.numbers()))
-        self._settle_down()
+            self._refuse_if_diverged(statistics, epoch)
+            tracker.log(EpochRow(stage="STDP", epoch=epoch, metrics=statistics.row()))
+        self._expose_first_layer()
         return self
 
     def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
-        """Learn everything afresh from `labelled` alone."""
+        """Learn everything afresh from `labelled` alone: there is no readout apart from the network."""
         return self.fit(labelled, rng=rng, tracker=tracker)
 
-    def fresh(self, train: Split, rng: Generator) -> Wiring:
-        """An untrained network for such data."""
-        net = self.wiring(train.x[0].numel(), train.classes)
-        net.draw_(rng, self.gains)
-        return net.to(train.x.device)
+    def initialise_(self, train: Split, rng: Generator) -> Self:
+        """Random weights for such data, without any training."""
+        self.net_ = self._connectivity(train.x[0].numel(), train.classes)
+        self.net_.init_(rng, self.init_gains)
+        self.net_.to(train.x.device)
+        self.shape_, self.classes_ = train.x.shape[1:], train.classes
+        return self
 
-    def wiring(self, pixels: int, classes: int) -> Wiring:
-        """The groups and the routes between them."""
-        return both_ways(pixels, classes, self.naming, self.parts, self.drawing, draws=self.draws, direct=self.direct)
+    def train_step_(
+        self, task: Task, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, rng: Generator
+    ) -> Traces | None:
+        """One task with one batch: clamp, settle, nudge, change.
 
-    @property
-    def draws(self) -> bool:
-        """Whether any of its trials teaches pixels."""
-        return any(trial.taught == "pixels" for trial in self.practice.trials)
+        Args:
+            task: what is clamped and what is nudged.
+            x: (batch, *shape).
+            y: (batch,) int64, -1 where a label is missing.
+            optimizer: of the weights.
+            rng: of augmentation, masks and spikes.
 
-    def plastic(self, taught: str) -> list[str]:
-        """The groups onto which an event that teaches `taught` changes synapses."""
-        kinds = NAMERS if taught == "label" else ("drawing",) if self.drawing else ("naming",)
-        return [taught, *(name for name in self.net_.sizes if kind(name) in kinds)]
-
-    def groups_(self) -> list[dict[str, object]]:
-        """Parameters and rates for the optimiser: a group for each route, and one for each threshold."""
-        rates, net = by_kind("rate", self.practice.rates, RATES), self.net_
-        found = [{"params": [rest], "lr": rates[kind(name)]} for name, rest in net.rest.items()]
-        for pre, post in net.routes:
-            above = list(net.sizes).index(pre) < list(net.sizes).index(post)
-            back = kind(post) in NAMERS and pre != "pixels" and above
-            rate = rates[kind(post)] * (self.practice.feedback if back else 1)
-            found.append({"params": [net.between(pre, post).weight], "lr": rate})
-        return found
-
-    def practise_(
-        self, trial: Trial, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, rng: Generator
-    ) -> tuple[Settled, State] | None:
-        """One trial with one batch: settle, teach, change. Activity before and after; None if no image has a label."""
-        if trial.taught == "label":
-            y = y if trial.own is None else self.own_names(x, y, trial.own)
+        Returns:
+            What the neurons did, or None if the label is the target and no image has one.
+        """
+        if task.target == LABEL:
+            least = task.pseudo_label_margin
+            y = y if least is None else pseudo_labels(self.net_, self.settling, x, y, least)
             x, y = x[y >= 0], y[y >= 0]
             if len(y) == 0:
                 return None
-            x = self.practice.augment(x, rng) if self.practice.augment else x
+            x = self.training.augment(x, rng) if self.training.augment else x
         x = x.flatten(1)
-        names = F.one_hot(y.clamp(min=0), self.classes_).to(x)
-        state, free, fixed = self.given(trial, x, names, y, rng)
+        label = F.one_hot(y.clamp(min=0), self.classes_).to(x)
+        state, free, fixed = clamp_task(self.net_, task, x, label, y, self.shape_, rng)
         settled = self.settling(self.net_, state, free, fixed)
-        truth = {"label": names} if trial.taught == "label" else {"pixels": x}
-        after = self.teacher(self.net_, settled.state, free, truth, self.settling, fixed)
-        sent = {name: send(s, free.get(name), self.settling.whisper) for name, s in settled.state.items()}
-        self.propose_(trial, sent, settled.state, after)
+        target = label if task.target == LABEL else x
+        after = self.nudge(self.net_, settled.state, free, {task.target: target}, self.settling, fixed)
+        sent = {name: send(s, free.get(name), self.settling.free_unit_gain) for name, s in settled.state.items()}
+        traces = Traces(sent, settled, after)
+        apply_rule_(self.net_, task, self.nudge, traces)
         optimizer.step()
         optimizer.zero_grad()
-        return settled, after
+        return traces
 
-    def own_names(self, x: Tensor, y: Tensor, least: float) -> Tensor:
-        """`y`, and where it is -1 the label on which the network settles, if it leads all others by `least` or more."""
-        rows = (y < 0).nonzero()[:, 0]
-        if len(rows) == 0:
-            return y
-        seen, nothing = x[rows].flatten(1), x.new_zeros(len(rows), self.classes_)
-        state, free, fixed = self.first_state(seen, nothing, {"label": None}, "label")
-        label = self.settling(self.net_, state, free, fixed).state["label"]
-        named = label.argmax(1)
-        return y.index_put((rows,), torch.where(lead(label, named) >= least, named, -1))
+    def _connectivity(self, pixels: int, classes: int) -> Connectivity:
+        units = (self.classification_units, self.generation_units, self.completion_units)
+        skip = self.skip_connections
+        return bidirectional(pixels, classes, *units, generates=self.generates, skip_connections=skip)
 
-    def given(self, trial: Trial, x: Tensor, names: Tensor, y: Tensor, rng: Generator) -> tuple[State, Masks, State]:
-        """First activity, and who is free, in a trial; pixels given in part are given as spikes.
-
-        Missing pixels are free if they are what is taught, and silent if the label is.
-        """
-        masks: Masks = {}
-        if trial.given == "part":
-            part = random_part(len(x), self.shape_, rng, occluded=trial.occluded).to(x)
-            x = spikes(x, rng).mul_(part)
-            if trial.taught == "pixels":
-                masks["pixels"] = 1 - part
-        if trial.taught == "label":
-            masks["label"], names = None, torch.zeros_like(names)
-        elif trial.labels < 1 or bool((y < 0).any()):
-            told = (torch.rand(len(y), 1, generator=rng, device=rng.device) < trial.labels).to(x)
-            told = told * (y >= 0).to(x)[:, None]
-            masks["label"], names = (1 - told).expand_as(names), names * told
-        return self.first_state(x, names, masks, trial.taught, part=trial.given == "part")
-
-    def propose_(self, trial: Trial, sent: State, before: State, after: State) -> None:
-        """Into every gradient: minus what the presynaptic unit sent before, times the postsynaptic change."""
-        rule = DifferentialHebb(trial.rate / (self.teacher.strength * len(before["pixels"])))
-        for post in filter(before.__contains__, self.plastic(trial.taught)):
-            for pre, target in self.net_.routes:
-                if target == post and pre in before:
-                    layer = self.net_.between(pre, post)
-                    propose_(layer, rule(layer, sent[pre], before[post], after[post]))
-            rest: nn.Parameter = self.net_.rest[post]  # a synapse from a unit that is always active
-            propose_(rest, (after[post] - before[post]).sum(0).mul_(rule.scale))
-
-    def _refuse_if_diverged(self, tally: Tally, epoch: int) -> None:
+    def _refuse_if_diverged(self, statistics: EpochStatistics, epoch: int) -> None:
         finite = all(bool(part.isfinite().all()) for part in self.net_.parameters())
         require(
-            finite and tally.stuck < 0.98,
-            f"the associative network diverged in epoch {epoch}: {tally.stuck:.0%} of its hidden activity is stuck at "
-            "0 or 1; lower the rates, or the gain of the first weights. What was logged until then is kept.",
+            finite and statistics.saturated < 0.98,
+            f"the associative network diverged in epoch {epoch}: {statistics.saturated:.0%} of its hidden activity is "
+            "at 0 or 1; lower the learning rates, or the gain of the first weights. What was logged until then is "
+            "kept.",
         )
 
-    def _settle_down(self) -> None:
-        """After learning: the parts that others look at."""
-        first = self.net_.between("pixels", "naming1")
+    def _expose_first_layer(self) -> None:
+        first = self.net_.between(PIXELS, FIRST)
         hidden = nn.Linear(first.in_features, first.out_features).requires_grad_(False).to(first.weight)
         hidden.weight.copy_(first.weight)
-        hidden.bias.copy_(self.net_.rest["naming1"])
+        hidden.bias.copy_(self.net_.bias[FIRST])
         layers = OrderedDict(flat=nn.Flatten(), hidden=hidden, active=nn.Hardtanh(0, 1))
         self.network_ = nn.Sequential(layers).eval()
 
+    # Use
+
     def feature_layers(self) -> list[FeatureLayer]:
         """The hidden units that pixels reach first, and what pixels evoke in them before anything is sent back."""
-        return [FeatureLayer("hidden", self.network_, self.net_.between("pixels", "naming1").weight)]
+        return [FeatureLayer("hidden", self.network_, self.net_.between(PIXELS, FIRST).weight)]
+
+    def decision_function(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(n, *shape) in [0, 1] to (n, classes): the drive of each label unit once the network has settled.
+
+        Args:
+            x: images.
+            mask: 1 or True where a pixel is known, shaped like `x` or like one image of it; None if all are known.
+        """
+        check_pixels(x)
+        if mask is None:
+            return class_scores(self.net_, self.settling, x)
+        return masked_scores(self.net_, self.settling, x, check_mask(mask, x).to(x))
+
+    def predict(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(n, *shape) to (n,) labels; `mask` as in `decision_function`."""
+        return self.decision_function(x, mask).argmax(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`decision_function` with its gradient by `x`, all at once; exact where all has settled, but for a rest."""
+        return differentiable_scores(self.net_, self.settling, x)
+
+    def complete(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        *,
+        labels: Tensor | None = None,
+        rng: Generator | None = None,
+        sampling: Sampling | None = None,
+    ) -> Tensor:
+        """Images with their missing pixels filled in, shaped like `x`.
+
+        Args:
+            x: (n, *shape) in [0, 1]; the values of missing pixels do not matter.
+            mask: 1 or True where a pixel is known, shaped like `x` or like one image of it.
+            labels: (n,) labels, -1 where one is unknown; without, the network settles on one by itself.
+            rng: makes the result a sample; without, missing pixels are what the network expects, a mean.
+            sampling: how a sample is made, if not as usual.
+
+        Raises:
+            Refusal: pixels, mask or labels of another form; a network that never learned to generate.
+        """
+        return self._fill(x, mask, labels, rng, sampling).images
+
+    def generate(self, labels: Tensor, n: int, rng: Generator, *, sampling: Sampling | None = None) -> Samples:
+        """`n` samples of each of `labels` (k,), one label after the other: images (k * n, *shape).
+
+        Raises:
+            Refusal: labels of another form, no samples, or a network that never learned to generate.
+        """
+        require(n >= 1, f"generate needs n >= 1 samples, got {n}.")
+        weight = self.net_.bias[PIXELS]
+        asked = check_labels(labels, self.classes_, len(labels)).to(weight.device).repeat_interleave(n)
+        nothing = weight.new_zeros(len(asked), *self.shape_)
+        return self._fill(nothing, torch.zeros_like(nothing), asked, rng, sampling)
+
+    def _fill(
+        self, x: Tensor, mask: Tensor, labels: Tensor | None, rng: Generator | None, sampling: Sampling | None
+    ) -> Samples:
+        require(
+            self.net_.generates,
+            "this associative network never learned to generate: add a task with pixels as target (GENERATE).",
+        )
+        mask = check_mask(mask, x).to(x)
+        unknown = torch.full((len(x),), -1, device=x.device)
+        labels = check_labels(unknown if labels is None else labels, self.classes_, len(x)).to(x.device)
+        return fill(self.net_, self.settling, check_pixels(x), mask, labels, rng, sampling or self.sampling)
+
+    # Saving
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What training has changed, by name: the weights, and the shape of an image."""
+        return {"shape": torch.tensor(list(self.shape_)), **self.net_.state_dict()}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> Self:
+        """Take over the `state_dict` of a network with the same settings.
+
+        Raises:
+            Refusal: tensors that are not of such a network.
+        """
+        weights = {name: part for name, part in tensors.items() if name != "shape"}
+        try:
+            shape, classes = Size(tensors["shape"].tolist()), len(tensors[f"bias.{LABEL}"])
+            net = self._connectivity(shape.numel(), classes)
+            net.load_state_dict(weights)
+        except (KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise Refusal(f"these tensors are not of such an associative network ({reason:.200}).") from error
+        self.net_, self.shape_, self.classes_ = net.requires_grad_(False), shape, classes
+        self._expose_first_layer()
+        return self
+
+    def __repr__(self) -> str:
+        return (
+            f"AssociativeNetwork(classification_units={self.classification_units}, "
+            f"generation_units={self.generation_units}, completion_units={self.completion_units})"
+        )

@@ -1,4 +1,4 @@
-"""How activity settles, and what a teacher does to it; no energy is computed, every unit sees only its own drive."""
+"""How activity settles, and how a nudge moves it; no energy is computed, every unit sees only its own drive."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,190 +7,218 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neuropil.associative.connectivity import State, Wiring
+from neuropil.associative.connectivity import PIXELS, Connectivity, State
 from neuropil.errors import require
 
-Masks = dict[str, Tensor | None]  # who is free, for each group that moves: 1 or 0 for each unit, None for all
+Masks = dict[str, Tensor | None]  # for each population that moves: 1 for free and 0 for clamped units, None if all move
 
 
 class Settled(NamedTuple):
     """Where settling ended.
 
     Attributes:
-        state: activity of every group.
-        steps: how many were made.
-        residual: largest |f(u) - s| of each sample's free units at the last look, (batch,); NaN if nobody looked.
-        done: whether every residual is below the tolerance.
+        state: activity of every population, (batch, units) each.
+        iterations: sweeps that were made.
+        residual: largest |f(u) - s| of each sample's free units at the last check, (batch,); NaN without a check.
+        converged: whether every residual is below the tolerance.
     """
 
     state: State
-    steps: int
+    iterations: int
     residual: Tensor
-    done: bool
+    converged: bool
 
 
 @dataclass(frozen=True)
 class Settling:
     r"""Leaky units with momentum: :math:`m \leftarrow \mu m + \epsilon (f(u) - s)`, :math:`s \leftarrow s + m`.
 
-    :math:`f(u) = \min(\max(u, 0), 1)`, u is the weighted sum of what reaches a unit. A step is one sweep over the
-    groups; each sees the present activity of the others. Units of a group of which a part is given and that are free
-    themselves whisper: they send only a share of their activity, so that what is known outweighs what is guessed, and
-    guesses do not confirm each other.
+    :math:`f(u) = \min(\max(u, 0), 1)`; u, the drive of a unit, is its bias plus the weighted sum of its input. One
+    iteration is one sweep over the populations; each sees the present activity of the others. Where part of a
+    population is clamped, its free units send only a fraction of their activity. What is known then outweighs what is
+    guessed, and guesses do not confirm each other.
 
     Attributes:
-        steps: most sweeps.
-        step: epsilon, in (0, 1].
+        max_iterations: most sweeps.
+        step_size: epsilon, in (0, 1].
         momentum: mu, in [0, 1).
-        tolerance: settled when no free unit is further than this from f(u).
-        check: sweeps between two looks at that distance.
-        whisper: share of its activity that a free unit among given ones sends, in [0, 1].
+        tolerance: activity has settled when no free unit is further than this from f(u).
+        check_every: sweeps between two checks of that distance.
+        free_unit_gain: fraction of its activity that a free unit among clamped ones sends, in [0, 1].
+
+    Raises:
+        Refusal: a setting outside these ranges.
     """
 
-    steps: int = 20
-    step: float = 0.5
+    max_iterations: int = 20
+    step_size: float = 0.5
     momentum: float = 0.0
     tolerance: float = 1e-2
-    check: int = 5
-    whisper: float = 0.1
+    check_every: int = 5
+    free_unit_gain: float = 0.1
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1 and self.check >= 1, f"Settling needs steps and check >= 1, got {self}.")
-        require(0 < self.step <= 1, f"Settling needs 0 < step <= 1, got {self}.")
+        positive = self.max_iterations >= 1 and self.check_every >= 1
+        require(positive, f"Settling needs max_iterations and check_every >= 1, got {self}.")
+        require(0 < self.step_size <= 1, f"Settling needs 0 < step_size <= 1, got {self}.")
         require(0 <= self.momentum < 1, f"Settling needs 0 <= momentum < 1, got {self}.")
         require(self.tolerance >= 0, f"Settling needs tolerance >= 0, got {self}.")
-        require(0 <= self.whisper <= 1, f"Settling needs 0 <= whisper <= 1, got {self}.")
+        require(0 <= self.free_unit_gain <= 1, f"Settling needs 0 <= free_unit_gain <= 1, got {self}.")
 
-    def __call__(self, net: Wiring, state: State, free: Masks, fixed: State | None = None) -> Settled:
-        """Settle `state` in place.
+    def __call__(self, net: Connectivity, state: State, free: Masks, fixed: State | None = None) -> Settled:
+        """Settle `state` in place: the free phase.
 
         Args:
-            net: who sends to whom.
-            state: activity of every group; the groups outside `free` keep theirs.
-            free: groups that move, with a factor (batch, units) that is 1 for free units and 0 for given ones, or
-                None if all of the group is free.
-            fixed: what reaches each group at rest and from groups that do not move, if it is known already.
+            net: the weights.
+            state: activity of every population; those outside `free` keep theirs.
+            free: which units move, see `Masks`.
+            fixed: what each population receives from its bias and from populations that do not move, if known already.
         """
-        return _sweep_(net, state, free, self, self.steps, {}, 0.0, fixed)
+        return _settle_(_Sweep(net, state, free, self, {}, 0.0, fixed), self.max_iterations)
 
 
 @dataclass(frozen=True)
-class Teacher:
-    r"""Pulls taught units towards the truth for a few steps: :math:`\epsilon (f(u) - s + \beta (d - s))`.
+class Nudge:
+    r"""Pulls target units towards their data for a few steps: :math:`\epsilon (f(u) - s + \beta (d - s))`.
 
-    What the pull moves, in taught and hidden units alike, is the change that STDP learns from. With a `reach` (aSTDP)
-    two steps are enough: the numerical derivative :math:`s(t + k) - s(t)` sets each unit's target
-    :math:`s(t) + reach\,(s(t + k) - s(t))`, clipped to [0, 1].
+    This is the nudged phase, as in equilibrium propagation (Scellier & Bengio 2017). What it moves, in target and
+    hidden units alike, is the change from which synapses learn. With an `extrapolation` factor kappa (aSTDP) few steps
+    are enough: the numerical derivative :math:`s(t + k) - s(t)` sets each unit's target
+    :math:`s(t) + \kappa\,(s(t + k) - s(t))`, clipped to [0, 1].
 
     Attributes:
-        steps: sweeps of the event.
-        strength: beta.
-        reach: factor of the numerical derivative; None takes the activity as it is after the event (mSTDP).
+        steps: sweeps of the nudged phase.
+        beta: strength of the pull.
+        extrapolation: kappa; None takes the activity at the end of the nudged phase (mSTDP).
+
+    Raises:
+        Refusal: a setting that is not above 0.
     """
 
     steps: int = 6
-    strength: float = 0.5
-    reach: float | None = None
+    beta: float = 0.5
+    extrapolation: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1 and self.strength > 0, f"Teacher needs steps >= 1 and strength > 0, got {self}.")
-        require(self.reach is None or self.reach > 0, f"Teacher needs reach > 0 or None, got {self}.")
+        require(self.steps >= 1 and self.beta > 0, f"Nudge needs steps >= 1 and beta > 0, got {self}.")
+        positive = self.extrapolation is None or self.extrapolation > 0
+        require(positive, f"Nudge needs extrapolation > 0 or None, got {self}.")
 
     def __call__(
         self,
-        net: Wiring,
+        net: Connectivity,
         before: State,
         free: Masks,
-        truth: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
         settling: Settling,
         fixed: State | None = None,
     ) -> State:
-        """The activity after the event; `before` stays as it is.
+        """The activity after the nudged phase; `before` stays as it is.
 
         Args:
             net, free, fixed: as in `Settling`.
             before: settled activity.
-            truth: what each taught group should be, (batch, units).
-            settling: its step and momentum serve here too.
+            targets: the data of each target population, (batch, units).
+            settling: its step size and momentum are used here too.
         """
         after = {name: activity.clone() if name in free else activity for name, activity in before.items()}
-        _sweep_(net, after, free, settling, self.steps, truth, self.strength, fixed)
-        if self.reach is not None:
+        _settle_(_Sweep(net, after, free, settling, targets, self.beta, fixed), self.steps)
+        if self.extrapolation is not None:
             for name in free:
-                torch.lerp(before[name], after[name], self.reach, out=after[name]).clamp_(0, 1)
+                torch.lerp(before[name], after[name], self.extrapolation, out=after[name]).clamp_(0, 1)
         return after
 
 
 @torch.no_grad()
-def _sweep_(
-    net: Wiring,
-    state: State,
-    free: Masks,
-    settling: Settling,
-    steps: int,
-    truth: Mapping[str, Tensor],
-    strength: float,
-    known: State | None,
-) -> Settled:
-    """`steps` sweeps in place; without a teacher it stops once settled."""
-    fixed = known or {post: fixed_drive(net, state, post, free, state[post]) for post in free}
-    sent = {name: send(s, free.get(name), settling.whisper) for name, s in state.items()}
-    drives = {post: torch.empty_like(drive) for post, drive in fixed.items()}
-    speed = {post: torch.zeros_like(state[post]) for post in free} if settling.momentum else {}
-    leaves = settling.momentum > 0 or settling.step * (1 + strength) > 1  # whether a step may leave [0, 1]
-    residual = torch.full((), torch.nan)
-    done, made = False, 0
-    for made in range(1, steps + 1):
-        look = not truth and (made % settling.check == 0 or made == steps)
-        worst = []
-        for post, mask in free.items():
-            s = state[post]
-            pull = drive_(net, sent, post, free, fixed[post], drives[post]).clamp_(0, 1).sub_(s)
-            if post in truth:
-                pull.add_(truth[post], alpha=strength).sub_(s, alpha=strength)
+def _settle_(sweep: "_Sweep", iterations: int) -> Settled:
+    """Up to `iterations` sweeps in place; in the free phase it stops once settled."""
+    settling, residual = sweep.settling, torch.full((), torch.nan)
+    converged, made = False, 0
+    for made in range(1, iterations + 1):
+        check = not sweep.targets and (made % settling.check_every == 0 or made == iterations)
+        distances = sweep(check)
+        if check:
+            residual = torch.stack(distances).amax(0)
+            converged = bool(residual.max() < settling.tolerance)
+            if converged:
+                break
+    return Settled(sweep.state, made, residual, converged)
+
+
+class _Sweep:
+    """One step of all populations that move, in place, one after the other, with the buffers that it needs."""
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        net: Connectivity,
+        state: State,
+        free: Masks,
+        settling: Settling,
+        targets: Mapping[str, Tensor],
+        beta: float,
+        fixed: State | None,
+    ):
+        self.net, self.state, self.free, self.settling = net, state, free, settling
+        self.targets, self.beta = targets, beta
+        self.fixed = fixed or {post: fixed_drive(net, state, post, free, state[post]) for post in free}
+        self.sent = {name: send(s, free.get(name), settling.free_unit_gain) for name, s in state.items()}
+        self.drives = {post: torch.empty_like(drive) for post, drive in self.fixed.items()}
+        self.velocity = {post: torch.zeros_like(state[post]) for post in free} if settling.momentum else {}
+        self.may_leave = settling.momentum > 0 or settling.step_size * (1 + beta) > 1  # a step may leave [0, 1]
+
+    def __call__(self, check: bool) -> list[Tensor]:
+        """Make the step; with `check`, how far each sample's free units were from f(u), (batch,) a population."""
+        distances = []
+        for post, mask in self.free.items():
+            s = self.state[post]
+            pull = drive_(self.net, self.sent, post, self.free, self.fixed[post], self.drives[post])
+            pull.clamp_(0, 1).sub_(s)
+            if post in self.targets:
+                pull.add_(self.targets[post], alpha=self.beta).sub_(s, alpha=self.beta)
             if mask is not None:
                 pull.mul_(mask)
-            if look:
-                worst.append(pull.abs().amax(1))
-            if settling.momentum:
-                pull = speed[post].mul_(settling.momentum).add_(pull, alpha=settling.step)
-            s.add_(pull, alpha=1 if settling.momentum else settling.step)
-            if leaves:
-                s.clamp_(0, 1)
+            if check:
+                distances.append(pull.abs().amax(1))
+            self._move_(post, s, pull)
             if mask is not None:
-                send(s, mask, settling.whisper, out=sent[post])
-        if look:
-            residual = torch.stack(worst).amax(0)
-            done = bool(residual.max() < settling.tolerance)
-            if done:
-                break
-    return Settled(state, made, residual, done)
+                send(s, mask, self.settling.free_unit_gain, out=self.sent[post])
+        return distances
+
+    def _move_(self, post: str, s: Tensor, pull: Tensor) -> None:
+        momentum, step_size = self.settling.momentum, self.settling.step_size
+        if momentum:
+            s.add_(self.velocity[post].mul_(momentum).add_(pull, alpha=step_size))
+        else:
+            s.add_(pull, alpha=step_size)
+        if self.may_leave:
+            s.clamp_(0, 1)
 
 
-def send(activity: Tensor, mask: Tensor | None, whisper: float, out: Tensor | None = None) -> Tensor:
-    """What units send, (batch, units): free ones (`mask` 1) among given ones (0) a share, all others their activity."""
-    return activity if mask is None else torch.addcmul(activity, mask, activity, value=whisper - 1, out=out)
+def send(activity: Tensor, mask: Tensor | None, free_unit_gain: float, out: Tensor | None = None) -> Tensor:
+    """What units send, (batch, units): free ones (`mask` 1) a fraction of their activity, clamped ones all of it."""
+    return activity if mask is None else torch.addcmul(activity, mask, activity, value=free_unit_gain - 1, out=out)
 
 
-def drive_of(net: Wiring, state: State, post: str, free: Masks, whisper: float) -> Tensor:
-    """All that reaches a group now."""
-    sent = {name: send(s, free.get(name), whisper) for name, s in state.items()}
-    fixed = fixed_drive(net, state, post, free, state["pixels"])
+def drive_of(net: Connectivity, state: State, post: str, free: Masks, free_unit_gain: float) -> Tensor:
+    """The drive of a population at present, (batch, units)."""
+    sent = {name: send(s, free.get(name), free_unit_gain) for name, s in state.items()}
+    fixed = fixed_drive(net, state, post, free, state[PIXELS])
     return drive_(net, sent, post, free, fixed, torch.empty_like(fixed))
 
 
-def fixed_drive(net: Wiring, state: State, post: str, free: Masks, like: Tensor) -> Tensor:
-    """What reaches a group at rest and from groups that do not move, (batch, units); batch and device are of `like`."""
-    drive = net.rest[post].expand(len(like), -1)
-    for pre, target in net.routes:
+def fixed_drive(net: Connectivity, state: State, post: str, free: Masks, like: Tensor) -> Tensor:
+    """Bias plus input from populations that do not move, (batch, units); batch and device are those of `like`."""
+    drive = net.bias[post].expand(len(like), -1)
+    for pre, target in net.projections:
         if target == post and pre not in free and pre in state:
             drive = torch.addmm(drive, state[pre], net.between(pre, post).weight.T)
     return drive
 
 
-def drive_(net: Wiring, sent: State, post: str, free: Masks, fixed: Tensor, out: Tensor) -> Tensor:
-    """All that reaches a group: `fixed` plus what the moving groups have `sent`, written into `out`."""
-    for pre, target in net.routes:
+def drive_(net: Connectivity, sent: State, post: str, free: Masks, fixed: Tensor, out: Tensor) -> Tensor:
+    """The whole drive: `fixed` plus what the moving populations have `sent`, written into `out`."""
+    for pre, target in net.projections:
         if target == post and pre in free:
             fixed = torch.addmm(fixed, sent[pre], net.between(pre, post).weight.T, out=out)
     return fixed if fixed is out else out.copy_(fixed)

@@ -1,4 +1,4 @@
-"""How an associative network practises, and the numbers of its epochs."""
+"""Settings of the training of an associative network, and the statistics of its epochs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from neuropil.associative.connectivity import State
-from neuropil.associative.settling import Settled
-from neuropil.associative.tasks import DRAW, NAME, Trial
+from neuropil.associative.connectivity import LABEL, PIXELS, Connectivity
+from neuropil.associative.learning import CLASSIFIERS, Traces
+from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
 from neuropil.errors import require, unknown
 from neuropil.models.training.augment import Augment
 
-GAINS = {"naming": 0.5, "parts": 0.5, "label": 0.5, "drawing": 1.0, "pixels": 0.0}
-RATES = {"naming": 1e-3, "parts": 1e-3, "label": 3e-3, "drawing": 2e-3, "pixels": 2e-3}
+GAINS = {"classification": 0.5, "completion": 0.5, "label": 0.5, "generation": 1.0, "pixels": 0.0}
+LEARNING_RATES = {"classification": 1e-3, "completion": 1e-3, "label": 3e-3, "generation": 2e-3, "pixels": 2e-3}
 
 
 @dataclass(frozen=True)
@@ -21,68 +21,85 @@ class AssociativeTraining:
     """How an associative network learns.
 
     Attributes:
-        trials: kinds of trials; every batch goes through each of them in turn.
+        tasks: every batch goes through each of them in turn.
         epochs: passes over the images.
-        batch: images in a trial; a smaller data set is one batch.
-        rates: learning rates of Adam, by the group that the synapses end on, where they differ from `RATES`; "naming"
-            stands for all layers that name.
-        feedback: factor of the rates of synapses from the label's side onto units that name. They carry the teacher's
-            word; as fast as the others they fade, because a label that is guessed well hardly moves.
-        lr_decay: factor of the rates from epoch to epoch.
-        augment: what is made of the images when labels are taught.
+        batch: images in a step; a smaller data set is one batch.
+        learning_rates: of Adam, by the role of the postsynaptic population, where they differ from `LEARNING_RATES`.
+        feedback_lr_scale: factor of the learning rates of synapses from the label's side onto units that classify.
+            They carry the nudge. As fast as the others they would fade, because a label that is predicted well hardly
+            moves.
+        lr_decay: factor of the learning rates from epoch to epoch.
+        augment: maps (images, generator) to the images that are shown when the label is the target.
         min_steps: fewest batches; a small data set gets as many more epochs as this takes.
+
+    Raises:
+        Refusal: a setting outside its range, or a learning rate for a role that does not exist.
     """
 
-    trials: tuple[Trial, ...] = (NAME, DRAW)
+    tasks: tuple[Task, ...] = (CLASSIFY, GENERATE)
     epochs: int = 18
     batch: int = 50
-    rates: Mapping[str, float] = field(default_factory=lambda: RATES)
-    feedback: float = 0.01
+    learning_rates: Mapping[str, float] = field(default_factory=lambda: LEARNING_RATES)
+    feedback_lr_scale: float = 0.01
     lr_decay: float = 0.9
     augment: Augment | None = None
     min_steps: int = 1
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1 and self.batch >= 1, f"Practice needs epochs and batch >= 1, got {self}.")
-        require(len(self.trials) > 0, "Practice needs at least one kind of trial, got none.")
-        require(0 < self.lr_decay <= 1, f"Practice needs 0 < decay <= 1, got decay={self.lr_decay}.")
-        require(self.feedback >= 0, f"Practice needs feedback >= 0, got feedback={self.feedback}.")
-        by_kind("rate", self.rates, RATES)
+        require(self.epochs >= 1 and self.batch >= 1, f"AssociativeTraining needs epochs and batch >= 1, got {self}.")
+        require(len(self.tasks) > 0, "AssociativeTraining needs at least one task, got none.")
+        fits = 0 < self.lr_decay <= 1
+        require(fits, f"AssociativeTraining needs 0 < lr_decay <= 1, got lr_decay={self.lr_decay}.")
+        fits = self.feedback_lr_scale >= 0
+        require(fits, f"AssociativeTraining needs feedback_lr_scale >= 0, got {self.feedback_lr_scale}.")
+        by_role("learning rate", self.learning_rates, LEARNING_RATES)
+
+    def parameter_groups(self, net: Connectivity) -> list[dict[str, object]]:
+        """Parameters and learning rates for the optimiser: one group for each projection, and one for each bias."""
+        rates, order = by_role("learning rate", self.learning_rates, LEARNING_RATES), list(net.sizes)
+        groups: list[dict[str, object]] = [
+            {"params": [bias], "lr": rates[net.roles[name]]} for name, bias in net.bias.items()
+        ]
+        for pre, post in net.projections:
+            above = order.index(pre) < order.index(post)
+            feedback = net.roles[post] in CLASSIFIERS and pre != PIXELS and above
+            rate = rates[net.roles[post]] * (self.feedback_lr_scale if feedback else 1)
+            groups.append({"params": [net.between(pre, post).weight], "lr": rate})
+        return groups
 
 
-def by_kind(word: str, values: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:
-    """`values` of 0 or more by kind of group, and the `usual` ones for the kinds that they leave out."""
+def by_role(word: str, values: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:
+    """`values` of 0 or more by role, and the `usual` ones for the roles that they leave out."""
     for name in values:
         if name not in usual:
-            raise unknown(f"kind of group with a {word}", name, list(usual))
+            raise unknown(f"role with a {word}", name, list(usual))
     require(min(values.values(), default=0) >= 0, f"an associative network needs each {word} >= 0, got {values}.")
     return {**usual, **values}
 
 
-class Tally:
-    """Numbers of one epoch."""
+class EpochStatistics:
+    """What is logged of one epoch."""
 
     def __init__(self) -> None:
-        self.trials, self.unsettled, self.steps = 0, 0, 0
-        self.error: dict[str, list[Tensor]] = {}
-        self.stuck = 0.0
+        self.steps, self.unsettled, self.iterations = 0, 0, 0
+        self.moved: dict[str, list[Tensor]] = {}
+        self.saturated = 0.0
 
-    def count(self, trial: Trial, outcome: tuple[Settled, State] | None) -> None:
-        """Take the numbers of one trial, if it took place."""
-        if outcome is None:
+    def add(self, task: Task, traces: Traces | None) -> None:
+        """Take the numbers of one step, if it took place."""
+        if traces is None:
             return
-        settled, after = outcome
-        self.trials += 1
-        self.unsettled += not settled.done
-        self.steps += settled.steps
-        moved = (after[trial.taught] - settled.state[trial.taught]).abs().mean()
-        self.error.setdefault(trial.taught, []).append(moved)
-        if self.trials % 100 == 1:
-            hidden = torch.cat([s.flatten() for name, s in after.items() if name not in ("pixels", "label")])
-            self.stuck = ((hidden <= 0) | (hidden >= 1)).float().mean().item()
+        before, after = traces.settled, traces.after
+        self.steps += 1
+        self.unsettled += not before.converged
+        self.iterations += before.iterations
+        self.moved.setdefault(task.target, []).append((after[task.target] - before.state[task.target]).abs().mean())
+        if self.steps % 100 == 1:
+            hidden = torch.cat([s.flatten() for name, s in after.items() if name not in (PIXELS, LABEL)])
+            self.saturated = ((hidden <= 0) | (hidden >= 1)).float().mean().item()
 
-    def numbers(self) -> dict[str, float]:
-        """Mean steps of settling, share of trials that did not settle, and how far teachers moved what they taught."""
-        moved = {f"moved_{name}": torch.stack(found).mean().item() for name, found in self.error.items()}
-        trials = max(self.trials, 1)
-        return {"steps": self.steps / trials, "unsettled": self.unsettled / trials, **moved}
+    def row(self) -> dict[str, float]:
+        """Mean iterations of settling, fraction of steps that did not settle, and how far nudges moved each target."""
+        moved = {f"nudge_moved_{name}": torch.stack(found).mean().item() for name, found in self.moved.items()}
+        steps = max(self.steps, 1)
+        return {"iterations": self.iterations / steps, "unsettled_fraction": self.unsettled / steps, **moved}

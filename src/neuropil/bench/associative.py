@@ -1,7 +1,7 @@
-"""How long a settling step and a trial of an associative network take, beside the matrix products they cannot avoid.
+"""How long an iteration of settling and a step of learning take, beside the matrix products they cannot avoid.
 
-Two trials: naming (all pixels given, the label taught) and drawing (some pixels given, the others taught). The bare
-products run in the same loop, on the same tensors, so that noise hits both alike.
+Two tasks: classify (all pixels clamped, the label is the target) and generate (some pixels clamped, the others are the
+target). The bare products run in the same loop, on the same tensors, so that noise hits both alike.
 """
 
 from collections.abc import Callable
@@ -12,16 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuropil.associative import DRAW, NAME, AssociativeNetwork, AssociativeTraining, Settling, Teacher, Trial
+from neuropil.associative import (
+    CLASSIFY,
+    GENERATE,
+    AssociativeNetwork,
+    AssociativeTraining,
+    Nudge,
+    Settling,
+    Task,
+)
+from neuropil.associative.learning import clamp_task, plastic
 from neuropil.bench.plasticity import clock
 from neuropil.data import Split
 from neuropil.errors import at_least
 from neuropil.experiments.machine import Machine
 
 CAPTION = """
-Medians; {inputs} pixels, {units} units for naming and {units} for drawing, 10 labels; {device}, threads: {threads}.
-step: one sweep over all free groups. x GEMM: over its bare products. trial: settling, teacher event and change of the
-weights; its x GEMM: over all products of the trial. epoch: {images} images, one trial each.
+Medians; {inputs} pixels, {units} classification and {units} generation units, 10 labels; {device}, threads: {threads}.
+iteration: one sweep over all free populations. x GEMM: over its bare products. step: settling, nudge and change of the
+weights; its x GEMM: over all products of the step. epoch: {images} images, one step for each batch.
 """
 
 
@@ -32,7 +41,7 @@ class Config(Machine):
     Attributes:
         inputs, units: pixels, and hidden units of each population.
         batches: sizes of the batch.
-        settle, teach: steps of settling and of a teacher event in a trial.
+        max_iterations, nudge_steps: iterations of settling and of the nudged phase in a step.
         images: of an epoch.
         repeats: rounds of the loop.
     """
@@ -40,53 +49,50 @@ class Config(Machine):
     inputs: int = 784
     units: int = 500
     batches: tuple[int, ...] = (50, 200)
-    settle: int = 6
-    teach: int = 3
+    max_iterations: int = 6
+    nudge_steps: int = 3
     images: int = 60000
     repeats: int = 20
 
     def __post_init__(self) -> None:
-        at_least(1, self, "inputs", "units", "batches", "settle", "teach", "images", "repeats")
+        at_least(1, self, "inputs", "units", "batches", "max_iterations", "nudge_steps", "images", "repeats")
 
 
 def main(config: Config) -> list[dict[str, Any]]:
-    """One row per kind of trial and batch size."""
-    return [row(trial, batch, config) for trial in (NAME, DRAW) for batch in config.batches]
+    """One row per task and batch size."""
+    return [row(task, batch, config) for task in (CLASSIFY, GENERATE) for batch in config.batches]
 
 
-def row(trial: Trial, batch: int, config: Config) -> dict[str, Any]:
-    """The measurements of one kind of trial, s."""
+def row(task: Task, batch: int, config: Config) -> dict[str, Any]:
+    """The measurements of one task, s."""
     rng = torch.Generator().manual_seed(0)
     x = (torch.rand(batch, config.inputs, generator=rng) * (torch.rand(batch, 1, generator=rng) < 0.5)).to(
         config.device
     )
     y = (torch.arange(batch) % 10).to(config.device)
-    settling = Settling(config.settle, step=0.8, tolerance=0.0, check=config.settle)
     learner = AssociativeNetwork(
         (config.units,),
         config.units,
-        settling=settling,
-        teacher=Teacher(config.teach),
-        practice=AssociativeTraining((NAME, DRAW)),
-    )
-    train = Split(x, y, 10)
-    learner.net_, learner.shape_, learner.classes_ = learner.fresh(train, rng), x.shape[1:], 10
-    optimizer = torch.optim.Adam(learner.groups_(), betas=(0.9, 0.99))
-    calls = ready(learner, trial, x, y, rng)
-    calls["trial"] = lambda: learner.practise_(trial, x, y, optimizer, rng)
+        settling=Settling(config.max_iterations, step_size=0.8, tolerance=0.0, check_every=config.max_iterations),
+        nudge=Nudge(config.nudge_steps),
+        training=AssociativeTraining((CLASSIFY, GENERATE)),
+    ).initialise_(Split(x, y, 10), rng)
+    optimizer = torch.optim.Adam(learner.training.parameter_groups(learner.net_), betas=(0.9, 0.99))
+    calls = ready(learner, task, x, y, rng)
+    calls["step"] = lambda: learner.train_step_(task, x, y, optimizer, rng)
     clocked = clock(calls, repeats=config.repeats, device=config.device)
     times = {name: median(values) for name, values in clocked.items()}
-    settle, sweep = config.settle, times["products of a sweep"]
-    bound = times["products once"] + (settle + config.teach) * sweep
-    step = times["settling"] / settle
+    sweep = times["products of an iteration"]
+    bound = times["products once"] + (config.max_iterations + config.nudge_steps) * sweep
+    iteration = times["settling"] / config.max_iterations
     return {
-        "trial": "naming" if trial is NAME else "drawing",
+        "task": "classify" if task is CLASSIFY else "generate",
         "batch": batch,
-        "step_s": step,
-        "step_per_gemm": step / sweep,
-        "trial_s": times["trial"],
-        "trial_per_gemm": times["trial"] / bound,
-        "epoch_s": times["trial"] * config.images / batch,
+        "iteration_s": iteration,
+        "iteration_per_gemm": iteration / sweep,
+        "step_s": times["step"],
+        "step_per_gemm": times["step"] / bound,
+        "epoch_s": times["step"] * config.images / batch,
         "epoch_gemm_s": bound * config.images / batch,
         "threads": torch.get_num_threads(),
         "inputs": config.inputs,
@@ -97,21 +103,20 @@ def row(trial: Trial, batch: int, config: Config) -> dict[str, Any]:
 
 
 def ready(
-    learner: AssociativeNetwork, trial: Trial, x: Tensor, y: Tensor, rng: torch.Generator
+    learner: AssociativeNetwork, task: Task, x: Tensor, y: Tensor, rng: torch.Generator
 ) -> dict[str, Callable[[], object]]:
     """Settling, and the bare products of its parts, as calls."""
-    names = torch.nn.functional.one_hot(y, 10).to(x)
-    state, free, fixed = learner.given(trial, x, names, y, rng)
-    net = learner.net_
-    weights = {(pre, post): net.between(pre, post).weight for pre, post in net.routes if post in free}
+    net, label = learner.net_, torch.nn.functional.one_hot(y, 10).to(x)
+    state, free, fixed = clamp_task(net, task, x, label, y, learner.shape_, rng)
+    weights = {(pre, post): net.between(pre, post).weight for pre, post in net.projections if post in free}
     inner = [(state[pre], weight) for (pre, _), weight in weights.items() if pre in free]
     outer = [(state[pre], weight) for (pre, _), weight in weights.items() if pre not in free]
-    onto = [name for name in learner.plastic(trial.taught) if name in state]
-    pairs = [(state[post].T, state[pre].T) for pre, post in net.routes if post in onto]
+    onto = [name for name in plastic(net, task.target) if name in state]
+    pairs = [(state[post].T, state[pre].T) for pre, post in net.projections if post in onto]
     multiply = lambda parts: [torch.mm(activity, weight.T) for activity, weight in parts]
     return {
         "settling": lambda: learner.settling(net, state, free, fixed),
-        "products of a sweep": lambda: multiply(inner),
+        "products of an iteration": lambda: multiply(inner),
         "products once": lambda: multiply(outer + pairs),
     }
 
@@ -119,11 +124,11 @@ def ready(
 def cells(row: dict[str, Any]) -> dict[str, str]:
     """What a row shows in a terminal; the rest is in the JSON."""
     return {
-        "trial": row["trial"],
+        "task": row["task"],
         "batch": str(row["batch"]),
-        "step": f"{1e3 * row['step_s']:.3f} ms",
-        "x GEMM": f"{row['step_per_gemm']:.2f}",
-        "trial takes": f"{1e3 * row['trial_s']:.2f} ms",
-        "trial x GEMM": f"{row['trial_per_gemm']:.2f}",
+        "iteration": f"{1e3 * row['iteration_s']:.3f} ms",
+        "x GEMM": f"{row['iteration_per_gemm']:.2f}",
+        "step": f"{1e3 * row['step_s']:.2f} ms",
+        "step x GEMM": f"{row['step_per_gemm']:.2f}",
         "epoch": f"{row['epoch_s']:.1f} s",
     }

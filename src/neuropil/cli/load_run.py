@@ -16,7 +16,7 @@ def revive(folder: Path) -> Any:
     recipe = load(record.recipe)
     require(
         callable(getattr(recipe, "revive", None)),
-        f"recipe {record.recipe!r} leaves no network that draws; take a run of mnist_mstdp.",
+        f"recipe {record.recipe!r} leaves no network that generates; take a run of mnist_mstdp.",
     )
     return recipe.revive(record.config, record.tensors())
 

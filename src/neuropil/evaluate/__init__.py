@@ -10,7 +10,7 @@ from neuropil.evaluate.metrics.assignment import assign_units as assign_units
 from neuropil.evaluate.metrics.cost import peak_memory as peak_memory
 from neuropil.evaluate.metrics.fit_and_score import fit_and_score as fit_and_score
 from neuropil.evaluate.metrics.generation import GenerationScores as GenerationScores
-from neuropil.evaluate.metrics.generation import Judge as Judge
+from neuropil.evaluate.metrics.generation import ReferenceClassifier as ReferenceClassifier
 from neuropil.evaluate.metrics.generation import evaluate_samples as evaluate_samples
 from neuropil.evaluate.metrics.selection import Choice as Choice
 from neuropil.evaluate.metrics.selection import choose as choose

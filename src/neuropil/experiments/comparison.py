@@ -141,6 +141,6 @@ def save_pictures(method: Method, train: Split, tracker: TaggedTracker) -> None:
         run.save(**{f"fields.{name}": receptive_fields(learner.network_, train.x.shape[1:])})
     if method.family == "spiking":
         draw_spikes(learner, train, tracker)
-    if getattr(learner, "draws", False) and images:
+    if getattr(learner, "generates", False) and images:
         rng = torch.Generator().manual_seed(tracker.seed or 0)
-        run.save(**{f"samples.{name}": learner.generate(torch.arange(train.classes), 10, rng)})
+        run.save(**{f"samples.{name}": learner.generate(torch.arange(train.classes), 10, rng).images})

@@ -1,4 +1,4 @@
-"""Drawings before an independent judge, beside real test images, class means and a probabilistic PCA."""
+"""Generated images before a reference classifier, beside real test images, class means and a probabilistic PCA."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from torch import Generator, Tensor
 
 from neuropil.data import Split
-from neuropil.evaluate import Judge, accuracy, evaluate_samples
+from neuropil.evaluate import ReferenceClassifier, accuracy, evaluate_samples
 from neuropil.experiments.comparison import Method
 from neuropil.runs import Run, SamplesRow, TaggedTracker
 
@@ -17,33 +17,35 @@ SAMPLES = "samples."  # before the learner's name: images that the report shows,
 def log_generation_scores(
     method: Method, train: Split, test: Split, *, each: int, seed: int, tracker: TaggedTracker, run: Run
 ) -> None:
-    """Log a "samples" row for the learner and one for each thing it is measured against; keep some drawings.
+    """Log a "samples" row for the learner and one for each baseline of generation; keep some of the images.
 
     Args:
-        entrant: what drew; has ``draw``.
-        train, test: real images; the judge learns from `train`, and is compared with `test`.
-        each: drawings of each class.
-        seed: of the judge and of the drawings.
-        watch, run: take the rows and the drawings.
+        method: what generates; its learner has ``generate``.
+        train, test: real images; the reference classifier learns from `train`, and is compared with `test`.
+        each: generated images of each class.
+        seed: of the reference classifier and of the images.
+        tracker, run: take the rows and the images.
     """
     rng = torch.Generator().manual_seed(seed)
-    judge = Judge().fit(train, rng=rng, tracker=tracker)
+    reference = ReferenceClassifier().fit(train, rng=rng, tracker=tracker)
     asked = torch.arange(train.classes).repeat_interleave(each)
-    made = method.learner.draw(torch.arange(train.classes), each, rng)
-    drawn = {
+    made = method.learner.generate(torch.arange(train.classes), each, rng)
+    generated = {
         method.name: made.images,
         "probabilistic PCA": pca_samples(train, asked, rng),
         "class means": class_means(train)[asked],
     }
-    rows: dict[str, Any] = {name: evaluate_samples(judge, images, asked, test, train) for name, images in drawn.items()}
-    rows["real test images"] = evaluate_samples(judge, test.pixels(), test.y, test, train)
-    read = accuracy(judge, test)
-    for name, verdict in rows.items():
+    scores: dict[str, Any] = {
+        name: evaluate_samples(reference, images, asked, test, train) for name, images in generated.items()
+    }
+    scores["real test images"] = evaluate_samples(reference, test.pixels(), test.y, test, train)
+    reached = accuracy(reference, test)
+    for name, row in scores.items():
         n = len(test) if name == "real test images" else len(asked)
-        attempts = made.tries.double().mean().item() if name == method.name else 1.0
-        tracker.log(SamplesRow(source=name, n=n, attempts=attempts, reference_accuracy=read, **verdict._asdict()))
+        attempts = made.attempts.double().mean().item() if name == method.name else 1.0
+        tracker.log(SamplesRow(source=name, n=n, attempts=attempts, reference_accuracy=reached, **row._asdict()))
     for name in (method.name, "probabilistic PCA"):
-        run.save(**{SAMPLES + name: first_of_each(drawn[name], asked)})
+        run.save(**{SAMPLES + name: first_of_each(generated[name], asked)})
 
 
 def first_of_each(images: Tensor, classes: Tensor, count: int = 10) -> Tensor:
@@ -57,20 +59,20 @@ def class_means(train: Split) -> Tensor:
     return torch.stack([pixels[train.y == label].mean(0) for label in range(train.classes)])
 
 
-def pca_samples(train: Split, asked: Tensor, rng: Generator, *, components: int = 30, most: int = 3000) -> Tensor:
-    """Samples (n, *shape) of a probabilistic PCA of each class, cut to [0, 1]. Tipping & Bishop 1999.
+def pca_samples(train: Split, asked: Tensor, rng: Generator, *, components: int = 30, max_images: int = 3000) -> Tensor:
+    """Samples (n, *shape) of a probabilistic PCA of each class, clipped to [0, 1]. Tipping & Bishop 1999.
 
     Args:
-        train: of each class at most `most` images are used.
+        train: of each class at most `max_images` are used.
         asked: (n,) the class of each sample.
         rng: of the samples.
         components: dimensions of each class.
-        most: images of a class.
+        max_images: images of a class.
     """
     shape = train.x.shape[1:]
-    drawn = torch.zeros(len(asked), *shape)
+    samples = torch.zeros(len(asked), *shape)
     for label in asked.unique():
-        images = train[(train.y == label).nonzero().flatten()[:most]].pixels().flatten(1).double()
+        images = train[(train.y == label).nonzero().flatten()[:max_images]].pixels().flatten(1).double()
         model = PCA(min(components, len(images) - 1, images.shape[1] - 1), svd_solver="covariance_eigh")
         model.fit(images.cpu().numpy())
         n = int((asked == label).sum())
@@ -78,5 +80,5 @@ def pca_samples(train: Split, asked: Tensor, rng: Generator, *, components: int 
         inside = torch.randn(n, len(spread), generator=rng, dtype=torch.float64) * spread
         noise = torch.randn(n, images.shape[1], generator=rng, dtype=torch.float64) * model.noise_variance_**0.5
         values = torch.from_numpy(model.mean_) + inside @ torch.from_numpy(model.components_) + noise
-        drawn[asked == label] = values.clamp(0, 1).float().view(n, *shape)
-    return drawn
+        samples[asked == label] = values.clamp(0, 1).float().view(n, *shape)
+    return samples

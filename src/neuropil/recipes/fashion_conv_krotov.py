@@ -38,7 +38,7 @@ class Config(KrotovSettings):
 
 def comparison(config: Config) -> Comparison:
     """Who takes part, on what."""
-    shift = Distort(turn=0, scale=0, shear=0, shift=1)
+    shift = Distort(rotation=0, scale=0, shear=0, shift=1)
     return conv_krotov_comparison("fashion_mnist", config, augment=shift, copy=shift)
 
 

@@ -33,7 +33,7 @@ class Config(KrotovSettings):
 
 def comparison(config: Config) -> Comparison:
     """Who takes part, on what."""
-    distort = Distort(turn=10, scale=0.1, shear=0.1, shift=1.5)
+    distort = Distort(rotation=10, scale=0.1, shear=0.1, shift=1.5)
     return conv_krotov_comparison("mnist", config, augment=distort, copy=distort)
 
 

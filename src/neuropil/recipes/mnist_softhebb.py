@@ -35,7 +35,7 @@ class Config(SoftSettings):
 
 def comparison(config: Config) -> Comparison:
     """Who takes part, on what."""
-    distort = Distort(turn=10, scale=0.1, shear=0.1, shift=1.5)
+    distort = Distort(rotation=10, scale=0.1, shear=0.1, shift=1.5)
     return softhebb_comparison("mnist", config, distort, copy=distort)
 
 

@@ -60,7 +60,7 @@ class Config(Machine):
     """how long before its end"""
     clip: float = 0.5
     """largest norm of the gradient"""
-    turn: float = 8.0
+    rotation: float = 8.0
     """largest angle by which images are turned, degrees"""
     scale: float = 0.08
     """largest change of an axis, as a logarithm"""
@@ -91,7 +91,7 @@ def main(config: Config, run: Run) -> None:
 
 def distort(config: Config) -> Distort:
     """What all learners see of an image."""
-    return Distort(turn=config.turn, scale=config.scale, shear=config.shear, shift=config.shift)
+    return Distort(rotation=config.rotation, scale=config.scale, shear=config.shear, shift=config.shift)
 
 
 def spiking(config: Config, train: Split, rng: Generator) -> Method:

@@ -70,7 +70,7 @@ def sections(study: Study, styles: Mapping[str, Style], files: Files) -> list[Se
         robust_section(study, styles, files),
         fields_section(study, files),
         spikes_section(study, styles, files),
-        drawings_section(study, files),
+        samples_section(study, files),
         confusion_section(study, files),
         units_section(study, styles, files),
     ]
@@ -165,15 +165,15 @@ def spikes_section(study: Study, styles: Mapping[str, Style], files: Files) -> S
     return Section("spikes", "Spikes", text, groups) if groups else None
 
 
-def drawings_section(study: Study, files: Files) -> Section | None:
+def samples_section(study: Study, files: Files) -> Section | None:
     figures = []
     for sheet in sheets(study):
-        files.add(f"drawings-{sheet.learner}", sheet.image)
-        alt = f"Drawings by {sheet.learner}. {sheet.caption}"
+        files.add(f"samples-{sheet.learner}", sheet.image)
+        alt = f"Samples by {sheet.learner}. {sheet.caption}"
         image = Markup('<img class="fields" src="{}" alt="{}">').format(data_uri(sheet.image), alt)
         figures.append(Figure(sheet.learner, sheet.caption, image, "325px"))
-    text = "What learners draw when only the class is given."
-    return Section("drawings", "Drawings", text, [Group("", figures)]) if figures else None
+    text = "Images that learners generate when only the class is given."
+    return Section("samples", "Samples", text, [Group("", figures)]) if figures else None
 
 
 def confusion_section(study: Study, files: Files) -> Section | None:

@@ -1,4 +1,4 @@
-"""How good drawings are, by an independent judge: read as asked, as varied as real images, near them, not copied."""
+"""How good generated images are, by an independent classifier: right class, as varied as real images, new."""
 
 import math
 from typing import Any, NamedTuple, Self
@@ -11,31 +11,36 @@ from neuropil.data import Split
 from neuropil.errors import require
 
 
-class Judge:
-    """A small convolutional network, trained by backprop on real images, that reads drawings and gives them features.
+class ReferenceClassifier:
+    """A small convolutional network, trained by backprop on real images, that classifies images and gives features.
 
     It is never part of a learner.
 
     Args:
-        features: units of its last hidden layer, in which distances are measured.
-        epochs, batch, lr: of its training by Adam; the rate falls linearly to 0.
-        steps: fewest steps; a small data set gets as many more epochs as this takes.
+        n_features: units of its last hidden layer, in which distances are measured.
+        epochs, batch, lr: of its training by Adam; the learning rate falls linearly to 0.
+        min_steps: fewest optimiser steps; a small data set gets as many more epochs as this takes.
 
     After `fit`: ``network_``.
     """
 
-    def __init__(self, features: int = 64, *, epochs: int = 4, batch: int = 100, lr: float = 2e-3, steps: int = 400):
-        self.features, self.epochs, self.batch, self.lr, self.steps = features, epochs, batch, lr, steps
+    def __init__(
+        self, n_features: int = 64, *, epochs: int = 4, batch: int = 100, lr: float = 2e-3, min_steps: int = 400
+    ):
+        self.n_features, self.epochs, self.batch, self.lr, self.min_steps = n_features, epochs, batch, lr, min_steps
 
     def fit(self, train: Split, *, rng: Generator, tracker: Any) -> Self:
-        """Learn to read `train`, images of 4 x 4 pixels or more."""
-        require(train.x.ndim == 4, f"a judge reads images (n, channels, height, width), got {tuple(train.x.shape)}.")
-        network, batch = self._fresh(train, rng), min(self.batch, len(train))
-        epochs = max(self.epochs, math.ceil(self.steps / math.ceil(len(train) / batch)))
+        """Learn to classify `train`, images of 4 x 4 pixels or more."""
+        require(
+            train.x.ndim == 4,
+            f"a reference classifier needs images (n, channels, height, width), got {tuple(train.x.shape)}.",
+        )
+        network, batch = self._initialised(train, rng), min(self.batch, len(train))
+        epochs = max(self.epochs, math.ceil(self.min_steps / math.ceil(len(train) / batch)))
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
         parts = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
-        for _ in tracker.loop("judge", epochs, **parts):
+        for _ in tracker.loop("reference classifier", epochs, **parts):
             for part in train.batches(batch, shuffle=rng):
                 optimizer.zero_grad()
                 F.cross_entropy(network(part.x), part.y).backward()
@@ -44,13 +49,13 @@ class Judge:
         self.network_ = network.eval().requires_grad_(False)
         return self
 
-    def _fresh(self, train: Split, rng: Generator) -> nn.Sequential:
+    def _initialised(self, train: Split, rng: Generator) -> nn.Sequential:
         channels, height, width = train.x.shape[1:]
         flat = 32 * (height // 4) * (width // 4)
         network = nn.Sequential(
             *(nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
             *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-            *(nn.Flatten(), nn.Linear(flat, self.features), nn.ReLU(), nn.Linear(self.features, train.classes)),
+            *(nn.Flatten(), nn.Linear(flat, self.n_features), nn.ReLU(), nn.Linear(self.n_features, train.classes)),
         )
         for layer in network:
             if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -62,21 +67,21 @@ class Judge:
         """(n, *shape) to (n,) labels."""
         return torch.cat([self.network_(part).argmax(1) for part in x.split(1000)])
 
-    def see(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, features)."""
         return torch.cat([self.network_[:-1](part) for part in x.split(1000)])
 
 
 class GenerationScores(NamedTuple):
-    """What a judge finds in drawings.
+    """Scores of generated images.
 
     Attributes:
-        class_accuracy: share read as the class that was asked for.
-        pixel_variance: variance of the pixels within a class, as a share of the real images'.
-        feature_variance: the same in the judge's features.
-        frechet: Frechet distance to the real images in its features.
-        nearest: mean distance (L2) of a drawing to the nearest training image; far below that of real test images
-            would be copying.
+        class_accuracy: fraction that the reference classifier takes for the requested class.
+        pixel_variance: variance of the pixels within a class, relative to that of real images.
+        feature_variance: the same in the features of the reference classifier.
+        frechet: Frechet distance to the real images in these features.
+        nearest: mean distance (L2) of a generated image to the nearest training image; far below that of real test
+            images it would show copies.
     """
 
     class_accuracy: float
@@ -86,20 +91,34 @@ class GenerationScores(NamedTuple):
     nearest: float
 
 
-def evaluate_samples(judge: Judge, drawn: Tensor, asked: Tensor, real: Split, train: Split) -> GenerationScores:
-    """The verdict on `drawn` (n, *shape), of which `asked` (n,) were asked for, beside `real` test images."""
+def evaluate_samples(
+    reference: ReferenceClassifier, images: Tensor, classes: Tensor, real: Split, train: Split
+) -> GenerationScores:
+    """The scores of generated `images`.
+
+    Args:
+        reference: fitted to `train`.
+        images: (n, *shape) in [0, 1].
+        classes: (n,) the requested class of each.
+        real: test images to compare with.
+        train: training images, of which there should be no copies.
+
+    Raises:
+        Refusal: images of another shape than the real ones, or not one class for each.
+    """
     require(
-        len(drawn) == len(asked) and drawn.shape[1:] == real.x.shape[1:],
-        f"drawings need the shape of the real images {tuple(real.x.shape[1:])} and a class each, got "
-        f"{tuple(drawn.shape)} and {tuple(asked.shape)}.",
+        len(images) == len(classes) and images.shape[1:] == real.x.shape[1:],
+        f"generated images need the shape of the real ones {tuple(real.x.shape[1:])} and a class each, got "
+        f"{tuple(images.shape)} and {tuple(classes.shape)}.",
     )
-    pixels, seen, seen_real = real.pixels(), judge.see(drawn), judge.see(real.pixels())
+    pixels = real.pixels()
+    features, real_features = reference.features(images), reference.features(pixels)
     return GenerationScores(
-        class_accuracy=(judge.predict(drawn) == asked).double().mean().item(),
-        pixel_variance=spread_within(drawn, asked) / spread_within(pixels, real.y),
-        feature_variance=spread_within(seen, asked) / spread_within(seen_real, real.y),
-        frechet=frechet_distance(seen, seen_real),
-        nearest=nearest(drawn, train).mean().item(),
+        class_accuracy=(reference.predict(images) == classes).double().mean().item(),
+        pixel_variance=spread_within(images, classes) / spread_within(pixels, real.y),
+        feature_variance=spread_within(features, classes) / spread_within(real_features, real.y),
+        frechet=frechet_distance(features, real_features),
+        nearest=nearest(images, train).mean().item(),
     )
 
 
@@ -130,9 +149,9 @@ def matrix_root(symmetric: Tensor) -> Tensor:
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
-def nearest(drawn: Tensor, train: Split, *, batch: int = 2000) -> Tensor:
+def nearest(images: Tensor, train: Split, *, batch: int = 2000) -> Tensor:
     """(n,) distance of each image to the nearest training image, in pixels (L2); memory does not grow with `train`."""
-    x = drawn.flatten(1)
+    x = images.flatten(1)
     best = x.new_full((len(x),), torch.inf)
     for part in train.batches(min(batch, len(train))):
         y = part.x.flatten(1)

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from neuropil.data import Split
+from neuropil.data.masks import square_occlusions
 from neuropil.errors import require, unknown
 from neuropil.evaluate.metrics.accuracy import accuracy
 from neuropil.evaluate.robustness.victim import victim_of
@@ -49,13 +50,7 @@ def blur(x: Tensor, amount: float, rng: Generator) -> Tensor:
 
 def occlusion(x: Tensor, amount: float, rng: Generator) -> Tensor:
     """A black square, `amount` of the side wide, somewhere inside."""
-    inside = torch.ones(len(x), 1, 1, 1, dtype=torch.bool)
-    for axis in (2, 3):
-        long = max(1, round(amount * x.shape[axis]))
-        first = torch.randint(x.shape[axis] - long + 1, (len(x), 1), generator=rng)
-        along = torch.arange(x.shape[axis]) - first
-        inside = inside & ((along >= 0) & (along < long)).view(len(x), 1, *((-1, 1) if axis == 2 else (1, -1)))
-    return x.masked_fill(inside.to(x.device), 0)
+    return x.masked_fill(square_occlusions(len(x), x.shape[1:], amount, rng).to(x.device), 0)
 
 
 def contrast(x: Tensor, amount: float, rng: Generator) -> Tensor:

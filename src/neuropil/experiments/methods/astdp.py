@@ -1,12 +1,12 @@
-"""aSTDP: the network of mSTDP, whose teacher comes in one step; numerical derivatives set how far it pulls."""
+"""aSTDP: the network of mSTDP with a nudge of one step, whose effect is extrapolated."""
 
 from torch import Generator
 
-from neuropil.associative import Teacher
+from neuropil.associative import Nudge
 from neuropil.data import Split
 from neuropil.experiments.methods import Method, mstdp
 
 
 def build(train: Split, rng: Generator, units: int) -> Method:
-    """As mSTDP, but for the teacher."""
-    return mstdp.build(train, rng, units, name="aSTDP", teacher=Teacher(1, reach=2.0))
+    """As mSTDP, but for the nudge."""
+    return mstdp.build(train, rng, units, name="aSTDP", nudge=Nudge(1, extrapolation=2.0))

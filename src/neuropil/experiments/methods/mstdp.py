@@ -1,18 +1,25 @@
-"""mSTDP: pixels, label and hidden units wired both ways, every synapse changed by STDP; it draws, too."""
+"""mSTDP: pixels, label and hidden units connected both ways; every synapse changes by STDP. It generates, too."""
 
 from torch import Generator
 
-from neuropil.associative import DRAW, NAME, AssociativeNetwork, AssociativeTraining, Settling, Teacher
+from neuropil.associative import CLASSIFY, GENERATE, AssociativeNetwork, AssociativeTraining, Nudge, Settling
 from neuropil.data import Split
 from neuropil.experiments.methods import Method
 
-TEACHER = Teacher(4)
+NUDGE = Nudge(4)
 
 
-def build(train: Split, rng: Generator, units: int, *, name: str = "mSTDP", teacher: Teacher = TEACHER) -> Method:
-    """As many units name as the others have; half as many more draw."""
-    rates = {"naming": 2e-3, "label": 1e-2, "drawing": 1e-3, "pixels": 1e-2}
-    practice = AssociativeTraining(trials=(NAME, DRAW), epochs=20, batch=50, rates=rates, lr_decay=0.87, min_steps=200)
-    settling = Settling(8, step=0.8, check=4)
-    learner = AssociativeNetwork((units,), units // 2, settling=settling, teacher=teacher, practice=practice)
+def build(train: Split, rng: Generator, units: int, *, name: str = "mSTDP", nudge: Nudge = NUDGE) -> Method:
+    """As many classification units as the others have hidden units; half as many generation units."""
+    learning_rates = {"classification": 2e-3, "label": 1e-2, "generation": 1e-3, "pixels": 1e-2}
+    training = AssociativeTraining(
+        tasks=(CLASSIFY, GENERATE),
+        epochs=20,
+        batch=50,
+        learning_rates=learning_rates,
+        lr_decay=0.87,
+        min_steps=200,
+    )
+    settling = Settling(8, step_size=0.8, check_every=4)
+    learner = AssociativeNetwork((units,), units // 2, settling=settling, nudge=nudge, training=training)
     return Method(name, "local", learner, competes=False)

@@ -35,12 +35,12 @@ class Mirror:
 
 @dataclass(frozen=True)
 class Distort:
-    """Each image turned, scaled, sheared, shifted and gently bent, all by random amounts, by bilinear interpolation.
+    """Each image rotated, scaled, sheared, shifted and gently bent, all by random amounts, by bilinear interpolation.
 
     What comes from outside an image is 0.
 
     Attributes:
-        turn: largest angle, degrees.
+        rotation: largest angle, degrees.
         scale: largest factor by which either axis grows or shrinks is exp(scale).
         shear: largest horizontal shift per height.
         shift: largest shift along either axis, pixels.
@@ -48,14 +48,14 @@ class Distort:
             interpolated (Simard et al. 2003, ICDAR, bend more finely).
     """
 
-    turn: float = 12.0
+    rotation: float = 12.0
     scale: float = 0.12
     shear: float = 0.1
     shift: float = 1.5
     bend: float = 0.0
 
     def __post_init__(self) -> None:
-        sizes = (self.turn, self.scale, self.shear, self.shift, self.bend)
+        sizes = (self.rotation, self.scale, self.shear, self.shift, self.bend)
         require(all(0 <= size < math.inf for size in sizes), f"Distort needs finite sizes >= 0, got {self}.")
 
     def __call__(self, x: Tensor, rng: Generator) -> Tensor:
@@ -63,7 +63,7 @@ class Distort:
         require(x.ndim == 4, f"Distort needs images (n, channels, height, width), got {tuple(x.shape)}.")
         n, _, height, width = x.shape
         draw = lambda most: (2 * torch.rand(n, generator=rng, device=rng.device) - 1) * most
-        angle, shear = draw(math.radians(self.turn)), draw(self.shear)
+        angle, shear = draw(math.radians(self.rotation)), draw(self.shear)
         tall, wide, down, right = draw(self.scale).exp(), draw(self.scale).exp(), draw(self.shift), draw(self.shift)
         cos, sin = angle.cos(), angle.sin()
         across = torch.stack([wide * cos, (shear - tall * sin) * height / width, right * 2 / width], 1)

@@ -1,4 +1,4 @@
-"""Images that learners drew, as one sheet per learner."""
+"""Images that learners generated, as one sheet per learner."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ PREFIX, GAP, GROUND = "samples.", 2, (128, 128, 128, 96)
 
 @dataclass(frozen=True)
 class Sheet:
-    """The drawings of one learner, as PNG."""
+    """The samples of one learner, as PNG."""
 
     learner: str
     caption: str
@@ -22,7 +22,7 @@ class Sheet:
 
 
 def sheets(study: Study) -> list[Sheet]:
-    """One sheet for each name under which drawings were saved, from the first settled run that has them."""
+    """One sheet for each name under which samples were saved, from the first settled run that has them."""
     seen: dict[str, Sheet] = {}
     for record in study.settled:
         tensors = record.tensors() if (record.folder / "weights.safetensors").exists() else {}
@@ -30,7 +30,7 @@ def sheets(study: Study) -> list[Sheet]:
             name = plain(key.removeprefix(PREFIX))
             if key.startswith(PREFIX) and name not in seen:
                 images = tensors[key].detach().float().cpu().numpy()
-                caption = f"{len(images)} drawings, class after class. Run {name_of(record)}."
+                caption = f"{len(images)} samples, class after class. Run {name_of(record)}."
                 seen[name] = Sheet(name, caption, encode(tiled(images, columns=10)))
     return list(seen.values())
 
@@ -39,7 +39,7 @@ def tiled(images: np.ndarray, *, columns: int) -> np.ndarray:
     """Images (n, channels, height, width) in [0, 1] as RGBA, row by row, with gaps; small ones are enlarged."""
     require(
         images.ndim == 4 and images.shape[1] in (1, 3) and len(images) > 0,
-        f"drawings need (n, 1 or 3 channels, height, width), got {images.shape}.",
+        f"a sheet of images needs (n, 1 or 3 channels, height, width), got {images.shape}.",
     )
     times = max(1, 28 // max(images.shape[2:]))
     tiles = (images.clip(0, 1).transpose(0, 2, 3, 1) * 255).round().astype(np.uint8).repeat(times, 1).repeat(times, 2)
@@ -57,6 +57,6 @@ def save_sheet(images: np.ndarray, out: Path, *, columns: int, times: int = 2) -
     """Write `tiled` images to the PNG file `out`, each pixel `times` as large."""
     require(
         out.suffix == ".png",
-        f"drawings go into a PNG file, got {str(out)!r}; name it {str(out.with_suffix('.png'))!r}.",
+        f"images go into a PNG file, got {str(out)!r}; name it {str(out.with_suffix('.png'))!r}.",
     )
     out.write_bytes(encode(tiled(images, columns=columns).repeat(times, 0).repeat(times, 1)))

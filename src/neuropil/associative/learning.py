@@ -1,0 +1,105 @@
+"""One step of learning: clamp, settle, nudge, and change every synapse by what its two neurons did."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from neuropil.associative.connectivity import (
+    CLASSIFICATION,
+    COMPLETION,
+    GENERATION,
+    LABEL,
+    PIXELS,
+    Connectivity,
+    State,
+)
+from neuropil.associative.inference import initial_state
+from neuropil.associative.sampling import margin
+from neuropil.associative.settling import Masks, Nudge, Settled, Settling
+from neuropil.associative.tasks import Task, spikes
+from neuropil.data.masks import random_masks
+from neuropil.plasticity import DifferentialHebb, propose_
+
+CLASSIFIERS = (CLASSIFICATION, COMPLETION)
+
+
+class Traces(NamedTuple):
+    """What the neurons did in one step: all that a synapse may learn from.
+
+    Attributes:
+        sent: what each population sent before the nudge, (batch, units).
+        settled: the free phase; its ``state`` is the activity before the nudge.
+        after: activity after the nudge, (batch, units).
+    """
+
+    sent: State
+    settled: Settled
+    after: State
+
+
+def clamp_task(
+    net: Connectivity, task: Task, x: Tensor, label: Tensor, y: Tensor, shape: torch.Size, rng: Generator
+) -> tuple[State, Masks, State]:
+    """First activity, and which units are free, in a task; see `initial_state`.
+
+    Partially known pixels are clamped to spikes. Missing pixels are free if they are the target, and silent if the
+    label is.
+
+    Args:
+        net: the weights.
+        task: what is clamped.
+        x, label: the data, (batch, units) of activity.
+        y: (batch,) labels, -1 where one is unknown.
+        shape: of an image.
+        rng: of masks and spikes.
+    """
+    masks: Masks = {}
+    if task.clamped == "partial":
+        mask = random_masks(len(x), shape, rng, occlusion_probability=task.occlusion_probability).to(x)
+        x = spikes(x, rng).mul_(mask)
+        if task.target == PIXELS:
+            masks[PIXELS] = 1 - mask
+    if task.target == LABEL:
+        masks[LABEL], label = None, torch.zeros_like(label)
+    elif task.label_fraction < 1 or bool((y < 0).any()):
+        known = (torch.rand(len(y), 1, generator=rng, device=rng.device) < task.label_fraction).to(x)
+        known = known * (y >= 0).to(x)[:, None]
+        masks[LABEL], label = (1 - known).expand_as(label), label * known
+    return initial_state(net, x, label, masks, task.target, partial=task.clamped == "partial")
+
+
+def pseudo_labels(net: Connectivity, settling: Settling, x: Tensor, y: Tensor, least: float) -> Tensor:
+    """`y`, and where it is -1 the network's own answer, if its activity exceeds all others by `least` or more."""
+    rows = (y < 0).nonzero()[:, 0]
+    if len(rows) == 0:
+        return y
+    nothing = x.new_zeros(len(rows), net.sizes[LABEL])
+    state, free, fixed = initial_state(net, x[rows].flatten(1), nothing, {LABEL: None}, LABEL)
+    label = settling(net, state, free, fixed).state[LABEL]
+    answer = label.argmax(1)
+    return y.index_put((rows,), torch.where(margin(label, answer) >= least, answer, -1))
+
+
+def plastic(net: Connectivity, target: str) -> list[str]:
+    """The populations whose synapses a nudge of `target` may change: the target, and one kind of hidden units."""
+    if target == LABEL:
+        return [target, *net.with_role(*CLASSIFIERS)]
+    return [target, *net.with_role(GENERATION if GENERATION in net.sizes else CLASSIFICATION)]
+
+
+def apply_rule_(net: Connectivity, task: Task, nudge: Nudge, traces: Traces) -> None:
+    """Propose the change of every plastic synapse to the optimiser.
+
+    The change is what the presynaptic unit sent before the nudge, times how far the nudge moved the postsynaptic unit;
+    a bias is a synapse from a unit that always sends 1.
+    """
+    sent, before, after = traces.sent, traces.settled.state, traces.after
+    rule = DifferentialHebb(task.lr_scale / (nudge.beta * len(before[PIXELS])))
+    for post in filter(before.__contains__, plastic(net, task.target)):
+        for pre, target in net.projections:
+            if target == post and pre in before:
+                layer = net.between(pre, post)
+                propose_(layer, rule(layer, sent[pre], before[post], after[post]))
+        bias: nn.Parameter = net.bias[post]
+        propose_(bias, (after[post] - before[post]).sum(0).mul_(rule.scale))

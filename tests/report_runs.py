@@ -49,7 +49,7 @@ def everything(learner=LOCAL, seeds=(0, 1)):
                 {
                     **about,
                     "layer": "hidden",
-                    "dead": 1,
+                    "dead": 0.25,
                     "converged": 0.5,
                     "effective_rank": 3.0,
                     "wins": [0, 1, 5, 900],

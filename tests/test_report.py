@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,10 +12,10 @@ from rich.console import Console
 from scipy import stats as oracle
 
 from neuropil.errors import Refusal
-from neuropil.report import interval, markdown, paired, table, write
+from neuropil.report import interval, markdown, paired, results, table, write
 from neuropil.report.results import gather
 from neuropil.report.stats import percent, points, spans
-from neuropil.report.tables import alarms_of, uneven_of
+from neuropil.report.tables import uneven_of, warnings_of
 from report_runs import BASELINE, LOCAL, everything, make, pairs, result
 
 
@@ -171,6 +172,33 @@ def test_no_folder_and_a_folder_as_page_are_refused(tmp_path):
         write([make(tmp_path / "run", [result()])], tmp_path)
 
 
+class Counted(list):
+    """Rows that count how often they are read."""
+
+    def __iter__(self):
+        self.reads += 1
+        return super().__iter__()
+
+
+def test_a_run_is_read_once_and_its_rows_are_parsed_once(tmp_path, monkeypatch):
+    read, records = results.read, []
+
+    def counted(folder):
+        record = read(folder)
+        record.rows[:], rows = [], Counted(record.rows)
+        rows.reads = 0
+        records.append(replace(record, rows=rows))
+        return records[-1]
+
+    monkeypatch.setattr(results, "read", counted)
+    found = gather([make(tmp_path / "run", everything(), save={f"fields.{LOCAL}": torch.randn(4, 1, 5, 5)})])
+    write(found, tmp_path / "report.html")
+    shown(table(found))
+    markdown(found)
+    (record,) = records
+    assert record.rows.reads == 1
+
+
 def test_uneven_comparisons_are_named(tmp_path):
     rows = [result(seed=0), result(seed=1), result(BASELINE, 0, n_train=100)]
     seeds, sizes = uneven_of(gather([make(tmp_path / "run", rows)]))
@@ -178,13 +206,14 @@ def test_uneven_comparisons_are_named(tmp_path):
     assert "SoftHebb: 1,437; backprop: 100" in sizes
 
 
-def test_alarms_that_differ_in_numbers_only_are_one(tmp_path):
+def test_warnings_that_differ_in_numbers_only_are_one(tmp_path):
     messages = [(0, "3 units dead"), (1, "4.5 units dead"), (1, "norms grow")]
     rows = [("warning", {"learner": LOCAL, "seed": seed, "message": text}) for seed, text in messages]
-    found = alarms_of(gather([make(tmp_path / "run", [result(), *rows])]))
-    assert found == {
-        LOCAL: [("3 units dead", ["seed 0: 3 units dead", "seed 1: 4.5 units dead"], [0, 1]), ("norms grow", [], [1])]
-    }
+    dead, norms = warnings_of(gather([make(tmp_path / "run", [result(), *rows])]))[LOCAL]
+    assert dead.first == "3 units dead"
+    assert dead.sentences == ["seed 0: 3 units dead", "seed 1: 4.5 units dead"]
+    assert dead.seeds == [0, 1]
+    assert (norms.first, norms.sentences, norms.seeds) == ("norms grow", [], [1])
 
 
 # Tables

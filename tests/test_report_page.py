@@ -14,10 +14,11 @@ from PIL import Image
 
 from neuropil.errors import Refusal
 from neuropil.report import write
-from neuropil.report.figures.receptive_fields import grid
+from neuropil.report.figures.receptive_fields import field_sheet
 from neuropil.report.figures.spikes import spike_panels
 from neuropil.report.results import gather
-from neuropil.report.theme import PAPER, inline, sheet, style, styles_of
+from neuropil.report.theme import PAPER, inline, png_of, style, styles_of
+from neuropil.runs import RasterRow, SilenceRow
 from report_runs import HOSTILE, LOCAL, everything, make, result, trial_of_spikes, way_out_of_silence
 
 
@@ -83,7 +84,7 @@ def test_the_page_has_every_section_in_order(page):
     order = [
         "accuracy",
         "results",
-        "alarms",
+        "warnings",
         "curves",
         "labels",
         "fields",
@@ -98,8 +99,8 @@ def test_the_page_has_every_section_in_order(page):
     words = Page(text).words
     assert "2 learners on digits, 2 seeds, 1,437 training examples" in words
     assert "12 units never win <i>" in words
-    assert words.index("Alarms:") < words.index("Each point is a seed")  # at the top, not only below
-    assert "16 of 16 values are NaN or infinite and are not drawn." in words
+    assert words.index("Warnings:") < words.index("Each point is a seed")  # at the top, not only below
+    assert "16 of 16 values are NaN or infinite and are not plotted." in words
     assert "25.0 %" in words  # one of four units is dead
     assert "1→0 30.0 %, 0→1 10.0 %" in words
     assert "100 of 120, evenly chosen units, in the order of their index. Red, green and blue" in words
@@ -164,9 +165,9 @@ def marks(axes):
 
 
 def test_a_raster_has_a_mark_for_every_spike_and_pseudospikes_are_hollow():
-    (panel,) = spike_panels({"learner": "a", **trial_of_spikes()}, None, style("a", "spiking", 0))
+    (panel,) = spike_panels(RasterRow(learner="a", **trial_of_spikes()), None, style("a", "spiking", 0))
     axes = Figure().add_subplot()
-    panel.draw(axes)
+    panel.plot(axes)
     low, middle, high = 0.0, 1.12, 2.84  # where the layers begin: 1, 1.6 and 1 high, 0.12 apart
     hidden = [(1.0, 1.6 / 6, True), (1.5, 0.8, True), (1.9, 0.8, True), (6.0, 1.6 * 5 / 6, False)]  # by first time
     want = {(0.5, low + 0.25, True), (4.0, high + 0.25, False), (1.75, high + 0.75, True)}
@@ -176,9 +177,9 @@ def test_a_raster_has_a_mark_for_every_spike_and_pseudospikes_are_hollow():
 
 
 def test_the_way_out_of_silence_is_dashed_after_the_end_and_solid_before():
-    first, second = spike_panels(None, {"learner": "a", **way_out_of_silence()}, style("a", "spiking", 0))
+    first, second = spike_panels(None, SilenceRow(learner="a", **way_out_of_silence()), style("a", "spiking", 0))
     axes = Figure().add_subplot()
-    first.draw(axes)
+    first.plot(axes)
     curves = [line for line in axes.lines if len(line.get_xdata()) == 5]
     solid = [line for line in curves if line.get_linestyle() == "-" and np.isfinite(line.get_ydata()).any()]
     dashed = [line for line in curves if line.get_linestyle() != "-"]
@@ -188,15 +189,17 @@ def test_the_way_out_of_silence_is_dashed_after_the_end_and_solid_before():
     assert np.nanmax(solid[0].get_ydata()) == 1.9
     assert "outputs silent" in [text.get_text() for text in axes.texts]
     axes = Figure().add_subplot()
-    second.draw(axes)
+    second.plot(axes)
     assert axes.lines[0].get_ydata().tolist() == way_out_of_silence()["gradient"]
 
 
 def test_spikes_of_a_wrong_shape_are_refused():
     with pytest.raises(Refusal, match="raster needs two or more layers with neurons, got 0 for 'a'"):
-        spike_panels({"learner": "a", **trial_of_spikes(), "layers": []}, None, style("a", "spiking", 0))
-    with pytest.raises(Refusal, match="way out of silence needs one row of times"):
-        spike_panels(None, {"learner": "a", **way_out_of_silence(), "gradient": [1.0]}, style("a", "spiking", 0))
+        spike_panels(RasterRow(learner="a", **{**trial_of_spikes(), "layers": []}), None, style("a", "spiking", 0))
+    with pytest.raises(Refusal, match="path out of silence needs one row of times"):
+        spike_panels(
+            None, SilenceRow(learner="a", **{**way_out_of_silence(), "gradient": [1.0]}), style("a", "spiking", 0)
+        )
 
 
 def test_sections_without_rows_are_left_out(tmp_path):
@@ -252,7 +255,7 @@ def test_two_reports_of_the_same_runs_are_the_same_bytes(tmp_path):
 def test_signed_fields_are_symmetric_around_zero():
     """Equal sizes of either sign have equal opacity, zero has none, and the hue tells the sign."""
     weight = torch.tensor([[[[2.0, -2.0], [0.0, 1.0]]]]).numpy()
-    with Image.open(io.BytesIO(grid("a", "run", weight, None).image)) as image:
+    with Image.open(io.BytesIO(field_sheet("a", "run", weight, None).image)) as image:
         size = image.width // 2
         plus, minus, none, weak = (image.getpixel((size * x + 1, size * y + 1)) for y in (0, 1) for x in (0, 1))
     assert plus[3] == minus[3] == 255
@@ -266,7 +269,7 @@ def test_fields_are_chosen_evenly_by_wins():
     """250 units of one pixel, whose sign says whether they are among the 125 that win most."""
     wins = torch.arange(250).numpy()
     weight = torch.where(torch.arange(250) >= 125, 1.0, -1.0)[:, None, None, None].numpy()
-    with Image.open(io.BytesIO(grid("a", "run", weight, wins).image)) as image:
+    with Image.open(io.BytesIO(field_sheet("a", "run", weight, wins).image)) as image:
         step = (image.width + 3) // 10
         tiles = [image.getpixel((x * step + 1, y * step + 1)) for y in range(10) for x in range(10)]
     assert [tile[0] > tile[2] for tile in tiles] == [True] * 50 + [False] * 50
@@ -274,14 +277,14 @@ def test_fields_are_chosen_evenly_by_wins():
 
 def test_fields_of_a_wrong_shape_are_refused():
     with pytest.raises(Refusal, match=r"need \(units, channels, height, width\), got \(2, 2, 2\) for 'a' in run 'run'"):
-        grid("a", "run", torch.zeros(2, 2, 2).numpy(), None)
+        field_sheet("a", "run", torch.zeros(2, 2, 2).numpy(), None)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_units_that_diverged_are_blank_and_counted(channels):
     weight = torch.ones(2, channels, 3, 3)
     weight[0, 0, 1, 1] = math.nan
-    found = grid("a", "run", weight.numpy(), None)
+    found = field_sheet("a", "run", weight.numpy(), None)
     assert found.caption.endswith("1 units with NaN or infinite weights are left blank.")
     with Image.open(io.BytesIO(found.image)) as image:
         assert (image.getpixel((1, 1))[3], image.getpixel((1, image.height - 2))[3]) == (0, 255)
@@ -294,7 +297,7 @@ def test_a_letter_that_the_font_lacks_is_news_for_a_png_and_none_for_the_page():
         warnings.simplefilter("error")
         assert "学" in inline(figure, "one", "a letter", 200)
     with pytest.warns(UserWarning, match="missing from font"):
-        sheet(figure)
+        png_of(figure)
 
 
 def test_the_headline_says_who_is_a_baseline(page):

@@ -1,4 +1,4 @@
-"""Robustness in the report: tables, void curves that are marked everywhere, and the sentence about the linear model."""
+"""Robustness in the report: tables, invalid curves marked everywhere, the sentence on the linear classifier."""
 
 from io import StringIO
 
@@ -7,17 +7,17 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from neuropil.report import markdown, table, write
-from neuropil.report.figures.robustness import attack_panels, hurt_panels
+from neuropil.report.figures.robustness import attack_panels, severity_panels
 from neuropil.report.results import gather
 from neuropil.report.robustness_tables import (
     Key,
-    attack_grids,
-    check_grid,
+    attack_tables,
+    check_table,
     curves_of,
-    grids_of,
-    hurt_grid,
-    linear_words,
-    void_words,
+    invalid_sentences,
+    linear_comparison,
+    robustness_of,
+    severity_table,
 )
 from neuropil.report.stats import interval
 from neuropil.report.theme import styles_of
@@ -26,10 +26,10 @@ from report_runs import HOSTILE, LOCAL, make, result
 LEFT = {LOCAL: (0.98, 0.6), "linear": (0.95, 0.4)}  # clean, and at 0.1
 
 
-def attacks(seed, learner, *, void=False, attack="all attacks"):
+def attacks(seed, learner, *, invalid=False, attack="all attacks"):
     for size, right in zip((0.0, 0.1), LEFT.get(learner, (0.9, 0.2))):
         row = {"learner": learner, "data": "digits", "seed": seed, "norm": "Linf", "attack": attack, "size": size}
-        yield "attack", {**row, "access": "", "accuracy": right - 0.01 * seed, "invalid": void, "n_test": 100}
+        yield "attack", {**row, "access": "", "accuracy": right - 0.01 * seed, "invalid": invalid, "n_test": 100}
 
 
 def checks(seed, learner, passed):
@@ -51,7 +51,7 @@ def hurt(seed, learner):
         yield "damage", {**about, "damage": "few bits", "amount": 8 - severity, "accuracy": 0.9}
 
 
-def rows(void=(), gap=-0.1, seeds=(0, 1, 2), learners=(LOCAL, "linear")):
+def rows(invalid=(), gap=-0.1, seeds=(0, 1, 2), learners=(LOCAL, "linear")):
     """Everything that a suite logs about two learners."""
     made = []
     for seed in seeds:
@@ -61,9 +61,9 @@ def rows(void=(), gap=-0.1, seeds=(0, 1, 2), learners=(LOCAL, "linear")):
                     learner, seed, LEFT.get(learner, (0.9,))[0], family="baseline" if learner == "linear" else "local"
                 )
             ]
-            made += attacks(seed, learner, void=learner in void and seed == 1)
-            made += attacks(seed, learner, void=learner in void and seed == 1, attack="PGD")
-            made += checks(seed, learner, not (learner in void and seed == 1))
+            made += attacks(seed, learner, invalid=learner in invalid and seed == 1)
+            made += attacks(seed, learner, invalid=learner in invalid and seed == 1, attack="PGD")
+            made += checks(seed, learner, not (learner in invalid and seed == 1))
             made += matched(seed, learner, gap if learner != "linear" else -0.1)
             made += hurt(seed, learner)
     return made
@@ -76,7 +76,7 @@ def study(tmp_path):
 
 def test_the_table_has_means_and_intervals_over_seeds(study):
     found = study()
-    worst, each = attack_grids(curves_of(found), "digits", "Linf")
+    worst, each = attack_tables(curves_of(found), "digits", "Linf")
     assert worst.heads == ["learner", "clean", "0.1"]
     middle, half = interval([0.6, 0.59, 0.58])
     assert worst.rows[0] == [LOCAL, "97.0 ± 2.5", f"{100 * middle:.1f} ± {100 * half:.1f}"]
@@ -85,21 +85,21 @@ def test_the_table_has_means_and_intervals_over_seeds(study):
     assert not worst.folded
 
 
-def test_a_curve_that_is_void_in_one_seed_is_void(study):
-    found = study(void=[LOCAL])
-    worst, _ = attack_grids(curves_of(found), "digits", "Linf")
+def test_a_curve_that_is_invalid_in_one_seed_is_invalid(study):
+    found = study(invalid=[LOCAL])
+    worst, _ = attack_tables(curves_of(found), "digits", "Linf")
     assert [cell.endswith("†") for cell in worst.rows[0][1:]] == [False, True]  # clean accuracy is no attack's
     assert not any("†" in cell for cell in worst.rows[1])
-    grid = check_grid(found, "digits", "Linf")
+    grid = check_table(found, "digits", "Linf")
     assert grid.heads == ["learner: attack", "a larger budget hurts", "gradients"]
     assert grid.rows[0] == [f"{LOCAL}: PGD", "ok", "failed in 1 of 3: 97.0% of the gradients are zero"]
     assert grid.rows[1] == ["linear: PGD", "ok", "ok (97.0 %)"]
-    said = f"Void: {LOCAL}: PGD. gradients failed in 1 of 3: 97.0% of the gradients are zero."
-    assert void_words(grid) == [said]
+    said = f"Invalid: {LOCAL}: PGD. gradients failed in 1 of 3: 97.0% of the gradients are zero."
+    assert invalid_sentences(grid) == [said]
 
 
 @pytest.mark.parametrize(
-    ("gap", "void", "words"),
+    ("gap", "invalid", "words"),
     [
         (0.1, [], "in Linf yes, by +20.00 ± 0.00 points (70.0 against 50.0 %)"),
         (0.1, [LOCAL], "in Linf not shown, +20.00 ± 0.00 points (70.0 against 50.0 %) is an upper bound"),
@@ -110,10 +110,10 @@ def test_a_curve_that_is_void_in_one_seed_is_void(study):
         (-0.1, [], "in Linf no difference is seen"),
     ],
 )
-def test_the_question_about_the_linear_model_is_answered_from_the_numbers(study, gap, void, words):
-    found = study(gap=gap, void=void)
-    question, *answers = linear_words(found, curves_of(found), "digits")
-    assert question.startswith("Is it more robust than a linear model of the same clean accuracy?")
+def test_the_question_about_the_linear_model_is_answered_from_the_numbers(study, gap, invalid, words):
+    found = study(gap=gap, invalid=invalid)
+    question, *answers = linear_comparison(found, curves_of(found), "digits")
+    assert question.startswith("Is it more robust than a linear classifier of the same clean accuracy?")
     assert len(answers) == 1  # the linear model is not compared with itself
     assert answers[0].startswith(f"{LOCAL}: ")
     assert words in answers[0]
@@ -121,26 +121,26 @@ def test_the_question_about_the_linear_model_is_answered_from_the_numbers(study,
 
 def test_one_seed_gives_no_verdict(study):
     found = study(seeds=(0,), gap=0.1)
-    assert "one seed tells +20.00 (n = 1) points" in linear_words(found, curves_of(found), "digits")[1]
+    assert "one seed tells +20.00 (n = 1) points" in linear_comparison(found, curves_of(found), "digits")[1]
 
 
 def test_corruptions_and_damage_are_means_over_severities(study):
     found = study()
-    assert hurt_grid(found, "digits", "corruption").rows[0] == [LOCAL, "70.0 ± 0.0"]
-    assert hurt_grid(found, "digits", "damage").heads == ["learner", "few bits"]
+    assert severity_table(found, "digits", "corruption").rows[0] == [LOCAL, "70.0 ± 0.0"]
+    assert severity_table(found, "digits", "damage").heads == ["learner", "few bits"]
 
 
 def axes_of(panel):
     axes = Figure().add_subplot()
-    panel.draw(axes)
+    panel.plot(axes)
     return axes
 
 
-def test_void_curves_are_dotted_with_crosses_and_hatched(study):
-    found = study(void=[LOCAL])
+def test_invalid_curves_are_dotted_with_crosses_and_hatched(study):
+    found = study(invalid=[LOCAL])
     panels = attack_panels(found, styles_of(found))["digits", "Linf"]
     assert [panel.title for panel in panels] == ["all attacks, Linf", "PGD, Linf"]
-    assert panels[0].caption == f"Void: {LOCAL}."
+    assert panels[0].caption == f"Invalid: {LOCAL}."
     axes = axes_of(panels[0])
     looks = [(line.get_linestyle(), line.get_marker()) for line in axes.lines]
     assert looks[0] == (":", "x")
@@ -151,12 +151,12 @@ def test_void_curves_are_dotted_with_crosses_and_hatched(study):
 
 def test_severity_panels_show_five_severities(study):
     found = study()
-    (panel,) = hurt_panels(found, styles_of(found), "corruption")["digits"]
+    (panel,) = severity_panels(found, styles_of(found), "corruption")["digits"]
     assert axes_of(panel).lines[0].get_xydata()[:, 0].tolist() == [1, 2, 3, 4, 5]
 
 
 def test_page_markdown_and_terminal_tell_the_same(tmp_path):
-    folder = make(tmp_path / "run", rows(void=[HOSTILE], gap=0.1, learners=(HOSTILE, "linear")))
+    folder = make(tmp_path / "run", rows(invalid=[HOSTILE], gap=0.1, learners=(HOSTILE, "linear")))
     page = write([folder], tmp_path / "report.html").read_text()
     assert 'id="robustness"' in page
     assert "<script>alert" not in page
@@ -173,13 +173,13 @@ def test_page_markdown_and_terminal_tell_the_same(tmp_path):
         assert "failed in 1 of 3" in said
         assert "97.0% of the gradients are zero" in said.replace("\\", "")
         assert "is an upper bound" in said
-        assert "† void" in said
+        assert "† invalid" in said
 
 
 def test_without_attacks_there_is_no_section(tmp_path):
     folder = make(tmp_path / "run", [result()])
     found = gather([folder])
-    assert grids_of(found) == []
+    assert robustness_of(found) == []
     assert curves_of(found) == {}
     assert 'id="robustness"' not in write([folder], tmp_path / "report.html").read_text()
 
@@ -190,4 +190,4 @@ def test_two_data_sets_stay_apart(tmp_path):
     found = gather([make(tmp_path / "run", [*mine, *other])])
     assert {key.data for key in curves_of(found)} == {"digits", "mnist"}
     assert len(curves_of(found)[Key("mnist", "Linf", "PGD", LOCAL)].by_size[0.1]) == 3
-    assert [data for data, *_ in grids_of(found)] == ["digits", "mnist"]
+    assert [one.data for one in robustness_of(found)] == ["digits", "mnist"]

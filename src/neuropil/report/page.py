@@ -1,6 +1,5 @@
 """One self-contained HTML page about a set of runs, with its figures as PNG and its numbers as JSON beside it."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,40 +9,42 @@ from markupsafe import Markup
 
 from neuropil.errors import require
 from neuropil.report.figures.summary_figure import summary_figure
-from neuropil.report.results import Line, Study, gather, plain
-from neuropil.report.sections import Files, Section, pictures, sections
+from neuropil.report.results import Results, Summary, gather, plain
+from neuropil.report.sections import Files, pictures, sections
 from neuropil.report.tables import (
     HEADS,
     NOTE,
-    alarms_of,
+    Warned,
     cells_of,
     counts_of,
-    lede_of,
-    strict,
-    summary_of,
+    summary_rows,
+    summary_sentence,
     uneven_of,
     unfinished_of,
+    warnings_of,
 )
-from neuropil.report.theme import COLOURS, styles_of
-from neuropil.runs.files import write_atomically
+from neuropil.report.theme import COLOURS, Style, styles_of
+from neuropil.runs.files import to_json, write_atomically
+
+__all__ = ["write"]
 
 HERE = Path(__file__).parent
 
 
-def write(folders: Sequence[Path], out: Path) -> Path:
+def write(runs: Sequence[Path] | Results, out: Path) -> Path:
     """The page at `out`, written whole or not at all, with `figures/*.png` and `results.json` beside it.
 
     Args:
-        folders: run folders, or folders that hold run folders; one run may hold many learners and seeds.
+        runs: run folders, or folders that hold run folders, or what `gather` made of them.
         out: the HTML file; an older report there is replaced.
     """
     out = Path(out)
     require(not out.is_dir(), f"a report needs a file to write, got the folder '{out}'; try '{out / 'report.html'}'.")
-    study = gather(folders)
-    html, files = render(study)
+    results = gather(runs)
+    html, files = render(results)
     for name, content in files.items():
         place(out.parent / "figures" / f"{name}.png", content)
-    place(out.parent / "results.json", results_json(study).encode())
+    place(out.parent / "results.json", results_json(results).encode())
     place(out, html.encode())
     return out
 
@@ -54,97 +55,97 @@ def place(path: Path, content: bytes) -> None:
     write_atomically(path, content)
 
 
-def results_json(study: Study) -> str:
+def results_json(results: Results) -> str:
     """The rows as logged, the summary, and the commands, as strict JSON."""
-    content = {"rows": study.results, "summary": summary_of(study), "commands": commands_of(study)}
-    return json.dumps(strict(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    rows = [outcome.columns() for outcome in results.outcomes]
+    return to_json({"rows": rows, "summary": summary_rows(results), "commands": commands_of(results)}, indent=1) + "\n"
 
 
-def render(study: Study) -> tuple[str, Files]:
+def render(results: Results) -> tuple[str, Files]:
     """The HTML text and the PNG files that go beside it."""
-    styles, files = styles_of(study), Files()
-    heads = []
-    for index, data in enumerate(study.data):
-        lines = [line for line in study.lines if line.data == data]
-        wide, narrow, png = summary_figure(lines, styles, f"head{index}")
-        files.add("accuracy" if len(study.data) == 1 else f"accuracy-{data}", png)
-        heads.append({"data": data, "lede": lede_of(study, data), "wide": wide, "narrow": narrow})
-    shown: list[Section] = sections(study, styles, files)
+    styles, files = styles_of(results), Files()
+    warnings, heads = warnings_of(results), heads_of(results, styles, files)
     settings = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    alarms = alarms_of(study)
     html = settings.get_template("page.html").render(
-        title=title_of(study),
+        title=title_of(results),
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         light={name: pair[0] for name, pair in COLOURS.items()},
         dark={name: pair[1] for name, pair in COLOURS.items()},
-        unfinished=unfinished_of(study),
-        uneven=uneven_of(study),
+        unfinished=unfinished_of(results),
+        uneven=uneven_of(results),
         heads=heads,
         columns=HEADS,
         note=NOTE,
-        tables=[
-            (data, [row_of(line, styles, alarms) for line in study.lines if line.data == data]) for data in study.data
-        ],
-        alarms=alarms,
-        counts=counts_of(alarms),
-        styles=styles,
-        sections=shown,
-        pictures=pictures(study),
-        every=every_run(study),
-        commands=commands_of(study),
-        facts=facts_of(study),
+        tables=[(data, [row_of(one, styles, warnings) for one in results.on(data)]) for data in results.data],
+        warnings=warnings,
+        counts=counts_of(warnings),
+        sections=sections(results, styles, files),
+        pictures=pictures(results),
+        every=every_run(results),
+        commands=commands_of(results),
+        facts=facts_of(results),
     )
     return html, files
 
 
-def title_of(study: Study) -> str:
+def heads_of(results: Results, styles: dict[str, Style], files: Files) -> list[dict[str, Any]]:
+    """The sentence and the figure at the top, for each data set."""
+    heads = []
+    for index, data in enumerate(results.data):
+        wide, narrow, png = summary_figure(results.on(data), styles, f"head{index}")
+        files.add("accuracy" if len(results.data) == 1 else f"accuracy-{data}", png)
+        heads.append({"data": data, "sentence": summary_sentence(results, data), "wide": wide, "narrow": narrow})
+    return heads
+
+
+def title_of(results: Results) -> str:
     """What was compared, in a few words."""
-    families = {line.family for line in study.lines}
+    families = {summary.family for summary in results.summaries}
     what = "Local learners beside their baselines" if families >= {"local", "baseline"} else "Results"
-    return f"{what}: {', '.join(study.data)}"
+    return f"{what}: {', '.join(results.data)}"
 
 
-def row_of(line: Line, styles: dict[str, Any], alarms: dict[str, Any]) -> dict[str, Any]:
-    """One line of the table; `sure` where the interval of the difference leaves out zero."""
-    sure = line.gap is not None and abs(line.gap) > line.gap_half
+def row_of(summary: Summary, styles: dict[str, Style], warnings: dict[str, list[Warned]]) -> dict[str, Any]:
+    """One row of the table; `certain` where the interval of the difference leaves out zero."""
+    difference = summary.difference
     return {
-        "cells": cells_of(line),
-        "family": line.family,
-        "key": styles[line.learner].key,
-        "alarm": len(alarms.get(line.learner, [])),
-        "sure": sure,
+        "cells": cells_of(summary),
+        "family": summary.family,
+        "key": styles[summary.learner].key,
+        "warned": summary.learner in warnings,
+        "certain": difference is not None and abs(difference) > summary.difference_half_width,
     }
 
 
-def every_run(study: Study) -> dict[str, Any]:
+def every_run(results: Results) -> dict[str, Any]:
     """Every result row as logged, for the folded table."""
+    logged = [outcome.columns() for outcome in results.outcomes]
     first = ["data", "learner", "seed", "accuracy", "n_train", "seconds", "peak_mb"]
-    rest = [key for row in study.results for key in row]
-    keys = [key for key in dict.fromkeys(first + rest) if any(key in row for row in study.results)]
-    rows = [[brief(row.get(key, "")) for key in keys] for row in study.results]
+    rest = [key for row in logged for key in row]
+    keys = [key for key in dict.fromkeys(first + rest) if any(key in row for row in logged)]
+    rows = [[format_value(row.get(key, "")) for key in keys] for row in logged]
     return {"keys": [plain(key.replace("_", " ")) for key in keys], "rows": rows}
 
 
-def brief(value: object) -> str:
+def format_value(value: object) -> str:
     """A value for a table: numbers with five figures, truth as yes and no."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.5g}" if isinstance(value, float) else plain(value)
 
 
-def commands_of(study: Study) -> list[str]:
+def commands_of(results: Results) -> list[str]:
     """The commands that reproduce it, each once."""
-    return list(
-        dict.fromkeys(plain(record.facts["command"]) for record in study.records if record.facts.get("command"))
-    )
+    commands = (run.record.facts.get("command") for run in results.runs)
+    return list(dict.fromkeys(plain(command) for command in commands if command))
 
 
-def facts_of(study: Study) -> list[tuple[str, list[tuple[str, str]]]]:
+def facts_of(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
     """Config, versions, machine and data checksums of all runs: equal values once, different ones side by side."""
     groups: dict[str, dict[str, list[str]]] = {}
-    for record in study.records:
+    for record in (run.record for run in results.runs):
         add(groups.setdefault(f"Settings of {plain(record.recipe)}", {}), flat(record.config))
         for key, value in record.facts.items():
             if key not in ("command", "recipe", "config"):

@@ -1,30 +1,81 @@
-"""What a set of run folders says together: one line for each learner on each data set."""
+"""What a set of run folders says together: their rows by kind, and one summary per learner and data set.
+
+Every run is read once, here. Tables, figures and the page are made from `Results`.
+"""
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
+
+from torch import Tensor
 
 from neuropil.errors import Refusal, require
 from neuropil.report.stats import interval, paired
-from neuropil.runs import Record, read
+from neuropil.runs import Record, ResultRow, Row, WarningRow, parse_row, read
 
-Row = dict[str, Any]
+__all__ = ["BASELINES", "Outcome", "Results", "RunRows", "Summary", "gather"]
+
+R = TypeVar("R", bound=Row)
+Tables = Mapping[type[Row], list[Any]]  # class of rows -> its rows
 BASELINE = "backprop"
 BASELINES = (BASELINE, "random features", "linear")
+NAMES = ("learner", "data", "family", "baseline", "stage", "layer")  # columns whose text the reader sees
 
 
 @dataclass(frozen=True)
-class Line:
-    """One learner on one data set, over its seeds. Only finished runs count; the others wait in `pending`.
+class RunRows:
+    """One run: its record, and its rows by their class, in the order in which they were logged."""
+
+    record: Record
+    tables: Tables
+
+    @property
+    def name(self) -> str:
+        """That of its folder."""
+        return plain(self.record.folder.resolve().name)
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """What the run saved, by name; read once."""
+        return self.record.tensors()
+
+    def of(self, kind: type[R]) -> list[R]:
+        """The rows of one class."""
+        return cast(list[R], self.tables.get(kind, []))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A checked result row with the run that logged it."""
+
+    row: ResultRow
+    learner: str
+    data: str
+    seed: int
+    family: str
+    run: str
+    finished: bool
+
+    def columns(self) -> dict[str, Any]:
+        """As results.json and the page show it."""
+        logged = {name: value for name, value in self.row.columns().items() if name not in ("kind", "family")}
+        return {**logged, "family": self.family, "run": self.run, "finished": self.finished}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One learner on one data set, over its seeds. Unfinished runs enter no mean.
 
     Attributes:
-        accuracy, pending: seed -> test accuracy, from finished and from unfinished runs.
-        mean, half: of `accuracy`; nan where there is no number, or no interval.
+        baseline: the learner that it is compared with.
+        accuracy, unfinished: seed -> test accuracy, from finished and from unfinished runs.
+        mean, half_width: of `accuracy`, and of its 95 % interval; nan where there is none.
         seconds, peak_mb: means over the finished runs, nan where nothing was measured.
-        gap, gap_half, pairs: difference to the backprop baseline over equal seeds; None where there is none.
+        difference, difference_half_width, pairs: to the baseline over equal seeds; None where there is none.
     """
 
     learner: str
@@ -32,88 +83,87 @@ class Line:
     family: str
     baseline: str
     accuracy: Mapping[int, float]
-    pending: Mapping[int, float]
+    unfinished: Mapping[int, float]
     n_train: tuple[int, ...]
     seconds: float
     peak_mb: float
     majority_rate: float
     mean: float = math.nan
-    half: float = math.nan
-    gap: float | None = None
-    gap_half: float = math.nan
+    half_width: float = math.nan
+    difference: float | None = None
+    difference_half_width: float = math.nan
     pairs: int = 0
 
 
 @dataclass(frozen=True)
-class Study:
-    """All rows of several runs.
+class Results:
+    """All that several runs say.
 
     Attributes:
-        records: the runs, as read.
-        results: the result rows, each with the run it came from, its family, and whether that run had finished.
-        lines: one per data set and learner, best first within a data set.
+        runs: the runs, each read once.
+        outcomes: every result row, checked.
+        summaries: one per data set and learner, best first within a data set.
+        tables: rows by class, best learner first, from the finished runs (from all while none has finished).
+        warnings: those of all runs.
     """
 
-    records: list[Record]
-    results: list[Row]
-    lines: list[Line] = field(default_factory=list)
+    runs: list[RunRows]
+    outcomes: list[Outcome]
+    summaries: list[Summary]
+    tables: Tables = field(default_factory=dict)
+    warnings: list[WarningRow] = field(default_factory=list)
 
     @property
     def data(self) -> list[str]:
-        return list(dict.fromkeys(line.data for line in self.lines))
-
-    @property
-    def unfinished(self) -> list[Record]:
-        return [record for record in self.records if not record.finished]
-
-    @property
-    def settled(self) -> list[Record]:
-        """The runs whose curves may be averaged: the finished ones, or all of them while none has finished."""
-        return [record for record in self.records if record.finished] or self.records
+        """The data sets."""
+        return list(dict.fromkeys(summary.data for summary in self.summaries))
 
     @property
     def learners(self) -> list[str]:
         """The learners, best first; what a figure shows comes in this order."""
-        return list(dict.fromkeys(line.learner for line in self.lines))
+        return list(dict.fromkeys(summary.learner for summary in self.summaries))
 
-    def logged(self, kind: str, *, everything: bool = False) -> Iterator[Row]:
-        """Rows of one kind, with plain names, as they were logged, from the settled runs or from `everything`."""
-        for record in self.records if everything else self.settled:
-            yield from (tidy(row) for row in record.rows if row.get("kind") == kind)
+    @property
+    def unfinished(self) -> list[str]:
+        """Names of the runs that have not finished."""
+        return [run.name for run in self.runs if not run.record.finished]
 
-    def rows(self, kind: str, *, everything: bool = False) -> Iterator[Row]:
-        """Rows of one kind, with plain names, best learner first."""
-        rank = {name: index for index, name in enumerate(self.learners)}
-        yield from sorted(
-            self.logged(kind, everything=everything), key=lambda row: rank.get(row.get("learner", ""), len(rank))
-        )
+    @property
+    def shown(self) -> list[RunRows]:
+        """The runs whose curves and pictures are shown: the finished ones, or all while none has finished."""
+        return [run for run in self.runs if run.record.finished] or self.runs
 
+    def on(self, data: str) -> list[Summary]:
+        """The summaries of one data set."""
+        return [summary for summary in self.summaries if summary.data == data]
 
-def plain(text: object) -> str:
-    """A name as one printable line: whatever a terminal or a file format could take for a command is replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-
-
-def tidy(row: Row) -> Row:
-    """The row with its names in printable form."""
-    return {**row, **{key: plain(row[key]) for key in ("learner", "data", "stage", "layer", "family") if key in row}}
+    def of(self, kind: type[R]) -> list[R]:
+        """The rows of one class, best learner first."""
+        return cast(list[R], self.tables.get(kind, []))
 
 
-def name_of(record: Record) -> str:
-    """The name of a run: that of its folder."""
-    return plain(record.folder.resolve().name)
+def gather(runs: Sequence[Path] | Results) -> Results:
+    """Read every run once and compare their results; what was gathered already is given back.
 
-
-def number(row: Row, key: str) -> float:
-    """The number under `key`, nan where it is missing or is none."""
-    value = row.get(key)
-    return float(value) if isinstance(value, int | float) else math.nan
-
-
-def mean(values: Iterable[float]) -> float:
-    """The mean of the finite values; nan if there is none."""
-    kept = [value for value in values if math.isfinite(value)]
-    return sum(kept) / len(kept) if kept else math.nan
+    Raises:
+        Refusal: no run, no result, a result that cannot be, or two results for one learner, data set and seed.
+    """
+    if isinstance(runs, Results):
+        return runs
+    require(len(runs) > 0, "a report needs at least one run folder, got none.")
+    paths = dict.fromkeys(path for given in runs for path in folders_of(Path(given)))
+    found = [rows_of(read(path)) for path in paths]
+    outcomes = [outcome(run, row) for run in found for row in run.of(ResultRow)]
+    if not outcomes:
+        names = ", ".join(f"'{run.record.folder}'" for run in found)
+        finished = found[0].record.finished
+        cure = "run a recipe that logs one" if finished else "finish it with 'neuropil run --resume DIR'"
+        raise Refusal(f"a report needs at least one result row, got none in {names}; {cure}.")
+    refuse_duplicates(outcomes)
+    summaries = [one for data in dict.fromkeys(one.data for one in outcomes) for one in summaries_on(data, outcomes)]
+    results = Results(found, outcomes, summaries)
+    warnings = [row for run in found for row in run.of(WarningRow)]
+    return replace(results, tables=merged_tables(results), warnings=best_first(warnings, results.learners))
 
 
 def folders_of(given: Path) -> list[Path]:
@@ -123,88 +173,111 @@ def folders_of(given: Path) -> list[Path]:
     return sorted(child.parent for child in given.glob("*/run.json")) or [given]
 
 
-def gather(folders: Sequence[Path]) -> Study:
-    """Read every run and line its results up; refuses what cannot be compared honestly."""
-    require(len(folders) > 0, "a report needs at least one run folder, got none.")
-    paths = dict.fromkeys(path for given in folders for path in folders_of(Path(given)))
-    records = [read(path) for path in paths]
-    results = [result(record, row) for record in records for row in record.rows if row.get("kind") == "result"]
-    if not results:
-        names = ", ".join(f"'{record.folder}'" for record in records)
-        cure = "finish it with 'neuropil run --resume DIR'" if not records[0].finished else "run a recipe that logs one"
-        raise Refusal(f"a report needs at least one result row, got none in {names}; {cure}.")
-    refuse_duplicates(results)
-    return Study(records, results, [line for data in unique(results, "data") for line in lines_on(data, results)])
+def rows_of(record: Record) -> RunRows:
+    """The rows of a run by class, with their names in printable form."""
+    tables: dict[type[Row], list[Row]] = defaultdict(list)
+    for columns in record.rows:
+        try:
+            row = parse_row(columns)
+        except Refusal as refusal:
+            raise Refusal(f"{refusal} ('{record.folder}')") from refusal
+        texts = {name: plain(getattr(row, name)) for name in NAMES if isinstance(getattr(row, name, None), str)}
+        tables[type(row)].append(replace(row, **texts))  # type: ignore[arg-type]
+    return RunRows(record, dict(tables))
 
 
-def unique(rows: Iterable[Row], key: str) -> list[Any]:
-    """The values under `key`, in the order of their first appearance."""
-    return list(dict.fromkeys(row[key] for row in rows))
+def plain(text: object) -> str:
+    """A name as one printable line: whatever a terminal or a file format could take for a command is replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
-def result(record: Record, row: Row) -> Row:
-    """One checked result row, with the run it belongs to."""
-    kept = {key: value for key, value in tidy(row).items() if key != "kind"}
-    for key in ("learner", "data", "seed", "accuracy"):
-        require(
-            key in kept, f"a result row needs {key!r}, got {sorted(kept)} in '{record.folder}'; log it with the row."
-        )
-    require(isinstance(kept["seed"], int), f"a result row needs a whole number as seed, got {kept['seed']!r}.")
+def merged_tables(results: Results) -> Tables:
+    """The rows of all shown runs by class, best learner first."""
+    kinds = dict.fromkeys(kind for run in results.shown for kind in run.tables)
+    return {
+        kind: best_first([row for run in results.shown for row in run.of(kind)], results.learners) for kind in kinds
+    }
+
+
+def best_first(rows: Iterable[R], learners: Sequence[str]) -> list[R]:
+    """`rows` in the order of their learners, others last; rows of one learner stay in the order of logging."""
+    place = {name: index for index, name in enumerate(learners)}
+    return sorted(rows, key=lambda row: place.get(row.learner or "", len(place)))
+
+
+def outcome(run: RunRows, row: ResultRow) -> Outcome:
+    """A result row with its run; refuses what cannot be a result."""
+    folder, finished = run.record.folder, run.record.finished
+    for name in ("learner", "data", "seed"):
+        given = getattr(row, name) is not None
+        require(given, f"a result row needs {name!r}, got {sorted(row.columns())} in '{folder}'; log it with the row.")
+    require(isinstance(row.seed, int), f"a result row needs a whole number as seed, got {row.seed!r}.")
     require(
-        0 <= number(kept, "accuracy") <= 1,
-        f"a result row needs an accuracy in 0..1, got {kept['accuracy']!r} for {kept['learner']!r} "
-        f"in '{record.folder}'.",
+        isinstance(row.accuracy, int | float) and 0 <= row.accuracy <= 1,
+        f"a result row needs an accuracy in 0..1, got {row.accuracy!r} for {row.learner!r} in '{folder}'.",
     )
-    family = kept.pop("family", None) or ("baseline" if kept["learner"] in BASELINES else "local")
-    return {**kept, "family": family, "run": name_of(record), "finished": record.finished}
+    learner, data, seed = str(row.learner), str(row.data), cast(int, row.seed)
+    family = row.family or ("baseline" if learner in BASELINES else "local")
+    return Outcome(row, learner, data, seed, family, run.name, finished)
 
 
-def refuse_duplicates(results: Sequence[Row]) -> None:
+def refuse_duplicates(outcomes: Sequence[Outcome]) -> None:
     """Two numbers for one learner, data set and seed cannot both be the result."""
     seen: dict[tuple[str, str, int], str] = {}
-    for row in results:
-        key = (row["learner"], row["data"], row["seed"])
+    for one in outcomes:
+        key = (one.learner, one.data, one.seed)
         require(
             key not in seen,
             f"one result per learner, data set and seed is needed, got two for {key[0]!r} on {key[1]!r}, seed {key[2]} "
-            f"(runs '{seen.get(key)}' and '{row['run']}'); leave one run out, or give the learners different names.",
+            f"(runs '{seen.get(key)}' and '{one.run}'); leave one run out, or give the learners different names.",
         )
-        seen[key] = row["run"]
+        seen[key] = one.run
 
 
-def lines_on(data: str, results: Sequence[Row]) -> list[Line]:
-    """The lines of one data set, best mean first, learners without a finished run last."""
-    rows = defaultdict(list)
-    for row in results:
-        if row["data"] == data:
-            rows[row["learner"]].append(row)
-    accuracy = {name: {row["seed"]: row["accuracy"] for row in own if row["finished"]} for name, own in rows.items()}
-    lines = [line(own, accuracy) for own in rows.values()]
-    return sorted(lines, key=lambda one: (math.isnan(one.mean), -one.mean if one.accuracy else 0.0, one.learner))
+def summaries_on(data: str, outcomes: Sequence[Outcome]) -> list[Summary]:
+    """The summaries of one data set, best mean first, learners without a finished run last."""
+    by_learner = defaultdict(list)
+    for one in outcomes:
+        if one.data == data:
+            by_learner[one.learner].append(one)
+    accuracy = {name: accuracy_by_seed(own, finished=True) for name, own in by_learner.items()}
+    made = [summarise(own, accuracy) for own in by_learner.values()]
+    return sorted(made, key=lambda one: (math.isnan(one.mean), -one.mean if one.accuracy else 0.0, one.learner))
 
 
-def line(own: Sequence[Row], accuracy: Mapping[str, Mapping[int, float]]) -> Line:
-    """The line of one learner from its own rows and everybody's accuracies."""
-    name, done = own[0]["learner"], [row for row in own if row["finished"]]
-    baseline = plain(own[0].get("baseline", BASELINE))
-    mine, other = accuracy[name], accuracy.get(baseline, {})
-    center, half = interval(mine.values()) if mine else (math.nan, math.nan)
-    pairs = 0 if name == baseline else len(mine.keys() & other.keys())
-    gap, gap_half = paired(mine, other) if pairs else (None, math.nan)
-    return Line(
-        learner=name,
-        data=own[0]["data"],
-        family=own[0]["family"],
+def accuracy_by_seed(outcomes: Iterable[Outcome], *, finished: bool) -> dict[int, float]:
+    """Seed -> accuracy, of the runs that have finished or of those that have not."""
+    return {one.seed: one.row.accuracy for one in outcomes if one.finished == finished}
+
+
+def summarise(own: Sequence[Outcome], accuracy: Mapping[str, Mapping[int, float]]) -> Summary:
+    """The summary of one learner from its outcomes and everybody's accuracies."""
+    first, done = own[0], [one.row for one in own if one.finished]
+    baseline = first.row.baseline or BASELINE
+    mine, other = accuracy[first.learner], accuracy.get(baseline, {})
+    center, half_width = interval(mine.values()) if mine else (math.nan, math.nan)
+    pairs = 0 if first.learner == baseline else len(mine.keys() & other.keys())
+    difference, difference_half_width = paired(mine, other) if pairs else (None, math.nan)
+    return Summary(
+        learner=first.learner,
+        data=first.data,
+        family=first.family,
         baseline=baseline,
         accuracy=mine,
-        pending={row["seed"]: row["accuracy"] for row in own if not row["finished"]},
-        n_train=tuple(sorted({row["n_train"] for row in own if row.get("n_train") is not None})),
-        seconds=mean(number(row, "seconds") for row in done),
-        peak_mb=mean(number(row, "peak_mb") for row in done),
-        majority_rate=mean(number(row, "majority_rate") for row in own),
+        unfinished=accuracy_by_seed(own, finished=False),
+        n_train=tuple(sorted({one.row.n_train for one in own if one.row.n_train is not None})),
+        seconds=mean(row.seconds for row in done),
+        peak_mb=mean(row.peak_mb for row in done),
+        majority_rate=mean(one.row.majority_rate for one in own),
         mean=center,
-        half=half,
-        gap=gap,
-        gap_half=gap_half,
+        half_width=half_width,
+        difference=difference,
+        difference_half_width=difference_half_width,
         pairs=pairs,
     )
+
+
+def mean(values: Iterable[float | None]) -> float:
+    """The mean of the finite values; nan if there is none."""
+    kept = [value for value in values if value is not None and math.isfinite(value)]
+    return sum(kept) / len(kept) if kept else math.nan

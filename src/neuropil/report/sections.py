@@ -9,17 +9,18 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from neuropil.report.figures.curves import confusions, efficiency, learning_curves, unit_panels
-from neuropil.report.figures.receptive_fields import grids
-from neuropil.report.figures.robustness import attack_panels, hurt_panels
-from neuropil.report.figures.samples import sheets
+from neuropil.report.figures.curves import confusions, learning_curves, sample_efficiency, unit_panels
+from neuropil.report.figures.receptive_fields import field_sheets
+from neuropil.report.figures.robustness import attack_panels, severity_panels
+from neuropil.report.figures.samples import sample_sheets
 from neuropil.report.figures.spikes import spike_panels
-from neuropil.report.results import Row, Study, mean, name_of, number, plain
-from neuropil.report.robustness_tables import MARK, Grid, check_grid, data_of, grids_of, void_words
+from neuropil.report.results import Results, mean, plain
+from neuropil.report.robustness_tables import MARK, DataRobustness, RobustnessTable, invalid_sentences, robustness_of
 from neuropil.report.stats import quantity
 from neuropil.report.theme import Panel, Style, data_uri, png, style_for, svg
+from neuropil.runs import AttackRow, CorruptionRow, EpochRow, LabelsRow, RasterRow, Row, SilenceRow, UnitsRow
 
-PICTURE_ROOM = 3_000_000  # bytes of pictures that a page takes in; it stays under 5 MB with its figures
+PICTURE_BYTES = 3_000_000  # pictures that a page takes in; it stays under 5 MB with its figures
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -49,8 +50,8 @@ class Group:
     title: str
     figures: list[Figure]
     facts: list[tuple[str, str]] = field(default_factory=list)
-    grids: list[Grid] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    tables: list[RobustnessTable] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -62,22 +63,22 @@ class Section:
     legend: list[Style] = field(default_factory=list)
 
 
-def sections(study: Study, styles: Mapping[str, Style], files: Files) -> list[Section]:
+def sections(results: Results, styles: Mapping[str, Style], files: Files) -> list[Section]:
     """All parts for which there are rows, in the order of the page; their PNG files are added to `files`."""
     made = [
-        curves_section(study, styles, files),
-        efficiency_section(study, styles, files),
-        robust_section(study, styles, files),
-        fields_section(study, files),
-        spikes_section(study, styles, files),
-        samples_section(study, files),
-        confusion_section(study, files),
-        units_section(study, styles, files),
+        curves_section(results, styles, files),
+        labels_section(results, styles, files),
+        robustness_section(results, styles, files),
+        fields_section(results, files),
+        spikes_section(results, styles, files),
+        samples_section(results, files),
+        confusion_section(results, files),
+        units_section(results, styles, files),
     ]
     return [section for section in made if section is not None]
 
 
-def drawn(panels: Sequence[Panel], name: str) -> list[Figure]:
+def figures_of(panels: Sequence[Panel], name: str) -> list[Figure]:
     """The panels as inline SVG."""
     return [
         Figure(panel.title, panel.caption, svg(panel, f"{name}{index}"), f"{panel.width}px")
@@ -85,161 +86,157 @@ def drawn(panels: Sequence[Panel], name: str) -> list[Figure]:
     ]
 
 
-def legend(study: Study, styles: Mapping[str, Style], kind: str) -> list[Style]:
+def legend(results: Results, styles: Mapping[str, Style], kind: type[Row]) -> list[Style]:
     """The learners that have rows of this kind, in the order of the results."""
-    present = dict.fromkeys(row["learner"] for row in study.rows(kind))
-    known = [name for name in dict.fromkeys(line.learner for line in study.lines) if name in present]
-    return [style_for(styles, name) for name in [*known, *(name for name in present if name not in styles)]]
+    return [style_for(styles, name) for name in dict.fromkeys(row.learner or "" for row in results.of(kind))]
 
 
-def curves_section(study: Study, styles: Mapping[str, Style], files: Files) -> Section | None:
-    panels = learning_curves(study, styles)
+def curves_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section | None:
+    panels = learning_curves(results, styles)
     if not panels:
         return None
-    keys = legend(study, styles, "epoch")
+    keys = legend(results, styles, EpochRow)
     files.add("learning-curves", png(panels, keys))
     text = "Mean over seeds; the band is the 95 % interval of the mean."
-    return Section("curves", "Learning curves", text, [Group("", drawn(panels, "curve"))], keys)
+    return Section("curves", "Learning curves", text, [Group("", figures_of(panels, "curve"))], keys)
 
 
-def efficiency_section(study: Study, styles: Mapping[str, Style], files: Files) -> Section | None:
-    panels = efficiency(study, styles)
+def labels_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section | None:
+    panels = sample_efficiency(results, styles)
     if not panels:
         return None
-    keys = legend(study, styles, "labels")
+    keys = legend(results, styles, LabelsRow)
     files.add("sample-efficiency", png(panels, keys))
     text = "On the test split, when only some training examples carry a label; the bars are 95 % intervals over seeds."
-    return Section("labels", "Accuracy against number of labels", text, [Group("", drawn(panels, "label"))], keys)
+    return Section("labels", "Accuracy against number of labels", text, [Group("", figures_of(panels, "label"))], keys)
 
 
-def robust_section(study: Study, styles: Mapping[str, Style], files: Files) -> Section | None:
-    """Attacks by norm, corruptions, damage, and the answer to the question about the linear model."""
-    attacks = attack_panels(study, styles)
-    hurts = {kind: hurt_panels(study, styles, kind) for kind in ("corruption", "damage")}
+def robustness_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section | None:
+    """Attacks by norm, corruptions, damage, and the comparison with the linear classifier."""
+    attacks = attack_panels(results, styles)
+    by_severity = {kind: severity_panels(results, styles, kind) for kind in ("corruption", "damage")}
+    keys = legend(results, styles, AttackRow) or legend(results, styles, CorruptionRow)
+    found = robustness_of(results)
     groups: list[Group] = []
-    keys = legend(study, styles, "attack") or legend(study, styles, "corruption")
-    many = len(data_of(study)) > 1
-    for data, tables, said in grids_of(study):
-        start, name = len(groups), f"{data}: " if many else ""
-        for (own, norm), panels in attacks.items():
-            if own == data:
+    for one in found:
+        prefix, start = f"{one.data}: " if len(found) > 1 else "", len(groups)
+        for (data, norm), panels in attacks.items():
+            if data == one.data:
                 files.add(f"attacks-{data}-{norm}", png(panels, keys))
-                mine = [grid for grid in tables if norm in grid.caption]
-                title, figures = f"{name}attacks, {norm}", drawn(panels, f"attack{len(groups)}-")
-                groups.append(Group(title, figures, grids=mine, said=void_words(check_grid(study, data, norm))))
-        for kind, found in hurts.items():
-            if data in found:
-                files.add(f"{kind}-{data}", png(found[data], keys))
-                mine = [grid for grid in tables if grid.caption.endswith(kind)]
-                groups.append(Group(f"{name}{kind}", drawn(found[data], f"{kind}{len(groups)}-"), grids=mine))
-        if said and len(groups) > start:
-            groups.append(Group(f"{name}beside the linear model", [], said=said))
+                groups.append(attack_group(one, norm, f"{prefix}attacks, {norm}", panels, len(groups)))
+        for kind, by_data in by_severity.items():
+            if one.data in by_data:
+                files.add(f"{kind}-{one.data}", png(by_data[one.data], keys))
+                tables = [table for table in one.tables if table.caption.endswith(kind)]
+                figures = figures_of(by_data[one.data], f"{kind}{len(groups)}-")
+                groups.append(Group(f"{prefix}{kind}", figures, tables=tables))
+        if one.comparison and len(groups) > start:
+            groups.append(Group(f"{prefix}beside the linear classifier", [], sentences=one.comparison))
     return Section("robustness", "Robustness", f"{ROBUST} {MARK}", groups, keys) if groups else None
 
 
+def attack_group(one: DataRobustness, norm: str, title: str, panels: Sequence[Panel], index: int) -> Group:
+    """The attacks in one norm: figures, tables, and a sentence for every invalid curve."""
+    tables = [table for table in one.tables if norm in table.caption]
+    invalid = [said for table in tables if table.caption.startswith("checks") for said in invalid_sentences(table)]
+    return Group(title, figures_of(panels, f"attack{index}-"), tables=tables, sentences=invalid)
+
+
 ROBUST = (
-    "Every moved image was clipped to its budget and scored again by the harness. Mean over seeds; bands are 95 % "
-    "intervals. A dotted curve with crosses and a hatched band is void."
+    "Every adversarial image was clipped to its budget and classified again by the harness. Mean over seeds; bands are "
+    "95 % intervals. A dotted curve with crosses and a hatched band is invalid."
 )
 
 
-def fields_section(study: Study, files: Files) -> Section | None:
+def fields_section(results: Results, files: Files) -> Section | None:
     figures = []
-    for grid in grids(study):
-        files.add(f"fields-{grid.learner}", grid.paper)
-        alt = f"Receptive fields of {grid.learner}. {grid.caption}"
-        image = Markup('<img class="{}" src="{}" alt="{}">').format(grid.kind, data_uri(grid.image), alt)
-        figures.append(Figure(grid.learner, f"{grid.caption} Run {grid.run}.", image, "325px"))
-    text = "What each unit weighs, drawn as an image."
+    for sheet in field_sheets(results):
+        files.add(f"fields-{sheet.learner}", sheet.paper)
+        alt = f"Receptive fields of {sheet.learner}. {sheet.caption}"
+        image = Markup('<img class="{}" src="{}" alt="{}">').format(sheet.kind, data_uri(sheet.image), alt)
+        figures.append(Figure(sheet.learner, f"{sheet.caption} Run {sheet.run}.", image, "325px"))
+    text = "The weights of each unit as an image."
     return Section("fields", "Receptive fields", text, [Group("", figures)]) if figures else None
 
 
-def spikes_section(study: Study, styles: Mapping[str, Style], files: Files) -> Section | None:
-    trials, ways = ({row["learner"]: row for row in study.rows(kind)} for kind in ("raster", "silence"))
+def spikes_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section | None:
+    rasters = {row.learner or "": row for row in results.of(RasterRow)}
+    silences = {row.learner or "": row for row in results.of(SilenceRow)}
     groups = []
-    for index, name in enumerate(dict.fromkeys([*trials, *ways])):
-        panels = spike_panels(trials.get(name), ways.get(name), style_for(styles, name))
+    for index, name in enumerate(dict.fromkeys([*rasters, *silences])):
+        panels = spike_panels(rasters.get(name), silences.get(name), style_for(styles, name))
         files.add(f"spikes-{name}", png(panels))
-        groups.append(Group(name, drawn(panels, f"spikes{index}-")))
+        groups.append(Group(name, figures_of(panels, f"spikes{index}-")))
     text = "What a spiking network does with one example, and how exact gradients make a silent one fire."
     return Section("spikes", "Spikes", text, groups) if groups else None
 
 
-def samples_section(study: Study, files: Files) -> Section | None:
+def samples_section(results: Results, files: Files) -> Section | None:
     figures = []
-    for sheet in sheets(study):
+    for sheet in sample_sheets(results):
         files.add(f"samples-{sheet.learner}", sheet.image)
-        alt = f"Samples by {sheet.learner}. {sheet.caption}"
+        alt = f"Samples generated by {sheet.learner}. {sheet.caption}"
         image = Markup('<img class="fields" src="{}" alt="{}">').format(data_uri(sheet.image), alt)
         figures.append(Figure(sheet.learner, sheet.caption, image, "325px"))
-    text = "Images that learners generate when only the class is given."
+    text = "Images that learners generate from the class label alone."
     return Section("samples", "Samples", text, [Group("", figures)]) if figures else None
 
 
-def confusion_section(study: Study, files: Files) -> Section | None:
-    panels = confusions(study)
+def confusion_section(results: Results, files: Files) -> Section | None:
+    panels = confusions(results)
     if not panels:
         return None
     files.add("confusion", png(panels))
     text = (
-        "All seeds together; every row is a true class and sums to 100 %. Right answers are grey, mistakes orange; "
-        "the strength of a mistake grows with the square root of its share, on one scale for all learners."
+        "All seeds together; every row is a true class and sums to 100 %. Correct answers are grey, mistakes orange; "
+        "the strength of a mistake grows with the square root of its percentage, on one scale for all learners."
     )
-    return Section("confusion", "Confusion", text, [Group("", drawn(panels, "confusion"))])
+    return Section("confusion", "Confusion", text, [Group("", figures_of(panels, "confusion"))])
 
 
-def units_section(study: Study, styles: Mapping[str, Style], files: Files) -> Section | None:
-    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in study.rows("units"):
-        found[row["learner"], str(row.get("layer", ""))].append(row)
+def units_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section | None:
+    found: dict[tuple[str, str], list[UnitsRow]] = defaultdict(list)
+    for row in results.of(UnitsRow):
+        found[row.learner or "", row.layer].append(row)
     groups = []
     for index, ((name, layer), rows) in enumerate(found.items()):
-        norms = [value for row in rows for value in row.get("norms") or [] if math.isfinite(value)]
-        wins = [value for row in rows for value in row.get("wins") or []]
+        norms = [value for row in rows for value in row.norms if math.isfinite(value)]
+        wins = [value for row in rows for value in row.wins]
         panels = unit_panels(norms, wins, style_for(styles, name).colour)
         title = f"{name}, layer {layer}" if layer else name
-        groups.append(Group(title, drawn(panels, f"unit{index}-"), unit_facts(rows)))
+        groups.append(Group(title, figures_of(panels, f"unit{index}-"), unit_facts(rows)))
         if panels:
             files.add(f"units-{title}", png(panels))
     text = "Norms and wins of the units of all seeds; the numbers are means over seeds, with their range."
     return Section("units", "Units", text, groups) if groups else None
 
 
-def unit_facts(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Dead share, converged share, rank and entropy: the mean over seeds and its range."""
-    facts = [("dead", [dead_share(row) for row in rows], True), ("converged", column(rows, "converged"), True)]
-    facts += [
-        ("effective rank", column(rows, "effective_rank"), False),
-        ("entropy of wins", column(rows, "win_entropy"), False),
+def unit_facts(rows: Sequence[UnitsRow]) -> list[tuple[str, str]]:
+    """Dead and converged units in percent, effective rank and entropy: the mean over seeds and its range."""
+    facts = [
+        ("dead", [row.dead for row in rows], True),
+        ("converged", [row.converged for row in rows], True),
+        ("effective rank", [row.effective_rank for row in rows], False),
+        ("entropy of wins", [row.win_entropy for row in rows], False),
     ]
-    return [(name, spread(values, share)) for name, values, share in facts if mean(values) == mean(values)]
+    return [(name, mean_and_range(values, percent)) for name, values, percent in facts if mean(values) == mean(values)]
 
 
-def column(rows: Sequence[Row], key: str) -> list[float]:
-    return [number(row, key) for row in rows]
-
-
-def dead_share(row: Row) -> float:
-    """Dead units as a share: whole numbers are counts."""
-    dead, units = row.get("dead"), len(row.get("wins") or row.get("norms") or [])
-    return dead / units if isinstance(dead, int) and units else number(row, "dead")
-
-
-def spread(values: Sequence[float], share: bool) -> str:
+def mean_and_range(values: Sequence[float], percent: bool) -> str:
     """'2.4 % (0.0 to 5.0)'."""
-    write = (lambda value: f"{100 * value:.1f}") if share else quantity
-    text = write(mean(values)) + (" %" if share else "")
+    write = (lambda value: f"{100 * value:.1f}") if percent else quantity
+    text = write(mean(values)) + (" %" if percent else "")
     low, high = write(min(values)), write(max(values))
     return text if low == high else f"{text} ({low} to {high})"
 
 
-def pictures(study: Study) -> list[dict[str, str]]:
+def pictures(results: Results) -> list[dict[str, str]]:
     """Pictures that runs left in `pictures/NAME.png`, with the caption from `pictures/NAME.txt`; some only by name."""
-    shown, room = [], PICTURE_ROOM
-    for record in study.records:
-        for path in sorted((record.folder / "pictures").glob("*.png")):
+    shown, room = [], PICTURE_BYTES
+    for run in results.runs:
+        for path in sorted((run.record.folder / "pictures").glob("*.png")):
             content, caption = path.read_bytes(), caption_of(path)
-            entry = {"name": plain(path.stem), "run": name_of(record), "caption": caption, "src": ""}
+            entry = {"name": plain(path.stem), "run": run.name, "caption": caption, "src": ""}
             if not content.startswith(SIGNATURE):
                 entry["left_out"] = "it is not a PNG file"
             elif len(content) > room:

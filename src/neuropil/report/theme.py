@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from neuropil.report.results import BASELINES, Study
+from neuropil.report.results import BASELINES, Results
 
-# Each colour in light and in dark. Figures are drawn in the light one; in the page it becomes a CSS variable.
+# Each colour in light and in dark. Figures are plotted in the light one; in the page it becomes a CSS variable.
 # Local learners are warm, spiking networks green, baselines blue and grey; neighbours differ in lightness, so that they
 # part without hue too.
 COLOURS = {
@@ -42,7 +42,7 @@ COLOURS = {
     "baseline-3": ("#3f4a75", "#8f9bd1"),
     "baseline-4": ("#a3623a", "#d6a27e"),
     "baseline-5": ("#5b8c7b", "#93c9b5"),
-    "alarm": ("#a83200", "#ffb08a"),
+    "warning": ("#a83200", "#ffb08a"),
 }
 LIGHT = {light: name for name, (light, _) in COLOURS.items()}
 PAPER, INK, SOFT, RULE = (COLOURS[name][0] for name in ("paper", "ink", "soft", "rule"))
@@ -59,7 +59,7 @@ STROKES = {"-": "none", "--": "5 2.5", ":": "1.5 2.5", "-.": "6 2 1.5 2"}
 
 @dataclass(frozen=True)
 class Style:
-    """How one learner is drawn, everywhere."""
+    """The colour, marker and dash of one learner in every figure."""
 
     name: str
     variable: str
@@ -81,25 +81,24 @@ class Style:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a section: what it is called, what it shows in words, and how it draws itself."""
+    """One figure of a section: its title, what it shows in words, and the function that plots it."""
 
     title: str
     alt: str
-    draw: Callable[[Axes], None]
+    plot: Callable[[Axes], None]
     caption: str = ""
     width: int = 325  # CSS pixels; three of them fill the page
     height: int = 220
 
 
-def styles_of(study: Study) -> dict[str, Style]:
+def styles_of(results: Results) -> dict[str, Style]:
     """Learner -> style: colours of its family in the order of names; the three usual baselines are always alike."""
     families: dict[str, list[str]] = {"baseline": [], "local": [], "spiking": []}
-    for name, family in sorted({line.learner: line.family for line in study.lines}.items()):
+    for name, family in sorted({one.learner: one.family for one in results.summaries}.items()):
         families[family if family in families else "local"].append(name)
     families["baseline"] = [*BASELINES, *(name for name in families["baseline"] if name not in BASELINES)]
     found = {name: (family, slot) for family, names in families.items() for slot, name in enumerate(names)}
-    shown = {line.learner for line in study.lines}
-    return {name: style(name, family, slot) for name, (family, slot) in found.items() if name in shown}
+    return {name: style(name, *found[name]) for name in found if name in results.learners}
 
 
 def style(name: str, family: str, slot: int) -> Style:
@@ -112,9 +111,9 @@ def style_for(styles: Mapping[str, Style], name: str) -> Style:
     return styles.get(name) or Style(name, "baseline-1", "o", "-")
 
 
-def label(text: str, room: int = 34) -> str:
+def short_name(text: str, length: int = 34) -> str:
     """A name for a figure: short enough, and never taken for mathematics."""
-    return (text if len(text) <= room else text[: room - 1] + "…").replace("$", r"\$")
+    return (text if len(text) <= length else text[: length - 1] + "…").replace("$", r"\$")
 
 
 def style_axes(axes: Axes, grid: str = "y") -> None:
@@ -134,15 +133,15 @@ def svg(panel: Panel, name: str) -> Markup:
     """The panel as inline SVG in the page's own fonts and colours; `name` keeps its ids apart from other figures."""
     tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02)
     figure = Figure(figsize=(panel.width / 96, panel.height / 96), layout=tight)
-    panel.draw(figure.add_subplot())
+    panel.plot(figure.add_subplot())
     return inline(figure, name, panel.alt, panel.width)
 
 
 def inline(figure: Figure, name: str, alt: str, width: int) -> Markup:
-    """A figure drawn in light colours as SVG that follows the theme of the page around it."""
+    """A figure in light colours as SVG that follows the theme of the page around it."""
     buffer = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "neuropil"}), warnings.catch_warnings():
-        # Letters stay letters in this SVG and the reader's fonts draw them; a PNG that lacks one still warns.
+        # Letters stay letters in this SVG and the reader's fonts render them; a PNG that lacks one still warns.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", buffer.getvalue(), flags=re.S)
@@ -165,20 +164,22 @@ def png(panels: Sequence[Panel], styles: Iterable[Style] = ()) -> bytes:
     """All panels on one white sheet, with a legend, for papers and slides."""
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    legend = [Line2D([], [], color=s.colour, linestyle=s.dash, marker=s.marker, label=label(s.name)) for s in styles]
+    legend = [
+        Line2D([], [], color=s.colour, linestyle=s.dash, marker=s.marker, label=short_name(s.name)) for s in styles
+    ]
     below = 0.34 * math.ceil(len(legend) / 4)
     wide, high = max(panel.width for panel in panels), max(panel.height for panel in panels)
     figure = Figure(figsize=(columns * wide / 96, rows * (high / 96 + 0.3) + below), layout="constrained")
     for index, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, index + 1)
-        panel.draw(axes)
-        axes.set_title(label(panel.title, 48), fontsize=9, color=INK, loc="left")
+        panel.plot(axes)
+        axes.set_title(short_name(panel.title, 48), fontsize=9, color=INK, loc="left")
     if legend:
         figure.legend(handles=legend, loc="outside lower left", ncols=4, frameon=False, fontsize=8, labelcolor=INK)
-    return sheet(figure)
+    return png_of(figure)
 
 
-def sheet(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=160, facecolor=PAPER, metadata={"Software": None})
     return buffer.getvalue()

@@ -3,13 +3,13 @@
 import io
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from neuropil.errors import require
-from neuropil.report.results import Study, name_of, plain
+from neuropil.report.results import Results, RunRows, plain
+from neuropil.runs import UnitsRow
 
 PREFIX = "fields."
 SHOWN = 100
@@ -18,7 +18,7 @@ PLUS, MINUS = (0xD1, 0x44, 0x0C), (0x1A, 0x6F, 0xBF)
 
 
 @dataclass(frozen=True)
-class Grid:
+class FieldSheet:
     """The fields of one learner.
 
     Attributes:
@@ -35,38 +35,33 @@ class Grid:
     kind: str
 
 
-def grids(study: Study) -> list[Grid]:
-    """One grid for each learner that left its fields, from the first settled run that has them."""
-    seen: dict[str, Grid] = {}
-    for record in study.settled:
-        tensors = record.tensors() if (record.folder / "weights.safetensors").exists() else {}
-        for key in sorted(tensors):
+def field_sheets(results: Results) -> list[FieldSheet]:
+    """One sheet for each learner that left its fields, from the first shown run that has them, best learner first."""
+    seen: dict[str, FieldSheet] = {}
+    for run in results.shown:
+        for key in sorted(run.tensors):
             name = plain(key.removeprefix(PREFIX))
             if key.startswith(PREFIX) and name not in seen:
-                weight = tensors[key].detach().float().cpu().numpy()
-                seen[name] = grid(name, name_of(record), weight, wins_of(study, name, record.rows, len(weight)))
-    order = [*study.learners, *seen]
-    return sorted(seen.values(), key=lambda grid: order.index(grid.learner))
+                weight = run.tensors[key].detach().float().cpu().numpy()
+                seen[name] = field_sheet(name, run.name, weight, wins_of(run, name, len(weight)))
+    order = [*results.learners, *seen]
+    return sorted(seen.values(), key=lambda sheet: order.index(sheet.learner))
 
 
-def wins_of(study: Study, name: str, rows: list[dict[str, Any]], units: int) -> np.ndarray | None:
+def wins_of(run: RunRows, name: str, units: int) -> np.ndarray | None:
     """How often each of the units won in this run, if it was logged for as many units."""
-    for row in rows:
-        same = row.get("kind") == "units" and plain(row.get("learner", "")) == name
-        if same and len(row.get("wins") or []) == units:
-            return np.array(row["wins"])
-    return None
+    logged = (row.wins for row in run.of(UnitsRow) if row.learner == name)
+    return next((np.array(wins) for wins in logged if len(wins) == units), None)
 
 
-def grid(name: str, run: str, weight: np.ndarray, wins: np.ndarray | None) -> Grid:
+def field_sheet(name: str, run: str, weight: np.ndarray, wins: np.ndarray | None) -> FieldSheet:
     """The picture of (units, channels, height, width) weights; vectors (units, features) become strips."""
     weight = weight[:, None, None] if weight.ndim == 2 else weight
     require(
         weight.ndim == 4 and weight.size > 0,
         f"fields need (units, channels, height, width), got {weight.shape} for {name!r} in run '{run}'.",
     )
-    order = np.arange(len(weight)) if wins is None else np.argsort(-wins, kind="stable")
-    order = order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int))]
+    order = chosen_units(len(weight), wins)
     broken = ~np.isfinite(weight).all((1, 2, 3))
     shown = np.where(broken[order, None, None, None], 0, weight[order])
     tiles = colour_tiles(shown) if weight.shape[1] == 3 else signed_tiles(strongest(shown))
@@ -76,9 +71,15 @@ def grid(name: str, run: str, weight: np.ndarray, wins: np.ndarray | None) -> Gr
     caption = f"{some} units, {how}. {note(weight)}"
     if broken.any():
         caption += f" {broken.sum()} units with NaN or infinite weights are left blank."
-    sheet = mosaic(tiles)
+    pixels = mosaic(tiles)
     kind = "fields colour" if weight.shape[1] == 3 else "fields signed"
-    return Grid(name, run, caption, encode(sheet), encode(on_white(sheet)), kind)
+    return FieldSheet(name, run, caption, encode(pixels), encode(on_white(pixels)), kind)
+
+
+def chosen_units(units: int, wins: np.ndarray | None) -> np.ndarray:
+    """At most SHOWN units, evenly chosen from all, those that win most often first."""
+    order = np.arange(units) if wins is None else np.argsort(-wins, kind="stable")
+    return order[np.unique(np.linspace(0, units - 1, min(SHOWN, units)).round().astype(int))]
 
 
 def note(weight: np.ndarray) -> str:
@@ -99,10 +100,10 @@ def strongest(weight: np.ndarray) -> np.ndarray:
 def signed_tiles(weight: np.ndarray) -> np.ndarray:
     """(units, height, width) to RGBA: the sign is the hue, the size the opacity, zero is the page itself."""
     scale = np.abs(weight).max((1, 2), keepdims=True)
-    share = np.divide(weight, scale, out=np.zeros_like(weight), where=scale > 0)
-    colour = np.where(share[..., None] > 0, PLUS, MINUS)
+    part = np.divide(weight, scale, out=np.zeros_like(weight), where=scale > 0)
+    colour = np.where(part[..., None] > 0, PLUS, MINUS)
     # sixteen steps of opacity look smooth at this size and halve the file
-    alpha = (np.abs(share) * 16).round() / 16 * 255
+    alpha = (np.abs(part) * 16).round() / 16 * 255
     colour = np.where(alpha[..., None] > 0, colour, 0)
     return np.concatenate([colour, alpha[..., None]], -1).astype(np.uint8)
 
@@ -110,8 +111,8 @@ def signed_tiles(weight: np.ndarray) -> np.ndarray:
 def colour_tiles(weight: np.ndarray) -> np.ndarray:
     """(units, 3, height, width) to RGBA: grey at zero, each unit scaled to its largest weight."""
     scale = np.abs(weight).max((1, 2, 3), keepdims=True)
-    share = np.divide(weight, scale, out=np.zeros_like(weight), where=scale > 0)
-    colour = (127.5 + 127.5 * share.transpose(0, 2, 3, 1)).round()
+    part = np.divide(weight, scale, out=np.zeros_like(weight), where=scale > 0)
+    colour = (127.5 + 127.5 * part.transpose(0, 2, 3, 1)).round()
     return np.concatenate([colour, np.full_like(colour[..., :1], 255)], -1).astype(np.uint8)
 
 

@@ -7,13 +7,13 @@ import numpy as np
 
 from neuropil.errors import require
 from neuropil.report.figures.receptive_fields import encode
-from neuropil.report.results import Study, name_of, plain
+from neuropil.report.results import Results, plain
 
 PREFIX, GAP, GROUND = "samples.", 2, (128, 128, 128, 96)
 
 
 @dataclass(frozen=True)
-class Sheet:
+class SampleSheet:
     """The samples of one learner, as PNG."""
 
     learner: str
@@ -21,17 +21,16 @@ class Sheet:
     image: bytes
 
 
-def sheets(study: Study) -> list[Sheet]:
-    """One sheet for each name under which samples were saved, from the first settled run that has them."""
-    seen: dict[str, Sheet] = {}
-    for record in study.settled:
-        tensors = record.tensors() if (record.folder / "weights.safetensors").exists() else {}
-        for key in sorted(tensors):
+def sample_sheets(results: Results) -> list[SampleSheet]:
+    """One sheet for each name under which samples were saved, from the first shown run that has them."""
+    seen: dict[str, SampleSheet] = {}
+    for run in results.shown:
+        for key in sorted(run.tensors):
             name = plain(key.removeprefix(PREFIX))
             if key.startswith(PREFIX) and name not in seen:
-                images = tensors[key].detach().float().cpu().numpy()
-                caption = f"{len(images)} samples, class after class. Run {name_of(record)}."
-                seen[name] = Sheet(name, caption, encode(tiled(images, columns=10)))
+                images = run.tensors[key].detach().float().cpu().numpy()
+                caption = f"{len(images)} samples, class after class. Run {run.name}."
+                seen[name] = SampleSheet(name, caption, encode(tiled(images, columns=10)))
     return list(seen.values())
 
 

@@ -81,6 +81,7 @@ def place(tmp_path, monkeypatch):
     room = ModuleType("neuropil.report")
     room.calls = []
     room.write = lambda folders, out: room.calls.append((folders, out)) or out
+    room.gather = lambda folders: folders
     room.table = lambda folders: Table("a table")
     monkeypatch.setitem(sys.modules, "neuropil.report", room)
     monkeypatch.setattr(neuropil, "report", room, raising=False)

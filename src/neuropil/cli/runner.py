@@ -98,9 +98,10 @@ def report(folders: list[Path], out: Path) -> int:
     """Write the report of `folders` to `out`, and print its table and where it is."""
     from neuropil import report as room  # draws with matplotlib, which takes its time: not before the work is done
 
-    page = room.write(folders, out=out)
+    results = room.gather(folders)
+    page = room.write(results, out=out)
     console = Console()
-    console.print(room.table(folders))
+    console.print(room.table(results))
     console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
     return 0
 

@@ -43,8 +43,8 @@ def differentiable_scores(net: Connectivity, settling: Settling, x: Tensor) -> T
 def masked_scores(net: Connectivity, settling: Settling, x: Tensor, mask: Tensor) -> Tensor:
     """`class_scores` from the pixels where `mask` is 1; both are (n, *shape). Missing pixels are silent at first.
 
-    A network with completion units that generates looks twice: it completes the image, classifies the whole with its
-    classification units, and adds their drive of the label, clipped to [0, 1], with the weight `COMPLETED_WEIGHT`.
+    A network with completion units that generates looks twice. It completes the image and classifies the whole with its
+    classification units. Their drive of the label, clipped to [0, 1], is added with the weight `COMPLETED_WEIGHT`.
     """
     known, whole = x * mask, mask.flatten(1).all(1)
     scores = x.new_zeros(len(x), net.sizes[LABEL])

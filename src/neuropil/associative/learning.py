@@ -91,8 +91,8 @@ def plastic(net: Connectivity, target: str) -> list[str]:
 def apply_rule_(net: Connectivity, task: Task, nudge: Nudge, traces: Traces) -> None:
     """Propose the change of every plastic synapse to the optimiser.
 
-    The change is what the presynaptic unit sent before the nudge, times how far the nudge moved the postsynaptic unit;
-    a bias is a synapse from a unit that always sends 1.
+    The change is what the presynaptic unit sent before the nudge, times how far the nudge moved the postsynaptic unit.
+    A bias is a synapse from a unit that always sends 1.
     """
     sent, before, after = traces.sent, traces.settled.state, traces.after
     rule = DifferentialHebb(task.lr_scale / (nudge.beta * len(before[PIXELS])))

@@ -20,8 +20,8 @@ class Task:
         lr_scale: factor of the learning rates.
         occlusion_probability: of a mask to be all but a rectangle.
         pseudo_label_margin: if the label is the target, an image without a label is nudged towards the network's own
-            answer, provided that its activity exceeds all others by this much. None leaves such images out. The image
-            is classified as it is, then trained as `AssociativeTraining.augment` changes it.
+            answer. The activity of that answer must exceed all others by this much. None leaves such images out.
+            The image is classified as it is, then trained as `AssociativeTraining.augment` changes it.
 
     Raises:
         Refusal: settings that do not go together.

@@ -1,7 +1,7 @@
 """How fast the attacks are, beside the forward and backward passes that they cannot do without.
 
-Nobody is fooled at a budget of a millionth, so that no image rests early and every attack makes all its passes; they
-are counted. The bare passes run in the same loop, so that noise hits all alike.
+The budget is a millionth, at which no attack succeeds. So no image rests early and every attack makes all its passes;
+they are counted. The bare passes run in the same loop, so that noise hits all alike.
 """
 
 from collections.abc import Callable
@@ -119,7 +119,7 @@ def clock(seconds: list[float], work: Callable[[], object]) -> None:
 
 
 def sample(config: Config) -> tuple[Counted, Split]:
-    """A network as it was drawn, and random images under the labels that it gives them itself."""
+    """A network with random weights, and random images under the labels that it gives them itself."""
     rng = torch.Generator().manual_seed(0)
     layers: list[nn.Module] = []
     for inputs, units in pairwise(config.sizes):

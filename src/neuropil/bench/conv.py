@@ -1,8 +1,8 @@
 """How long a step of a convolutional rule takes, beside its drive and the textbook: unfold, product, ranks, product.
 
-A step is the rule with its own drive, `propose_` and a step of plain SGD. Beside it, in the same loop so that noise
-hits all alike: the bare product of all patches, already unfolded, with the weight; and the textbook formulation, which
-unfolds the whole batch, ranks all units of every position and makes a second, dense product.
+A step is the rule with its own drive, `propose_` and a step of plain SGD. Two others run in the same loop, so that
+noise hits all alike. One is the bare product of all patches, already unfolded, with the weight. The other is the
+textbook: it unfolds the whole batch, ranks all units of every position and makes a second, dense product.
 """
 
 from collections.abc import Callable

@@ -130,7 +130,7 @@ def _progress() -> Progress:
 
 
 class _Bar:
-    """What pooch asks of a progress bar, drawn by rich."""
+    """A progress bar as pooch asks for it, shown by rich."""
 
     def __init__(self, progress: Progress, title: str):
         self._progress, self._task = progress, progress.add_task(title, total=None)

@@ -14,8 +14,8 @@ def image_mask(keep: str, shape: Sequence[int], rng: Generator | None = None) ->
     """(channels, height, width) of 0 and 1: the mask of that name for one image.
 
     Args:
-        keep: what is known. "top", "bottom", "left" and "right" are halves. "centre" is the middle half of each side,
-            "frame" all but that. "random" is half of the pixels, "none" is nothing.
+        keep: what is known: the half "top", "bottom", "left" or "right"; "centre", the middle half of each side;
+            "frame", all but that; "random", half of the pixels; or "none".
         shape: (channels, height, width).
         rng: of the random pixels; the other masks need none.
 

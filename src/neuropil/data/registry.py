@@ -1,7 +1,7 @@
 """Which data sets there are: the files in `sets/`, each with a function of its own name.
 
-A file of `sets/` has a docstring whose first line is the purpose, EXAMPLES = (train, test), SOURCE = where the
-data come from (a `Source` of files, or words), and a function called like the file that gives (train, test).
+A file of `sets/` has a docstring whose first line is the purpose, and a function called like the file that returns
+(train, test). EXAMPLES are their numbers; SOURCE is where the data come from, a `Source` of files or words.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def load(name: str, root: str | Path | None = None, seed: int = 0) -> tuple[Spli
 
     Args:
         root: the folder of data folders; sets that are made on this machine have no use for it.
-        seed: draws the test part where the publisher fixed none (digits, iris).
+        seed: chooses the test examples where the publisher fixed none (digits, iris).
     """
     make = getattr(set_module(name), name)
     settings = {"root": root, "seed": seed}

@@ -12,7 +12,7 @@ def digits(seed: int = 0) -> tuple[Split, Split]:
     """(train, test): images (n, 1, 8, 8) in float32 (the 17 grey levels divided by 16), labels 0 to 9.
 
     The publisher's test part is all there is in scikit-learn, so a fifth of it is held out here:
-    stratified, drawn by `seed`.
+    stratified, chosen by `seed`.
     """
     from sklearn.datasets import load_digits  # here: a second of import that only this data set needs
 

@@ -11,8 +11,8 @@ SOURCE = "it comes with scikit-learn"
 def iris(seed: int = 0) -> tuple[Split, Split]:
     """(train, test): vectors (n, 4) in float32, labels setosa, versicolor, virginica.
 
-    A fifth is held out, stratified, drawn by `seed`. Both parts are shifted and scaled by the mean and the
-    standard deviation of the training part, so that the test part stays unseen: without unit, about -2 to 3.
+    A fifth is held out for the test, stratified, chosen by `seed`. Training and test vectors are shifted and
+    scaled by the mean and the standard deviation of the training vectors: without unit, about -2 to 3.
     """
     from sklearn.datasets import load_iris  # here: a second of import that only this data set needs
 

@@ -27,20 +27,21 @@ def validation() -> Split:
 def generate(n: int, seed: int) -> Split:
     """`n` vectors (x, y, 1 - x, 1 - y) in float32, labels 0, 1 and 2 (a dot); arXiv 2102.08211.
 
-    Law: the class is drawn first, evenly; then points in the unit square, until one lies in the sign
-    and has that class. The order of the draws is the published generator's, so its samples come out,
-    number for number: that is why this is a loop and why it is numpy's old generator.
+    Law: the class is chosen first, evenly; then points in the unit square, until one lies in the sign
+    and has that class. Random numbers are used in the order of the published generator, so its samples
+    come out, number for number. That is why this is a loop and why it is numpy's old generator.
     """
     require(n >= 1, f"generate needs n >= 1, got n={n}.")
     rng = np.random.RandomState(seed)
     labels, points = np.empty(n, np.int64), np.empty((n, 2))
     for i in range(n):
         labels[i] = rng.randint(3)
-        points[i] = _draw(rng, labels[i])
+        points[i] = _point(rng, labels[i])
     return Split(torch.tensor(np.hstack([points, 1 - points]), dtype=torch.float32), torch.tensor(labels), classes=3)
 
 
-def _draw(rng: np.random.RandomState, label: int) -> tuple[float, float]:
+def _point(rng: np.random.RandomState, label: int) -> tuple[float, float]:
+    """A random point of the sign with this label."""
     while True:
         x, y = rng.rand(2).tolist()
         if dist((x, y), MIDDLE) <= R_BIG and _label(x, y) == label:

@@ -13,7 +13,8 @@ def unrolled_settling(
     r"""The drive of the label after more sweeps from a settled `state`, (batch, classes), differentiable.
 
     Where activity rests, s = f(s, x), every sweep adds a term to the Neumann series of
-    :math:`ds/dx = (1 - \partial f/\partial s)^{-1} \partial f/\partial x`. The path of the settling does not matter. The activation has slope 1 within [0, 1] and 0 outside.
+    :math:`ds/dx = (1 - \partial f/\partial s)^{-1} \partial f/\partial x`. The path of the settling
+    does not matter. The activation has slope 1 within [0, 1] and 0 outside.
 
     Args:
         net: the weights.

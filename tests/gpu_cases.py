@@ -11,14 +11,14 @@ import torch
 import triton
 import triton.language as tl
 
-from neuropil.spiking import QIF, Theta, ThetaLayer, ThetaNetwork, simulate_qif, simulate_recurrent_qif
-from neuropil.spiking.kernels import dispatch as devices
+from neuropil.spiking import QIF, Plan, Theta, ThetaLayer, ThetaNetwork
 from neuropil.spiking.kernels.cpu.oscillator import series
-from neuropil.spiking.kernels.gpu import oscillator, qif, recurrent, theta
+from neuropil.spiking.kernels.gpu import oscillator
+from qif_oracles import qif, recurrent_qif
 
 INF, T = math.inf, 2.0
 DEVICE = torch.device(os.environ["NEUROPIL_EVENTS_DEVICE"])
-GPU = {"theta": theta, "qif": qif, "recurrent": recurrent}
+TRITON = Plan(triton=True)
 
 
 def draw(seed, *, batch=3, inputs=4, neurons=3, spikes=2, strength=2.0):
@@ -42,15 +42,13 @@ def total(outputs):
     return sum(sums)
 
 
-def both_ways(run, parts, monkeypatch):
+def both_ways(run, parts, plan=TRITON):
     """Assert that `run` gives the same outputs and gradients by either kind of kernel; the outputs."""
     found = []
-    for device, kernels in ((torch.device("cpu"), devices.CPU), (DEVICE, GPU)):
-        with monkeypatch.context() as patch:
-            patch.setattr(devices, "CPU", kernels)
-            mine = [part.detach().to(device).requires_grad_() for part in parts]
-            outputs = run(*mine)
-            grads = torch.autograd.grad(total(outputs), mine)
+    for device, each in ((torch.device("cpu"), Plan()), (DEVICE, plan)):
+        mine = [part.detach().to(device).requires_grad_() for part in parts]
+        outputs = run(each, *mine)
+        grads = torch.autograd.grad(total(outputs), mine)
         found.append([part.detach().cpu() for part in (*outputs, *grads)])
     for want, got in zip(*found):
         largest = torch.where(want.isfinite(), want, 0).abs().max()
@@ -59,90 +57,89 @@ def both_ways(run, parts, monkeypatch):
 
 
 def theta_layer(neuron):
-    def run(times, weight, phase):
-        layer = ThetaLayer(*weight.shape, neuron=neuron, t_end=T)
-        return torch.func.functional_call(layer, {"weight": weight, "phase": phase}, (times,))
+    def run(plan, times, weight, phase):
+        layer = ThetaLayer(*weight.shape, neuron=neuron, t_end=T, plan=plan)
+        output = torch.func.functional_call(layer, {"weight": weight, "phase": phase}, (times,))
+        return output.spikes[0], output.states[0]
 
     return run
 
 
 @pytest.mark.parametrize("block", [1, 2, 4])
 @pytest.mark.parametrize("neuron", [Theta(), Theta(tau=0.05, drive=3.0)])
-def test_theta(neuron, block, monkeypatch):
-    monkeypatch.setattr(theta, "block_of", lambda neurons: block)
+def test_theta(neuron, block):
     times, weight, _, _, _ = draw(block)
     phase = torch.rand(3, dtype=torch.float64) * neuron.period
-    out, _ = both_ways(theta_layer(neuron), (times, weight, phase), monkeypatch)
+    out, _ = both_ways(theta_layer(neuron), (times, weight, phase), Plan(triton=True, block=block))
     assert out.isfinite().any()
 
 
-def test_theta_slots_grow_and_many_coincident_inputs_count_once(monkeypatch):
+def test_theta_slots_grow_and_many_coincident_inputs_count_once():
     times = torch.cat([torch.full((2, 9, 1), 0.3), torch.rand(2, 9, 1) * 0 + 0.7], 2).double()
     weight, phase = torch.randn(9, 2, dtype=torch.float64), torch.tensor([1.0, 4.5]).double()
-    both_ways(theta_layer(Theta(drive=0.5)), (times, weight, phase), monkeypatch)
+    both_ways(theta_layer(Theta(drive=0.5)), (times, weight, phase))
     pushes = (torch.arange(1, 20, dtype=torch.float64) * 0.1)[None, None]
     strong = torch.tensor([[0.0, 1e6]]).double()
-    out, _ = both_ways(theta_layer(Theta(tau=0.5)), (pushes, strong, torch.zeros(2).double()), monkeypatch)
+    out, _ = both_ways(theta_layer(Theta(tau=0.5)), (pushes, strong, torch.zeros(2).double()))
     assert out.shape[2] > 8
 
 
-def test_a_theta_network_learns_through_pseudospikes(monkeypatch):
-    net = ThetaNetwork((4, 3, 2), t_end=T).double()
+def test_a_theta_network_learns_through_pseudospikes():
+    nets = {plan: ThetaNetwork((4, 3, 2), t_end=T, plan=plan).double() for plan in (Plan(), TRITON)}
+    net = nets[TRITON]
     times = draw(1)[0]
     values = [torch.randn(part.shape, dtype=torch.float64) if part.ndim == 2 else part for part in net.parameters()]
     names = [name for name, _ in net.named_parameters()]
 
-    def run(times, *values):
-        answer = torch.func.functional_call(net, dict(zip(names, values)), (times, 2))
-        return answer.times, answer.phases[-1]
+    def run(plan, times, *values):
+        output = torch.func.functional_call(nets[plan], dict(zip(names, values)), (times, 2))
+        return output.times, output.states[-1]
 
-    both_ways(run, (times, *values), monkeypatch)
+    both_ways(run, (times, *values))
 
 
 @pytest.mark.parametrize("strength", [0.0, 4.0, 60.0])
-def test_qif(strength, monkeypatch):
-    monkeypatch.setattr(qif, "block_of", lambda neurons: 2)
+def test_qif(strength):
     times, weight, _, potential, current = draw(1, strength=strength)
     current[0, 0] = 0.0
     parts = times, weight, potential, current
-    out, _, _ = both_ways(lambda *parts: simulate_qif(*parts, QIF(0.9), T), parts, monkeypatch)
+    run = lambda plan, *parts: qif(*parts, QIF(0.9), T, plan=plan)
+    out, _, _ = both_ways(run, parts, Plan(triton=True, block=2))
     assert out.isfinite().any()
 
 
-def test_qif_slots_grow(monkeypatch):
+def test_qif_slots_grow():
     times, weight, _, potential, current = draw(2, batch=1, inputs=3, neurons=2, spikes=1)
-    out, _, _ = both_ways(
-        lambda *parts: simulate_qif(*parts, QIF(), T), (times, weight, potential, current + 1500), monkeypatch
-    )
+    run = lambda plan, *parts: qif(*parts, QIF(), T, plan=plan)
+    out, _, _ = both_ways(run, (times, weight, potential, current + 1500))
     assert out.shape[2] > 8
 
 
-def test_recurrent(monkeypatch):
-    monkeypatch.setattr("neuropil.spiking.recurrent.ROOM", 1 - 8)  # too little, so it has to grow
+def test_recurrent():
     parts = draw(1, batch=2, neurons=3, strength=5.0)
-    out, _, _ = both_ways(lambda *parts: simulate_recurrent_qif(*parts, QIF(0.8), T), parts, monkeypatch)
+    run = lambda plan, *parts: recurrent_qif(*parts, QIF(0.8), T, plan=plan)
+    out, _, _ = both_ways(run, parts, Plan(triton=True, events=1 - 8))  # too little, so it has to grow
     assert out.isfinite().sum() > 5
 
 
-def test_recurrent_neurons_that_are_alike_fire_together(monkeypatch):
+def test_recurrent_neurons_that_are_alike_fire_together():
     moved = torch.full((3, 3), 0.3).double(), torch.full((3,), 20.0).double()
 
-    def run(inner, current):
+    def run(plan, inner, current):
         nothing = torch.full((1, 1, 1), INF, dtype=inner.dtype, device=inner.device)
-        return simulate_recurrent_qif(nothing, inner.new_zeros(1, 3), inner, inner.new_zeros(3), current, QIF(), T)
+        return recurrent_qif(nothing, inner.new_zeros(1, 3), inner, inner.new_zeros(3), current, QIF(), T, plan=plan)
 
-    out, _, _ = both_ways(run, moved, monkeypatch)
+    out, _, _ = both_ways(run, moved)
     assert out[0, :, 0].isfinite().all()
 
 
-def test_float32_is_float64_rounded(monkeypatch):
-    monkeypatch.setattr(devices, "CPU", GPU)
+def test_float32_is_float64_rounded():
     times, weight, inner, potential, current = draw(5, batch=2)
     runs = {
-        "theta": lambda cast: theta_layer(Theta())(cast(times), cast(weight), cast(potential.abs())),
-        "qif": lambda cast: simulate_qif(*map(cast, (times, weight, potential, current)), QIF(), T),
-        "recurrent": lambda cast: simulate_recurrent_qif(
-            *map(cast, (times, weight, inner, potential, current)), QIF(), T
+        "theta": lambda cast: theta_layer(Theta())(TRITON, cast(times), cast(weight), cast(potential.abs())),
+        "qif": lambda cast: qif(*map(cast, (times, weight, potential, current)), QIF(), T, plan=TRITON),
+        "recurrent": lambda cast: recurrent_qif(
+            *map(cast, (times, weight, inner, potential, current)), QIF(), T, plan=TRITON
         ),
     }
     for run in runs.values():
@@ -151,13 +148,12 @@ def test_float32_is_float64_rounded(monkeypatch):
             torch.testing.assert_close(got.double(), want, rtol=1e-3, atol=1e-3)
 
 
-def test_a_float32_gradient_is_near(monkeypatch):
-    monkeypatch.setattr(devices, "CPU", GPU)
+def test_a_float32_gradient_is_near():
     times, weight, _, potential, current = (part.to(DEVICE) for part in draw(6, batch=2))
     grads = []
     for kind in (torch.float64, torch.float32):
         mine = weight.to(kind).requires_grad_()
-        trial = simulate_qif(times.to(kind), mine, potential.to(kind), current.to(kind), QIF(), T)
+        trial = qif(times.to(kind), mine, potential.to(kind), current.to(kind), QIF(), T, plan=TRITON)
         grads.append(torch.autograd.grad(total(trial), mine)[0].double())
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-3, atol=1e-3 * float(grads[0].abs().max()))
 

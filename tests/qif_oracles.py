@@ -2,10 +2,38 @@
 
 import math
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.integrate import solve_ivp
+
+from neuropil.spiking import QIFState, simulate_qif, simulate_recurrent_qif
+
+
+class Simulated(NamedTuple):
+    """What `simulate_qif` and `simulate_recurrent_qif` return, flat."""
+
+    times: torch.Tensor
+    angle: torch.Tensor
+    current: torch.Tensor
+
+
+def qif(*args, **settings):
+    """`simulate_qif`, flat."""
+    spikes, state = simulate_qif(*args, **settings)
+    return Simulated(spikes, state.angle, state.current)
+
+
+def recurrent_qif(*args, **settings):
+    """`simulate_recurrent_qif`, flat."""
+    spikes, state = simulate_recurrent_qif(*args, **settings)
+    return Simulated(spikes, state.angle, state.current)
+
+
+def output_times(neuron, trial, t_end, n_spikes):
+    """Its spikes and the pseudospikes that follow, without a drive from below."""
+    return neuron.with_pseudospikes(trial.times, QIFState(trial.angle, trial.current), t_end, n_spikes)
 
 
 def solve(times, outer, inner, potential, current, t_end, tau=1.0):

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuropil.spiking import QIF, ThetaLayer, simulate_qif, simulate_recurrent_qif, times
-from neuropil.spiking.kernels import dispatch as devices
+from neuropil.spiking import QIF, Plan, ThetaLayer, times
+from neuropil.spiking.kernels.dispatch import GPU
+from qif_oracles import qif, recurrent_qif
 
 CASES = Path(__file__).with_name("gpu_cases.py")
-needs_triton = pytest.mark.skipif(not devices.GPU, reason="triton is not installed")
+needs_triton = pytest.mark.skipif(not GPU, reason="triton is not installed")
 
 
 def run_cases(**settings):
@@ -63,15 +64,15 @@ def test_the_kernels_compile_for_a_gpu(dtype, monkeypatch, tmp_path):
         return compiled
 
     monkeypatch.setattr(JITFunction, "__getitem__", launch)
-    monkeypatch.setattr(devices, "CPU", devices.GPU)
+    plan = Plan(triton=True)
     weight, inner = (torch.zeros(*shape, dtype=dtype, requires_grad=True) for shape in ((2, 3), (3, 3)))
     spikes, start = torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtype=dtype, requires_grad=True), torch.zeros(3, dtype=dtype)
-    layer = ThetaLayer(2, 3).to(dtype)
+    layer = ThetaLayer(2, 3, plan=plan).to(dtype)
     monkeypatch.setattr(torch.Tensor, "new_empty", torch.Tensor.new_zeros)  # no kernel fills what it asks for
     for outputs in (
-        layer(spikes),
-        simulate_qif(spikes, weight, start, start, QIF(), 2.0),
-        simulate_recurrent_qif(spikes, weight, inner, start, start, QIF(), 2.0),
+        layer.simulate(spikes),
+        qif(spikes, weight, start, start, QIF(), 2.0, plan=plan),
+        recurrent_qif(spikes, weight, inner, start, start, QIF(), 2.0, plan=plan),
     ):
         outputs[1].sum().backward()
     assert [name for name, _ in built] == ["forward"] * 3 + ["backward"] * 3
@@ -84,7 +85,7 @@ def test_what_torch_does_on_a_gpu_is_what_the_compiled_functions_do_on_the_cpu()
     trains = torch.where(torch.rand(trains.shape, generator=rng) < 0.6, trains, torch.inf).sort(-1).values
     trains[0, 1], trains[3] = trains[0, 0], torch.inf
     want, got = times.flatten_events(trains), times._flatten(trains)
-    for name in ("time", "source", "slot", "count"):
+    for name in ("time", "source", "slot", "total"):
         assert torch.equal(getattr(want, name), getattr(got, name)), name
         assert getattr(want, name).dtype == getattr(got, name).dtype
     values = torch.rand(want.time.shape, generator=rng)

@@ -45,7 +45,7 @@ def test_a_spike_is_removed_and_added_by_descending_the_loss():
         net = ThetaNetwork((1, 1))
         net.layers[0].phase.data.fill_(phase)
         net.layers[0].weight.data.zero_()
-        assert net(torch.tensor([[0.5]])).trains[0].isfinite().sum() == 1 - spikes
+        assert net(torch.tensor([[0.5]])).spikes[0].isfinite().sum() == 1 - spikes
         optimizer = torch.optim.SGD([net.layers[0].weight], lr=2.0)
         for _ in range(200):
             times = net(torch.tensor([[0.5]])).times
@@ -54,7 +54,7 @@ def test_a_spike_is_removed_and_added_by_descending_the_loss():
             loss.backward()
             optimizer.step()
         answer = net(torch.tensor([[0.5]]))
-        assert answer.trains[0].isfinite().sum() == spikes
+        assert answer.spikes[0].isfinite().sum() == spikes
         assert answer.times.item() == pytest.approx(target, abs=0.01)
 
 
@@ -86,7 +86,7 @@ def test_adabelief_takes_the_steps_of_the_paper():
 def test_adabelief_goes_on_from_its_state_and_refuses_nonsense():
     steps = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
 
-    def walk(stop):
+    def train(stop):
         param = nn.Parameter(torch.zeros(3))
         optimizer = AdaBelief([param])
         for index, gradient in enumerate(steps):
@@ -97,8 +97,8 @@ def test_adabelief_goes_on_from_its_state_and_refuses_nonsense():
             optimizer.step()
         return param.detach()
 
-    assert torch.equal(walk(3), walk(None))
-    assert walk(None).abs().min() > 0
+    assert torch.equal(train(3), train(None))
+    assert train(None).abs().min() > 0
     for bad in ({"lr": 0}, {"eps": 0}, {"betas": (1.0, 0.9)}):
         with pytest.raises(Refusal, match="AdaBelief needs"):
             AdaBelief([nn.Parameter(torch.zeros(1))], **bad)
@@ -182,7 +182,7 @@ def test_counts_have_exact_gradients_on_either_side_of_the_birth_of_a_spike():
     def loss(weight):
         parameters = {**dict(net.named_parameters()), "layers.1.weight": weight}
         answer = torch.func.functional_call(net, parameters, (times,))
-        counts = spike_count(answer.trains[-1], answer.phases[-1], net.neuron.period)
+        counts = spike_count(answer.spikes[-1], answer.states[-1], net.neuron.period)
         return nn.functional.cross_entropy(counts, labels), counts
 
     direction = net.layers[1].weight.detach()

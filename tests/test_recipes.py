@@ -13,7 +13,7 @@ from neuropil.cli.recipes import recipe_names
 from neuropil.data import Split, digits, load
 from neuropil.experiments import comparison as _baselines
 from neuropil.experiments.methods import method_names
-from neuropil.experiments.spikes import draw_spikes
+from neuropil.experiments.spikes import log_rasters
 from neuropil.models import SpikeTimeTraining, SpikingClassifier, SupervisedTraining
 from neuropil.recipes import conv_krotov_settings, krotov_settings, mnist_conv_krotov
 from neuropil.runs import Run, TaggedTracker, read
@@ -58,7 +58,7 @@ SOFT = (
     "--channels 4 6 8 --n-train 200 --copies 1 --readout-epochs 3 --backprop-epochs 2 --backprop-steps 20 --labels 50"
 )
 TINY |= {"mnist_softhebb": SOFT, "cifar_softhebb": SOFT}
-ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in test_event_recipes.py
+ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in test_spiking_recipes.py
 ELSEWHERE |= {"attack"}  # tried in test_attack_command.py
 ELSEWHERE |= {"digits_mstdp", "digits_astdp", "mnist_mstdp", "mnist_astdp"}  # tried in test_associative_recipes.py
 ELSEWHERE |= {"mnist_complete", "momentum", "fashion_mstdp", "mnist_semi", "mnist_unsupervised"}  # there, too
@@ -245,7 +245,7 @@ def test_the_trial_and_the_way_of_a_spiking_network_are_its_own(tmp_path):
     )
     learner = SpikingClassifier((20,), training=SpikeTimeTraining(epochs=10, batch=50, lr=1e-2))
     learner.fit(train, rng=torch.Generator().manual_seed(0))
-    draw_spikes(learner, train, tracker)
+    log_rasters(learner, train, tracker)
     tracker.run.close()
     trial, way = ({row["kind"]: row for row in read(tmp_path / "run").rows}[kind] for kind in ("raster", "silence"))
     example = train[int((learner.predict(train.pixels()) == train.y).nonzero()[0])]

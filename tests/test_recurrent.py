@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from neuropil.bench._event_scan import qif_scan
-from neuropil.spiking import QIF, RecurrentQIF, recurrent, simulate_qif, simulate_recurrent_qif
-from qif_oracles import no_jumps, solve
+from neuropil.bench._spiking_scan import qif_scan
+from neuropil.spiking import QIF, Plan, RecurrentQIF
+from qif_oracles import Simulated, no_jumps, output_times, qif, recurrent_qif, solve
 
 INF = math.inf
 T = 4.0
@@ -52,7 +52,7 @@ def slope(function, at, step):
 @pytest.mark.parametrize("seed", range(3))
 def test_spikes_are_those_of_an_ode_solver(seed):
     parts = draw(seed)
-    trial = simulate_recurrent_qif(*parts, QIF(0.9), T)
+    trial = recurrent_qif(*parts, QIF(0.9), T)
     assert trial.times.isfinite().sum() > 4
     for b in range(2):
         spikes, angle, i = solve(parts[0][b].numpy(), *(part.numpy() for part in parts[1:]), T, 0.9)
@@ -65,7 +65,7 @@ def test_spikes_are_those_of_an_ode_solver(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_events_and_gradients_are_those_of_a_scan_under_autograd(seed):
     parts = [part.requires_grad_() for part in draw(seed, neurons=6)]
-    trial = simulate_recurrent_qif(*parts, QIF(), T)
+    trial = recurrent_qif(*parts, QIF(), T)
     scanned = qif_scan(*parts, QIF(), T)
     torch.testing.assert_close(trial.times, scanned[0], rtol=1e-11, atol=0)
     assert trial.times.isfinite().sum() > 8
@@ -77,14 +77,14 @@ def test_events_and_gradients_are_those_of_a_scan_under_autograd(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_gradients_pass_gradcheck(seed):
     parts = [part.requires_grad_() for part in draw(seed, neurons=3)]
-    walk = lambda *args: tuple(finite(part) for part in simulate_recurrent_qif(*args, QIF(0.8), T))
-    assert torch.autograd.gradcheck(walk, parts, rtol=1e-6, atol=1e-7)
+    simulate = lambda *args: tuple(finite(part) for part in recurrent_qif(*args, QIF(0.8), T))
+    assert torch.autograd.gradcheck(simulate, parts, rtol=1e-6, atol=1e-7)
 
 
 def test_without_synapses_it_is_a_feed_forward_layer():
     times, outer, inner, potential, current = draw(7)
-    one = simulate_recurrent_qif(times, outer, 0 * inner, potential, current, QIF(), T)
-    two = simulate_qif(times, outer, potential, current, QIF(), T)
+    one = recurrent_qif(times, outer, 0 * inner, potential, current, QIF(), T)
+    two = qif(times, outer, potential, current, QIF(), T)
     for a, b in zip(one, two):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
@@ -97,9 +97,10 @@ def pair(first, weight):
     nothing = torch.full((1, 1, 1), INF).double()
     net = RecurrentQIF(1, 3, t_end=T, dtype=torch.float64)
     values = {"recurrent": inner, "current": current}
-    trial = torch.func.functional_call(net, values, (nothing,))
-    share, period = net.neuron.normalised_phase(trial.angle, trial.current)
-    return net.neuron.with_pseudospikes(trial.times, share, period, T, 3).sum()
+    output = torch.func.functional_call(net, values, (nothing,))
+    (state,) = output.states
+    trial = Simulated(output.spikes[0], state.angle, state.current)
+    return output_times(net.neuron, trial, T, 3).sum()
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.5, -4.0])
@@ -122,8 +123,8 @@ def test_gradients_hold_where_a_spike_appears():
         net = RecurrentQIF(1, 2, t_end=T, dtype=torch.float64)
         inner = torch.zeros(2, 2, dtype=torch.float64).index_put((exact(0).long(), exact(1).long()), weight)
         values = {"recurrent": inner, "current": exact([9.0, 0.0])}
-        trial = torch.func.functional_call(net, values, (torch.full((1, 1, 1), INF).double(),))
-        return net.with_pseudospikes(trial, 2)[0, 1, 0], int(trial.times[0, 1].isfinite().sum())
+        output = torch.func.functional_call(net, values, (torch.full((1, 1, 1), INF).double(), 2))
+        return output.times[0, 1, 0], int(output.spikes[0][0, 1].isfinite().sum())
 
     low, high = 1.0, 40.0
     while high - low > 1e-13 * high:
@@ -143,9 +144,7 @@ def test_coincident_inputs_have_the_gradient_of_either_order():
     parts[0] = parts[0][..., :1]
 
     def run(first, second):
-        return total(
-            simulate_recurrent_qif(torch.stack((first, second, parts[0][0, 2, 0])).view(1, 3, 1), *parts[1:], QIF(), T)
-        )
+        return total(recurrent_qif(torch.stack((first, second, parts[0][0, 2, 0])).view(1, 3, 1), *parts[1:], QIF(), T))
 
     exact = lambda x: torch.tensor(x, dtype=torch.float64)
     at = [exact(0.5).requires_grad_() for _ in range(2)]
@@ -162,7 +161,7 @@ def test_gradients_hold_at_zero_current_and_at_the_separatrix(v, i):
     def late(v, i):
         potential, current = torch.stack((v, exact(0.5))), torch.stack((i, exact(20.0)))
         inner = exact([[0.0, 3.0], [5.0, 0.0]])
-        trial = simulate_recurrent_qif(exact([[0.9]]), exact([[0.0, 2.0]]), inner, potential, current, QIF(), T)
+        trial = recurrent_qif(exact([[0.9]]), exact([[0.0, 2.0]]), inner, potential, current, QIF(), T)
         return total(trial)
 
     at = exact(v).requires_grad_(), exact(i).requires_grad_()
@@ -185,11 +184,11 @@ def test_outputs_move_without_a_jump_while_spikes_come_and_go():
     net, times = lively_network(0), torch.tensor([[[0.3, 1.5], [0.9, 2.0]]]).double()
 
     def at(parameters):
-        trial = torch.func.functional_call(net, parameters, (times,))
-        counts = trial.times.isfinite().sum(-1)
-        order = trial.times.flatten().argsort(stable=True)[: int(counts.sum())]
-        early = torch.nn.functional.pad(trial.times.clamp(max=T), (0, 20), value=T)[..., :20]
-        return (tuple(counts.flatten().tolist()), tuple((order // trial.times.shape[-1]).tolist())), early
+        (spikes,) = torch.func.functional_call(net, parameters, (times,)).spikes
+        counts = spikes.isfinite().sum(-1)
+        order = spikes.flatten().argsort(stable=True)[: int(counts.sum())]
+        early = torch.nn.functional.pad(spikes.clamp(max=T), (0, 20), value=T)[..., :20]
+        return (tuple(counts.flatten().tolist()), tuple((order // spikes.shape[-1]).tolist())), early
 
     assert no_jumps(at, net, lively_network(1), points=200) > 15
 
@@ -198,10 +197,8 @@ def test_pseudospikes_join_spikes_without_a_jump():
     net, times = lively_network(2), torch.tensor([[[0.3, 1.5], [0.9, 2.0]]]).double()
 
     def at(parameters):
-        trial = torch.func.functional_call(net, parameters, (times,))
-        baseline = RecurrentQIF(2, 8, t_end=T, dtype=torch.float64)
-        baseline.load_state_dict({**parameters, "mask": baseline.mask})
-        return tuple(trial.times.isfinite().sum(-1).flatten().tolist()), baseline.with_pseudospikes(trial, 3)
+        output = torch.func.functional_call(net, parameters, (times, 3))
+        return tuple(output.spikes[0].isfinite().sum(-1).flatten().tolist()), output.times
 
     assert no_jumps(at, net, lively_network(3), points=200) > 5
 
@@ -211,7 +208,7 @@ def test_neurons_that_are_alike_fire_together_whatever_rounding_does():
         net = RecurrentQIF(1, 3, t_end=T, dtype=torch.float64)
         net.current.data.fill_(current)
         net.recurrent.data.fill_(0.3)
-        first, second, third = net(torch.tensor([[0.5]]).double()).times[0].detach()
+        first, second, third = net(torch.tensor([[0.5]]).double()).spikes[0][0].detach()
         assert torch.equal(first.isfinite(), second.isfinite())
         assert torch.equal(first.isfinite(), third.isfinite())
         torch.testing.assert_close(first, second, rtol=1e-12, atol=0)
@@ -225,10 +222,11 @@ def test_a_mask_removes_synapses_and_their_gradients():
     with torch.no_grad():
         for part, value in ((net.weight, outer), (net.recurrent, inner), (net.current, current)):
             part.copy_(value)
-    trial = net(times)
-    other = simulate_recurrent_qif(times, outer, inner * mask, torch.zeros(4).double(), current, QIF(), T)
-    torch.testing.assert_close(trial.times, other.times, rtol=0, atol=0)
-    total(trial).backward()
+    output = net(times)
+    other = recurrent_qif(times, outer, inner * mask, torch.zeros(4).double(), current, QIF(), T)
+    torch.testing.assert_close(output.spikes[0], other.times, rtol=0, atol=0)
+    state = output.states[0]
+    total((output.spikes[0], state.angle, state.current)).backward()
     assert (net.recurrent.grad[~mask] == 0).all()
     assert (net.recurrent.grad[mask] != 0).any()
 
@@ -237,18 +235,17 @@ def test_float32_and_float64_tell_the_same():
     parts = [part.requires_grad_() for part in draw(1)]
     small = [part.detach().float().requires_grad_() for part in parts]
     for each in (parts, small):
-        total(simulate_recurrent_qif(*each, QIF(), T)).backward()
+        total(recurrent_qif(*each, QIF(), T)).backward()
     for want, got in zip(parts, small):
         torch.testing.assert_close(got.grad.double(), want.grad, rtol=1e-3, atol=1e-2)
 
 
-def test_spikes_are_never_capped(monkeypatch):
+def test_spikes_are_never_capped():
     parts = draw(2, neurons=5)
     parts[4].add_(400)
-    want = simulate_recurrent_qif(*parts, QIF(), T)
+    want = recurrent_qif(*parts, QIF(), T)
     assert want.times.isfinite().sum() > 40
-    monkeypatch.setattr(recurrent, "ROOM", 1)
-    got = simulate_recurrent_qif(*parts, QIF(), T)
+    got = recurrent_qif(*parts, QIF(), T, plan=Plan(events=1))
     for a, b in zip(got, want):
         assert torch.equal(a, b)
 
@@ -258,7 +255,7 @@ def test_threads_share_a_batch_without_a_trace():
     grads = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        grads.append(torch.autograd.grad(total(simulate_recurrent_qif(*parts, QIF(), T)), parts))
+        grads.append(torch.autograd.grad(total(recurrent_qif(*parts, QIF(), T)), parts))
     torch.set_num_threads(1)
     for one, two in zip(*grads):
         torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)

@@ -65,7 +65,7 @@ def test_qif_neurons_learn_and_ordinary_spikes_say_the_same(fitted):
 
 def test_the_first_to_fire_has_the_highest_score(fitted):
     learner, test = fitted
-    times = learner.network_(learner.encode(test.x[:20]))[1][..., 0]
+    times = learner.network_(learner.encode(test.x[:20])).times[..., 0]
     assert torch.equal(learner.decision_function(test.x[:20]), -times)
     assert torch.equal(learner.predict(test.x[:20]), times.argmin(1))
 
@@ -109,8 +109,7 @@ def by_hand(network, train, encode, rng, *, epochs, rate, loss_of, clip=None, ke
     for epoch in range(epochs):
         for index in torch.randperm(len(train), generator=rng).split(50):
             optimizer.param_groups[0]["lr"] = 1e-2 * rate(epoch, step)
-            answer = network(flip_inputs(encode(train.x[index]), flip, rng))
-            times = (answer.times if keep else answer[1])[..., 0]
+            times = network(flip_inputs(encode(train.x[index]), flip, rng)).times[..., 0]
             optimizer.zero_grad()
             loss_of(times, train.y[index]).backward()
             if clip:
@@ -127,7 +126,7 @@ def test_theta_neurons_follow_the_loop_of_the_paper():
     training = SpikeTimeTraining(epochs=4, batch=50, lr=1e-2, flip_probability=0.05, early_weight=0.02, min_steps=1)
     learner = SpikingClassifier((8,), encode=encode, training=training)
     rng = seeded(5)
-    network = learner.fresh(train, rng)
+    network = learner.initialised(train, rng)
     loss_of = lambda times, y: first_spike_loss(times, y, 2.0, early_weight=0.02)
     rate = lambda epoch, step: math.exp(-epoch / 4)
     by_hand(network, train, encode, rng, epochs=4, rate=rate, loss_of=loss_of, keep=True, flip=0.05)
@@ -140,7 +139,7 @@ def test_qif_neurons_follow_theirs():
     train = subset(load("yin_yang")[0], 120, 0)
     learner = qif(8, epochs=4, lr=1e-2, clip=0.1, min_steps=1)
     rng = seeded(5)
-    network = learner.fresh(train, rng)
+    network = learner.initialised(train, rng)
 
     def loss_of(times, y):
         own = times[torch.arange(len(y)), y]

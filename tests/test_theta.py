@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from event_oracles import theta_ode
-from neuropil.bench._event_scan import theta_scan
+from neuropil.bench._spiking_scan import theta_scan
 from neuropil.spiking import Theta, ThetaLayer, ThetaNetwork
+from theta_oracles import theta_ode
 
 INF, T = math.inf, 2.0
 KINDS = [Theta(), Theta(tau=0.3, drive=0.6), Theta(tau=0.05, drive=3.0)]  # up to 33 half turns in a trial
@@ -38,7 +38,7 @@ def test_spikes_and_end_phase_are_those_of_an_ode_solver(neuron):
     rng = torch.Generator().manual_seed(1)
     layer = stack((6, 4), rng, neuron).layers[0]
     trains = spikes_of((2, 6, 2), rng)
-    times, phase = layer(trains)
+    times, phase = layer.simulate(trains)
     assert times.isfinite().sum() > 3
     for b in range(2):
         for j in range(4):
@@ -65,13 +65,13 @@ def mixture(answers, rng):
 
 @pytest.mark.parametrize("neuron", KINDS)
 @pytest.mark.parametrize("seed", range(3))
-def test_spikes_and_gradients_are_those_of_an_event_scan(neuron, seed):
+def test_spikes_and_gradients_are_those_of_an_spiking_scan(neuron, seed):
     rng = torch.Generator().manual_seed(seed)
     net = stack((5, 7, 4, 3), rng, neuron)
     trains = spikes_of((3, 5, 2), rng).requires_grad_()
     mine, last = [], trains
     for layer in net.layers:
-        mine.append(layer(last))
+        mine.append(layer.simulate(last))
         last = mine[-1][0]
     theirs = theta_scan(trains, *zip(*((la.weight, la.phase) for la in net.layers)), neuron, T)
     for (t, phase), (u, psi) in zip(mine, theirs):
@@ -96,9 +96,9 @@ def test_gradcheck_of_a_stack_with_pseudospikes():
 
     def run(trains, *values):
         answer = torch.func.functional_call(net, dict(zip(names, values)), (trains, 2))
-        return answer.times, answer.phases[-1]
+        return answer.times, answer.states[-1]
 
-    assert 0 < sum(t.isfinite().sum() for t in net(trains).trains) < 100
+    assert 0 < sum(t.isfinite().sum() for t in net(trains).spikes) < 100
     values = [p.detach().clone().requires_grad_() for p in net.parameters()]
     assert gradcheck(run, (trains, *values), eps=1e-6, atol=1e-7, rtol=1e-6)
 
@@ -182,18 +182,18 @@ def test_a_path_on_which_spikes_are_born_and_die_has_no_jump():
     net, ends = nets[0], [[p.detach().clone() for p in parts(net)] for net in nets]
     trains = spikes_of((5, 6, 2), rng)
 
-    def walk(steps):
+    def travel(steps):
         seen, spikes = [], set()
         for share in torch.linspace(0, 1, steps + 1, dtype=torch.float64):
             for p, a, b in zip(parts(net), *ends):
                 p.data = a + share * (b - a)
             answer = net(trains, 2)
-            spikes.add(tuple(int(t.isfinite().sum()) for t in answer.trains))
+            spikes.add(tuple(int(t.isfinite().sum()) for t in answer.spikes))
             seen.append(answer.times.flatten())
         return torch.stack(seen).diff(dim=0).abs().max().item(), spikes
 
-    coarse, _ = walk(300)
-    fine, spikes = walk(3000)
+    coarse, _ = travel(300)
+    fine, spikes = travel(3000)
     assert len(spikes) > 20
     assert min(len({counts[depth] for counts in spikes}) for depth in range(3)) > 3
     assert fine < coarse / 5
@@ -203,7 +203,7 @@ def test_every_parameter_of_a_silent_network_has_a_gradient():
     torch.manual_seed(0)
     net = ThetaNetwork((6, 5, 5, 4, 3))
     answer = net(torch.full((2, 6), 0.02))
-    assert all(t.isinf().all() for t in answer.trains)
+    assert all(t.isinf().all() for t in answer.spikes)
     answer.times.sum().backward()
     for layer in net.layers:
         assert (layer.weight.grad != 0).all()
@@ -222,7 +222,7 @@ def test_slots_grow_to_what_the_busiest_neuron_needs():
     layer.weight.data = torch.tensor([[0.0, 1e6]], dtype=torch.float64)
     layer.phase.data.zero_()
     pushes = torch.arange(1, 40, dtype=torch.float64) * 0.05
-    times, _ = layer(pushes[None, None])
+    times, _ = layer.simulate(pushes[None, None])
     assert times.shape[2] > 15
     counts = times[0].isfinite().sum(1)
     assert counts[0] == 1
@@ -276,7 +276,7 @@ def test_phase_potential_jump_flow_and_time_to_spike_agree():
 
 def test_a_weight_changed_between_forward_and_backward_is_refused():
     layer = ThetaLayer(2, 3)
-    total = layer(torch.tensor([[0.1, 0.2]]))[1].sum()
+    total = layer(torch.tensor([[0.1, 0.2]])).states[0].sum()
     with torch.no_grad():
         layer.weight.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):

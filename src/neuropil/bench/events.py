@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuropil.bench._event_scan import qif_scan, theta_scan
+from neuropil.bench._spiking_scan import qif_scan, theta_scan
 from neuropil.errors import at_least, require
 from neuropil.evaluate.metrics.cost import peak_memory
 from neuropil.experiments.machine import Machine
-from neuropil.spiking import QIFLayer, RecurrentQIF, Theta, ThetaNetwork, Trial
+from neuropil.spiking import QIFLayer, QIFState, RecurrentQIF, Theta, ThetaNetwork
 from neuropil.spiking.losses import first_spike_loss, spike_time_loss
 
 CAPTION = """
@@ -137,7 +137,7 @@ def theta_case(batch: int, config: Config) -> Case:
     """The paper's network for MNIST, its hidden neurons as active as trained ones: 0.42 spikes each."""
     net, times, labels = sample(batch, config)
     with torch.no_grad():
-        spikes = sum(int(train.isfinite().sum()) for train in net(times).trains[:-1])
+        spikes = sum(int(train.isfinite().sum()) for train in net(times).spikes[:-1])
     rate, x = rate_network(config.sizes).to(times.device), times.isfinite().to(times)
     weights, phases = zip(*((part.weight.detach(), part.phase.detach()) for part in net.stack()))
     piece = times[:PIECE, :, None]
@@ -159,7 +159,7 @@ def scan_theta(
     layers = theta_scan(times.double().cpu(), learned[0], learned[1], neuron, end)
     phase = torch.zeros(len(times), len(weights[0]), dtype=torch.float64)
     for weight, (_, last) in zip(learned[0], layers):
-        phase = neuron.jump(last, phase / neuron.period @ weight)
+        phase = neuron.with_drive(last, neuron.rate(phase) @ weight)
     first_spike_loss(neuron.with_pseudospikes(layers[-1][0], phase, end)[..., 0], labels.cpu(), end).backward()
 
 
@@ -184,29 +184,27 @@ def qif_case(batch: int, config: Config) -> Case:
     """One layer of QIF neurons whose inputs come at different times."""
     rng = torch.Generator().manual_seed(0)
     inputs, outputs = config.sizes[:2]
-    layer = QIFLayer(inputs, outputs, t_end=4.0).draw_(rng, mean=0.02, std=0.6).to(config.device)
+    layer = QIFLayer(inputs, outputs, t_end=4.0).init_(rng, mean=0.02, std=0.6).to(config.device)
     on = torch.rand(batch, inputs, generator=rng) < config.bright
     times = torch.where(on, 2 * torch.rand(batch, inputs, generator=rng), torch.inf).to(config.device)
     rate, x = rate_network((inputs, outputs)).to(config.device), times.isfinite().to(times)
     labels = torch.randint(outputs, (batch,), generator=rng).to(config.device)
     neuron, end = layer.neuron, layer.t_end
 
-    def late(times: Tensor, angle: Tensor, current: Tensor) -> Tensor:
-        return neuron.with_pseudospikes(times, *neuron.normalised_phase(angle, current), end)[..., 0]
-
     def scan() -> None:
         weight, potential, current = (part.detach().double().cpu().requires_grad_() for part in layer.parameters())
         inner, piece = torch.zeros(outputs, outputs, dtype=torch.float64), times[:PIECE, :, None].double().cpu()
         found = qif_scan(piece, weight, inner, potential, current, neuron, end)
-        first_spike_loss(late(*found), labels[:PIECE].cpu(), end).backward()
+        late = neuron.with_pseudospikes(found[0], QIFState(*found[1:]), end)[..., 0]
+        first_spike_loss(late, labels[:PIECE].cpu(), end).backward()
 
     return Case(
         f"QIF {inputs}-{outputs}",
         batch,
-        lambda: first_spike_loss(late(*layer(times)), labels, end).backward(),
+        lambda: first_spike_loss(layer(times).times[..., 0], labels, end).backward(),
         lambda: F.cross_entropy(rate(x), labels).backward(),
         scan,
-        float(layer(times).times.isfinite().sum()) / batch / outputs,
+        float(layer(times).spikes[0].isfinite().sum()) / batch / outputs,
     )
 
 
@@ -227,21 +225,24 @@ def recurrent_case(config: Config) -> Case:
     baseline = RecurrentQIF(2 * neurons, neurons, t_end=t_end, dtype=torch.float64)
     baseline.load_state_dict(net.state_dict())
 
-    def loss(net: RecurrentQIF, trial: Trial) -> None:
-        spike_time_loss(net.with_pseudospikes(trial, goals.shape[1])[0, :2], goals.to(trial.times.device)).backward()
+    def step() -> None:
+        spike_time_loss(net(times, goals.shape[1]).times[0, :2], goals).backward()
 
     def scan() -> None:
         inner, given = baseline.recurrent * baseline.mask, times.cpu()
-        found = qif_scan(given, baseline.weight, inner, baseline.potential, baseline.current, baseline.neuron, t_end)
-        loss(baseline, Trial(*found))
+        neuron, start = baseline.neuron, (baseline.potential, baseline.current)
+        spikes, angle, current = qif_scan(given, baseline.weight, inner, *start, neuron, t_end)
+        drive = neuron.rate(QIFState(angle, torch.zeros_like(current))) @ (baseline.recurrent * baseline.mask)
+        late = neuron.with_pseudospikes(spikes, QIFState(angle, current, drive), t_end, goals.shape[1])
+        spike_time_loss(late[0, :2], goals.cpu()).backward()
 
     return Case(
         f"recurrent QIF {neurons}",
         1,
-        lambda: loss(net, net(times)),
+        step,
         lambda: rnn(x)[0].square().mean().backward(),
         scan,
-        float(net(times).times.isfinite().sum()) / neurons,
+        float(net(times).spikes[0].isfinite().sum()) / neurons,
     )
 
 

@@ -11,7 +11,7 @@ from torch import Generator
 from neuropil.data import Split, load, subset
 from neuropil.errors import check_device
 from neuropil.evaluate import fit_and_score, log_units, sample_efficiency
-from neuropil.experiments.spikes import draw_spikes
+from neuropil.experiments.spikes import log_rasters
 from neuropil.models import receptive_fields
 from neuropil.runs import Keeper, LabelsRow, Run, TaggedTracker, kept_path
 
@@ -140,7 +140,7 @@ def save_pictures(method: Method, train: Split, tracker: TaggedTracker) -> None:
     if images:
         run.save(**{f"fields.{name}": receptive_fields(learner.network_, train.x.shape[1:])})
     if method.family == "spiking":
-        draw_spikes(learner, train, tracker)
+        log_rasters(learner, train, tracker)
     if getattr(learner, "generates", False) and images:
         rng = torch.Generator().manual_seed(tracker.seed or 0)
         run.save(**{f"samples.{name}": learner.generate(torch.arange(train.classes), 10, rng).images})

@@ -58,9 +58,8 @@ def first_of_qif(times: Tensor, weights: Tensor, t_end: float) -> Tensor:
     """First spikes of QIF neurons at rest, continued by pseudospikes, for (n, inputs) times and weights: (n,)."""
     neuron, rest, late = QIF(), times.new_zeros(1), []
     for t, w in zip(times.unbind(), weights.unbind()):
-        trial = simulate_qif(t[None], w[:, None], rest, rest, neuron, t_end)
-        normalised_phase = neuron.normalised_phase(trial.angle, trial.current)
-        late.append(neuron.with_pseudospikes(trial.times, *normalised_phase, t_end)[0, 0, 0])
+        spikes, state = simulate_qif(t[None], w[:, None], rest, rest, neuron, t_end)
+        late.append(neuron.with_pseudospikes(spikes, state, t_end)[0, 0, 0])
     return torch.stack(late)
 
 

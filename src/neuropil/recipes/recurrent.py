@@ -74,7 +74,7 @@ def main(config: Config, run: Run) -> None:
     goals, one_sided = wanted(config.targets, config.t_end, config.gap, rng)
     times, goals, one_sided = (part.to(config.device) for part in (times, goals, one_sided))
     net = network(config).to(config.device)
-    before = net(times).times.detach()
+    before = net(times).spikes[0].detach()
 
     learned = [part for part in net.parameters() if part.requires_grad]
     optimizer = AdaBelief(learned, lr=config.lr, betas=(0.9, config.beta2))
@@ -100,7 +100,7 @@ def main(config: Config, run: Run) -> None:
             run.log(row)
     net.load_state_dict(kept)
     tell(net, times, goals, one_sided, config, run)
-    draw(before, net(times).times.detach(), goals, losses, config, run)
+    draw(before, net(times).spikes[0].detach(), goals, losses, config, run)
 
 
 def network(config: Config) -> RecurrentQIF:
@@ -116,7 +116,7 @@ def network(config: Config) -> RecurrentQIF:
 
 def asked(net: RecurrentQIF, times: Tensor, goals: Tensor) -> Tensor:
     """The spike times that have targets, pseudospikes included, shaped like `goals`."""
-    return net.with_pseudospikes(net(times), goals.shape[1])[0, : len(goals)]
+    return net(times, goals.shape[1]).times[0, : len(goals)]
 
 
 def poisson(inputs: int, rate: float, t_end: float, rng: Generator) -> Tensor:
@@ -144,7 +144,7 @@ def wanted(counts: tuple[int, int], t_end: float, gap: float, rng: Generator) ->
 def tell(net: RecurrentQIF, times: Tensor, goals: Tensor, one_sided: Tensor, config: Config, run: Run) -> None:
     """Log how near the spikes came to their targets, and save the network."""
     with torch.no_grad():
-        late, spikes = asked(net, times, goals), net(times).times.isfinite().sum(-1)[0]
+        late, spikes = asked(net, times, goals), net(times).spikes[0].isfinite().sum(-1)[0]
         loss = spike_time_loss(late, goals, one_sided=one_sided)
     misses = (late - goals)[~goals.isnan() & ~one_sided].abs()
     metrics = {

@@ -91,9 +91,9 @@ def main(config: Config, run: Run) -> None:
 def first_spikes(times: Tensor, weights: Tensor, t_end: float, count: int) -> tuple[Tensor, int]:
     """The first `count` output times (pseudospikes after ordinary ones), and how many are ordinary."""
     neuron, rest = QIF(), times.new_zeros(1)
-    trial = simulate_qif(times[None], weights, rest, rest, neuron, t_end)
-    late = neuron.with_pseudospikes(trial.times, *neuron.normalised_phase(trial.angle, trial.current), t_end, count)
-    return late[0, 0], int(trial.times.isfinite().sum())
+    spikes, state = simulate_qif(times[None], weights, rest, rest, neuron, t_end)
+    late = neuron.with_pseudospikes(spikes, state, t_end, count)
+    return late[0, 0], int(spikes.isfinite().sum())
 
 
 def draw(paths: Tensor, config: Config, run: Run) -> None:

@@ -99,7 +99,7 @@ def peak_potential(times: Tensor, weight: Tensor, t_end: float, *, tau: float = 
     )
     require(0 < t_end <= 40 * tau, f"peak_potential needs 0 < t_end <= 40 tau, got {t_end:g} and tau={tau:g}.")
     events = flatten_events(trains)
-    here = torch.arange(events.time.shape[1]) < events.count[:, None]
+    here = torch.arange(events.time.shape[1]) < events.total[:, None]
     when = torch.where(here, trains.flatten(1).gather(1, events.slot.long()), t_end)
     start = torch.exp((t_end - when) / tau)  # exp((T - t) / tau) where an interval begins
     end = torch.cat([start[:, 1:], torch.ones_like(start[:, :1])], 1)[..., None]

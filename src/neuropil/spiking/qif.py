@@ -1,16 +1,37 @@
-"""The QIF neuron with exponentially decaying current: flow, time to spike, pseudospikes, in plain torch."""
+"""The QIF neuron with exponentially decaying current: its law, a feed-forward layer of it, and stacked layers."""
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from types import ModuleType
+from typing import Any, NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad, softplus
 
 from neuropil.errors import require
+from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel
+from neuropil.spiking.kernels.dispatch import check_parameters, kernels
+from neuropil.spiking.network import DTYPES, SpikingLayer, SpikingNetwork, check_inputs
+from neuropil.spiking.oscillator import NextSpike, entire, projective, start_grads, start_rows
+from neuropil.spiking.times import flatten_events, scatter_events
 
-TERMS = 10  # of each power series, exact to rounding for |z| <= 1/4
+LARGEST = 1e12  # largest current: half a million spikes, more than any trial can mean
+
+
+class QIFState(NamedTuple):
+    """QIF neurons at the end of a trial.
+
+    Attributes:
+        angle: (batch, neurons); V = tan(angle).
+        current: I, (batch, neurons).
+        drive: what the layer below will still add to the current, see `SpikingNetwork`; it moves pseudospikes only.
+    """
+
+    angle: Tensor
+    current: Tensor
+    drive: Tensor | float = 0.0
 
 
 @dataclass(frozen=True)
@@ -24,6 +45,12 @@ class QIF:
     Attributes:
         tau: membrane time constant, twice the synaptic one; its unit is the unit of all times.
         softness: alpha of the current alpha softplus(I / alpha) that drives pseudospikes, in the unit of I.
+
+    Raises:
+        Refusal: tau or softness is not positive and finite.
+
+    >>> QIF().time_to_spike(torch.atan(torch.tensor([2.0, 0.5])), torch.zeros(2))  # log 2, and never
+    tensor([0.6931,    inf])
     """
 
     tau: float = 1.0
@@ -44,7 +71,7 @@ class QIF:
             time: >= 0, broadcastable to that shape.
         """
         q, d = torch.exp(-time / self.tau), -torch.expm1(-time / self.tau)
-        c, s = _entire(current * d * d)
+        c, s = entire(current * d * d)
         x, y = torch.sin(angle), torch.cos(angle)
         ahead, up = q * (x * c + y * current * d * s), y * c - x * d * s
         return torch.atan2(torch.where(up < 0, -ahead, ahead), up.abs()), q * q * current
@@ -58,90 +85,207 @@ class QIF:
         Args:
             angle, current: any shape.
         """
-        s = _Crossing.apply(angle, current)
+        s: Tensor = NextSpike.apply(angle, current)
         fires = s < 1
         return torch.where(fires, -self.tau * torch.log1p(-torch.where(fires, s, 0)), math.inf)
 
-    def normalised_phase(self, angle: Tensor, current: Tensor, drive: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+    def normalised_phase(self, state: QIFState) -> tuple[Tensor, Tensor]:
         """How far a neuron has come from one spike (0) to the next (1) at the end of the trial, and how long that is.
 
-        From the end on it goes by tau dV/dt = (V - 1/2)^2 + I_p with I_p = alpha softplus((I + drive) / alpha), a theta
+        From the end on it follows tau dV/dt = (V - 1/2)^2 + I_p with I_p = alpha softplus((I + drive) / alpha), a theta
         neuron, whose phase is tau (atan((V - 1/2) / sqrt(I_p)) + pi / 2) / sqrt(I_p), of tau pi / sqrt(I_p) altogether.
 
-        Args:
-            angle, current: state at the end of the trial.
-            drive: what the layer below adds to the current: its phases times the weights; 0 from inputs of the network.
-
         Returns:
-            The share, in [0, 1] ("rate"), and pi / sqrt(I_p), the interval between pseudospikes in units of tau.
+            The phase, in [0, 1], and pi / sqrt(I_p), the interval between pseudospikes in units of tau.
         """
-        root = (self.softness * softplus((current + drive) / self.softness)).sqrt()
-        x, y = torch.sin(angle), torch.cos(angle).clamp(min=0)
+        root = (self.softness * softplus((state.current + state.drive) / self.softness)).sqrt()
+        x, y = torch.sin(state.angle), torch.cos(state.angle).clamp(min=0)
         return torch.atan2(root * y, y / 2 - x) / math.pi, math.pi / root
 
-    def with_pseudospikes(self, times: Tensor, share: Tensor, period: Tensor, t_end: float, spikes: int = 1) -> Tensor:
-        """The first `spikes` spikes of every neuron; pseudospikes continue smoothly what the trial did not bring.
+    def with_drive(self, state: QIFState, drive: Tensor) -> QIFState:
+        """The state with what the layer below will still send."""
+        return state._replace(drive=drive)
 
-        The k-th spike after the end is at T + tau period (k - share); when a spike is born at T or vanishes there, the
-        ordinary and the pseudospike agree.
+    def rate(self, state: QIFState) -> Tensor:
+        """The first of `normalised_phase`."""
+        return self.normalised_phase(state)[0]
+
+    def with_pseudospikes(self, spikes: Tensor, state: QIFState, t_end: float, n_spikes: int = 1) -> Tensor:
+        """The first `n_spikes` spikes of every neuron; pseudospikes stand in for those that the trial did not bring.
+
+        The k-th spike after the end is at T + tau period (k - phase), see `normalised_phase`. When a spike is born at T
+        or vanishes there, the ordinary and the pseudospike agree.
 
         Args:
-            times: (..., neurons, slots), ordinary spikes, inf where there is none.
-            share, period: (..., neurons), see `normalised_phase`.
+            spikes: ordinary ones, (..., neurons, slots), inf where there is none.
+            state: at the end of the trial.
             t_end: end of the trial, T.
-            spikes: how many are wanted, >= 1.
+            n_spikes: how many are wanted, >= 1.
+
+        Returns:
+            (..., neurons, n_spikes), all finite, ascending.
         """
-        require(spikes >= 1, f"with_pseudospikes needs spikes >= 1, got {spikes}.")
-        wide = pad(times, (0, max(0, spikes - times.shape[-1])), value=math.inf)[..., :spikes]
+        require(n_spikes >= 1, f"with_pseudospikes needs n_spikes >= 1, got {n_spikes}.")
+        phase, period = self.normalised_phase(state)
+        wide = pad(spikes, (0, max(0, n_spikes - spikes.shape[-1])), value=math.inf)[..., :n_spikes]
         ordinary = torch.isfinite(wide)
-        number = torch.arange(1, spikes + 1).to(wide) - ordinary.sum(-1, keepdim=True)
-        later = t_end + self.tau * period[..., None] * (number - share[..., None])
+        number = torch.arange(1, n_spikes + 1).to(wide) - ordinary.sum(-1, keepdim=True)
+        later = t_end + self.tau * period[..., None] * (number - phase[..., None])
         return torch.where(ordinary, wide, later)
 
 
-def _entire(z: Tensor) -> tuple[Tensor, Tensor]:
-    """(cosine, sine): the series at z / 4^n, then n doublings of the argument of cos and sin."""
-    peak = float(z.detach().abs().max()) if z.numel() else 0.0
-    n = max(0, math.ceil(math.log(max(4 * peak, 1.0), 4)))
-    small = z / 4**n
-    c, s = torch.ones_like(z), torch.ones_like(z)
-    for k in range(TERMS, 0, -1):
-        c, s = 1 - small / (2 * k * (2 * k - 1)) * c, 1 - small / (2 * k * (2 * k + 1)) * s
-    for _ in range(n):
-        c, s = 2 * c * c - 1, s * c
-    return c, s
+class QIFLayer(SpikingLayer):
+    r"""QIF neurons with exponentially decaying current, each driven by every input.
 
+    tau dV/dt = V (V - 1) + I, tau dI/dt = -2 I + sum_i w_i tau delta(t - t_i); spike at V = inf, reset to -inf.
+    Exact at every weight, state and input time; spike times depend on them continuously, and spikes appear and vanish
+    only at `t_end`. Klos & Memmesheimer 2025, Phys. Rev. Lett. 134, 027301.
 
-def _cube(z: Tensor) -> Tensor:
-    """(1 - sin(2 sqrt z) / (2 sqrt z)) / (2 z), an entire function of z, 1/3 at 0."""
-    near = z.abs() < 0.25
-    c, s = _entire(z)
-    series = sum((-4 * torch.where(near, z, 0)) ** k * (2 / math.factorial(2 * k + 3)) for k in range(TERMS))
-    return torch.where(near, series, (1 - c * s) / torch.where(near, 1, 2 * z))
+    Args:
+        inputs, outputs: numbers of neurons.
+        neuron: the kind of neuron.
+        t_end: end of the trial, in the unit of ``neuron.tau``.
+        dtype: float32 or float64.
+        plan: how the kernels run.
 
+    Attributes:
+        weight: (inputs, neurons), 0 at first.
+        potential, current: (neurons,), V and I at time 0, 0 at first.
 
-class _Crossing(torch.autograd.Function):
-    """The smallest s >= 0 at which y cos(sqrt(I) s) = x sin(sqrt(I) s) / sqrt(I); inf if there is none.
+    Raises:
+        Refusal: a size below 1, no end, another dtype, or spike times that do not fit.
 
-    With A = |dy/ds| there, A^2 = x^2 + I y^2: ds/dangle = -1 / A^2 and ds/dI = -s^3 cube(I s^2).
+    >>> layer = QIFLayer(2, 3, t_end=4.0).init_(torch.Generator().manual_seed(0), mean=5.0)
+    >>> layer(torch.tensor([[0.1, 0.5]])).times.shape
+    torch.Size([1, 3, 1])
     """
 
-    @staticmethod
-    def forward(ctx: Any, angle: Tensor, current: Tensor) -> Tensor:
-        x, y = torch.sin(angle), torch.cos(angle).clamp(min=0)
-        root = current.abs().sqrt()
-        safe = torch.where(current == 0, 1, root)
-        above = x > root * y
-        ratio = torch.where(above, y, 0) / torch.where(above, x, 1)
-        falling = torch.where(current == 0, ratio, torch.atanh(torch.where(current < 0, root * ratio, 0)) / safe)
-        s = torch.where(current > 0, torch.atan2(root * y, x) / safe, torch.where(above, falling, math.inf))
-        ctx.save_for_backward(x, y, current, s)
-        return s
+    neuron: QIF
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        neuron: QIF | None = None,
+        t_end: float,
+        dtype: torch.dtype = torch.float32,
+        plan: Plan | None = None,
+    ):
+        super().__init__(neuron or QIF(), t_end)
+        check_dtype(dtype)
+        require(inputs >= 1 and outputs >= 1, f"a layer needs neurons on both sides, got {inputs} and {outputs}.")
+        self.plan = plan or Plan()
+        self.weight = nn.Parameter(torch.zeros(inputs, outputs, dtype=dtype))
+        self.potential = nn.Parameter(torch.zeros(outputs, dtype=dtype))
+        self.current = nn.Parameter(torch.zeros(outputs, dtype=dtype))
+
+    def init_(self, rng: torch.Generator, *, mean: float = 0.0, std: float = 1.0) -> Self:
+        """Initialise the weights from a normal distribution, in place."""
+        with torch.no_grad():
+            self.weight.normal_(mean, std, generator=rng)
+        return self
+
+    def simulate(self, times: Tensor) -> tuple[Tensor, QIFState]:
+        """Ordinary spikes, (batch, neurons, spikes), and the state at the end."""
+        start = self.potential, self.current
+        return simulate_qif(times, self.weight, *start, self.neuron, self.t_end, plan=self.plan)
+
+
+class QIFNetwork(SpikingNetwork):
+    """Stacked layers of QIF neurons; see `SpikingNetwork` for its pseudospikes.
+
+    Args:
+        sizes: numbers of neurons, from the inputs to the outputs.
+        neuron: the kind of neuron.
+        t_end: end of the trial, in the unit of ``neuron.tau``.
+        dtype: float32 or float64.
+        plan: how the kernels run.
+
+    Raises:
+        Refusal: fewer than two sizes, a size below 1, no end, or another dtype.
+
+    >>> QIFNetwork((2, 5, 3), t_end=4.0)(torch.tensor([[0.1, 0.5]]), n_spikes=2).times.shape
+    torch.Size([1, 3, 2])
+    """
+
+    neuron: QIF
+
+    def __init__(
+        self,
+        sizes: tuple[int, ...],
+        *,
+        neuron: QIF | None = None,
+        t_end: float,
+        dtype: torch.dtype = torch.float32,
+        plan: Plan | None = None,
+    ):
+        chosen = neuron or QIF()
+        layers = [QIFLayer(a, b, neuron=chosen, t_end=t_end, dtype=dtype, plan=plan) for a, b in pairwise(sizes)]
+        super().__init__(layers)
+
+    def init_(self, rng: torch.Generator) -> None:
+        """Initialise the weights so that some neurons fire, in place.
+
+        N(1, 4^2) from the inputs of the network, N(0.5, 4^2) / sqrt(n) from a layer of n neurons.
+        """
+        for depth, layer in enumerate(self.stack()):
+            root = len(layer.weight) ** 0.5 if depth else 1.0
+            layer.init_(rng, mean=(0.5 if depth else 1.0) / root, std=4 / root)
+
+
+def simulate_qif(
+    times: Tensor,
+    weight: Tensor,
+    potential: Tensor,
+    current: Tensor,
+    neuron: QIF,
+    t_end: float,
+    *,
+    plan: Plan | None = None,
+) -> tuple[Tensor, QIFState]:
+    """A layer of QIF neurons as a function, see `QIFLayer`: ordinary spikes, and the state at the end.
+
+    Args:
+        times: (batch, inputs, spikes) or (batch, inputs).
+        weight: (inputs, neurons).
+        potential, current: (neurons,) or (batch, neurons), at time 0; a potential may be -inf.
+        neuron: the kind of neuron.
+        t_end: end of the trial.
+        plan: how the kernels run.
+    """
+    plan = plan or Plan()
+    kernel, trains = kernels("qif", times.device, plan), check_inputs(times, weight, t_end)
+    check_parameters(times, LARGEST, weight=weight, potential=potential, current=current)
+    simulated = trains, weight, *start_rows(potential, current), (neuron.tau, t_end), kernel, plan
+    spikes, angle, end = _Simulation.apply(*simulated)
+    return spikes, QIFState(angle, end)
+
+
+def check_dtype(dtype: torch.dtype) -> None:
+    """Refuse dtypes that the kernels do not know."""
+    require(dtype in DTYPES, f"QIF neurons need float32 or float64, got {dtype}.")
+
+
+class _Simulation(torch.autograd.Function):
+    """Spike times, angle and current at the end of a layer; see `kernels.cpu.qif`."""
 
     @staticmethod
-    def backward(ctx: Any, by_s: Tensor) -> tuple[Tensor, Tensor]:
-        x, y, current, s = ctx.saved_tensors
-        fires = s < 1
-        s, by_s = torch.where(fires, s, 0), torch.where(fires, by_s, 0)
-        square = torch.where(fires, x * x + current * y * y, 1)
-        return -by_s / square, -by_s * s**3 * _cube(current * s * s)
+    def forward(
+        ctx: Any, trains: Tensor, weight: Tensor, potential: Tensor, current: Tensor, flow: tuple[float, float],
+        kernel: ModuleType, plan: Plan,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        events = flatten_events(trains)
+        model = QIFModel(weight.detach().contiguous(), projective(potential, current), *flow)
+        times, end, tape = kernel.simulate(events, model, plan)
+        ctx.save_for_backward(trains, times, weight, potential, current)
+        ctx.simulated, ctx.tape, ctx.kernel = (events, model, plan), tape, kernel
+        return times, torch.atan2(end[0], end[1]), end[2]
+
+    @staticmethod
+    def backward(ctx: Any, by_times: Tensor, by_angle: Tensor, by_current: Tensor) -> tuple[Tensor | None, ...]:
+        trains, times, _, potential, current = ctx.saved_tensors
+        given = OutputGrads(by_times.contiguous(), torch.stack((by_angle, by_current)))
+        by_weight, by_start, by_event = ctx.kernel.adjoint(*ctx.simulated, times, ctx.tape, given)
+        by_trains = scatter_events(by_event, ctx.simulated[0], trains.shape)
+        return by_trains, by_weight, *start_grads(by_start, potential, current), None, None, None

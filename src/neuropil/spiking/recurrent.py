@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.errors import require
+from neuropil.spiking.kernels.bundles import OutputGrads, Plan, RecurrentModel
 from neuropil.spiking.kernels.dispatch import check_parameters, kernels
-from neuropil.spiking.qif import QIF
-from neuropil.spiking.qif_layer import MOST, Trial, check_trial, projective
-from neuropil.spiking.times import check_times, flatten_events, scatter_events
-
-ROOM = 256  # events of a sample at first; doubled until they fit
+from neuropil.spiking.network import SpikingOutput, check_end, check_inputs
+from neuropil.spiking.oscillator import projective, start_grads, start_rows
+from neuropil.spiking.qif import LARGEST, QIF, QIFState, check_dtype
+from neuropil.spiking.times import flatten_events, scatter_events
 
 
 class RecurrentQIF(nn.Module):
@@ -28,11 +28,18 @@ class RecurrentQIF(nn.Module):
         t_end: end of the trial, in the unit of ``neuron.tau``.
         mask: (neurons, neurons), True where a synapse may be; from every neuron to every neuron if left out.
         dtype: float32 or float64.
+        plan: how the kernels run.
 
     Attributes:
         weight: (inputs, neurons), 0 at first.
         recurrent: (neurons, neurons), rows are senders, 0 at first.
         potential, current: (neurons,), V and I at time 0, 0 at first.
+
+    Raises:
+        Refusal: sizes, end, mask or dtype that cannot be, or spike times that do not fit.
+
+    >>> RecurrentQIF(2, 5, t_end=4.0)(torch.tensor([[0.1, 0.5]]), n_spikes=2).times.shape
+    torch.Size([1, 5, 2])
     """
 
     mask: Tensor
@@ -46,36 +53,39 @@ class RecurrentQIF(nn.Module):
         t_end: float,
         mask: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
+        plan: Plan | None = None,
     ):
         super().__init__()
-        check_trial("RecurrentQIF", t_end, dtype)
+        check_end(t_end)
+        check_dtype(dtype)
         require(inputs >= 0 and neurons >= 1, f"RecurrentQIF needs inputs >= 0, neurons >= 1, got {inputs}, {neurons}.")
         wanted = (neurons, neurons)
         got = wanted if mask is None else tuple(mask.shape)
         require(got == wanted, f"the mask needs one row and one column per neuron, {wanted}, got {got}.")
-        self.neuron, self.t_end = neuron or QIF(), t_end
+        self.neuron, self.t_end, self.plan = neuron or QIF(), t_end, plan or Plan()
         self.weight = nn.Parameter(torch.zeros(inputs, neurons, dtype=dtype))
         self.recurrent = nn.Parameter(torch.zeros(wanted, dtype=dtype))
         self.potential = nn.Parameter(torch.zeros(neurons, dtype=dtype))
         self.current = nn.Parameter(torch.zeros(neurons, dtype=dtype))
         self.register_buffer("mask", torch.ones(wanted, dtype=torch.bool) if mask is None else mask.bool())
 
-    def forward(self, times: Tensor) -> Trial:
-        """Input spikes, (batch, inputs, spikes) or (batch, inputs), to what the network does with them."""
-        start = self.potential, self.current
-        return simulate_recurrent_qif(times, self.weight, self.recurrent * self.mask, *start, self.neuron, self.t_end)
+    def forward(self, times: Tensor, n_spikes: int = 1) -> SpikingOutput:
+        """Simulate the trials of a batch; the output has one layer, all neurons.
 
-    def with_pseudospikes(self, trial: Trial, spikes: int) -> Tensor:
-        """The first `spikes` spikes of every neuron, pseudospikes after ordinary ones: (batch, neurons, spikes).
+        The drive of a pseudospike is the weighted sum of the phases of the other neurons at the end of the trial. These
+        phases are those of neurons without current. A spike at the end changes currents at once, and phases that knew
+        of it would make the others' pseudospikes jump.
 
-        The drive of a pseudospike is the weighted sum of the shares of the way to the next spike that the other
-        neurons have come by the end of the trial. These shares are those of neurons without current: a spike at the end
-        changes currents at once, and shares that knew of it would make the others' pseudospikes jump.
+        Args:
+            times: of the inputs, (batch, inputs, spikes) or (batch, inputs), ascending, inf where there is no spike.
+            n_spikes: output times wanted from every neuron.
         """
-        share, _ = self.neuron.normalised_phase(trial.angle, torch.zeros_like(trial.current))
-        drive = share @ (self.recurrent * self.mask)
-        normalised_phase = self.neuron.normalised_phase(trial.angle, trial.current, drive)
-        return self.neuron.with_pseudospikes(trial.times, *normalised_phase, self.t_end, spikes)
+        recurrent = self.recurrent * self.mask
+        weights = self.weight, recurrent, self.potential, self.current
+        spikes, state = simulate_recurrent_qif(times, *weights, self.neuron, self.t_end, plan=self.plan)
+        rate = self.neuron.rate(QIFState(state.angle, torch.zeros_like(state.current)))
+        state = self.neuron.with_drive(state, rate @ recurrent)
+        return SpikingOutput((spikes,), self.neuron.with_pseudospikes(spikes, state, self.t_end, n_spikes), (state,))
 
     def extra_repr(self) -> str:
         """Sizes, neuron, end of the trial."""
@@ -84,63 +94,59 @@ class RecurrentQIF(nn.Module):
 
 
 def simulate_recurrent_qif(
-    times: Tensor, outer: Tensor, inner: Tensor, potential: Tensor, current: Tensor, neuron: QIF, t_end: float
-) -> Trial:
-    """A recurrent network of QIF neurons as a function; see `RecurrentQIF`.
+    times: Tensor,
+    weight: Tensor,
+    recurrent: Tensor,
+    potential: Tensor,
+    current: Tensor,
+    neuron: QIF,
+    t_end: float,
+    *,
+    plan: Plan | None = None,
+) -> tuple[Tensor, QIFState]:
+    """A recurrent network of QIF neurons as a function, see `RecurrentQIF`: ordinary spikes, and the state at the end.
 
     Args:
         times: (batch, inputs, spikes) or (batch, inputs).
-        outer, inner: weights (inputs, neurons) and (neurons, neurons), rows are senders.
+        weight, recurrent: weights (inputs, neurons) and (neurons, neurons), rows are senders.
         potential, current: (neurons,) or (batch, neurons), at time 0; a potential may be -inf.
         neuron: the kind of neuron.
         t_end: end of the trial.
+        plan: how the kernels run.
     """
-    check_trial("a recurrent QIF network", t_end, inner.dtype)
-    kernel, trains = kernels("recurrent", times.device), check_times(times, t_end)
-    neurons = len(inner)
-    fits = outer.shape == (trains.shape[1], neurons) and inner.shape == (neurons, neurons)
+    plan = plan or Plan()
+    kernel, trains = kernels("recurrent", times.device, plan), check_inputs(times, weight, t_end)
+    neurons = weight.shape[1]
     require(
-        fits and trains.dtype == outer.dtype == inner.dtype,
-        f"a recurrent network needs weights (inputs, neurons) and (neurons, neurons) for times {tuple(times.shape)} of "
-        f"their type, got {tuple(outer.shape)}, {tuple(inner.shape)}, {trains.dtype}, {outer.dtype}, {inner.dtype}.",
+        recurrent.shape == (neurons, neurons) and recurrent.dtype == weight.dtype,
+        f"a recurrent network of {neurons} neurons needs recurrent weights ({neurons}, {neurons}) in {weight.dtype}, "
+        f"got {tuple(recurrent.shape)} in {recurrent.dtype}.",
     )
-    check_parameters(times, MOST, weight=outer, recurrent=inner, potential=potential, current=current)
-    start = [part if part.ndim == 2 else part[None] for part in (potential, current)]
-    return Trial(*_Simulation.apply(trains, outer, inner, *start, (neuron.tau, t_end), kernel))
+    check_parameters(times, LARGEST, weight=weight, recurrent=recurrent, potential=potential, current=current)
+    simulated = trains, weight, recurrent, *start_rows(potential, current), (neuron.tau, t_end), kernel, plan
+    spikes, angle, end = _Simulation.apply(*simulated)
+    return spikes, QIFState(angle, end)
 
 
 class _Simulation(torch.autograd.Function):
+    """Spike times, angle and current at the end of a recurrent network; see `kernels.cpu.recurrent`."""
+
     @staticmethod
     def forward(
-        ctx: Any,
-        trains: Tensor,
-        outer: Tensor,
-        inner: Tensor,
-        potential: Tensor,
-        current: Tensor,
-        trial: tuple[float, float],
-        kernel: ModuleType,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        events = flatten_events(trains)
-        weights = outer.detach().contiguous(), inner.detach().contiguous(), projective(potential, current)
-        walked = events, weights, trial
-        times, end, tape = kernel.simulate(*walked, ROOM + events.time.shape[1])
-        ctx.save_for_backward(trains, inner, potential, current)
-        ctx.walked, ctx.tape, ctx.kernel = walked, tape, kernel
+        ctx: Any, trains: Tensor, weight: Tensor, recurrent: Tensor, potential: Tensor, current: Tensor,
+        flow: tuple[float, float], kernel: ModuleType, plan: Plan,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        events, weights = flatten_events(trains), (weight.detach().contiguous(), recurrent.detach().contiguous())
+        model = RecurrentModel(*weights, projective(potential, current), *flow)
+        times, end, tape = kernel.simulate(events, model, plan)
+        ctx.save_for_backward(trains, recurrent, potential, current)
+        ctx.simulated, ctx.tape, ctx.kernel = (events, model, plan), tape, kernel
         return times, torch.atan2(end[0], end[1]), end[2]
 
     @staticmethod
     def backward(ctx: Any, by_times: Tensor, by_angle: Tensor, by_current: Tensor) -> tuple[Tensor | None, ...]:
         trains, _, potential, current = ctx.saved_tensors
-        given = by_times.contiguous(), torch.stack((by_angle, by_current))
-        by_outer, by_inner, by_start, by_event = ctx.kernel.adjoint(*ctx.walked, ctx.tape, given)
-        by_potential = by_start[0] * torch.cos(torch.atan(potential)) ** 2
-        return (
-            scatter_events(by_event, ctx.walked[0], trains.shape),
-            by_outer,
-            by_inner,
-            by_potential.sum_to_size(potential.shape),
-            by_start[1].sum_to_size(current.shape),
-            None,
-            None,
-        )
+        given = OutputGrads(by_times.contiguous(), torch.stack((by_angle, by_current)))
+        by_weight, by_recurrent, by_start, by_event = ctx.kernel.adjoint(*ctx.simulated, ctx.tape, given)
+        by_trains = scatter_events(by_event, ctx.simulated[0], trains.shape)
+        return by_trains, by_weight, by_recurrent, *start_grads(by_start, potential, current), None, None, None

@@ -3,7 +3,7 @@
 A silent neuron is all inf. (batch, neurons) is one spike per neuron at most.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -26,14 +26,13 @@ CURES = (
 )
 
 
-@dataclass(frozen=True)
-class Events:
+class Events(NamedTuple):
     """The finite spikes of every sample in the order of time; spikes at the same time in the order of `slot`."""
 
-    time: Tensor  # (batch, events), ascending, inf beyond `count`, which is below `events`
-    source: Tensor  # (batch, events) int32, the neuron; 0 beyond `count`
-    slot: Tensor  # (batch, events) int32, where the spike stands in times.flatten(1); 0 beyond `count`
-    count: Tensor  # (batch,) int32, events of the sample
+    time: Tensor  # (batch, events), ascending, inf beyond `total`, which is below `events`
+    source: Tensor  # (batch, events) int32, the neuron; 0 beyond `total`
+    slot: Tensor  # (batch, events) int32, where the spike stands in times.flatten(1); 0 beyond `total`
+    total: Tensor  # (batch,) int32, events of the sample
 
 
 def check_times(times: Tensor, t_end: float) -> Tensor:
@@ -85,7 +84,7 @@ def scatter_events(values: Tensor, events: Events, shape: torch.Size) -> Tensor:
     out = torch.zeros(shape, dtype=values.dtype, device=values.device)
     if values.device.type != "cpu":
         return _spread(values, events, out)
-    _scatter(values.numpy(), events.slot.numpy(), events.count.numpy(), out.view(len(out), -1).numpy())
+    _scatter(values.numpy(), events.slot.numpy(), events.total.numpy(), out.view(len(out), -1).numpy())
     return out
 
 
@@ -106,7 +105,7 @@ def _flatten(trains: Tensor) -> Events:
 
 def _spread(values: Tensor, events: Events, out: Tensor) -> Tensor:
     """`_scatter` in torch, for other devices."""
-    given = torch.arange(values.shape[1], device=values.device) < events.count[:, None]
+    given = torch.arange(values.shape[1], device=values.device) < events.total[:, None]
     return out.flatten(1).scatter_add_(1, events.slot.long(), torch.where(given, values, 0)).view(out.shape)
 
 

@@ -1,8 +1,9 @@
-"""Which kernels walk where: compiled for the CPU by numba, for CUDA GPUs by Triton, if torch brought it along.
+"""Which kernels run where: compiled by numba for the CPU, by Triton for CUDA GPUs, if Triton is installed.
 
 Each is a module with `simulate` and `adjoint`, which do the same on either device.
 """
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from neuropil.errors import require
+from neuropil.spiking.kernels.bundles import Plan
 from neuropil.spiking.kernels.cpu import qif as qif_cpu
 from neuropil.spiking.kernels.cpu import recurrent as recurrent_cpu
 from neuropil.spiking.kernels.cpu import theta as theta_cpu
@@ -24,18 +26,30 @@ if find_spec("triton"):
     GPU |= {"theta": theta, "qif": qif, "recurrent": recurrent}
 
 
-def kernels(kind: str, device: torch.device) -> ModuleType:
-    """The module that walks neurons of this kind on this device; refuses a device that has none."""
+def kernels(kind: str, device: torch.device, plan: Plan, gpu: Mapping[str, ModuleType] = GPU) -> ModuleType:
+    """The module that simulates neurons of this kind on this device.
+
+    Args:
+        kind: "theta", "qif" or "recurrent".
+        device: of the input times.
+        plan: its field `triton` asks for Triton's kernels on the CPU.
+        gpu: the Triton kernels that are installed.
+
+    Raises:
+        Refusal: the device has no kernels.
+    """
     require(
         device.type in ("cpu", "cuda"),
-        f"events run on the CPU and on CUDA GPUs, got times on {device}; move times and network to the CPU.",
+        f"spiking networks run on the CPU and on CUDA GPUs, got times on {device}; move times and network to the CPU.",
     )
+    if device.type == "cpu" and not plan.triton:
+        return CPU[kind]
     require(
-        device.type == "cpu" or bool(GPU),
-        "events on a GPU need triton, which comes with the CUDA builds of torch for Linux; "
+        bool(gpu),
+        "spiking networks on a GPU need triton, which comes with the CUDA builds of torch for Linux; "
         "install it, or move times and network to the CPU.",
     )
-    return CPU[kind] if device.type == "cpu" else GPU[kind]
+    return gpu[kind]
 
 
 def bounded(part: Tensor, low: float = LARGEST, high: float = LARGEST) -> bool:
@@ -47,7 +61,7 @@ def bounded(part: Tensor, low: float = LARGEST, high: float = LARGEST) -> bool:
 
 
 def check_parameters(times: Tensor, most: float = LARGEST, **parts: Tensor) -> None:
-    """Refuse parameters that are not where the times are, and NaN and what exceeds `most`; a potential may be -inf."""
+    """Refuse parameters on another device than the times, NaN, and what exceeds `most`; a potential may be -inf."""
     for name, part in parts.items():
         require(
             part.device == times.device,

@@ -1,4 +1,4 @@
-"""The flow of QIF neurons with exponentially decaying current as a harmonic oscillator; compiled, for whole layers.
+"""QIF neurons with exponentially decaying current as a harmonic oscillator; compiled, for whole layers.
 
 tau dV/dt = V (V - 1) + I, with I = I0 q^2 and q = exp(-t / tau). Put V = x / y with x = -q dy/ds and s = 1 - q: then
 d^2y/ds^2 = -I0 y, for every sign of I0. So, with D = 1 - q at the end, z = I0 D^2, c = cos(sqrt z) and
@@ -19,7 +19,7 @@ import torch
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
-TURN = 2.0  # largest sqrt|z| of a step: below pi, so that no spike hides behind another
+MAX_ANGLE = 2.0  # largest sqrt|z| of a step: below pi, so that no spike hides behind another
 SAFE = 0.999  # step lengths stay below it by more than rounding
 
 Series = tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]
@@ -66,27 +66,27 @@ def largest(current):  # type: ignore[no-untyped-def]
 @compiled
 def max_step(rest, peak):  # type: ignore[no-untyped-def]
     """How much of a time `rest` (in tau) may be done at once when no current exceeds `peak`."""
-    if sqrt(peak) * -expm1(-rest) <= TURN:
+    if sqrt(peak) * -expm1(-rest) <= MAX_ANGLE:
         return rest
-    return -log1p(-TURN * SAFE / sqrt(peak))
+    return -log1p(-MAX_ANGLE * SAFE / sqrt(peak))
 
 
 @compiled
-def flow(state, after, factor, q, d, cosine, sine):  # type: ignore[no-untyped-def]
+def flow(state, after, factor, q, d, series):  # type: ignore[no-untyped-def]
     """One step of every neuron; returns how many spiked.
 
     Args:
         state, after: (3, neurons), x, y and I before and after.
         factor: (neurons,), takes what one over the squared length of (x', y') was, negative where a spike happened.
         q, d: exp(-dt / tau) and 1 - exp(-dt / tau), in the type of the state.
-        cosine, sine: coefficients of their series.
+        series: coefficients of the three power series.
     """
     x, y, current = state[0], state[1], state[2]
     x_after, y_after, current_after = after[0], after[1], after[2]
     one, spiked = x.dtype.type(1), np.int32(0)
     for j in range(len(x)):
         z = current[j] * d * d
-        c, s = horner(z, cosine), d * horner(z, sine)
+        c, s = horner(z, series[0]), d * horner(z, series[1])
         ahead, up = q * (x[j] * c + y[j] * current[j] * s), y[j] * c - x[j] * s
         square = one / (ahead * ahead + up * up)
         root = np.sqrt(square)
@@ -106,13 +106,13 @@ def step(state, after, factor, rest, table):  # type: ignore[no-untyped-def]
     d = -expm1(-rest)
     q, peak = kind(1 - d), largest(state[2])
     if peak * d * d <= limit:
-        return flow(state, after, factor, q, kind(d), short[0], short[1])
-    return flow(state, after, factor, q, kind(d), long[0], long[1])
+        return flow(state, after, factor, q, kind(d), short)
+    return flow(state, after, factor, q, kind(d), long)
 
 
 @compiled
-def flow_adjoint(state, factor, slope, grad_current, rest, cosine, sine, cube):  # type: ignore[no-untyped-def]
-    """The adjoint of `flow`: `slope` = dL/d angle and `grad_current` = dL/dI, from after a step to before it.
+def flow_adjoint(state, factor, grad_angle, grad_current, rest, series):  # type: ignore[no-untyped-def]
+    """The adjoint of `flow`: `grad_angle` = dL/d angle and `grad_current` = dL/dI, from after a step to before it.
 
     The Wronskian y dx - x dy of two solutions shrinks with q, and dI0 adds q dI0 Q to it, Q = integral of y^2 ds.
     """
@@ -122,21 +122,21 @@ def flow_adjoint(state, factor, slope, grad_current, rest, cosine, sine, cube): 
     q, half = kind(1) - d, kind(0.5)
     for j in range(len(x)):
         z = current[j] * d * d
-        c, s = horner(z, cosine), d * horner(z, sine)
-        area = y[j] * y[j] * half * (d + c * s) - x[j] * y[j] * s * s + x[j] * x[j] * d * d * d * horner(z, cube)
-        slope[j] *= q * abs(factor[j])
-        grad_current[j] = q * q * grad_current[j] + slope[j] * area
+        c, s = horner(z, series[0]), d * horner(z, series[1])
+        area = y[j] * y[j] * half * (d + c * s) - x[j] * y[j] * s * s + x[j] * x[j] * d * d * d * horner(z, series[2])
+        grad_angle[j] *= q * abs(factor[j])
+        grad_current[j] = q * q * grad_current[j] + grad_angle[j] * area
 
 
 @compiled
-def step_adjoint(state, factor, slope, grad_current, rest, table):  # type: ignore[no-untyped-def]
+def step_adjoint(state, factor, grad_angle, grad_current, rest, table):  # type: ignore[no-untyped-def]
     """The adjoint of `step`."""
     limit, short, long = table
     d = expm1(-rest)
     if largest(state[2]) * d * d <= limit:
-        flow_adjoint(state, factor, slope, grad_current, rest, short[0], short[1], short[2])
+        flow_adjoint(state, factor, grad_angle, grad_current, rest, short)
     else:
-        flow_adjoint(state, factor, slope, grad_current, rest, long[0], long[1], long[2])
+        flow_adjoint(state, factor, grad_angle, grad_current, rest, long)
 
 
 @compiled
@@ -157,7 +157,7 @@ def next_spike(x, y, current):  # type: ignore[no-untyped-def]
 
 @compiled
 def sensitivity(x, y, current, s, cube):  # type: ignore[no-untyped-def]
-    """What a delay of a spike `s` ahead costs the state now: d(time / tau) / d angle and / dI, both at constant now.
+    """Derivatives of the time of the spike `s` ahead by the state now: d(time / tau) / d angle and / dI.
 
     With A = |dy/ds| at the zero, A^2 = x^2 + I y^2, it is -1 / (A^2 (1 - s)) and -s^3 cube(I s^2) / (1 - s).
     """

@@ -1,18 +1,19 @@
-"""Compiled walks of a feed-forward layer of QIF neurons over sorted input spikes, forward and backward.
+"""Compiled simulation of a feed-forward layer of QIF neurons over sorted input spikes, and its adjoint.
 
-No autograd, no checks. Every kernel works on the samples `first` to `last`; neurons are contiguous and vectorised over.
-Scalars are computed in float64, arrays in the type of the weights. Backward, one sample's steps are walked again with
-their states kept, so that memory goes with the longest sample, not with the batch.
+Every kernel works on the samples `first` to `last`. Neurons are contiguous and vectorised over. Scalars are computed in
+float64, arrays in the dtype of the weights. Backward, one sample is simulated again with the states of its steps kept,
+so that memory goes with the longest sample, not with the batch.
 """
 
 from math import expm1, log1p
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from neuropil._threads import share_out, shares
+from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel, arrays, no_spikes
 from neuropil.spiking.kernels.cpu.oscillator import (
     TABLES,
     compiled,
@@ -23,36 +24,55 @@ from neuropil.spiking.kernels.cpu.oscillator import (
     step,
     step_adjoint,
 )
-from neuropil.spiking.kernels.memory import silence
+from neuropil.spiking.times import Events
 
 Tape = tuple[Tensor, Tensor]  # number of spikes (batch, neurons), and steps of every sample
+SLOTS = 8  # room for the spikes of a neuron at first
 
 
-def latest(t_end: float, dtype: np.dtype) -> float:
-    """The largest number of the type that is not after the end of the trial."""
+class Found(NamedTuple):
+    """What `forward` writes."""
+
+    out: Any  # (batch, neurons, slots), spike times as far as there is room
+    spikes: Any  # (batch, neurons), their true number
+    end: Any  # (3, batch, neurons), x, y and I at the end
+    steps: Any  # (batch,), of the simulation
+
+
+class InputGrads(NamedTuple):
+    """What `backward` writes; weights have one copy per thread."""
+
+    weight: Any  # (threads, inputs, neurons)
+    start: Any  # (2, batch, neurons), of angle and current at time 0
+    time: Any  # (batch, events)
+
+
+class States(NamedTuple):
+    """The steps of one sample."""
+
+    states: Any  # (steps + 1, 3, neurons), at the start of every step
+    factors: Any  # (steps + 1, neurons), see `flow`
+    clock: Any  # (steps + 1,), when each step begins
+    seen: Any  # (steps + 1,), how many events were received by then
+
+
+def latest(t_end: float, dtype: np.dtype[Any]) -> float:
+    """The largest number of the dtype that is not after the end of the trial."""
     end = dtype.type(t_end)
     return float(end if float(end) <= t_end else np.nextafter(end, dtype.type(0)))
 
 
-def simulate(
-    events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float], slots: int
-) -> tuple[Tensor, Tensor, Tape]:
-    """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, (x, y, I) at the end, and the tape.
-
-    Args:
-        events: the inputs, as `flatten_events` gives them.
-        weight: (inputs, neurons).
-        start: x, y and I at time 0, (3, 1 or batch, neurons).
-        trial: membrane time constant and end of the trial.
-        slots: for spikes of a neuron at first; they grow to what is needed.
-    """
+def simulate(events: Events, model: QIFModel, plan: Plan) -> tuple[Tensor, Tensor, Tape]:
+    """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, (x, y, I) at the end, and the tape."""
+    weight, slots = model.weight, plan.slots or SLOTS
     batch, neurons = len(events.time), weight.shape[1]
     end, steps = torch.empty(3, batch, neurons, dtype=weight.dtype), torch.empty(batch, dtype=torch.int64)
-    final = latest(trial[1], weight.numpy().dtype)
+    final = latest(model.t_end, weight.numpy().dtype)
     while True:
-        out, spikes = silence(batch, neurons, slots, weight), torch.zeros(batch, neurons, dtype=torch.int64)
-        found = [part.numpy() for part in (out, spikes, end, steps)]
-        share_out(forward, batch, *_shared(events, weight, start), *trial, final, TABLES[weight.dtype], *found)
+        out = no_spikes(batch, neurons, slots, weight, plan)
+        spikes = torch.zeros(batch, neurons, dtype=torch.int64)
+        found = arrays(Found(out, spikes, end, steps))
+        share_out(forward, batch, arrays(events), arrays(model), TABLES[weight.dtype], final, found)
         most = max(int(spikes.max()) if spikes.numel() else 0, 1)
         if most <= slots:
             return out[..., :most].contiguous(), end, (spikes, steps)
@@ -60,34 +80,29 @@ def simulate(
 
 
 def adjoint(
-    events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float], times: Tensor, tape: Tape,
-    given: tuple[Tensor, Tensor],
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    events: Events, model: QIFModel, plan: Plan, times: Tensor, tape: Tape, given: OutputGrads
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the weights, of angle and current at time 0, (2, batch, neurons), and of the events' times.
 
     Args:
-        events, weight, start, trial: as in `simulate`, which gave `times` and `tape`.
-        given: gradients of the spike times, and of angle and current at the end, (2, batch, neurons).
+        events, model, plan: as in `simulate`, which gave `times` and `tape`.
+        given: gradients of its outputs.
     """
-    batch, (spikes, steps) = len(times), tape
+    batch, weight = len(times), model.weight
     by_weight = torch.zeros(shares(batch), *weight.shape, dtype=weight.dtype)
-    by_start, by_event = torch.empty_like(given[1]), torch.zeros_like(events.time)
-    used = [part.numpy() for part in (times, spikes.clone(), steps, *given, by_weight, by_event, by_start)]
-    share_out(backward, batch, *_shared(events, weight, start), *trial, TABLES[weight.dtype], *used)
-    return by_weight.sum(0), by_start, by_event
-
-
-def _shared(events: Any, weight: Tensor, start: Tensor) -> list[np.ndarray]:
-    """What both kernels take first."""
-    return [part.numpy() for part in (events.time, events.source, events.count, weight, start)]
+    wanted = InputGrads(by_weight, torch.empty_like(given.state), torch.zeros_like(events.time))
+    taped = [part.numpy() for part in (times, tape[0].clone(), tape[1])]
+    bundles = arrays(given), arrays(wanted)
+    share_out(backward, batch, arrays(events), arrays(model), TABLES[weight.dtype], *taped, *bundles)
+    return by_weight.sum(0), wanted.start, wanted.time
 
 
 @compiled
-def receive(state, weight, source, time, e, count, now):  # type: ignore[no-untyped-def]
+def receive(state, weight, events, b, e, now):  # type: ignore[no-untyped-def]
     """Add to the currents the weights of all events at `now` from event `e` on; the first event after them."""
     current = state[2]
-    while e < count and time[e] <= now:
-        row = weight[source[e]]
+    while e < events.total[b] and events.time[b, e] <= now:
+        row = weight[events.source[b, e]]
         for j in range(len(current)):
             current[j] += row[j]
         e += 1
@@ -95,13 +110,13 @@ def receive(state, weight, source, time, e, count, now):  # type: ignore[no-unty
 
 
 @compiled
-def begin(state, start, b):  # type: ignore[no-untyped-def]
+def load_start(state, start, b):  # type: ignore[no-untyped-def]
     """The state of sample `b` at time 0; `start` is (3, 1 or batch, neurons)."""
     state[:] = start[:, b % start.shape[1]]
 
 
 @compiled
-def emit(state, factor, now, rest, tau, latest, out, spikes):  # type: ignore[no-untyped-def]
+def record_spikes(state, factor, now, rest, tau, latest, out, spikes):  # type: ignore[no-untyped-def]
     """Write the time of every spike of the step that begins with `state` at `now`; count even what finds no room."""
     room, d = out.shape[1], -expm1(-rest)
     for j in range(len(factor)):
@@ -113,113 +128,105 @@ def emit(state, factor, now, rest, tau, latest, out, spikes):  # type: ignore[no
 
 
 @compiled
-def forward(  # type: ignore[no-untyped-def]
-    part, first, last, time, source, count, weight, start, tau, t_end, latest, table, out, spikes, end, steps
-):  # fmt: skip
-    """Spike times into `out` (batch, neurons, slots) as far as there is room, their true number into `spikes`.
+def forward(part, first, last, events, model, table, latest, found):  # type: ignore[no-untyped-def]
+    """Simulate the samples `first` to `last`.
 
     Args:
-        time, source, count: events of every sample, (batch, events), (batch, events), (batch,).
-        weight, start: (inputs, neurons), (3, 1 or batch, neurons).
-        tau, t_end, latest: membrane time constant, end of the trial, and the largest time that `out` may hold.
-        table: the series for this type.
-        out, spikes, end, steps: (batch, neurons, slots), (batch, neurons), (3, batch, neurons), (batch,).
+        events, model, found: an `Events`, a `QIFModel` and a `Found`, of NumPy arrays.
+        table: the power series for this dtype.
+        latest: the largest time that a spike may have.
     """
-    state, after, factor = np.empty_like(end[:, 0]), np.empty_like(end[:, 0]), np.empty_like(end[0, 0])
+    tau, neurons, kind = model.tau, model.weight.shape[1], model.weight.dtype
+    state, after, factor = np.empty((3, neurons), kind), np.empty((3, neurons), kind), np.empty(neurons, kind)
     for b in range(first, last):
-        begin(state, start, b)
+        load_start(state, model.start, b)
         now, e, done = 0.0, 0, 0
         while True:
-            e = receive(state, weight, source[b], time[b], e, count[b], now)
-            until = float(time[b, e]) if e < count[b] else t_end
+            e = receive(state, model.weight, events, b, e, now)
+            until = float(events.time[b, e]) if e < events.total[b] else model.t_end
             rest = max_step((until - now) / tau, largest(state[2]))
             if step(state, after, factor, rest, table) > 0:
-                emit(state, factor, now, rest, tau, latest, out[b], spikes[b])
+                record_spikes(state, factor, now, rest, tau, latest, found.out[b], found.spikes[b])
             state, after = after, state
             done += 1
             whole = rest == (until - now) / tau
             now = until if whole else now + rest * tau
-            if whole and e == count[b]:
+            if whole and e == events.total[b]:
                 break
-        end[:, b], steps[b] = state, done
+        found.end[:, b], found.steps[b] = state, done
 
 
 @compiled
-def recompute_states(time, source, count, weight, states, factors, clock, seen, tau, t_end, table):  # type: ignore[no-untyped-def]
-    """Walk one sample again from states[0], keeping the state at the start of every step; the number of steps.
-
-    Args:
-        states, factors: (steps + 1, 3, neurons) and (steps, neurons).
-        clock, seen: (steps + 1,), when each step begins, and how many events were received by then.
-    """
-    e, k = 0, 0
-    clock[0] = 0.0
+def recompute_states(events, b, model, table, tape):  # type: ignore[no-untyped-def]
+    """Simulate sample `b` again from the first state of `tape`, a `States`, and fill it; the number of steps."""
+    e, k, tau = 0, 0, model.tau
+    tape.clock[0] = 0.0
     while True:
-        now = clock[k]
-        e = receive(states[k], weight, source, time, e, count, now)
-        seen[k] = e
-        until = float(time[e]) if e < count else t_end
-        rest = max_step((until - now) / tau, largest(states[k, 2]))
-        step(states[k], states[k + 1], factors[k], rest, table)
+        now, state = tape.clock[k], tape.states[k]
+        e = receive(state, model.weight, events, b, e, now)
+        tape.seen[k] = e
+        until = float(events.time[b, e]) if e < events.total[b] else model.t_end
+        rest = max_step((until - now) / tau, largest(state[2]))
+        step(state, tape.states[k + 1], tape.factors[k], rest, table)
         whole = rest == (until - now) / tau
         k += 1
-        clock[k] = until if whole else now + rest * tau
-        if whole and e == count:
+        tape.clock[k] = until if whole else now + rest * tau
+        if whole and e == events.total[b]:
             return k
 
 
 @compiled
-def add_spike_grads(state, factor, now, tau, out, spikes, by_out, slope, grad_current, cube):  # type: ignore[no-untyped-def]
-    """Hand the cotangents of the spikes of one step to the state at its start, last spikes first."""
+def add_spike_grads(state, factor, now, tau, out, spikes, by_out, grad_angle, grad_current, cube):  # type: ignore[no-untyped-def]
+    """Add what the gradients of the spikes of one step mean for the state at its start, last spikes first."""
     for j in range(len(factor)):
         if factor[j] < 0:
             spikes[j] -= 1
             s = max(-expm1((now - out[j, spikes[j]]) / tau), 0.0)
             by_angle, by_current = sensitivity(state[0, j], state[1, j], state[2, j], s, cube)
-            slope[j] += tau * by_out[j, spikes[j]] * by_angle
+            grad_angle[j] += tau * by_out[j, spikes[j]] * by_angle
             grad_current[j] += tau * by_out[j, spikes[j]] * by_current
 
 
 @compiled
-def accumulate_input_grad(state, row, slope, grad_current, tau, by_row):  # type: ignore[no-untyped-def]
-    """An input's share: adds dL/dweight = dL/dI to `by_row`; returns dL/dt = sum w (2 dL/dI - dL/dangle y^2) / tau."""
+def accumulate_input_grad(state, row, grad_angle, grad_current, tau, by_row):  # type: ignore[no-untyped-def]
+    """Add dL/dweight = dL/dI of an input to `by_row`; returns its dL/dt = sum w (2 dL/dI - dL/dangle y^2) / tau."""
     y, total = state[1], by_row.dtype.type(0)
     for j in range(len(grad_current)):
         by_row[j] += grad_current[j]
-        total += row[j] * (grad_current[j] + grad_current[j] - slope[j] * y[j] * y[j])
+        total += row[j] * (grad_current[j] + grad_current[j] - grad_angle[j] * y[j] * y[j])
     return total / tau
 
 
 @compiled
-def backward(  # type: ignore[no-untyped-def]
-    part, first, last, time, source, count, weight, start, tau, t_end, table, out, spikes, steps, by_out, by_end,
-    by_weight, by_time, by_start
-):  # fmt: skip
-    """Cotangents of the outputs to cotangents of the inputs.
-
-    Args:
-        out, spikes, by_out: (batch, neurons, slots), (batch, neurons) which is used up, and the cotangent of `out`.
-        by_end: (2, batch, neurons), cotangents of the angle and the current at the end; `by_start`, the same at 0.
-        by_weight: (parts, inputs, neurons), one for every part.
-        by_time: (batch, events).
-    """
-    most, neurons = 0, weight.shape[1]
+def room_for_states(steps, first, last, neurons, kind):  # type: ignore[no-untyped-def]
+    """A `States` that has room for each of the samples `first` to `last`."""
+    most = 0
     for b in range(first, last):
         most = max(most, steps[b])
-    states, factors = np.empty((most + 1, 3, neurons), weight.dtype), np.empty((most, neurons), weight.dtype)
-    clock, seen = np.empty(most + 1), np.empty(most, np.int64)
+    shape = (most + 1, 3, neurons)
+    return States(
+        np.empty(shape, kind), np.empty((most + 1, neurons), kind), np.empty(most + 1), np.empty(most + 1, np.int64)
+    )
+
+
+@compiled
+def backward(part, first, last, events, model, table, out, spikes, steps, given, wanted):  # type: ignore[no-untyped-def]
+    """Gradients of the outputs, `given`, an `OutputGrads`, to those of the inputs, `wanted`, an `InputGrads`.
+
+    `out`, `spikes` (which is used up) and `steps` are what `forward` found.
+    """
+    tau, weight, cube = model.tau, model.weight, table[2][2]
+    tape = room_for_states(steps, first, last, weight.shape[1], weight.dtype)
     for b in range(first, last):
-        begin(states[0], start, b)
-        total = recompute_states(time[b], source[b], count[b], weight, states, factors, clock, seen, tau, t_end, table)
-        slope, grad_current = by_start[0, b], by_start[1, b]
-        slope[:], grad_current[:] = by_end[0, b], by_end[1, b]
+        load_start(tape.states[0], model.start, b)
+        total = recompute_states(events, b, model, table, tape)
+        angle, current = wanted.start[0, b], wanted.start[1, b]
+        angle[:], current[:] = given.state[0, b], given.state[1, b]
         for k in range(total - 1, -1, -1):
-            step_adjoint(states[k], factors[k], slope, grad_current, (clock[k + 1] - clock[k]) / tau, table)
-            add_spike_grads(
-                states[k], factors[k], clock[k], tau, out[b], spikes[b], by_out[b], slope, grad_current, table[2][2]
-            )
-            for e in range(seen[k] - 1, seen[k - 1] - 1 if k > 0 else -1, -1):
-                i = source[b, e]
-                by_time[b, e] = accumulate_input_grad(
-                    states[k], weight[i], slope, grad_current, tau, by_weight[part, i]
-                )
+            state, factor, now = tape.states[k], tape.factors[k], tape.clock[k]
+            step_adjoint(state, factor, angle, current, (tape.clock[k + 1] - now) / tau, table)
+            add_spike_grads(state, factor, now, tau, out[b], spikes[b], given.times[b], angle, current, cube)
+            for e in range(tape.seen[k] - 1, tape.seen[k - 1] - 1 if k > 0 else -1, -1):
+                i = events.source[b, e]
+                by_row = wanted.weight[part, i]
+                wanted.time[b, e] = accumulate_input_grad(state, weight[i], angle, current, tau, by_row)

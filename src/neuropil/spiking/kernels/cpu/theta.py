@@ -1,4 +1,4 @@
-"""Compiled walks of theta neurons over sorted input spikes, forward and backward; no autograd, no checks.
+"""Compiled simulation of theta neurons over sorted input spikes, and its adjoint.
 
 With r = sqrt(I0 - 1/4) and (V - 1/2) / r = x / y, the neuron between its inputs is a rotation of (x, y) by
 d = r dt / tau, the same for the whole layer; an input of weight w adds (w / r) y to x; and it has spiked if and only if
@@ -9,13 +9,12 @@ Backward, b = (dL/d angle) / (x^2 + y^2) passes rotations and inputs unchanged. 
 x before and x' after it. Coincident inputs act as one, and if the derivatives by the time of one of them to either side
 differ, it gets their mean.
 
-Kernels work on the samples `first` to `last`, neurons are contiguous and vectorised over, and all arrays and scalars
-are of one dtype. `source` and `time` are (batch, events), `weight` (inputs, neurons), `start` (2, neurons) holds x and
-y at time 0, and `speed` is r / tau.
+Kernels work on the samples `first` to `last`. Neurons are contiguous and vectorised over. All arrays and scalars are of
+one dtype. `events` is an `Events` and `model` a `ThetaModel`, both of NumPy arrays.
 """
 
 from math import atan2, cos, sin, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -23,32 +22,47 @@ import torch
 from torch import Tensor
 
 from neuropil._threads import share_out, shares
-from neuropil.spiking.kernels.memory import silence
+from neuropil.spiking.kernels.bundles import OutputGrads, Plan, ThetaModel, arrays, no_spikes
+from neuropil.spiking.times import Events
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
 inlined = numba.njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"}, forceinline=True)
 
-STEP = np.float32(3.0)  # largest rotation at once: below pi, so that no spike hides behind another
-KEEP = 4  # times at which inputs arrive between two normalisations of (x, y)
+MAX_ANGLE = np.float32(3.0)  # largest rotation at once: below pi, so that no spike hides behind another
+NORMALISE_EVERY = 4  # times at which inputs arrive between two normalisations of (x, y)
 
 
-def simulate(
-    events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float, float], slots: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, their numbers, and (x, y) at the end.
+class InputGrads(NamedTuple):
+    """Gradients that the adjoint adds up; weight and start have one copy per thread."""
 
-    Args:
-        events: the inputs, as `flatten_events` gives them.
-        weight: (inputs, neurons).
-        start: x and y at time 0, (2, neurons).
-        trial: r / tau, r and the end of the trial.
-        slots: for spikes of a neuron at first; they grow to what is needed.
+    weight: Any  # (threads, inputs, neurons)
+    start: Any  # (threads, neurons), of the angle at time 0
+    time: Any  # (batch, events), or no columns if nobody asks
+
+
+class States(NamedTuple):
+    """What the adjoint needs of one sample, by group g of coincident inputs and by spike n."""
+
+    sums: Any  # (groups, neurons), x before plus x after the inputs
+    ys: Any  # (groups, neurons), y at the inputs
+    scales: Any  # (groups // NORMALISE_EVERY, neurons), 1 / length^2 at every normalisation
+    opens: Any  # (groups + 1,), first event of the group
+    fired: Any  # (groups + 1,), number of spikes before the group
+    neuron: Any  # (spikes + neurons,), which neuron spiked
+    lengths: Any  # (spikes,), its x^2 + y^2
+
+
+def simulate(events: Events, model: ThetaModel, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+    """Spike times, their numbers, and (x, y) at the end.
+
+    Returns:
+        (batch, neurons, spikes), as many as the busiest neuron has; (batch, neurons); (2, batch, neurons).
     """
-    batch, neurons = len(events.time), weight.shape[1]
-    end = torch.empty(2, batch, neurons, dtype=weight.dtype)
+    batch, neurons = len(events.time), model.weight.shape[1]
+    end, slots = torch.empty(2, batch, neurons, dtype=model.weight.dtype), plan.slots
     while True:
-        out, spikes = silence(batch, neurons, slots, weight), np.zeros((batch, neurons), np.int32)
-        share_out(forward, batch, *_shared(events, weight, start, trial), out.numpy(), spikes, end.numpy())
+        out, spikes = no_spikes(batch, neurons, slots, model.weight, plan), np.zeros((batch, neurons), np.int32)
+        share_out(forward, batch, arrays(events), _compiled(model), out.numpy(), spikes, end.numpy())
         most = int(spikes.max(initial=1))
         if most <= slots:
             return out[:, :, :most], torch.from_numpy(spikes), end
@@ -56,34 +70,34 @@ def simulate(
 
 
 def adjoint(
-    events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float, float], spikes: Tensor,
-    given: tuple[Tensor, Tensor], by_time: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of the weights, of the first angle and of the events' times (no columns unless `by_time`).
+    events: Events, model: ThetaModel, plan: Plan, spikes: Tensor, given: OutputGrads, by_time: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the weights, of the angle at time 0 and of the events' times (no columns unless `by_time`).
 
     Args:
-        events, weight, start, trial: as in `simulate`, which counted `spikes`.
-        given: gradients of the spike times and of the angle at the end.
+        events, model, plan: as in `simulate`, which counted `spikes`.
+        given: gradients of its outputs.
+        by_time: whether gradients of the events' times are wanted.
     """
     batch, neurons = spikes.shape
-    kind = start.numpy().dtype
-    by_weight, by_start = np.zeros((shares(batch), *weight.shape), kind), np.zeros((shares(batch), neurons), kind)
-    by_event = np.zeros((batch, events.time.shape[1] if by_time else 0), kind)
-    given_arrays = [part.numpy() for part in given]
-    wanted = by_weight, by_start, by_event
-    share_out(backward, batch, *_shared(events, weight, start, trial), spikes.numpy(), *given_arrays, *wanted)
-    return torch.from_numpy(by_weight.sum(0)), torch.from_numpy(by_start.sum(0)), torch.from_numpy(by_event)
+    kind, threads = model.weight.numpy().dtype, shares(batch)
+    columns = events.time.shape[1] if by_time else 0
+    wanted = InputGrads(
+        *(np.zeros(s, kind) for s in ((threads, *model.weight.shape), (threads, neurons), (batch, columns)))
+    )
+    share_out(backward, batch, arrays(events), _compiled(model), spikes.numpy(), arrays(given), wanted)
+    return torch.from_numpy(wanted.weight.sum(0)), torch.from_numpy(wanted.start.sum(0)), torch.from_numpy(wanted.time)
 
 
-def _shared(events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float, float]) -> list[Any]:
-    """What both kernels take first."""
-    parts = [part.numpy() for part in (events.time, events.source, events.count, weight, start)]
-    return parts + [parts[3].dtype.type(number) for number in trial]
+def _compiled(model: ThetaModel) -> Any:
+    """The model as arrays and scalars of one dtype."""
+    kind = model.weight.numpy().dtype.type
+    return arrays(model)._replace(speed=kind(model.speed), r=kind(model.r), t_end=kind(model.t_end))
 
 
 @inlined
-def rotate(x, y, angle, who, n):  # type: ignore[no-untyped-def]
-    """Rotate every (x, y) in place; the number of neurons that spiked, which `who` lists from `n` on."""
+def rotate(x, y, angle, neuron, n):  # type: ignore[no-untyped-def]
+    """Rotate every (x, y) in place; the number of neurons that spiked, which `neuron` lists from `n` on."""
     c, s = cos(angle), sin(angle)
     spiked = np.int32(0)
     for j in range(len(x)):
@@ -94,21 +108,21 @@ def rotate(x, y, angle, who, n):  # type: ignore[no-untyped-def]
     j, last = 0, n + spiked
     while n < last:
         if y[j] < 0:
-            x[j], y[j], who[n] = -x[j], -y[j], j
+            x[j], y[j], neuron[n] = -x[j], -y[j], j
             n += 1
         j += 1
     return spiked
 
 
 @inlined
-def gather(total, weight, source, time, b, e, count):  # type: ignore[no-untyped-def]
+def sum_weights(total, weight, events, b, e):  # type: ignore[no-untyped-def]
     """Add up in `total` the weights of event `e` of sample `b` and of all at its time; the first event after them."""
-    now, i = time[b, e], source[b, e]
+    now, i = events.time[b, e], events.source[b, e]
     for j in range(len(total)):
         total[j] = weight[i, j]
     e += 1
-    while e < count and time[b, e] == now:
-        i = source[b, e]
+    while e < events.total[b] and events.time[b, e] == now:
+        i = events.source[b, e]
         for j in range(len(total)):
             total[j] += weight[i, j]
         e += 1
@@ -127,149 +141,134 @@ def normalise(x, y, scales, g):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def forward(part, first, last, time, source, count, weight, start, speed, r, t_end, out, spikes, end):  # type: ignore[no-untyped-def]
+def forward(part, first, last, events, model, out, spikes, end):  # type: ignore[no-untyped-def]
     """Spike times into `out` (batch, neurons, slots) as far as there is room, their number into `spikes` (batch,
     neurons), (x, y) at the end into `end` (2, batch, neurons).
     """
-    neurons = weight.shape[1]
-    total, scale = np.empty(neurons, time.dtype), np.empty((1, neurons), time.dtype)
-    who, room = np.empty(neurons, np.int32), out.shape[2]
+    speed, room, neurons = model.speed, out.shape[2], model.weight.shape[1]
+    total, scale = np.empty(neurons, out.dtype), np.empty((1, neurons), out.dtype)
+    neuron = np.empty(neurons, np.int32)
     for b in range(first, last):
         x, y = end[0, b], end[1, b]
-        x[:], y[:] = start[0], start[1]
-        before, e, groups = t_end - t_end, 0, 0
+        x[:], y[:] = model.start[0], model.start[1]
+        before, e, groups = speed - speed, 0, 0
         while True:
-            now = time[b, e] if e < count[b] else t_end
+            now = events.time[b, e] if e < events.total[b] else model.t_end
             left = (now - before) * speed
             while left > 0:
-                angle = min(left, STEP)
+                angle = min(left, MAX_ANGLE)
                 left -= angle
-                for n in range(rotate(x, y, angle, who, 0)):
-                    j = who[n]
+                for n in range(rotate(x, y, angle, neuron, 0)):
+                    j = neuron[n]
                     if spikes[b, j] < room:
                         out[b, j, spikes[b, j]] = max(now - (left + atan2(y[j], -x[j])) / speed, before)
                     spikes[b, j] += 1
-            if e == count[b]:
+            if e == events.total[b]:
                 break
-            e = gather(total, weight, source, time, b, e, count[b])
+            e = sum_weights(total, model.weight, events, b, e)
             for j in range(neurons):
-                x[j] += total[j] / r * y[j]
+                x[j] += total[j] / model.r * y[j]
             before = now
             groups += 1
-            if groups % KEEP == 0:
+            if groups % NORMALISE_EVERY == 0:
                 normalise(x, y, scale, 0)
 
 
 @inlined
-def recompute_states(  # type: ignore[no-untyped-def]
-    time, source, b, count, weight, start, speed, r, t_end, x, y, total, sums, ys, scales, opens, fired, who, lengths
-):
-    """Walk sample `b` again and remember, for group g of coincident inputs, what `backward` needs on its way back.
-
-    `sums[g]` is x before plus x after it, `ys[g]` y at it, `opens[g]` its first event, `fired[g]` the number of spikes
-    before it; spike by spike, `who` is the neuron and `lengths` its x^2 + y^2. The number of groups.
-    """
-    x[:], y[:] = start[0], start[1]
-    before, e, g, fires = t_end - t_end, 0, 0, 0
+def recompute_states(events, b, model, x, y, total, states):  # type: ignore[no-untyped-def]
+    """Simulate sample `b` again and fill `states`; the number of groups of coincident inputs."""
+    x[:], y[:] = model.start[0], model.start[1]
+    before, e, g, fires = model.r - model.r, 0, 0, 0
     while True:
-        left = ((time[b, e] if e < count else t_end) - before) * speed
+        left = ((events.time[b, e] if e < events.total[b] else model.t_end) - before) * model.speed
         while left > 0:
-            angle = min(left, STEP)
+            angle = min(left, MAX_ANGLE)
             left -= angle
-            spiked = rotate(x, y, angle, who, fires)
+            spiked = rotate(x, y, angle, states.neuron, fires)
             for n in range(fires, fires + spiked):
-                lengths[n] = x[who[n]] * x[who[n]] + y[who[n]] * y[who[n]]
+                j = states.neuron[n]
+                states.lengths[n] = x[j] * x[j] + y[j] * y[j]
             fires += spiked
-        opens[g], fired[g] = e, fires
-        if e == count:
+        states.opens[g], states.fired[g] = e, fires
+        if e == events.total[b]:
             return g
-        before = time[b, e]
-        e = gather(total, weight, source, time, b, e, count)
+        before = events.time[b, e]
+        e = sum_weights(total, model.weight, events, b, e)
         for j in range(len(x)):
-            jump = total[j] / r * y[j]
-            sums[g, j] = x[j] + x[j] + jump
-            ys[g, j] = y[j]
+            jump = total[j] / model.r * y[j]
+            states.sums[g, j] = x[j] + x[j] + jump
+            states.ys[g, j] = y[j]
             x[j] += jump
         g += 1
-        if g % KEEP == 0:
-            normalise(x, y, scales, g // KEEP - 1)
+        if g % NORMALISE_EVERY == 0:
+            normalise(x, y, states.scales, g // NORMALISE_EVERY - 1)
 
 
 @inlined
-def share(beta, ys, sums, g, r, tau, weight, source, b, first, last, part, d_weight, d_time):  # type: ignore[no-untyped-def]
-    """Hand what group `g` of coincident inputs, events `first` to `last`, is due to its weights and, if there is room,
-    to its times.
+def accumulate_input_grad(beta, g, states, events, b, model, part, wanted):  # type: ignore[no-untyped-def]
+    """Add the gradients of the weights of group `g`, and write those of its times if there is room for them.
 
     The factors are not multiplied in advance: reading back what was just written costs more than it saves.
     """
-    for e in range(first, last):
-        i = source[b, e]
+    ys, sums, tau = states.ys, states.sums, model.r / model.speed
+    for e in range(states.opens[g], states.opens[g + 1]):
+        i = events.source[b, e]
         for j in range(len(beta)):
-            d_weight[part, i, j] += beta[j] * ys[g, j] * ys[g, j] / r
-    if d_time.shape[1] == 0:
+            wanted.weight[part, i, j] += beta[j] * ys[g, j] * ys[g, j] / model.r
+    if wanted.time.shape[1] == 0:
         return
-    for e in range(first, last):
-        i, late = source[b, e], tau - tau
+    for e in range(states.opens[g], states.opens[g + 1]):
+        i, late = events.source[b, e], tau - tau
         for j in range(len(beta)):
-            late += weight[i, j] * beta[j] * ys[g, j] * sums[g, j]
-        d_time[b, e] = -late / tau
+            late += model.weight[i, j] * beta[j] * ys[g, j] * sums[g, j]
+        wanted.time[b, e] = -late / tau
 
 
 @inlined
-def reverse(  # type: ignore[no-untyped-def]
-    b, g, beta, left, weight, source, speed, r, sums, ys, scales, opens, fired, who, lengths, d_out,
-    part, d_weight, d_time,
-):  # fmt: skip
-    """Take `beta`, which is b at the end of sample `b`, back over its `g` groups of inputs to the start; `left` counts
-    the spikes of every neuron down.
-    """
-    n = fired[g]
-    while True:
-        while n > (fired[g - 1] if g > 0 else 0):
-            n -= 1
-            j = who[n]
-            left[j] -= 1
-            beta[j] -= d_out[b, j, left[j]] / speed / lengths[n]
-        if g == 0:
-            return
-        if g % KEEP == 0:
-            for j in range(len(beta)):
-                beta[j] *= scales[g // KEEP - 1, j]
-        g -= 1
-        share(beta, ys, sums, g, r, r / speed, weight, source, b, opens[g], opens[g + 1], part, d_weight, d_time)
+def step_adjoint(beta, left, g, states, by_out, speed):  # type: ignore[no-untyped-def]
+    """Take `beta`, which is b, back over the spikes between group `g - 1` and group `g`; `left` counts them down."""
+    n = states.fired[g]
+    while n > (states.fired[g - 1] if g > 0 else 0):
+        n -= 1
+        j = states.neuron[n]
+        left[j] -= 1
+        beta[j] -= by_out[j, left[j]] / speed / states.lengths[n]
+    if g > 0 and g % NORMALISE_EVERY == 0:
+        for j in range(len(beta)):
+            beta[j] *= states.scales[g // NORMALISE_EVERY - 1, j]
 
 
 @compiled
-def backward(  # type: ignore[no-untyped-def]
-    part, first, last, time, source, count, weight, start, speed, r, t_end, spikes, d_out, d_end,
-    d_weight, d_start, d_time,
-):  # fmt: skip
-    """Add the gradient of the weights to `d_weight[part]` and that of the first angle to `d_start[part]`, and write
-    that of the input times into `d_time` (batch, events; no columns if nobody asks).
+def backward(part, first, last, events, model, spikes, given, wanted):  # type: ignore[no-untyped-def]
+    """Add to `wanted`, an `InputGrads`, what `given`, an `OutputGrads`, means for the samples `first` to `last`.
 
-    `spikes` is what `forward` counted, `d_out` (batch, neurons, slots) the gradient of the spike times, and `d_end`
-    (batch, neurons) that of the angle at the end.
+    `spikes` (batch, neurons) is what `forward` counted.
     """
-    most, neurons = time.shape[1], weight.shape[1]
-    sums, ys = np.empty((most, neurons), time.dtype), np.empty((most, neurons), time.dtype)
-    scales, state = np.empty((most // KEEP, neurons), time.dtype), np.empty((4, neurons), time.dtype)
-    opens, fired = np.empty(most + 1, np.int32), np.empty(most + 1, np.int32)
-    x, y, total, beta = state[0], state[1], state[2], state[3]
+    most, neurons, kind = events.time.shape[1], model.weight.shape[1], model.weight.dtype
     fires = 0
     for b in range(first, last):
         fires = max(fires, spikes[b].sum())
-    who, lengths, left = np.empty(fires + neurons, np.int32), np.empty(fires, time.dtype), np.empty(neurons, np.int32)
+    states = States(
+        np.empty((most, neurons), kind),
+        np.empty((most, neurons), kind),
+        np.empty((most // NORMALISE_EVERY, neurons), kind),
+        np.empty(most + 1, np.int32),
+        np.empty(most + 1, np.int32),
+        np.empty(fires + neurons, np.int32),
+        np.empty(fires, kind),
+    )
+    buffer, left = np.empty((4, neurons), kind), np.empty(neurons, np.int32)
+    x, y, total, beta = buffer[0], buffer[1], buffer[2], buffer[3]
     for b in range(first, last):
-        g = recompute_states(
-            time, source, b, count[b], weight, start, speed, r, t_end, x, y, total,
-            sums, ys, scales, opens, fired, who, lengths,
-        )  # fmt: skip
+        g = recompute_states(events, b, model, x, y, total, states)
         for j in range(neurons):
             left[j] = spikes[b, j]
-            beta[j] = d_end[b, j] / (x[j] * x[j] + y[j] * y[j])
-        reverse(
-            b, g, beta, left, weight, source, speed, r, sums, ys, scales, opens, fired, who, lengths, d_out,
-            part, d_weight, d_time,
-        )  # fmt: skip
+            beta[j] = given.state[b, j] / (x[j] * x[j] + y[j] * y[j])
+        while True:
+            step_adjoint(beta, left, g, states, given.times[b], model.speed)
+            if g == 0:
+                break
+            g -= 1
+            accumulate_input_grad(beta, g, states, events, b, model, part, wanted)
         for j in range(neurons):
-            d_start[part, j] += beta[j]
+            wanted.start[part, j] += beta[j]

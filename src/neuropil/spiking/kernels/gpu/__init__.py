@@ -1,1 +1,1 @@
-"""The walks of the events room as Triton kernels for CUDA GPUs; imported only where triton is installed."""
+"""Kernels for CUDA GPUs, compiled by Triton; imported only where Triton is installed."""

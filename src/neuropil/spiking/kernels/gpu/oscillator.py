@@ -1,4 +1,4 @@
-"""What the Triton kernels compute with: elementary functions to the last digits, and the flow of `events.oscillator`.
+"""What the Triton kernels compute with: elementary functions to the last digits, and the flow of QIF neurons.
 
 Everything works on numbers and on blocks, in float32 and float64, on the GPU and in Triton's interpreter, which knows
 no libdevice; so what Triton itself lacks is made here from sin, cos, exp and log.
@@ -9,13 +9,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TURN, SAFE = tl.constexpr(2.0), tl.constexpr(0.999)  # as in events.oscillator
+MAX_ANGLE, SAFE = tl.constexpr(2.0), tl.constexpr(0.999)  # as in kernels.cpu.oscillator
 BUDGET = 2**28  # bytes that the workspace of one backward pass may take
 
 
-def block_of(neurons: int, most: int = 128) -> int:
-    """Neurons that one program walks together."""
-    return min(most, triton.next_power_of_2(neurons))
+def block_of(neurons: int, most: int) -> int:
+    """Neurons that one program simulates together."""
+    return min(most, int(triton.next_power_of_2(neurons)))
 
 
 def programs(batch: int, device: torch.device, size: int) -> int:
@@ -27,7 +27,7 @@ def programs(batch: int, device: torch.device, size: int) -> int:
     return max(1, min(batch, 4 * cores, BUDGET // max(size, 1)))
 
 
-def numbers(values: tuple[float, ...], like: Tensor) -> Tensor:
+def scalars(values: tuple[float, ...], like: Tensor) -> Tensor:
     """Scalars for a kernel, in the type of `like`: plain arguments would be rounded to float32."""
     return torch.tensor(values, dtype=like.dtype, device=like.device)
 
@@ -100,8 +100,8 @@ def cube(z, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
 def max_step(rest, peak):  # type: ignore[no-untyped-def]
     """How much of a time `rest` (in tau) may be done at once when no current exceeds `peak`; float64."""
     root = tl.sqrt(peak)
-    short = -root * expm1(-rest) <= TURN
-    return tl.where(short, rest, -log1p(-TURN * SAFE / tl.where(short, TURN * 2, root)))
+    short = -root * expm1(-rest) <= MAX_ANGLE
+    return tl.where(short, rest, -log1p(-MAX_ANGLE * SAFE / tl.where(short, MAX_ANGLE * 2, root)))
 
 
 @triton.jit
@@ -120,15 +120,15 @@ def flow(x, y, current, d, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def flow_adjoint(x, y, current, factor, slope, grad_current, d, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The adjoint of `flow`: slope = dL/d angle and grad_current = dL/dI, from after a step to before it."""
+def flow_adjoint(x, y, current, factor, grad_angle, grad_current, d, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The adjoint of `flow`: grad_angle = dL/d angle and grad_current = dL/dI, from after a step to before it."""
     q = 1 - d
     z = current * d * d
     c = cosine(z, TERMS)
     s = d * sine(z, TERMS)
     area = y * y * 0.5 * (d + c * s) - x * y * s * s + x * x * d * d * d * cube(z, TERMS)
-    slope = slope * q * tl.abs(factor)
-    return slope, q * q * grad_current + slope * area
+    grad_angle = grad_angle * q * tl.abs(factor)
+    return grad_angle, q * q * grad_current + grad_angle * area
 
 
 @triton.jit
@@ -146,7 +146,7 @@ def next_spike(x, y, current):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def sensitivity(x, y, current, s, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """What a delay of a spike `s` ahead costs the state now: d(time / tau) / d angle and / dI; float64."""
+    """Derivatives of the time of the spike `s` ahead by the state now: d(time / tau) / d angle and / dI; float64."""
     grown = tl.exp(tl.sqrt(tl.abs(current)) * s)
     flat = x * 2 / (grown + 1 / grown)
     square = tl.where(current > 0, x * x + current * y * y, flat * flat)

@@ -1,17 +1,19 @@
-"""Triton walks of a recurrent network of QIF neurons from event to event; the laws are in `events.recurrent_kernel`.
+"""A recurrent network of QIF neurons from event to event, and the adjoint, as Triton kernels.
 
-One program walks all neurons of a sample, which therefore have to fit into one block.
+The laws are in `kernels.cpu.recurrent`. One program simulates all neurons of a sample, so they have to fit into one
+block.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from neuropil.spiking.kernels.bundles import OutputGrads, Plan, RecurrentModel, check_room, no_spikes
 from neuropil.spiking.kernels.cpu.qif import latest
-from neuropil.spiking.kernels.cpu.recurrent import Weights, of_inputs
+from neuropil.spiking.kernels.cpu.recurrent import select_inputs
 from neuropil.spiking.kernels.gpu.oscillator import (
     block_of,
     expm1,
@@ -20,96 +22,100 @@ from neuropil.spiking.kernels.gpu.oscillator import (
     log1p,
     max_step,
     next_spike,
-    numbers,
     programs,
+    scalars,
     terms,
 )
-from neuropil.spiking.kernels.gpu.qif import accumulate_input_grad, begin
-from neuropil.spiking.kernels.memory import check_room, silence
+from neuropil.spiking.kernels.gpu.qif import input_time_grad, load_start
+from neuropil.spiking.times import Events
 
 
-class Tape(NamedTuple):
+class Log(NamedTuple):
     """The events of every sample in the order of time."""
 
-    when: Tensor  # (batch, room) float64
-    who: Tensor  # (batch, room) int32: a neuron, or -1 - i for input i
+    time: Tensor  # (batch, room) float64
+    sender: Tensor  # (batch, room) int32: a neuron, or -1 - i for input i
     total: Tensor  # (batch,) how many
-    steps: Tensor  # (batch,) of the walk
-    rank: Tensor  # (batch, room) how many spikes its neuron had before; -1 for inputs
+    steps: Tensor  # (batch,) of the simulation
+    place: Tensor  # (batch, room) how many spikes its neuron had before; -1 for inputs
 
 
-def simulate(events: Any, weights: Weights, trial: tuple[float, float], room: int) -> tuple[Tensor, Tensor, Tape]:
-    """What `recurrent_kernel.walk` gives."""
-    outer, inner, start = weights
-    (batch, width), neurons, device = events.time.shape, len(inner), inner.device
-    end = start.new_empty(3, batch, neurons)
+def simulate(events: Events, model: RecurrentModel, plan: Plan) -> tuple[Tensor, Tensor, Log]:
+    """What `kernels.cpu.recurrent.simulate` gives."""
+    kind, device = model.recurrent.dtype, model.recurrent.device
+    (batch, width), neurons = events.time.shape, len(model.recurrent)
+    end, room = model.start.new_empty(3, batch, neurons), plan.events + width
     total, steps = torch.empty(2, batch, dtype=torch.int32, device=device)
     while True:
-        check_room(batch * room, 12, device)
-        when = torch.empty(batch, room, dtype=torch.float64, device=device)
-        who = torch.empty(batch, room, dtype=torch.int32, device=device)
+        check_room(batch * room, 12, device, plan)
+        log = torch.empty(batch, room, dtype=torch.float64, device=device)
+        sender = torch.empty(batch, room, dtype=torch.int32, device=device)
         forward[(batch,)](
-            events.time, events.source, events.count, outer, inner, start, _trial(trial, inner),
-            when, who, total, steps, end, batch, width, neurons, len(start[0]), room,
-            TERMS=terms(inner.dtype), BLOCK=block_of(neurons, neurons * 2),
+            events.time, events.source, events.total, *_shared(model), log, sender, total, steps, end,
+            batch, width, neurons, len(model.start[0]), room, TERMS=terms(kind), BLOCK=block_of(neurons, neurons * 2),
         )  # fmt: skip
         if int(total.max() if batch else 0) <= room:
             break
         room *= 2
-    spiked = (torch.arange(room, device=device) < total[:, None]) & (who >= 0)
-    rank, most = _ranks(torch.where(spiked, who, neurons).long(), neurons)
-    out = silence(batch, neurons, most, end)
+    spiked = (torch.arange(room, device=device) < total[:, None]) & (sender >= 0)
+    place, most = _places(torch.where(spiked, sender, neurons).long(), neurons)
+    out = no_spikes(batch, neurons, most, end, plan)
     sample, event = spiked.nonzero(as_tuple=True)
-    final = latest(trial[1], end.new_zeros(0, device="cpu").numpy().dtype)
-    out[sample, who[sample, event].long(), rank[sample, event]] = when[sample, event].clamp(max=final).to(out.dtype)
-    return out, end, Tape(when, who, total, steps, torch.where(spiked, rank, -1))
+    final = latest(model.t_end, end.new_zeros(0, device="cpu").numpy().dtype)
+    late = log[sample, event].clamp(max=final).to(out.dtype)
+    out[sample, sender[sample, event].long(), place[sample, event]] = late
+    return out, end, Log(log, sender, total, steps, torch.where(spiked, place, -1))
 
 
 def adjoint(
-    events: Any, weights: Weights, trial: tuple[float, float], tape: Tape, given: tuple[Tensor, Tensor]
+    events: Events, model: RecurrentModel, plan: Plan, tape: Log, given: OutputGrads
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What `recurrent_kernel.adjoint` gives."""
-    outer, inner, start = weights
-    (batch, room), neurons = tape.when.shape, len(inner)
+    """What `kernels.cpu.recurrent.adjoint` gives."""
+    weight, inner = model.weight, model.recurrent
+    (batch, room), neurons = tape.time.shape, len(inner)
     block, most = block_of(neurons, neurons * 2), int(tape.steps.max()) + 1 if batch else 1
-    size = (4 * most * block + (len(outer) + neurons) * neurons) * inner.element_size() + 12 * most
+    size = (4 * most * block + (len(weight) + neurons) * neurons) * inner.element_size() + 12 * most
     parts = programs(batch, inner.device, size)
     space = inner.new_empty(parts, 4, most, block)
     clock = torch.empty(parts, most, dtype=torch.float64, device=inner.device)
     seen = torch.empty(parts, most, dtype=torch.int32, device=inner.device)
     sample = torch.arange(batch, device=inner.device)[:, None]
-    due = given[0][sample, tape.who.clamp(0, neurons - 1).long(), tape.rank.clamp(min=0)]
-    by_event = torch.where(tape.rank >= 0, due, 0).contiguous()  # what the losses give; then what targets hand back too
-    by_outer, by_inner = (part.new_zeros(parts, *part.shape) for part in (outer, inner))
-    by_start = torch.empty_like(given[1])
+    due = given.times[sample, tape.sender.clamp(0, neurons - 1).long(), tape.place.clamp(min=0)]
+    by_event = torch.where(tape.place >= 0, due, 0).contiguous()  # of the losses; then what targets hand back too
+    by_weight, by_inner = (part.new_zeros(parts, *part.shape) for part in (weight, inner))
+    by_start = torch.empty_like(given.state)
     backward[(parts,)](
-        tape.when, tape.who, tape.total, outer, inner, start, _trial(trial, inner), given[1].contiguous(),
-        space, clock, seen, by_outer, by_inner, by_event, by_start,
-        batch, len(outer), neurons, len(start[0]), room, most, TERMS=terms(inner.dtype), BLOCK=block,
+        tape.time, tape.sender, tape.total, *_shared(model), given.state.contiguous(),
+        space, clock, seen, by_weight, by_inner, by_event, by_start,
+        batch, len(weight), neurons, len(model.start[0]), room, most, TERMS=terms(inner.dtype), BLOCK=block,
     )  # fmt: skip
-    return by_outer.sum(0), by_inner.sum(0), by_start, of_inputs(by_event, tape, events.time)
+    by_input = select_inputs(by_event, tape.sender, tape.total, events.time)
+    return by_weight.sum(0), by_inner.sum(0), by_start, by_input
 
 
-def _trial(trial: tuple[float, float], like: Tensor) -> Tensor:
-    """tau and the end of the trial, float64."""
-    return numbers(trial, like.new_empty(0, dtype=torch.float64))
+def _shared(model: RecurrentModel) -> tuple[Tensor, ...]:
+    """What both kernels take of the model; tau and the end of the trial are float64."""
+    numbers = scalars((model.tau, model.t_end), model.start.new_empty(0, dtype=torch.float64))
+    return model.weight, model.recurrent, model.start, numbers
 
 
-def _ranks(who: Tensor, neurons: int) -> tuple[Tensor, int]:
+def _places(sender: Tensor, neurons: int) -> tuple[Tensor, int]:
     """How often the neuron of every event came before it, and the largest number of spikes, at least 1.
 
     Args:
-        who: (batch, room), `neurons` where there is no spike.
+        sender: (batch, room), `neurons` where there is no spike.
     """
-    counts = torch.zeros(len(who), neurons + 1, dtype=torch.long, device=who.device)
-    counts.scatter_add_(1, who, torch.ones_like(who))
-    sorted_who, order = who.sort(dim=1, stable=True)
-    place = torch.arange(who.shape[1], device=who.device) - (counts.cumsum(1) - counts).gather(1, sorted_who)
-    return torch.empty_like(who).scatter_(1, order, place), max(int(counts[:, :neurons].max()) if len(who) else 0, 1)
+    counts = torch.zeros(len(sender), neurons + 1, dtype=torch.long, device=sender.device)
+    counts.scatter_add_(1, sender, torch.ones_like(sender))
+    sorted_senders, order = sender.sort(dim=1, stable=True)
+    place = torch.arange(sender.shape[1], device=sender.device) - (counts.cumsum(1) - counts).gather(1, sorted_senders)
+    return torch.empty_like(sender).scatter_(1, order, place), max(
+        int(counts[:, :neurons].max()) if len(sender) else 0, 1
+    )
 
 
 @triton.jit
-def travel(x, y, current, now, until, spiking, j, tau, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
+def advance(x, y, current, now, until, spiking, j, tau, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
     """One step from `now` towards `until`, where `spiking` is due: the state, the factor and the time it reaches.
 
     Whoever else was carried over the top waits there.
@@ -134,19 +140,19 @@ def predict(x, y, current, now, tau):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def forward(  # type: ignore[no-untyped-def]
-    time, source, count, outer, inner, start, trial, when, who, total, steps, end,
+    time, source, count, weight, inner, start, numbers, log, senders, total, steps, end,
     batch, width, neurons, rows, room, TERMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The events of a sample into `when` and `who`, their number into `total`; more than `room`, and it gives up."""
+    """The events of a sample into `log` and `senders`, their number into `total`; more than `room`, and it gives up."""
     b = tl.program_id(0).to(tl.int64)
     j = tl.arange(0, BLOCK)
     here = j < neurons
-    tau, t_end = tl.load(trial), tl.load(trial + 1)
+    tau, t_end = tl.load(numbers), tl.load(numbers + 1)
     time += b * width
     source += b * width
-    when += b * room
-    who += b * room
-    x, y, current = begin(start, b, rows, neurons, j, here)
+    log += b * room
+    senders += b * room
+    x, y, current = load_start(start, b, rows, neurons, j, here)
     n = tl.load(count + b)
     now, e, events, done = tau * 0, n * 0, n * 0, n * 0
     upcoming = tl.where(here, predict(x, y, current, now, tau), float("inf"))
@@ -158,19 +164,19 @@ def forward(  # type: ignore[no-untyped-def]
         spiking = tl.where(fires, neuron, -1)
         until = tl.minimum(soonest, limit)
         while now < until:
-            x, y, current, _, now = travel(x, y, current, now, until, spiking, j, tau, TERMS)
+            x, y, current, _, now = advance(x, y, current, now, until, spiking, j, tau, TERMS)
             done += 1
         more = fires | (e < n)
         if more:
             i = tl.load(source + e)
-            tl.store(when + events, now, mask=events < room)
-            tl.store(who + events, tl.where(fires, neuron, -1 - i), mask=events < room)
+            tl.store(log + events, now, mask=events < room)
+            tl.store(senders + events, tl.where(fires, neuron, -1 - i), mask=events < room)
             x = tl.where(j == spiking, -1.0, x)
             y = tl.where(j == spiking, 0.0, y)
             if fires:
                 row = tl.load(inner + neuron * neurons + j, mask=here, other=0.0)
             else:
-                row = tl.load(outer + i * neurons + j, mask=here, other=0.0)
+                row = tl.load(weight + i * neurons + j, mask=here, other=0.0)
                 e += 1
             current += row
             changed = (row != 0) | (j == spiking)
@@ -187,22 +193,22 @@ def forward(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def recompute_states(  # type: ignore[no-untyped-def]
-    when, who, n, outer, inner, x, y, current, xs, factors, clock, seen, most, neurons, j, here, tau, t_end,
+    log, senders, n, weight, inner, x, y, current, xs, factors, clock, seen, most, neurons, j, here, tau, t_end,
     TERMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Walk one sample again and keep the state at the start of every step, as for a layer; the number of steps."""
+    """Simulate one sample again and keep the state at the start of every step, as for a layer; the number of steps."""
     now, e, k = tau * 0, n * 0, n * 0
     tl.store(clock, now)
     more = now == now
     while more:
-        while tl.load(when + e, mask=e < n, other=float("inf")) <= now:
-            sender = tl.load(who + e)
+        while tl.load(log + e, mask=e < n, other=float("inf")) <= now:
+            sender = tl.load(senders + e)
             x = tl.where(j == sender, -1.0, x)
             y = tl.where(j == sender, 0.0, y)
             if sender >= 0:
                 current += tl.load(inner + sender * neurons + j, mask=here, other=0.0)
             else:
-                current += tl.load(outer + (-1 - sender) * neurons + j, mask=here, other=0.0)
+                current += tl.load(weight + (-1 - sender) * neurons + j, mask=here, other=0.0)
             e += 1
         tl.store(seen + k, e)
         tl.store(xs + k * BLOCK, x)
@@ -210,9 +216,9 @@ def recompute_states(  # type: ignore[no-untyped-def]
         tl.store(xs + (2 * most + k) * BLOCK, current)
         more = now < t_end
         if more:
-            until = tl.minimum(tl.load(when + e, mask=e < n, other=float("inf")), t_end)
-            spiking = tl.load(who + e, mask=e < n, other=-1)
-            x, y, current, factor, now = travel(x, y, current, now, until, spiking, j, tau, TERMS)
+            until = tl.minimum(tl.load(log + e, mask=e < n, other=float("inf")), t_end)
+            spiking = tl.load(senders + e, mask=e < n, other=-1)
+            x, y, current, factor, now = advance(x, y, current, now, until, spiking, j, tau, TERMS)
             tl.store(factors + k * BLOCK, factor)
             k += 1
             tl.store(clock + k, now)
@@ -220,56 +226,64 @@ def recompute_states(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def input_adjoint(  # type: ignore[no-untyped-def]
+    e, senders, due, y, weight, inner, by_weight, by_inner, grad_angle, grad_current, neurons, j, here, tau
+):  # fmt: skip
+    """Take the gradients back over event `e`: add those of its weights, complete that of its time."""
+    sender = tl.load(senders + e)
+    if sender >= 0:
+        row = tl.load(inner + sender * neurons + j, mask=here, other=0.0)
+        tl.atomic_add(by_inner + sender * neurons + j, grad_current, mask=here, sem="relaxed")
+    else:
+        row = tl.load(weight + (-1 - sender) * neurons + j, mask=here, other=0.0)
+        tl.atomic_add(by_weight + (-1 - sender) * neurons + j, grad_current, mask=here, sem="relaxed")
+    given = tl.load(due + e) + (input_time_grad(y, row, grad_angle, grad_current) / tau).to(y.dtype)
+    tl.store(due + e, given)
+    return grad_angle - tl.where(j == sender, (tau * given).to(y.dtype), 0.0)
+
+
+@triton.jit
 def backward(  # type: ignore[no-untyped-def]
-    when, who, total, outer, inner, start, trial, by_end, space, clock, seen, by_outer, by_inner, by_event, by_start,
-    batch, inputs, neurons, rows, room, most, TERMS: tl.constexpr, BLOCK: tl.constexpr,
+    log, senders, total, weight, inner, start, numbers, by_end, space, clock, seen, by_weight, by_inner, by_event,
+    by_start, batch, inputs, neurons, rows, room, most, TERMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of both weights, one copy per program, of the start, and of the time of every event."""
-    part = tl.program_id(0).to(tl.int64)
-    j = tl.arange(0, BLOCK)
+    part, j = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
     here = j < neurons
-    tau, t_end = tl.load(trial), tl.load(trial + 1)
-    far = (part * 0 + batch) * neurons
+    tau, t_end, far = tl.load(numbers), tl.load(numbers + 1), (part * 0 + batch) * neurons
     xs = space + part * 4 * most * BLOCK + j
     factors = xs + 3 * most * BLOCK
     clock += part * most
     seen += part * most
-    by_outer += part * inputs * neurons
+    by_weight += part * inputs * neurons
     by_inner += part * neurons * neurons
     b = part
     while b < batch:
-        at, whose, due = when + b * room, who + b * room, by_event + b * room
-        x, y, current = begin(start, b, rows, neurons, j, here)
+        x, y, current = load_start(start, b, rows, neurons, j, here)
         last = recompute_states(
-            at, whose, tl.load(total + b), outer, inner, x, y, current, xs, factors, clock, seen, most,
-            neurons, j, here, tau, t_end, TERMS, BLOCK,
+            log + b * room, senders + b * room, tl.load(total + b), weight, inner, x, y, current, xs, factors,
+            clock, seen, most, neurons, j, here, tau, t_end, TERMS, BLOCK,
         )  # fmt: skip
         tl.debug_barrier()
         first, k = b * neurons + j, last
-        slope = tl.load(by_end + first, mask=here, other=0.0)
+        grad_angle = tl.load(by_end + first, mask=here, other=0.0)
         grad_current = tl.load(by_end + far + first, mask=here, other=0.0)
         while k >= 0:
             x, y = tl.load(xs + k * BLOCK), tl.load(xs + (most + k) * BLOCK)
             if k < last:
                 current, factor = tl.load(xs + (2 * most + k) * BLOCK), tl.load(factors + k * BLOCK)
                 d = (-expm1((tl.load(clock + k) - tl.load(clock + k + 1)) / tau)).to(x.dtype)
-                slope, grad_current = flow_adjoint(x, y, current, factor, slope, grad_current, d, TERMS)
+                grad_angle, grad_current = flow_adjoint(x, y, current, factor, grad_angle, grad_current, d, TERMS)
             earlier = tl.load(seen + k - 1, mask=k > 0, other=0)
             e = tl.load(seen + k)
             while e > earlier:
                 e -= 1
-                sender = tl.load(whose + e)
-                if sender >= 0:
-                    row = tl.load(inner + sender * neurons + j, mask=here, other=0.0)
-                    tl.atomic_add(by_inner + sender * neurons + j, grad_current, mask=here, sem="relaxed")
-                else:
-                    row = tl.load(outer + (-1 - sender) * neurons + j, mask=here, other=0.0)
-                    tl.atomic_add(by_outer + (-1 - sender) * neurons + j, grad_current, mask=here, sem="relaxed")
-                given = tl.load(due + e) + (accumulate_input_grad(y, row, slope, grad_current) / tau).to(x.dtype)
-                tl.store(due + e, given)
-                slope -= tl.where(j == sender, (tau * given).to(x.dtype), 0.0)
+                grad_angle = input_adjoint(
+                    e, senders + b * room, by_event + b * room, y, weight, inner, by_weight, by_inner,
+                    grad_angle, grad_current, neurons, j, here, tau,
+                )  # fmt: skip
             k -= 1
-        tl.store(by_start + first, slope, mask=here)
+        tl.store(by_start + first, grad_angle, mask=here)
         tl.store(by_start + far + first, grad_current, mask=here)
         tl.debug_barrier()
         b += tl.num_programs(0)

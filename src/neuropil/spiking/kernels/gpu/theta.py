@@ -1,33 +1,29 @@
-"""Triton walks of theta neurons over sorted input spikes; the laws are in `events.theta_kernel`.
+"""Theta neurons over sorted input spikes, and the adjoint, as Triton kernels; the laws are in `kernels.cpu.theta`.
 
-A program walks a block of neurons through one sample after the other. The backward pass walks forward once more,
-keeps what it needs of one sample in a workspace of the program, and comes back. Weights gather in one copy per program,
-so that the sum has one order and comes out the same every time.
+A program simulates a block of neurons through one sample after the other. The backward pass simulates forward once
+more, keeps what it needs of one sample in a workspace of the program, and comes back. Gradients of weights are added up
+in one copy per program, so that the sum has one order and comes out the same every time.
 """
-
-from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from neuropil.spiking.kernels.gpu.oscillator import arc, block_of, numbers, programs
-from neuropil.spiking.kernels.memory import silence
+from neuropil.spiking.kernels.bundles import OutputGrads, Plan, ThetaModel, no_spikes
+from neuropil.spiking.kernels.gpu.oscillator import arc, block_of, programs, scalars
+from neuropil.spiking.times import Events
 
 
-def simulate(
-    events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float, float], slots: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What `theta_kernel.walk` gives."""
-    (batch, width), neurons = events.time.shape, weight.shape[1]
-    end, block = start.new_empty(2, batch, neurons), block_of(neurons)
-    shared = (events.time, events.source, events.count, weight.contiguous(), start.contiguous(), numbers(trial, weight))
+def simulate(events: Events, model: ThetaModel, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+    """What `kernels.cpu.theta.simulate` gives."""
+    (batch, width), neurons, weight = events.time.shape, model.weight.shape[1], model.weight
+    end, block, slots = model.start.new_empty(2, batch, neurons), block_of(neurons, plan.block), plan.slots
     while True:
-        out = silence(batch, neurons, slots, weight)
+        out = no_spikes(batch, neurons, slots, weight, plan)
         spikes = torch.zeros(batch, neurons, dtype=torch.int32, device=weight.device)
         grid = batch, triton.cdiv(neurons, block)
-        forward[grid](*shared, out, spikes, end, batch, width, neurons, slots, BLOCK=block)
+        forward[grid](*_shared(events, model), out, spikes, end, batch, width, neurons, slots, BLOCK=block)
         most = max(int(spikes.max()) if spikes.numel() else 0, 1)
         if most <= slots:
             return out[:, :, :most], spikes, end
@@ -35,12 +31,11 @@ def simulate(
 
 
 def adjoint(
-    events: Any, weight: Tensor, start: Tensor, trial: tuple[float, float, float], spikes: Tensor,
-    given: tuple[Tensor, Tensor], by_time: bool,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """What `theta_kernel.adjoint` gives."""
-    (batch, width), (inputs, neurons), slots = events.time.shape, weight.shape, given[0].shape[2]
-    block = block_of(neurons)
+    events: Events, model: ThetaModel, plan: Plan, spikes: Tensor, given: OutputGrads, by_time: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `kernels.cpu.theta.adjoint` gives."""
+    (batch, width), weight, slots = events.time.shape, model.weight, given.times.shape[2]
+    (inputs, neurons), block = weight.shape, block_of(weight.shape[1], plan.block)
     blocks = triton.cdiv(neurons, block)
     work = 3 * width + slots  # rows of `block` numbers
     parts = programs(batch, weight.device, (work * blocks * block + inputs * neurons) * weight.element_size())
@@ -48,13 +43,17 @@ def adjoint(
     at = torch.empty(parts, blocks, slots, block, dtype=torch.int32, device=weight.device)
     by_weight, by_start = weight.new_zeros(parts, inputs, neurons), weight.new_empty(parts, neurons)
     by_event = weight.new_zeros(blocks, batch, width if by_time else 0)
-    shared = (events.time, events.source, events.count, weight.contiguous(), start.contiguous(), numbers(trial, weight))
-    given = given[0].contiguous(), given[1].contiguous()
     backward[(parts, blocks)](
-        *shared, *given, space, at, by_weight, by_start, by_event,
+        *_shared(events, model), *(part.contiguous() for part in given), space, at, by_weight, by_start, by_event,
         batch, width, inputs, neurons, slots, TIMES=by_time, BLOCK=block,
     )  # fmt: skip
     return by_weight.sum(0), by_start.sum(0), by_event.sum(0)
+
+
+def _shared(events: Events, model: ThetaModel) -> tuple[Tensor, ...]:
+    """What both kernels take first."""
+    numbers = scalars((model.speed, model.r, model.t_end), model.weight)
+    return events.time, events.source, events.total, model.weight.contiguous(), model.start.contiguous(), numbers
 
 
 @triton.jit
@@ -67,13 +66,13 @@ def rotate(x, y, angle):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def forward(  # type: ignore[no-untyped-def]
-    time, source, count, weight, start, trial, out, spikes, end, batch, width, neurons, slots, BLOCK: tl.constexpr
+    time, source, count, weight, start, numbers, out, spikes, end, batch, width, neurons, slots, BLOCK: tl.constexpr
 ):  # fmt: skip
     """Spike times into `out` as far as there is room, their number into `spikes`, (x, y) at the end into `end`."""
     b = tl.program_id(0).to(tl.int64)
     j = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     here = j < neurons
-    speed, r, t_end = tl.load(trial), tl.load(trial + 1), tl.load(trial + 2)
+    speed, r, t_end = tl.load(numbers), tl.load(numbers + 1), tl.load(numbers + 2)
     x = tl.load(start + j, mask=here, other=1.0)
     y = tl.load(start + neurons + j, mask=here, other=0.0)
     n = tl.load(count + b)
@@ -86,8 +85,8 @@ def forward(  # type: ignore[no-untyped-def]
             angle = tl.minimum(left, 3.0)
             left -= angle
             x, y, hit = rotate(x, y, angle)
-            when = tl.maximum(now - (left + arc(y, -x)) / speed, before)
-            tl.store(out + (b * neurons + j) * slots + fired, when, mask=hit & here & (fired < slots))
+            spike = tl.maximum(now - (left + arc(y, -x)) / speed, before)
+            tl.store(out + (b * neurons + j) * slots + fired, spike, mask=hit & here & (fired < slots))
             fired += (hit & here).to(tl.int32)
         if e < n:
             total += tl.load(weight + tl.load(source + b * width + e) * neurons + j, mask=here, other=0.0)
@@ -108,8 +107,10 @@ def recompute_states(  # type: ignore[no-untyped-def]
     time, source, n, weight, start, sums, ys, scales, lengths, at, neurons, j, here, speed, r, t_end,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Walk one sample again and keep what `reverse` needs: x before plus x after an input and y at it, the factors of
-    normalising, and spike by spike x^2 + y^2 and the event that follows. (x, y) at the end and the numbers of spikes.
+    """Simulate one sample again and keep what the adjoint needs; (x, y) at the end and the numbers of spikes.
+
+    That is x before plus x after an input and y at it, the factors of normalising, and spike by spike x^2 + y^2 and the
+    event that follows.
     """
     x = tl.load(start + j, mask=here, other=1.0)
     y = tl.load(start + neurons + j, mask=here, other=0.0)
@@ -142,7 +143,7 @@ def recompute_states(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def reverse(  # type: ignore[no-untyped-def]
+def adjoint_sample(  # type: ignore[no-untyped-def]
     time, source, n, weight, sums, ys, scales, lengths, at, d_out, d_weight, d_time, beta, fired,
     neurons, j, here, speed, r, TIMES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -173,7 +174,7 @@ def reverse(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def backward(  # type: ignore[no-untyped-def]
-    time, source, count, weight, start, trial, d_out, d_end, space, at, d_weight, d_start, d_time,
+    time, source, count, weight, start, numbers, d_out, d_end, space, at, d_weight, d_start, d_time,
     batch, width, inputs, neurons, slots, TIMES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of weights and of the first angle, one copy per program, and of the events' times, one per block."""
@@ -181,7 +182,7 @@ def backward(  # type: ignore[no-untyped-def]
     lane = tl.arange(0, BLOCK)
     j = block * BLOCK + lane
     here = j < neurons
-    speed, r, t_end = tl.load(trial), tl.load(trial + 1), tl.load(trial + 2)
+    speed, r, t_end = tl.load(numbers), tl.load(numbers + 1), tl.load(numbers + 2)
     own = part * tl.num_programs(1) + block
     sums = space + own * (3 * width + slots) * BLOCK + lane
     ys, scales, lengths = sums + width * BLOCK, sums + 2 * width * BLOCK, sums + 3 * width * BLOCK
@@ -190,15 +191,15 @@ def backward(  # type: ignore[no-untyped-def]
     begun = tl.load(start + j, mask=here, other=1.0) * 0
     b = part
     while b < batch:
-        when, who, n = time + b * width, source + b * width, tl.load(count + b)
+        times, senders, n = time + b * width, source + b * width, tl.load(count + b)
         x, y, fired = recompute_states(
-            when, who, n, weight, start, sums, ys, scales, lengths, at, neurons, j, here, speed, r, t_end, BLOCK
+            times, senders, n, weight, start, sums, ys, scales, lengths, at, neurons, j, here, speed, r, t_end, BLOCK
         )
         tl.debug_barrier()
         beta = tl.load(d_end + b * neurons + j, mask=here, other=0.0) / (x * x + y * y)
         due, late = d_out + (b * neurons + j) * slots, d_time + (block * batch + b) * width
-        begun += reverse(
-            when, who, n, weight, sums, ys, scales, lengths, at, due, mine, late, beta, fired,
+        begun += adjoint_sample(
+            times, senders, n, weight, sums, ys, scales, lengths, at, due, mine, late, beta, fired,
             neurons, j, here, speed, r, TIMES, BLOCK,
         )  # fmt: skip
         tl.debug_barrier()

@@ -1,4 +1,4 @@
-"""Events: whatever neurons get what they cannot use, they say so in one line, and all in the same words."""
+"""Spiking networks: whatever neurons get what they cannot use, they say so in one line, and all in the same words."""
 
 import math
 
@@ -8,8 +8,10 @@ import torch
 from neuropil.errors import Refusal
 from neuropil.spiking import (
     QIF,
+    Plan,
     QIFLayer,
     QIFNetwork,
+    QIFState,
     RecurrentQIF,
     Theta,
     ThetaLayer,
@@ -17,16 +19,16 @@ from neuropil.spiking import (
     simulate_qif,
     simulate_recurrent_qif,
 )
-from neuropil.spiking.kernels import dispatch as devices
-from neuropil.spiking.kernels import memory
+from neuropil.spiking.kernels.bundles import device_memory
+from neuropil.spiking.kernels.dispatch import kernels
 
 INF, T = math.inf, 2.0
 FITS = torch.tensor([[0.1, 0.2]])
 
 
-def layers(t_end=T):
+def layers(t_end=T, plan=None):
     """One of every kind, for two inputs."""
-    return ThetaLayer(2, 3, t_end=t_end), QIFLayer(2, 3, t_end=t_end), RecurrentQIF(2, 3, t_end=t_end)
+    return tuple(kind(2, 3, t_end=t_end, plan=plan) for kind in (ThetaLayer, QIFLayer, RecurrentQIF))
 
 
 KINDS = pytest.mark.parametrize("kind", range(3), ids=("theta", "qif", "recurrent"))
@@ -111,7 +113,7 @@ def test_weights_that_diverged_are_refused(wrong):
         layer.weight.data.fill_(wrong)
         with pytest.raises(Refusal, match=r"weight has NaN or (inf|values beyond 1e\+12)"):
             layer(FITS)
-    for layer in layers()[1:]:  # without a bound the walk would take years before it ran out of memory
+    for layer in layers()[1:]:  # without a bound the simulation would take years before it ran out of memory
         layer.weight.data.fill_(-1e30)
         with pytest.raises(Refusal, match=r"values beyond 1e\+12"):
             layer(FITS)
@@ -135,9 +137,8 @@ def test_a_trial_so_long_that_its_spikes_exceed_memory_is_refused(t_end):
 
 
 @KINDS
-def test_spikes_beyond_memory_are_refused(kind, monkeypatch):
-    monkeypatch.setattr(memory, "memory", lambda device: 20_000)
-    layer = layers(20.0)[kind]
+def test_spikes_beyond_memory_are_refused(kind):
+    layer = layers(20.0, Plan(memory=20_000))[kind]
     layer(FITS)
     if kind == 2:
         layer.recurrent.data.fill_(1e3)  # they excite each other for ever
@@ -148,13 +149,12 @@ def test_spikes_beyond_memory_are_refused(kind, monkeypatch):
 
 
 def test_the_memory_of_a_machine_is_known():
-    assert 2**28 < memory.memory(torch.device("cpu")) < 2**50
+    assert 2**28 < device_memory(torch.device("cpu")) < 2**50
 
 
-def test_a_gpu_without_triton_is_refused(monkeypatch):
-    monkeypatch.setattr(devices, "GPU", {})
+def test_a_gpu_without_triton_is_refused():
     with pytest.raises(Refusal, match="need triton"):
-        devices.kernels("theta", torch.device("cuda"))
+        kernels("theta", torch.device("cuda"), Plan(), gpu={})
 
 
 def test_bad_sizes_and_masks_are_refused():
@@ -165,7 +165,7 @@ def test_bad_sizes_and_masks_are_refused():
         lambda: QIFLayer(0, 3, t_end=T),
         lambda: QIFLayer(2, 3, t_end=T, dtype=torch.float16),
         lambda: QIFNetwork((3,), t_end=T),
-        lambda: QIF().with_pseudospikes(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.ones(1, 1), T, 0),
+        lambda: QIF().with_pseudospikes(torch.zeros(1, 1, 1), QIFState(*torch.zeros(2, 1, 1)), T, 0),
         lambda: RecurrentQIF(2, 0, t_end=T),
         lambda: RecurrentQIF(2, 3, t_end=T, mask=torch.ones(2, 3)),
         lambda: RecurrentQIF(2, 3, t_end=T, dtype=torch.int64),

@@ -1,0 +1,99 @@
+"""What the kernels take: parameters of a layer, gradients of its outputs, and how much room they may take."""
+
+import os
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from neuropil.errors import require
+
+UNKNOWN = 2**32  # bytes assumed for a machine that does not tell how much memory it has
+Bundle = TypeVar("Bundle", bound=tuple[Any, ...])
+
+
+class ThetaModel(NamedTuple):
+    """A layer of theta neurons."""
+
+    weight: Tensor  # (inputs, neurons)
+    start: Tensor  # (2, neurons), x and y at time 0
+    speed: float  # r / tau
+    r: float
+    t_end: float
+
+
+class QIFModel(NamedTuple):
+    """A layer of QIF neurons."""
+
+    weight: Tensor  # (inputs, neurons)
+    start: Tensor  # (3, 1 or batch, neurons), x, y and I at time 0
+    tau: float
+    t_end: float
+
+
+class RecurrentModel(NamedTuple):
+    """A recurrent network of QIF neurons."""
+
+    weight: Tensor  # (inputs, neurons)
+    recurrent: Tensor  # (neurons, neurons), rows are senders
+    start: Tensor  # (3, 1 or batch, neurons), x, y and I at time 0
+    tau: float
+    t_end: float
+
+
+class OutputGrads(NamedTuple):
+    """Gradients of the loss with respect to what a simulation returned."""
+
+    times: Tensor  # (batch, neurons, spikes), of the spike times
+    state: Tensor  # theta: (batch, neurons), of the angle at the end; QIF: (2, batch, neurons), of angle and current
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a simulation runs. No field changes its result.
+
+    Attributes:
+        triton: run Triton's kernels on CPU tensors too, in Triton's interpreter.
+        slots: room for the spikes of a neuron at first; it grows to what is needed. 0: what such a neuron often needs.
+        events: room for the events of a recurrent trial at first, beyond its inputs; it is doubled until they fit.
+        block: most neurons that one GPU program simulates.
+        memory: bytes that the device has; None asks the device. Spikes may take half of them.
+    """
+
+    triton: bool = False
+    slots: int = 0
+    events: int = 256
+    block: int = 128
+    memory: int | None = None
+
+
+def arrays(bundle: Bundle) -> Bundle:
+    """The same bundle with a NumPy array in place of every tensor, both on the same memory."""
+    make: Any = type(bundle)
+    made: Bundle = make(*(part.numpy() if isinstance(part, Tensor) else part for part in bundle))
+    return made
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes of memory that a device has."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    known = getattr(os, "sysconf_names", {})
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if "SC_PHYS_PAGES" in known else UNKNOWN
+
+
+def check_room(spikes: int, size: int, device: torch.device, plan: Plan) -> None:
+    """Refuse `spikes` of `size` bytes each if they take more than half of the memory."""
+    most, gib = (plan.memory or device_memory(device)) // 2, 2**30
+    require(
+        spikes * size <= most,
+        f"the spikes of this batch need {spikes * size / gib:.3g} GiB, more than half of the memory, {most / gib:.3g}; "
+        "take a smaller batch, an earlier end or smaller weights.",
+    )
+
+
+def no_spikes(batch: int, neurons: int, slots: int, like: Tensor, plan: Plan) -> Tensor:
+    """Spike times without a spike, (batch, neurons, slots) of inf, on the device and in the dtype of `like`."""
+    check_room(batch * neurons * slots, like.element_size(), like.device, plan)
+    return torch.full((batch, neurons, slots), torch.inf, dtype=like.dtype, device=like.device)

@@ -84,13 +84,15 @@ def test_every_flag_and_recipe_of_the_pages_exists():
     variants = re.findall(r"^\[(\w+)\]", (PACKAGE / "recipes/variants.toml").read_text(encoding="utf-8"), re.MULTILINE)
     words = set(re.findall(r"--[a-z][a-z-]+", "".join(file.read_text("utf-8") for file in PACKAGE.glob("cli/**/*.py"))))
     flags = words.union(*recipes.values(), *benchmarks.values())
+    wrong = []
     for page in PAGES:
         if page == "CHANGELOG.md":  # it names the old ones, too
             continue
         text = (ROOT / page).read_text(encoding="utf-8")
-        for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text):
-            assert flag in flags or flag.replace("--no-", "--") in flags, f"{page}: there is no flag {flag}"
-        for name in re.findall(r"neuropil (?:run|copy) ([a-z]\w+)", text):
-            assert name in {*recipes, *variants}, f"{page}: there is no recipe {name}"
-        for name in re.findall(r"neuropil bench ([a-z]\w+)", text):
-            assert name in benchmarks, f"{page}: there is no benchmark {name}"
+        used = re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)
+        wrong += [f"{page}: {flag}" for flag in used if not {flag, flag.replace("--no-", "--")} & flags]
+        used = re.findall(r"neuropil (?:run|copy) ([a-z]\w+)", text)
+        wrong += [f"{page}: recipe {name}" for name in used if name not in {*recipes, *variants}]
+        used = re.findall(r"neuropil bench ([a-z]\w+)", text)
+        wrong += [f"{page}: benchmark {name}" for name in used if name not in benchmarks]
+    assert not wrong, f"these do not exist: {wrong}"

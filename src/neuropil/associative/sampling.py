@@ -37,7 +37,8 @@ class Sampling:
         contrast: slope around 1/2 with which pixels show a sample in the end. Slope 1 shows means, which are paler
             than any single image.
         accept_margin: a sample with a given label is accepted once the network classifies it so, with a drive that
-            exceeds all others by this much; until then it is sampled again. None accepts every sample.
+        accept_margin: a sample with a given label is accepted once the network classifies it so. The drive of the label
+            must exceed all others by this much; until then it is sampled again. None accepts every sample.
         max_attempts: most samples for one image; that with the largest margin is kept.
 
     Raises:

@@ -14,10 +14,10 @@ def test_units_stand_for_the_class_that_drives_them_most_and_vote():
     y = torch.tensor([0, 0, 1, 1, 1, 2])
     found = assign_units(nn.Identity(), Split(x, y, 3))
     assert found.classes.tolist() == [0, 1, 2, -1]
-    usual = [(2 + 0 + 1) / 3, (0.5 + 10 / 3 + 0) / 3, (0 + 1 + 2) / 3, 0]
-    assert found.usual.tolist() == pytest.approx(usual)
+    activity = [(2 + 0 + 1) / 3, (0.5 + 10 / 3 + 0) / 3, (0 + 1 + 2) / 3, 0]
+    assert found.mean_activity.tolist() == pytest.approx(activity)
     seen = torch.tensor([[2.0, 1, 1, 9], [0.1, 2, 1, 0], [1, 0, 1.5, 0]])
-    votes = [[row[k] / usual[k] for k in range(3)] for row in seen.tolist()]
+    votes = [[row[k] / activity[k] for k in range(3)] for row in seen.tolist()]
     assert found.predict(seen).tolist() == [row.index(max(row)) for row in votes] == [0, 1, 2]
 
 

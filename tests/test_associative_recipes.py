@@ -48,7 +48,7 @@ def generating(tmp_path_factory):
 
 
 def test_its_run_can_be_attacked(generating, tmp_path):
-    feeble = "--n-test 20 --linf 0.1 --l2 1 --steps 2 --restarts 1 --queries 11"
+    feeble = "--n-test 20 --linf 0.1 --l2 1 --attack-steps 2 --attack-restarts 1 --attack-queries 11"
     assert main(["attack", str(generating), *feeble.split(), "--out", str(tmp_path / "out")]) == 0
     assert {row["attack"] for row in rows(tmp_path / "out", "attack")} >= {"FGSM", "PGD", "square", "boundary"}
 

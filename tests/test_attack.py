@@ -25,7 +25,7 @@ from neuropil.evaluate.robustness import (
     ensemble,
     victim_of,
 )
-from neuropil.evaluate.robustness.attacks.gradient import cross_entropy, margin, slope, zero_gradient_fraction
+from neuropil.evaluate.robustness.attacks.gradient import cross_entropy, input_gradient, margin, zero_gradient_fraction
 
 NORMS = {"Linf": Linf, "L2": L2}
 RANGES = [(0.0, 1.0), (-math.inf, math.inf)]
@@ -94,7 +94,7 @@ def test_pgd_reaches_the_worst_case_of_a_linear_model(name, low, high, restarts)
     """Every label gets the score that costs it most, by bisection on the multiplier of the ball."""
     weight, _, logits, split = linear_task(60)
     norm, size = NORMS[name](low, high), {"Linf": 0.15, "L2": 0.8}[name]
-    attack = PGD(logits, norm, rng(), steps=200, restarts=restarts, step=20.0, stop=False)
+    attack = PGD(logits, norm, rng(), steps=200, restarts=restarts, relative_step=20.0, stop_when_fooled=False)
     moved = attack(split, size)
     assert norm.length(moved - split.x).max() <= size * (1 + 1e-5)
     assert moved.min() >= low
@@ -116,7 +116,7 @@ def attacks_on(victim, norm):
     return {
         "FGSM": (FGSM(victim.forward, norm), 1.02),
         "PGD": (PGD(victim.forward, norm, rng()), 1.02),
-        "transfer": (PGD(ensemble([victim, victim]), norm, rng(), stop=False), 1.02),
+        "transfer": (PGD(ensemble([victim, victim]), norm, rng(), stop_when_fooled=False), 1.02),
         "square": (Square(victim.decision_function, norm, rng(), queries=500), 1.5),
         "boundary": (Boundary(victim.predict, norm, rng(), queries=1500), 1.7),
         "noise": (Noise(norm, rng()), math.inf),
@@ -131,7 +131,7 @@ def test_no_attack_succeeds_within_the_robust_radius_and_a_good_one_does_beyond(
     norm, victim = NORMS[name](-math.inf, math.inf), white(logits)
     radius, (attack, enough) = radii(weight, bias, split, name), attacks_on(victim, norm)[attack]
     size = radius.quantile(0.3).item()
-    found = curve(attack, victim, split, norm=norm, sizes=[size], name="", access="").held[0]
+    found = curve(attack, victim, split, norm=norm, sizes=[size], name="", access="").robust[0]
     assert bool(found[radius > size * (1 + 1e-5)].all())  # no attack can
     beyond = radius * enough < size
     assert (~found[beyond]).float().mean() >= 0.9 or math.isinf(enough)
@@ -151,17 +151,17 @@ def test_the_radius_of_a_sphere_is_found_too(attack):
     split = Split(x, victim.predict(x), 2)
     radius = ((x - center).norm(dim=1) - 1).abs()
     attack, enough = attacks_on(victim, norm)[attack]
-    held = curve(attack, victim, split, norm=norm, sizes=[size], name="", access="").held[0]
-    assert bool(held[radius > size * (1 + 1e-5)].all())
-    assert (~held[radius * enough < size]).float().mean() >= 0.9
+    robust = curve(attack, victim, split, norm=norm, sizes=[size], name="", access="").robust[0]
+    assert bool(robust[radius > size * (1 + 1e-5)].all())
+    assert (~robust[radius * enough < size]).float().mean() >= 0.9
 
 
 def test_restarts_climb_the_margin_which_has_a_slope_however_sure_the_network_is():
     _, _, logits, split = linear_task()
     sure = lambda x: 1e4 * logits(x)
     x, y = split.x, split.y
-    assert bool((slope(lambda x: sure(x).float(), cross_entropy, x, y).gradient == 0).flatten(1).all(1).any())
-    assert not bool((slope(lambda x: sure(x).float(), margin, x, y).gradient == 0).flatten(1).all(1).any())
+    assert bool((input_gradient(lambda x: sure(x).float(), cross_entropy, x, y).gradient == 0).flatten(1).all(1).any())
+    assert not bool((input_gradient(lambda x: sure(x).float(), margin, x, y).gradient == 0).flatten(1).all(1).any())
     assert zero_gradient_fraction(PGD(sure, Linf()), split) == 0.0
     assert zero_gradient_fraction(FGSM(lambda x: sure(x).float(), Linf()), split) > 0.5
 
@@ -172,7 +172,7 @@ def test_an_image_without_a_finite_gradient_stays_and_counts_as_flat(name):
     sick = torch.arange(200) < 20
     nothing = lambda x: (x[:20, :2] - x[:20, :2]).sqrt()  # 0, with the gradient 0 * inf
     broken = lambda x: logits(x) + nn.functional.pad(nothing(x), (0, 0, 0, len(x) - 20))
-    for attack in (FGSM(broken, NORMS[name]()), PGD(broken, NORMS[name](), restarts=1, stop=False)):
+    for attack in (FGSM(broken, NORMS[name]()), PGD(broken, NORMS[name](), restarts=1, stop_when_fooled=False)):
         moved = attack(split, 0.3)
         assert torch.equal(moved[sick], split.x[sick])
         assert not torch.equal(moved[~sick], split.x[~sick])
@@ -181,7 +181,7 @@ def test_an_image_without_a_finite_gradient_stays_and_counts_as_flat(name):
 
 def test_pgd_that_may_not_stop_moves_on_where_the_surrogate_is_fooled():
     _, _, logits, split = linear_task()
-    lazy, eager = (PGD(logits, Linf(), rng(), stop=stop)(split, 0.3) for stop in (True, False))
+    lazy, eager = (PGD(logits, Linf(), rng(), stop_when_fooled=stop)(split, 0.3) for stop in (True, False))
     assert (eager - split.x).abs().mean() > (lazy - split.x).abs().mean() * 1.2
 
 
@@ -198,7 +198,7 @@ def test_an_attack_that_lies_about_its_size_gains_nothing_and_is_found_out(name)
     assert honest.overstepped == 0
     assert caught.overstepped > 0.9
     size, radius = 0.05, radii(weight, bias, split, name)
-    assert bool(caught.held[0][radius > size * 1.0001].all())
+    assert bool(caught.robust[0][radius > size * 1.0001].all())
 
 
 def test_an_attack_that_moves_the_image_it_was_given_gains_nothing():
@@ -209,9 +209,9 @@ def test_an_attack_that_moves_the_image_it_was_given_gains_nothing():
         part.x.copy_(FGSM(logits, Linf())(part, 10 * size))
         return part.x
 
-    held = curve(cheat, white(logits), split, norm=Linf(), sizes=[0.02], name="", access="").held[0]
+    robust = curve(cheat, white(logits), split, norm=Linf(), sizes=[0.02], name="", access="").robust[0]
     assert torch.equal(split.x, before)
-    assert bool(held[radii(weight, bias, split, "Linf") > 0.0201].all())
+    assert bool(robust[radii(weight, bias, split, "Linf") > 0.0201].all())
 
 
 def test_what_was_wrong_before_is_not_right_after():
@@ -353,7 +353,7 @@ def test_what_is_no_image_is_refused(offer, words):
         lambda: PGD(None, Linf(), steps=0),
         lambda: PGD(None, Linf(), restarts=0),
         lambda: Square(None, Linf(), queries=0),
-        lambda: Square(None, Linf(), share=0.0),
+        lambda: Square(None, Linf(), initial_fraction=0.0),
         lambda: Boundary(None, Linf(), queries=5),
     ],
 )

@@ -9,8 +9,21 @@ from torch import nn
 
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
-from neuropil.evaluate.robustness.corruptions import CORRUPTIONS, blur, contrast, corrupted, shift, under_corruption
-from neuropil.evaluate.robustness.damage import damaged, hidden_layers, kinds_for, synapses, under_damage
+from neuropil.evaluate.robustness.corruptions import (
+    CORRUPTIONS,
+    accuracy_under_corruption,
+    blur,
+    contrast,
+    corrupted,
+    shift,
+)
+from neuropil.evaluate.robustness.damage import (
+    accuracy_under_damage,
+    damaged,
+    damages_for,
+    hidden_layers,
+    weights_of,
+)
 from neuropil.models import BackpropClassifier, FeatureClassifier, SupervisedTraining, dense_body
 
 
@@ -108,10 +121,10 @@ def weights(network):
     return [part.clone() for part in network.parameters()]
 
 
-@pytest.mark.parametrize("kind", ["lost synapses", "lost units", "weight noise", "few bits"])
+@pytest.mark.parametrize("kind", ["lost weights", "lost units", "weight noise", "few bits"])
 def test_damage_hurts_a_copy_more_and_more_and_never_the_learner(kind, learner, images):
     before = weights(learner.network_)
-    found = {severity: right for name, severity, _, right in under_damage(learner, images[1]) if name == kind}
+    found = {severity: right for name, severity, _, right in accuracy_under_damage(learner, images[1]) if name == kind}
     assert all(torch.equal(a, b) for a, b in zip(before, learner.network_.parameters()))
     assert found[1] > found[5] + (0.1 if kind != "few bits" else 0.01)
     assert sorted(found) == [1, 2, 3, 4, 5]
@@ -119,7 +132,7 @@ def test_damage_hurts_a_copy_more_and_more_and_never_the_learner(kind, learner, 
 
 def test_damage_does_to_the_weights_what_it_says(learner):
     hidden, head = learner.body_.hidden.weight, learner.network_[2][1].weight
-    lost = damaged(learner, "lost synapses", 3, rng())
+    lost = damaged(learner, "lost weights", 3, rng())
     assert lost.network_ is not learner.network_
     for weight, now in ((hidden, lost.body_.hidden.weight), (head, lost.network_[2][1].weight)):
         gone = now == 0
@@ -146,16 +159,16 @@ def test_the_bias_of_a_lost_unit_is_lost_too():
 
 
 def test_weights_are_found_once_wherever_they_are(images, learner):
-    assert len(synapses(learner)) == 2  # body_ and network_ share the first
+    assert len(weights_of(learner)) == 2  # body_ and network_ share the first
     assert len(hidden_layers(learner)) == 1
     loose = SimpleNamespace(weights_=[torch.ones(2, 3)], gain_={"a": torch.ones(3)}, hidden=torch.ones(2, 2))
-    assert [tuple(weight.shape) for weight in synapses(loose)] == [(2, 3)]
-    assert kinds_for(loose) == ["lost synapses", "weight noise", "few bits"]
+    assert [tuple(weight.shape) for weight in weights_of(loose)] == [(2, 3)]
+    assert damages_for(loose) == ["lost weights", "weight noise", "few bits"]
     made = LogisticRegression(max_iter=300).fit(images[0].pixels().flatten(1).numpy(), images[0].y.numpy())
-    before, found = made.coef_.copy(), dict.fromkeys(kind for kind, *_ in under_damage(made, images[1]))
-    assert list(found) == ["lost synapses", "weight noise", "few bits"]
+    before, found = made.coef_.copy(), dict.fromkeys(kind for kind, *_ in accuracy_under_damage(made, images[1]))
+    assert list(found) == ["lost weights", "weight noise", "few bits"]
     assert (made.coef_ == before).all()
-    assert (damaged(made, "lost synapses", 5, rng()).coef_ == 0).mean() > 0.8
+    assert (damaged(made, "lost weights", 5, rng()).coef_ == 0).mean() > 0.8
 
 
 def test_damage_without_sense_is_refused(images):
@@ -171,6 +184,6 @@ def test_damage_without_sense_is_refused(images):
 
 
 def test_corruptions_are_the_same_for_every_learner_with_one_seed(images, learner):
-    once, again = (list(under_corruption(learner, images[1], seed=3)) for _ in range(2))
+    once, again = (list(accuracy_under_corruption(learner, images[1], seed=3)) for _ in range(2))
     assert once == again
     assert len(once) == 30

@@ -7,13 +7,13 @@ from sklearn import metrics
 from neuropil.data import Split
 from neuropil.evaluate import (
     accuracy,
-    choose,
     confusion,
     count_wins,
     fit_and_score,
     log_units,
     peak_memory,
     sample_efficiency,
+    select,
     unit_statistics,
     unit_warnings,
 )
@@ -87,7 +87,7 @@ def test_choose_takes_the_best_on_validation_and_fits_on_the_rest():
 
         return make
 
-    choice = choose({"bad": fit(0.9), "good": fit(0.1), "worse": fit(1.0)}, numbered(labels, 3), holdout_fraction=0.2)
+    choice = select({"bad": fit(0.9), "good": fit(0.1), "worse": fit(1.0)}, numbered(labels, 3), holdout_fraction=0.2)
     assert choice.best == "good"
     assert sizes == [480, 480, 480]
     assert choice.accuracy["worse"] == 0.0

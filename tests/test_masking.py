@@ -6,10 +6,10 @@ from sklearn.linear_model import LogisticRegression
 
 from attack_oracles import white
 from neuropil.data import digits
-from neuropil.evaluate.robustness import FGSM, L2, PGD, Boundary, Linf, Square, check_curves, curve, void
+from neuropil.evaluate.robustness import FGSM, L2, PGD, Boundary, Linf, Square, check_curves, curve, is_invalid
 from neuropil.evaluate.robustness.attacks.gradient import zero_gradient_fraction
 from neuropil.evaluate.robustness.harness import BLACK, WHITE, Curve
-from neuropil.evaluate.robustness.masking import larger_hurts, more_often, to_chance, within_budget
+from neuropil.evaluate.robustness.masking import at_most_majority_rate, larger_hurts, more_often, within_budget
 
 SIZES = {"Linf": (0.05, 0.2), "L2": (0.3, 1.2)}
 
@@ -60,31 +60,33 @@ def judged(logits, test, norm):
     ask = lambda attack, name, access, at: curve(attack, victim, test, norm=norm, sizes=at, name=name, access=access)
     curves = [ask(attack, name, access, sizes) for name, (attack, access) in attacks.items()]
     curves = [
-        one._replace(flat=zero_gradient_fraction(attacks[one.attack][0], test)) if one.access == WHITE else one
+        one._replace(zero_gradient_fraction=zero_gradient_fraction(attacks[one.attack][0], test))
+        if one.access == WHITE
+        else one
         for one in curves
     ]
     grey = 0.5 if norm.name == "Linf" else 4.0
-    far = {name: ask(attacks[name][0], name, "", [grey]).held[0] for name in ("PGD", "square")}
-    return check_curves(curves, grey=far, chance=0.11)
+    far = {name: ask(attacks[name][0], name, "", [grey]).robust[0] for name in ("PGD", "square")}
+    return check_curves(curves, grey=far, majority_rate=0.11)
 
 
 @pytest.mark.parametrize("norm", [Linf(), L2()], ids=lambda norm: norm.name)
 @pytest.mark.parametrize(
-    ("mask", "alarms"),
+    ("mask", "failing"),
     [
         (honest, set()),
         (saturated, {"gradients"}),
-        (rounding, {"gradients", "black box does not beat it", "falls to chance"}),
-        (shattered, {"black box does not beat it", "falls to chance"}),
+        (rounding, {"gradients", "black box does not beat it", "falls to the majority rate"}),
+        (shattered, {"black box does not beat it", "falls to the majority rate"}),
     ],
 )
-def test_planted_masking_is_caught_and_an_honest_model_is_not_blamed(task, mask, alarms, norm):
+def test_planted_masking_is_caught_and_an_honest_model_is_not_blamed(task, mask, failing, norm):
     found = judged(mask(task[0]), task[1], norm)
     failed = {check.check for check in found["PGD"] if not check.passed}
-    assert failed >= alarms
-    assert void(found["PGD"]) == void(found["FGSM"]) == bool(alarms)
-    assert not void(found["square"])
-    assert not void(found["boundary"])
+    assert failed >= failing
+    assert is_invalid(found["PGD"]) == is_invalid(found["FGSM"]) == bool(failing)
+    assert not is_invalid(found["square"])
+    assert not is_invalid(found["boundary"])
 
 
 def bits(right, n=1000):
@@ -104,7 +106,7 @@ def test_a_difference_counts_only_beyond_chance():
 
 def test_an_attack_that_gets_weaker_with_a_larger_budget_is_void():
     falling = Curve("x", WHITE, (0.1, 0.2, 0.3), torch.stack([bits(900), bits(500), bits(100)]))
-    rising = falling._replace(held=torch.stack([bits(900), bits(100), bits(300)]))
+    rising = falling._replace(robust=torch.stack([bits(900), bits(100), bits(300)]))
     assert larger_hurts(falling).passed
     check = larger_hurts(rising)
     assert not check.passed
@@ -114,25 +116,25 @@ def test_an_attack_that_gets_weaker_with_a_larger_budget_is_void():
 def test_pgd_that_fgsm_beats_is_void_and_fgsm_is_not():
     weak = Curve("FGSM", WHITE, (0.1, 0.2), torch.stack([bits(900), bits(500)]))
     strong = Curve("PGD", WHITE, (0.1, 0.2), torch.stack([bits(900), bits(560)]))
-    found = check_curves([weak, strong], grey={}, chance=0.1)
+    found = check_curves([weak, strong], grey={}, majority_rate=0.1)
     assert [check.check for check in found["PGD"] if not check.passed] == ["beats FGSM"]
-    assert not void(found["FGSM"])
+    assert not is_invalid(found["FGSM"])
 
 
 def test_black_box_that_beats_pgd_voids_all_white_boxes():
     white_box = [Curve(name, WHITE, (0.1,), bits(500)[None]) for name in ("FGSM", "PGD")]
-    found = check_curves([*white_box, Curve("square", BLACK, (0.1,), bits(450)[None])], grey={}, chance=0.1)
-    assert {name: void(checks) for name, checks in found.items()} == {"FGSM": True, "PGD": True, "square": False}
+    found = check_curves([*white_box, Curve("square", BLACK, (0.1,), bits(450)[None])], grey={}, majority_rate=0.1)
+    assert {name: is_invalid(checks) for name, checks in found.items()} == {"FGSM": True, "PGD": True, "square": False}
     assert "square leaves 45.0% right at 0.1, this one 50.0%" in {check.finding for check in found["PGD"]}
 
 
 def test_what_is_left_where_all_images_can_be_grey_is_at_most_chance():
-    assert to_chance(bits(0), 0.1).passed
-    assert to_chance(bits(125), 0.1).passed
-    assert not to_chance(bits(140), 0.1).passed
+    assert at_most_majority_rate(bits(0), 0.1).passed
+    assert at_most_majority_rate(bits(125), 0.1).passed
+    assert not at_most_majority_rate(bits(140), 0.1).passed
 
 
 def test_a_clipped_attack_is_void():
     liar = Curve("liar", BLACK, (0.1,), bits(0)[None], overstepped=0.3)
     assert within_budget(liar).finding == "30.0% of the examples were clipped"
-    assert void(check_curves([liar], grey={}, chance=0.1)["liar"])
+    assert is_invalid(check_curves([liar], grey={}, majority_rate=0.1)["liar"])

@@ -20,7 +20,7 @@ from neuropil.runs import Run, TaggedTracker, read
 
 KROTOV = "--units 30 --n-train 300 --epochs 2 --batch 50 --readout-epochs 3 --backprop-epochs 2 --labels 50"
 CONV = "--kernels 20 --kernel 3 --n-train 300 --share 0.5 --readout-epochs 3 --backprop-epochs 2 --labels 50"
-FEEBLE = "--n-test 40 --linf 0.1 --l2 1 --steps 3 --restarts 1 --queries 11"  # attacks
+FEEBLE = "--n-test 40 --linf 0.1 --l2 1 --attack-steps 3 --attack-restarts 1 --attack-queries 11"  # attacks
 QUICK = "--epochs 8 --plain-epochs 12 --backprop-epochs 4 --backprop-batch 50 --readout-epochs 3 --batch 50"
 NETS = "--hidden 120 60 --columns 4 1 --field 5"
 COMPARES = (

@@ -11,7 +11,7 @@ from torch import nn
 from neuropil.data import digits, iris
 from neuropil.errors import Refusal
 from neuropil.evaluate.robustness import FGSM, Linf, accuracy_under, victim_of
-from neuropil.evaluate.robustness.attacks.gradient import slope
+from neuropil.evaluate.robustness.attacks.gradient import input_gradient
 from neuropil.evaluate.robustness.suite import Suite, robustness
 from neuropil.models import (
     BackpropClassifier,
@@ -22,7 +22,7 @@ from neuropil.models import (
 )
 from neuropil.spiking import QIF, LinearTimeEncoding
 
-QUICK = Suite(linf=(0.05, 0.2), l2=(1.0,), steps=5, restarts=1, queries=30)
+QUICK = Suite(linf=(0.05, 0.2), l2=(1.0,), attack_steps=5, attack_restarts=1, attack_queries=30)
 
 
 def rng(seed=0):
@@ -112,12 +112,12 @@ def test_the_numbers_are_those_of_the_harness(told, fitted):
         assert found[size] == accuracy_under(attack, learners["backprop"], test, norm=Linf(), size=size)
 
 
-def test_masking_is_named_and_voids_white_boxes_and_what_rests_on_them(told):
-    void = lambda who: {row["attack"] for row in told[who].of("attack", norm="Linf") if row["invalid"]}
-    assert void("rounded") >= {"FGSM", "PGD", "all attacks"}
-    assert void("nearest") >= {"all attacks"}  # no attack with gradients applies
-    assert "PGD" not in void("linear") | void("backprop")
-    assert "all attacks" not in void("linear") | void("backprop")
+def test_masking_is_named_and_makes_white_boxes_and_what_rests_on_them_invalid(told):
+    invalid = lambda who: {row["attack"] for row in told[who].of("attack", norm="Linf") if row["invalid"]}
+    assert invalid("rounded") >= {"FGSM", "PGD", "all attacks"}
+    assert invalid("nearest") >= {"all attacks"}  # no attack with gradients applies
+    assert "PGD" not in invalid("linear") | invalid("backprop")
+    assert "all attacks" not in invalid("linear") | invalid("backprop")
     failed = [row["check"] for row in told["rounded"].of("check", norm="Linf", attack="PGD") if not row["passed"]]
     assert "gradients" in failed
 
@@ -139,7 +139,7 @@ def test_corruptions_and_damage_have_five_severities(told):
     assert len(told["nearest"].of("corruption")) == 30
     assert told["nearest"].of("damage") == []  # it has no weights
     assert Counter(row["damage"] for row in told["rounded"].of("damage")) == dict.fromkeys(
-        ("lost synapses", "weight noise", "few bits"), 5
+        ("lost weights", "weight noise", "few bits"), 5
     )
 
 
@@ -183,8 +183,8 @@ def test_a_transfer_attack_is_crafted_once_for_all(fitted, monkeypatch):
     ("settings", "words"),
     [
         ({"linf": (-0.1,)}, "budgets of an attack need to be above 0"),
-        ({"steps": 0}, "steps and restarts >= 1"),
-        ({"queries": 10}, "over 10 queries, got 10"),
+        ({"attack_steps": 0}, "attack_steps and attack_restarts >= 1"),
+        ({"attack_queries": 10}, "over 10 attack_queries, got 10"),
     ],
 )
 def test_a_suite_without_sense_is_refused(settings, words):
@@ -213,7 +213,7 @@ def test_the_gradient_of_spike_times_by_the_image_is_exact():
     ).fit(small, rng=rng())
     learner.network_.double()
     at, total = small.x[:5].double(), lambda scores, y: scores.gather(1, y[:, None])[:, 0]
-    exact = slope(learner.forward, total, at, small.y[:5]).gradient
+    exact = input_gradient(learner.forward, total, at, small.y[:5]).gradient
     step = 1e-6
     for k in range(at.shape[1]):
         nudge = torch.zeros_like(at)

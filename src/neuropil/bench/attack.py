@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from neuropil.data import Split
 from neuropil.errors import at_least, require
 from neuropil.evaluate.robustness import FGSM, L2, PGD, Boundary, Linf, Noise, Square
-from neuropil.evaluate.robustness.attacks.gradient import cross_entropy, slope
+from neuropil.evaluate.robustness.attacks.gradient import cross_entropy, input_gradient
 
 BUDGET = 1e-6
 
@@ -85,7 +85,7 @@ def main(config: Config) -> list[dict[str, Any]]:
     passes: dict[tuple[str, str], tuple[float, float]] = {}
     for _ in range(config.repeats + 1):
         clock(seconds["forward"], lambda: victim.predict(part.x))
-        clock(seconds["both"], lambda: slope(victim, cross_entropy, part.x, part.y))
+        clock(seconds["both"], lambda: input_gradient(victim, cross_entropy, part.x, part.y))
         for name, attack in contestants.items():
             victim.forward = victim.backward = 0
             clock(seconds[name], lambda attack=attack: attack(part, BUDGET))  # type: ignore[misc]

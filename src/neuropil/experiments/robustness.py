@@ -24,12 +24,12 @@ class Attacks(Machine):
     """budgets: largest change of any pixel, of values in [0, 1]"""
     l2: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
     """budgets: Euclidean length of the change of an image"""
-    steps: int = 20
-    """gradients in an ascent of PGD"""
-    restarts: int = 2
-    """ascents of PGD"""
-    queries: int = 200
-    """questions that an attack without gradients asks about an image"""
+    attack_steps: int = 20
+    """gradient steps of PGD from each starting point"""
+    attack_restarts: int = 2
+    """starting points of PGD"""
+    attack_queries: int = 200
+    """predictions that an attack without gradients may ask for, per image"""
     threads: int = 1
     """threads of the CPU; 0 for as many as torch takes by itself"""
 
@@ -40,7 +40,7 @@ class Attacks(Machine):
 
 def suite_of(attacks: Attacks) -> Suite:
     """The suite of these settings."""
-    return Suite(attacks.linf, attacks.l2, attacks.steps, attacks.restarts, attacks.queries)
+    return Suite(attacks.linf, attacks.l2, attacks.attack_steps, attacks.attack_restarts, attacks.attack_queries)
 
 
 def revived(plan: Comparison, train: Split, folder: Path, seed: int) -> list[Method]:

@@ -9,31 +9,31 @@ from neuropil.data import Split
 from neuropil.errors import require
 
 
-class Assigned(NamedTuple):
+class AssignedUnits(NamedTuple):
     """Units with the class each was assigned to; names by their vote.
 
     Attributes:
         body: maps (batch, *shape) to the activity of the units, (batch, units), 0 or more.
         classes: (units,) the class of each; -1 for a unit that was silent for all of them.
-        usual: (units,) mean activity over all classes, by which it is measured.
-        among: how many classes.
+        mean_activity: (units,) mean activity over all classes, by which it is measured.
+        n_classes: how many classes.
     """
 
     body: nn.Module
     classes: Tensor
-    usual: Tensor
-    among: int
+    mean_activity: Tensor
+    n_classes: int
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """(n, *shape) to (n,): the class whose units are, on average, most above what is usual for them."""
-        votes = nn.functional.one_hot(self.classes + 1, self.among + 1)[:, 1:].to(self.usual)
-        votes = votes / (votes.sum(0).clamp(min=1) * self.usual.where(self.usual > 0, 1)[:, None])
+        """(n, *shape) to (n,): the class whose units are, on average, most above what is mean_activity for them."""
+        votes = nn.functional.one_hot(self.classes + 1, self.n_classes + 1)[:, 1:].to(self.mean_activity)
+        votes = votes / (votes.sum(0).clamp(min=1) * self.mean_activity.where(self.mean_activity > 0, 1)[:, None])
         return torch.cat([(self.body(part).flatten(1) @ votes).argmax(1) for part in x.split(1000)])
 
 
 @torch.no_grad()
-def assign_units(body: nn.Module, labelled: Split) -> Assigned:
+def assign_units(body: nn.Module, labelled: Split) -> AssignedUnits:
     """The label of every unit, from its mean activity for each class of `labelled`. Diehl & Cook 2015."""
     total: Tensor | None = None
     sizes = labelled.y.bincount(minlength=labelled.classes).to(torch.float64)
@@ -46,4 +46,4 @@ def assign_units(body: nn.Module, labelled: Split) -> Assigned:
     assert total is not None
     mean = total / sizes[:, None].to(total.device)
     classes = torch.where(mean.sum(0) > 0, mean.argmax(0), -1)
-    return Assigned(body, classes, mean.mean(0).float(), labelled.classes)
+    return AssignedUnits(body, classes, mean.mean(0).float(), labelled.classes)

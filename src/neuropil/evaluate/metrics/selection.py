@@ -10,14 +10,14 @@ from neuropil.evaluate.metrics.accuracy import Predicts, accuracy
 Fit = Callable[[Split], Predicts]
 
 
-class Choice(NamedTuple):
+class Selection(NamedTuple):
     """The setting that validation preferred, and what every setting reached there."""
 
     best: str
     accuracy: dict[str, float]
 
 
-def choose(candidates: Mapping[str, Fit], train: Split, *, holdout_fraction: float = 1 / 6, seed: int = 0) -> Choice:
+def select(candidates: Mapping[str, Fit], train: Split, *, holdout_fraction: float = 1 / 6, seed: int = 0) -> Selection:
     """The candidate that is best on examples held out of `train`; no test example is ever seen.
 
     Args:
@@ -26,10 +26,10 @@ def choose(candidates: Mapping[str, Fit], train: Split, *, holdout_fraction: flo
         share: of `train` that is held out, in (0, 1).
         seed: of the validation split.
     """
-    require(len(candidates) > 0, "choose needs at least one candidate, got none.")
+    require(len(candidates) > 0, "select needs at least one candidate, got none.")
     rest, held = hold_out(train, holdout_fraction, seed)
     reached = {name: accuracy(fit(rest), held) for name, fit in candidates.items()}
-    return Choice(max(reached, key=reached.__getitem__), reached)
+    return Selection(max(reached, key=reached.__getitem__), reached)
 
 
 def sample_efficiency(

@@ -10,7 +10,7 @@ from neuropil.evaluate.robustness.harness import accuracy_under as accuracy_unde
 from neuropil.evaluate.robustness.harness import curve as curve
 from neuropil.evaluate.robustness.masking import Check as Check
 from neuropil.evaluate.robustness.masking import check_curves as check_curves
-from neuropil.evaluate.robustness.masking import void as void
+from neuropil.evaluate.robustness.masking import is_invalid as is_invalid
 from neuropil.evaluate.robustness.norms import L2 as L2
 from neuropil.evaluate.robustness.norms import Linf as Linf
 from neuropil.evaluate.robustness.suite import Suite as Suite

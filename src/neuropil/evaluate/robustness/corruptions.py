@@ -1,4 +1,4 @@
-"""What happens to images without any enemy: noise, blur, occlusion, low contrast, lost pixels, shifts, five severities.
+"""Images changed without an attacker: noise, blur, occlusion, low contrast, lost pixels, shifts, five severities.
 
 After Hendrycks & Dietterich 2019 (ICLR), with kinds that small grey images can bear; lengths go with the image's side.
 """
@@ -54,19 +54,19 @@ def occlusion(x: Tensor, amount: float, rng: Generator) -> Tensor:
 
 
 def contrast(x: Tensor, amount: float, rng: Generator) -> Tensor:
-    """Every image drawn together towards its mean, to `1 - amount` of its contrast."""
+    """Every image moved towards its mean, to `1 - amount` of its contrast."""
     mean = x.mean((1, 2, 3), keepdim=True)
     return mean + (1 - amount) * (x - mean)
 
 
 def lost_pixels(x: Tensor, amount: float, rng: Generator) -> Tensor:
-    """A share of the pixels is black."""
+    """A fraction of the pixels is black."""
     keep = torch.rand(len(x), 1, *x.shape[2:], generator=rng) >= amount
     return x * keep.to(x)
 
 
 def shift(x: Tensor, amount: float, rng: Generator) -> Tensor:
-    """Moved by `amount` of the side in a direction drawn for each image, with black behind; bilinear."""
+    """Moved by `amount` of the side in a random direction for each image, with black behind; bilinear."""
     angle = 2 * math.pi * torch.rand(len(x), generator=rng)
     there = torch.stack([angle.cos(), angle.sin()], 1) * 2 * amount  # the side is 2 long in these coordinates
     motion = torch.cat([torch.eye(2).expand(len(x), 2, 2), there[..., None]], 2)
@@ -90,7 +90,7 @@ def corrupted(split: Split, kind: str, severity: int, rng: Generator) -> Split:
     Args:
         kind: one of `CORRUPTIONS`.
         severity: 1 to 5.
-        rng: draws noise, places and directions.
+        rng: of noise, places and directions.
     """
     if kind not in CORRUPTIONS:
         raise unknown("corruption", kind, CORRUPTIONS)
@@ -100,7 +100,7 @@ def corrupted(split: Split, kind: str, severity: int, rng: Generator) -> Split:
     return Split(change(split.pixels(), amounts[severity - 1], rng).clamp(0, 1), split.y, split.classes)
 
 
-def under_corruption(learner: Any, test: Split, *, seed: int = 0) -> Iterator[tuple[str, int, float]]:
+def accuracy_under_corruption(learner: Any, test: Split, *, seed: int = 0) -> Iterator[tuple[str, int, float]]:
     """(kind, severity, accuracy) for every corruption of `test`, the same for every learner with the same `seed`."""
     victim = victim_of(learner, test.classes)
     for kind in CORRUPTIONS:

@@ -1,4 +1,4 @@
-"""What happens when the network itself is hurt: lost synapses, lost units, noise on the weights, few bits a weight."""
+"""Damage to the network itself: lost weights, lost units, noise on the weights, few bits per weight."""
 
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
@@ -31,21 +31,21 @@ class Damage(NamedTuple):
     meaning: str
 
 
-def parts_of(learner: Any) -> list[Any]:
+def learned_values(learner: Any) -> list[Any]:
     """What a learner has learned: itself if it is a module, else its attributes whose names end in ``_``."""
     if isinstance(learner, nn.Module):
         return [learner]
     return [value for name, value in vars(learner).items() if name.endswith("_") and not name.endswith("__")]
 
 
-def synapses(learner: Any) -> list[Tensor]:
+def weights_of(learner: Any) -> list[Tensor]:
     """Every weight with at least two axes among what `learner` has learned, each once; they share its memory.
 
     They are found in modules, tensors, and lists, tuples and dicts of them, and in the ``coef_`` of scikit-learn.
     """
     found: dict[int, Tensor] = {}
     arrays = [getattr(learner, name) for name in ("coef_", "coefs_") if hasattr(learner, name)]
-    for weight in _weights([*parts_of(learner), *(torch.from_numpy(array) for array in _flat(arrays))]):
+    for weight in _weights([*learned_values(learner), *(torch.from_numpy(array) for array in _flat(arrays))]):
         if weight.ndim >= 2 and weight.is_floating_point():
             found.setdefault(weight.data_ptr(), weight)
     return list(found.values())
@@ -70,7 +70,7 @@ def _weights(value: Any) -> Iterator[Tensor]:
 
 def hidden_layers(learner: Any) -> list[nn.Module]:
     """The dense and convolutional layers of what `learner` has learned, without the last, whose units are classes."""
-    modules = [part for part in parts_of(learner) if isinstance(part, nn.Module)]
+    modules = [part for part in learned_values(learner) if isinstance(part, nn.Module)]
     layers: dict[nn.Module, None] = dict.fromkeys(
         layer for part in modules for layer in part.modules() if isinstance(layer, GEOMETRIES)
     )
@@ -78,13 +78,13 @@ def hidden_layers(learner: Any) -> list[nn.Module]:
 
 
 def drop_weights_(learner: Any, amount: float, rng: Generator) -> None:
-    """A share `amount` of all synapses is cut."""
-    for weight in synapses(learner):
+    """A fraction `amount` of all weights becomes 0."""
+    for weight in weights_of(learner):
         weight.mul_((torch.rand(weight.shape, generator=rng) >= amount).to(weight))
 
 
 def drop_units_(learner: Any, amount: float, rng: Generator) -> None:
-    """A share of the units of every hidden layer gets a drive of 0 whatever comes in: silent, if 0 at 0 is silent."""
+    """A fraction of the units of every hidden layer gets a drive of 0, whatever the input: weights and bias are 0."""
     for layer in hidden_layers(learner):
         weight = layer.get_parameter("weight").data
         alive = (torch.rand(len(weight), generator=rng) >= amount).to(weight)
@@ -95,56 +95,56 @@ def drop_units_(learner: Any, amount: float, rng: Generator) -> None:
 
 def add_weight_noise_(learner: Any, amount: float, rng: Generator) -> None:
     """Noise N(0, (amount s)^2) on every weight, s the standard deviation of its layer's weights."""
-    for weight in synapses(learner):
+    for weight in weights_of(learner):
         weight.add_(torch.randn(weight.shape, generator=rng).to(weight), alpha=amount * weight.std().item())
 
 
 def quantise_(learner: Any, amount: float, rng: Generator) -> None:
     """Every layer's weights rounded to 2^amount - 1 even levels from minus to plus the largest."""
-    for weight in synapses(learner):
+    for weight in weights_of(learner):
         top, steps = weight.abs().max(), 2 ** (round(amount) - 1) - 1
         if top > 0:
             weight.div_(top).mul_(steps).round_().div_(steps).mul_(top)
 
 
 DAMAGES = {
-    "lost synapses": Damage(drop_weights_, (0.1, 0.3, 0.5, 0.7, 0.9), "share"),
-    "lost units": Damage(drop_units_, (0.1, 0.3, 0.5, 0.7, 0.9), "share"),
+    "lost weights": Damage(drop_weights_, (0.1, 0.3, 0.5, 0.7, 0.9), "fraction"),
+    "lost units": Damage(drop_units_, (0.1, 0.3, 0.5, 0.7, 0.9), "fraction"),
     "weight noise": Damage(add_weight_noise_, (0.1, 0.25, 0.5, 1.0, 2.0), "standard deviations"),
     "few bits": Damage(quantise_, (8, 6, 4, 3, 2), "bits"),
 }
 
 
-def kinds_for(learner: Any) -> list[str]:
+def damages_for(learner: Any) -> list[str]:
     """The kinds of damage that `learner` can take: without hidden units it can lose none, without weights nothing."""
-    kinds = DAMAGES if synapses(learner) else []
+    kinds = DAMAGES if weights_of(learner) else []
     return [kind for kind in kinds if kind != "lost units" or hidden_layers(learner)]
 
 
 def damaged(learner: Learner, kind: str, severity: int, rng: Generator) -> Learner:
-    """A copy of `learner`, hurt; the original stays as it is.
+    """A damaged copy of `learner`; the original stays as it is.
 
     Args:
         learner: fitted; a module, or something whose learned parts have names that end in ``_``.
         kind: one of `DAMAGES`.
         severity: 1 to 5.
-        rng: draws what is lost.
+        rng: of what is lost.
     """
     if kind not in DAMAGES:
         raise unknown("damage", kind, DAMAGES)
     require(severity in range(1, 6), f"damage has the severities 1 to 5, got {severity}.")
-    lacks = "hidden units" if synapses(learner) else "weights"
-    require(kind in kinds_for(learner), f"{kind} need {lacks}, and {type(learner).__name__} has none.")
-    hurt = deepcopy(learner)
+    lacks = "hidden units" if weights_of(learner) else "weights"
+    require(kind in damages_for(learner), f"{kind} need {lacks}, and {type(learner).__name__} has none.")
+    damaged_copy = deepcopy(learner)
     with torch.no_grad():
-        DAMAGES[kind].perturb_(hurt, DAMAGES[kind].amounts[severity - 1], rng)
-    return hurt
+        DAMAGES[kind].perturb_(damaged_copy, DAMAGES[kind].amounts[severity - 1], rng)
+    return damaged_copy
 
 
-def under_damage(learner: Any, test: Split, *, seed: int = 0) -> Iterator[tuple[str, int, float, float]]:
+def accuracy_under_damage(learner: Any, test: Split, *, seed: int = 0) -> Iterator[tuple[str, int, float, float]]:
     """(kind, severity, amount, accuracy) for every kind of damage that `learner` can take."""
-    for kind in kinds_for(learner):
+    for kind in damages_for(learner):
         for severity, amount in enumerate(DAMAGES[kind].amounts, start=1):
             rng = torch.Generator().manual_seed(seed)
-            hurt = victim_of(damaged(learner, kind, severity, rng), test.classes)
-            yield kind, severity, amount, accuracy(hurt, test)
+            victim = victim_of(damaged(learner, kind, severity, rng), test.classes)
+            yield kind, severity, amount, accuracy(victim, test)

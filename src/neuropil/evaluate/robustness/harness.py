@@ -1,4 +1,4 @@
-"""The harness: it clips and re-scores every adversarial example itself, and believes no attack."""
+"""The harness: it clips every adversarial example to its budget and classifies it again."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,15 +15,15 @@ Attack = Callable[[Split, float], Tensor]
 WHITE, BLACK, FLOOR = "white box", "black box", "floor"  # what an attack knows
 
 
-class Survivors(NamedTuple):
+class Verified(NamedTuple):
     """What was left after an attack of one size.
 
     Attributes:
-        held: (n,) bool: named right before, and after the move as well.
-        overstepped: share of examples that the attack moved out of its budget or out of the range, before we clipped.
+        robust: (n,) bool: classified correctly, before the attack and after it.
+        overstepped: fraction of examples that the attack itself moved out of its budget or out of the range.
     """
 
-    held: Tensor
+    robust: Tensor
     overstepped: float
 
 
@@ -34,63 +34,66 @@ class Curve(NamedTuple):
         attack: its name.
         access: what it knows: WHITE, BLACK or FLOOR.
         sizes: the budgets, growing.
-        held: (sizes, n) bool, as in `Survivors`.
-        overstepped: the largest share of examples that were moved too far at any size.
-        flat: share of images without a useful gradient, for attacks that need one.
+        robust: (sizes, n) bool, as in `Verified`.
+        overstepped: the largest fraction of examples that were moved too far at any size.
+        zero_gradient_fraction: fraction of images without a useful gradient, for attacks that need one.
     """
 
     attack: str
     access: str
     sizes: tuple[float, ...]
-    held: Tensor
+    robust: Tensor
     overstepped: float = 0.0
-    flat: float = 0.0
+    zero_gradient_fraction: float = 0.0
 
     @property
     def accuracy(self) -> list[float]:
-        """Share right at every size."""
-        return self.held.double().mean(1).tolist()
+        """Fraction classified correctly at every size."""
+        return self.robust.double().mean(1).tolist()
 
 
-def survivors(attack: Attack, victim: Victim, test: Split, *, norm: Norm, size: float, batch: int = 1000) -> Survivors:
-    """Who stays right under what `attack` makes of `test`; see `accuracy_under`."""
-    return judge(victim, test, craft(attack, test, norm=norm, size=size, batch=batch), norm=norm, size=size)
+def attack_and_verify(
+    attack: Attack, victim: Victim, test: Split, *, norm: Norm, size: float, batch: int = 1000
+) -> Verified:
+    """Which examples `attack` cannot change; see `accuracy_under`."""
+    return verify(victim, test, craft(attack, test, norm=norm, size=size, batch=batch), norm=norm, size=size)
 
 
 def craft(attack: Attack, test: Split, *, norm: Norm, size: float, batch: int = 1000) -> Tensor:
-    """What `attack` makes of `test`, (n, *shape), as it offers it: nothing is believed yet."""
+    """What `attack` makes of `test`, (n, *shape), not clipped yet."""
     check_size(size)
-    offers = []
+    crafted = []
     for part in test.batches(min(batch, len(test))):
         _check_range(part.x, norm)
-        offered = attack(Split(part.x.clone(), part.y, test.classes), size)  # a copy: nobody moves the ball's centre
-        sound = bool(offered.isfinite().all())
+        copy = Split(part.x.clone(), part.y, test.classes)  # so that no attack can move the centre of its ball
+        adversarial = attack(copy, size)
+        sound = bool(adversarial.isfinite().all())
         require(
-            offered.shape == part.x.shape and sound,
-            f"an attack needs to give back finite examples {tuple(part.x.shape)}, got {tuple(offered.shape)}"
+            adversarial.shape == part.x.shape and sound,
+            f"an attack needs to give back finite examples {tuple(part.x.shape)}, got {tuple(adversarial.shape)}"
             f"{'' if sound else ' with NaN or infinity'}.",
         )
-        offers.append(offered)
-    return torch.cat(offers)
+        crafted.append(adversarial)
+    return torch.cat(crafted)
 
 
-def judge(victim: Victim, test: Split, offered: Tensor, *, norm: Norm, size: float, batch: int = 1000) -> Survivors:
-    """Who is right on `test` and on what was `offered` instead, after we have clipped that to the budget."""
-    held, over, start = [], 0, 0
+def verify(victim: Victim, test: Split, adversarial: Tensor, *, norm: Norm, size: float, batch: int = 1000) -> Verified:
+    """Which examples are classified correctly as they are and as `adversarial`, clipped to the budget."""
+    robust, over, start = [], 0, 0
     for part in test.batches(min(batch, len(test))):
-        offer = offered[start : start + len(part)].to(part.x)
-        moved = norm.clip(part.x, offer, size)
-        over += int((norm.length(moved - offer) > 1e-4 * (1 + size)).sum())
-        held.append((victim.predict(moved) == part.y) & (victim.predict(part.x) == part.y))
+        candidate = adversarial[start : start + len(part)].to(part.x)
+        clipped = norm.clip(part.x, candidate, size)
+        over += int((norm.length(clipped - candidate) > 1e-4 * (1 + size)).sum())
+        robust.append((victim.predict(clipped) == part.y) & (victim.predict(part.x) == part.y))
         start += len(part)
-    return Survivors(torch.cat(held), over / len(test))
+    return Verified(torch.cat(robust), over / len(test))
 
 
 def accuracy_under(attack: Attack, learner: Any, test: Split, *, norm: Norm, size: float, batch: int = 1000) -> float:
-    """Accuracy on what `attack` makes of `test`, held to `size` and to the range by us, not by it.
+    """Accuracy on what `attack` makes of `test`, clipped to `size` and to the range by the harness.
 
     Args:
-        attack: gets examples, their labels, and a budget; gives moved examples.
+        attack: gets examples, their labels, and a budget; gives adversarial examples.
         learner: anything that `victim_of` understands.
         test: images in [0, 1], or vectors in the range of `norm`.
         norm, size: the budget.
@@ -100,7 +103,7 @@ def accuracy_under(attack: Attack, learner: Any, test: Split, *, norm: Norm, siz
         Refusal: a budget below 0, examples outside the range, NaN, wrong shapes.
     """
     victim = victim_of(learner, test.classes)
-    return survivors(attack, victim, test, norm=norm, size=size, batch=batch).held.double().mean().item()
+    return attack_and_verify(attack, victim, test, norm=norm, size=size, batch=batch).robust.double().mean().item()
 
 
 def curve(
@@ -108,9 +111,9 @@ def curve(
 ) -> Curve:
     """`accuracy_under` at each of `sizes`, example by example."""
     victim, ordered = victim_of(learner, test.classes), tuple(sorted(sizes))
-    found = [survivors(attack, victim, test, norm=norm, size=size) for size in ordered]
-    held, over = torch.stack([one.held for one in found]), max(one.overstepped for one in found)
-    return Curve(name, access, ordered, held, over)
+    found = [attack_and_verify(attack, victim, test, norm=norm, size=size) for size in ordered]
+    robust, over = torch.stack([one.robust for one in found]), max(one.overstepped for one in found)
+    return Curve(name, access, ordered, robust, over)
 
 
 def _check_range(x: Tensor, norm: Norm) -> None:

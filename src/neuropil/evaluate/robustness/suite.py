@@ -1,4 +1,4 @@
-"""The whole suite on all learners of a comparison: attacks with their checks, corruptions, damage, the linear model.
+"""The whole suite on all learners of a comparison: attacks with their checks, corruptions, damage.
 
 It logs `AttackRow`, `CheckRow`, `MatchedRow`, `CorruptionRow` and `DamageRow`; see `neuropil.runs.rows`.
 """
@@ -13,19 +13,20 @@ from torch import Generator, Tensor
 
 from neuropil.data import Split
 from neuropil.errors import require
+from neuropil.evaluate.metrics.accuracy import majority_rate
 from neuropil.evaluate.robustness.attacks.blackbox import BISECTIONS, Boundary, Noise, Square
 from neuropil.evaluate.robustness.attacks.gradient import FGSM, PGD, zero_gradient_fraction
-from neuropil.evaluate.robustness.corruptions import under_corruption
-from neuropil.evaluate.robustness.damage import under_damage
-from neuropil.evaluate.robustness.harness import BLACK, FLOOR, WHITE, Curve, craft, judge
-from neuropil.evaluate.robustness.masking import check_curves, void
+from neuropil.evaluate.robustness.corruptions import accuracy_under_corruption
+from neuropil.evaluate.robustness.damage import accuracy_under_damage
+from neuropil.evaluate.robustness.harness import BLACK, FLOOR, WHITE, Curve, craft, verify
+from neuropil.evaluate.robustness.masking import check_curves, is_invalid
 from neuropil.evaluate.robustness.norms import L2, Linf, Norm
 from neuropil.evaluate.robustness.victim import Victim, ensemble, victim_of
 from neuropil.runs.rows import AttackRow, CheckRow, CorruptionRow, DamageRow, MatchedRow
 from neuropil.runs.tracker import Tracker
 
 Norms = Sequence[tuple[Norm, tuple[float, ...]]]  # with the budgets in each
-Crafted = Callable[[tuple[str, ...], Norm, float], Tensor]  # names of surrogates, norm, budget -> moved images
+Crafted = Callable[[tuple[str, ...], Norm, float], Tensor]  # names of surrogates, norm, budget -> adversarial images
 LINEAR = ("plain linear", "linear")
 WORST = "all attacks"  # the name of the curve of what no attack of the suite could change
 
@@ -36,22 +37,23 @@ class Suite:
 
     Attributes:
         linf, l2: budgets in the two norms, of pixels in [0, 1]; none leaves a norm out.
-        steps, restarts: of PGD.
-        queries: of the score-based and of the decision-based attack, about one image.
+        attack_steps, attack_restarts: of PGD.
+        attack_queries: of the score-based and of the decision-based attack, about one image.
     """
 
     linf: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
     l2: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
-    steps: int = 20
-    restarts: int = 2
-    queries: int = 200
+    attack_steps: int = 20
+    attack_restarts: int = 2
+    attack_queries: int = 200
 
     def __post_init__(self) -> None:
         sizes = (*self.linf, *self.l2)
         require(min(sizes, default=1) > 0, f"budgets of an attack need to be above 0, got {sizes}.")
-        least = min(self.steps, self.restarts)
-        require(least >= 1, f"PGD needs steps and restarts >= 1, got {self.steps} and {self.restarts}.")
-        require(self.queries > BISECTIONS, f"black-box attacks need over {BISECTIONS} queries, got {self.queries}.")
+        least = min(self.attack_steps, self.attack_restarts)
+        require(least >= 1, f"PGD needs attack_steps and attack_restarts >= 1, got {self}.")
+        queries = self.attack_queries
+        require(queries > BISECTIONS, f"black-box attacks need over {BISECTIONS} attack_queries, got {queries}.")
 
     def norms(self, images: bool) -> list[tuple[Norm, tuple[float, ...]]]:
         """The norms and their budgets, growing; vectors have no range."""
@@ -60,23 +62,24 @@ class Suite:
         return [(norm, tuple(sorted(set(sizes)))) for norm, sizes in wanted if sizes]
 
 
-class Job(NamedTuple):
+class PlannedAttack(NamedTuple):
     """One attack on one learner in one norm.
 
     Attributes:
         attack, access: its name, and what it knows.
         norm: of its budgets.
-        offer: maps a budget and a generator to what it makes of all test images.
-        flat: the share of images without a useful gradient.
-        decides: whether it is out to find the worst, so that it has to reach chance where all images can be grey.
+        craft: maps a budget and a generator to what it makes of all test images.
+        zero_gradient_fraction: fraction of images without a useful gradient.
+        worst_case: whether it searches for the worst case; then it has to reach the majority rate where all images
+            can be grey.
     """
 
     attack: str
     access: str
     norm: Norm
-    offer: Callable[[float, Generator], Tensor]
-    flat: Callable[[], float] = lambda: 0.0
-    decides: bool = False
+    craft: Callable[[float, Generator], Tensor]
+    zero_gradient_fraction: Callable[[], float] = lambda: 0.0
+    worst_case: bool = False
 
 
 def robustness(
@@ -101,7 +104,7 @@ def robustness(
         baselines: names of learners to craft transfer attacks on; the first alone, and all together.
         suite: how hard.
         seed: of everything random.
-        linear: names of the linear model to which all are compared; the first that takes part.
+        linear: names of the linear classifier to which all are compared; the first that takes part.
     """
     victims = {name: victim_of(learner, test.classes) for name, learner in learners.items()}
     done: dict[tuple[tuple[str, ...], str, float], Tensor] = {}
@@ -137,51 +140,56 @@ def _sources(name: str, baselines: Sequence[str], victims: Mapping[str, Victim])
 
 def _jobs(
     victim: Victim, norm: Norm, test: Split, suite: Suite, sources: Mapping[str, tuple[str, ...]], crafted: Crafted
-) -> Iterator[Job]:
+) -> Iterator[PlannedAttack]:
     """Every attack that the victim allows; the white-box ones from the weak to the strong."""
-    logits, scores = victim.forward, victim.decision_function
-    offer = lambda make: lambda size, rng: craft(make(rng), test, norm=norm, size=size)
+    forward, scores = victim.forward, victim.decision_function
+    crafted_by = lambda make: lambda size, rng: craft(make(rng), test, norm=norm, size=size)
     carry = lambda names: lambda size, rng: crafted(names, norm, size)
-    if logits is not None:
-        fgsm, pgd = FGSM(logits, norm), lambda rng: PGD(logits, norm, rng, suite.steps, suite.restarts)
-        yield Job("FGSM", WHITE, norm, offer(lambda rng: fgsm), lambda: zero_gradient_fraction(fgsm, test))
-        yield Job("PGD", WHITE, norm, offer(pgd), lambda: zero_gradient_fraction(pgd(Generator()), test), True)
+    if forward is not None:
+        fgsm, pgd = FGSM(forward, norm), lambda rng: PGD(forward, norm, rng, suite.attack_steps, suite.attack_restarts)
+        yield PlannedAttack(
+            "FGSM", WHITE, norm, crafted_by(lambda rng: fgsm), lambda: zero_gradient_fraction(fgsm, test)
+        )
+        yield PlannedAttack(
+            "PGD", WHITE, norm, crafted_by(pgd), lambda: zero_gradient_fraction(pgd(Generator()), test), True
+        )
     for title, names in sources.items():
-        yield Job(f"transfer from {title}", BLACK, norm, carry(names))
+        yield PlannedAttack(f"transfer from {title}", BLACK, norm, carry(names))
     if scores is not None:
-        square = lambda rng: Square(scores, norm, rng, suite.queries)
-        yield Job("square", BLACK, norm, offer(square), decides=True)
-    boundary = lambda rng: Boundary(victim.predict, norm, rng, suite.queries)
-    yield Job("boundary", BLACK, norm, offer(boundary), decides=True)
-    yield Job("noise", FLOOR, norm, offer(lambda rng: Noise(norm, rng)))
+        square = lambda rng: Square(scores, norm, rng, suite.attack_queries)
+        yield PlannedAttack("square", BLACK, norm, crafted_by(square), worst_case=True)
+    boundary = lambda rng: Boundary(victim.predict, norm, rng, suite.attack_queries)
+    yield PlannedAttack("boundary", BLACK, norm, crafted_by(boundary), worst_case=True)
+    yield PlannedAttack("noise", FLOOR, norm, crafted_by(lambda rng: Noise(norm, rng)))
 
 
 def _transfer(victims: Sequence[Victim], test: Split, norm: Norm, size: float) -> Tensor:
     """What PGD makes of `test` when it climbs the mean loss of `victims` to the end."""
-    return craft(PGD(ensemble(victims), norm, restarts=1, steps=10, stop=False), test, norm=norm, size=size)
+    return craft(PGD(ensemble(victims), norm, restarts=1, steps=10, stop_when_fooled=False), test, norm=norm, size=size)
 
 
 def _attack(
-    victim: Victim, jobs: Sequence[Job], norms: Norms, test: Split, tracker: Tracker, seed: int
+    victim: Victim, jobs: Sequence[PlannedAttack], norms: Norms, test: Split, tracker: Tracker, seed: int
 ) -> dict[str, Tensor]:
-    """Do all jobs, log what was left and the checks; (sizes + 1, n) by norm: who withstood everything, 0 first."""
+    """Do all jobs, log what was left and the checks; (sizes + 1, n) by norm: which examples no attack changed."""
     budgets = {norm.name: [0.0, *sizes, *grey_size(norm, test)] for norm, sizes in norms}
     most = max(map(len, budgets.values()), default=0)
-    held = torch.zeros(len(jobs), most, len(test), dtype=torch.bool)
-    facts = torch.zeros(len(jobs), 2, dtype=torch.float64)  # overstepped, flat
-    for k in tracker.loop("attacks", len(jobs), held=held, facts=facts):
+    robust = torch.zeros(len(jobs), most, len(test), dtype=torch.bool)
+    facts = torch.zeros(len(jobs), 2, dtype=torch.float64)  # overstepped, zero_gradient_fraction
+    for k in tracker.loop("attacks", len(jobs), robust=robust, facts=facts):
         rng, norm = torch.Generator().manual_seed(1000 * seed + k), jobs[k].norm
-        asked = budgets[norm.name] if jobs[k].decides else budgets[norm.name][: -len(grey_size(norm, test)) or None]
-        for at, size in enumerate(asked):
-            offered = jobs[k].offer(size, rng) if size else test.pixels()
-            left = judge(victim, test, offered, norm=norm, size=size)
-            held[k, at], facts[k, 0] = left.held, max(float(facts[k, 0]), left.overstepped)
-        facts[k, 1] = jobs[k].flat()
+        asked = budgets[norm.name]
+        for at, size in enumerate(asked if jobs[k].worst_case else asked[: -len(grey_size(norm, test)) or None]):
+            adversarial = jobs[k].craft(size, rng) if size else test.pixels()
+            left = verify(victim, test, adversarial, norm=norm, size=size)
+            robust[k, at], facts[k, 0] = left.robust, max(float(facts[k, 0]), left.overstepped)
+        facts[k, 1] = jobs[k].zero_gradient_fraction()
     worst = {}
     for norm, sizes in norms:
         mine = [k for k, job in enumerate(jobs) if job.norm == norm]
-        curves = [_curve(jobs[k], sizes, held[k], facts[k]) for k in mine]
-        grey = {jobs[k].attack: held[k, len(sizes) + 1] for k in mine if jobs[k].decides and grey_size(norm, test)}
+        curves = [_curve(jobs[k], sizes, robust[k], facts[k]) for k in mine]
+        able = [k for k in mine if jobs[k].worst_case and grey_size(norm, test)]
+        grey = {jobs[k].attack: robust[k, len(sizes) + 1] for k in able}
         worst[norm.name] = _log(curves, grey, norm.name, test, tracker)
     return worst
 
@@ -191,25 +199,24 @@ def grey_size(norm: Norm, test: Split) -> list[float]:
     return [{"Linf": 0.5, "L2": 0.5 * math.sqrt(test.x[0].numel())}[norm.name]] if test.x.ndim == 4 else []
 
 
-def _curve(job: Job, sizes: tuple[float, ...], held: Tensor, facts: Tensor) -> Curve:
+def _curve(job: PlannedAttack, sizes: tuple[float, ...], robust: Tensor, facts: Tensor) -> Curve:
     """Size 0 first."""
-    overstepped, flat = facts.tolist()
-    return Curve(job.attack, job.access, (0.0, *sizes), held[: len(sizes) + 1], overstepped, flat)
+    overstepped, zero_gradient_fraction = facts.tolist()
+    return Curve(job.attack, job.access, (0.0, *sizes), robust[: len(sizes) + 1], overstepped, zero_gradient_fraction)
 
 
 def _log(curves: Sequence[Curve], grey: Mapping[str, Tensor], norm: str, test: Split, tracker: Tracker) -> Tensor:
-    """Rows of all curves of one norm, of their checks, and of the worst case: (sizes + 1, n) who withstood all."""
-    chance = test.y.bincount().max().item() / len(test)
-    found = check_curves(curves, grey=grey, chance=chance)
+    """Rows of all curves of one norm, of their checks, and of the worst case: (sizes + 1, n) bool, unchanged by all."""
+    found = check_curves(curves, grey=grey, majority_rate=majority_rate(test))
     for one in curves:
         for check in found[one.attack]:
             tracker.log(CheckRow(norm=norm, attack=one.attack, **check._asdict()))
-    worst = torch.stack([one.held for one in curves]).all(0).cummin(0).values
+    worst = torch.stack([one.robust for one in curves]).all(0).cummin(0).values
     strongest = [one.attack for one in curves if one.access == WHITE][-1:]
-    bound = not strongest or void(found[strongest[0]])
+    upper_bound = not strongest or is_invalid(found[strongest[0]])
     shown = [*curves, Curve(WORST, "", curves[0].sizes, worst)]
     for one in shown:
-        failed = bound if one.attack == WORST else void(found[one.attack])
+        failed = upper_bound if one.attack == WORST else is_invalid(found[one.attack])
         for size, right in zip(one.sizes, one.accuracy):
             row = AttackRow(
                 norm=norm,
@@ -227,7 +234,7 @@ def _log(curves: Sequence[Curve], grey: Mapping[str, Tensor], norm: str, test: S
 def _compare(
     mine: Mapping[str, Tensor], linear: Mapping[str, Tensor], name: str, norms: Norms, tracker: Tracker
 ) -> None:
-    """Of the images that this learner and the linear model both name right: how many withstand all attacks on each."""
+    """Rows about the images that this learner and the linear classifier both classify correctly, see `MatchedRow`."""
     for norm, sizes in norms:
         both = mine[norm.name][0] & linear[norm.name][0]
         if not bool(both.any()):
@@ -248,7 +255,7 @@ def _compare(
 def _corrupt_and_damage(learner: Any, test: Split, tracker: Tracker, seed: int) -> None:
     """Rows of corruptions, on images, and of damage, to learners with weights."""
     if test.x.ndim == 4:
-        for kind, severity, right in under_corruption(learner, test, seed=seed):
+        for kind, severity, right in accuracy_under_corruption(learner, test, seed=seed):
             tracker.log(CorruptionRow(corruption=kind, severity=severity, accuracy=right))
-    for kind, severity, amount, right in under_damage(learner, test, seed=seed):
+    for kind, severity, amount, right in accuracy_under_damage(learner, test, seed=seed):
         tracker.log(DamageRow(damage=kind, severity=severity, amount=amount, accuracy=right))

@@ -56,11 +56,11 @@ def victim_of(learner: Any, classes: int) -> Victim:
         return _of_sklearn(learner, classes)
     who = type(learner).__name__
     require(hasattr(learner, "predict"), f"an attack needs something with predict(x), got {who}, which has none.")
-    scores, logits = (getattr(learner, name, None) for name in ("decision_function", "forward"))
+    scores, forward = (getattr(learner, name, None) for name in ("decision_function", "forward"))
     return Victim(
         checked_labels(learner.predict, classes, who),
         checked_scores(scores, classes, who) if scores else None,
-        checked_scores(logits, classes, who) if logits else None,
+        checked_scores(forward, classes, who) if forward else None,
     )
 
 
@@ -68,15 +68,15 @@ def ensemble(victims: Sequence[Victim]) -> Function:
     """The mean log probability of several differentiable victims, for attacks that shall carry over to another."""
     inside = [victim.forward for victim in victims if victim.forward is not None]
     require(len(inside) > 0, "an ensemble to craft on needs a differentiable member, got none.")
-    return lambda x: torch.stack([logits(x).log_softmax(1) for logits in inside]).mean(0)
+    return lambda x: torch.stack([forward(x).log_softmax(1) for forward in inside]).mean(0)
 
 
 def _of_module(network: nn.Module, classes: int) -> Victim:
     who = type(network).__name__
     require(not network.training, f"{who} is in training mode, in which its answers may change; call eval() first.")
-    logits = checked_scores(network, classes, who)
-    scores = torch.no_grad()(logits)
-    return Victim(lambda x: scores(x).argmax(1), scores, logits)
+    forward = checked_scores(network, classes, who)
+    scores = torch.no_grad()(forward)
+    return Victim(lambda x: scores(x).argmax(1), scores, forward)
 
 
 def _of_sklearn(classifier: Any, classes: int) -> Victim:

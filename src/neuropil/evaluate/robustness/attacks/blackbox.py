@@ -1,4 +1,4 @@
-"""Attacks that look at answers alone: at scores (square), at labels (boundary), or at nothing (noise, the floor)."""
+"""Attacks that see answers alone: scores (square), labels (boundary), or nothing (noise, the floor)."""
 
 from dataclasses import dataclass, field
 
@@ -27,7 +27,7 @@ class Noise:
     rng: Generator = field(default_factory=torch.Generator)
 
     def __call__(self, part: Split, size: float) -> Tensor:
-        """The moved images (n, *shape) of `part`."""
+        """The adversarial images (n, *shape) of `part`."""
         return self.norm.clip(part.x, part.x + self.norm.random(part.x, size, self.rng), size)
 
 
@@ -40,29 +40,33 @@ class Square:
     which a square is a run of neighbours, are ours. Andriushchenko et al. 2020, ECCV.
 
     Attributes:
-        scores: what it asks.
+        decision_function: the scores that it asks for.
         norm: of the budget.
         rng: draws places and signs.
         queries: how often it asks about an image at most.
-        share: of all pixels in the first squares.
+        initial_fraction: fraction of all pixels in the first squares.
     """
 
-    scores: Function
+    decision_function: Function
     norm: Norm
     rng: Generator = field(default_factory=torch.Generator)
     queries: int = 200
-    share: float = 0.3
+    initial_fraction: float = 0.3
 
     def __post_init__(self) -> None:
-        sound = self.queries >= 1 and 0 < self.share <= 1
-        require(sound, f"Square needs queries >= 1 and 0 < share <= 1, got {self.queries} and {self.share}.")
+        fraction = self.initial_fraction
+        sound = self.queries >= 1 and 0 < fraction <= 1
+        require(
+            sound,
+            f"Square needs queries >= 1 and 0 < initial_fraction <= 1, got {self.queries} and {fraction}.",
+        )
 
     def __call__(self, part: Split, size: float) -> Tensor:
-        """The moved images (n, *shape) of `part`."""
+        """The adversarial images (n, *shape) of `part`."""
         x, y, found = part.x, part.y, part.x.clone()
         level = self.norm.level(size, x[0].numel())
         at = self.norm.clip(x, x + level * self._stripes(x), size)
-        worst, live = margin(self.scores(at), y), torch.arange(len(y), device=y.device)
+        worst, live = margin(self.decision_function(at), y), torch.arange(len(y), device=y.device)
         for query in range(1, self.queries):
             fooled = worst > 0
             if bool(fooled.any()):
@@ -71,7 +75,7 @@ class Square:
                 if len(live) == 0:
                     return found
             tried = self.norm.clip(x, self._squares(x, query).mul_(2 * level).add_(at), size)
-            reached = margin(self.scores(tried), y)
+            reached = margin(self.decision_function(tried), y)
             better = reached > worst
             at[better], worst = tried[better], torch.maximum(worst, reached)
         found[live] = at
@@ -85,9 +89,9 @@ class Square:
     def _squares(self, x: Tensor, query: int) -> Tensor:
         """One square of +-1 (a sign per channel) in zeros for every image, like `x`."""
         n, (c, h, w) = len(x), _grid(x)
-        share = self.share * 0.5 ** _halvings(query / self.queries)
-        side = max(1, round((share * h * w) ** 0.5))
-        tall, wide = min(h, side), min(w, side if h > 1 else max(1, round(share * w)))
+        fraction = self.initial_fraction * 0.5 ** _halvings(query / self.queries)
+        side = max(1, round((fraction * h * w) ** 0.5))
+        tall, wide = min(h, side), min(w, side if h > 1 else max(1, round(fraction * w)))
         top = torch.randint(h - tall + 1, (n, 1), generator=self.rng)
         left = torch.randint(w - wide + 1, (n, 1), generator=self.rng)
         rows, columns = torch.arange(h) - top, torch.arange(w) - left
@@ -105,7 +109,7 @@ def _signs(shape: tuple[int, ...], rng: Generator) -> Tensor:
 
 
 def _halvings(done: float) -> int:
-    """How often the area of the squares has been halved: at the shares of the search at which the authors do."""
+    """How often the area of the squares has been halved: at the fractions of the search at which the authors do."""
     return sum(done > mark for mark in (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8))
 
 
@@ -113,10 +117,11 @@ def _halvings(done: float) -> int:
 class Boundary:
     """A walk along the border of the class, from afar towards the image, by labels alone.
 
-    It starts from the nearest image of the batch that is taken for another class, comes to the border by bisection, and
-    then takes random steps: noise of a share of the distance, and back into a ball that is a little smaller. A step
-    counts if the label is still wrong; strides of an image grow with success and shrink with failure. It rests once
-    within the budget. After Brendel et al. 2018, ICLR; strides and projection are ours, so that it serves any norm.
+    It starts from the nearest image of the batch that is classified as another class, and reaches the border by
+    bisection. Then it takes random steps: noise of a fraction of the distance, and back into a ball that is a little
+    smaller. A step counts if the label is still wrong. Steps grow with success and shrink with failure. An image rests
+    once it is within the budget. After Brendel et al. 2018, ICLR. Step lengths and projection are ours, so that it
+    serves any norm.
 
     Attributes:
         predict: what it asks.
@@ -134,7 +139,7 @@ class Boundary:
         require(self.queries > BISECTIONS, f"Boundary needs more than {BISECTIONS} queries, got {self.queries}.")
 
     def __call__(self, part: Split, size: float) -> Tensor:
-        """The moved images (n, *shape) of `part`: within the budget, wrong or not; without a start, as they were."""
+        """The adversarial images (n, *shape) of `part`, within the budget; images without a start are unchanged."""
         found = part.x.clone()
         live, at = self._start(part.x, part.y)
         x, y = part.x[live], part.y[live]
@@ -155,7 +160,7 @@ class Boundary:
         return found
 
     def _start(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Which images have a start, and theirs: the nearest of the batch that is taken for another class."""
+        """Which images have a start, and theirs: the nearest of the batch that is classified as another class."""
         taken, flat = self.predict(x), x.flatten(1)
         apart = torch.cdist(flat, flat).masked_fill(taken[None, :] == y[:, None], torch.inf)
         nearest = apart.min(1)

@@ -17,7 +17,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(scores: Tensor, y: Tensor) -> Tensor:
-    """(n, classes) logits and (n,) labels to (n,): -log softmax of the label."""
+    """(n, classes) scores and (n,) labels to (n,): -log softmax of the label."""
     return F.cross_entropy(scores, y, reduction="none")
 
 
@@ -30,26 +30,26 @@ def margin(scores: Tensor, y: Tensor) -> Tensor:
     return scores.masked_fill(label, -torch.inf).amax(1) - scores.gather(1, y[:, None])[:, 0]
 
 
-class Slope(NamedTuple):
+class InputGradient(NamedTuple):
     """What a network says at a point: its scores (n, classes), and the gradient of the loss (n, *shape)."""
 
     scores: Tensor
     gradient: Tensor
 
 
-def slope(logits: Function, loss: Loss, x: Tensor, y: Tensor) -> Slope:
+def input_gradient(forward: Function, loss: Loss, x: Tensor, y: Tensor) -> InputGradient:
     """One forward and one backward pass. Infinite scores (a neuron that never fires) have no gradient to give."""
     with torch.enable_grad():
         at = x.detach().requires_grad_()
-        scores = logits(at)
+        scores = forward(at)
         if not scores.requires_grad:
-            return Slope(scores, torch.zeros_like(x))
+            return InputGradient(scores, torch.zeros_like(x))
         (gradient,) = torch.autograd.grad(loss(scores, y).sum(), at, allow_unused=True)
-    return Slope(scores.detach(), torch.zeros_like(x) if gradient is None else gradient)
+    return InputGradient(scores.detach(), torch.zeros_like(x) if gradient is None else gradient)
 
 
-def usable(gradient: Tensor) -> Tensor:
-    """`gradient` (n, *shape), with no direction for images whose own is not finite: they stay, and count as flat."""
+def finite_or_zero(gradient: Tensor) -> Tensor:
+    """`gradient` (n, *shape), with no direction for images whose own is not finite: they stay where they are."""
     sound = gradient.flatten(1).isfinite().all(1)
     return gradient if bool(sound.all()) else gradient.masked_fill(~sound.view(-1, *[1] * (gradient.ndim - 1)), 0)
 
@@ -61,18 +61,18 @@ class FGSM:
     Here g is the gradient of the cross entropy by the pixels. Goodfellow et al. 2015, ICLR.
 
     Attributes:
-        logits: the network that is looked into.
+        forward: the differentiable scores of the network.
         norm: of the budget.
     """
 
-    logits: Function
+    forward: Function
     norm: Norm
     losses: Sequence[Loss] = (cross_entropy,)
 
     def __call__(self, part: Split, size: float) -> Tensor:
-        """The moved images (n, *shape) of `part`."""
-        gradient = slope(self.logits, self.losses[0], part.x, part.y).gradient
-        return self.norm.clip(part.x, part.x + size * self.norm.steepest(usable(gradient)), size)
+        """The adversarial images (n, *shape) of `part`."""
+        gradient = input_gradient(self.forward, self.losses[0], part.x, part.y).gradient
+        return self.norm.clip(part.x, part.x + size * self.norm.steepest(finite_or_zero(gradient)), size)
 
 
 @dataclass(frozen=True)
@@ -83,22 +83,22 @@ class PGD:
     and so on in turn. An image rests once it is taken for another class. Madry et al. 2018, ICLR.
 
     Attributes:
-        logits: the network that is looked into.
+        forward: the differentiable scores of the network.
         norm: of the budget.
         rng: of the starting points.
         steps: gradients in an ascent.
         restarts: ascents.
-        step: length of a step, as a share of budget / steps.
-        stop: whether an image rests once it is fooled; a transfer attack had better go on.
+        relative_step: length of a step, in units of budget / steps.
+        stop_when_fooled: whether an image rests once it is fooled; a transfer attack had better go on.
     """
 
-    logits: Function
+    forward: Function
     norm: Norm
     rng: Generator = field(default_factory=torch.Generator)
     steps: int = 20
     restarts: int = 2
-    step: float = 2.5
-    stop: bool = True
+    relative_step: float = 2.5
+    stop_when_fooled: bool = True
     losses: Sequence[Loss] = (cross_entropy, margin)
 
     def __post_init__(self) -> None:
@@ -106,14 +106,14 @@ class PGD:
         require(least >= 1, f"PGD needs steps and restarts >= 1, got {self.steps} and {self.restarts}.")
 
     def __call__(self, part: Split, size: float) -> Tensor:
-        """The moved images (n, *shape) of `part`."""
+        """The adversarial images (n, *shape) of `part`."""
         found, todo = part.x.clone(), torch.arange(len(part), device=part.y.device)
         for k in range(self.restarts):
             x, y = part.x[todo], part.y[todo]
             start = x if k == 0 else self.norm.clip(x, x + self.norm.random(x, size, self.rng), size)
-            moved, fooled = self._ascend(x, y, start, size, self.losses[k % len(self.losses)])
-            found[todo] = moved
-            todo = todo[~fooled] if self.stop else todo
+            adversarial, fooled = self._ascend(x, y, start, size, self.losses[k % len(self.losses)])
+            found[todo] = adversarial
+            todo = todo[~fooled] if self.stop_when_fooled else todo
             if len(todo) == 0:
                 break
         return found
@@ -123,26 +123,26 @@ class PGD:
         end, fooled = at.clone(), torch.zeros_like(y, dtype=torch.bool)
         live = torch.arange(len(y), device=y.device)
         for _ in range(self.steps):
-            scores, gradient = slope(self.logits, loss, at, y)
+            scores, gradient = input_gradient(self.forward, loss, at, y)
             at_rest = scores.argmax(1) != y
-            if self.stop and bool(at_rest.any()):
+            if self.stop_when_fooled and bool(at_rest.any()):
                 end[live[at_rest]], fooled[live[at_rest]] = at[at_rest], True
                 live, x, y, at, gradient = (part[~at_rest] for part in (live, x, y, at, gradient))
                 if len(live) == 0:
                     return end, fooled
-            stride = self.step * size / self.steps
-            at = self.norm.clip(x, self.norm.steepest(usable(gradient)).mul_(stride).add_(at), size)
+            stride = self.relative_step * size / self.steps
+            at = self.norm.clip(x, self.norm.steepest(finite_or_zero(gradient)).mul_(stride).add_(at), size)
         with torch.no_grad():
-            fooled[live] = self.logits(at).argmax(1) != y
+            fooled[live] = self.forward(at).argmax(1) != y
         end[live] = at
         return end, fooled
 
 
 def zero_gradient_fraction(attack: FGSM | PGD, split: Split, *, batch: int = 1000) -> float:
-    """Share of `split` at which every loss of `attack` has a gradient that is zero (or not finite) in every pixel."""
-    flat = 0
+    """Fraction of `split` at which every loss of `attack` has a gradient of zero (or not finite) in every pixel."""
+    found = 0
     for part in split.batches(min(batch, len(split))):
-        gradients = [slope(attack.logits, loss, part.x, part.y).gradient.flatten(1) for loss in attack.losses]
+        gradients = [input_gradient(attack.forward, loss, part.x, part.y).gradient.flatten(1) for loss in attack.losses]
         useless = [(g == 0).all(1) | ~g.isfinite().all(1) for g in gradients]
-        flat += int(torch.stack(useless).all(0).sum())
-    return flat / len(split)
+        found += int(torch.stack(useless).all(0).sum())
+    return found / len(split)

@@ -1,4 +1,4 @@
-"""Scores, selection and warnings: everything that judges a learner and nothing that trains one."""
+"""Scores, selection and warnings: everything that measures a learner and nothing that trains one."""
 
 from neuropil.evaluate.metrics.accuracy import Predicts as Predicts
 from neuropil.evaluate.metrics.accuracy import accuracy as accuracy

@@ -251,7 +251,7 @@ def accuracy_by_seed(outcomes: Iterable[Outcome], *, finished: bool) -> dict[int
 
 
 def summarise(own: Sequence[Outcome], accuracy: Mapping[str, Mapping[int, float]]) -> Summary:
-    """The summary of one learner from its outcomes and everybody's accuracies."""
+    """The summary of one learner from its outcomes and the accuracies of all."""
     first, done = own[0], [one.row for one in own if one.finished]
     baseline = first.row.baseline or BASELINE
     mine, other = accuracy[first.learner], accuracy.get(baseline, {})

@@ -15,7 +15,7 @@ class LoopState:
 
     The laws: `state` is of the moment after `done` iterations (None: nothing to restore, because code that runs again
     brings the objects there). `inner` belongs to the iteration that began at that moment, so it means something only
-    while `at == done`; a loop that moved on without a capture is stale, and nothing may be written until it captures.
+    while `at == done`. A loop that moved on without a capture is stale: nothing may be written until it captures.
 
     Attributes:
         key: its title, numbered where a title comes again within one iteration.

@@ -32,7 +32,7 @@ def confusion(learner: Predicts, split: Split, *, batch: int = 1000) -> Tensor:
 
 
 def accuracy(learner: Predicts, split: Split, *, batch: int = 1000) -> float:
-    """Share of `split` that `learner` names right, in [0, 1]."""
+    """Fraction of `split` that `learner` classifies correctly, in [0, 1]."""
     return fraction_correct(confusion(learner, split, batch=batch))
 
 

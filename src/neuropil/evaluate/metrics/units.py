@@ -62,7 +62,7 @@ def entropy(amounts: Tensor) -> Tensor:
 def count_wins(activity: Callable[[Tensor], Tensor], split: Split, *, batch: int = 1000) -> Tensor:
     """(units,) how often each unit is the most active; `activity` maps a batch to (batch, units, *positions).
 
-    Where all units are equally active, as on an empty patch, nobody wins.
+    Where all units are equally active, as on an empty patch, no unit wins.
     """
     total = torch.zeros(0, dtype=torch.int64)
     for part in split.batches(min(batch, len(split))):

@@ -83,7 +83,7 @@ class Linf:
         return gradient.sign()
 
     def random(self, x: Tensor, size: float, rng: Generator) -> Tensor:
-        """Every pixel moves by a number drawn evenly from [-size, size]."""
+        """Every pixel moves by a number from the uniform distribution on [-size, size]."""
         return torch.rand(x.shape, generator=rng).mul_(2 * size).sub_(size).to(x)
 
     def level(self, size: float, pixels: int) -> float:
@@ -106,9 +106,9 @@ class L2:
     def clip(self, x: Tensor, moved: Tensor, size: float | Tensor) -> Tensor:
         r"""The exact projection on ball and range together.
 
-        It is :math:`\mathrm{clamp}(x + s\,(m - x))` with the largest s <= 1 that keeps it in the ball: the pixels that
-        reach the end of the range stay there, the others shrink alike. From s = size / |m - x|, which is never too
-        long, s grows by solving for it as if no further pixel reached an end, and is right once none does.
+        It is :math:`\mathrm{clamp}(x + s\,(m - x))` with the largest s <= 1 that keeps it in the ball. The pixels that
+        reach the end of the range stay there, the others shrink alike. The search starts at s = size / |m - x|, which
+        is never too long. It solves for s as if no further pixel reached an end, until none does.
         """
         flat, budget = x.flatten(1), _each(size, x).flatten(1)
         nearest, rows = torch.empty_like(flat), len(x) if x.is_cuda else max(1, BLOCK // flat.shape[1])
@@ -141,7 +141,7 @@ class L2:
         return (flat / torch.where(length > 0, length, 1)).view_as(gradient)
 
     def random(self, x: Tensor, size: float, rng: Generator) -> Tensor:
-        """A direction drawn evenly from the sphere."""
+        """A direction from the uniform distribution on the sphere."""
         return self.steepest(torch.randn(x.shape, generator=rng)).mul_(size).to(x)
 
     def level(self, size: float, pixels: int) -> float:

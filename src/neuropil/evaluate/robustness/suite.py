@@ -94,8 +94,8 @@ def robustness(
 ) -> None:
     """Attack, corrupt and damage every learner, and log what is left.
 
-    Every learner sees the same images, the same corruptions and the same transfer attacks, which are crafted on
-    `baselines` (a baseline is spared what was crafted on itself).
+    Every learner sees the same images, the same corruptions and the same transfer attacks. These are crafted on
+    `baselines`; a baseline is spared what was crafted on itself.
 
     Args:
         learners: fitted, by name.

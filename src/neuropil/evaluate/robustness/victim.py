@@ -40,9 +40,9 @@ def victim_of(learner: Any, classes: int) -> Victim:
     """The view of `learner`, which tells one of `classes` apart.
 
     Args:
-        learner: a `Victim`; anything with ``predict`` on tensors, and perhaps ``decision_function`` and ``forward``
-            (`Differentiable`); an ``nn.Module`` in evaluation mode that makes scores; or a fitted classifier of
-            scikit-learn, which sees examples flattened and names classes by whole numbers from 0.
+        learner: a `Victim`, or anything with ``predict`` on tensors, and perhaps ``decision_function`` and ``forward``
+            (`Differentiable`). An ``nn.Module`` in evaluation mode that makes scores is taken, too, and so is a fitted
+            classifier of scikit-learn: it sees examples flattened, and its classes are whole numbers from 0.
         classes: number of classes.
 
     Raises:

@@ -20,7 +20,7 @@ class Noise:
 
     Attributes:
         norm: of the budget.
-        rng: draws them.
+        rng: of the random moves.
     """
 
     norm: Norm
@@ -36,13 +36,13 @@ class Square:
     """Random search over squares: one is set to the edge of the budget, and stays so if the margin of the label falls.
 
     It starts from vertical stripes, and the squares shrink as the search goes on. In L2 a square is raised by twice
-    what an even change of all pixels would be, and the projection takes that from the others; this, and vectors, on
-    which a square is a run of neighbours, are ours. Andriushchenko et al. 2020, ECCV.
+    what an even change of all pixels would be, and the projection takes that from the others. On vectors a square is a
+    run of neighbours. These two are ours. Andriushchenko et al. 2020, ECCV.
 
     Attributes:
         decision_function: the scores that it asks for.
         norm: of the budget.
-        rng: draws places and signs.
+        rng: of places and signs.
         queries: how often it asks about an image at most.
         initial_fraction: fraction of all pixels in the first squares.
     """
@@ -126,7 +126,7 @@ class Boundary:
     Attributes:
         predict: what it asks.
         norm: of the budget.
-        rng: draws the noise.
+        rng: of the noise.
         queries: how often it asks about an image at most, 10 of them for the bisection.
     """
 

@@ -79,7 +79,7 @@ class FGSM:
 class PGD:
     r"""Projected gradient descent: :math:`x \leftarrow \mathrm{clip}(x + \alpha\,\mathrm{steepest}(\nabla_x L))`.
 
-    The first ascent starts at the image and climbs the cross entropy, the next starts at random and climbs the margin,
+    The first ascent starts at the image and climbs the cross entropy. The next starts at random and climbs the margin,
     and so on in turn. An image rests once it is taken for another class. Madry et al. 2018, ICLR.
 
     Attributes:

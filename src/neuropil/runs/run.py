@@ -57,8 +57,8 @@ class Run:
 
     After a kill the recipe runs again from its first line. Finished loops put their objects into their final state and
     yield nothing. The interrupted loop goes on where it was. Until then `log`, `save` and `update_metadata` do nothing,
-    because what they would write is there already. So the result is that of a run that was never stopped. The condition:
-    every object that changes inside a loop was handed to that loop or to one around it.
+    because what they would write is there already. So the result is that of a run that was never stopped. This holds
+    if every object that changes inside a loop was handed to that loop or to one around it.
 
     Attributes:
         folder: where it is written.

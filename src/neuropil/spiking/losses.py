@@ -28,7 +28,7 @@ def first_spike_loss(times: Tensor, labels: Tensor, t_end: float, *, early_weigh
 def spike_time_loss(times: Tensor, targets: Tensor, *, one_sided: Tensor | None = None, offset: float = 2.0) -> Tensor:
     r"""Mean of :math:`((t - t^*) / (t^* + c))^2`: the k-th spike of every neuron is pulled to its k-th target.
 
-    Where `one_sided` is set, a spike after its target is as good as one at it: a target after the end of the trial
+    Where `one_sided` is set, a spike after its target is as good as one at it. A target after the end of the trial
     then removes a spike and asks for no more. Klos & Memmesheimer 2025.
 
     Args:
@@ -80,7 +80,7 @@ def peak_potential(times: Tensor, weight: Tensor, t_end: float, *, tau: float = 
     :math:`\tau \dot V = -V + I`, :math:`\tau \dot I = -2 I + \tau \sum_i w_i \delta(t - t_i)`, both 0 at first, so
     :math:`V = \sum_i w_i (e^{-(t - t_i) / \tau} - e^{-2 (t - t_i) / \tau})`: between two inputs it is a parabola in
     exp(-t / tau), whose top is known in closed form. A spike that appears or vanishes at T changes nothing before it,
-    so the peak is smooth there; where no input arrives, or all inhibit, it is 0, without a gradient.
+    so the peak is smooth there. Where no input arrives, or all inhibit, it is 0, without a gradient.
 
     Args:
         times: spikes of the layer below, (batch, inputs, spikes) or (batch, inputs), ascending, padded with inf.

@@ -20,7 +20,7 @@ class SpikingOutput(NamedTuple):
         spikes: ordinary spikes of every layer, from the bottom to the top, each (batch, neurons, spikes), ascending,
             padded with inf.
         times: the first spikes of the last layer, (batch, neurons, n_spikes). Pseudospikes stand in for those that the
-            trial did not bring, so all are finite, and they change without a jump when a spike comes or goes.
+            trial did not bring, so all are finite. They change without a jump when a spike comes or goes.
         states: of every layer at the end of the trial: phases (batch, neurons) of theta neurons, a `QIFState` of QIF
             neurons. They include the drive that stands for spikes of the layer below after the end.
     """
@@ -83,7 +83,7 @@ class SpikingNetwork(nn.Module):
     r"""Stacked layers, whose pseudospikes make gradients reach the bottom of a silent network.
 
     Rates tell what spikes after the end T would do. The inputs of the network have none. Layer by layer, the rate of a
-    neuron is the share of the way to its next spike that it has come by T, and these rates times the weights act on the
+    neuron is the fraction of the way to its next spike that it has come by T. These rates times the weights act on the
     layer above as one input at T. Klos & Memmesheimer 2025, Phys. Rev. Lett. 134, 027301.
 
     Args:

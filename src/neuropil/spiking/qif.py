@@ -93,7 +93,7 @@ class QIF:
         """How far a neuron has come from one spike (0) to the next (1) at the end of the trial, and how long that is.
 
         From the end on it follows tau dV/dt = (V - 1/2)^2 + I_p with I_p = alpha softplus((I + drive) / alpha), a theta
-        neuron, whose phase is tau (atan((V - 1/2) / sqrt(I_p)) + pi / 2) / sqrt(I_p), of tau pi / sqrt(I_p) altogether.
+        neuron. Its phase is tau (atan((V - 1/2) / sqrt(I_p)) + pi / 2) / sqrt(I_p), of tau pi / sqrt(I_p) altogether.
 
         Returns:
             The phase, in [0, 1], and pi / sqrt(I_p), the interval between pseudospikes in units of tau.

@@ -3,7 +3,7 @@
 Forward, every neuron's next spike is known in closed form; the earliest of them, or the next input, is the next event.
 Where rounding carries a neuron over its spike before its turn, it waits at V = inf, so no spike is lost or doubled.
 Backward, the logged events are simulated again with the states of one sample kept. The gradient of a spike's time is
-what the losses give it and what its targets hand back; d angle / dt = 1 / tau at a spike, so nothing can blow up there.
+what the losses give it and what its targets hand back. At a spike d angle / dt = 1 / tau, so nothing diverges there.
 """
 
 from math import inf, log1p
@@ -90,7 +90,7 @@ def select_inputs(by_event: Tensor, sender: Tensor, total: Tensor, like: Tensor)
 
 @compiled
 def reset_spiking(state, factor, spiking):  # type: ignore[no-untyped-def]
-    """Let `spiking` (-1: nobody) restart at V = -inf; whoever else was carried over the top waits there."""
+    """Let `spiking` (-1: none) restart at V = -inf; any other that was carried over the top waits there."""
     for j in range(len(factor)):
         if factor[j] < 0:
             state[0, j], state[1, j] = 1, 0

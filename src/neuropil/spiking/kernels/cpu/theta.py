@@ -1,11 +1,11 @@
 """Compiled simulation of theta neurons over sorted input spikes, and its adjoint.
 
 With r = sqrt(I0 - 1/4) and (V - 1/2) / r = x / y, the neuron between its inputs is a rotation of (x, y) by
-d = r dt / tau, the same for the whole layer; an input of weight w adds (w / r) y to x; and it has spiked if and only if
-y came out negative, whereupon (-x, -y), the same state, goes on. Nothing here has a singularity.
+d = r dt / tau, the same for the whole layer. An input of weight w adds (w / r) y to x. The neuron has spiked if and
+only if y came out negative; then (-x, -y), the same state, goes on. Nothing here has a singularity.
 
 Backward, b = (dL/d angle) / (x^2 + y^2) passes rotations and inputs unchanged. Every spike adds (dL/dt) (-tau / r) /
-(x^2 + y^2) to it; each weight gets b y^2 / r, and the time of each input -1 / tau sum_j w_j b_j y_j (x_j + x'_j) with
+(x^2 + y^2) to it. Each weight gets b y^2 / r. The time of each input gets -1 / tau sum_j w_j b_j y_j (x_j + x'_j) with
 x before and x' after it. Coincident inputs act as one, and if the derivatives by the time of one of them to either side
 differ, it gets their mean.
 
@@ -37,7 +37,7 @@ class InputGrads(NamedTuple):
 
     weight: Any  # (threads, inputs, neurons)
     start: Any  # (threads, neurons), of the angle at time 0
-    time: Any  # (batch, events), or no columns if nobody asks
+    time: Any  # (batch, events), or no columns if they are not needed
 
 
 class States(NamedTuple):
@@ -142,8 +142,9 @@ def normalise(x, y, scales, g):  # type: ignore[no-untyped-def]
 
 @compiled
 def forward(part, first, last, events, model, out, spikes, end):  # type: ignore[no-untyped-def]
-    """Spike times into `out` (batch, neurons, slots) as far as there is room, their number into `spikes` (batch,
-    neurons), (x, y) at the end into `end` (2, batch, neurons).
+    """Write spike times into `out` (batch, neurons, slots) as far as there is room, and their number into `spikes`.
+
+    `spikes` is (batch, neurons). The state (x, y) at the end goes into `end` (2, batch, neurons).
     """
     speed, room, neurons = model.speed, out.shape[2], model.weight.shape[1]
     total, scale = np.empty(neurons, out.dtype), np.empty((1, neurons), out.dtype)

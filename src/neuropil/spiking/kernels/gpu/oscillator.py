@@ -1,7 +1,7 @@
 """What the Triton kernels compute with: elementary functions to the last digits, and the flow of QIF neurons.
 
-Everything works on numbers and on blocks, in float32 and float64, on the GPU and in Triton's interpreter, which knows
-no libdevice; so what Triton itself lacks is made here from sin, cos, exp and log.
+Everything works on numbers and on blocks, in float32 and float64, on the GPU and in Triton's interpreter. The latter
+knows no libdevice, so what Triton itself lacks is made here from sin, cos, exp and log.
 """
 
 import torch

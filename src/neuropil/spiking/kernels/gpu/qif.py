@@ -157,8 +157,9 @@ def recompute_states(  # type: ignore[no-untyped-def]
     time, source, n, weight, x, y, current, xs, factors, clock, seen, most, neurons, j, here, tau, t_end,
     TERMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Simulate one sample again and keep, step by step, x, y, I and the factor, when it began and how many events were
-    received by then; the number of steps.
+    """Simulate one sample again and keep its states step by step; the number of steps.
+
+    A state is x, y, I and the factor, when the step began, and how many events were received by then.
     """
     now, e, k = tau * 0, n * 0, n * 0
     tl.store(clock, now)

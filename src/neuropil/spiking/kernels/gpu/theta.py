@@ -109,8 +109,8 @@ def recompute_states(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Simulate one sample again and keep what the adjoint needs; (x, y) at the end and the numbers of spikes.
 
-    That is x before plus x after an input and y at it, the factors of normalising, and spike by spike x^2 + y^2 and the
-    event that follows.
+    That is x before plus x after an input, y at it, and the factors of normalising. For every spike it is x^2 + y^2 and
+    the event that follows.
     """
     x = tl.load(start + j, mask=here, other=1.0)
     y = tl.load(start + neurons + j, mask=here, other=0.0)

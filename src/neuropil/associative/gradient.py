@@ -37,4 +37,5 @@ def _drive(net: Connectivity, state: State, post: str) -> Tensor:
         for pre, to in net.projections
         if to == post and pre in state
     ]
-    return net.bias[post] + torch.stack(sent).sum(0)
+    bias: Tensor = net.bias[post]
+    return bias + torch.stack(sent).sum(0)

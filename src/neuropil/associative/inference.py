@@ -20,7 +20,7 @@ BATCH = 1000  # images at a time, so that memory stays bounded
 
 def class_scores(net: Connectivity, settling: Settling, x: Tensor, *, partial: bool = False) -> Tensor:
     """The settled drive of each label unit, (n, classes), from images (n, *shape); `partial` if pixels are missing."""
-    return torch.cat([_class_scores(net, settling, batch.flatten(1), partial) for batch in x.split(BATCH)])
+    return torch.cat([_class_scores(net, settling, batch.flatten(1), partial) for batch in torch.split(x, BATCH)])
 
 
 def _class_scores(net: Connectivity, settling: Settling, x: Tensor, partial: bool) -> Tensor:
@@ -77,7 +77,8 @@ def fill(
         labels: (n,) int64, -1 where the network settles on a label by itself.
         rng, sampling: for samples.
     """
-    batches = zip(x.flatten(1).split(BATCH), mask.flatten(1).split(BATCH), labels.split(BATCH))
+    pixels, masks = torch.split(x.flatten(1), BATCH), torch.split(mask.flatten(1), BATCH)
+    batches = zip(pixels, masks, torch.split(labels, BATCH))
     if rng is None or sampling is None:
         images = torch.cat([_fill(net, settling, *batch) for batch in batches])
         return Samples(images.view(x.shape), torch.ones_like(labels))

@@ -197,7 +197,10 @@ class _Sweep:
 
 def send(activity: Tensor, mask: Tensor | None, free_unit_gain: float, out: Tensor | None = None) -> Tensor:
     """What units send, (batch, units): free ones (`mask` 1) a fraction of their activity, clamped ones all of it."""
-    return activity if mask is None else torch.addcmul(activity, mask, activity, value=free_unit_gain - 1, out=out)
+    if mask is None:
+        return activity
+    sent: Tensor = torch.addcmul(activity, mask, activity, value=free_unit_gain - 1, out=out)
+    return sent
 
 
 def drive_of(net: Connectivity, state: State, post: str, free: Masks, free_unit_gain: float) -> Tensor:
@@ -209,7 +212,7 @@ def drive_of(net: Connectivity, state: State, post: str, free: Masks, free_unit_
 
 def fixed_drive(net: Connectivity, state: State, post: str, free: Masks, like: Tensor) -> Tensor:
     """Bias plus input from populations that do not move, (batch, units); batch and device are those of `like`."""
-    drive = net.bias[post].expand(len(like), -1)
+    drive: Tensor = net.bias[post].expand(len(like), -1)
     for pre, target in net.projections:
         if target == post and pre not in free and pre in state:
             drive = torch.addmm(drive, state[pre], net.between(pre, post).weight.T)

@@ -8,7 +8,7 @@ from torch import Tensor
 from neuropil.plasticity import Association
 
 
-def surprise_by_hand(rule: Association, drive: Tensor, label: Tensor) -> Tensor:
+def error_by_hand(rule: Association, drive: Tensor, label: Tensor) -> Tensor:
     """t - s of who takes part, (batch, neurons): a loop over samples and neurons, competition by sorting."""
     out = torch.zeros_like(drive)
     size = drive.shape[1] // rule.columns

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.multiprocessing import get_context
 
-from association_oracles import surprise_by_hand
+from association_oracles import error_by_hand
 from neuropil.data import Split, digits, hold_out, iris
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
@@ -53,7 +53,7 @@ def test_a_synapse_changes_by_what_its_two_neurons_and_the_event_say(settings, t
         got, sent = sent, layer(sent)
         if name in rules:
             rule = rules[name]
-            event = surprise_by_hand(rule, sent.double(), part.y) != 0  # who is made to fire or kept silent
+            event = error_by_hand(rule, sent.double(), part.y) != 0  # who is made to fire or kept silent
             seen = layer.weight.detach() != 0
             for j, i in [(0, 0), (0, -1), (7, 0), (39, -1)]:
                 i = seen[j].nonzero().flatten()[i].item()
@@ -80,7 +80,7 @@ def test_layers_may_be_updated_in_any_order(settings, train):
                 seen[name], sent = sent, layer(sent)
         for name in order:
             layer = network.get_submodule(name)
-            propose_(layer, rules[name](layer, seen[name], part.y))
+            propose_(layer, rules[name](layer, seen[name], label=part.y))
             torch.optim.SGD([layer.weight], lr=0.1).step()
         results.append([weight.detach() for weight in network.parameters()])
     for other in results[1:]:
@@ -91,7 +91,7 @@ def learn(layer, optimizer, rule, pre, label):
     """One step of one layer on its own; what it makes of `pre` before it learns."""
     with torch.no_grad():
         drive = layer(pre)
-    propose_(layer, rule(layer, pre, label, drive))
+    propose_(layer, rule(layer, pre, drive, label=label))
     optimizer.step()
     return drive
 

@@ -13,9 +13,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, propose_
-from neuropil.plasticity import competitive as compete
-from neuropil.plasticity import hebbian as hebb
+from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, chosen, engine, propose_
 
 ELSEWHERE = torch.device("meta")
 DENSE, CONV = partial(nn.Linear, 5, 20), partial(nn.Conv2d, 2, 20, 3)
@@ -34,14 +32,14 @@ RULES = [
     HardWTA(),
     SoftHebb(tau=0.5, anti=True, normalise=True),
     KrotovHopfield(k=3),
-    KrotovHopfield(k=3, p=2.5, average=True, normalise=True, competition=torch.bfloat16),
+    KrotovHopfield(k=3, p=2.5, average=True, normalise=True, ranking_dtype=torch.bfloat16),
 ]
 
 
 @pytest.fixture
 def elsewhere(monkeypatch):
     """Makes fake tensors of that shape that live elsewhere."""
-    for room in compete, hebb:
+    for room in chosen, engine:
         monkeypatch.setattr(room, "check_finite", lambda layer, *activities: sum(part.sum() for part in activities))
     monkeypatch.setattr(torch.Tensor, "unique_consecutive", lambda self, return_counts: (self, torch.ones_like(self)))
     with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()) as mode:

@@ -6,9 +6,7 @@ from torch import nn
 
 import oracles
 from neuropil.errors import Refusal
-from neuropil.plasticity import HardWTA, KrotovHopfield, SoftHebb
-from neuropil.plasticity import competitive as compete
-from neuropil.plasticity import patches as patch_room
+from neuropil.plasticity import HardWTA, KrotovHopfield, Plan, SoftHebb
 from neuropil.plasticity.patches import has_patches, patches
 from oracles import GEOMETRIES, make
 from test_rules import RULES, Largest
@@ -25,9 +23,10 @@ def test_plain_convolutions_of_every_dimension_and_padding_have_patches():
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_patch_holds_what_each_weight_meets_in_order(name, limit):
     layer, pre = make(name)
+    plan = Plan(patch_entries=limit * max(len(layer.weight), layer.weight[0].numel()))
     with torch.no_grad():
         want = oracles.Unfolded(layer, pre).patch[0]
-    got = list(patches(layer, pre, limit=limit))
+    got = list(patches(layer, pre, plan=plan))
     torch.testing.assert_close(torch.cat(got), want, rtol=1e-12, atol=1e-12)
     widest = make(name)[0](pre).shape[3:].numel()  # one row of positions
     assert max(map(len, got)) <= max(limit, widest)
@@ -37,16 +36,16 @@ def test_a_patch_holds_what_each_weight_meets_in_order(name, limit):
 def test_compiled_patches_are_the_copied_ones(threads, monkeypatch):
     layer, pre = make("conv2d, dilation")
     want = list(patches(layer, pre.bfloat16().float()))
-    monkeypatch.setattr(patch_room, "WORTH", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    plan = Plan(patches_per_thread=1)
     for dtype in torch.float32, torch.float64, torch.bfloat16:
-        got = list(patches(layer, pre.bfloat16().to(dtype)))
+        got = list(patches(layer, pre.bfloat16().to(dtype), plan=plan))
         assert all(torch.equal(a.float(), b) and a.dtype == dtype for a, b in zip(got, want, strict=True))
 
 
 def test_patches_make_no_copy_of_the_whole():
     layer, pre = nn.Conv2d(3, 4, 5), torch.randn(2, 3, 40, 40)
-    first = next(patches(layer, pre, limit=100))
+    first = next(patches(layer, pre, plan=Plan(patch_entries=100 * 75)))
     assert first.untyped_storage().nbytes() == first.numel() * 4 < pre.numel() * 4
 
 
@@ -62,13 +61,11 @@ def test_so_is_a_kernel_of_no_size():
 
 
 @pytest.mark.parametrize("name", ["conv1d", "conv2d", "conv3d"])
-def test_krotov_hopfield_adds_patches_up_alike_without_compiled_code(name, monkeypatch):
+def test_krotov_hopfield_adds_patches_up_alike_without_compiled_code(name):
     layer, pre = make(name)
-    want = KrotovHopfield(k=3, average=True)(layer, pre)
-    for module in compete, patch_room:
-        monkeypatch.setattr(module, "compilable", lambda *_: False)
-    monkeypatch.setattr(patch_room, "LIMIT", 20)
-    torch.testing.assert_close(KrotovHopfield(k=3, average=True)(layer, pre), want, rtol=1e-10, atol=1e-12)
+    rule = KrotovHopfield(k=3, average=True)
+    plain = rule(layer, pre, plan=Plan(compiled=False, patch_entries=20))
+    torch.testing.assert_close(plain, rule(layer, pre), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("rule", [KrotovHopfield(k=2), SoftHebb(), HardWTA()])
@@ -81,40 +78,36 @@ def test_one_bad_pixel_is_refused(rule, bad):
 
 
 @pytest.mark.parametrize("rule", [KrotovHopfield(k=2, average=True), SoftHebb(normalise=True), HardWTA()])
-def test_any_number_of_patches_at_a_time_gives_the_same_change(rule, monkeypatch):
+def test_any_number_of_patches_at_a_time_gives_the_same_change(rule):
     layer, pre = make("conv2d, stride and padding")
-    want = rule(layer, pre)
-    monkeypatch.setattr(patch_room, "LIMIT", 60)
-    torch.testing.assert_close(rule(layer, pre), want, rtol=1e-10, atol=1e-12)
+    few = rule(layer, pre, plan=Plan(patch_entries=60))
+    torch.testing.assert_close(few, rule(layer, pre), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name in GEOMETRIES if name.startswith("conv")])
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_one_example_at_a_time_gives_the_same_change(rule, name, monkeypatch):
+def test_one_example_at_a_time_gives_the_same_change(rule, name):
     layer, pre = make(name)
-    want = rule(layer, pre)
-    monkeypatch.setattr(patch_room, "PART", 1)
-    torch.testing.assert_close(rule(layer, pre), want, rtol=1e-10, atol=1e-12)
+    one = rule(layer, pre, plan=Plan(outputs=1))
+    torch.testing.assert_close(one, rule(layer, pre), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(1, 1), (3, 1), (4, 2)])
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_no_tensor_grows_with_the_batch(rule, channels, groups, monkeypatch):
-    monkeypatch.setattr(patch_room, "PART", 4000)
-    monkeypatch.setattr(patch_room, "LIMIT", 4000)
+def test_no_tensor_grows_with_the_batch(rule, channels, groups):
     layer, pre = nn.Conv2d(channels, 10, 3, groups=groups, bias=False), torch.randn(200, channels, 12, 12)
     with Largest(beside=pre) as seen:
-        rule(layer, pre)
+        rule(layer, pre, plan=Plan(outputs=4000, patch_entries=4000))
     assert 0 < seen.numel <= 8000 < pre.numel()
 
 
 @pytest.mark.parametrize(("units", "channels", "convolves"), [(4, 1, True), (5, 1, False), (5, 2, True)])
-def test_soft_competition_convolves_where_that_is_faster(units, channels, convolves, monkeypatch):
-    monkeypatch.setattr(compete, "NARROW", 4)
+def test_soft_competition_convolves_where_that_is_faster(units, channels, convolves):
     layer, pre = nn.Conv2d(channels, units, 3).double(), torch.randn(3, channels, 6, 6).double()
     with torch.no_grad():
         want = SoftHebb()(layer, pre, layer(pre))
     passes = []
     layer.register_forward_hook(lambda *_: passes.append(1))
-    torch.testing.assert_close(SoftHebb()(layer, pre), want, rtol=1e-10, atol=1e-12)
+    change = SoftHebb()(layer, pre, plan=Plan(many_units=4))
+    torch.testing.assert_close(change, want, rtol=1e-10, atol=1e-12)
     assert bool(passes) == convolves

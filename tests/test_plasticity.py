@@ -120,7 +120,7 @@ def test_memory_is_flat_over_batches_and_is_used_again():
 def test_the_bench_compares_a_rule_with_its_own_textbook():
     layer, x = bench.sample(bench.Config(inputs=70, units=80), 90)
     for name, case in bench.CASES.items():
-        rule = replace(case.rule, competition=None) if "bfloat16" in name else case.rule
+        rule = replace(case.rule, ranking_dtype=None) if "bfloat16" in name else case.rule
         want = case.textbook(layer.weight.detach(), x)
         torch.testing.assert_close(rule(layer, x).to_dense(), want, rtol=1e-4, atol=1e-5 * want.abs().max().item())
 

@@ -141,7 +141,7 @@ def test_every_dtype_on_every_device(rule, name, device):
 def test_a_competition_in_bfloat16_only_ranks(name):
     layer, pre = clear_cut(name, torch.float32)
     pre = pre * 1.0009  # not a bfloat16 number: a change computed in bfloat16 would show
-    assert torch.equal(replace(KH, competition=torch.bfloat16)(layer, pre), KH(layer, pre))
+    assert torch.equal(replace(KH, ranking_dtype=torch.bfloat16)(layer, pre), KH(layer, pre))
 
 
 @pytest.mark.parametrize("name", ["dense", "conv2d", "conv2d, groups", "transposed 1d"])
@@ -223,11 +223,13 @@ def test_activity_of_another_device_or_type_is_refused(rule, name):
 
 def test_so_is_activity_of_another_layer_by_the_change_rule():
     layer, pre, post = nn.Linear(4, 5), torch.zeros(3, 4), torch.zeros(3, 5)
-    for given in ((post, post, post), (pre, post[:1], post), (pre, post, post[:, :1])):
+    for wrong_pre, before, after in ((post, post, post), (pre, post[:1], post), (pre, post, post[:, :1])):
         with pytest.raises(Refusal, match="Linear"):
-            DifferentialHebb()(layer, *given)
+            DifferentialHebb()(layer, wrong_pre, before, post_after=after)
     with pytest.raises(Refusal, match="float32 on cpu was given activity of float64 on cpu"):
-        DifferentialHebb()(layer, pre, post.double(), post.double())
+        DifferentialHebb()(layer, pre, post.double(), post_after=post.double())
+    with pytest.raises(Refusal, match="float32 on cpu was given activity of float64 on cpu"):
+        DifferentialHebb()(layer, pre, post, post_after=post.double())
 
 
 def test_a_layer_without_weights_yet_is_refused():

@@ -6,20 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.plasticity import HardWTA, KrotovHopfield, patches
-from neuropil.plasticity import competitive as compete
-from neuropil.plasticity.kernels import ranking as ranks
-from neuropil.plasticity.kernels import rows as row_change
-from neuropil.plasticity.kernels.ranking import first_and_kth, rankable
+from neuropil.plasticity import HardWTA, KrotovHopfield, Plan, first_and_kth, winner
+from neuropil.plasticity.kernels.ranking import rankable
 from neuropil.plasticity.kernels.rows import add_chosen_
+
+ALL_THREADS = Plan(patches_per_thread=1, drives_per_thread=1, changes_per_thread=1)
 
 
 @pytest.fixture(params=[1, 3])
-def threads(request, monkeypatch):
-    """With that many threads, and nothing too small to be shared out among them."""
+def threads(request):
+    """With that many threads; nothing is too small to be shared out among them by `ALL_THREADS`."""
     before = torch.get_num_threads()
-    for module in patches, ranks, row_change:
-        monkeypatch.setattr(module, "WORTH", 1)
     torch.set_num_threads(request.param)
     yield
     torch.set_num_threads(before)
@@ -32,49 +29,48 @@ def drives(shape, dtype, tied):
 
 
 @pytest.fixture(params=[1, 2000], ids=["along", "abreast"])
-def way(request, monkeypatch):
+def plan(request):
     """Every row is ranked on its own, or many abreast, whatever its length."""
-    monkeypatch.setattr(ranks, "LONG", request.param)
+    return replace(ALL_THREADS, long_row=request.param)
 
 
-@pytest.mark.usefixtures("threads", "way")
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("shape", "axis"),
+    "shape",
     [
-        ((9, 5), -1),
-        ((9, 127), 1),
-        ((9, 128), -1),
-        ((9, 1000), -1),
-        ((2, 3, 300), -1),
-        ((2, 6, 5), 1),
-        ((2, 130, 3, 7), 1),
-        ((2, 40, 2, 3, 4), 1),
-        ((3, 200, 1), 1),
-        ((300, 6), -1),
-        ((2, 5, 131), 1),
+        (9, 5),
+        (9, 127),
+        (9, 128),
+        (9, 1000),
+        (6, 300),
+        (2, 6, 5),
+        (2, 130, 3, 7),
+        (2, 40, 2, 3, 4),
+        (3, 200, 1),
+        (300, 6),
+        (2, 5, 131),
     ],
 )
-def test_the_lower_of_equals_ranks_first(shape, axis, dtype, tied):
+def test_the_lower_of_equals_ranks_first(shape, dtype, tied, plan):
     drive = drives(shape, dtype, tied)
-    order = drive.sort(dim=axis, descending=True, stable=True).indices
-    for k in {1, 2, 5, shape[axis]}:
-        first, kth, finite = first_and_kth(drive, k, axis)
-        assert torch.equal(first, order.narrow(axis, 0, 1))
-        assert torch.equal(kth, order.narrow(axis, k - 1, 1))
+    order = drive.sort(dim=1, descending=True, stable=True).indices
+    for k in {1, 2, 5, shape[1]}:
+        units, finite = first_and_kth(drive, k, plan)
+        assert torch.equal(units, order[:, [0, k - 1]])
         assert finite.isfinite().all()
+    assert torch.equal(winner(drive, plan)[0], order[:, :1])
 
 
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("shape", [(4, 300), (4, 20, 19)])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_a_drive_that_is_not_finite_shows_in_its_own_sample(bad, shape):
+def test_a_drive_that_is_not_finite_shows_in_its_own_sample(bad, shape, plan):
     drive = drives(shape, torch.float32, tied=False)
     drive[2].view(-1)[17] = bad
-    first, kth, finite = first_and_kth(drive, 3, 1)
+    units, finite = first_and_kth(drive, 3, plan)
     assert finite.view(4, -1).isfinite().all(1).tolist() == [True, True, False, True]
-    assert max(first.max(), kth.max()) < shape[1]
+    assert units.max() < shape[1]
 
 
 @pytest.mark.parametrize("units", [30, 1500])
@@ -90,11 +86,11 @@ def test_what_is_laid_out_for_ranking_is_the_product(units):
 def test_what_units_add_up_is_what_chose_them(dtype):
     rng = torch.Generator().manual_seed(2)
     pre, chosen = torch.randn(90, 7, generator=rng, dtype=dtype), torch.randint(11, (180,), generator=rng)
-    grow, counts = torch.ones(11, 7, dtype=torch.float64), torch.ones(11, dtype=torch.int64)
-    add_chosen_(grow, counts, pre, chosen, (1.0, -0.4))
+    hebbian, counts = torch.ones(11, 7, dtype=torch.float64), torch.ones(11, dtype=torch.int64)
+    add_chosen_(hebbian, counts, pre, chosen, (1.0, -0.4), ALL_THREADS)
     weights = torch.tensor([1.0, -0.4], dtype=dtype).repeat_interleave(90)[:, None]
     chose = nn.functional.one_hot(chosen, 11).to(dtype)
-    torch.testing.assert_close(grow.to(dtype), 1 + chose.T @ (pre.repeat(2, 1) * weights))
+    torch.testing.assert_close(hebbian.to(dtype), 1 + chose.T @ (pre.repeat(2, 1) * weights))
     assert torch.equal(counts, 1 + chosen.bincount(minlength=11))
 
 
@@ -125,12 +121,11 @@ KH = KrotovHopfield(k=3)
     [KH, replace(KH, p=2.0), replace(KH, p=4.5), replace(KH, average=True), replace(KH, normalise=True, average=True)],
     ids=lambda rule: f"p={rule.p} average={rule.average} normalise={rule.normalise}",
 )
-def test_compiled_and_plain_routes_agree(rule, dtype, units, sparse, monkeypatch):
+def test_compiled_and_plain_routes_agree(rule, dtype, units, sparse):
     layer, pre = dense(dtype, units)
     rule, before = replace(rule, sparse=sparse), layer.weight.clone()
-    change = rule(layer, pre)
-    monkeypatch.setattr(compete, "compilable", lambda *_: False)
-    want = rule(layer, pre)
+    change = rule(layer, pre, plan=ALL_THREADS)
+    want = rule(layer, pre, plan=Plan(compiled=False))
     assert change.is_sparse == want.is_sparse == sparse
     torch.testing.assert_close(change.to_dense(), want.to_dense())
     assert torch.equal(layer.weight, before)

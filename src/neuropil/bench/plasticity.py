@@ -140,7 +140,7 @@ CASES = {
     "Krotov-Hopfield, p = 2": Case(KrotovHopfield(p=2.0), partial(krotov, p=2.0), one),
     "Krotov-Hopfield, p = 2, sparse": Case(KrotovHopfield(p=2.0, sparse=True), partial(krotov, p=2.0), one),
     "Krotov-Hopfield, scaled": Case(KrotovHopfield(normalise=True), krotov_scaled, one),
-    "Krotov-Hopfield, bfloat16 drive": Case(KrotovHopfield(competition=torch.bfloat16), krotov, one, torch.bfloat16),
+    "Krotov-Hopfield, bfloat16 drive": Case(KrotovHopfield(ranking_dtype=torch.bfloat16), krotov, one, torch.bfloat16),
     "hard WTA": Case(HardWTA(), instar, one),
     "SoftHebb": Case(SoftHebb(), soft, two),
     "Hebb": Case(Hebb(), lambda weight, x: (x @ weight.T).T @ x, two),

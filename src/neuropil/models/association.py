@@ -15,7 +15,7 @@ from neuropil.models.contract import FeatureLayer
 from neuropil.models.nn.layers import UnitNorm, unit
 from neuropil.models.training.readout import scores_of
 from neuropil.models.training.supervised import passes
-from neuropil.plasticity import Association, associations, correlate, propose_, tap
+from neuropil.plasticity import Association, associations, correlate, gains, propose_, tap
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
 
@@ -192,7 +192,7 @@ class AssociationClassifier:
             layers["unit"] = UnitNorm()
         inputs = train.x[0].numel()
         for (name, rule), neurons in zip(rules.items(), self.hidden):
-            rule.check_neurons(neurons)
+            rule.check_units(neurons)
             layers[name] = layer = nn.Linear(inputs, neurons)
             nn.init.normal_(layer.weight, generator=rng)
             nn.init.zeros_(layer.bias)
@@ -248,9 +248,9 @@ def associate_(
         votes = network(part.x)
     for name, rule in rules.items():
         layer, (pre, drive) = network.get_submodule(name), seen[name]
-        surprise = rule.surprise(layer, pre, part.y, drive)
-        change = correlate(layer, pre, surprise)
-        bias = surprise.sum(0)  # the threshold is a synapse from a neuron that always fires
+        error = gains(rule, layer, pre, drive, label=part.y)
+        change = correlate(layer, pre, error)
+        bias = error.sum(0)  # the threshold is a synapse from a neuron that always fires
         propose_(layer, change if mask is None or name != "hidden" else change * mask, bias)
     return votes
 

@@ -1,14 +1,13 @@
-"""The association rule: a label event makes neurons fire or keeps them silent, and every synapse sees its own two."""
+"""The association rule: a label event makes neurons fire or keeps them silent; a synapse sees its two neurons."""
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuropil.errors import require
-from neuropil.plasticity.correlate import correlate
-from neuropil.plasticity.geometry import check_finite, unit_axis, units
-from neuropil.plasticity.hebbian import output
+from neuropil.plasticity.law import Dense, along_units
+from neuropil.plasticity.rule import Rule
 
 
 def associations(units: int, classes: int) -> Tensor:
@@ -27,13 +26,14 @@ def associations(units: int, classes: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Association:
+class Association(Rule):
     r"""Who is made to fire learns, who is kept silent unlearns: :math:`\Delta W_j = \sum_b (t_{bj} - s_{bj})\, x_b`.
 
-    The neuron's own answer to its input is :math:`s = 1 / (1 + e^{-\beta u})`, u = W x. Then comes the label event:
-    neurons associated with the label are made to fire (t = 1), the others are kept silent (t = 0). A synapse is
-    strengthened if its neuron fires after the input because of the event, and weakened if the neuron would have fired
-    without it. No error comes from anywhere: a synapse sees its two neurons and an event that all neurons see alike.
+    Call it as ``rule(layer, pre, post, label=...)``. The answer of a neuron to its input is
+    :math:`s = 1 / (1 + e^{-\beta u})` with u = W x. Then comes the label event: neurons associated with the label are
+    made to fire (t = 1), the others are kept silent (t = 0). A synapse is strengthened if its neuron fires after the
+    input because of the event. It is weakened if the neuron would have fired without it. No error comes from another
+    layer: a synapse sees its two neurons and an event that all neurons see alike.
 
     With `k` the neurons compete at the event: of those associated with the label only the k with the largest drives
     are made to fire, of all others only the k with the largest drives are kept silent, and the rest do not learn.
@@ -48,6 +48,15 @@ class Association:
         k: how many neurons win among the associated, and among the others; None for all of them.
         columns: the layer is cut into that many columns of equal size (the first units, the next, ...), and neurons
             compete with those of their own column only.
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import Association
+        >>> layer = torch.nn.Linear(1, 2, bias=False)
+        >>> _ = torch.nn.init.zeros_(layer.weight)
+        >>> Association(classes=2)(layer, torch.tensor([[1.0]]), label=torch.tensor([1]))
+        tensor([[-0.5000],
+                [ 0.5000]])
     """
 
     classes: int
@@ -61,36 +70,26 @@ class Association:
         require(self.k is None or self.k >= 1, f"Association needs k >= 1, or None for all neurons, got k={self.k}.")
         require(self.columns >= 1, f"Association needs columns >= 1, got {self.columns}.")
 
-    def __call__(self, layer: nn.Module, pre: Tensor, label: Tensor, post: Tensor | None = None) -> Tensor:
-        """The change for `pre` (batch, *in) and `label` (batch,) int64; `post` is u, computed if not given."""
-        return correlate(layer, pre, self.surprise(layer, pre, label, post))
-
-    def surprise(self, layer: nn.Module, pre: Tensor, label: Tensor, post: Tensor | None = None) -> Tensor:
-        """t - s of the neurons that take part in the event, 0 of the others: (batch, *out)."""
-        drive = output(layer, pre, post)
-        check_finite(layer, pre, drive)
-        self.check_neurons(units(layer))
-        self._check_label(label, len(drive))
-        last = drive.movedim(unit_axis(layer), -1)  # (batch, *positions, units)
-        own = associations(units(layer), self.classes).to(label) == label.view(-1, *[1] * (last.dim() - 1))
-        surprise = own.to(drive) - torch.sigmoid(self.slope * last)
-        if self.k is not None:
-            surprise = surprise * self._winners(last, own)
-        return surprise.movedim(-1, unit_axis(layer))
+    def post(self, u: Tensor, *, label: Tensor) -> Dense:
+        """g = t - s of the neurons that take part in the event, 0 of the others; `label` is int64, one per sample."""
+        self._check_label(label)
+        own = along_units(associations(u.shape[1], self.classes).to(label), u) == label
+        error = own.to(u) - torch.sigmoid(self.slope * u)
+        return Dense(error if self.k is None else error * self._winners(u, own))
 
     def _winners(self, drive: Tensor, own: Tensor) -> Tensor:
-        """1 for the neurons that win in their column and camp, 0 for the others; all (..., units)."""
-        rivals = drive.unflatten(-1, (self.columns, -1))
+        """1 for the neurons that win in their column and camp, 0 for the others; all (samples, units, *positions)."""
+        rivals = drive.unflatten(1, (self.columns, -1))
         won = torch.zeros_like(rivals)
         for camp in (own, ~own):
-            best = rivals.masked_fill(~camp.expand_as(drive).unflatten(-1, (self.columns, -1)), -torch.inf)
-            won.scatter_(-1, best.topk(self.k or 1, -1).indices, 1)
-        return won.flatten(-2)
+            best = rivals.masked_fill(~camp.expand_as(drive).unflatten(1, (self.columns, -1)), -torch.inf)
+            won.scatter_(2, best.topk(self.k or 1, 2).indices, 1)
+        return won.flatten(1, 2)
 
-    def check_neurons(self, neurons: int) -> None:
+    def check_units(self, units: int) -> None:
         """Refuse a layer that has too few neurons for the classes, columns and winners, or columns that do not fit."""
-        size, rest = divmod(neurons, self.columns)
-        require(rest == 0, f"Association needs columns of equal size, got {neurons} neurons in {self.columns} columns.")
+        size, rest = divmod(units, self.columns)
+        require(rest == 0, f"Association needs columns of equal size, got {units} neurons in {self.columns} columns.")
         fewest = int(associations(size, self.classes).bincount().min())
         require(
             self.k is None or self.k <= fewest,
@@ -98,11 +97,10 @@ class Association:
             f"{self.classes} classes, {fewest} each; use more neurons or a smaller k.",
         )
 
-    def _check_label(self, label: Tensor, samples: int) -> None:
+    def _check_label(self, label: Tensor) -> None:
         require(
-            label.shape == (samples,) and label.dtype == torch.int64,
-            f"Association needs one label per sample, ({samples},) in int64, got {tuple(label.shape)} in "
-            f"{str(label.dtype).removeprefix('torch.')}.",
+            label.dtype == torch.int64,
+            f"Association needs labels in int64, got {str(label.dtype).removeprefix('torch.')}.",
         )
         low, high = (int(value) for value in label.aminmax())
         require(

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
 from neuropil.errors import Refusal, require
+from neuropil.plasticity.plan import PLAN, Plan
 
 Conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-ONEDNN = 1 << 20  # multiply-adds from which oneDNN is faster
 Transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -52,11 +52,6 @@ def per_sample(layer: nn.Module, activity: Tensor) -> Tensor:
     return activity.movedim(unit_axis(layer), -1).flatten(0, -2)
 
 
-def per_unit(layer: nn.Module, activity: Tensor) -> Tensor:
-    """Activity on the output side summed over samples, (units,)."""
-    return activity.sum([axis for axis in range(activity.dim()) if axis != unit_axis(layer) % activity.dim()])
-
-
 def padded(layer: nn.Module, pre: Tensor) -> Tensor:
     """`pre` with the padding of a convolution around it: a convolution without padding sees the same patches."""
     sides, mode = layer._reversed_padding_repeated_twice, layer.padding_mode
@@ -65,10 +60,10 @@ def padded(layer: nn.Module, pre: Tensor) -> Tensor:
     return F.pad(pre, sides, mode="constant" if mode == "zeros" else mode)  # type: ignore[arg-type]
 
 
-def respond(layer: nn.Module, pre: Tensor, weight: Tensor) -> Tensor:
+def respond(layer: nn.Module, pre: Tensor, weight: Tensor, plan: Plan = PLAN) -> Tensor:
     """What the synapses alone (no bias) would make of `pre` with `weight` in place of the layer's own."""
     if type(layer) is nn.Linear:
-        return product(pre, weight)
+        return product(pre, weight, plan)
     tensors = {"weight": weight}
     if getattr(layer, "bias", None) is not None:
         tensors["bias"] = weight.new_zeros(units(layer))
@@ -76,14 +71,14 @@ def respond(layer: nn.Module, pre: Tensor, weight: Tensor) -> Tensor:
         return functional_call(layer, tensors, (pre,))
 
 
-def product(pre: Tensor, weight: Tensor) -> Tensor:
+def product(pre: Tensor, weight: Tensor, plan: Plan = PLAN) -> Tensor:
     """pre @ weight.T without autograd, for pre (..., in) and weight (units, in).
 
     On the CPU a large float32 product goes through oneDNN's layout where torch has it: on AMD processors that takes
     half the time of torch's BLAS, elsewhere it costs one copy of the result.
     """
     pre, weight = pre.detach(), weight.detach()
-    large = pre.numel() * len(weight) >= ONEDNN
+    large = pre.numel() * len(weight) >= plan.large_product
     plain = pre.device.type == "cpu" and pre.dtype == weight.dtype == torch.float32
     if large and plain and torch.backends.mkldnn.is_available():
         if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
@@ -149,3 +144,9 @@ def weight_of(layer: nn.Module) -> Tensor:
         "remove the parametrization.",
     )
     return weight.detach()
+
+
+def bias_of(layer: nn.Module) -> Tensor | None:
+    """The bias of `layer`, cut from the autograd graph; None if it has none."""
+    bias = getattr(layer, "bias", None)
+    return bias.detach() if isinstance(bias, Tensor) else None

@@ -1,6 +1,5 @@
 """Hebbian rules whose units do not compete: Hebb, Oja, Sanger, BCM."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
@@ -9,116 +8,74 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.errors import require
-from neuropil.plasticity.correlate import correlate
-from neuropil.plasticity.geometry import (
-    Conv,
-    check_alike,
-    check_finite,
-    check_input,
-    check_output,
-    from_rows,
-    per_sample,
-    per_unit,
-    respond,
-    rows,
-    units,
-    weight_of,
-)
-from neuropil.plasticity.patches import parts
-
-Law = Callable[[nn.Module, Tensor, Tensor], Tensor]  # a layer, its input and its output to a change of its weight
-
-
-def two_factor(layer: nn.Module, pre: Tensor, factor: Tensor, decay: Tensor | None = None) -> Tensor:
-    r"""The common form :math:`\Delta W = \sum_b g_b x_b^\top - (\sum_b g_b h_b)\, W`, row by row.
-
-    Args:
-        layer: the layer that learns.
-        pre: its input x, (batch, *in).
-        factor: the post factor g, shaped like the layer's output.
-        decay: what is summed over samples to weigh the forgetting (g h), same shape; None for no forgetting.
-
-    NaN and infinity in `pre` or `factor` are refused, at the price of one sum over both or over what they grow, where
-    either shows (on a GPU: of one synchronisation).
-    """
-    grow = correlate(layer, pre, factor)
-    check_finite(layer, *([grow] if grow.numel() < factor.numel() else [pre, factor]))
-    if decay is None:
-        return grow
-    forget = per_unit(layer, decay)[:, None]
-    return from_rows(layer, torch.addcmul(rows(layer, grow), forget, rows(layer, weight_of(layer)), value=-1))
-
-
-def output(layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor:
-    """The layer's output: `post` if the caller has it, otherwise computed without autograd."""
-    check_input(layer, pre)
-    check_alike(layer, pre, post)
-    if post is None and type(layer) is nn.Linear and layer.bias is None:
-        post = respond(layer, pre, layer.weight)
-    elif post is None:
-        with torch.no_grad():
-            post = layer(pre)
-    check_output(layer, pre, post)
-    return post.detach()
-
-
-def in_parts(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor:
-    """What a law that is a sum over samples makes of the output `post`, or of the layer's own if it is not given.
-
-    The output of a convolution is then computed a few examples at a time and never kept whole.
-    """
-    if post is not None:
-        return law(layer, pre, output(layer, pre, post))
-    return reduce(torch.add, (law(layer, part, output(layer, part, None)) for part in parts(layer, pre)))
-
-
-def at_once(layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor | None:
-    """The output for laws that need it twice, or None where it is not given and too large to be kept."""
-    return None if post is None and isinstance(layer, Conv) else output(layer, pre, post)
+from neuropil.plasticity.engine import drives, output
+from neuropil.plasticity.geometry import Conv
+from neuropil.plasticity.law import Dense, along_units, samples_of
+from neuropil.plasticity.plan import PLAN, Plan
+from neuropil.plasticity.rule import Rule
 
 
 @dataclass(frozen=True)
-class Hebb:
+class Hebb(Rule):
     r"""Cells that fire together wire together: :math:`\Delta W = \sum_b u_b x_b^\top`. Hebb 1949, in its plain form.
 
     Nothing bounds the weights; combine it with weight decay or a norm constraint.
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import Hebb
+        >>> layer = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = torch.nn.init.ones_(layer.weight)
+        >>> Hebb()(layer, torch.tensor([[1.0, 2.0]]))
+        tensor([[3., 6.]])
     """
 
-    def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
-        """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
-        return in_parts(two_factor, layer, pre, post)
+    def post(self, u: Tensor) -> Dense:
+        """g = u."""
+        return Dense(u)
 
 
 @dataclass(frozen=True)
-class Oja:
-    r"""Hebb with forgetting: :math:`\Delta W = \sum_b u_b x_b^\top - u_b^2 W`. Oja 1982, J. Math. Biol. 15.
+class Oja(Rule):
+    r"""Hebb with a decay: :math:`\Delta W = \sum_b u_b x_b^\top - u_b^2 W`. Oja 1982, J. Math. Biol. 15.
 
     A single linear unit converges to the unit-norm first principal component of its (centred) input.
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import Oja
+        >>> layer = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = torch.nn.init.ones_(layer.weight)
+        >>> Oja()(layer, torch.tensor([[1.0, 2.0]]))
+        tensor([[-6., -3.]])
     """
 
-    def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
-        """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
-        return in_parts(lambda layer, x, u: two_factor(layer, x, u, u.square()), layer, pre, post)
+    def post(self, u: Tensor) -> Dense:
+        """g = h = u."""
+        return Dense(u, decay=u)
 
 
 @dataclass(frozen=True)
-class Sanger:
+class Sanger(Rule):
     r"""Generalised Hebbian algorithm: :math:`\Delta W = \sum_b u_b x_b^\top - \mathrm{tril}(u_b u_b^\top) W`.
 
     The units converge to the principal components in order. In a grouped convolution every group has its own order.
     Sanger 1989, Neural Networks 2.
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import Sanger
+        >>> layer = torch.nn.Linear(2, 2, bias=False)
+        >>> _ = torch.nn.init.eye_(layer.weight)
+        >>> Sanger()(layer, torch.tensor([[1.0, 2.0]]))
+        tensor([[0., 2.],
+                [0., 0.]])
     """
 
-    def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
-        """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
-        return in_parts(self._change, layer, pre, post)
-
-    def _change(self, layer: nn.Module, pre: Tensor, u: Tensor) -> Tensor:
-        grow = two_factor(layer, pre, u)
-        samples = per_sample(layer, u)
-        group = torch.arange(units(layer), device=u.device) * getattr(layer, "groups", 1) // units(layer)
-        together = (samples.T @ samples).tril() * (group[:, None] == group)
-        return grow - from_rows(layer, together @ rows(layer, weight_of(layer)))
+    def post(self, u: Tensor) -> Dense:
+        """g = u; units mix by the lower triangle."""
+        samples = samples_of(u)
+        return Dense(u, mixing=(samples.T @ samples).tril())
 
 
 class Threshold(NamedTuple):
@@ -128,14 +85,22 @@ class Threshold(NamedTuple):
 
 
 @dataclass(frozen=True)
-class BCM:
+class BCM(Rule):
     r"""Sliding threshold: :math:`\Delta W = \sum_b u_b (u_b - \theta) x_b^\top`, :math:`\theta = \langle u^2 \rangle`.
 
     Bienenstock, Cooper & Munro 1982, J. Neurosci. 2, with the threshold of Intrator & Cooper 1992. Called as a
     function, theta is the mean of u^2 over the batch; `step` slides it from batch to batch.
 
     Attributes:
-        momentum: share of the old threshold that is kept in a `step`, in [0, 1).
+        momentum: fraction of the old threshold that is kept in a `step`, in [0, 1).
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import BCM
+        >>> layer = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = torch.nn.init.ones_(layer.weight)
+        >>> BCM()(layer, torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
+        tensor([[ -4., -18.]])
     """
 
     momentum: float = 0.9
@@ -143,31 +108,34 @@ class BCM:
     def __post_init__(self) -> None:
         require(0 <= self.momentum < 1, f"BCM needs 0 <= momentum < 1, got {self.momentum}.")
 
-    def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor:
-        """The change for `pre` (batch, *in) and the layer's output `post` (batch, *out; computed if not given)."""
-        post = at_once(layer, pre, post)
-        return self._change(layer, pre, post, _mean_square(layer, pre, post))
+    def post(self, u: Tensor, theta: Tensor) -> Dense:
+        """g = u (u - theta) with a theta for each unit."""
+        return Dense(u * (u - along_units(theta, u)))
+
+    def __call__(
+        self, layer: nn.Module, pre: Tensor, post: Tensor | None = None, *, plan: Plan = PLAN, **third: Tensor
+    ) -> Tensor:
+        """The change, under the threshold of this batch or under a given ``theta`` (1, units)."""
+        post = self._once(layer, pre, post)
+        third = third or {"theta": self._mean_square(layer, pre, post, plan)[None]}
+        return super().__call__(layer, pre, post, plan=plan, **third)
 
     def init(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Threshold:
         """The memory to start from: the mean of u^2 over a first batch."""
-        return Threshold(_mean_square(layer, pre, post))
+        return Threshold(self._mean_square(layer, pre, post))
 
     def step(self, layer: nn.Module, pre: Tensor, post: Tensor | None, old: Threshold) -> tuple[Tensor, Threshold]:
         """The change under the old threshold, and the threshold after this batch."""
-        post = at_once(layer, pre, post)
-        slid = self.momentum * old.theta + (1 - self.momentum) * _mean_square(layer, pre, post)
-        return self._change(layer, pre, post, old.theta), Threshold(slid)
+        post = self._once(layer, pre, post)
+        slid = self.momentum * old.theta + (1 - self.momentum) * self._mean_square(layer, pre, post)
+        return self(layer, pre, post, theta=old.theta[None]), Threshold(slid)
 
-    def _change(self, layer: nn.Module, pre: Tensor, post: Tensor | None, theta: Tensor) -> Tensor:
-        def law(layer: nn.Module, pre: Tensor, u: Tensor) -> Tensor:
-            column = theta if isinstance(layer, nn.Linear) else theta.view(-1, *[1] * (u.dim() - 2))
-            return two_factor(layer, pre, u * (u - column))
+    def _once(self, layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor | None:
+        """The output, which is needed twice; None where it is not given and too large to be kept."""
+        return output(self, layer, pre) if post is None and not isinstance(layer, Conv) else post
 
-        return in_parts(law, layer, pre, post)
-
-
-def _mean_square(layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor:
-    def law(layer: nn.Module, part: Tensor, u: Tensor) -> Tensor:
-        return per_sample(layer, u).square().mean(0) * (len(part) / len(pre))
-
-    return in_parts(law, layer, pre, post)
+    def _mean_square(self, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan = PLAN) -> Tensor:
+        """The mean of u^2 over the batch, (units,)."""
+        parts = drives(self, layer, pre, post, plan)
+        means = [samples_of(u).square().mean(0) * (len(piece) / len(pre)) for piece, u in parts]
+        return reduce(torch.add, means)

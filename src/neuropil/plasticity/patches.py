@@ -11,27 +11,27 @@ from torch import Generator, Tensor, nn
 
 from neuropil._threads import share_out
 from neuropil.errors import require
-from neuropil.plasticity.geometry import Conv, check_alike, check_input, from_rows, padded, rows, units, weight_of
+from neuropil.plasticity.geometry import Conv, check_input, from_rows, padded, rows, units, weight_of
 from neuropil.plasticity.kernels.rows import compilable
+from neuropil.plasticity.plan import PLAN, Plan
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
-Rule = Callable[[nn.Module, Tensor], Tensor]  # a dense layer and the samples it sees to the change of its weight
-LIMIT = 1 << 21  # drives, or entries of patches, at a time: they stay in the cache, and memory flat in the batch
-PART = 1 << 20  # outputs of a convolution at a time; a GPU gets four times as many
-WORTH = 1 << 17  # entries of patches that are worth a thread of their own
+PatchRule = Callable[[nn.Module, Tensor], Tensor]  # a dense layer and the samples it sees to the change of its weight
 
 
 def has_patches(layer: nn.Module) -> bool:
     """Whether every unit of `layer` sees the same patches: a plain convolution with one group.
 
-    A subclass of a convolution counts if it says by a method ``see`` what becomes of its patches (n, fan-in) before
-    they meet the weights; it may leave out patches that no unit answers to.
+    A subclass of a convolution counts if it has a method ``preprocess_patches``: patches (n, fan-in) to what meets the
+    weights, (m, fan-in). It may leave out patches that no unit answers to.
     """
-    return isinstance(layer, Conv) and layer.groups == 1 and (type(layer) in Conv or hasattr(layer, "see"))
+    return (
+        isinstance(layer, Conv) and layer.groups == 1 and (type(layer) in Conv or hasattr(layer, "preprocess_patches"))
+    )
 
 
-def patches(layer: nn.Module, pre: Tensor, *, limit: int | None = None) -> Iterator[Tensor]:
-    """What every position of the output sees, as (n, fan-in) with n up to `limit`, in the order of batch and positions.
+def patches(layer: nn.Module, pre: Tensor, *, plan: Plan = PLAN) -> Iterator[Tensor]:
+    """What every position of the output sees, as (n, fan-in), in the order of batch and positions.
 
     Stride, padding of every mode and dilation are the layer's. Beyond one copy of `pre` with its padding, the only
     memory is that of the patches handed out.
@@ -39,32 +39,32 @@ def patches(layer: nn.Module, pre: Tensor, *, limit: int | None = None) -> Itera
     Args:
         layer: a convolution for which `has_patches` holds.
         pre: its input, (batch, channels, *positions).
-        limit: most patches at a time, but at least one row of positions; None for what `LIMIT` allows.
+        plan: how many at a time, but at least one row of positions.
     """
     check_input(layer, pre)
     seen = windows(layer, pre.detach())
-    see = getattr(layer, "see", lambda patch: patch)
+    preprocess = getattr(layer, "preprocess_patches", lambda patch: patch)
     dims = (seen.dim() - 2) // 2
     fan_in = math.prod(seen.shape[1 + dims :])
-    for block in blocks(seen, dims, limit or max(1, LIMIT // max(fan_in, units(layer)))):
-        patch = see(unfolded(block, 1 + dims))
+    for block in blocks(seen, dims, max(1, plan.patch_entries // max(fan_in, units(layer)))):
+        patch = preprocess(unfolded(block, 1 + dims, plan))
         if len(patch):
             yield patch
 
 
-def parts(layer: nn.Module, pre: Tensor) -> Iterator[Tensor]:
+def pieces(layer: nn.Module, pre: Tensor, plan: Plan = PLAN) -> Iterator[Tensor]:
     """`pre`, for a convolution in pieces of a few examples: what it makes of each stays near the cache."""
     if not isinstance(layer, Conv):
         yield pre
         return
     check_input(layer, pre)
     each = units(layer) * windows(layer, pre[:1]).shape[1 : pre.dim() - 1].numel()
-    limit = PART if pre.device.type == "cpu" else 4 * PART
+    limit = plan.outputs if pre.device.type == "cpu" else 4 * plan.outputs
     yield from pre.split(max(1, limit // each))
 
 
 def sample_patches(layer: nn.Module, pre: Tensor, count: int, rng: Generator) -> Tensor:
-    """`count` patches, each from a random example and position, as (n, fan-in); n is less where `see` leaves some out.
+    """Patches from random examples and positions, (n, fan-in); n < `count` where ``preprocess_patches`` drops some.
 
     Args:
         layer: a convolution for which `has_patches` holds.
@@ -76,31 +76,15 @@ def sample_patches(layer: nn.Module, pre: Tensor, count: int, rng: Generator) ->
     seen = windows(layer, pre.detach())
     where = [torch.randint(size, (count,), generator=rng) for size in seen.shape[: seen.dim() // 2]]
     patch = seen[tuple(index.to(pre.device) for index in where)].flatten(1)
-    return getattr(layer, "see", lambda patch: patch)(patch)
+    return getattr(layer, "preprocess_patches", lambda patch: patch)(patch)
 
 
-def in_sample(rule: Rule, layer: nn.Module, pre: Tensor, share: float, rng: Generator) -> Tensor:
-    """As `in_patches`, from a random share of the patches; the change is that of the drawn ones, not scaled up."""
+def in_sample(rule: PatchRule, layer: nn.Module, pre: Tensor, fraction: float, rng: Generator) -> Tensor:
+    """The change of a convolution from a random fraction of its patches: the sum over those, not scaled up."""
     positions = windows(layer, pre.detach()).shape[: pre.dim() - 1].numel()
-    patch = sample_patches(layer, pre, max(1, round(share * positions)), rng)
+    patch = sample_patches(layer, pre, max(1, round(fraction * positions)), rng)
     weight = rows(layer, weight_of(layer))
     return from_rows(layer, rule(as_dense(layer), patch) if len(patch) else torch.zeros_like(weight))
-
-
-def in_patches(rule: Rule, layer: nn.Module, pre: Tensor) -> Tensor:
-    """The change of a convolution by a rule that is a sum over samples: a dense layer that sees its patches, summed up.
-
-    Args:
-        rule: what changes a dense layer that sees samples (n, fan-in).
-        layer: a convolution for which `has_patches` holds.
-        pre: its input, (batch, channels, *positions).
-    """
-    check_alike(layer, pre)
-    dense = as_dense(layer)
-    total = torch.zeros_like(dense.weight)
-    for patch in patches(layer, pre):
-        total += rule(dense, patch)
-    return from_rows(layer, total)
 
 
 def as_dense(layer: nn.Module) -> nn.Linear:
@@ -129,15 +113,17 @@ def windows(layer: nn.Module, pre: Tensor) -> Tensor:
     return pre.as_strided(shape, (pre.stride(0), *hop, pre.stride(1), *reach))
 
 
-def unfolded(block: Tensor, dims: int) -> Tensor:
+def unfolded(block: Tensor, dims: int, plan: Plan = PLAN) -> Tensor:
     """A copy of the view `block` as (n, fan-in): its first `dims` axes count patches, the others what is in them."""
-    if not compilable(block, block) or not block.numel():
+    if not (plan.compiled and compilable(block, block)) or not block.numel():
         return block.reshape(block.shape[:dims].numel(), -1)
     shape, hop = block.shape, block.stride()
-    places, reach = (_offsets(shape[part], hop[part]) for part in (slice(dims), slice(dims, None)))
+    places, reach = (_offsets(shape[axes], hop[axes]) for axes in (slice(dims), slice(dims, None)))
     room = block.as_strided((int(places[-1] + reach[-1]) + 1,), (1,))
     out = block.new_empty(len(places), len(reach))
-    share_out(_unfold, len(places), room.numpy(), places, reach, out.numpy(), worth=out.numel() // WORTH)
+    share_out(
+        _unfold, len(places), room.numpy(), places, reach, out.numpy(), worth=out.numel() // plan.patches_per_thread
+    )
     return out
 
 
@@ -147,7 +133,7 @@ def _offsets(shape: tuple[int, ...], hop: tuple[int, ...]) -> np.ndarray:
 
 
 @compiled
-def _unfold(part, start, stop, room, places, reach, out):  # type: ignore[no-untyped-def]
+def _unfold(thread, start, stop, room, places, reach, out):  # type: ignore[no-untyped-def]
     """The patches `start` to `stop`."""
     for patch in range(start, stop):
         seen, row = room[places[patch] :], out[patch]

@@ -74,7 +74,7 @@ class PatchNormConv2d(nn.Conv2d):
         left = square - n * mean.square()
         return torch.where(left > FLAT * square, left.clamp_min(0).sqrt(), torch.inf)
 
-    def see(self, patch: Tensor) -> Tensor:
+    def preprocess_patches(self, patch: Tensor) -> Tensor:
         """Raw patches (n, fan-in) as the weights meet them, without a convolution; flat ones are left out.
 
         A flat patch has no direction, so no unit may win it: where most of an image is empty, the first unit would win

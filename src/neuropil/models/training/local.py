@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -10,19 +10,13 @@ from torch import Generator, Tensor, nn
 from neuropil.data import Split
 from neuropil.errors import require, unknown
 from neuropil.models.training.supervised import passes
-from neuropil.plasticity import propose_, tap
+from neuropil.plasticity import Rule, propose_, tap
 from neuropil.plasticity.geometry import per_sample, rows, units, weight_of
 from neuropil.plasticity.patches import has_patches, in_sample
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import Tracker
 
 SAMPLES = 5  # per unit, on which the progress display judges who wins
-
-
-class Rule(Protocol):
-    """What learns a layer: its input and its output (computed if not given) to a change of its weight."""
-
-    def __call__(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True)

@@ -7,47 +7,64 @@ from torch import Tensor
 
 from neuropil._threads import share_out
 from neuropil.plasticity.geometry import product
+from neuropil.plasticity.plan import PLAN, Plan
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 LANES = 128  # a long row is seen as that many interleaved lanes
-LONG = 1024  # units that make a row long; samples with fewer are ranked side by side
 TILE = 128  # samples side by side
 SWEEP = 4  # ranks that the units of a tile go through at once
-WORTH = 1 << 18  # drives that are worth a thread of their own
 
 
-def first_and_kth(drive: Tensor, k: int, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The units with the largest and with the k-th largest drive along `axis`, each of length 1 along it.
+def first_and_kth(drive: Tensor, k: int, plan: Plan = PLAN) -> tuple[Tensor, Tensor]:
+    r"""The units with the largest and with the k-th largest drive of every sample.
 
-    The third tensor is finite where the drives of a sample are. On the CPU the lower of two units with equal drives
-    ranks first; elsewhere ``torch.topk`` has its own order.
+    On the CPU the lower of two units with equal drives ranks first; elsewhere ``torch.topk`` has its own order.
+
+    Args:
+        drive: (samples, units, \*positions).
+        k: a rank from 1 to the number of units.
+        plan: how to go about it.
+
+    Returns:
+        the two units, (samples, 2, \*positions) int64, and a tensor that is finite where the drives of a sample are.
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import first_and_kth
+        >>> first_and_kth(torch.tensor([[0.1, 0.9, 0.5]]), 2)[0]
+        tensor([[1, 2]])
     """
     if drive.device.type != "cpu":
-        top = drive.topk(k, axis)
-        return top.indices.narrow(axis, 0, 1), top.indices.narrow(axis, k - 1, 1), top.values
+        top = drive.topk(k, 1)
+        return torch.cat([top.indices[:, :1], top.indices[:, k - 1 :]], 1), top.values
     drive = drive.to(torch.promote_types(drive.dtype, torch.float32))
-    samples = drive.numel() // max(1, drive.shape[axis])
+    samples, places = drive.numel() // max(1, drive.shape[1]), drive.shape[2:]
     chosen, largest = torch.empty(2, samples, dtype=torch.int64), drive.new_empty(samples)
-    given, worth = (k, chosen.numpy(), largest.numpy()), drive.numel() // WORTH
-    if drive.shape[axis] >= LONG:
-        row = drive.movedim(axis, -1).flatten(0, -2).contiguous().numpy()
+    given, worth = (k, chosen.numpy(), largest.numpy()), drive.numel() // plan.drives_per_thread
+    if drive.shape[1] >= plan.long_row:
+        row = drive.movedim(1, -1).flatten(0, -2).contiguous().numpy()
         share_out(_along, samples, row, np.empty(0, f"i{drive.itemsize}"), *given, worth=worth)
     else:
-        dense = axis % drive.dim() == drive.dim() - 1
-        cube = (drive.flatten(0, -2).T[None] if dense else drive.flatten(2)).contiguous().numpy()
+        cube = (drive.flatten(2) if places else drive.T[None]).contiguous().numpy()
         share_out(_abreast, len(cube) * -(-cube.shape[2] // TILE), cube, *given, worth=worth)
-    shape = [*drive.shape]
-    shape[axis] = 1
-    return chosen[0].view(shape), chosen[1].view(shape), largest
+    return chosen.view(2, len(drive), *places).movedim(0, 1), largest
 
 
-def rankable(pre: Tensor, weight: Tensor) -> Tensor:
+def winner(drive: Tensor, plan: Plan = PLAN) -> tuple[Tensor, Tensor]:
+    r"""The unit with the largest drive, (samples, 1, \*positions), and what is finite where drives are; as above."""
+    units, finite = first_and_kth(drive, 1, plan)
+    return units[:, :1], finite
+
+
+def rankable(pre: Tensor, weight: Tensor, plan: Plan = PLAN) -> Tensor:
     """pre @ weight.T for pre (n, in) and weight (units, in), so laid out that `first_and_kth` need not copy it."""
-    return product(pre, weight) if len(weight) >= LONG or pre.device.type != "cpu" else product(weight, pre).T
+    if len(weight) >= plan.long_row or pre.device.type != "cpu":
+        return product(pre, weight, plan)
+    return product(weight, pre, plan).T
 
 
 @compiled
-def _abreast(part, start, stop, drive, k, chosen, largest):  # type: ignore[no-untyped-def]
+def _abreast(thread, start, stop, drive, k, chosen, largest):  # type: ignore[no-untyped-def]
     """The ranks of the tiles `start` to `stop` of (batch, units, positions) drives, TILE positions side by side."""
     units, positions = drive.shape[1:]
     tiles = -(-positions // TILE)
@@ -124,7 +141,7 @@ def _find(tile, best, k, first, kth, left):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _along(part, start, stop, drive, bits, k, chosen, largest):  # type: ignore[no-untyped-def]
+def _along(thread, start, stop, drive, bits, k, chosen, largest):  # type: ignore[no-untyped-def]
     """The ranks of samples `start` to `stop` of (samples, units) drives; `bits` has the type of their bits."""
     peaks, zeros = np.empty(LANES, drive.dtype), np.empty(LANES, drive.dtype)
     order, keys, reached = peaks.view(bits.dtype), np.empty(LANES, np.int64), np.empty(LANES, np.int64)

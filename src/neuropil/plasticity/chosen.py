@@ -1,0 +1,168 @@
+"""Changes by units that samples chose: only rows that were chosen change, and a decay by the drive needs no drives."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from neuropil.plasticity.correlate import correlate
+from neuropil.plasticity.geometry import check_finite, rows
+from neuropil.plasticity.job import Job, Sample
+from neuropil.plasticity.kernels.rows import add_chosen_, compilable, row_change, sparse_rows
+from neuropil.plasticity.law import Chosen
+
+
+def row_changes(sample: Sample, said: Chosen) -> Tensor:
+    """The change of a dense layer, through the rows that some sample chose."""
+    job, law, weight, pre = sample.job, sample.job.law, sample.job.weight, sample.pre.flatten(0, -2)
+    check_finite(job.layer, finiteness(sample, said))
+    chosen = _by_rank(said)
+    by_drive = isinstance(said.decay, Tensor) and job.bias is None
+    if by_drive and job.plan.compiled and compilable(pre, weight):
+        return row_change(
+            pre,
+            chosen,
+            said.gains,
+            weight,
+            job.drive_weight,
+            average=law.average,
+            normalise=law.normalise,
+            sparse=law.sparse,
+            plan=job.plan,
+        )
+    touched, hebbian, counts = sum_by_unit(pre, chosen, said.gains)
+    gains = gain_by_unit(chosen, said.gains, len(weight))[touched] if _needs_gains(job, said) else None
+    return scatter_rows(weight, touched, _finish(job, said, hebbian, gains, counts, touched), sparse=law.sparse)
+
+
+class Choices:
+    """What samples have chosen so far, on a layer that sees them a few at a time.
+
+    Args:
+        job: the law on the layer.
+    """
+
+    def __init__(self, job: Job):
+        weight = job.weight
+        self.job, self.compiled = job, job.plan.compiled and compilable(weight, weight)
+        exact = torch.float64 if self.compiled else weight.dtype  # a unit may win a million patches
+        self.hebbian = torch.zeros_like(weight, dtype=exact, memory_format=torch.contiguous_format)
+        self.counts = weight.new_zeros(len(weight), dtype=torch.int64)
+        self.gains = weight.new_zeros(len(weight), dtype=torch.float64)
+        self.finite = torch.zeros((), device=weight.device)
+        self.said: Chosen | None = None
+
+    def add_(self, sample: Sample, said: Chosen) -> None:
+        """Take in some samples."""
+        layer, pre, self.said = sample.job.layer, sample.pre, said
+        self.finite = self.finite + finiteness(sample, said)
+        chosen = _by_rank(said)
+        if _needs_gains(self.job, said):
+            self.gains += gain_by_unit(chosen, said.gains, len(self.counts))
+        if type(layer) is not nn.Linear:
+            self.hebbian += rows(layer, correlate(layer, pre, sample.on_output(full_factor(sample, said))))
+            self.counts += chosen.bincount(minlength=len(self.counts))
+        elif self.compiled:
+            add_chosen_(self.hebbian, self.counts, pre, chosen, said.gains, self.job.plan)
+        else:
+            touched, sums, times = sum_by_unit(pre, chosen, said.gains)
+            self.hebbian.index_add_(0, touched, sums)
+            self.counts.index_add_(0, touched, times)
+
+    def change(self) -> Tensor:
+        """The change of all rows, (units, fan-in)."""
+        check_finite(self.job.layer, self.finite)
+        assert self.said is not None
+        hebbian, counts = self.hebbian.to(self.job.weight.dtype), self.counts.clamp_min(1)
+        return _finish(self.job, self.said, hebbian, self.gains, counts, None)
+
+
+def finiteness(sample: Sample, said: Chosen) -> Tensor:
+    """A number that is finite if the drives are and, where the layer's own do not show what is in it, the input."""
+    total = _sum(sample.u if said.finite is None else said.finite)
+    return total if sample.own else total + _sum(sample.pre)
+
+
+def sum_by_unit(pre: Tensor, chosen: Tensor, gains: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """The units that samples chose; for each the sum of those samples, weighted by gain; and how often it was chosen.
+
+    Args:
+        pre: samples, (n, in).
+        chosen: units, (ranks n,): the choice of every sample at the first rank, then at the second, and so on.
+        gains: weight of each rank, of length ranks.
+    """
+    ordered, order = chosen.sort()
+    touched, counts = ordered.unique_consecutive(return_counts=True)
+    weights = pre.new_tensor(gains)[order // len(pre)]
+    sums = F.embedding_bag(order % len(pre), pre, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weights)
+    return touched, sums, counts
+
+
+def gain_by_unit(chosen: Tensor, gains: tuple[float, ...], units: int) -> Tensor:
+    """(units,) float64: the gains with which every unit was chosen, added up; `chosen` and `gains` as above."""
+    ranked = chosen.chunk(len(gains))
+    return torch.stack([gain * who.bincount(minlength=units).double() for gain, who in zip(gains, ranked)]).sum(0)
+
+
+def scatter_rows(weight: Tensor, touched: Tensor, change: Tensor, *, sparse: bool = False) -> Tensor:
+    """`change` of the rows `touched` (ascending) as a change of the whole `weight`, zero elsewhere."""
+    if sparse:
+        return sparse_rows(weight.shape, touched, change)
+    return torch.zeros_like(weight).index_copy_(0, touched, change)
+
+
+def drive_decayed(hebbian: Tensor, weight: Tensor, drive_weight: Tensor) -> Tensor:
+    r"""The hebbian term :math:`\sum_b g_b x_b` minus the decay term :math:`(\sum_b g_b u_b) W`, row by row.
+
+    No drive is needed: the sum is the inner product of the drive weights with the hebbian term. All (units, fan-in).
+    """
+    return decayed(hebbian, torch.linalg.vecdot(drive_weight, hebbian), weight)
+
+
+def decayed(hebbian: Tensor, lost: Tensor, weight: Tensor) -> Tensor:
+    """`hebbian` minus `lost` (units,) times `weight`; both others are (units, fan-in)."""
+    return torch.addcmul(hebbian, lost[:, None], weight, value=-1)
+
+
+def scaled(change: Tensor) -> Tensor:
+    """`change` divided by its largest absolute entry; a change of zero stays zero."""
+    largest = change.abs().amax()
+    return change / torch.where(largest > 0, largest, 1)
+
+
+def _finish(
+    job: Job, said: Chosen, hebbian: Tensor, gains: Tensor | None, counts: Tensor, touched: Tensor | None
+) -> Tensor:
+    """The change of the rows `touched`, or of all if None, where chosen samples add up to `hebbian`."""
+    weight, drive_weight, bias = job.weight, job.drive_weight, job.bias
+    if touched is not None:
+        weight, drive_weight, bias = weight[touched], drive_weight[touched], None if bias is None else bias[touched]
+    change = hebbian
+    if isinstance(said.decay, Tensor):
+        change = drive_decayed(hebbian, weight, drive_weight)
+        if bias is not None and gains is not None:
+            change = decayed(change, gains.to(bias) * bias, weight)
+    elif said.decay != 0 and gains is not None:
+        change = decayed(hebbian, said.decay * gains.to(hebbian), weight)
+    if job.law.average:
+        change = change / counts[:, None]
+    return scaled(change) if job.law.normalise else change
+
+
+def _needs_gains(job: Job, said: Chosen) -> bool:
+    """Whether the decay of a unit depends on the sum of its gains."""
+    return job.bias is not None if isinstance(said.decay, Tensor) else said.decay != 0
+
+
+def _by_rank(said: Chosen) -> Tensor:
+    """(ranks n,) the choices of all samples at the first rank, then at the second, and so on."""
+    return said.units.movedim(1, 0).flatten()
+
+
+def full_factor(sample: Sample, said: Chosen) -> Tensor:
+    """The post factor with all its zeros, shaped like the drives."""
+    gains = sample.pre.new_tensor(said.gains).view(-1, *[1] * (sample.u.dim() - 2))
+    return sample.pre.new_zeros(sample.u.shape).scatter_add_(1, said.units, gains.expand_as(said.units))
+
+
+def _sum(activity: Tensor) -> Tensor:
+    return activity.sum(dtype=torch.promote_types(activity.dtype, torch.float32))

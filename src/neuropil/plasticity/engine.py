@@ -1,0 +1,155 @@
+"""The one engine: any law on any layer. It knows geometry, chunks, checks, ranking dtype, sparse rows and kernels."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from neuropil.plasticity.chosen import Choices, decayed, drive_decayed, finiteness, full_factor, row_changes, scaled
+from neuropil.plasticity.correlate import correlate
+from neuropil.plasticity.geometry import Conv, check_finite, from_rows, rows, units, weight_of
+from neuropil.plasticity.job import Job, Sample, Third, start
+from neuropil.plasticity.kernels.ranking import rankable
+from neuropil.plasticity.law import Dense, Law
+from neuropil.plasticity.patches import as_dense, has_patches, patches, pieces
+from neuropil.plasticity.plan import PLAN, Plan
+
+
+def apply(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan, third: Third) -> Tensor:
+    """The change of the weight of `layer` by `law`, a sum over samples; arguments and errors as of `Rule`."""
+    job, pre, post = start(law, layer, pre, post, plan, third)
+    if pre.device.type == "cpu":
+        _keep_freed_memory()
+    total: Tensor | None = None
+    choices: Choices | None = None
+    for sample in _samples(job, pre, post, third):
+        said = sample.post()
+        if isinstance(said, Dense):
+            change = _dense_change(sample, said)
+            total = change if total is None else total + change
+        elif type(layer) is nn.Linear:
+            return row_changes(sample, said)
+        else:
+            choices = choices or Choices(job)
+            choices.add_(sample, said)
+    if choices is not None:
+        return from_rows(layer, choices.change())
+    if total is None:  # no patch was left
+        return torch.zeros_like(weight_of(layer))
+    return from_rows(layer, scaled(total) if law.normalise else total)
+
+
+def gains(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None = None, **third: Tensor) -> Tensor:
+    r"""The post factor g of every sample and unit, (batch, \*out); arguments and errors as of `Rule`.
+
+    For what learns beside the weight: the change of a bias is the sum of these gains over samples.
+    """
+    job, pre, post = start(law, layer, pre, post, PLAN, third)
+    sample = job.sample(pre, post, third)
+    said = sample.post()
+    factor = said.gain if isinstance(said, Dense) else full_factor(sample, said)
+    check_finite(layer, pre, factor, *([] if isinstance(said, Dense) else [finiteness(sample, said)]))
+    return sample.on_output(factor)
+
+
+def output(law: Law, layer: nn.Module, pre: Tensor) -> Tensor:
+    r"""The drives of `law` for all of `pre`, (batch, \*out), without autograd."""
+    job, pre, _ = start(law, layer, pre, None, PLAN, {})
+    return job.drive(pre)
+
+
+def drives(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
+    r"""`pre` in pieces of a few examples, or whole if `post` is given, each with its drives.
+
+    Drives are (samples, units, \*positions).
+    """
+    job, pre, post = start(law, layer, pre, post, plan, {})
+    for piece in [pre] if post is not None else pieces(layer, pre, plan):
+        yield piece, job.sample(piece, post, {}).u
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Make glibc keep freed blocks, once for the process.
+
+    It gives them back to the system above a threshold that slides with the largest block ever freed, and a rule would
+    pay for thousands of page faults in every step to get them again (3 x the time at 784 -> 2000, batch 100). Freeing
+    one block of almost 32 MiB, which nobody ever touched, slides the threshold to its end. No effect elsewhere.
+    """
+    torch.empty(31 << 20, dtype=torch.uint8)
+
+
+def _samples(job: Job, pre: Tensor, post: Tensor | None, third: Third) -> Iterator[Sample]:
+    """All samples: the patches of a convolution where that is faster, otherwise pieces of a few examples."""
+    if post is not None:
+        yield job.sample(pre, post, third)
+        return
+    if has_patches(job.layer) and not third:
+        chooses = job.chooses(pre)
+        if chooses or not _answers_fast(job.layer, pre, job.plan):
+            yield from _patches(job, pre, chooses)
+            return
+    start = 0
+    for piece in pieces(job.layer, pre, job.plan):
+        stop = start + len(piece)
+        yield job.sample(
+            piece, None, {key: value if len(value) == 1 else value[start:stop] for key, value in third.items()}
+        )
+        start = stop
+
+
+def _patches(job: Job, pre: Tensor, chooses: bool) -> Iterator[Sample]:
+    """The patches of a convolution, as the dense layer with the same weights sees them, a few thousand at a time."""
+    dense = replace(job, layer=as_dense(job.layer))
+    matrix = job.drive_weight.to(job.law.ranking_dtype or pre.dtype)
+    for patch in patches(job.layer, pre, plan=job.plan):
+        if not chooses:
+            yield dense.sample(patch, None, {})
+            continue
+        u = rankable(patch.to(matrix.dtype), matrix, job.plan)
+        u = u if job.bias is None else u + job.bias.to(u)
+        yield Sample(dense, patch, u, u.shape, {}, own=True)
+
+
+def _answers_fast(layer: nn.Module, pre: Tensor, plan: Plan) -> bool:
+    """Whether a convolution takes less time than the product of its patches, which have to be copied out first.
+
+    On CPUs it does not where many units look at a single channel.
+    """
+    narrow = pre.device.type == "cpu" and layer.in_channels == 1 and units(layer) > plan.many_units
+    return type(layer) in Conv and not narrow
+
+
+def _dense_change(sample: Sample, said: Dense) -> Tensor:
+    """(units, fan-in): what samples change in which every unit may learn.
+
+    NaN and infinity are refused, at the price of one sum over activity or over the hebbian term, where either shows
+    (on a GPU: of one synchronisation).
+    """
+    job, layer, weight = sample.job, sample.job.layer, sample.job.weight
+    gain = said.gain.to(weight.dtype)
+    post = sample.on_output(gain)
+    hebbian = correlate(layer, sample.pre, post)
+    check_finite(layer, *([hebbian] if hebbian.numel() < gain.numel() else [sample.pre, gain]))
+    change = rows(layer, hebbian)
+    if said.decay is sample.u and sample.own and job.bias is None and gain.numel() > weight.numel():
+        change = drive_decayed(change, weight, job.drive_weight)  # the shorter way to the same numbers
+    elif isinstance(said.decay, Tensor) or said.decay != 0:
+        change = decayed(change, _by_unit(gain * said.decay), weight)
+    if said.mixing is not None:
+        change = change - _within_groups(layer, said.mixing) @ weight
+    return change
+
+
+def _by_unit(activity: Tensor) -> Tensor:
+    """Activity (samples, units, *positions) added up over samples, (units,)."""
+    return activity.sum([axis for axis in range(activity.dim()) if axis != 1])
+
+
+def _within_groups(layer: nn.Module, mixing: Tensor) -> Tensor:
+    """`mixing` (units, units) without what would mix units that see different channels."""
+    groups, device = getattr(layer, "groups", 1), mixing.device
+    group = torch.arange(len(mixing), device=device) * groups // len(mixing)
+    return mixing * (group[:, None] == group)

@@ -1,0 +1,38 @@
+"""Sizes at which the engine changes its route or cuts work in pieces: numbers of speed and memory, not of learning."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the engine goes about a change. Every plan gives the same change up to rounding.
+
+    Attributes:
+        patch_entries: drives, or entries of patches, at a time; they stay in the cache, and memory flat in the batch.
+        outputs: outputs of a convolution at a time; a GPU gets four times as many.
+        many_units: units on one input channel above which a CPU multiplies patches rather than convolves.
+        long_row: units from which a sample is ranked on its own; samples with fewer units are ranked side by side.
+        large_product: multiply-adds from which oneDNN multiplies faster than torch's BLAS.
+        patches_per_thread: entries of patches that are worth a thread of their own.
+        drives_per_thread: drives to rank that are worth a thread.
+        changes_per_thread: entries of a change that are worth a thread.
+        compiled: whether the CPU may use compiled code where there is some; torch operations otherwise.
+
+    Examples:
+        >>> from neuropil.plasticity import Plan
+        >>> Plan(compiled=False).compiled
+        False
+    """
+
+    patch_entries: int = 1 << 21
+    outputs: int = 1 << 20
+    many_units: int = 128
+    long_row: int = 1024
+    large_product: int = 1 << 20
+    patches_per_thread: int = 1 << 17
+    drives_per_thread: int = 1 << 18
+    changes_per_thread: int = 1 << 19
+    compiled: bool = True
+
+
+PLAN = Plan()

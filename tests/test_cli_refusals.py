@@ -62,7 +62,7 @@ WRONG = {
     "bench conv --device abacus": "device 'abacus' cannot be used (Expected one of cpu, cuda",
     "bench plasticity --batches": "setting 'batches' needs numbers >= 1, got ().",
     "bench plasticity --batches 4 -4": "setting 'batches' needs numbers >= 1, got (4, -4).",
-    "bench events --threads -1": "setting 'threads' needs a number >= 0, got -1.",
+    "bench spiking --threads -1": "setting 'threads' needs a number >= 0, got -1.",
     "bench associative --units 0": "setting 'units' needs a number >= 1, got 0.",
     "bench attack --batch 1": "setting 'batch' needs a number >= 2, got 1.",
     "run concept --points 0": "setting 'points' needs a number >= 2, got 0.",

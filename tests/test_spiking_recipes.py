@@ -62,7 +62,7 @@ def test_the_recurrent_network_learns(record):
 
 
 def test_targets_lie_in_the_trial_and_the_last_beyond():
-    goals, last = recurrent.wanted((7, 2), 10.0, 1.0, torch.Generator().manual_seed(0))
+    goals, last = recurrent.target_times((7, 2), 10.0, 1.0, torch.Generator().manual_seed(0))
     assert goals.shape == (2, 8)
     assert goals[last].tolist() == [11.0, 11.0]
     assert goals[1, 3:].isnan().all()
@@ -71,7 +71,7 @@ def test_targets_lie_in_the_trial_and_the_last_beyond():
     assert ((inside > 0) & (inside < 10)).all()
     assert goals[0, :8].diff().min() > 1  # the dead time
     with pytest.raises(Refusal, match="do not fit"):
-        recurrent.wanted((7, 2), 10.0, 2.0, torch.Generator())
+        recurrent.target_times((7, 2), 10.0, 2.0, torch.Generator())
 
 
 def test_every_neuron_has_two_inputs_of_its_own_and_no_synapse_onto_itself():

@@ -103,22 +103,22 @@ def scan(trains: Tensor, matrix: Tensor, state: State, model: Model, t_end: floa
         wait, first = model.wait(state).min(1)
         arrival, spike = queue[rows, pointer], now + wait
         fires = spike <= arrival
-        when = torch.where(fires, spike, arrival)
-        alive = when <= t_end
+        time = torch.where(fires, spike, arrival)
+        alive = time <= t_end
         if not alive.any():
             break
-        state = model.flow(state, torch.where(alive, when - now, 0)[:, None])
-        now = torch.where(alive, when, now)
+        state = model.flow(state, torch.where(alive, time - now, 0)[:, None])
+        now = torch.where(alive, time, now)
         fresh = (alive & fires)[:, None] & (torch.arange(had.shape[1]) == first[:, None])
         state = torch.where(fresh, model.restart, state[0]), *state[1:]
         source = torch.where(fires, inputs + first, order[rows, pointer])
         state = model.receive(state, matrix[source] * alive[:, None])
         pointer = pointer + (alive & ~fires)
-        found.append((when, torch.where(alive & fires, first, -1), had[rows, first]))
+        found.append((time, torch.where(alive & fires, first, -1), had[rows, first]))
         had[rows, first] += alive & fires
     times = trains.new_full((*had.shape, max(1, int(had.max()))), torch.inf)
     if found:
-        when, who, rank = (torch.stack(part, 1) for part in zip(*found))
-        b, e = (who >= 0).nonzero(as_tuple=True)
-        times = times.index_put((b, who[b, e], rank[b, e]), when[b, e])
+        time, neuron, place = (torch.stack(part, 1) for part in zip(*found))
+        b, e = (neuron >= 0).nonzero(as_tuple=True)
+        times = times.index_put((b, neuron[b, e], place[b, e]), time[b, e])
     return times, model.flow(state, (t_end - now)[:, None])

@@ -1,9 +1,9 @@
 """Why QIF neurons: their spike times move without a jump when weights or inputs move; those of LIF neurons jump.
 
-One neuron gets an excitatory input at 0.5 and an inhibitory one. Its first spike is followed while the excitatory
-weight grows, and while the inhibitory input comes later and later. When the spike of a QIF neuron vanishes, it leaves
-through the end of the trial, and a pseudospike goes on from there; a LIF neuron loses it in the middle of the trial.
-The slope drawn below is the exact gradient; the dots are finite differences.
+One neuron has an excitatory input at 0.5 and an inhibitory one. The figure follows its first spike while the excitatory
+weight grows, and while the inhibitory input comes later and later. A spike of a QIF neuron vanishes through the end of
+the trial, and a pseudospike goes on from there. A LIF neuron loses it in the middle of the trial. The lower panels show
+the exact gradient (line) and finite differences (dots).
 
 Measured: the largest change from point to point shrinks from 0.098 to 0.025 tau (weight) and from 0.020 to 0.0051 tau
 (time) with steps four times as fine; LIF spikes jump by 2.0 and 2.2 tau at either. Gradients and differences agree
@@ -28,7 +28,7 @@ from neuropil.runs import Row, Run
 from neuropil.spiking import QIF, simulate_qif
 from neuropil.spiking.lif import LIF
 
-EXCITED = 0.5  # when the excitatory input comes, in membrane time constants
+EXCITATION = 0.5  # when the excitatory input comes, in membrane time constants
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Config(Machine):
     """Chosen so that every curve has a spike that vanishes."""
 
     points: int = 1000
-    """steps along every curve; four times as many for the largest jump"""
+    """points of every curve; four times as many in the finer one, whose largest jump is compared"""
     t_end: float = 3.0
     """end of the trial, in membrane time constants"""
     qif_weight: float = 6.5
@@ -51,7 +51,7 @@ class Config(Machine):
 
 
 Curve = Callable[[Tensor], Tensor]
-First = Callable[[Tensor, Tensor, float], Tensor]
+FirstSpike = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def first_of_qif(times: Tensor, weights: Tensor, t_end: float) -> Tensor:
@@ -63,17 +63,17 @@ def first_of_qif(times: Tensor, weights: Tensor, t_end: float) -> Tensor:
     return torch.stack(late)
 
 
-def by_weight(first: First, inhibition: float, t_end: float) -> Curve:
+def by_weight(first: FirstSpike, inhibition: float, t_end: float) -> Curve:
     """The first spike as a function of the excitatory weight; inhibition comes at twice its time."""
-    times = torch.tensor([EXCITED, 2 * EXCITED], dtype=torch.float64)
+    times = torch.tensor([EXCITATION, 2 * EXCITATION], dtype=torch.float64)
     weights = lambda w: torch.stack((w, torch.full_like(w, -inhibition)), 1)
     return lambda w: first(times.to(w).expand(len(w), 2), weights(w), t_end)
 
 
-def by_time(first: First, weight: float, inhibition: float, t_end: float) -> Curve:
+def by_time(first: FirstSpike, weight: float, inhibition: float, t_end: float) -> Curve:
     """The first spike as a function of the time of inhibition."""
     weights = torch.tensor([weight, -inhibition], dtype=torch.float64)
-    times = lambda t: torch.stack((torch.full_like(t, EXCITED), t), 1)
+    times = lambda t: torch.stack((torch.full_like(t, EXCITATION), t), 1)
     return lambda t: first(times(t), weights.to(t).expand(len(t), 2), t_end)
 
 
@@ -86,8 +86,8 @@ def main(config: Config, run: Run) -> None:
         "QIF, time of inhibition": (by_time(first_of_qif, config.qif_weight, inhibition, end), 0.01, 2.0),
         "LIF, time of inhibition": (by_time(lif, config.lif_weight, inhibition, end), 0.01, 2.0),
     }
-    drawn = torch.full((len(curves), 4, config.points), torch.nan, dtype=torch.float64)
-    for index in run.loop("curves", len(curves), drawn=drawn):
+    plotted = torch.full((len(curves), 4, config.points), torch.nan, dtype=torch.float64)
+    for index in run.loop("curves", len(curves), plotted=plotted):
         name = list(curves)[index]
         curve, low, high = curves[name]
         points = partial(torch.linspace, low, high, dtype=torch.float64, device=config.device)
@@ -95,15 +95,13 @@ def main(config: Config, run: Run) -> None:
         time, slope, difference = follow(curve, at)
         finer = curve(points(4 * config.points))
         errors = (slope - difference).abs() / (1 + slope.abs())
-        worst = errors[
-            errors.isfinite()
-        ].max()  # a LIF neuron without a spike has no slope, and at its jump no difference
+        worst = errors[errors.isfinite()].max()  # a LIF neuron without a spike has no slope, at its jump no difference
         numbers = {"jump": jump(time, end), "jump_finer": jump(finer, end), "gradient_error": worst.item()}
         run.log(Row(kind="concept", metrics={"curve": name, **numbers}))
-        drawn[index] = torch.stack((at, time, slope, difference))
+        plotted[index] = torch.stack((at, time, slope, difference))
     with panels(2, len(curves), width=12, height=5) as (figure, axes):
-        for upper, lower, parts, name in zip(axes, axes[len(curves) :], drawn, curves):
-            draw(upper, lower, parts, end, name)
+        for upper, lower, values, name in zip(axes, axes[len(curves) :], plotted, curves):
+            plot_curve(upper, lower, values, end, name)
         caption = "First spike against a weight or a time; below, its exact gradient (line), finite differences (dots)."
         keep(figure, run.folder, "concept", caption)
 
@@ -123,9 +121,9 @@ def jump(time: Tensor, t_end: float) -> float:
     return torch.where(time.isfinite(), time, t_end).diff().abs().max().item()
 
 
-def draw(upper: Any, lower: Any, parts: Tensor, end: float, name: str) -> None:
+def plot_curve(upper: Any, lower: Any, values: Tensor, end: float, name: str) -> None:
     """One column of the figure, from where, time, slope and difference: (4, points)."""
-    at, time, slope, difference = parts.numpy()
+    at, time, slope, difference = values.numpy()
     step, limits = max(1, len(at) // 30), (at[0], at[-1])
     colour = BLUE if name.startswith("QIF") else ORANGE
     pseudo, silent = (time > end) & np.isfinite(time), np.isinf(time)

@@ -1,10 +1,11 @@
 """MNIST by deep, initially silent networks of theta neurons, trained by exact gradients of spike times.
 
-Bright pixels spike once, all at the same time; whoever of the ten output neurons fires first names the digit. Hardly a
-neuron fires before training: pseudospikes, the continuation of the spike trains beyond the end of the trial, carry the
-gradient through the silence. Accuracy is given with pseudospikes, and from ordinary spikes alone, as a chip would see
-it (a trial without an output spike counts as wrong). The setting is that of Klos & Memmesheimer 2025, but that twice
-as many pixels are flipped in training; they report 97.6 +- 0.1 % and 97.3 +- 0.1 % over ten networks.
+Bright pixels spike once, all at the same time. The output neuron that fires first names the digit. Before training
+hardly a neuron fires. Pseudospikes continue the spikes past the end of the trial, so that silent neurons have gradients
+too. Accuracy is given with pseudospikes, and from ordinary spikes alone, as neuromorphic hardware would see it; there a
+trial without an output spike counts as wrong. This is no local rule: the gradients are exact and global. The settings
+are those of Klos & Memmesheimer 2025, but twice as many pixels are flipped in training. They report 97.6 +- 0.1 % and
+97.3 +- 0.1 % over ten networks.
 
 Measured: test, n = 5 seeds, mean and 95 % interval; 97.70 +- 0.13 % with pseudospikes, 97.34 +- 0.11 % from ordinary
 spikes alone; a rate network of the same sizes 97.78 +- 0.12 %. All as published
@@ -38,56 +39,56 @@ from neuropil.spiking import Theta, ThresholdEncoding
 
 @dataclass(frozen=True)
 class Config(Machine):
-    """The paper's settings, but that twice as many pixels are flipped: chosen on held-out training images."""
+    """The paper's settings, but twice as many pixels are flipped, which was chosen on held-out training images."""
 
     seed: int = 0
-    """of weights, order of examples and flipped pixels"""
+    """seed of weights, order of examples and flipped pixels"""
     hidden: tuple[int, ...] = (100, 100)
-    """neurons of the hidden layers"""
+    """numbers of neurons of the hidden layers"""
     tau: float = 6 / pi
-    """membrane time constant, the unit of all times being free"""
+    """membrane time constant, in the unit of all times, which is free"""
     drive: float = 5 / 4
-    """constant input of every neuron"""
+    """constant input of every neuron, above 1/4, without a unit"""
     t_end: float = 2.0
-    """end of a trial"""
+    """end of a trial, in the unit of times"""
     threshold: float = 127.5 / 255
-    """grey value above which a pixel spikes"""
-    time: float = 0.0201
-    """when it does"""
+    """grey value, 0 to 1, above which a pixel spikes"""
+    spike_time: float = 0.0201
+    """when these pixels spike, in the unit of times"""
     epochs: int = 100
-    """passes over the images"""
+    """passes over the training images"""
     batch: int = 1000
-    """images in a step"""
+    """images in one optimiser step"""
     lr: float = 4e-3
-    """first learning rate of AdaBelief; falls by a factor e over all epochs"""
+    """first learning rate of AdaBelief; it falls by a factor e over all epochs"""
     flip_probability: float = 0.04
-    """share of the pixels that are flipped in training; published: 0.02"""
+    """fraction of the pixels that are flipped in training; published: 0.02"""
     early_weight: float = 0.01
-    """weight of the term that asks for early spikes"""
+    """weight of the loss term that asks the label's neuron to fire early"""
     baselines: bool = True
-    """whether to train a rate network of the same sizes and a linear model beside it"""
+    """whether to train the baselines too: a rate network of the same sizes and a linear classifier"""
     n_train: int = 0
-    """use only that many training images; 0 for all"""
+    """number of training images; 0 for all"""
     threads: int = 1
     """threads of the CPU; 0 for as many as torch takes by itself"""
 
 
 def comparison(config: Config) -> Comparison:
-    """Who takes part, on what."""
+    """The methods that are compared, and their data."""
     builds = [partial(build, config) for build in (spiking, rate_baseline, linear)[: 3 if config.baselines else 1]]
     return single_seed(builds, "mnist", config.seed, config.n_train, device=config.device)
 
 
 def main(config: Config, run: Run) -> None:
-    """One seed; the test set is read when training is over."""
+    """One seed. Every method reads the test set once, when its training is over."""
     run_comparison(comparison(config), (), run, after=log_spikes)
 
 
 def spiking(config: Config, train: Split, rng: Generator) -> Method:
-    """The network under test."""
+    """The spiking network."""
     learner = SpikingClassifier(
         config.hidden,
-        encode=ThresholdEncoding(config.threshold, config.time),
+        encode=ThresholdEncoding(config.threshold, config.spike_time),
         neuron=Theta(config.tau, config.drive),
         t_end=config.t_end,
         training=SpikeTimeTraining(

@@ -1,10 +1,10 @@
 """One QIF neuron learns to fire at 2.5 and 7.5 and not again, from silence and from too many spikes.
 
-The weights and times of its inputs move along the exact gradient of ((t - t*) / (t* + 2))^2 for the first two spikes,
-and of the same for the third, which is only asked to come no earlier than 1.1 T. From silence, pseudospikes are pulled
-into the trial and become spikes; from too many, the third is pushed out through the end of the trial.
+The weights and times of its inputs follow the exact gradient of ((t - t*) / (t* + 2))^2 for the first two spikes. The
+third spike is only asked to come no earlier than 1.1 T, where T is the end of the trial. From silence, pseudospikes
+move into the trial and become spikes. From too many spikes, the third leaves through the end of the trial.
 
-Measured: one seed, 2000 trials; loss 3e-20 from silence and 0 from too many; both fire at 2.5000 and 7.5000 and not
+Measured: one seed, 2000 updates; loss 3e-20 from silence and 0 from too many; both fire at 2.5000 and 7.5000 and not
 again. neuropil run single_neuron.
 
 Try: neuropil run single_neuron --out runs/single_neuron
@@ -32,17 +32,17 @@ class Config(Machine):
     """The published task: targets 2.5 and 7.5 of 10 membrane time constants."""
 
     seed: int = 0
-    """of the input times"""
+    """seed of the input times"""
     inputs: int = 10
-    """inputs, one spike each"""
+    """number of inputs, one spike each"""
     t_end: float = 10.0
     """end of the trial, in membrane time constants"""
     targets: tuple[float, ...] = (2.5, 7.5)
-    """when to fire, in membrane time constants"""
+    """target times, in membrane time constants"""
     n_updates: int = 2000
-    """steps of learning"""
+    """number of optimiser steps, for each start"""
     lr: float = 2e-2
-    """first learning rate, falls to 0"""
+    """first learning rate of AdaBelief; it falls to 0"""
     clip: float = 1.0
     """largest norm of the gradient"""
     threads: int = 1
@@ -54,9 +54,9 @@ class Config(Machine):
 
 def main(config: Config, run: Run) -> None:
     """Two starts, one after the other."""
-    goals = torch.tensor([*config.targets, 1.1 * config.t_end], dtype=torch.float64, device=config.device)
-    one_sided = torch.arange(len(goals), device=config.device) == len(config.targets)
-    paths = torch.full((len(STARTS), config.n_updates, len(goals)), torch.nan, dtype=torch.float64)
+    targets = torch.tensor([*config.targets, 1.1 * config.t_end], dtype=torch.float64, device=config.device)
+    one_sided = torch.arange(len(targets), device=config.device) == len(config.targets)
+    paths = torch.full((len(STARTS), config.n_updates, len(targets)), torch.nan, dtype=torch.float64)
     for index in run.loop("starts", len(STARTS), paths=paths):
         name, strength = list(STARTS.items())[index]
         rng = torch.Generator().manual_seed(config.seed)
@@ -65,10 +65,10 @@ def main(config: Config, run: Run) -> None:
         weights = nn.Parameter(torch.full((config.inputs, 1), strength, dtype=torch.float64, device=config.device))
         optimizer = AdaBelief([times, weights], lr=config.lr, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.n_updates)
-        parts: dict[str, Any] = {"times": times, "weights": weights, "optimizer": optimizer, "schedule": schedule}
-        for step in run.loop(name, config.n_updates, **parts):
-            late, spikes = first_spikes(times, weights, config.t_end, len(goals))
-            loss = spike_time_loss(late, goals, one_sided=one_sided)
+        state: dict[str, Any] = {"times": times, "weights": weights, "optimizer": optimizer, "schedule": schedule}
+        for step in run.loop(name, config.n_updates, **state):
+            late, spikes = first_spikes(times, weights, config.t_end, len(targets))
+            loss = spike_time_loss(late, targets, one_sided=one_sided)
             paths[index, step] = late.detach()
             optimizer.zero_grad()
             loss.backward()
@@ -79,33 +79,33 @@ def main(config: Config, run: Run) -> None:
                 times.clamp_(0, config.t_end)
             if step % max(1, config.n_updates // 100) == 0:
                 metrics = {"loss": loss.item(), "spikes": spikes}
-                run.log(EpochRow(learner=name, seed=config.seed, stage="trials", epoch=step, metrics=metrics))
-        late, spikes = first_spikes(times, weights, config.t_end, len(goals))
-        loss = spike_time_loss(late, goals, one_sided=one_sided)
+                run.log(EpochRow(learner=name, seed=config.seed, stage="updates", epoch=step, metrics=metrics))
+        late, spikes = first_spikes(times, weights, config.t_end, len(targets))
+        loss = spike_time_loss(late, targets, one_sided=one_sided)
         found = {"start": name, "loss": loss.item(), "times": late.tolist(), "spikes": spikes}
         run.log(Row(kind="single_neuron", seed=config.seed, metrics=found))
         run.save(**{f"{name}: path": paths[index]})
-    draw(paths, config, run)
+    plot_paths(paths, config, run)
 
 
 def first_spikes(times: Tensor, weights: Tensor, t_end: float, count: int) -> tuple[Tensor, int]:
     """The first `count` output times (pseudospikes after ordinary ones), and how many are ordinary."""
     neuron, rest = QIF(), times.new_zeros(1)
-    spikes, state = simulate_qif(times[None], weights, rest, rest, neuron, t_end)
-    late = neuron.with_pseudospikes(spikes, state, t_end, count)
+    spikes, end = simulate_qif(times[None], weights, rest, rest, neuron, t_end)
+    late = neuron.with_pseudospikes(spikes, end, t_end, count)
     return late[0, 0], int(spikes.isfinite().sum())
 
 
-def draw(paths: Tensor, config: Config, run: Run) -> None:
+def plot_paths(paths: Tensor, config: Config, run: Run) -> None:
     """How the output times moved."""
     with panels(1, len(paths), width=9, height=3) as (figure, axes):
         for axis, path, name in zip(axes, paths, STARTS):
             for k, colour in zip(range(path.shape[1]), (ORANGE, BLUE, GREY)):
                 axis.plot(path[:, k].numpy(), color=colour, label=f"spike {k + 1}")
             axis.axhline(config.t_end, color="black", lw=0.8)
-            for goal in config.targets:
-                axis.axhline(goal, color="black", lw=0.8, ls=":")
-            axis.set(title=name, xlabel="trial", ylabel="output time (tau)", ylim=(0, 1.5 * config.t_end))
+            for target in config.targets:
+                axis.axhline(target, color="black", lw=0.8, ls=":")
+            axis.set(title=name, xlabel="update", ylabel="output time (tau)", ylim=(0, 1.5 * config.t_end))
             axis.legend(frameon=False)
-        caption = "Output times of one neuron while it learns; above the line they are pseudospikes. Dots: targets."
+        caption = "Output times of one neuron while it learns. Above the line they are pseudospikes. Dotted: targets."
         keep(figure, run.folder, "single_neuron", caption)

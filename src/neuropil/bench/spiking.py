@@ -1,9 +1,9 @@
 """How long one training step of spiking neurons takes: forward, loss and backward, exact gradients for everything.
 
-Beside each, in the same loop so that noise hits all alike: a rate network of the same sizes (ReLU; for the recurrent
-task an RNN that takes 100 steps, as many as a tenth of a time constant has in the trial), and the same neurons as a
-plain PyTorch scan from event to event under autograd. The scan takes a hundred trials at a time so that memory
-suffices; one such piece is timed and counted as often as the batch has it.
+Two others run in the same loop, so that noise hits all alike. One is a rate network of the same sizes (ReLU; for the
+recurrent task an RNN of 100 steps, a tenth of a time constant each). The other has the same neurons as a plain PyTorch
+scan from event to event under autograd. The scan takes a hundred trials at a time so that memory suffices. One such
+chunk is timed, and counted as often as the batch has it.
 """
 
 from collections.abc import Callable
@@ -31,8 +31,8 @@ A step is forward, loss and backward; medians; {device}, threads: {threads}.
 x rate: over the time of a rate network of the same sizes. faster: the time of a plain PyTorch event scan over its own.
 activity: spikes per hidden neuron (one layer: per neuron). extra: memory beyond what was held before the steps.
 """
-PIECE = 100  # trials that the plain scan takes at a time
-Step = Callable[[], object]
+CHUNK = 100  # trials that the plain scan takes at a time
+Step = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class Config(Machine):
     Attributes:
         sizes: neurons of the theta network, from the inputs to the outputs; the QIF layer has the first two.
         batches: numbers of trials in a step of the theta network; the QIF layer takes the first.
-        repeats: rounds of the loop; every contestant runs once in each.
+        repeats: rounds of the loop; every competitor runs once in each.
         scans: rounds in which the plain scan takes part; 0 leaves it out.
-        bright: share of the inputs that spike.
+        active_fraction: fraction of the inputs that spike.
     """
 
     sizes: tuple[int, ...] = (784, 100, 100, 10)
     batches: tuple[int, ...] = (1000, 1)
     repeats: int = 20
     scans: int = 3
-    bright: float = 0.13
+    active_fraction: float = 0.13
 
     def __post_init__(self) -> None:
         at_least(1, self, "batches", "repeats")
@@ -65,7 +65,7 @@ class Case:
     Attributes:
         name, batch: of the row.
         step, rate: one training step of the spiking and of the rate network.
-        scan: one piece of the plain scan's step.
+        scan: one chunk of the plain scan's step.
         activity: spikes per neuron and trial.
     """
 
@@ -98,9 +98,9 @@ def row(make: Callable[[Config], Case], config: Config) -> dict[str, Any]:
     del held
     seconds = clock({"step": case.step, "rate": case.rate}, config.repeats, 3, config.device)
     if config.scans:
-        pieces = ceil(case.batch / PIECE)
+        chunks = ceil(case.batch / CHUNK)
         found = clock({"scan": case.scan, "step": case.step}, config.scans, 1, config.device)
-        seconds["scan"] = [pieces * value for value in found["scan"]]
+        seconds["scan"] = [chunks * value for value in found["scan"]]
     middle = {name: median(values) for name, values in seconds.items()}
     best = {name: min(values) for name, values in seconds.items()}
     ratios = {"step_per_rate": middle["step"] / middle["rate"], "best_step_per_rate": best["step"] / best["rate"]}
@@ -140,27 +140,27 @@ def theta_case(batch: int, config: Config) -> Case:
         spikes = sum(int(train.isfinite().sum()) for train in net(times).spikes[:-1])
     rate, x = rate_network(config.sizes).to(times.device), times.isfinite().to(times)
     weights, phases = zip(*((part.weight.detach(), part.phase.detach()) for part in net.stack()))
-    piece = times[:PIECE, :, None]
+    chunk = times[:CHUNK, :, None]
     return Case(
         "theta " + "-".join(map(str, config.sizes)),
         batch,
-        lambda: first_spike_loss(net(times).times[..., 0], labels, net.t_end).backward(),
-        lambda: F.cross_entropy(rate(x), labels).backward(),
-        lambda: scan_theta(piece, weights, phases, labels[:PIECE], net.neuron, net.t_end),
+        lambda: learn(first_spike_loss(net(times).times[..., 0], labels, net.t_end)),
+        lambda: learn(F.cross_entropy(rate(x), labels)),
+        lambda: scan_theta(chunk, weights, phases, labels[:CHUNK], net.neuron, net.t_end),
         spikes / batch / max(1, sum(config.sizes[1:-1])),
     )
 
 
 def scan_theta(
     times: Tensor, weights: tuple[Tensor, ...], phases: tuple[Tensor, ...], labels: Tensor, neuron: Theta, end: float
-) -> None:
+) -> Tensor:
     """The theta network's step as a plain scan."""
     learned = [[part.double().cpu().requires_grad_() for part in parts] for parts in (weights, phases)]
     layers = theta_scan(times.double().cpu(), learned[0], learned[1], neuron, end)
     phase = torch.zeros(len(times), len(weights[0]), dtype=torch.float64)
     for weight, (_, last) in zip(learned[0], layers):
         phase = neuron.with_drive(last, neuron.rate(phase) @ weight)
-    first_spike_loss(neuron.with_pseudospikes(layers[-1][0], phase, end)[..., 0], labels.cpu(), end).backward()
+    return learn(first_spike_loss(neuron.with_pseudospikes(layers[-1][0], phase, end)[..., 0], labels.cpu(), end))
 
 
 def sample(batch: int, config: Config) -> tuple[ThetaNetwork, Tensor, Tensor]:
@@ -170,7 +170,7 @@ def sample(batch: int, config: Config) -> tuple[ThetaNetwork, Tensor, Tensor]:
     for layer in net.stack():
         nn.init.uniform_(layer.weight, -1, 1, generator=rng).data.div_(len(layer.weight) ** 0.5)
         nn.init.uniform_(layer.phase, 2.75, 5.0, generator=rng)
-    on = torch.rand(batch, config.sizes[0], generator=rng) < config.bright
+    on = torch.rand(batch, config.sizes[0], generator=rng) < config.active_fraction
     times, labels = torch.where(on, 0.0201, torch.inf), torch.randint(config.sizes[-1], (batch,), generator=rng)
     return net.to(config.device), times.to(config.device), labels.to(config.device)
 
@@ -185,24 +185,24 @@ def qif_case(batch: int, config: Config) -> Case:
     rng = torch.Generator().manual_seed(0)
     inputs, outputs = config.sizes[:2]
     layer = QIFLayer(inputs, outputs, t_end=4.0).init_(rng, mean=0.02, std=0.6).to(config.device)
-    on = torch.rand(batch, inputs, generator=rng) < config.bright
+    on = torch.rand(batch, inputs, generator=rng) < config.active_fraction
     times = torch.where(on, 2 * torch.rand(batch, inputs, generator=rng), torch.inf).to(config.device)
     rate, x = rate_network((inputs, outputs)).to(config.device), times.isfinite().to(times)
     labels = torch.randint(outputs, (batch,), generator=rng).to(config.device)
     neuron, end = layer.neuron, layer.t_end
 
-    def scan() -> None:
+    def scan() -> Tensor:
         weight, potential, current = (part.detach().double().cpu().requires_grad_() for part in layer.parameters())
-        inner, piece = torch.zeros(outputs, outputs, dtype=torch.float64), times[:PIECE, :, None].double().cpu()
-        found = qif_scan(piece, weight, inner, potential, current, neuron, end)
+        inner, chunk = torch.zeros(outputs, outputs, dtype=torch.float64), times[:CHUNK, :, None].double().cpu()
+        found = qif_scan(chunk, weight, inner, potential, current, neuron, end)
         late = neuron.with_pseudospikes(found[0], QIFState(*found[1:]), end)[..., 0]
-        first_spike_loss(late, labels[:PIECE].cpu(), end).backward()
+        return learn(first_spike_loss(late, labels[:CHUNK].cpu(), end))
 
     return Case(
         f"QIF {inputs}-{outputs}",
         batch,
-        lambda: first_spike_loss(layer(times).times[..., 0], labels, end).backward(),
-        lambda: F.cross_entropy(rate(x), labels).backward(),
+        lambda: learn(first_spike_loss(layer(times).times[..., 0], labels, end)),
+        lambda: learn(F.cross_entropy(rate(x), labels)),
         scan,
         float(layer(times).spikes[0].isfinite().sum()) / batch / outputs,
     )
@@ -213,7 +213,7 @@ def recurrent_case(config: Config) -> Case:
     rng, neurons, t_end = torch.Generator().manual_seed(0), 10, 10.0
     gaps = torch.empty(1, 2 * neurons, 60, dtype=torch.float64).exponential_(1.0, generator=rng)
     times = torch.where(gaps.cumsum(-1) < t_end, gaps.cumsum(-1), torch.inf).to(config.device)
-    goals = torch.arange(1.0, 9.0, dtype=torch.float64, device=config.device).expand(2, -1)
+    targets = torch.arange(1.0, 9.0, dtype=torch.float64, device=config.device).expand(2, -1)
     net = RecurrentQIF(2 * neurons, neurons, t_end=t_end, dtype=torch.float64)
     with torch.no_grad():
         own = 5 * torch.eye(neurons, dtype=torch.float64)
@@ -225,32 +225,38 @@ def recurrent_case(config: Config) -> Case:
     baseline = RecurrentQIF(2 * neurons, neurons, t_end=t_end, dtype=torch.float64)
     baseline.load_state_dict(net.state_dict())
 
-    def step() -> None:
-        spike_time_loss(net(times, goals.shape[1]).times[0, :2], goals).backward()
+    def step() -> Tensor:
+        return learn(spike_time_loss(net(times, targets.shape[1]).times[0, :2], targets))
 
-    def scan() -> None:
+    def scan() -> Tensor:
         inner, given = baseline.recurrent * baseline.mask, times.cpu()
         neuron, start = baseline.neuron, (baseline.potential, baseline.current)
         spikes, angle, current = qif_scan(given, baseline.weight, inner, *start, neuron, t_end)
         drive = neuron.rate(QIFState(angle, torch.zeros_like(current))) @ (baseline.recurrent * baseline.mask)
-        late = neuron.with_pseudospikes(spikes, QIFState(angle, current, drive), t_end, goals.shape[1])
-        spike_time_loss(late[0, :2], goals.cpu()).backward()
+        late = neuron.with_pseudospikes(spikes, QIFState(angle, current, drive), t_end, targets.shape[1])
+        return learn(spike_time_loss(late[0, :2], targets.cpu()))
 
     return Case(
         f"recurrent QIF {neurons}",
         1,
         step,
-        lambda: rnn(x)[0].square().mean().backward(),
+        lambda: learn(rnn(x)[0].square().mean()),
         scan,
         float(net(times).spikes[0].isfinite().sum()) / neurons,
     )
 
 
-def clock(contestants: dict[str, Step], repeats: int, warm: int, device: str) -> dict[str, list[float]]:
-    """Seconds of every contestant in every round, after `warm` rounds that do not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+def learn(loss: Tensor) -> Tensor:
+    """The loss, after its backward pass."""
+    loss.backward()
+    return loss.detach()
+
+
+def clock(competitors: dict[str, Step], repeats: int, warm: int, device: str) -> dict[str, list[float]]:
+    """Seconds of every competitor in every round, after `warm` rounds that do not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in competitors}
     for _ in range(warm + repeats):
-        for name, run in contestants.items():
+        for name, run in competitors.items():
             start = perf_counter()
             run()
             if torch.device(device).type == "cuda":

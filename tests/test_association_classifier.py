@@ -256,14 +256,12 @@ def test_what_is_sent_are_the_strongest_answers_at_unit_length():
 
 def test_the_vote_is_the_mean_of_the_strongest_of_each_association():
     drive = torch.tensor([[1.0, 10.0, 3.0, 30.0, 2.0]])  # classes 0 1 0 1 0
-    torch.testing.assert_close(PopulationVote(Association(2, slope=2.0, k=2), 5)(drive), torch.tensor([[5.0, 40.0]]))
-    both = PopulationVote(Association(2, slope=2.0, k=1, columns=2), 6)(
-        torch.tensor([[1.0, 5.0, 3.0, 30.0, 2.0, 10.0]])
-    )
+    torch.testing.assert_close(PopulationVote(5, 2, slope=2.0, k=2)(drive), torch.tensor([[5.0, 40.0]]))
+    both = PopulationVote(6, 2, slope=2.0, k=1, columns=2)(torch.tensor([[1.0, 5.0, 3.0, 30.0, 2.0, 10.0]]))
     torch.testing.assert_close(both, torch.tensor([[3.0 + 2.0, 5.0 + 30.0]]))  # columns of 3: 0 1 0 and 1 0 1
     s = torch.sigmoid(2 * drive[0])
     want = torch.stack([(s[0] + s[2] + s[4]) / 3, (s[1] + s[3]) / 2])[None]
-    torch.testing.assert_close(PopulationVote(Association(2, slope=2.0), 5)(drive), want)
+    torch.testing.assert_close(PopulationVote(5, 2, slope=2.0, k=None)(drive), want)
 
 
 @pytest.mark.parametrize("bad", [{"lr": 0.0}, {"epochs": 0}, {"batch": 0}])

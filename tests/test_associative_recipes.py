@@ -9,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
+import neuropil as npl
 from neuropil.cli import main
 from neuropil.data import Split, digits
 from neuropil.data.masks import image_mask
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
 from neuropil.experiments import comparison as _baselines
-from neuropil.recipes import digits_mstdp, mnist_complete, mnist_semi, mnist_unsupervised
+from neuropil.recipes import mnist_complete, mnist_semi, mnist_unsupervised
 from neuropil.report import save_sheet
 from neuropil.report.figures.samples import tiled
 from neuropil.runs import NullTracker, read
@@ -118,7 +119,7 @@ def test_a_run_without_a_network_that_generates_is_refused(tmp_path, capsys):
     words = f"compare --learners linear --seeds 1 --n-train 100 --labels 1000 --out {out}"
     assert main(words.split()) == 0
     assert main(["generate", str(out)]) == 2
-    assert "recipe 'compare' leaves no network that generates" in capsys.readouterr().err
+    assert "left no network that generates images" in capsys.readouterr().err
 
 
 def test_completion_of_a_finished_run(generating, tmp_path):
@@ -137,8 +138,8 @@ def test_completion_of_a_finished_run(generating, tmp_path):
 
 
 def test_the_baseline_of_completion_has_the_completion_units_and_sees_masked_and_augmented_images(generating):
-    record, train = read(generating), digits(seed=0)[0][:100]
-    learner = digits_mstdp.revive(record.config, record.tensors())
+    train = digits(seed=0)[0][:100]
+    learner = npl.load(generating, can="complete")
     mask, shown = image_mask("top", (1, 8, 8)), []
 
     def changes(x, rng):

@@ -11,15 +11,16 @@ PACKAGE = Path(neuropil.__file__).parent
 BASE = {"errors", "_threads"}
 RULES = BASE | {"data", "plasticity", "spiking", "runs"}
 MODELS = RULES | {"models", "associative"}
-ALL = MODELS | {"evaluate", "report", "experiments"}
+ALL = MODELS | {"loading", "evaluate", "report", "experiments"}
 TABLE = {
-    "__init__": set(),
+    "__init__": {"loading"},
     "__main__": {"cli"},
     "errors": set(),
     "_threads": set(),
     **dict.fromkeys(("data", "plasticity", "spiking", "runs"), BASE),
     "models": RULES,
     "associative": RULES | {"models"},
+    "loading": MODELS,
     "evaluate": BASE | {"data", "runs.rows", "runs.tracker"},
     "report": BASE | {"runs"},
     "experiments": ALL,

@@ -2,7 +2,8 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Generator, Size, Tensor, nn
@@ -19,6 +20,8 @@ from neuropil.associative.training import GAINS, AssociativeTraining, EpochStati
 from neuropil.data import Split
 from neuropil.errors import Refusal, require
 from neuropil.models.contract import FeatureLayer
+from neuropil.models.description import savable, savable_model
+from neuropil.models.saving import write_model
 from neuropil.models.training.supervised import passes
 from neuropil.runs.checkpoint import Stateful
 from neuropil.runs.rows import EpochRow
@@ -27,6 +30,7 @@ from neuropil.runs.tracker import NullTracker, Tracker
 FIRST = "classification1"  # the hidden population whose receptive fields are looked at
 
 
+@savable_model("net_", "shape_", "classes_", for_learning=("training",))
 class AssociativeNetwork:
     r"""Pixels, label and hidden units connected both ways; each visible population is input and output.
 
@@ -278,6 +282,20 @@ class AssociativeNetwork:
 
     # Saving
 
+    def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
+        """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.
+
+        Args:
+            path: the file; its folder is made if need be.
+            about: facts that travel with it, such as its name and its seed.
+        """
+        return write_model(self, path, about)
+
+    def loaded_(self) -> None:
+        """Called when what was learned is back from a file."""
+        self.shape_ = Size(self.shape_)
+        self._expose_first_layer()
+
     def state_dict(self) -> dict[str, Tensor]:
         """What training has changed, by name: the weights, and the shape of an image."""
         return {"shape": torch.tensor(list(self.shape_)), **self.net_.state_dict()}
@@ -305,3 +323,6 @@ class AssociativeNetwork:
             f"AssociativeNetwork(classification_units={self.classification_units}, "
             f"generation_units={self.generation_units}, completion_units={self.completion_units})"
         )
+
+
+savable(Connectivity, Settling, Nudge, Sampling, AssociativeTraining, Task)

@@ -1,32 +1,21 @@
-"""The network of a finished run, brought back by the recipe that made it."""
+"""A network of a finished run that generates images, and the data set that it learned from."""
 
 from pathlib import Path
 from typing import Any
 
+import neuropil
 from neuropil.cli.argv import take
-from neuropil.cli.recipes import load
 from neuropil.errors import require
-from neuropil.runs import read
 
 
-def revive(folder: Path) -> Any:
-    """What ``revive(config, tensors)`` of the run's recipe makes of its settings and tensors."""
-    record = read(folder)
-    require(record.finished, f"the run in {folder} is not finished; go on with: neuropil run --resume {folder}")
-    recipe = load(record.recipe)
-    require(
-        callable(getattr(recipe, "revive", None)),
-        f"recipe {record.recipe!r} leaves no network that generates; take a run of mnist_mstdp.",
-    )
-    return recipe.revive(record.config, record.tensors())
-
-
-def data_of(folder: Path) -> tuple[str, int]:
-    """The data set that a run learned from, and the seed of its split."""
-    record = read(folder)
-    names = list(record.facts.get("data", {}))
-    require(len(names) == 1, f"the run in {folder} does not say from which one data set it learned.")
-    return names[0], int(record.config.get("seed", 0))
+def load_generator(folder: Path, name: str | None) -> tuple[Any, str, int]:
+    """(network, name of its data set, seed) from a run: the only network that generates images, or the one named."""
+    found = neuropil.saved_models(folder, name=name, can="generate")
+    names = sorted({header.about["name"] for header in found})
+    require(bool(names), f"the run in {folder} left no network that generates images; take a run of digits_mstdp.")
+    require(len(names) == 1, f"the run in {folder} left {', '.join(names)}; choose with --learner NAME.")
+    about = found[0].about
+    return neuropil.load(found[0].path), about["origin"]["data_set"], about["seed"]
 
 
 def number(words: list[str], flag: str, usual: int, *, least: int = 1) -> int:

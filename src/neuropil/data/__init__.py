@@ -13,6 +13,7 @@ from neuropil.data.registry import set_module as _set_module
 from neuropil.data.registry import set_names as set_names
 from neuropil.data.split import Split as Split
 from neuropil.data.split import hold_out as hold_out
+from neuropil.data.split import relabel as relabel
 from neuropil.data.split import subset as subset
 
 

@@ -1,7 +1,7 @@
 """Labelled examples on one device: the one type that data set, batch and subset share."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,18 @@ def hold_out(split: Split, fraction: float, rng_seed: int) -> tuple[Split, Split
         )
     first, others = _draw(split, held, rng_seed)
     return split._rows(others), split._rows(first)
+
+
+def relabel(split: Split, labels: Sequence[int]) -> Split:
+    """The examples with the label ``labels[c]`` in place of the class c; those of a class that becomes -1 are left out.
+
+    >>> digits = Split(torch.rand(3, 4), torch.tensor([4, 7, 9]), 10)
+    >>> relabel(digits, [-1, -1, -1, -1, 0, -1, -1, -1, -1, 1]).y
+    tensor([0, 1])
+    """
+    require(len(labels) == split.classes, f"relabel needs {split.classes} labels, got {len(labels)}.")
+    y = torch.tensor(labels, device=split.y.device)[split.y]
+    return Split(split.x[y >= 0], y[y >= 0], max(labels) + 1)
 
 
 def subset(split: Split, n: int, seed: int) -> Split:

@@ -110,7 +110,7 @@ def backprop(settings: Settings, train: Split, rng: Generator, *, field: bool = 
             layer = MaskedLinear(fields(train.x.shape[1:], settings.field, settings.columns[0], units))
         nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=rng)
         if isinstance(layer, MaskedLinear):
-            layer.weight.data *= layer.sees * (inputs / layer.sees.sum(1, keepdim=True)).sqrt()
+            layer.weight.data *= layer.mask * (inputs / layer.mask.sum(1, keepdim=True)).sqrt()
         nn.init.zeros_(layer.bias)
         layers |= {f"hidden{depth}": layer, f"act{depth}": nn.ReLU()}
         inputs = units
@@ -153,6 +153,4 @@ def association_comparison(data: str, settings: Settings) -> Comparison:
     return single_seed(learners(settings), data, settings.seed, settings.n_train, device=settings.device)
 
 
-def parity(split: Split) -> Split:
-    """Digits renamed odd (1) and even (0), which no line separates."""
-    return Split(split.x, split.y % 2, 2)
+PARITY = tuple(digit % 2 for digit in range(10))  # digits become odd (1) and even (0), which no line separates

@@ -1,6 +1,6 @@
 """The loop that every comparison shares: learners side by side on the same data, the test set read once by each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator
 
-from neuropil.data import Split, load, subset
+from neuropil.data import Split, load, relabel, subset
 from neuropil.errors import check_device
 from neuropil.evaluate import fit_and_score, log_units, sample_efficiency
 from neuropil.experiments.spikes import log_rasters
+from neuropil.loading import model_path
 from neuropil.models import receptive_fields
-from neuropil.runs import Keeper, LabelsRow, Run, TaggedTracker, kept_path
+from neuropil.runs import LabelsRow, Run, TaggedTracker
 
 JUDGED = 1000  # images on which the units of a convolution compete once more, at every position
 
@@ -44,6 +45,23 @@ After = Callable[
 ]  # what a recipe looks at in a fitted learner: train, test, log
 
 
+class Origin(NamedTuple):
+    """Where test examples come from.
+
+    Attributes:
+        data_set: its name.
+        labels: what each class is called, see `relabel`; empty if they keep their labels.
+    """
+
+    data_set: str
+    labels: tuple[int, ...] = ()
+
+    def test(self, seed: int, device: str = "cpu") -> Split:
+        """The test examples of this seed."""
+        test = load(self.data_set, seed=seed)[1]
+        return (relabel(test, self.labels) if self.labels else test).to(device)
+
+
 class Comparison(NamedTuple):
     """Who is compared on what: all that is needed to do a comparison, or to bring its learners back.
 
@@ -53,6 +71,7 @@ class Comparison(NamedTuple):
         seeds: one after the other.
         splits: maps a seed to (train, test).
         task: by which a run of several tasks keeps what was learned at this one.
+        origin: where the test examples come from; None if they are in no data set, so that nobody can load them again.
     """
 
     builds: Sequence[Build]
@@ -60,6 +79,7 @@ class Comparison(NamedTuple):
     seeds: Sequence[int]
     splits: Callable[[int], tuple[Split, Split]]
     task: str = ""
+    origin: Origin | None = None
 
 
 def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu") -> tuple[Split, Split]:
@@ -71,7 +91,7 @@ def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu") -> t
 
 def single_seed(builds: Sequence[Build], data: str, seed: int, n_train: int, *, device: str = "cpu") -> Comparison:
     """All of `builds` on the data set `data`, as recipes with a setting ``seed`` compare them; see `data_splits`."""
-    return Comparison(builds, data, [seed], partial(data_splits, data, n_train, device=device))
+    return Comparison(builds, data, [seed], partial(data_splits, data, n_train, device=device), origin=Origin(data))
 
 
 def run_comparison(plan: Comparison, labels: Sequence[int], run: Run, *, after: After | None = None) -> None:
@@ -79,7 +99,18 @@ def run_comparison(plan: Comparison, labels: Sequence[int], run: Run, *, after: 
     (seed,) = plan.seeds
     train, test = plan.splits(seed)
     run.update_metadata(data={plan.data: {"train": train.checksum(), "test": test.checksum()}})
-    run_methods(plan.builds, train, test, data=plan.data, seed=seed, labels=labels, draw=True, run=run, after=after)
+    run_methods(
+        plan.builds,
+        train,
+        test,
+        data=plan.data,
+        seed=seed,
+        labels=labels,
+        draw=True,
+        run=run,
+        after=after,
+        origin=plan.origin,
+    )
 
 
 def run_methods(
@@ -93,6 +124,7 @@ def run_methods(
     draw: bool,
     run: Run,
     after: After | None = None,
+    origin: Origin | None = None,
 ) -> None:
     """Fit each learner on `train`, read `test` once, then ask what fewer labels would have given; log everything.
 
@@ -104,15 +136,16 @@ def run_methods(
         draw: whether to keep what the report draws of a learner, see `save_pictures`.
         run: where it is written; every fit in it can be resumed.
         after: called when a learner has been tried.
+        origin: where `test` comes from, see `Comparison`.
     """
     for index in run.loop("learners", len(builds)):
         rng = torch.Generator().manual_seed(seed)
         method = builds[index](train, rng)
         learner = method.learner
         tracker = TaggedTracker(run, learner=method.name, family=method.family, data=data, seed=seed)
-        keeper = Keeper(tracker)
-        accuracy = fit_and_score(learner, train, test, rng=rng, tracker=keeper)
-        keeper.keep(kept_path(run.folder, method.name, seed))
+        accuracy = fit_and_score(learner, train, test, rng=rng, tracker=tracker)
+        facts = {"accuracy": accuracy, "n_train": len(train), "data": data, "seed": seed, "place": index}
+        save_learned(method, run, origin, facts)
         if draw:
             save_pictures(method, train, tracker)
         if after is not None:
@@ -123,6 +156,12 @@ def run_methods(
         again = partial(learner.refit_readout, rng=rng)
         for count, right in [*sample_efficiency(again, train, test, counts, seed=seed), (len(train), accuracy)]:
             tracker.log(LabelsRow(n_labels=count, accuracy=right))
+
+
+def save_learned(method: Method, run: Run, origin: Origin | None, facts: Mapping[str, Any], task: str = "") -> None:
+    """Save the fitted model of `method` in its run, with the `facts` that testing it again needs."""
+    about = {"name": method.name, "family": method.family, "origin": origin and origin._asdict(), **facts}
+    method.learner.save(model_path(run.folder, method.name, facts["seed"], task), about=about)
 
 
 def log_unit_statistics(method: Method, train: Split, tracker: TaggedTracker) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuropil.data import Split, subset
+from neuropil.data import Split, relabel, subset
 from neuropil.errors import unknown
 from neuropil.evaluate import fit_and_score
 from neuropil.experiments.association import Settings, learners
-from neuropil.experiments.comparison import Comparison
+from neuropil.experiments.comparison import Comparison, Origin, save_learned
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
-from neuropil.runs import Keeper, NullTracker, ResultRow, Row, Run, kept_path
+from neuropil.runs import NullTracker, ResultRow, Row, Run
 
 MEANS = ("n_train", "accuracy", "majority_rate", "seconds", "peak_mb")
 
@@ -51,9 +51,9 @@ def run_pair_comparisons(data: str, train: Split, test: Split, settings: PairSet
         for place, build in enumerate(builds):
             rng = torch.Generator().manual_seed(settings.seed)
             method, result = build(some, rng), Result()
-            keeper = Keeper(result)
-            fit_and_score(method.learner, some, others, rng=rng, tracker=keeper)
-            keeper.keep(kept_path(run.folder, method.name, settings.seed, plan.task))
+            fit_and_score(method.learner, some, others, rng=rng, tracker=result)
+            facts = {"accuracy": result.row.accuracy, "n_train": len(some), "data": plan.data, "seed": settings.seed}
+            save_learned(method, run, plan.origin, facts | {"place": index * len(builds) + place}, plan.task)
             table[place, index] = torch.tensor([getattr(result.row, column) for column in MEANS])
             tags: dict[str, Any] = {"learner": method.name, "family": method.family, "seed": settings.seed}
             metrics = {"pair": pairs[index], "accuracy": result.row.accuracy}
@@ -78,22 +78,23 @@ def tasks(data: str, train: Split, test: Split, settings: PairSettings) -> list[
     builds = learners(settings)
 
     def task(pair: tuple[int, int]) -> Comparison:
-        splits = partial(pair_of, train, test, pair, settings.n_train)
-        return Comparison(builds, "{} {} or {}".format(data, *pair), [settings.seed], splits, "{} {}".format(*pair))
+        labels = pair_labels(train.classes, *pair)
+        splits = partial(pair_of, train, test, labels, settings.n_train)
+        name, words, origin = "{} {} or {}".format(data, *pair), "{} {}".format(*pair), Origin(data, labels)
+        return Comparison(builds, name, [settings.seed], splits, words, origin)
 
     return [task(pair) for pair in chosen_pairs(train.classes, settings.pairs)]
 
 
-def pair_of(train: Split, test: Split, pair: tuple[int, int], n_train: int, seed: int) -> tuple[Split, Split]:
+def pair_labels(classes: int, first: int, second: int) -> tuple[int, ...]:
+    """What `relabel` makes of the classes: two of them become 0 and 1, the others are left out."""
+    return tuple({first: 0, second: 1}.get(label, -1) for label in range(classes))
+
+
+def pair_of(train: Split, test: Split, labels: tuple[int, ...], n_train: int, seed: int) -> tuple[Split, Split]:
     """(train, test) of two classes, with `n_train` training examples, or all if that is 0."""
-    some, others = pick(train, *pair), pick(test, *pair)
+    some, others = relabel(train, labels), relabel(test, labels)
     return (subset(some, n_train, seed) if 0 < n_train < len(some) else some), others
-
-
-def pick(split: Split, first: int, second: int) -> Split:
-    """The examples of two classes, which become 0 and 1."""
-    chosen = (split.y == first) | (split.y == second)
-    return Split(split.x[chosen], (split.y[chosen] == second).long(), 2)
 
 
 def draw(data: str, accuracy: Tensor, pairs: list[tuple[int, int]], run: Run) -> None:

@@ -1,17 +1,15 @@
 """The robustness suite in recipes: its settings, and learners that come back from what a run kept of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import torch
 
 from neuropil.data import Split, subset
 from neuropil.errors import at_least
 from neuropil.evaluate.robustness.suite import Suite, robustness
-from neuropil.experiments.comparison import Comparison, Method
+from neuropil.experiments.comparison import Method
 from neuropil.experiments.machine import Machine
-from neuropil.runs import Replay, Run, TaggedTracker, kept_path
+from neuropil.models.saving import Header, read_model
+from neuropil.runs import Run, TaggedTracker
 
 
 @dataclass(frozen=True)
@@ -43,15 +41,9 @@ def suite_of(attacks: Attacks) -> Suite:
     return Suite(attacks.linf, attacks.l2, attacks.attack_steps, attacks.attack_restarts, attacks.attack_queries)
 
 
-def revived(plan: Comparison, train: Split, folder: Path, seed: int) -> list[Method]:
-    """The learners of one seed as they were when the run in `folder` kept them."""
-    methods = []
-    for build in plan.builds:
-        rng = torch.Generator().manual_seed(seed)
-        method = build(train, rng)
-        method.learner.fit(train, rng=rng, tracker=Replay(kept_path(folder, method.name, seed, plan.task)))
-        methods.append(method)
-    return methods
+def loaded(headers: Iterable[Header], device: str) -> list[Method]:
+    """The models of these files, on `device`."""
+    return [Method(header.about["name"], header.about["family"], read_model(header.path, device)) for header in headers]
 
 
 def attack_all(methods: Sequence[Method], test: Split, attacks: Attacks, *, data: str, seed: int, run: Run) -> None:

@@ -2,9 +2,10 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,7 +13,9 @@ from torch import Generator, Tensor, nn
 from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.models.contract import FeatureLayer
+from neuropil.models.description import savable, savable_model
 from neuropil.models.nn.layers import UnitNorm, unit
+from neuropil.models.saving import write_model
 from neuropil.models.training.readout import scores_of
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import Association, associations, correlate, gains, propose_, tap
@@ -56,24 +59,26 @@ class PopulationVote(nn.Module):
     all of them have a say, by their answers.
 
     Args:
-        rule: its classes, slope, k and columns.
         neurons: of the last layer.
+        classes: how many.
+        k: neurons of a column that count, those with the largest drives; None for all.
+        slope: beta.
+        columns: of equal size.
     """
 
     members: Tensor
 
-    def __init__(self, rule: Association, neurons: int):
+    def __init__(self, neurons: int, classes: int, *, k: int | None, slope: float, columns: int = 1):
         super().__init__()
-        self.rule = rule
-        columns = torch.arange(neurons).view(rule.columns, -1)
-        classes = associations(neurons, rule.classes)
-        groups = [column[classes[column] == label] for label in range(rule.classes) for column in columns]
+        self.neurons, self.classes, self.k, self.slope, self.columns = neurons, classes, k, slope, columns
+        places, labels = torch.arange(neurons).view(columns, -1), associations(neurons, classes)
+        groups = [column[labels[column] == label] for label in range(classes) for column in places]
         lists = nn.utils.rnn.pad_sequence(groups, batch_first=True, padding_value=neurons)  # no such neuron: silent
-        self.register_buffer("members", lists.view(rule.classes, rule.columns, -1), persistent=False)
+        self.register_buffer("members", lists.view(classes, columns, -1), persistent=False)
 
     def forward(self, drive: Tensor) -> Tensor:
         """(batch, neurons) to (batch, classes)."""
-        k, slope = self.rule.k, self.rule.slope
+        k, slope = self.k, self.slope
         drives = nn.functional.pad(drive, (0, 1), value=-torch.inf)[:, self.members]
         if k is not None:
             return slope * drives.topk(k, 3).values.mean((2, 3))
@@ -104,6 +109,7 @@ class AssociationTraining:
         require(self.lr > 0, f"AssociationTraining needs a positive learning rate, got lr={self.lr}.")
 
 
+@savable_model("network_", for_learning=("events",))
 class AssociationClassifier:
     """Layers of neurons that are all associated with a class; every synapse learns from its two and the event.
 
@@ -202,7 +208,7 @@ class AssociationClassifier:
             layers[f"sent_{name}"] = TopKSigmoid(self.slope, self.strongest, rule.columns)
             inputs = neurons
         layers.popitem()  # the last layer does not send, it votes
-        layers["vote"] = PopulationVote(rule, neurons)
+        layers["vote"] = PopulationVote(neurons, rule.classes, k=rule.k, slope=rule.slope, columns=rule.columns)
         return nn.Sequential(layers).to(train.x.device)
 
     def mask(self, train: Split) -> Tensor | None:
@@ -210,6 +216,15 @@ class AssociationClassifier:
         if self.field is None:
             return None
         return fields(train.x.shape[1:], self.field, self.columns[0], self.hidden[0]).to(train.x.device)
+
+    def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
+        """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.
+
+        Args:
+            path: the file; its folder is made if need be.
+            about: facts that travel with it, such as its name and its seed.
+        """
+        return write_model(self, path, about)
 
     def feature_layers(self) -> list[FeatureLayer]:
         """The layers below the one that votes, from below; a single layer is both."""
@@ -290,3 +305,6 @@ def _correlation(groups: Iterable[Tensor]) -> float:
     tables = [torch.corrcoef(rows).abs() for rows in groups if len(rows) > 1]
     means = [(table.sum() - table.trace()) / (table.numel() - len(table)) for table in tables]
     return torch.stack(means).mean().item() if means else 0.0
+
+
+savable(AssociationTraining, PopulationVote, TopKSigmoid)

@@ -1,17 +1,22 @@
 """The baseline: the same architecture, every weight trained end to end by backprop."""
 
+from collections.abc import Mapping
 from copy import deepcopy
-from typing import Self, cast
+from pathlib import Path
+from typing import Any, Self, cast
 
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.models.contract import FeatureLayer, feature_layers_of
+from neuropil.models.description import savable_model
+from neuropil.models.saving import write_model
 from neuropil.models.training.readout import featurise, fresh_head, network_of, scores_of
 from neuropil.models.training.supervised import SupervisedTraining
 from neuropil.runs.tracker import NullTracker, Tracker
 
 
+@savable_model("network_", for_learning=("body", "training"))
 class BackpropClassifier:
     """A body and a linear head trained together by backprop.
 
@@ -48,6 +53,15 @@ class BackpropClassifier:
     def body_(self) -> nn.Sequential:
         """The trained body."""
         return cast(nn.Sequential, self.network_.get_submodule("body"))
+
+    def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
+        """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.
+
+        Args:
+            path: the file; its folder is made if need be.
+            about: facts that travel with it, such as its name and its seed.
+        """
+        return write_model(self, path, about)
 
     def feature_layers(self) -> list[FeatureLayer]:
         """The dense and convolutional layers of the body, from below."""

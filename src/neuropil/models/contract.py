@@ -1,6 +1,8 @@
 """The contract of everything that learns: what a model can be asked, and where its layers of units are."""
 
-from typing import NamedTuple, Protocol, Self
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self
 
 from torch import Generator, Tensor, nn
 
@@ -47,6 +49,10 @@ class Model(Protocol):
 
     def feature_layers(self) -> list[FeatureLayer]:
         """The layers of units below the readout, from below; none for a linear model."""
+        ...
+
+    def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
+        """Write all that `neuropil.load` needs into one .safetensors file; `about` are facts to travel with it."""
         ...
 
 

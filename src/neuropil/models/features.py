@@ -1,14 +1,18 @@
 """Features learned by local rules (or by nobody) under a supervised linear readout."""
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
-from typing import Protocol, Self, cast
+from pathlib import Path
+from typing import Any, Protocol, Self, cast
 
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.models.contract import FeatureLayer, feature_layers_of
+from neuropil.models.description import savable_model
+from neuropil.models.saving import write_model
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.readout import featurise, fresh_head, network_of, scores_of
 from neuropil.models.training.supervised import SupervisedTraining
@@ -23,6 +27,7 @@ class Learning(Protocol):
         ...
 
 
+@savable_model("network_", for_learning=("body", "learning", "readout", "augment"))
 class FeatureClassifier:
     """A linear readout, trained by gradient descent, on a body that no gradient ever reaches.
 
@@ -87,6 +92,15 @@ class FeatureClassifier:
     def body_(self) -> nn.Sequential:
         """The learned body."""
         return cast(nn.Sequential, self.network_.get_submodule("body"))
+
+    def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
+        """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.
+
+        Args:
+            path: the file; its folder is made if need be.
+            about: facts that travel with it, such as its name and its seed.
+        """
+        return write_model(self, path, about)
 
     def feature_layers(self) -> list[FeatureLayer]:
         """The dense and convolutional layers of the body, from below."""

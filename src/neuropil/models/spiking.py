@@ -1,9 +1,11 @@
 """A classifier of spiking neurons, trained by exact gradients: the output neuron that fires first names the class."""
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,6 +14,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.models.contract import FeatureLayer
+from neuropil.models.description import savable, savable_model
+from neuropil.models.saving import write_model
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.supervised import passes
@@ -19,7 +23,7 @@ from neuropil.runs.checkpoint import Stateful
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
 from neuropil.spiking import QIF, QIFNetwork, SpikingNetwork, SpikingOutput, Theta, ThetaNetwork
-from neuropil.spiking.encoding import Encode, ThresholdEncoding
+from neuropil.spiking.encoding import Encode, LatencyEncoding, LinearTimeEncoding, ThresholdEncoding
 from neuropil.spiking.losses import first_spike_loss, first_to_fire
 
 NETWORKS = {Theta: ThetaNetwork, QIF: QIFNetwork}
@@ -105,6 +109,7 @@ class SpikeTimeTraining:
         return first_spike_loss(scaled, labels, end, early_weight=self.early_weight) + self.late_weight * late
 
 
+@savable_model("start_", "network_", for_learning=("training",))
 class SpikingClassifier:
     """Stacked layers of spiking neurons, trained end to end by exact gradients; hidden layers may start silent.
 
@@ -187,6 +192,15 @@ class SpikingClassifier:
         means = {"loss": loss_sum, "train_accuracy": correct, "spikes": spikes / max(1, sum(self.hidden))}
         return {name: value.item() / n for name, value in means.items()}
 
+    def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
+        """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.
+
+        Args:
+            path: the file; its folder is made if need be.
+            about: facts that travel with it, such as its name and its seed.
+        """
+        return write_model(self, path, about)
+
     def feature_layers(self) -> list[FeatureLayer]:
         """The hidden layers, from below; the activity of a neuron is its number of spikes in a trial."""
         weights = [layer.weight.detach().T for layer in self.network_.stack()]
@@ -259,3 +273,7 @@ def flip_inputs(times: Tensor, fraction: float, rng: Generator) -> Tensor:
         where = torch.randint(len(flat), (flips,), generator=rng)
         flat[where] = torch.where(flat[where].isinf(), flat.min(), torch.inf)
     return times
+
+
+savable(SpikeTimeTraining, ThresholdEncoding, LatencyEncoding, LinearTimeEncoding, Theta, QIF)
+savable(ThetaNetwork, QIFNetwork, settings=("sizes", "neuron", "t_end"))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from neuropil.errors import at_least
-from neuropil.experiments.comparison import Comparison, data_splits, run_methods
+from neuropil.experiments.comparison import Comparison, Origin, data_splits, run_methods
 from neuropil.experiments.methods import builders
-from neuropil.experiments.robustness import Attacks, attack_all, revived
+from neuropil.experiments.robustness import Attacks, attack_all, loaded
+from neuropil.loading import models_of
 from neuropil.runs import Run
 
 
@@ -45,7 +46,11 @@ def comparison(config: Config) -> Comparison:
     builds = [partial(build, units=config.units) for build in builders(config.learners)]
     seeds = range(config.seed, config.seed + config.seeds)
     return Comparison(
-        builds, config.data, seeds, partial(data_splits, config.data, config.n_train, device=config.device)
+        builds,
+        config.data,
+        seeds,
+        partial(data_splits, config.data, config.n_train, device=config.device),
+        origin=Origin(config.data),
     )
 
 
@@ -57,7 +62,17 @@ def main(config: Config, run: Run) -> None:
         train, test = plan.splits(seed)
         checksums[f"seed {seed}"] = {"train": train.checksum(), "test": test.checksum()}
         run.update_metadata(data={config.data: checksums})
-        run_methods(plan.builds, train, test, data=config.data, seed=seed, labels=config.labels, draw=draw, run=run)
+        run_methods(
+            plan.builds,
+            train,
+            test,
+            data=config.data,
+            seed=seed,
+            labels=config.labels,
+            draw=draw,
+            run=run,
+            origin=plan.origin,
+        )
         if config.attack:
-            methods = revived(plan, train, run.folder, seed)
+            methods = loaded(models_of(run.folder, seed=seed), config.device)
             attack_all(methods, test, config, data=config.data, seed=seed, run=run)

@@ -11,12 +11,11 @@ Try: neuropil run digits_mstdp --seed 5 --seeds 5 --out runs/digits_mstdp
 Then: neuropil generate runs/digits_mstdp/seed-5
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
 from neuropil.associative import (
     CLASSIFY,
@@ -36,8 +35,6 @@ from neuropil.experiments.machine import Machine
 from neuropil.models import BackpropClassifier, Distort, FeatureClassifier, SupervisedTraining
 from neuropil.models.training.augment import Augment
 from neuropil.runs import Run, TaggedTracker
-
-NET = "associative."  # before the names of the network's tensors in a run
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ class Config(Machine):
 
 def main(config: Config, run: Run) -> None:
     """One seed of the network and its baselines."""
-    run_comparison(comparison(config), (), run, after=partial(save_and_score, config))
+    run_comparison(comparison(config), (), run, after=partial(score_samples, config))
 
 
 def comparison(config: Config) -> Comparison:
@@ -217,21 +214,9 @@ def linear(config: Config, train: Split, rng: Generator) -> Method:
 # Scores and use
 
 
-def save_and_score(config: Config, method: Method, train: Split, test: Split, tracker: TaggedTracker) -> None:
-    """Keep the network for `neuropil generate` and `neuropil complete`, and score its generated images."""
-    if method.family != "local":
-        return
-    tracker.run.save(**{NET + name: part for name, part in method.learner.state_dict().items()})
-    if config.generation_units:
+def score_samples(config: Config, method: Method, train: Split, test: Split, tracker: TaggedTracker) -> None:
+    """Score the images that the network generates."""
+    if method.family == "local" and config.generation_units:
         log_generation_scores(
             method, train, test, each=config.n_samples, seed=config.seed, tracker=tracker, run=tracker.run
         )
-
-
-def revive(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> AssociativeNetwork:
-    """The network of a finished run, from its settings and its tensors."""
-    known = {field.name for field in fields(Config)}
-    mine = {key.removeprefix(NET): part for key, part in tensors.items() if key.startswith(NET)}
-    settings = {name: value for name, value in config.items() if name in known}
-    settings["classification_units"] = tuple(settings["classification_units"])
-    return network(Config(**settings)).load_state_dict(mine)

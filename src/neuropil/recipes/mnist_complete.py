@@ -13,12 +13,11 @@ Try: neuropil run mnist_mstdp --out runs/one, then neuropil run mnist_complete -
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+import neuropil
 from neuropil.associative import AssociativeNetwork
 from neuropil.data import Split, load, subset
 from neuropil.data.masks import image_mask
@@ -60,11 +59,8 @@ class Config(Machine):
 def main(config: Config, run: Run) -> None:
     """Every mask in turn; the test images are read once for each."""
     require(bool(config.of), "setting 'of' needs the folder of a finished run, for example --of runs/one.")
-    record = read(Path(config.of))
-    require(record.finished, f"the run in {config.of} is not finished; go on with: neuropil run --resume {config.of}")
-    recipe = import_module(f"neuropil.recipes.{record.recipe}")
-    tensors = {name: part.to(config.device) for name, part in record.tensors().items()}
-    learner: AssociativeNetwork = recipe.revive(record.config, tensors)
+    learner: AssociativeNetwork = neuropil.load(config.of, can="complete", device=config.device)
+    record = read(config.of)
     (data,) = record.facts["data"]
     train, test = (part.to(config.device) for part in load(data, seed=record.config["seed"]))
     if config.n_train:

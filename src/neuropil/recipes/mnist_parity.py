@@ -11,9 +11,9 @@ Try: neuropil run mnist_parity --seeds 3 --out runs/mnist_parity
 
 from dataclasses import dataclass
 
-from neuropil.data import Split
-from neuropil.experiments.association import Settings, association_comparison, parity
-from neuropil.experiments.comparison import Comparison, run_comparison
+from neuropil.data import Split, relabel
+from neuropil.experiments.association import PARITY, Settings, association_comparison
+from neuropil.experiments.comparison import Comparison, Origin, run_comparison
 from neuropil.runs import Run
 
 
@@ -28,9 +28,9 @@ def comparison(config: Config) -> Comparison:
 
     def splits(seed: int) -> tuple[Split, Split]:
         train, test = plan.splits(seed)
-        return parity(train), parity(test)
+        return relabel(train, PARITY), relabel(test, PARITY)
 
-    return plan._replace(data="mnist parity", splits=splits)
+    return plan._replace(data="mnist parity", splits=splits, origin=Origin("mnist", PARITY))
 
 
 def main(config: Config, run: Run) -> None:

@@ -2,9 +2,6 @@
 
 from neuropil.runs.checkpoint import Stateful as Stateful
 from neuropil.runs.files import jsonable as jsonable
-from neuropil.runs.kept import Keeper as Keeper
-from neuropil.runs.kept import Replay as Replay
-from neuropil.runs.kept import kept_path as kept_path
 from neuropil.runs.machine import peak_memory_mb as peak_memory_mb
 from neuropil.runs.recipe_file import load_recipe_file as load_recipe_file
 from neuropil.runs.record import Record as Record

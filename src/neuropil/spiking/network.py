@@ -96,6 +96,12 @@ class SpikingNetwork(nn.Module):
         self.neuron, self.t_end = layers[0].neuron, layers[0].t_end
         self.layers = nn.ModuleList(layers)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of neurons, from the inputs to the outputs."""
+        layers = self.stack()
+        return (len(layers[0].weight), *(layer.weight.shape[1] for layer in layers))
+
     def stack(self) -> list[Any]:
         """The layers, from the bottom to the top."""
         return list(self.layers)

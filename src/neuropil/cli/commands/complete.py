@@ -1,7 +1,9 @@
 """images with missing pixels, completed by the network of a finished run, as a PNG file
 
-usage: neuropil complete RUN [--keep top] [--n 10] [--labels yes] [--seed 0] [--n-rounds 40] [--out FILE.png]
+usage: neuropil complete RUN [--learner NAME] [--keep top] [--n 10] [--labels yes] [--seed 0] [--n-rounds 40]
+                         [--out FILE.png]
 
+--learner NAME the network, where the run has several that complete images
 --keep MASK    the pixels that are known: top, bottom, left, right, centre, frame (all but the centre),
                random (half of them), none
 --n N          number of test images
@@ -17,15 +19,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from neuropil.cli.argv import only, take
-from neuropil.cli.load_run import data_of, number, revive
+from neuropil.cli.load_run import load_generator, number
 from neuropil.errors import require, unknown
 
-USAGE = "neuropil complete RUN [--keep top] [--n 10] [--labels yes] [--seed 0] [--n-rounds 40] [--out FILE.png]"
+USAGE = "neuropil complete RUN [--learner NAME] [--keep top] [--n 10] [--labels yes] [--out FILE.png]"
 
 
 def main(words: list[str]) -> int:
     """`neuropil complete RUN ...`."""
     keep, told, out = take(words, "--keep") or "top", take(words, "--labels") or "yes", take(words, "--out")
+    wanted = take(words, "--learner")
     n, seed = number(words, "--n", 10), number(words, "--seed", 0, least=0)
     n_rounds = number(words, "--n-rounds", 40)
     (folder,) = only(words, USAGE, least=1, most=1)
@@ -38,8 +41,8 @@ def main(words: list[str]) -> int:
     from neuropil.data.masks import image_mask
     from neuropil.report import save_sheet
 
-    learner, rng = revive(Path(folder)), torch.Generator().manual_seed(seed)
-    name, split_seed = data_of(Path(folder))
+    learner, name, split_seed = load_generator(Path(folder), wanted)
+    rng = torch.Generator().manual_seed(seed)
     test = load(name, seed=split_seed)[1]
     require(n <= len(test), f"--n takes up to {len(test)} test images, got {n}.")
     some = test[torch.randperm(len(test), generator=rng)[:n]]

@@ -3,13 +3,14 @@
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import require
+from neuropil.models.description import CONVOLUTION, savable
 from neuropil.plasticity.patches import has_patches, sample_patches
 
 FLAT = 1e-6  # a patch whose variance is below this share of its mean square is flat to float32
@@ -66,6 +67,12 @@ class PatchNormConv2d(nn.Conv2d):
         if not torch.is_grad_enabled():  # channels last takes a third less time on a CPU, but with gradients more
             centred = centred.clone(memory_format=torch.channels_last)
         return self._conv_forward(x, centred, None).div_(self._norm(x))
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        """Patches are whitened from now on if they were when the state was taken."""
+        if prefix + "whitening" in state_dict and self.whitening is None:
+            self.whitening = torch.empty_like(state_dict[prefix + "whitening"])
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def _norm(self, x: Tensor) -> Tensor:
         """Norm of every centred patch, (batch, 1, height', width'); infinite where the patch is flat."""
@@ -193,3 +200,8 @@ def gather_statistics_(body: nn.Module, train: Split, *, images: int = 2000, bat
         for part in few.batches(min(batch, len(few))):
             body(part.x)
     body.eval()
+
+
+savable(Triangle)
+savable(Stack, settings=())
+savable(PatchNormConv2d, settings=CONVOLUTION)

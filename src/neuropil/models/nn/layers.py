@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from neuropil.data import Split
 from neuropil.errors import require
+from neuropil.models.description import savable
 
 
 class UnitNorm(nn.Module):
@@ -33,6 +34,7 @@ class CentredUnitNorm(nn.Module):
 
     def __init__(self, features: int):
         super().__init__()
+        self.features = features
         self.register_buffer("mean", torch.zeros(features))
 
     def fit_(self, train: Split, *, batch: int = 1000) -> "CentredUnitNorm":
@@ -85,7 +87,7 @@ class CReLU(nn.Module):
 
     def __init__(self, n: float = 1.0):
         super().__init__()
-        self.power = RePU(n)
+        self.n, self.power = n, RePU(n)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, units) to (batch, 2 units)."""
@@ -93,21 +95,21 @@ class CReLU(nn.Module):
 
 
 class MaskedLinear(nn.Linear):
-    """A dense layer whose units see only a part of the input; what a unit does not see has no weight and no gradient.
+    """A dense layer in which some weights are missing: they stay out of the sum and get no gradient.
 
     Args:
-        sees: (units, inputs), 1 where a unit sees an input and 0 elsewhere.
+        mask: (units, inputs), 1 where a unit has a weight for an input and 0 elsewhere.
     """
 
-    sees: Tensor
+    mask: Tensor
 
-    def __init__(self, sees: Tensor):
-        super().__init__(sees.shape[1], sees.shape[0])
-        self.register_buffer("sees", sees)
+    def __init__(self, mask: Tensor):
+        super().__init__(mask.shape[1], mask.shape[0])
+        self.register_buffer("mask", mask)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, inputs) to (batch, units)."""
-        return F.linear(x, self.weight * self.sees, self.bias)
+        return F.linear(x, self.weight * self.mask, self.bias)
 
 
 class Standardise(nn.Module):
@@ -124,6 +126,7 @@ class Standardise(nn.Module):
 
     def __init__(self, features: int):
         super().__init__()
+        self.features = features
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
 
@@ -177,3 +180,6 @@ def receptive_fields(network: nn.Module, shape: Sequence[int]) -> Tensor:
     if weight.ndim > 2:
         return weight
     return (weight if isinstance(layer, nn.Linear) else weight.T).reshape(-1, *shape)
+
+
+savable(UnitNorm, CentredUnitNorm, RePU, CReLU, MaskedLinear, Standardise)

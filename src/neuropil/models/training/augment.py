@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from neuropil.errors import require
+from neuropil.models.description import savable
 
 Augment = Callable[[Tensor, Generator], Tensor]
 
@@ -74,3 +75,6 @@ class Distort:
             bends = F.interpolate(bends, (height, width), mode="bicubic").permute(0, 2, 3, 1)
             grid = grid + bends * 2 / torch.tensor([width, height], device=rng.device)
         return F.grid_sample(x, grid.to(x), align_corners=False)
+
+
+savable(Mirror, Distort)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from neuropil.data import Split
 from neuropil.errors import require
+from neuropil.models.description import savable
 from neuropil.models.training.augment import Augment
 from neuropil.runs.checkpoint import Stateful
 from neuropil.runs.rows import EpochRow
@@ -70,3 +71,6 @@ class SupervisedTraining:
 def passes(examples: int, *, epochs: int, batch: int, min_steps: int) -> int:
     """`epochs`, or as many as `steps` batches take."""
     return max(epochs, math.ceil(min_steps / math.ceil(examples / batch)))
+
+
+savable(SupervisedTraining)

@@ -1,0 +1,101 @@
+"""`neuropil.load`: a model comes back from its file, or from the run that learned it."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import neuropil.associative  # noqa: F401 (its models are among those that come back)
+from neuropil.errors import Refusal, require, unknown
+from neuropil.models.saving import Header, read_header, read_model
+from neuropil.runs import read
+
+FOLDER = "models"  # of a run
+
+
+def load(
+    path_or_run: Path | str,
+    name: str | None = None,
+    seed: int | None = None,
+    *,
+    can: str | None = None,
+    device: str = "cpu",
+) -> Any:
+    """A fitted model from its file, or from the folder of a finished run, or of several.
+
+    It predicts bit for bit as it did when it was saved.
+
+    Args:
+        path_or_run: a .safetensors file that `save` wrote, or a folder with runs in it.
+        name: which model of a run, as its table calls it; case and punctuation do not matter.
+        seed: which of several seeds.
+        can: only models that have this method, for example "generate".
+        device: where to put it.
+
+    Raises:
+        Refusal: nothing there, several models that fit, a damaged file, or one of another version.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> import torch, neuropil as npl
+        >>> train, test = npl.load_data("digits")
+        >>> model = npl.FeatureClassifier(npl.dense_body(train, 50, n=1.0))
+        >>> model = model.fit(train[:200], rng=torch.Generator().manual_seed(0))
+        >>> file = model.save(Path(mkdtemp()) / "random_features.safetensors")
+        >>> bool((npl.load(file).predict(test.x) == model.predict(test.x)).all())
+        True
+    """
+    path = Path(path_or_run)
+    if not path.is_dir():
+        return read_model(path, device)
+    return read_model(_one(saved_models(path, name=name, seed=seed, can=can), path).path, device)
+
+
+def saved_models(
+    folder: Path | str, *, name: str | None = None, seed: int | None = None, can: str | None = None
+) -> list[Header]:
+    """What is known of the models of the finished runs in `folder`, in the order in which they learned; see `load`."""
+    folder = Path(folder)
+    require(folder.is_dir(), f"there is no run in {folder}: no such folder.")
+    runs = sorted(file.parent for file in folder.rglob("run.json"))
+    require(bool(runs), f"there is no run in {folder}: no run.json in it or below.")
+    for run in runs:
+        require(read(run).finished, f"the run in {run} is unfinished; go on with: neuropil run --resume {run}")
+    headers = [header for run in runs for header in models_of(run)]
+    names = {slug(header.about["name"]): header.about["name"] for header in headers}
+    if name is not None and slug(name) not in names:
+        raise unknown("model", name, names.values())
+    return [
+        header
+        for header in headers
+        if (name is None or slug(header.about["name"]) == slug(name))
+        and (seed is None or header.about["seed"] == seed)
+        and (can is None or hasattr(header.cls, can))
+    ]
+
+
+def models_of(run: Path, *, seed: int | None = None) -> list[Header]:
+    """What is known of the models that one run has learned so far, in the order in which it learned them."""
+    headers = [read_header(file) for file in (run / FOLDER).glob("*.safetensors")]
+    wanted = [header for header in headers if seed is None or header.about["seed"] == seed]
+    return sorted(wanted, key=lambda header: (header.about["seed"], header.about["place"]))
+
+
+def model_path(run: Path, name: str, seed: int, task: str = "") -> Path:
+    """Where a run keeps the model `name` that learned with `seed`, at one `task` of several."""
+    return run / FOLDER / f"{slug(f'{task} {name}')}-seed{seed}.safetensors"
+
+
+def slug(name: str) -> str:
+    """A name as a word of a file name: "Sanger (PCA)" is "sanger-pca"."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _one(found: Sequence[Header], folder: Path) -> Header:
+    if len(found) == 1:
+        return found[0]
+    require(bool(found), f"the runs in {folder} left no model that fits; a run of another version keeps none.")
+    names, seeds = ({header.about[key] for header in found} for key in ("name", "seed"))
+    example = f"load({str(folder)!r}, {found[0].about['name']!r}, seed={found[0].about['seed']})"
+    raise Refusal(f"{folder} holds {len(names)} models x {len(seeds)} seeds; name one, for example {example}.")

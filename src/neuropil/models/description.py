@@ -1,0 +1,170 @@
+"""What a file may say of a model: registered classes and their settings as JSON, and back. No code is ever run."""
+
+import math
+from collections.abc import Mapping
+from inspect import Parameter, signature
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from neuropil.errors import Refusal, require, unknown
+
+NOT_SAVED = {"not saved": True}
+CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+_POOL = ("kernel_size", "stride", "padding", "ceil_mode")
+_MANY = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+_known: "dict[str, Known]" = {}
+C = TypeVar("C", bound=type)
+
+
+class Known(NamedTuple):
+    """A class that may stand in a file.
+
+    Attributes:
+        cls: the class; an object of it has an attribute for each of its `settings`.
+        settings: names of the arguments that make an equal object.
+        learned: of a model, the attributes that `fit` sets and that predict.
+        for_learning: of a model, the settings that only learning needs. What of them a file cannot hold is left out.
+    """
+
+    cls: type
+    settings: tuple[str, ...]
+    learned: tuple[str, ...] = ()
+    for_learning: tuple[str, ...] = ()
+
+
+class NotSaved:
+    """Stands where a loaded model lacks a setting that only learning needs; any use of it is refused."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise Refusal(
+            f"a model from a file has no {self._name!r}, without which it cannot learn; make a new model and fit it."
+        )
+
+    def __repr__(self) -> str:
+        return "(not saved)"
+
+
+def savable(*classes: type, settings: tuple[str, ...] | None = None) -> None:
+    """Let objects of these classes stand in the file of a model: layers, and dataclasses of settings.
+
+    Every argument of a constructor must be kept as an attribute of the same name; `settings` names the arguments where
+    not all of them matter.
+    """
+    for cls in classes:
+        arguments = [p.name for p in signature(cls).parameters.values() if p.kind not in _MANY]
+        _known[cls.__name__] = Known(cls, tuple(arguments) if settings is None else settings)
+
+
+def savable_model(*learned: str, for_learning: tuple[str, ...]) -> Any:
+    """Class decorator: models of this class can be saved and loaded; see `Known` for the arguments."""
+
+    def register(cls: C) -> C:
+        savable(cls)
+        _known[cls.__name__] = _known[cls.__name__]._replace(learned=learned, for_learning=for_learning)
+        return cls
+
+    return register
+
+
+savable(nn.Linear, settings=("in_features", "out_features", "bias"))
+savable(nn.Conv1d, nn.Conv2d, nn.Conv3d, settings=(*CONVOLUTION, "bias"))
+savable(nn.BatchNorm1d, nn.BatchNorm2d, settings=("num_features", "eps", "momentum", "affine"))
+savable(nn.AvgPool2d, nn.MaxPool2d, settings=_POOL)
+savable(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, settings=("output_size",))
+savable(nn.Identity, nn.ReLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.Sequential, settings=())
+savable(nn.Flatten, settings=("start_dim", "end_dim"))
+savable(nn.Hardtanh, settings=("min_val", "max_val"))
+savable(nn.Dropout, settings=("p",))
+
+
+def describe(value: Any) -> Any:
+    """`value` as JSON from which `rebuild` makes an equal one, but for the values of tensors.
+
+    Raises:
+        Refusal: an object of a class that is not registered.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, Tensor):
+        return {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
+    if isinstance(value, list | tuple):
+        items = [describe(item) for item in value]
+        return {"tuple": items} if isinstance(value, tuple) else items
+    if isinstance(value, Mapping):
+        return {"dict": {key: describe(item) for key, item in value.items()}}
+    return _describe_object(value)
+
+
+def _describe_object(value: Any) -> dict[str, Any]:
+    settings = {name: getattr(value, name) for name in known_of(value).settings}
+    if isinstance(value, nn.Module) and "bias" in settings:
+        settings["bias"] = settings["bias"] is not None
+    tree = {"class": type(value).__name__, "settings": {key: describe(item) for key, item in settings.items()}}
+    if isinstance(value, nn.Sequential):
+        tree["layers"] = {name: describe(layer) for name, layer in value.named_children()}
+    return tree
+
+
+def rebuild(tree: Any) -> Any:
+    """The inverse of `describe`; tensors are zero.
+
+    Raises:
+        Refusal: a class or a setting that is not known.
+    """
+    if isinstance(tree, list):
+        return [rebuild(item) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if "tuple" in tree:
+        return tuple(rebuild(item) for item in tree["tuple"])
+    if "dict" in tree:
+        return {key: rebuild(item) for key, item in tree["dict"].items()}
+    if "float" in tree:
+        return float(tree["float"])
+    if "shape" in tree:
+        dtype = getattr(torch, tree["dtype"], None)
+        require(isinstance(dtype, torch.dtype), f"there is no type of tensors {tree['dtype']!r}.")
+        return torch.zeros(tree["shape"], dtype=dtype)
+    return build(tree["class"], tree["settings"], tree.get("layers", {}))
+
+
+def build(name: str, settings: Mapping[str, Any], layers: Mapping[str, Any]) -> Any:
+    """An object of the class `name` with these described settings, and layers if it is a sequence of some."""
+    known = known_class(name)
+    for setting in settings:
+        if setting not in known.settings:
+            raise unknown(f"setting of {name}", setting, known.settings)
+    made = {key: NotSaved(key) if value == NOT_SAVED else rebuild(value) for key, value in settings.items()}
+    lost = {key for key, value in made.items() if isinstance(value, NotSaved)} - set(known.for_learning)
+    require(not lost, f"{name} cannot do without {', '.join(sorted(lost))}.")
+    value = known.cls(**made)
+    for key, layer in layers.items():
+        value.add_module(key, rebuild(layer))
+    return value
+
+
+def known_of(value: Any) -> Known:
+    """How an object is described, by its class."""
+    known = _known.get(type(value).__name__)
+    if known is None or known.cls is not type(value):
+        raise Refusal(
+            f"a file of a model cannot hold a {type(value).__name__}; if that is a layer or a dataclass of yours, keep "
+            "its arguments as attributes and register it with neuropil.savable."
+        )
+    return known
+
+
+def known_class(name: str) -> Known:
+    """What was registered under this name."""
+    if name not in _known:
+        raise unknown("class", name, _known)
+    return _known[name]

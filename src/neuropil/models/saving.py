@@ -1,0 +1,149 @@
+"""A fitted model as one safetensors file: tensors under readable names, and JSON that says how to rebuild it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+import neuropil
+from neuropil.errors import Refusal, require
+from neuropil.models.description import NOT_SAVED, build, describe, known_class, known_of, rebuild
+from neuropil.runs.files import write_atomically
+
+FORMAT, VERSION = "neuropil model", "1"
+
+
+class Header(NamedTuple):
+    """What a file says of its model.
+
+    Attributes:
+        path: the file.
+        cls: class of the model.
+        about: facts that were saved with it, such as "name" and "seed".
+    """
+
+    path: Path
+    cls: type
+    about: dict[str, Any]
+
+
+def write_model(model: Any, path: Path | str, about: Mapping[str, Any] | None = None) -> Path:
+    """Write a fitted model into the file `path`, whole or not at all; `about` are facts to travel with it.
+
+    Raises:
+        Refusal: the model is not fitted, or has a layer or a setting that a file cannot hold.
+    """
+    path, known = Path(path), known_of(model)
+    require(path.suffix == ".safetensors", f"a model is saved as a .safetensors file, got {path.name!r}.")
+    fitted = all(hasattr(model, attribute) for attribute in known.learned)
+    require(fitted, f"this {type(model).__name__} has learned nothing to save; call fit first.")
+    tensors: dict[str, Tensor] = {}
+    learned = {}
+    for attribute in known.learned:
+        value = getattr(model, attribute)
+        learned[attribute] = describe(value)
+        if isinstance(value, nn.Module):
+            tensors |= {_prefix(attribute) + key: _copy(part) for key, part in value.state_dict().items()}
+    settings = {key: _setting(getattr(model, key), key in known.for_learning) for key in known.settings}
+    tree = {"class": type(model).__name__, "settings": settings, "learned": learned}
+    metadata = {"format": FORMAT, "version": VERSION, "neuropil": neuropil.__version__}
+    metadata |= {"model": json.dumps(tree), "about": json.dumps(dict(about or {}))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
+    return path
+
+
+def read_header(path: Path | str) -> Header:
+    """What the file `path` says of its model, without its tensors."""
+    tree, about = _metadata(Path(path))
+    return Header(Path(path), known_class(tree["class"]).cls, about)
+
+
+def read_model(path: Path | str, device: torch.device | str = "cpu") -> Any:
+    """The model in the file `path`, on `device`; it predicts bit for bit as it did.
+
+    Raises:
+        Refusal: no such file, a damaged one, one of another format version, or one with a class, a setting or a tensor
+            that is not known, lacks or does not fit.
+    """
+    path = Path(path)
+    tree, _ = _metadata(path)
+    tensors = _tensors(path)
+    try:
+        model = build(tree["class"], tree["settings"], {})
+        for attribute in known_class(tree["class"]).learned:
+            value = rebuild(tree["learned"][attribute])
+            if isinstance(value, nn.Module):
+                _fill(value, _prefix(attribute), tensors)
+                value.eval().requires_grad_(False).to(device)
+            setattr(model, attribute, value)
+        if hasattr(model, "loaded_"):
+            model.loaded_()
+    except (Refusal, TypeError, KeyError, AttributeError, ValueError) as error:
+        raise Refusal(f"the model in {path} cannot be rebuilt: {error}") from error
+    require(not tensors, f"the model in {path} has no place for the tensors {', '.join(map(repr, tensors))}.")
+    return model
+
+
+def _setting(value: Any, for_learning: bool) -> Any:
+    """A setting of a model as JSON. The tensors of a module among the settings, a body, are not in the file."""
+    try:
+        require(not isinstance(value, nn.Module), "a module among the settings is not saved.")
+        return describe(value)
+    except Refusal:
+        if not for_learning:
+            raise
+        return NOT_SAVED
+
+
+def _prefix(attribute: str) -> str:
+    """Before the names of the tensors of a learned attribute; those of ``network_`` stand as they are."""
+    return "" if attribute == "network_" else attribute.removesuffix("_") + "."
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return torch.clone(tensor.detach().cpu(), memory_format=torch.contiguous_format)
+
+
+def _fill(module: nn.Module, prefix: str, tensors: dict[str, Tensor]) -> None:
+    """Put the tensors that belong to `module` into it, and take them off the table."""
+    mine = [name for name in tensors if name.startswith(prefix)] if prefix else list(tensors)
+    found = {name.removeprefix(prefix): tensors.pop(name).clone() for name in mine}  # into memory that torch aligns
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    for name, shape in wanted.items():
+        require(name in found, f"the tensor {prefix + name!r} is missing.")
+        got = tuple(found[name].shape)
+        require(got == shape, f"the tensor {prefix + name!r} has the shape {got}, its layer needs {shape}.")
+    left = module.load_state_dict(found, strict=False, assign=True).unexpected_keys
+    require(not left, f"there is no place for the tensor {prefix + left[0]!r}." if left else "")
+
+
+def _metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(description of the model, facts about it)."""
+    require(path.is_file(), f"there is no model in {path}: no such file.")
+    try:
+        with safe_open(path, "pt") as file:
+            found = file.metadata() or {}
+        require(found.get("format") == FORMAT, f"{path} is a safetensors file, but not of a neuropil model.")
+        version, writer = found.get("version"), found.get("neuropil")
+        require(
+            version == VERSION,
+            f"{path} has format version {version}, this neuropil reads {VERSION}; load it with neuropil {writer}.",
+        )
+        return json.loads(found["model"]), json.loads(found["about"])
+    except Refusal:
+        raise
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise Refusal(f"{path} is damaged or no safetensors file ({error}); save the model again.") from error
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise Refusal(f"{path} is damaged ({error}); save the model again.") from error

@@ -99,6 +99,7 @@ def said(capsys, words, code=2):
     assert go(words) == code
     out, err = capsys.readouterr()
     assert "Traceback" not in out + err
+    err = "".join(line for line in err.splitlines(keepends=True) if not line.startswith("["))  # lines on the progress
     assert err.startswith("neuropil: ")
     assert err.count("\n") == 1
     return err

@@ -12,9 +12,10 @@ import neuropil
 import neuropil.data
 from cli_place import RECIPE, go, said, weights
 from cli_place import place as place
-from neuropil.cli import command_names, main
 from neuropil.cli import recipes as room
+from neuropil.cli.app import command_names, main
 from neuropil.cli.commands import bench
+from neuropil.cli.commands.list import HEADINGS
 from neuropil.runs import load_recipe_file, read
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -50,9 +51,30 @@ def recipes(tmp_path, monkeypatch):
 def test_list_shows_purpose_and_measured_result(capsys, recipes):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
-    assert "toy  A toy that learns nothing, twice." in out
+    assert "\nother\n  toy    A toy that learns nothing, twice.\n" in out
     assert "Measured: 50 % on a coin, n = 3." in out
     assert "_parts" not in out
+
+
+def test_list_is_grouped_and_says_how_long_a_recipe_takes_and_what_it_needs(capsys, recipes):
+    constants = 'GROUP, MINUTES, DATA = "", 0, ()\nGROUP = "{}"\nMINUTES = {}\nDATA = ("mnist", "digits")\n'
+    for name, group, minutes in (("b", "searches", 90), ("a", "spiking", 1.5), ("c", "my own", 2), ("d", "spiking", 3)):
+        Path(f"recipes/{name}.py").write_text(f'"""Recipe {name}."""\n' + constants.format(group, minutes))
+    assert main(["list"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    headings = [line for line in lines if line in ("spiking", "searches", "my own", "other")]
+    assert headings == ["spiking", "searches", "my own", "other"]
+    assert lines.index("spiking") < lines.index("a 1.5 min Recipe a.") < lines.index("d 3 min Recipe d.")
+    assert lines.count("Data: mnist, digits.") == 4
+
+
+def test_every_recipe_says_where_it_is_listed_how_long_it_takes_and_what_it_needs():
+    for name in room.recipe_names():
+        about = room.about(name)
+        assert about.group in HEADINGS, name
+        assert about.minutes, name
+        assert set(about.data) <= set(room.set_names()), name
+        assert about.data or name in ("attack", "concept", "recurrent", "single_neuron"), name
 
 
 def test_a_copied_recipe_runs(capsys, recipes):
@@ -72,7 +94,7 @@ def test_the_settings_of_a_recipe_are_explained(capsys, monkeypatch):
         "--lr FLOAT",
         "change per step (default: 0.5)",
         "{coin,die}",
-        "--seeds N",
+        "--seeds",
     ):
         assert words in out
 
@@ -101,6 +123,25 @@ def test_a_recipe_without_results_needs_no_report(capsys, place):
     assert read("out").finished
     assert place.calls == []
     assert "logged no result" in capsys.readouterr().out
+
+
+def test_pictures_that_a_run_made_are_announced(capsys):
+    text = RECIPE.replace("    run.every = 0\n", "    (run.folder / 'pictures').mkdir()\n")
+    Path("draws.py").write_text(
+        text.replace("    run.save(weight", "    (run.folder / 'pictures/a b.png').touch()\n    run.save(weight")
+    )
+    assert go("run draws.py --out out") == 0
+    assert capsys.readouterr().out.endswith("report: out/report.html\npicture: out/pictures/a b.png\n")
+
+
+def test_where_output_is_no_terminal_there_is_a_line_for_every_stage_and_seed(capsys):
+    assert go("run toy.py --seeds 2 --out out") == 0
+    lines = capsys.readouterr().err.splitlines()
+    stages = [f"[toy, seed {seed}] {stage} 3/3" for seed in (0, 1) for stage in ("first", "second")]
+    assert [line.partition(":")[0] for line in lines] == stages
+    assert go("run toy.py --quiet --out quiet") == 0
+    assert capsys.readouterr().err == ""
+    assert read("quiet").facts["command"] == "neuropil run toy.py --quiet --out quiet"
 
 
 def test_without_out_a_run_goes_under_runs():
@@ -201,7 +242,7 @@ def test_a_variant_is_its_recipe_with_other_settings(capsys, recipes, tmp_path, 
     monkeypatch.setattr(room, "load", lambda name: load_recipe_file(room.source(name)))
     monkeypatch.setattr("neuropil.cli.runner.load", room.load)
     assert main(["list"]) == 0
-    assert "slow  A slow toy." in capsys.readouterr().out
+    assert "  slow    A slow toy." in capsys.readouterr().out
     assert main(["run", "slow", "--help"]) == 0
     out = capsys.readouterr().out
     assert "A slow toy. The recipe toy with --lr 0.1 --hidden 3." in out

@@ -15,7 +15,7 @@ import pytest
 
 from cli_place import RECIPE, go, said, weights
 from cli_place import place as place
-from neuropil.cli import main, one_line_each
+from neuropil.cli.app import main, one_line_each
 from neuropil.errors import Refusal
 from neuropil.runs import read
 
@@ -24,8 +24,12 @@ pytestmark = pytest.mark.usefixtures("place")
 
 WRONG = {
     "rnu": "unknown command 'rnu'. Did you mean 'run'?",
-    "run": "name a recipe first.",
-    "run --lr 3": "name a recipe first.",
+    "run": "name a recipe first, for example: neuropil run digits_mstdp. All of them: neuropil list",
+    "mnist_krotov": "'mnist_krotov' is a recipe; run it with: neuropil run mnist_krotov",
+    "mnist": "'mnist' is a data set; try: neuropil compare --data mnist, or run one of the recipes on it: ",
+    "run mnist": "'mnist' is a data set; try: neuropil compare --data mnist, or run one of the recipes on it: ",
+    "run krotov": "unknown recipe 'krotov'. Did you mean 'cifar_krotov' or ",
+    "run --lr 3": "name a recipe first, ",
     "run comapre": "unknown recipe 'comapre'. Did you mean 'compare'?",
     "run ./toi.py": "there is no recipe file ./toi.py",
     "run toy.py --imags 3": "unknown setting 'imags'. Did you mean 'images'? Known: data, fast_head, hidden,",
@@ -40,22 +44,29 @@ WRONG = {
     "run toy.py stray": "cannot place 'stray'; settings are written --name value.",
     "run toy.py --nosie 1 --lr x --seed y": "'lr' takes float, got 'x'. setting 'seed' takes int, got 'y'.",
     "run toy.py --lr -1": "neuropil: lr must be above 0, got -1.0.\n",
-    "run toy.py --seeds none": "--seeds takes a number of runs, got 'none'.",
-    "run toy.py --out": "--out needs a value after it.",
+    "run toy.py --seeds none": "setting 'seeds' takes int, got 'none'.",
+    "run toy.py --seeds 0": "--seeds takes a number of runs, got 0.",
+    "run toy.py --outt x --sed 1": "unknown setting 'outt'. Did you mean 'out'? Known: data, fast_head, ",
+    "run toy.py --out": "setting 'out' takes a path, got nothing.",
     "run toy.py --out .": ". exists already, and a run needs a new folder",
-    "run --resume": "--resume needs a value after it.",
+    "run --resume": "setting 'resume' takes a path, got nothing.",
     "run --resume nowhere": "there is no run in nowhere: no such folder.",
     "run --resume .": ". is not a run: it has no run.json.",
-    "run toy.py --resume .": "got 1 words (toy.py). Usage: neuropil run NAME",
-    "run --resume . --lr 2": "unknown flag '--lr'. Usage: neuropil run NAME",
-    "copy toy.py": "got 1 words (toy.py). Usage: neuropil copy NAME FILE.py",
+    "run toy.py --resume .": "cannot place 'toy.py'; settings are written --name value.",
+    "run --resume . --lr 2": "unknown setting 'lr'. Known: quiet, resume.",
+    "compare --resume nowhere": "there is no run in nowhere: no such folder.",
+    "copy toy.py": "expected NAME FILE, got toy.py.",
+    "copy toy.py a.py --ot": "unknown setting 'ot'. Known: none.",
     "copy toy.py mine": "a recipe is a Python file, got 'mine'; did you mean 'mine.py'?",
     "copy toy.py no/mine.py": "no/mine.py: No such file or directory.",
     "data lits": "unknown data command 'lits'. Did you mean 'list'?",
-    "data fetch": "Usage: neuropil data list",
+    "data": "say what to do: neuropil data list, neuropil data fetch NAME",
+    "data fetch": "expected NAME, got nothing.",
+    "data list all": "cannot place 'all'",
     "data fetch mnits": "unknown data set 'mnits'. Did you mean 'mnist'?",
-    "report": "Usage: neuropil report DIR...",
-    "list all": "Usage: neuropil list",
+    "report": "name the folders of one or more runs: neuropil report DIR...",
+    "report a --otu b": "unknown setting 'otu'. Did you mean 'out'?",
+    "list all": "cannot place 'all'",
     "bench": "name a benchmark",
     "bench conv --batch 0": "setting 'batch' needs a number >= 1, got 0.",
     "bench conv --kernel 29": "28 x 28 pixels, got kernels of side 29.",
@@ -111,7 +122,7 @@ def test_a_setting_without_default_is_asked_for(capsys):
 
 def test_many_seeds_need_a_seed(capsys):
     Path("still.py").write_text(RECIPE.replace("    seed: int = 0\n", "").replace("config.seed", "0"))
-    assert "--seeds needs a recipe with a setting 'seed'" in said(capsys, "run still.py --seeds 2")
+    assert "--seeds needs a setting 'seed', which still.py has not." in said(capsys, "run still.py --seeds 2")
 
 
 def test_an_existing_folder_loses_nothing(capsys):
@@ -127,6 +138,57 @@ def test_a_refusal_before_any_work_leaves_no_folder(capsys):
     assert not Path("out").exists()
     said(capsys, "run toy.py --images 100 --seeds 2 --out out")
     assert not Path("out").exists()
+
+
+def test_nor_does_it_leave_the_folders_above_it_or_a_bug_a_folder(capsys):
+    for out in ("", " --out new/deep/out"):
+        assert "got 100" in said(capsys, f"run toy.py --images 100{out}")
+        Path("begin.bug").touch()
+        with pytest.raises(ZeroDivisionError):
+            go(f"run toy.py --seeds 2{out}")
+    assert [path.name for path in Path().iterdir() if path.name != "__pycache__"] == ["toy.py"]
+
+
+def test_runs_of_the_same_second_get_folders_of_their_own(monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda form: "now")
+    for _ in range(3):
+        assert go("run toy.py --quiet") == 0
+    assert go("run toy.py --seeds 1") == go("run toy.py --seeds 1") == 0
+    names = ["now-seed0", "now-seed0-2", "now-seed0-3", "now-seeds1", "now-seeds1-2"]
+    assert sorted(path.name for path in Path("runs/toy").iterdir()) == names
+
+
+def test_a_run_goes_on_in_another_folder_with_its_own_copy_of_the_recipe(capsys, monkeypatch):
+    Path("more1.stop").touch()
+    assert go("run ./toy.py --seeds 2 --out out") == 130
+    assert go("run ./toy.py --seeds 2 --out whole") == 0
+    Path("there").mkdir()
+    monkeypatch.chdir("there")
+    capsys.readouterr()
+    assert go("run --resume ../out") == 0
+    assert (
+        "./toy.py is not here; going on with the copy in the run, ../out/seed-0/recipe.py." in capsys.readouterr().err
+    )
+    assert weights("../out/seed-1") == weights("../whole/seed-1")
+
+
+def test_other_versions_than_at_the_start_are_said(capsys):
+    Path("more1.stop").touch()
+    assert go("run toy.py --out out") == 130
+    facts = json.loads(Path("out/run.json").read_text())
+    facts["versions"]["torch"] = "2.0"
+    Path("out/run.json").write_text(json.dumps(facts))
+    capsys.readouterr()
+    assert "this run began with torch 2.0, now " in said(capsys, "run --resume out", 0)
+
+
+def test_text_that_the_locale_cannot_write_costs_no_run(capsys):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "neuropil", "data", "list"]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    assert done.stderr == b""
+    assert main(["run", "toy.py", "--out", "caf\udce9"]) == 2
+    assert "not valid UTF-8" in capsys.readouterr().err
 
 
 def test_a_refusal_after_some_work_keeps_it(capsys):
@@ -151,14 +213,12 @@ def test_the_place_of_an_error_can_be_asked_for(monkeypatch):
         main(["rnu"])
 
 
-def test_a_run_whose_recipe_is_gone_or_changed_is_refused(capsys):
+def test_a_run_whose_recipe_has_changed_is_refused(capsys):
     Path("more1.stop").touch()
     assert go("run toy.py --out out") == 130
     capsys.readouterr()
     Path("toy.py").write_text(RECIPE.replace("images: int = 3", "images: int = 4"))
     assert "toy.py has changed since this run began: images." in said(capsys, "run --resume out")
-    Path("toy.py").unlink()
-    assert "there is no recipe file toy.py" in said(capsys, "run --resume out")
     facts = json.loads(Path("out/run.json").read_text())
     Path("out/run.json").write_text(json.dumps(facts | {"command": "python mine.py"}))
     assert "was not started by this command" in said(capsys, "run --resume out")
@@ -194,7 +254,9 @@ def test_ctrl_c_and_kill_stop_a_run_that_goes_on_bit_for_bit(capfd):
             Path("waiting").unlink()
             process.send_signal(what)
         assert process.returncode == 130
-        assert capfd.readouterr() == ("", "neuropil: stopped; go on with: neuropil run --resume out\n")
+        out, err = capfd.readouterr()
+        assert (out, err.splitlines()[-1]) == ("", "neuropil: stopped; go on with: neuropil run --resume out")
+        assert all(line.startswith("[toy, seed 0] first ") for line in err.splitlines()[:-1])
         assert not read("out").finished
     assert go("run --resume out") == 0
     assert go("run toy.py --out whole") == 0

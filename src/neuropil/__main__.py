@@ -1,6 +1,6 @@
 """`python -m neuropil`."""
 
-from neuropil.cli import entry
+from neuropil.cli.app import entry
 
 if __name__ == "__main__":
     entry()

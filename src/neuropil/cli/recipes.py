@@ -1,33 +1,53 @@
 """Recipes: files with a docstring, a `Config` and `main(config, run)`, ours in one folder and the user's anywhere.
 
 A variant is a recipe with other settings, a row of ``recipes/variants.toml``: its name, the recipe it is based on, the
-settings as they are typed on the command line, one line on its purpose, and what was measured.
+settings as they are typed on the command line, one line on its purpose, and what was measured. A recipe says in the
+constants `GROUP`, `MINUTES` and `DATA` where `neuropil list` shows it, how long one seed takes on one core, and which
+data sets it needs; a variant may say so in its row.
 """
 
 import ast
 import shlex
 import tomllib
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import neuropil
-from neuropil.errors import require, unknown
+from neuropil.errors import Refusal, require, unknown
 
 RECIPES = Path(neuropil.__file__).parent / "recipes"
+SETS = Path(neuropil.__file__).parent / "data" / "sets"
 
 
 class About(NamedTuple):
-    """What a recipe says of itself."""
+    """What a recipe says of itself.
+
+    Attributes:
+        purpose: in one line.
+        measured: its result, empty if there is none.
+        group: under which heading it is listed.
+        minutes: that one seed takes on one core, None if it does not say.
+        data: the data sets that it needs, or can take.
+    """
 
     purpose: str
     measured: str
+    group: str = "other"
+    minutes: float | None = None
+    data: tuple[str, ...] = ()
 
 
 def recipe_names() -> list[str]:
     """The recipes are the files in the folder, the variants the rows of its table; there is no list to keep."""
     return sorted({*(file.stem for file in RECIPES.glob("[!_]*.py")), *_variants()})
+
+
+def set_names() -> list[str]:
+    """The data sets are the files in their folder."""
+    return sorted(file.stem for file in SETS.glob("[!_]*.py"))
 
 
 def resolve(name: str, words: list[str]) -> tuple[str, list[str]]:
@@ -36,7 +56,7 @@ def resolve(name: str, words: list[str]) -> tuple[str, list[str]]:
     return (row["base"], [*shlex.split(row["words"]), *words]) if row else (name, words)
 
 
-def _variants() -> dict[str, dict[str, str]]:
+def _variants() -> dict[str, dict[str, Any]]:
     table = RECIPES / "variants.toml"
     return tomllib.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
 
@@ -52,19 +72,53 @@ def source(name: str) -> Path:
         require(Path(name).is_file(), f"there is no recipe file {name}; see: neuropil copy --help")
         return Path(name)
     if name not in recipe_names():
-        raise unknown("recipe", name, recipe_names())
+        raise no_such(name, "recipe", recipe_names())
     return RECIPES / f"{resolve(name, [])[0]}.py"
 
 
+def no_such(name: str, kind: str, known: Iterable[str]) -> Refusal:
+    """The refusal for a word that is no `kind`, with what was probably meant by it."""
+    if kind == "command" and name in recipe_names():
+        return Refusal(f"{name!r} is a recipe; run it with: neuropil run {name}")
+    if name in set_names():
+        fits = [recipe for recipe in recipe_names() if name in about(recipe).data]
+        also = f", or run one of the recipes on it: {', '.join(fits)}" if fits else ""
+        return Refusal(f"{name!r} is a data set; try: neuropil compare --data {name}{also}.")
+    related = [one for one in recipe_names() if kind == "recipe" and name.replace("-", "_").lower() in one]
+    if related:
+        return Refusal(f"unknown {kind} {name!r}. Did you mean {' or '.join(map(repr, related))}?")
+    return unknown(kind, name, known)
+
+
 def about(name: str) -> About:
-    """Purpose and result: of a variant from its row, of a recipe from its docstring, read without running it."""
-    if row := _variants().get(name):
-        return About(row["purpose"], f"Measured: {row['measured']}")
-    lines = (ast.get_docstring(ast.parse(source(name).read_text(encoding="utf-8"))) or "").splitlines()
+    """What a recipe or variant says of itself, read without running it."""
+    path = source(name)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    lines = (ast.get_docstring(tree) or "").splitlines()
     starts = [k for k, line in enumerate(lines) if line.startswith("Measured:")]
     rest = lines[starts[0] :] if starts else []
     paragraph = rest[: rest.index("")] if "" in rest else rest
-    return About(lines[0] if lines else "", " ".join(line.strip() for line in paragraph))
+    said: dict[str, Any] = {
+        "purpose": lines[0] if lines else "",
+        "measured": " ".join(line.strip() for line in paragraph),
+    }
+    said |= {key.lower(): value for key, value in _constants(tree).items() if key in ("GROUP", "MINUTES", "DATA")}
+    if row := _variants().get(name):
+        said |= {key: row[key] for key in ("purpose", "group", "minutes", "data") if key in row}
+        said["measured"] = f"Measured: {row['measured']}"
+    return About(**said | {"data": tuple(said.get("data", ()))})
+
+
+def _constants(tree: ast.Module) -> dict[str, Any]:
+    """The literals that a module gives names to."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            try:
+                found[node.targets[0].id] = ast.literal_eval(node.value)
+            except ValueError:
+                continue
+    return found
 
 
 def load(name: str) -> ModuleType:

@@ -3,23 +3,42 @@
 import json
 import shlex
 import shutil
-import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any
+from types import ModuleType
+from typing import Annotated, Any
 
 from rich.console import Console
+from tyro.conf import arg
 
-from neuropil.cli import reason
-from neuropil.cli.argv import take
-from neuropil.cli.recipes import is_file, load, resolve
-from neuropil.cli.settings import check, parse, use_machine
+from neuropil.cli.app import reason, say
+from neuropil.cli.recipes import is_file, load, resolve, source
+from neuropil.cli.settings import check, parse, use_machine, without
 from neuropil.errors import Refusal, require
 from neuropil.runs import Run, jsonable, read
+from neuropil.runs.machine import versions
 
 SEEDS, COPY = "seeds.json", "recipe.py"  # what the words were that asked for many seeds; a user's recipe as it was
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What every run can be told besides the settings of its recipe."""
+
+    out: Annotated[
+        Path | None, arg(help="folder to write, which must not exist; without it, a new one under runs/")
+    ] = None
+    seeds: Annotated[
+        int | None, arg(help="that many runs with the seeds seed, seed + 1, ..., each in a folder, and one report")
+    ] = None
+    quiet: Annotated[bool, arg(help="whether to leave out the lines that say how far the run is")] = False
+
+    def __post_init__(self) -> None:
+        require(self.seeds is None or self.seeds >= 1, f"--seeds takes a number of runs, got {self.seeds}.")
 
 
 @dataclass(frozen=True)
@@ -30,67 +49,76 @@ class Job:
         asked: the recipe or variant that was named, or the path of a user's file.
         name: the same, but of a variant the recipe that it is based on.
         recipe: the module, loaded once.
-        words: its settings, those of the variant first.
-        out: the folder to write, or None for one under runs/.
-        seeds: number of runs, each in a folder of its own; None for one run that is `out` itself.
+        file: where it is.
+        words: its settings as words, those of the variant first.
+        config: its settings.
+        options: those of the run.
         command: all words, as they were typed.
     """
 
     asked: str
     name: str
     recipe: ModuleType
+    file: Path
     words: list[str]
-    out: Path | None
-    seeds: int | None
+    config: Any
+    options: RunOptions
     command: str
 
     @classmethod
-    def of(cls, command: str) -> "Job":
-        """What `command` ("neuropil run NAME ..." or "neuropil compare ...") asks for."""
+    def of(cls, command: str, *, home: Path | None = None) -> "Job":
+        """What `command` ("neuropil run NAME ..." or "neuropil compare ...") asks for.
+
+        Device and threads are those of the machine from here on. Where a user's file is gone, the copy in the run
+        `home` takes its place.
+        """
         _, verb, *words = shlex.split(command)
         asked = verb if verb in ("attack", "compare") else words.pop(0)
         words = ["--of", *words] if verb == "attack" else words
-        recipe, (name, words) = load(asked), resolve(asked, words)
-        own = check(getattr(recipe, "Config", None), name).__dataclass_fields__  # type: ignore[attr-defined]
-        out = None if "out" in own else take(words, "--out")
-        seeds = None if "seeds" in own else take(words, "--seeds")
-        whole = seeds is None or (seeds.isdecimal() and int(seeds) > 0)
-        require(whole, f"--seeds takes a number of runs, got {seeds!r}.")
-        return cls(asked, name, recipe, words, Path(out) if out else None, int(seeds) if seeds else None, command)
+        copy = home / COPY if home and is_file(asked) and not Path(asked).is_file() else None
+        if copy and copy.is_file():
+            say(f"{asked} is not here; going on with the copy in the run, {copy}.")
+        file = str(copy) if copy and copy.is_file() else asked
+        recipe = load(file)
+        name, words = resolve(asked, words)
+        config, options = parse(words, check(getattr(recipe, "Config", None), name), RunOptions)
+        use_machine(config)
+        return cls(asked, name, recipe, source(file), words, config, options, command)
+
+    def with_seed(self, seed: int) -> "Job":
+        """One run of many, with a seed and a command of its own."""
+        words = [*without(self.words, {"out", "seeds", "seed"}), "--seed", str(seed)]
+        head = ["compare"] if self.name == "compare" else ["run", self.name]
+        config, options = parse(words, self.recipe.Config, RunOptions)
+        command = shlex.join(["neuropil", *head, *words])
+        return replace(self, words=words, config=config, options=options, command=command)
 
 
-def config_of(job: Job) -> Any:
-    """The settings that `job` asks for, checked; device and threads are those of the machine from here on."""
-    config = parse(job.recipe.Config, job.words, {"out", "seeds"})
-    use_machine(config)
-    return config
+def do(verb: str, words: Sequence[str]) -> int:
+    """Do what `neuropil VERB WORDS` asks for: run it, write the report, show the table."""
+    job = Job.of(shlex.join(["neuropil", verb, *words]))
+    many = job.options.seeds is not None
+    require(not many or hasattr(job.config, "seed"), f"--seeds needs a setting 'seed', which {job.name} has not.")
+    folder, missing = _new_folder(job)
+    try:
+        if many:
+            (folder / SEEDS).write_text(json.dumps({"command": job.command}))
+            _all_seeds(job, folder, quiet=job.options.quiet)
+        else:
+            _start(job, folder, again=folder)
+    except Exception:
+        _forget_if_empty(folder, missing)
+        raise
+    return _report_if_any(folder)
 
 
-def do(job: Job) -> int:
-    """Run it, write the report, show the table."""
-    config = config_of(job)
-    out = job.out or _folder(job, config)
-    if job.seeds is None:
-        _start(job, config, out, again=out)
-    else:
-        require(hasattr(config, "seed"), f"--seeds needs a recipe with a setting 'seed', which {job.name} has not.")
-        require(not out.exists(), f"{out} exists already, and these runs need a new folder; name another one.")
-        out.mkdir(parents=True)
-        (out / SEEDS).write_text(json.dumps({"command": job.command}))
-        try:
-            _all_seeds(job, out)
-        except Refusal:
-            _forget_if_empty(out)
-            raise
-    return _report_if_any(out)
-
-
-def resume(folder: Path) -> int:
+def resume(folder: Path, *, quiet: bool = False) -> int:
     """Go on with the run in `folder`, or with the runs of many seeds in it, and do what `do` would have done."""
     if (folder / SEEDS).is_file():
-        _all_seeds(Job.of(json.loads((folder / SEEDS).read_text())["command"]), folder)
+        kept = next((path.parent for path in sorted(folder.glob(f"*/{COPY}"))), None)
+        _all_seeds(Job.of(json.loads((folder / SEEDS).read_text())["command"], home=kept), folder, quiet=quiet)
     else:
-        _resume(folder, again=folder)
+        _resume(folder, again=folder, quiet=quiet)
     return _report_if_any(folder)
 
 
@@ -107,92 +135,99 @@ def report(folders: list[Path], out: Path) -> int:
 
 
 def _report_if_any(out: Path) -> int:
-    """The report of the finished runs in `out`, if they have results to report."""
+    """The report of the finished runs in `out`, if they have results to report, and the pictures that they made."""
     rows = (row for path in sorted(out.rglob("run.json")) for row in read(path.parent).rows)
     if any(row["kind"] == "result" for row in rows):
-        return report([out], out / "report.html")
-    print(f"{out} is finished; it logged no result, so there is no report.")
+        report([out], out / "report.html")
+    else:
+        print(f"{out} is finished; it logged no result, so there is no report.")
+    for picture in sorted(out.rglob("pictures/*.png")):
+        print(f"picture: {picture}")
     return 0
 
 
-def _all_seeds(job: Job, out: Path) -> None:
+def _new_folder(job: Job) -> tuple[Path, list[Path]]:
+    """The folder that was asked for, or the first of ours that nobody else has taken; and the ones made for it."""
+    for number in count(1):
+        folder = job.options.out or _folder(job, number)
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            if job.options.out:
+                raise Refusal(f"{folder} exists already, and a run needs a new folder; name another one.") from None
+        else:
+            return folder, missing
+    raise AssertionError("there is always one more number")
+
+
+def _all_seeds(job: Job, out: Path, *, quiet: bool) -> None:
     """The runs of `job` in `out`: the finished ones are left, the interrupted one goes on, the others start."""
-    words = list(job.words)
-    take(words, "--seed")
-    first = config_of(job).seed
-    for seed in range(first, first + (job.seeds or 0)):
+    for seed in range(job.config.seed, job.config.seed + (job.options.seeds or 0)):
         folder = out / f"seed-{seed}"
         if not folder.exists():
-            mine = [*words, "--seed", str(seed)]
-            head = ["compare"] if job.name == "compare" else ["run", job.name]
-            one = Job(job.name, job.name, job.recipe, mine, folder, None, shlex.join(["neuropil", *head, *mine]))
-            _start(one, config_of(one), folder, again=out)
+            _start(job.with_seed(seed), folder, again=out)
         elif not read(folder).finished:
-            _resume(folder, again=out)
+            _resume(folder, again=out, quiet=quiet)
 
 
-def _start(job: Job, config: Any, folder: Path, again: Path) -> None:
-    run = Run.start(folder, recipe=job.name, config=config, command=job.command)
+def _start(job: Job, folder: Path, again: Path) -> None:
+    run = Run.start(folder, recipe=job.name, config=job.config, command=job.command, quiet=job.options.quiet)
     if is_file(job.name):
-        shutil.copyfile(job.name, folder / COPY)
-    try:
-        _work(job, config, run, again)
-    except Refusal:
-        _forget_if_empty(folder)
-        raise
+        shutil.copyfile(job.file, folder / COPY)
+    _work(job, run, again)
 
 
-def _forget_if_empty(folder: Path) -> None:
-    """Remove a folder in which no work was done, so that the same words work once what they lacked is there."""
-    if {path.name for path in folder.iterdir()} <= {"run.json", ".lock", COPY, SEEDS}:
+def _forget_if_empty(folder: Path, missing: Sequence[Path]) -> None:
+    """Remove a folder in which no work was done, and those above it, so that the same words work once they can."""
+    left = [path for path in folder.rglob("*") if path.is_file()]
+    if {path.name for path in left} <= {"run.json", ".lock", COPY, SEEDS}:
         shutil.rmtree(folder)
+        with suppress(OSError):  # others may have put something there
+            for path in missing[1:]:
+                path.rmdir()
 
 
-def _resume(folder: Path, again: Path) -> None:
+def _resume(folder: Path, again: Path, *, quiet: bool) -> None:
     record = read(folder)
     require(
         shlex.split(record.facts["command"])[:1] == ["neuropil"],
         f"the run in {folder} was not started by this command; resume it in Python, with Run.resume.",
     )
-    job = Job.of(record.facts["command"])
-    config = config_of(job)
-    now = jsonable(config)
+    job = Job.of(record.facts["command"], home=folder)
+    now = jsonable(job.config)
     changed = [name for name in now | record.config if now.get(name) != record.config.get(name)]
     require(not changed, f"{job.name} has changed since this run began: {', '.join(changed)}. Start a new run.")
-    run = Run.resume(folder)
-    if is_file(job.name) and (folder / COPY).read_bytes() != Path(job.name).read_bytes():
-        print(f"neuropil: {job.name} was edited since this run began; the result may differ.", file=sys.stderr)
-    _work(job, config, run, again)
+    run = Run.resume(folder, quiet=quiet)
+    if is_file(job.name) and (folder / COPY).read_bytes() != job.file.read_bytes():
+        say(f"{job.name} was edited since this run began; the result may differ.")
+    then, other = record.facts.get("versions", {}), versions()
+    differ = [f"{name} {then[name]}, now {other[name]}" for name in then if other.get(name, then[name]) != then[name]]
+    if differ:
+        say(f"this run began with {'; '.join(differ)}; the result may differ in its last digits.")
+    _work(job, run, again)
 
 
-def _work(job: Job, config: Any, run: Run, again: Path) -> None:
+def _work(job: Job, run: Run, again: Path) -> None:
+    """Run the recipe to its end; whatever stops it says how to go on."""
     hint = f"go on with: neuropil run --resume {shlex.quote(str(again))}"
-    with _Closing(run, hint):
-        try:
-            job.recipe.main(config, run)
-            run.finish()
-        except OSError as error:
-            raise Refusal(f"{reason(error)} What was written is kept; {hint}") from error
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"stopped; {hint}") from None
+    try:
+        job.recipe.main(job.config, run)
+        run.finish()
+    except OSError as error:
+        raise Refusal(f"{reason(error)} What was written is kept; {hint}") from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; {hint}") from None
+    except BaseException as error:
+        error.add_note(f"What was written is kept; {hint}")
+        raise
+    finally:
+        run.close()
 
 
-class _Closing:
-    """Closes the run whatever happens, and adds to the traceback of a bug how to go on once it is mended."""
-
-    def __init__(self, run: Run, hint: str):
-        self.run, self.hint = run, hint
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.run.close()
-        if error is not None:
-            error.add_note(f"What was written is kept; {self.hint}")
-
-
-def _folder(job: Job, config: Any) -> Path:
-    """A new folder under runs/, named for the recipe, the time and the seed."""
-    stem, now = Path(job.asked).stem, time.strftime("%Y%m%d-%H%M%S")
-    seed = f"-seed{config.seed}" if hasattr(config, "seed") else ""
-    return Path("runs") / stem / f"{now}{f'-seeds{job.seeds}' if job.seeds else seed}"
+def _folder(job: Job, number: int) -> Path:
+    """A folder under runs/ named for the recipe, the time and the seed, and a number where others have the same."""
+    seeds, seed = job.options.seeds, getattr(job.config, "seed", None)
+    who = f"-seeds{seeds}" if seeds else "" if seed is None else f"-seed{seed}"
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}{who}{f'-{number}' if number > 1 else ''}"
+    return Path("runs") / Path(job.asked).stem / name

@@ -1,39 +1,85 @@
-"""Words on the command line become a `Config`, with every wrong word named at once."""
+"""Words on the command line become settings, with every wrong word named at once; tyro reads them."""
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import MISSING, Field, field, fields, is_dataclass, make_dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
 from neuropil.errors import Refusal, at_least, check_device, require, unknown
 
+NAMES = {Path: "a path", str: "text"}
+_, POSITIONAL = get_args(tyro.conf.Positional[int])
 
-def parse(config: type, words: Sequence[str], also: Iterable[str] = ()) -> Any:
-    """A `config` of `words`; it is made last, so that what its `__post_init__` refuses stays a refusal.
 
-    Args:
-        also: flags that were taken out of `words` before; offered when a setting is misspelt.
+class Setting(NamedTuple):
+    """A field of a dataclass of settings: its type with what tyro is told about it, and the field itself."""
+
+    hint: Any
+    item: Field[Any]
+
+    @property
+    def positional(self) -> bool:
+        """Whether it is given without a flag."""
+        return POSITIONAL in getattr(self.hint, "__metadata__", ())
+
+    @property
+    def default(self) -> dict[str, Any]:
+        """What `dataclasses.field` is told of the default; empty if there is none."""
+        both = {"default": self.item.default, "default_factory": self.item.default_factory}
+        return {name: value for name, value in both.items() if value is not MISSING}
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """Of a command that takes none."""
+
+
+def parse(words: Sequence[str], *kinds: type) -> list[Any]:
+    """One object of each of `kinds`, which are dataclasses of settings.
+
+    A setting that several of them have is the first one's; the others keep their default. The objects are made last, so
+    that what a `__post_init__` refuses stays a refusal.
+
+    Raises:
+        Refusal: unknown names (with the nearest right one), values of a wrong type, missing values: all in one line.
     """
-    wanted = {item.name: item for item in fields(config) if item.init}
-    groups = [(_name(group[0], wanted), group) for group in _groups(words)]
+    wanted = _settings(kinds)
     try:
         with _silence():
-            bare: Any = tyro.cli(_bare(config, wanted.values()), args=words, console_outputs=False)
+            bare: Any = tyro.cli(_bare(wanted), args=words, console_outputs=False)
     except SystemExit:
-        raise _what_is_wrong(config, wanted, groups, also) from None
-    return config(**{name: getattr(bare, name) for name in wanted})
+        raise _what_is_wrong(wanted, words) from None
+    made, free = [], set(wanted)
+    for kind in kinds:
+        own = free & {item.name for item in fields(kind)}
+        made.append(kind(**{name: getattr(bare, name) for name in own}))
+        free -= own
+    return made
 
 
-def show(config: type, prog: str, description: str, *, default: Any = None) -> None:
-    """Print every setting of `config`: its type, its default (or its value in `default`), its meaning."""
+def show(prog: str, description: str, config: type, *others: type, default: Any = None) -> None:
+    """Print every setting of `config` and `others`: its type, its default (or its value in `default`), its meaning."""
+    own = _settings([config])
+    rest = _bare({name: setting for name, setting in _settings(others).items() if name not in own})
+    flat: Any = tyro.conf.OmitArgPrefixes
+    first: Any = field() if default is None else field(default=default)
+    rows = [("settings", flat[config], first), ("run", flat[rest], field())]
+    whole = make_dataclass("Settings", rows, kw_only=True)
     try:
-        given = {} if default is None else {"default": default}
-        tyro.cli(config, args=["--help"], prog=prog, description=description, **given)
+        tyro.cli(whole, args=["--help"], prog=prog, description=description)
     except SystemExit:
         return
+
+
+def without(words: Sequence[str], names: set[str]) -> list[str]:
+    """`words` without the flags of these settings and their values."""
+    first, *flags = _groups(words)
+    return [*first, *(word for group in flags if _name(group[0], names) not in names for word in group)]
 
 
 def use_machine(config: Any) -> None:
@@ -54,66 +100,77 @@ def check(config: Any, where: str) -> type:
     return config
 
 
-def _groups(words: Sequence[str]) -> Iterator[list[str]]:
-    """Each flag with its values."""
+def _settings(kinds: Sequence[type]) -> dict[str, Setting]:
+    """The settings of all `kinds` by name; the first to have a name keeps it."""
+    found: dict[str, Setting] = {}
+    for kind in kinds:
+        hints = get_type_hints(kind, include_extras=True)
+        found = {item.name: Setting(hints[item.name], item) for item in fields(kind) if item.init} | found
+    return found
+
+
+def _groups(words: Sequence[str]) -> list[list[str]]:
+    """The words before the first flag, then each flag with its values."""
     starts = [k for k, word in enumerate(words) if word.startswith("--")]
-    stray = words[: starts[0] if starts else None]
-    require(not stray, f"cannot place {' '.join(stray)!r}; settings are written --name value.")
-    for begin, end in zip(starts, [*starts[1:], len(words)]):
-        yield list(words[begin:end])
+    return [list(words[begin:end]) for begin, end in zip([0, *starts], [*starts, len(words)])]
 
 
-def _name(flag: str, known: Iterable[str]) -> str:
+def _name(flag: str, known: Container[str]) -> str:
     """The setting that `flag` means: --n-train and --n_train, --fast and --no-fast, --head.lr."""
     name = flag.removeprefix("--").partition("=")[0].partition(".")[0].replace("-", "_")
     return name.removeprefix("no_") if name not in known and name.removeprefix("no_") in known else name
 
 
-def _what_is_wrong(
-    config: type, wanted: dict[str, Field[Any]], groups: list[tuple[str, list[str]]], also: Iterable[str]
-) -> Refusal:
-    """All that is wrong: unknown names, words of a wrong type (each setting is tried alone), settings that lack."""
-    hints = get_type_hints(config)
-    wrong = [str(unknown("setting", name, {*wanted, *also})) for name, _ in groups if name not in wanted]
+def _what_is_wrong(wanted: dict[str, Setting], words: Sequence[str]) -> Refusal:
+    """All that is wrong: stray words, unknown names, words of a wrong type (each setting alone), settings that lack."""
+    first, *flags = _groups(words)
+    places = {name: setting for name, setting in wanted.items() if setting.positional}
+    wrong = []
+    if places and not _reads(places, first):
+        wrong.append(f"expected {' '.join(name.upper() for name in places)}, got {' '.join(first) or 'nothing'}.")
+    elif first and not places:
+        wrong.append(f"cannot place {' '.join(first)!r}; settings are written --name value.")
+    groups = [(_name(group[0], wanted), group) for group in flags]
+    known = [name for name in wanted if name not in places]
+    wrong += [str(unknown("setting", name, known)) for name, _ in groups if name not in wanted]
     for name, group in groups:
-        if name in wanted and not _reads(_bare(config, [wanted[name]]), group):
-            wrong.append(f"setting {name!r} takes {_kind(hints[name], name)}, got {_value(group)}.")
-    given = {name for name, _ in groups}
-    lacking = [name for name, item in wanted.items() if not _default(item) and name not in given]
-    wrong += [f"setting {name!r} is needed: {_kind(hints[name], name)}." for name in lacking]
+        if name in wanted and not _reads({name: wanted[name]}, group):
+            wrong.append(f"setting {name!r} takes {_kind(wanted[name].hint, name)}, got {_value(group)}.")
+    lacking = [name for name in known if not wanted[name].default and name not in dict(groups)]
+    wrong += [f"setting {name!r} is needed: {_kind(wanted[name].hint, name)}." for name in lacking]
     return Refusal(" ".join(wrong) or "cannot read these settings; their help shows how they are written.")
 
 
-def _reads(config: type, words: list[str]) -> bool:
+def _reads(wanted: dict[str, Setting], words: list[str]) -> bool:
     try:
         with _silence():
-            tyro.cli(config, args=words, console_outputs=False)
+            tyro.cli(_bare(wanted), args=words, console_outputs=False)
     except SystemExit:
         return False
     return True
 
 
-def _bare(config: type, items: Iterable[Field[Any]]) -> type:
-    """A dataclass of `items` alone, without the checks of `config`."""
-    hints = get_type_hints(config, include_extras=True)
-    rows = [(item.name, hints[item.name], field(**_default(item))) for item in items]
+def _bare(wanted: dict[str, Setting]) -> type:
+    """A dataclass of these settings alone, without the checks of the dataclasses that they come from."""
+    rows = [(name, setting.hint, field(**setting.default)) for name, setting in wanted.items()]
     return make_dataclass("Settings", rows, kw_only=True)
-
-
-def _default(item: Field[Any]) -> dict[str, Any]:
-    both = {"default": item.default, "default_factory": item.default_factory}
-    return {name: value for name, value in both.items() if value is not MISSING}
 
 
 def _kind(hint: Any, name: str) -> str:
     """A type in words."""
+    kinds = get_args(hint)
+    if get_origin(hint) is Annotated:
+        return _kind(kinds[0], name)
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_kind(kind, name) for kind in kinds if kind is not NoneType)
     if hint is bool:
         return f"no value (--{name.replace('_', '-')} or --no-{name.replace('_', '-')})"
     if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(repr, get_args(hint)))}"
-    if get_origin(hint) is tuple and get_args(hint)[1:] == (...,):
-        return f"any number of {_kind(get_args(hint)[0], name)}"
-    return hint.__name__ if isinstance(hint, type) and get_origin(hint) is None else str(hint).replace("typing.", "")
+        return f"one of {', '.join(map(repr, kinds))}"
+    if get_origin(hint) is tuple and kinds[1:] == (...,):
+        return f"any number of {_kind(kinds[0], name)}"
+    plain = isinstance(hint, type) and get_origin(hint) is None
+    return NAMES.get(hint, hint.__name__) if plain else str(hint).replace("typing.", "")
 
 
 def _value(group: list[str]) -> str:

@@ -1,6 +1,7 @@
-"""What is running, how far it is and how long it will take: bars on a terminal, nothing elsewhere."""
+"""What is running, how far it is and how long it will take: bars on a terminal, elsewhere a line for every stage."""
 
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,30 +17,44 @@ from rich.progress import (
 )
 from rich.table import Column
 
-QUIET = ("seed", "epoch")  # numbers that the bar shows already
+IN_THE_BAR = ("seed", "epoch")  # numbers that the bar shows already
+PATIENCE = 60.0  # s without a line after which a long stage says how far it is
 
 
 class Display:
-    """One bar per live loop."""
+    """One bar for each live loop on a terminal; elsewhere one line for each innermost loop that ends.
 
-    def __init__(self) -> None:
+    Args:
+        label: what the run is called in a line, such as its recipe and seed.
+        quiet: whether to write no lines; bars on a terminal stay.
+    """
+
+    def __init__(self, label: str = "", *, quiet: bool = False) -> None:
+        self._label, self._quiet = label, quiet
         self._bars: Progress | None = None
         self._tasks: list[TaskID] = []
+        self._stages: list[_Stage] = []
 
     def enter(self, title: str, count: int, at: int) -> None:
         """A loop begins, `at` iterations in."""
-        if not sys.stderr.isatty():
-            return
-        if self._bars is None:
+        if self._stages:
+            self._stages[-1].nests = True
+        self._stages.append(_Stage(title, count, at))
+        if self._bars is None and not self._tasks and sys.stderr.isatty():
             self._bars = _bars()
             self._bars.start()
-        indent = "  " * len(self._tasks)
-        self._tasks.append(self._bars.add_task(indent + title, total=count, completed=at, numbers=""))
+        if self._bars:  # asked once: a live display of rich puts something that is no terminal in the place of stderr
+            indent = "  " * len(self._tasks)
+            self._tasks.append(self._bars.add_task(indent + title, total=count, completed=at, numbers=""))
 
     def advance(self) -> None:
         """The innermost loop finished an iteration."""
-        if self._bars and self._tasks:
+        stage = self._stages[-1]
+        stage.done += 1
+        if self._bars:
             self._bars.advance(self._tasks[-1])
+        elif time.monotonic() - max(one.told for one in self._stages) > PATIENCE and stage.done < stage.count:
+            self._tell()
 
     def numbers(self, row: Mapping[str, Any]) -> None:
         """Show the numbers of a logged row beside the innermost bar."""
@@ -49,18 +64,55 @@ class Display:
 
     def leave(self) -> None:
         """The innermost loop is over; the bar of an outermost one stays on the screen."""
-        if self._bars and self._tasks:
+        if self._bars:
             task = self._tasks.pop()
             if self._tasks:
                 self._bars.remove_task(task)
             else:
                 self.close()
+        elif not self._stages[-1].nests and self._stages[-1].first < self._stages[-1].done == self._stages[-1].count:
+            self._tell()
+        self._stages.pop()
 
     def close(self) -> None:
         """Give the terminal back."""
         if self._bars:
             self._bars.stop()
         self._bars, self._tasks = None, []
+
+    def _tell(self) -> None:
+        """One line: where the run is, and when it will be over."""
+        if self._quiet:
+            return
+        inner = self._stages[-1]
+        for stage in self._stages:
+            stage.told = time.monotonic()
+        where = " > ".join(f"{stage.title} {stage.at}/{stage.count}" for stage in self._stages)
+        took = f"{inner.told - inner.began:.1f} s"
+        print(f"[{self._label}] {where}: {took}{self._left()}", file=sys.stderr, flush=True)
+
+    def _left(self) -> str:
+        """How long the outermost loop will still take, if that can be known."""
+        outer, now = self._stages[0], 0.0
+        for stage in reversed(self._stages):
+            now = (stage.done + now) / stage.count
+        if now == 1:
+            return ""
+        seconds = (outer.told - outer.began) * (1 - now) / (now - outer.first / outer.count)
+        return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+
+
+class _Stage:
+    """A live loop: where it began and where it is."""
+
+    def __init__(self, title: str, count: int, first: int):
+        self.title, self.count, self.first, self.done, self.nests = title, count, first, first, False
+        self.began = self.told = time.monotonic()
+
+    @property
+    def at(self) -> int:
+        """The iteration that is under way, or the last one."""
+        return min(self.done + self.nests, self.count)
 
 
 def _bars() -> Progress:
@@ -78,4 +130,4 @@ def _bars() -> Progress:
 
 
 def _is_metric(name: str, value: Any) -> bool:
-    return name not in QUIET and isinstance(value, int | float) and not isinstance(value, bool)
+    return name not in IN_THE_BAR and isinstance(value, int | float) and not isinstance(value, bool)

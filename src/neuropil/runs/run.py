@@ -65,10 +65,10 @@ class Run:
         every: time between two checkpoints, s; 5 s or more go by so that they take at most a twentieth of the time.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any]):
+    def __init__(self, folder: Path, facts: dict[str, Any], *, quiet: bool = False):
         self.folder, self.every = folder, 5.0
         self._facts = facts
-        self._clock, self._display = Clock(), Display()
+        self._clock, self._display = Clock(), Display(_label(facts), quiet=quiet)
         self._root = LoopState("run", 1, objects={"randomness": GlobalRandomness(), "clock": self._clock})
         self._stack = [self._root]
         self._awaits: list[str] | None = None  # where the checkpoint was written; None once we are past it
@@ -77,29 +77,37 @@ class Run:
         self._lock = _lock(folder)
 
     @classmethod
-    def start(cls, folder: Path | str, *, recipe: str, config: Any, command: str) -> Self:
-        """A new run in a new folder; run.json is written at once. Refuses a folder that exists."""
+    def start(cls, folder: Path | str, *, recipe: str, config: Any, command: str, quiet: bool = False) -> Self:
+        """A new run in a new or empty folder; run.json is written at once.
+
+        Args:
+            folder: where it is written; it must not exist, or must be empty.
+            recipe, config, command: what run.json says of them.
+            quiet: whether to leave out the lines that say how far it is, where output is no terminal.
+
+        Raises:
+            Refusal: there is something in the folder.
+        """
         folder = Path(folder)
         facts = {"recipe": recipe, "config": jsonable(config), "command": command, "versions": versions()}
         facts |= {"machine": machine(), "git": git(), "started": _now(), "finished": None}
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            raise Refusal(f"{folder} exists already, and a run needs a new folder; name another one.") from None
+        folder.mkdir(parents=True, exist_ok=True)
+        used = any(folder.iterdir())
+        require(not used, f"{folder} exists already, and a run needs a new folder; name another one.")
         try:
             write_atomically(folder / RUN, to_json(facts, indent=1).encode())
         except OSError:
             folder.rmdir()
             raise
-        return cls(folder, facts)
+        return cls(folder, facts, quiet=quiet)
 
     @classmethod
-    def resume(cls, folder: Path | str) -> Self:
+    def resume(cls, folder: Path | str, *, quiet: bool = False) -> Self:
         """The interrupted run in `folder`, put back to its last checkpoint."""
         folder = Path(folder)
         facts = read_facts(folder)
         require(facts["finished"] is None, f"the run in {folder} is finished; there is nothing to resume.")
-        run = cls(folder, facts)
+        run = cls(folder, facts, quiet=quiet)
         run._rewind()
         again = {"at": _now(), "versions": versions(), "machine": machine()}
         run._facts["resumed"] = [*facts.get("resumed", []), again]
@@ -243,6 +251,12 @@ class Run:
 
 _OWN = {"recipe", "config", "command", "versions", "machine", "git", "started", "finished", "resumed"}
 _OWN |= {"seconds", "peak_memory_mb"}
+
+
+def _label(facts: dict[str, Any]) -> str:
+    """What a run is called in a line on its progress."""
+    seed = facts["config"].get("seed") if isinstance(facts["config"], dict) else None
+    return Path(facts["recipe"]).stem + ("" if seed is None else f", seed {seed}")
 
 
 def _now() -> str:

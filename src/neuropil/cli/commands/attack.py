@@ -1,24 +1,24 @@
-"""a finished run under attack, corruption and damage, with checks that say which curves are void
+"""a finished run under attack, corruption and damage, with checks that say which curves are invalid
 
 usage: neuropil attack DIR [settings] [--out OUT]
        neuropil run attack --help       its settings
-       neuropil run --resume OUT        go on after Ctrl-C, a kill or a full disk
+       neuropil attack --resume OUT     go on after Ctrl-C, a kill or a full disk
 
 DIR is the folder of a run of any recipe that compares learners side by side, or one that holds such folders.
 Nothing is trained. OUT, which must not exist, gets report.html and the run; without it, a new one under runs/.
 """
 
-import shlex
-
+from neuropil.cli.commands.run import go_on
 from neuropil.errors import require
-
-USAGE = "neuropil attack DIR [settings] [--out OUT]"
 
 
 def main(words: list[str]) -> int:
     """`neuropil attack DIR ...`."""
-    require(bool(words) and not words[0].startswith("-"), f"name the folder of a run first. Usage: {USAGE}")
+    if any(word.partition("=")[0] == "--resume" for word in words):
+        return go_on(words)
+    named = bool(words) and not words[0].startswith("-")
+    require(named, "name the folder of a run first. Usage: neuropil attack DIR [settings] [--out OUT]")
 
-    from neuropil.cli.runner import Job, do
+    from neuropil.cli.runner import do
 
-    return do(Job.of(shlex.join(["neuropil", "attack", *words])))
+    return do("attack", words)

@@ -5,16 +5,18 @@ usage: neuropil bench NAME [settings] [--json FILE]
 """
 
 import json
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
+from tyro.conf import arg
 
 import neuropil
-from neuropil.cli.argv import take
+from neuropil.cli.settings import check, parse, show, use_machine
 from neuropil.errors import require, unknown
 
 BENCH = Path(neuropil.__file__).parent / "bench"
@@ -25,27 +27,31 @@ def bench_names() -> list[str]:
     return sorted(file.stem for file in BENCH.glob("[!_]*.py"))
 
 
+@dataclass(frozen=True)
+class TableOptions:
+    """Where else the rows go."""
+
+    json: Annotated[Path | None, arg(help="a file that gets the rows as JSON")] = None
+
+
 def main(words: list[str]) -> int:
     """`neuropil bench NAME [settings] [--json FILE]`."""
-    from neuropil.cli.settings import check, parse, show, use_machine
-
     named = bool(words) and not words[0].startswith("-")
     require(named, f"name a benchmark: neuropil bench {'|'.join(bench_names()) or 'NAME'} [settings] [--json FILE]")
     name, *words = words
     module = _load(name)
     config = check(getattr(module, "Config", None), name)
     if {"-h", "--help"} & set(words):
-        show(config, f"neuropil bench {name}", f"{(module.__doc__ or '').strip()}\n\nAlso --json FILE.")
+        show(f"neuropil bench {name}", (module.__doc__ or "").strip(), config, TableOptions)
         return 0
-    file = take(words, "--json")
-    settings = parse(config, words, {"json"})
+    settings, options = parse(words, config, TableOptions)
     use_machine(settings)
     rows = module.main(settings)
     cells = getattr(module, "cells", lambda row: {key: _cell(value) for key, value in row.items()})
     Console().print(_table([cells(row) for row in rows]))
     print(getattr(module, "CAPTION", "").format(**rows[-1]), end="")
-    if file:
-        Path(file).write_text(json.dumps(rows, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
     return 0
 
 

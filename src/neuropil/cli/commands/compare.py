@@ -1,22 +1,21 @@
-"""local learners beside their baselines: the recipe compare, and its report
+"""local learning rules beside their baselines: the recipe compare, and its report
 
 usage: neuropil compare [settings] [--out DIR]
        neuropil compare --help        its settings
-       neuropil run --resume DIR      go on after Ctrl-C, a kill or a full disk
+       neuropil compare --resume DIR  go on after Ctrl-C, a kill or a full disk
 
 DIR, which must not exist, gets report.html, results.json, the figures, and the run itself.
 """
 
-import shlex
+from neuropil.cli.commands.run import go_on, show_settings
 
 
 def main(words: list[str]) -> int:
     """`neuropil compare ...`."""
-    from neuropil.cli.commands.run import show_settings
-
     if {"-h", "--help"} & set(words):
         return show_settings("compare", "neuropil compare")
+    if any(word.partition("=")[0] == "--resume" for word in words):
+        return go_on(words)
+    from neuropil.cli.runner import do
 
-    from neuropil.cli.runner import Job, do
-
-    return do(Job.of(shlex.join(["neuropil", "compare", *words])))
+    return do("compare", words)

@@ -6,25 +6,33 @@ usage: neuropil data list
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from tyro.conf import Positional
 
-from neuropil.cli.argv import only
+from neuropil.cli.settings import NoSettings, parse
 from neuropil.errors import require, unknown
 
-USAGE = "neuropil data list, neuropil data fetch NAME, neuropil data check NAME"
+
+@dataclass(frozen=True)
+class OneSet:
+    """Which data set."""
+
+    name: Positional[str]
 
 
 def main(words: list[str]) -> int:
     """`neuropil data list|fetch|check`."""
-    verb, *names = only(words, USAGE, least=1, most=2)
     verbs: dict[str, Callable[..., None]] = {"list": _list, "fetch": _fetch, "check": _check}
+    require(bool(words), "say what to do: neuropil data list, neuropil data fetch NAME, neuropil data check NAME")
+    verb, *rest = words
     if verb not in verbs:
         raise unknown("data command", verb, verbs)
-    only(names, USAGE, least=int(verb != "list"), most=int(verb != "list"))
-    verbs[verb](*names)
+    (asked,) = parse(rest, NoSettings if verb == "list" else OneSet)
+    verbs[verb](**vars(asked))
     return 0
 
 

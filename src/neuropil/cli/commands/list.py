@@ -1,26 +1,39 @@
-"""show the recipes: what each is for, and what was measured
+"""show the recipes: what each is for, how long it takes, which data it needs, and what was measured
 
 usage: neuropil list
+
+Minutes are those of one seed on one core of a desktop computer, with the settings that a recipe has by default.
 """
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from neuropil.cli.argv import only
 from neuropil.cli.recipes import about, recipe_names
+from neuropil.cli.settings import NoSettings, parse
+
+HEADINGS = ("start here", "Hebbian features", "association", "spiking", "associative", "robustness", "searches")
 
 
 def main(words: list[str]) -> int:
     """`neuropil list`."""
-    only(words, "neuropil list", least=0, most=0)
-    table = Table.grid(padding=(0, 2))
-    for name in recipe_names():
-        purpose, measured = about(name)
-        table.add_row(f"[bold]{name}", escape(purpose))
-        if measured:
-            table.add_row("", f"[dim]{escape(measured)}")
+    parse(words, NoSettings)
+    said = {name: about(name) for name in recipe_names()}
+    groups = {recipe.group for recipe in said.values()}
     console = Console()
-    console.print(table)
-    console.print("\nsettings: neuropil run NAME --help", highlight=False)
+    for heading in [*HEADINGS, *sorted(groups - set(HEADINGS))]:
+        if heading not in groups:
+            continue
+        table = Table.grid(padding=(0, 2))
+        for name in (name for name, recipe in said.items() if recipe.group == heading):
+            recipe = said[name]
+            minutes = "" if recipe.minutes is None else f"{recipe.minutes:g} min"
+            table.add_row(f"  [bold]{name}", minutes, escape(recipe.purpose))
+            if recipe.data:
+                table.add_row("", "", f"[dim]Data: {', '.join(recipe.data)}.")
+            if recipe.measured:
+                table.add_row("", "", f"[dim]{escape(recipe.measured)}")
+        console.print(f"\n[bold]{heading}", highlight=False)
+        console.print(table)
+    console.print("\nsettings: neuropil run NAME --help; minutes: of one seed on one core", highlight=False)
     return 0

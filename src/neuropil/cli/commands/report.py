@@ -6,17 +6,30 @@ DIR is the folder of a run, or one that holds folders of runs. FILE is DIR/repor
 else ./report.html; a report that is there already is replaced.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from neuropil.cli.argv import only, take
+from tyro.conf import Positional
+
+from neuropil.cli.settings import parse
+from neuropil.errors import require
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which runs, and where to."""
+
+    folders: Positional[tuple[Path, ...]]
+    out: Path | None = None
 
 
 def main(words: list[str]) -> int:
     """`neuropil report DIR... [--out FILE]`."""
-    out = take(words, "--out")
-    folders = [Path(word) for word in only(words, "neuropil report DIR... [--out FILE]", least=1)]
+    (asked,) = parse(words, Settings)
+    folders = list(asked.folders)
+    require(bool(folders), "name the folders of one or more runs: neuropil report DIR... [--out FILE]")
     home = folders[0] if len(folders) == 1 else Path()
 
     from neuropil.cli.runner import report
 
-    return report(folders, Path(out) if out else home / "report.html")
+    return report(folders, asked.out or home / "report.html")

@@ -57,9 +57,9 @@ def test_list_shows_purpose_and_measured_result(capsys, recipes):
 
 
 def test_list_is_grouped_and_says_how_long_a_recipe_takes_and_what_it_needs(capsys, recipes):
-    constants = 'GROUP, MINUTES, DATA = "", 0, ()\nGROUP = "{}"\nMINUTES = {}\nDATA = ("mnist", "digits")\n'
     for name, group, minutes in (("b", "searches", 90), ("a", "spiking", 1.5), ("c", "my own", 2), ("d", "spiking", 3)):
-        Path(f"recipes/{name}.py").write_text(f'"""Recipe {name}."""\n' + constants.format(group, minutes))
+        facts = f"Group: {group}. Minutes: {minutes}. Data: mnist, digits."
+        Path(f"recipes/{name}.py").write_text(f'"""Recipe {name}.\n\n{facts}\n"""\n')
     assert main(["list"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     headings = [line for line in lines if line in ("spiking", "searches", "my own", "other")]

@@ -1,12 +1,13 @@
 """Recipes: files with a docstring, a `Config` and `main(config, run)`, ours in one folder and the user's anywhere.
 
 A variant is a recipe with other settings, a row of ``recipes/variants.toml``: its name, the recipe it is based on, the
-settings as they are typed on the command line, one line on its purpose, and what was measured. A recipe says in the
-constants `GROUP`, `MINUTES` and `DATA` where `neuropil list` shows it, how long one seed takes on one core, and which
-data sets it needs; a variant may say so in its row.
+settings as they are typed on the command line, one line on its purpose, and what was measured. A recipe's docstring has
+a line "Group: spiking. Minutes: 40. Data: mnist.": where `neuropil list` shows it, how long one seed takes on one core,
+and which data sets it needs. A variant says so in its row, where it differs from its base.
 """
 
 import ast
+import re
 import shlex
 import tomllib
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from neuropil.errors import Refusal, require, unknown
 
 RECIPES = Path(neuropil.__file__).parent / "recipes"
 SETS = Path(neuropil.__file__).parent / "data" / "sets"
+FACTS = r"Group: (?P<group>.+?)\. Minutes: (?P<minutes>[\d.]+?)\.(?: Data: (?P<data>.+)\.)?"
 
 
 class About(NamedTuple):
@@ -93,8 +95,7 @@ def no_such(name: str, kind: str, known: Iterable[str]) -> Refusal:
 def about(name: str) -> About:
     """What a recipe or variant says of itself, read without running it."""
     path = source(name)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    lines = (ast.get_docstring(tree) or "").splitlines()
+    lines = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()
     starts = [k for k, line in enumerate(lines) if line.startswith("Measured:")]
     rest = lines[starts[0] :] if starts else []
     paragraph = rest[: rest.index("")] if "" in rest else rest
@@ -102,23 +103,18 @@ def about(name: str) -> About:
         "purpose": lines[0] if lines else "",
         "measured": " ".join(line.strip() for line in paragraph),
     }
-    said |= {key.lower(): value for key, value in _constants(tree).items() if key in ("GROUP", "MINUTES", "DATA")}
+    for found in (re.fullmatch(FACTS, line) for line in lines):
+        if found:
+            said |= {"group": found["group"], "minutes": float(found["minutes"]), "data": _sets(found["data"] or "")}
     if row := _variants().get(name):
-        said |= {key: row[key] for key in ("purpose", "group", "minutes", "data") if key in row}
-        said["measured"] = f"Measured: {row['measured']}"
-    return About(**said | {"data": tuple(said.get("data", ()))})
+        said |= {key: row[key] for key in ("purpose", "group", "minutes") if key in row}
+        said |= {"measured": f"Measured: {row['measured']}"} | ({"data": _sets(row["data"])} if "data" in row else {})
+    return About(**said)
 
 
-def _constants(tree: ast.Module) -> dict[str, Any]:
-    """The literals that a module gives names to."""
-    found = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                found[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:
-                continue
-    return found
+def _sets(words: str) -> tuple[str, ...]:
+    """Data sets by name; "any" is all of them."""
+    return tuple(set_names() if words == "any" else filter(None, words.split(", ")))
 
 
 def load(name: str) -> ModuleType:

@@ -3,6 +3,8 @@
 Nothing is trained: the models come back from the files that the run left, and each has to classify as many test
 examples correctly as the run wrote down, or is refused.
 
+Group: robustness. Minutes: 2.
+
 Try: neuropil attack DIR
 """
 

@@ -9,6 +9,8 @@ Measured: the largest change from point to point shrinks from 0.098 to 0.025 tau
 (time) with steps four times as fine; LIF spikes jump by 2.0 and 2.2 tau at either. Gradients and differences agree
 to 1e-9 (relative). Nothing is random here; neuropil run concept.
 
+Group: spiking. Minutes: 0.5.
+
 Try: neuropil run concept --out runs/concept
 """
 

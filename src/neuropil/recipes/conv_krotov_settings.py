@@ -5,6 +5,8 @@ with 1 % of them.
 
 Measured: see docs/results/conv_krotov.md.
 
+Group: searches. Minutes: 90. Data: mnist, fashion_mnist, cifar10.
+
 Try: neuropil run conv_krotov_settings --data mnist --n-train 12000 --out runs/conv_krotov_settings
 """
 

@@ -7,6 +7,8 @@ images. All share the same pixels and labels. Our reconstruction from the abstra
 Measured: test, mean and 95 % interval over 5 splits: 98.27 +- 0.57 % (backprop of the same layer with the same
 augmentation 99.00 +- 0.72, random features 97.83 +- 0.62, linear 96.10 +- 0.55).
 
+Group: start here. Minutes: 0.3. Data: digits.
+
 Try: neuropil run digits_mstdp --seed 5 --seeds 5 --out runs/digits_mstdp
 Then: neuropil generate runs/digits_mstdp/seed-5
 """

@@ -6,6 +6,8 @@ iris.
 Measured: 98.08 +- 0.58 % (n = 20, mean of the three pairs); backprop 97.92 +- 0.75, linear 97.75 +- 0.68, the plain
 rule 97.67 +- 0.82, random features 92.33 +- 1.25.
 
+Group: start here. Minutes: 1. Data: iris.
+
 Try: neuropil run iris_association --seeds 20 --out runs/iris_association
 """
 

@@ -5,6 +5,8 @@ backprop and for random features.
 
 Measured: see docs/results/mnist_krotov.md and docs/results/fashion_krotov.md.
 
+Group: searches. Minutes: 90. Data: mnist, fashion_mnist.
+
 Try: neuropil run krotov_settings --data mnist --out runs/krotov_settings
 """
 

@@ -6,6 +6,8 @@ reconstruction from the abstract of Gupta 2020 (arXiv 2011.12012).
 Measured: test, n = 3, mean and 95 % interval: 98.94 +- 0.19 %; backprop 99.13 +- 0.09, with the same fields
 99.25 +- 0.05, random features 93.19 +- 0.81, linear 90.21 +- 0.31, the plain rule 90.05 +- 0.15.
 
+Group: association. Minutes: 6. Data: mnist.
+
 Try: neuropil run mnist_parity --seeds 3 --out runs/mnist_parity
 """
 

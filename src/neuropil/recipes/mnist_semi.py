@@ -9,6 +9,8 @@ Measured: test, n = 3, mean and 95 % interval, 20,000 images: 95.24 +- 0.31 % wi
 84.03 +- 3.62, backprop 85.57 +- 2.09, backprop with pseudo-labels 90.88 +- 0.94, linear 69.81 +- 3.84), 96.18 +- 0.33
 with 1000 (94.64 +- 0.34, 95.52 +- 0.50, 97.23 +- 0.13, 85.41 +- 0.72).
 
+Group: associative. Minutes: 15. Data: mnist.
+
 Try: neuropil run mnist_semi --seeds 3 --n-train 20000 --out runs/mnist_semi
 """
 

@@ -6,6 +6,8 @@ With `--channels 24 96 384 --copies 0 --readout-lr 1e-3`, 2 GB and one minute 99
 (97.73 +- 0.32 with 600 labels); backprop of that size with two passes 98.99 +- 0.15, linear 92.67 +- 0.07.
 See docs/results/softhebb.md.
 
+Group: Hebbian features. Minutes: 30. Data: mnist.
+
 Try: neuropil run mnist_softhebb --seeds 3 --out runs/mnist_softhebb
 """
 

@@ -10,6 +10,8 @@ Measured: n = 5, 10,000 updates; all nine targets are hit within 0.1 tau and the
 seed; loss 1e-34 to 5.2e-6, largest miss 0.063 tau. With the synapses held at 0 (--frozen) 12 of 45 targets are hit.
 neuropil run recurrent --seeds 5.
 
+Group: spiking. Minutes: 1.
+
 Try: neuropil run recurrent --seeds 5 --out runs/recurrent
 """
 

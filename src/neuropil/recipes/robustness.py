@@ -3,6 +3,8 @@
 Measured: digits, n = 5, 95 % interval, what withstands all attacks of Linf 0.1: hard WTA 78.2 +- 3.0 %, Krotov-Hopfield
 69.8 +- 4.2, plain linear 50.7 +- 2.2, backprop 30.7 +- 3.0; see docs/results/robustness.md.
 
+Group: robustness. Minutes: 5. Data: any.
+
 Try: neuropil run robustness --data digits --seeds 5 --out runs/robustness_digits
 """
 

@@ -7,6 +7,8 @@ move into the trial and become spikes. From too many spikes, the third leaves th
 Measured: one seed, 2000 updates; loss 3e-20 from silence and 0 from too many; both fire at 2.5000 and 7.5000 and not
 again. neuropil run single_neuron.
 
+Group: start here. Minutes: 0.3.
+
 Try: neuropil run single_neuron --out runs/single_neuron
 """
 

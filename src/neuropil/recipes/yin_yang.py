@@ -8,6 +8,8 @@ would see, say the same. Settings were chosen on the published validation points
 Measured: test, n = 5 seeds, mean and 95 % interval; 99.48 +- 0.14 % with pseudospikes, 99.12 +- 0.42 % from ordinary
 spikes alone; backprop 98.72 +- 0.16 %, random features 95.6 +- 1.4 %, linear 63.9 %.
 
+Group: start here. Minutes: 2. Data: yin_yang.
+
 Try: neuropil run yin_yang --seeds 5 --out runs/yin_yang
 """
 

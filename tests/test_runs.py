@@ -18,8 +18,9 @@ from torch import nn
 
 import neuropil
 from neuropil.errors import Refusal
-from neuropil.runs import EpochRow, ResultRow, Row, Run, TaggedTracker, parse_row, read
+from neuropil.runs import ResultRow, Row, Run, parse_row, read
 from neuropil.runs.checkpoint import load
+from neuropil.runs.display import Display
 from neuropil.runs.files import append_line, write_atomically
 
 
@@ -296,8 +297,44 @@ def test_a_terminal_sees_what_is_running(run, monkeypatch):
     assert "seed" not in sys.stderr.text
 
 
-def test_a_file_or_a_pipe_is_not_filled_with_bars(run, capfd):
-    assert list(run.loop("quiet", 3)) == [0, 1, 2]
+def test_inner_bars_appear_though_a_live_display_hides_the_terminal(run, monkeypatch):
+    """Versions of rich below 15 put something that is no terminal in the place of stderr."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    for _ in run.loop("outer", 1):
+        monkeypatch.setattr(terminal, "isatty", lambda: False)
+        for _ in run.loop("inner", 2):
+            time.sleep(0.15)
+    assert "inner" in terminal.text
+    assert "[toy]" not in terminal.text
+
+
+def test_a_file_or_a_pipe_gets_a_line_for_each_stage_and_no_bars(run, capfd, monkeypatch):
+    now = iter(range(0, 1000, 10))
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    display = Display("toy, seed 3")
+    display.enter("seeds", 2, 0)
+    display.enter("readout", 4, 0)
+    for _ in range(4):
+        display.advance()
+    display.leave()
+    display.advance()
+    display.enter("readout", 4, 4)  # done before the run was resumed
+    display.leave()
+    display.advance()
+    display.leave()
+    display.enter("long", 100, 50)
+    for _ in range(8):
+        display.advance()
+    assert capfd.readouterr() == (
+        "",
+        "[toy, seed 3] seeds 1/2 > readout 4/4: 60.0 s, about 60 s left\n"
+        "[toy, seed 3] long 57/100: 80.0 s, about 8 min left\n",
+    )
+    quiet = Display(quiet=True)
+    quiet.enter("seeds", 1, 0)
+    quiet.advance()
+    quiet.leave()
     assert capfd.readouterr() == ("", "")
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 import neuropil
 from neuropil.errors import Refusal
-from neuropil.runs import ResultRow, Row, Run, parse_row, read
+from neuropil.runs import EpochRow, ResultRow, Row, Run, TaggedTracker, parse_row, read
 from neuropil.runs.checkpoint import load
 from neuropil.runs.display import Display
 from neuropil.runs.files import append_line, write_atomically

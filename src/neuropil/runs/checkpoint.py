@@ -1,6 +1,7 @@
 """The state of live objects as one safetensors file: tensors as tensors, the rest as JSON beside them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +29,8 @@ class GlobalRandomness:
     """torch's own generators, which dropout uses, as state of a run."""
 
     def state_dict(self) -> dict[str, Any]:
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        in_use: Callable[[], bool] = torch.cuda.is_initialized
+        cuda = torch.cuda.get_rng_state_all() if in_use() else []
         return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
     def load_state_dict(self, state: dict[str, Any], /) -> None:

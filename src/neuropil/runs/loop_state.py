@@ -50,11 +50,11 @@ class LoopState:
         require(whole, f"loop {title!r} needs a whole number of iterations, got {count!r}.")
         self.titles[title] += 1
         key = title if self.titles[title] == 1 else f"{title} ({self.titles[title]})"
-        frame = self.inner.setdefault(key, LoopState(key, count))
-        if frame.count != count:
-            raise Refusal(f"loop {key!r} had {frame.count} iterations when it was saved, now {count}: recipe changed?")
-        frame.at, frame.objects = frame.done, objects
-        return frame
+        loop = self.inner.setdefault(key, LoopState(key, count))
+        if loop.count != count:
+            raise Refusal(f"loop {key!r} had {loop.count} iterations when it was saved, now {count}: recipe changed?")
+        loop.at, loop.objects = loop.done, objects
+        return loop
 
     def advance(self) -> None:
         """One more iteration is over, and the loops inside it with it."""
@@ -65,7 +65,7 @@ class LoopState:
 
     def tree(self) -> dict[str, Any]:
         """What a checkpoint holds of this loop."""
-        inner = {key: frame.tree() for key, frame in self.inner.items()} if self.exact else {}
+        inner = {key: loop.tree() for key, loop in self.inner.items()} if self.exact else {}
         return {"count": self.count, "done": self.done, "state": self.state, "inner": inner}
 
     @classmethod
@@ -78,8 +78,8 @@ class LoopState:
 def objects_of(stack: list[LoopState]) -> dict[str, Stateful]:
     """The live objects of all loops of `stack`, outermost first, each once."""
     found: dict[str, Stateful] = {}
-    for depth, frame in enumerate(stack):
-        for name, live in frame.objects.items():
+    for depth, loop in enumerate(stack):
+        for name, live in loop.objects.items():
             if not any(live is known for known in found.values()):
                 found[f"{depth}.{name}"] = live
     return found

@@ -54,7 +54,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     require(folder.is_dir(), f"there is no run in {folder}: no such folder.")
     require(path.is_file(), f"{folder} is not a run: it has no {RUN}.")
     try:
-        facts = json.loads(path.read_bytes())
+        facts: dict[str, Any] = json.loads(path.read_bytes())
     except ValueError as error:
         raise Refusal(f"{path} is damaged ({error}).") from error
     missing = {"recipe", "config", "command", "finished"} - (set(facts) if isinstance(facts, dict) else set())

@@ -154,19 +154,19 @@ class Run:
             state: live objects that change inside: generators, tensors, and anything with state_dict and
                 load_state_dict. They are captured together with those of the loops around this one.
         """
-        frame = self._stack[-1].enter(title, count, state)
-        self._stack.append(frame)
-        self._display.enter(title, count, frame.done)
+        loop = self._stack[-1].enter(title, count, state)
+        self._stack.append(loop)
+        self._display.enter(title, count, loop.done)
         try:
-            self._restore(frame)
-            for i in range(frame.done, count):
+            self._restore(loop)
+            for i in range(loop.done, count):
                 yield i
-                frame.advance()
+                loop.advance()
                 self._display.advance()
-                self._capture(frame)
-            self._capture(frame)
+                self._capture(loop)
+            self._capture(loop)
         finally:
-            self._stack.remove(frame)
+            self._stack.remove(loop)
             self._display.leave()
 
     def finish(self) -> None:
@@ -187,29 +187,27 @@ class Run:
             self._lock.close()
             self._lock = None
 
-    def _restore(self, frame: LoopState) -> None:
-        """Put the objects of `frame` where they were saved; the innermost of these is where new rows begin."""
-        if frame.state is not None:
+    def _restore(self, loop: LoopState) -> None:
+        """Put the objects of `loop` where they were saved; the innermost of these is where new rows begin."""
+        if loop.state is not None:
             live = objects_of(self._stack)
-            now, then = sorted(live), sorted(frame.state)
-            require(
-                now == then, f"loop {frame.key!r} was saved with state of {then}, now it has {now}: recipe changed?"
-            )
+            now, then = sorted(live), sorted(loop.state)
+            require(now == then, f"loop {loop.key!r} was saved with state of {then}, now it has {now}: recipe changed?")
             for name, one in live.items():
-                restore_(one, frame.state[name], name)
+                restore_(one, loop.state[name], name)
         if self._awaits == self._path():
             self._awaits = None
 
-    def _capture(self, frame: LoopState) -> None:
+    def _capture(self, loop: LoopState) -> None:
         """After an iteration: capture the state if it will be asked for, and write it if it is time."""
-        if frame.exact and frame.state is not None:
+        if loop.exact and loop.state is not None:
             return
-        over, outermost = frame.at == frame.count, len(self._stack) == 2
+        over, outermost = loop.at == loop.count, len(self._stack) == 2
         settled = self._awaits is None and all(outer.exact for outer in self._stack[:-1])
         due = settled and time.monotonic() - self._written >= self.every * (1 + 4 * self._cost)
-        if over or frame.nests or due:
-            frame.state = {name: capture(one, name) for name, one in objects_of(self._stack).items()}
-            frame.done = frame.at
+        if over or loop.nests or due:
+            loop.state = {name: capture(one, name) for name, one in objects_of(self._stack).items()}
+            loop.done = loop.at
         if due or (settled and over and outermost):
             self._write_checkpoint()
 
@@ -236,7 +234,7 @@ class Run:
             self._peak = saved["peak"]
 
     def _path(self) -> list[str]:
-        return [frame.key for frame in self._stack[1:]]
+        return [loop.key for loop in self._stack[1:]]
 
     def _peak_so_far(self) -> float:
         self._peak = max(self._peak, peak_memory_mb())

@@ -1,9 +1,10 @@
-"""Sentences of a Markdown page, for the tests of words and of plain English."""
+"""Sentences of a Markdown page or of docstrings, for the tests of words and of plain English."""
 
+import ast
 import re
 
 END = re.compile(r"(?<=[.!?])[\"')*_]*\s+(?=[\"'(*_`\[]*[A-Z0-9±−+-])")
-ABBREVIATIONS = re.compile(r"\b(et al|e\.g|i\.e|vs|Fig|Eq|No|Sec|cf|approx|J|A|D|T|C|E|R)\.(?=\s)")
+ABBREVIATIONS = re.compile(r"\b(et al|e\.g|i\.e|vs|Fig|Eq|No|Sec|cf|approx|Phys|Rev|Lett|Neural|Comput)\.(?=\s)")
 
 
 def paragraphs(text):
@@ -36,3 +37,20 @@ def sentences(text):
 def words(sentence):
     """The words of a sentence; numbers and symbols are none."""
     return [word for word in sentence.split() if re.search(r"[^\W\d_]", word)]
+
+
+def docstrings(source):
+    """(line number, text) of every docstring and help text of a Python file, each entry of a list its own paragraph."""
+    for node in ast.walk(ast.parse(source)):
+        body = getattr(node, "body", None)
+        for item in body if isinstance(body, list) else ():
+            if (
+                isinstance(item, ast.Expr)
+                and isinstance(item.value, ast.Constant)
+                and isinstance(item.value.value, str)
+            ):
+                text = re.sub(
+                    r"\n\s*(Args|Attributes|Raises|Returns|Examples|Measured|Try):\s*", "\n\n", item.value.value
+                )
+                text = re.sub(r"^.*(\S {2,}\S|neuropil \w+ \S).*$", "", text, flags=re.MULTILINE)  # columns, commands
+                yield item.lineno, re.sub(r"\n(?=\s+[\w`*, .]+: )", "\n\n", text)

@@ -158,25 +158,12 @@ def test_direct_synapses_join_every_classification_layer_with_pixels_and_label_a
 
 
 def test_missing_labels_train_generation_and_never_classification(train):
-    labels = torch.full((400,), -1)
     training = AssociativeTraining(tasks=(CLASSIFY, GENERATE), epochs=2)
-    learner = AssociativeNetwork((10,), 12, training=training).fit(train, rng=rng(), labels=labels)
+    learner = AssociativeNetwork((10,), 12, training=training).fit(Split.unlabelled(train.x, 10), rng=rng())
     fresh = AssociativeNetwork((10,), 12, training=training).initialise_(train, rng()).net_
     for pre, post in learner.net_.projections:
         same = torch.equal(learner.net_.between(pre, post).weight, fresh.between(pre, post).weight)
         assert same == (post in ("classification1", "label")), f"{pre}>{post}"
-
-
-def test_a_few_labels_are_those_that_count(train):
-    labels = train.y.clone()
-    labels[100:] = -1
-    wrong = Split(train.x, torch.where(labels >= 0, train.y, (train.y + 1) % 10), 10)
-    learners = [
-        AssociativeNetwork((10,), 12, training=AssociativeTraining(epochs=1)).fit(split, rng=rng(), labels=labels)
-        for split in (train, wrong)
-    ]
-    first, second = (dict(learner.net_.named_parameters()) for learner in learners)
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_pseudo_labels_are_clear_answers_of_the_network(train):
@@ -256,11 +243,7 @@ def test_no_rectangle_can_be_hidden_in_a_vector():
         random_masks(3, torch.Size([4]), rng(), occlusion_probability=0.2)
 
 
-def test_labels_out_of_range_and_vectors_out_of_range_are_refused(train):
-    with pytest.raises(Refusal, match=r"labels need 0 to 9, or -1 if unknown, got -1 to 11"):
-        AssociativeNetwork((5,)).fit(train, rng=rng(), labels=torch.cat([torch.full((399,), -1), torch.tensor([11])]))
-    with pytest.raises(Refusal, match=r"one int64 per image, \(400,\), got \(3,\)"):
-        AssociativeNetwork((5,)).fit(train, rng=rng(), labels=torch.zeros(3).long())
+def test_vectors_out_of_range_are_refused(train):
     with pytest.raises(Refusal, match=r"pixels in \[0, 1\]"):
         AssociativeNetwork((5,)).fit(Split(torch.randn(20, 4, generator=rng()), torch.zeros(20).long(), 2), rng=rng())
 

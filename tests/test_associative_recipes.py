@@ -202,10 +202,10 @@ def test_with_few_labels_every_learner_stands_beside_its_baselines(tmp_path):
 
 def test_labelled_images_are_repeated_among_all_images():
     labelled, images = digits(seed=0)[0][:10], digits(seed=0)[0].x[:200]
-    shown, labels = mnist_semi.mixed(labelled, images, 0.15)
-    assert len(shown) == len(labels) == 3 * 10 + 200
-    assert torch.equal(labels[:30], labelled.y.repeat(3))
-    assert labels[30:].eq(-1).all()
+    shown = mnist_semi.mixed(labelled, images, 0.15)
+    assert len(shown) == 3 * 10 + 200
+    assert torch.equal(shown.y[:30], labelled.y.repeat(3))
+    assert shown.y[30:].eq(-1).all()
     assert torch.equal(shown.x[10:20], labelled.x)
     assert torch.equal(shown.x[30:], images)
 

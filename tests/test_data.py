@@ -7,13 +7,16 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from neuropil import data
-from neuropil.data import Split, hold_out, subset
+from neuropil.data import Split, hold_out, relabel, subset
 from neuropil.data.files import Source
 from neuropil.data.registry import set_module
 from neuropil.data.sets import yin_yang
 from neuropil.errors import Refusal
+from neuropil.evaluate import accuracy, assign_units
+from neuropil.models import AssociationClassifier, BackpropClassifier, FeatureClassifier, SpikingClassifier
 
 # name: (shape of one example, dtype, training examples per class, mean pixel per channel where published)
 SETS = {
@@ -58,7 +61,7 @@ BAD = {
     "empty": (torch.zeros(0, 3), LABELS[:0], "at least one example"),
     "a label too few": (torch.zeros(4, 3), LABELS[:3], "4 examples and 3 labels"),
     "a label too large": (torch.zeros(4, 3), LABELS + 1, "0 <= y < classes=3, got 1 to 3"),
-    "a label below 0": (torch.zeros(4, 3), LABELS - 1, "got -1 to 1"),
+    "a label below -1": (torch.zeros(4, 3), LABELS - 2, "or -1 where there is none, got -2 to 0"),
     "float labels": (torch.zeros(4, 3), LABELS.float(), r"labels \(n,\) in int64, got \(4,\) in float32"),
     "one-hot labels": (torch.zeros(4, 3), torch.eye(4).long(), r"got \(4, 4\)"),
 }
@@ -69,6 +72,77 @@ def test_a_split_refuses(fault):
     x, y, message = BAD[fault]
     with pytest.raises(Refusal, match=message):
         Split(x, y, 3)
+
+
+# Examples without a label
+
+
+def half_labelled():
+    """Eight vectors, of which those with an odd number have no label."""
+    y = torch.arange(8) % 3
+    y[1::2] = -1
+    return Split(torch.arange(8, dtype=torch.float32)[:, None], y, 3)
+
+
+def test_labels_may_be_missing():
+    split = half_labelled()
+    assert split.labelled().x.flatten().tolist() == [0, 2, 4, 6]
+    assert (split.labelled().y >= 0).all()
+    whole = images()
+    assert whole.labelled() is whole
+    assert Split.unlabelled(whole.x, 3).y.eq(-1).all()
+    assert "8 examples of (1,), 3 classes, 4 without a label" in repr(split)
+    assert "without" not in repr(whole)
+    with pytest.raises(Refusal, match="none of the 6 examples has a label"):
+        Split.unlabelled(whole.x, 3).labelled()
+
+
+def test_examples_without_a_label_are_a_stratum_of_their_own():
+    y = torch.cat([torch.arange(40) % 2, torch.full((60,), -1)])
+    split = Split(torch.arange(100, dtype=torch.float32)[:, None], y, 2)
+    rest, held = hold_out(split, 0.25, 0)
+    assert [(part.y < 0).sum().item() for part in (rest, held, subset(split, 10, 0))] == [45, 15, 6]
+    assert ids(rest) | ids(held) == ids(split)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda split: BackpropClassifier(nn.Sequential(nn.Linear(1, 2))).fit(split, rng=torch.Generator()),
+        lambda split: AssociationClassifier((6,)).fit(split, rng=torch.Generator()),
+        lambda split: SpikingClassifier((6,)).fit(split, rng=torch.Generator()),
+        lambda split: accuracy(None, split),
+        lambda split: assign_units(nn.Identity(), split),
+        lambda split: relabel(split, (0, 1, -1)),
+    ],
+    ids=["backprop", "association", "spiking", "accuracy", "assign_units", "relabel"],
+)
+def test_what_needs_labels_refuses_examples_without(use):
+    with pytest.raises(Refusal, match="needs a label for every example, but 4 of 8 have none"):
+        use(half_labelled())
+
+
+def test_features_learn_from_all_examples_and_the_readout_from_those_with_a_label():
+    seen = []
+
+    class Learning:
+        def fit_(self, body, train, *, rng, tracker):
+            seen.append(len(train))
+
+    model = FeatureClassifier(nn.Sequential(nn.Flatten()), learning=Learning()).fit(
+        half_labelled(), rng=torch.Generator()
+    )
+    alone = FeatureClassifier(nn.Sequential(nn.Flatten())).fit(half_labelled().labelled(), rng=torch.Generator())
+    assert seen == [8]
+    x = half_labelled().x
+    assert torch.equal(model.decision_function(x), alone.decision_function(x))
+
+
+def test_splits_are_compared_by_identity():
+    assert images() != images()
+    split = images()
+    assert split == split
+    assert len({split, split}) == 1
 
 
 def test_vectors_may_have_any_finite_value():

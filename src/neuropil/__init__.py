@@ -1,6 +1,7 @@
 """Learning without the global backward pass, in PyTorch, measured fairly against it.
 
-Names are loaded when they are first used: ``import neuropil as npl`` loads neither torch nor data.
+The names below are all there is to start with. Each is loaded when it is first used, so the import itself is quick and
+needs no torch. More is in the rooms, for example `neuropil.plasticity` and `neuropil.spiking`.
 
 >>> import neuropil as npl
 >>> train, test = npl.load_data("digits")
@@ -12,26 +13,118 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from neuropil.loading import load as load
-    from neuropil.loading import saved_models as saved_models
+if TYPE_CHECKING:  # for editors and type checkers; _HOME below says the same
+    from neuropil.associative import AssociativeNetwork, AssociativeTraining
+    from neuropil.data import Split, hold_out, subset
+    from neuropil.data import load as load_data
+    from neuropil.evaluate import accuracy
+    from neuropil.loading import load, saved_models
+    from neuropil.models import (
+        AssociationClassifier,
+        AssociationTraining,
+        BackpropClassifier,
+        Distort,
+        FeatureClassifier,
+        LocalLearning,
+        Model,
+        PatchNormConv2d,
+        SpikeTimeTraining,
+        SpikingClassifier,
+        SupervisedTraining,
+        Triangle,
+        dense_body,
+        init_examples_,
+        init_kernels_,
+        init_normal_,
+        init_patches_,
+        savable,
+        stacked,
+    )
+    from neuropil.plasticity import (
+        BCM,
+        Association,
+        Chosen,
+        Dense,
+        DifferentialHebb,
+        HardWTA,
+        Hebb,
+        KrotovHopfield,
+        Oja,
+        Rule,
+        Sanger,
+        SoftHebb,
+        correlate,
+        propose_,
+        tap,
+    )
 
 __version__ = "0.1.0"
 
-_PLACES = {
-    "neuropil.loading": "load saved_models",
+__all__ = [
+    "BCM",
+    "Association",
+    "AssociationClassifier",
+    "AssociationTraining",
+    "AssociativeNetwork",
+    "AssociativeTraining",
+    "BackpropClassifier",
+    "Chosen",
+    "Dense",
+    "DifferentialHebb",
+    "Distort",
+    "FeatureClassifier",
+    "HardWTA",
+    "Hebb",
+    "KrotovHopfield",
+    "LocalLearning",
+    "Model",
+    "Oja",
+    "PatchNormConv2d",
+    "Rule",
+    "Sanger",
+    "SoftHebb",
+    "SpikeTimeTraining",
+    "SpikingClassifier",
+    "Split",
+    "SupervisedTraining",
+    "Triangle",
+    "accuracy",
+    "correlate",
+    "dense_body",
+    "hold_out",
+    "init_examples_",
+    "init_kernels_",
+    "init_normal_",
+    "init_patches_",
+    "load",
+    "load_data",
+    "propose_",
+    "savable",
+    "saved_models",
+    "stacked",
+    "subset",
+    "tap",
+]
+
+_HOME = {  # where the names are; all others are in neuropil.models
+    **dict.fromkeys(("AssociativeNetwork", "AssociativeTraining"), "associative"),
+    **dict.fromkeys(("Split", "hold_out", "load_data", "subset"), "data"),
+    **dict.fromkeys(("load", "saved_models"), "loading"),
+    **dict.fromkeys(("BCM", "Hebb", "Oja", "Sanger", "HardWTA", "SoftHebb", "KrotovHopfield"), "plasticity"),
+    **dict.fromkeys(("Association", "DifferentialHebb", "Rule", "Dense", "Chosen"), "plasticity"),
+    **dict.fromkeys(("correlate", "propose_", "tap"), "plasticity"),
+    "accuracy": "evaluate",
 }
-_HOME = {name: module for module, names in _PLACES.items() for name in names.split()}
-__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    """The public object `name`, from the room where it lives."""
-    if name not in _HOME:
-        near = get_close_matches(name, _HOME, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+    """The public object `name`, loaded from its room."""
+    if name not in __all__:
+        near = get_close_matches(name, __all__, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "; dir(neuropil) lists all names."
         raise AttributeError(f"neuropil has no {name!r}{hint}")
-    value = getattr(import_module(_HOME[name]), name)
+    room = import_module(f"neuropil.{_HOME.get(name, 'models')}")
+    value = getattr(room, "load" if name == "load_data" else name)
     globals()[name] = value
     return value
 

@@ -113,15 +113,11 @@ class AssociativeNetwork:
 
     # Learning
 
-    def fit(
-        self, train: Split, *, rng: Generator, tracker: Tracker | None = None, labels: Tensor | None = None
-    ) -> Self:
-        """Learn from `train`; `labels` (n,) int64, if given, are used instead of its own, -1 where one is missing."""
+    def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
+        """Learn from `train`, of which examples may lack their label."""
         tracker, training = tracker or NullTracker(), self.training
-        known = train.y if labels is None else check_labels(labels, train.classes, len(train)).to(train.y.device)
         check_pixels(train.pixels() if train.x.ndim == 2 else torch.zeros(1))
         self.initialise_(train, rng)
-        shown = Split(train.x, known + 1, train.classes + 1)  # a Split has no place for -1
         batch = min(training.batch, len(train))
         epochs = passes(len(train), epochs=training.epochs, batch=batch, min_steps=training.min_steps)
         optimizer = torch.optim.Adam(training.parameter_groups(self.net_), betas=(0.9, 0.99))
@@ -129,9 +125,9 @@ class AssociativeNetwork:
         parts: dict[str, Stateful] = {"net": self.net_, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop("STDP", epochs, **parts):
             statistics = EpochStatistics()
-            for part in shown.batches(batch, shuffle=rng):
+            for part in train.batches(batch, shuffle=rng):
                 for task in training.tasks:
-                    statistics.add(task, self.train_step_(task, part.x, part.y - 1, optimizer, rng))
+                    statistics.add(task, self.train_step_(task, part.x, part.y, optimizer, rng))
             schedule.step()
             self._refuse_if_diverged(statistics, epoch)
             tracker.log(EpochRow(stage="STDP", epoch=epoch, metrics=statistics.row()))

@@ -5,16 +5,22 @@ The files in `sets/` are the registry: `neuropil.data.NAME` is the function NAME
 
 from collections.abc import Callable
 
-from neuropil.data.download import fetch as fetch
-from neuropil.data.registry import check as check
-from neuropil.data.registry import list_sets as list_sets
-from neuropil.data.registry import load as load
+from neuropil.data.download import fetch
+from neuropil.data.registry import check, list_sets, load, set_names
 from neuropil.data.registry import set_module as _set_module
-from neuropil.data.registry import set_names as set_names
-from neuropil.data.split import Split as Split
-from neuropil.data.split import hold_out as hold_out
-from neuropil.data.split import relabel as relabel
-from neuropil.data.split import subset as subset
+from neuropil.data.split import Split, hold_out, relabel, subset
+
+__all__ = [
+    "Split",
+    "check",
+    "fetch",
+    "hold_out",
+    "list_sets",
+    "load",
+    "relabel",
+    "set_names",
+    "subset",
+]
 
 
 def __getattr__(name: str) -> Callable[..., tuple[Split, Split]]:

@@ -1,4 +1,4 @@
-"""Labelled examples on one device: the one type that data set, batch and subset share."""
+"""Examples and their labels on one device: the one type that data set, batch and subset share."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -11,18 +11,25 @@ from torch import Generator, Tensor
 from neuropil.errors import Refusal, require
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
-    """Labelled images or feature vectors on one device.
+    """Images or feature vectors with their labels, on one device. An example may lack its label.
 
     Attributes:
         x: images (n, channels, height, width), uint8 as stored or float32 in [0, 1];
             or vectors (n, features), float32, any finite value.
-        y: labels (n,), int64, 0 <= y < classes.
+        y: labels (n,), int64, 0 <= y < classes; -1 where an example has no label.
         classes: number of classes.
 
     Raises:
         Refusal: a shape, dtype, pixel or label that is not as above.
+
+    Examples:
+        >>> split = Split(torch.rand(4, 1, 8, 8), torch.tensor([2, -1, 0, -1]), classes=3)
+        >>> split
+        Split(4 examples of (1, 8, 8), 3 classes, 2 without a label)
+        >>> split.labelled().y
+        tensor([2, 0])
     """
 
     x: Tensor
@@ -35,8 +42,18 @@ class Split:
         if self.x.dtype == torch.float32:
             _check_values(self.x)
 
+    @classmethod
+    def unlabelled(cls, x: Tensor, classes: int) -> "Split":
+        """Examples `x` of which none has a label."""
+        return cls(x, torch.full((len(x),), -1, device=x.device), classes)
+
     def __len__(self) -> int:
         return len(self.y)
+
+    def __repr__(self) -> str:
+        missing = int((self.y < 0).sum())
+        lacks = f", {missing} without a label" if missing else ""
+        return f"Split({len(self)} examples of {tuple(self.x.shape[1:])}, {self.classes} classes{lacks})"
 
     def __getitem__(self, index: Any) -> "Split":
         """The examples at `index` (an int, a slice, a mask or indices), as a Split."""
@@ -46,6 +63,25 @@ class Split:
     def to(self, device: torch.device | str) -> "Split":
         """The same examples on `device`."""
         return self._with(self.x.to(device), self.y.to(device))
+
+    def labelled(self) -> "Split":
+        """The examples that have a label; all of this split if all have.
+
+        Raises:
+            Refusal: no example has one.
+        """
+        has = self.y >= 0
+        require(bool(has.any()), f"none of the {len(self)} examples has a label (y = -1), and labels are needed here.")
+        return self if bool(has.all()) else self[has]
+
+    def check_labelled(self, who: str) -> None:
+        """Refuse on behalf of `who` if an example has no label."""
+        missing = int((self.y < 0).sum())
+        require(
+            missing == 0,
+            f"{who} needs a label for every example, but {missing} of {len(self)} have none (y = -1); "
+            "use split.labelled().",
+        )
 
     def pixels(self) -> Tensor:
         """x as float32: uint8 images divided by 255; anything else is x itself, so do not write into it."""
@@ -93,8 +129,8 @@ class Split:
 def hold_out(split: Split, fraction: float, rng_seed: int) -> tuple[Split, Split]:
     """(rest, held): two disjoint parts in drawn order, `share` of the examples in `held`.
 
-    Stratified: the number held of each class is within one example of its exact share. The
-    same seed draws the same parts.
+    Stratified: the number held of each class is within one example of its exact share; examples without a label count
+    as one more class. The same seed gives the same parts.
 
     Raises:
         Refusal: a share outside (0, 1), or a class too small to be on both sides.
@@ -104,7 +140,7 @@ def hold_out(split: Split, fraction: float, rng_seed: int) -> tuple[Split, Split
     held = _apportion(counts.double() * fraction, round(fraction * len(split)))
     for label in ((counts > 0) & ((held == 0) | (held == counts))).nonzero().flatten().tolist()[:1]:
         raise Refusal(
-            f"hold_out(share={fraction}) needs examples of every class on both sides, but class {label} has "
+            f"hold_out(share={fraction}) needs examples of every class on both sides, but {_stratum(label, split)} has "
             f"{counts[label]} and would have {held[label]} held out; take another share or more data."
         )
     first, others = _draw(split, held, rng_seed)
@@ -119,12 +155,15 @@ def relabel(split: Split, labels: Sequence[int]) -> Split:
     tensor([0, 1])
     """
     require(len(labels) == split.classes, f"relabel needs {split.classes} labels, got {len(labels)}.")
+    split.check_labelled("relabel")
     y = torch.tensor(labels, device=split.y.device)[split.y]
     return Split(split.x[y >= 0], y[y >= 0], max(labels) + 1)
 
 
 def subset(split: Split, n: int, seed: int) -> Split:
-    """`n` examples in drawn order, the number of each class within one of its exact share; fixed by `seed`.
+    """`n` examples in random order, the number of each class within one of its exact share; fixed by `seed`.
+
+    Examples without a label count as one more class.
 
     Raises:
         Refusal: more examples than there are, or so few that a class would have none.
@@ -134,14 +173,24 @@ def subset(split: Split, n: int, seed: int) -> Split:
     taken = _apportion(counts.double() * n / len(split), n)
     for label in ((counts > 0) & (taken == 0)).nonzero().flatten().tolist()[:1]:
         raise Refusal(
-            f"subset(n={n}) leaves no example of class {label}, which has {counts[label]} of {len(split)}; "
+            f"subset(n={n}) leaves no example of {_stratum(label, split)}, which has {counts[label]} of {len(split)}; "
             f"take n >= {-(-len(split) // int(counts[label]))}."
         )
     return split._rows(_draw(split, taken, seed)[0])
 
 
+def _strata(split: Split) -> Tensor:
+    """(n,) the class of each example, and `classes` where it has no label."""
+    y = split.y.cpu()
+    return torch.where(y < 0, split.classes, y)
+
+
+def _stratum(label: int, split: Split) -> str:
+    return f"class {label}" if label < split.classes else "the group without a label"
+
+
 def _counts(split: Split) -> Tensor:
-    return torch.bincount(split.y.cpu(), minlength=split.classes)
+    return torch.bincount(_strata(split), minlength=split.classes)
 
 
 def _apportion(exact: Tensor, total: int) -> Tensor:
@@ -155,7 +204,7 @@ def _apportion(exact: Tensor, total: int) -> Tensor:
 def _draw(split: Split, wanted: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Indices of `wanted[c]` examples of each class c, and of all others, both in drawn order."""
     order = torch.randperm(len(split), generator=Generator().manual_seed(seed))
-    labels = split.y.cpu()[order]
+    labels = _strata(split)[order]
     taken = torch.zeros(len(split), dtype=torch.bool)
     for label, count in enumerate(wanted.tolist()):
         taken[(labels == label).nonzero().flatten()[:count]] = True
@@ -186,8 +235,8 @@ def _check_labels(x: Tensor, y: Tensor, classes: int) -> None:
     require(x.device == y.device, f"a split lies on one device, got x on {x.device} and y on {y.device}.")
     low, high = (int(value) for value in y.aminmax())
     require(
-        low >= 0 and high < classes,
-        f"labels need 0 <= y < classes={classes}, got {low} to {high}.",
+        low >= -1 and high < classes,
+        f"labels need 0 <= y < classes={classes}, or -1 where there is none, got {low} to {high}.",
     )
 
 

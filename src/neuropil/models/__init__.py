@@ -1,31 +1,64 @@
 """What fits and predicts: local features under a readout, spiking networks, and the backprop baseline."""
 
-from neuropil.models.association import AssociationClassifier as AssociationClassifier
-from neuropil.models.association import AssociationTraining as AssociationTraining
-from neuropil.models.backprop import BackpropClassifier as BackpropClassifier
-from neuropil.models.contract import FeatureLayer as FeatureLayer
-from neuropil.models.contract import Model as Model
-from neuropil.models.features import FeatureClassifier as FeatureClassifier
-from neuropil.models.nn.convolution import PatchNormConv2d as PatchNormConv2d
-from neuropil.models.nn.convolution import Triangle as Triangle
-from neuropil.models.nn.convolution import gather_statistics_ as gather_statistics_
-from neuropil.models.nn.convolution import init_kernels_ as init_kernels_
-from neuropil.models.nn.convolution import init_patches_ as init_patches_
-from neuropil.models.nn.convolution import stacked as stacked
-from neuropil.models.nn.layers import CentredUnitNorm as CentredUnitNorm
-from neuropil.models.nn.layers import CReLU as CReLU
-from neuropil.models.nn.layers import RePU as RePU
-from neuropil.models.nn.layers import Standardise as Standardise
-from neuropil.models.nn.layers import UnitNorm as UnitNorm
-from neuropil.models.nn.layers import dense_body as dense_body
-from neuropil.models.nn.layers import init_examples_ as init_examples_
-from neuropil.models.nn.layers import init_normal_ as init_normal_
-from neuropil.models.nn.layers import receptive_fields as receptive_fields
-from neuropil.models.spiking import SpikeTimeTraining as SpikeTimeTraining
-from neuropil.models.spiking import SpikingClassifier as SpikingClassifier
-from neuropil.models.training.adabelief import AdaBelief as AdaBelief
-from neuropil.models.training.augment import Distort as Distort
-from neuropil.models.training.augment import Mirror as Mirror
-from neuropil.models.training.local import LocalLearning as LocalLearning
-from neuropil.models.training.local import rate_by_norm as rate_by_norm
-from neuropil.models.training.supervised import SupervisedTraining as SupervisedTraining
+from neuropil.models.association import AssociationClassifier, AssociationTraining
+from neuropil.models.backprop import BackpropClassifier
+from neuropil.models.contract import FeatureLayer, Model
+from neuropil.models.description import savable
+from neuropil.models.features import FeatureClassifier
+from neuropil.models.nn.convolution import (
+    PatchNormConv2d,
+    Triangle,
+    gather_statistics_,
+    init_kernels_,
+    init_patches_,
+    stacked,
+)
+from neuropil.models.nn.layers import (
+    CentredUnitNorm,
+    CReLU,
+    RePU,
+    Standardise,
+    UnitNorm,
+    dense_body,
+    init_examples_,
+    init_normal_,
+    receptive_fields,
+)
+from neuropil.models.spiking import SpikeTimeTraining, SpikingClassifier
+from neuropil.models.training.adabelief import AdaBelief
+from neuropil.models.training.augment import Distort, Mirror
+from neuropil.models.training.local import LocalLearning, rate_by_norm
+from neuropil.models.training.supervised import SupervisedTraining
+
+__all__ = [
+    "AdaBelief",
+    "AssociationClassifier",
+    "AssociationTraining",
+    "BackpropClassifier",
+    "CReLU",
+    "CentredUnitNorm",
+    "Distort",
+    "FeatureClassifier",
+    "FeatureLayer",
+    "LocalLearning",
+    "Mirror",
+    "Model",
+    "PatchNormConv2d",
+    "RePU",
+    "SpikeTimeTraining",
+    "SpikingClassifier",
+    "Standardise",
+    "SupervisedTraining",
+    "Triangle",
+    "UnitNorm",
+    "dense_body",
+    "gather_statistics_",
+    "init_examples_",
+    "init_kernels_",
+    "init_normal_",
+    "init_patches_",
+    "rate_by_norm",
+    "receptive_fields",
+    "savable",
+    "stacked",
+]

@@ -157,6 +157,7 @@ class AssociationClassifier:
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Draw a network and let all its layers learn from every example and its label."""
+        train.check_labelled("AssociationClassifier")
         tracker, events, rules = tracker or NullTracker(), self.events, self.rules(train.classes)
         network, mask = self.fresh(train, rng), self.mask(train)
         batch = min(events.batch, len(train))

@@ -68,13 +68,13 @@ class FeatureClassifier:
         self.min_examples = min_examples
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
-        """Learn the features from all images of `train` and the readout from all its labels."""
+        """Learn the features from all examples of `train`, and the readout from those that have a label."""
         tracker = tracker or NullTracker()
         body = deepcopy(self.body).to(train.x.device).requires_grad_(False)
         if self.learning is not None:
             self.learning.fit_(body, train, rng=rng, tracker=tracker)
         body.zero_grad(set_to_none=True)
-        return self._fit_readout(body, train, rng, tracker)
+        return self._fit_readout(body, train.labelled(), rng, tracker)
 
     def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn only the readout afresh, from `labelled`; the features stay as `fit` left them."""

@@ -138,6 +138,7 @@ class SpikingClassifier:
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Initialise a network and train all its weights and first states on `train`."""
+        train.check_labelled("SpikingClassifier")
         tracker, settings = tracker or NullTracker(), self.training
         network = self.initialised(train, rng).to(train.x.device)
         self.start_ = deepcopy(network).eval().requires_grad_(False)

@@ -150,8 +150,7 @@ class SelfTraining:
 
     def fit(self, labelled: Split, *, rng: Generator, tracker: Tracker) -> Self:
         """Learn from `labelled` and all images."""
-        shown, labels = mixed(labelled, self.images, self.labelled_fraction)
-        self.learner.fit(shown, rng=rng, tracker=tracker, labels=labels)
+        self.learner.fit(mixed(labelled, self.images, self.labelled_fraction), rng=rng, tracker=tracker)
         return self
 
     def predict(self, x: Tensor) -> Tensor:
@@ -159,12 +158,12 @@ class SelfTraining:
         return self.learner.predict(x)
 
 
-def mixed(labelled: Split, images: Tensor, labelled_fraction: float) -> tuple[Split, Tensor]:
-    """Repeated labelled images, then `images`; and the labels of all of them, -1 where there is none."""
+def mixed(labelled: Split, images: Tensor, labelled_fraction: float) -> Split:
+    """Repeated labelled images, then `images`, which have no label."""
     times = max(1, round(labelled_fraction * len(images) / len(labelled)))
     x = torch.cat([labelled.x.repeat(times, *[1] * (labelled.x.ndim - 1)), images])
     labels = torch.cat([labelled.y.repeat(times), labelled.y.new_full((len(images),), -1)])
-    return Split(x, labels.clamp(min=0), labelled.classes), labels
+    return Split(x, labels, labelled.classes)
 
 
 # The baselines
@@ -228,14 +227,13 @@ class PseudoLabels:
 
     def _with_answers(self, labelled: Split) -> Split:
         """Repeated labelled images, and those of the others whose answer is confident."""
-        images = Split(self.images, labelled.y.new_zeros(len(self.images)), labelled.classes)
+        images = Split.unlabelled(self.images, labelled.classes)
         batches = images.batches(min(1000, len(images)))
         probabilities = torch.cat([self.learner.decision_function(batch.x).softmax(1) for batch in batches])
         best, answer = probabilities.max(1)
         confident = best >= self.confidence
-        shown, labels = mixed(labelled, self.images[confident], self.labelled_fraction)
-        labels = torch.where(labels >= 0, labels, torch.cat([labels[labels >= 0], answer[confident]]))
-        return Split(shown.x, labels, labelled.classes)
+        shown = mixed(labelled, self.images[confident], self.labelled_fraction)
+        return Split(shown.x, torch.cat([shown.labelled().y, answer[confident]]), labelled.classes)
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels."""

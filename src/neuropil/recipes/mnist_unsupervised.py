@@ -144,7 +144,7 @@ class LearningWithoutLabels:
 
     def fit_(self, body: nn.Sequential, train: Split, *, rng: Generator, tracker: Tracker) -> None:
         """Take over what the network has learned from `train`."""
-        self.learner.fit(train, rng=rng, tracker=tracker, labels=torch.full_like(train.y, -1))
+        self.learner.fit(Split.unlabelled(train.x, train.classes), rng=rng, tracker=tracker)
         body.load_state_dict(units(self.learner).state_dict())
 
 

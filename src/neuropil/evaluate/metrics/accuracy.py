@@ -24,6 +24,7 @@ def confusion(learner: Predicts, split: Split, *, batch: int = 1000) -> Tensor:
         split: the examples to name.
         batch: how many are named at once.
     """
+    split.check_labelled("a confusion matrix")
     counts = torch.zeros(split.classes * split.classes, dtype=torch.int64)
     for part in split.batches(min(batch, len(split))):
         pairs = part.y * split.classes + learner.predict(part.x)

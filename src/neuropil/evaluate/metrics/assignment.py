@@ -35,6 +35,7 @@ class AssignedUnits(NamedTuple):
 @torch.no_grad()
 def assign_units(body: nn.Module, labelled: Split) -> AssignedUnits:
     """The label of every unit, from its mean activity for each class of `labelled`. Diehl & Cook 2015."""
+    labelled.check_labelled("the assignment of units to classes")
     total: Tensor | None = None
     sizes = labelled.y.bincount(minlength=labelled.classes).to(torch.float64)
     require(bool((sizes > 0).all()), "units can be assigned to classes only if every class has an example.")

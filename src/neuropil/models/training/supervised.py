@@ -45,6 +45,7 @@ class SupervisedTraining:
 
     def fit_(self, network: nn.Module, train: Split, *, stage: str, rng: Generator, tracker: Tracker) -> None:
         """Train all of `network` in place; loop and rows are named `stage`. It ends frozen, in evaluation mode."""
+        train.check_labelled("supervised training")
         optimizer = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         epochs = passes(len(train), epochs=self.epochs, batch=self.batch, min_steps=self.min_steps)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)

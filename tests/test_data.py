@@ -60,7 +60,7 @@ BAD = {
     "bytes as vectors": (torch.zeros(4, 3, dtype=torch.uint8), LABELS, "uint8"),
     "empty": (torch.zeros(0, 3), LABELS[:0], "at least one example"),
     "a label too few": (torch.zeros(4, 3), LABELS[:3], "4 examples and 3 labels"),
-    "a label too large": (torch.zeros(4, 3), LABELS + 1, "0 <= y < classes=3, got 1 to 3"),
+    "a label too large": (torch.zeros(4, 3), LABELS + 1, "0 <= y < classes=3, or -1 where there is none, got 1 to 3"),
     "a label below -1": (torch.zeros(4, 3), LABELS - 2, "or -1 where there is none, got -2 to 0"),
     "float labels": (torch.zeros(4, 3), LABELS.float(), r"labels \(n,\) in int64, got \(4,\) in float32"),
     "one-hot labels": (torch.zeros(4, 3), torch.eye(4).long(), r"got \(4, 4\)"),

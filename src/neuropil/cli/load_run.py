@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import neuropil
-from neuropil.cli.argv import take
 from neuropil.errors import require
 
 
@@ -16,13 +15,3 @@ def load_generator(folder: Path, name: str | None) -> tuple[Any, str, int]:
     require(len(names) == 1, f"the run in {folder} left {', '.join(names)}; choose with --learner NAME.")
     about = found[0].about
     return neuropil.load(found[0].path), about["origin"]["data_set"], about["seed"]
-
-
-def number(words: list[str], flag: str, usual: int, *, least: int = 1) -> int:
-    """The whole number behind `flag`, or the only word if there is no flag to look for; `usual` if it is not there."""
-    word = take(words, flag) if flag else words[0]
-    if word is None:
-        return usual
-    name = flag or "--label"
-    require(word.isdecimal() and int(word) >= least, f"{name} takes a whole number from {least} on, got {word!r}.")
-    return int(word)

@@ -15,25 +15,38 @@ RUN is the folder of a finished run of a recipe whose network generates: digits_
 Rows from above: the images, the known pixels, what the network expects, and two samples.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from neuropil.cli.argv import only, take
-from neuropil.cli.load_run import load_generator, number
-from neuropil.errors import require, unknown
+from tyro.conf import Positional
 
-USAGE = "neuropil complete RUN [--learner NAME] [--keep top] [--n 10] [--labels yes] [--out FILE.png]"
+from neuropil.cli.load_run import load_generator
+from neuropil.cli.settings import parse
+from neuropil.errors import at_least, require
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to complete."""
+
+    run: Positional[Path]
+    learner: str | None = None
+    keep: str = "top"
+    n: int = 10
+    labels: Literal["yes", "no"] = "yes"
+    seed: int = 0
+    n_rounds: int = 40
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "seed")
+        at_least(1, self, "n", "n_rounds")
 
 
 def main(words: list[str]) -> int:
     """`neuropil complete RUN ...`."""
-    keep, told, out = take(words, "--keep") or "top", take(words, "--labels") or "yes", take(words, "--out")
-    wanted = take(words, "--learner")
-    n, seed = number(words, "--n", 10), number(words, "--seed", 0, least=0)
-    n_rounds = number(words, "--n-rounds", 40)
-    (folder,) = only(words, USAGE, least=1, most=1)
-    if told not in ("yes", "no"):
-        raise unknown("word", told, ("yes", "no"))
+    (asked,) = parse(words, Settings)
 
     import torch
 
@@ -41,18 +54,18 @@ def main(words: list[str]) -> int:
     from neuropil.data.masks import image_mask
     from neuropil.report import save_sheet
 
-    learner, name, split_seed = load_generator(Path(folder), wanted)
-    rng = torch.Generator().manual_seed(seed)
+    learner, name, split_seed = load_generator(asked.run, asked.learner)
+    rng = torch.Generator().manual_seed(asked.seed)
     test = load(name, seed=split_seed)[1]
-    require(n <= len(test), f"--n takes up to {len(test)} test images, got {n}.")
-    some = test[torch.randperm(len(test), generator=rng)[:n]]
-    x, mask = some.pixels(), image_mask(keep, test.x.shape[1:], rng)
-    labels = some.y if told == "yes" else None
-    sampling = replace(learner.sampling, n_rounds=n_rounds, accept_margin=None)
+    require(asked.n <= len(test), f"--n takes up to {len(test)} test images, got {asked.n}.")
+    some = test[torch.randperm(len(test), generator=rng)[: asked.n]]
+    x, mask = some.pixels(), image_mask(asked.keep, test.x.shape[1:], rng)
+    labels = some.y if asked.labels == "yes" else None
+    sampling = replace(learner.sampling, n_rounds=asked.n_rounds, accept_margin=None)
     expected = learner.complete(x, mask, labels=labels)
     samples = [learner.complete(x, mask, labels=labels, rng=rng, sampling=sampling) for _ in range(2)]
-    file = Path(out or Path(folder) / "completed.png")
-    save_sheet(torch.cat([x, x * mask, expected, *samples]).numpy(), file, columns=n)
+    file = asked.out or asked.run / "completed.png"
+    save_sheet(torch.cat([x, x * mask, expected, *samples]).numpy(), file, columns=asked.n)
     correct = int((learner.predict(samples[0]) == some.y).sum())
-    print(f"{file}: the network classifies {correct} of {n} completed images correctly")
+    print(f"{file}: the network classifies {correct} of {asked.n} completed images correctly")
     return 0

@@ -12,32 +12,48 @@ RUN is the folder of a finished run of a recipe whose network generates: digits_
 An image that the network does not classify as requested is sampled again, if the run says so (accept_margin).
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neuropil.cli.argv import only, take
-from neuropil.cli.load_run import load_generator, number
+from tyro.conf import Positional
 
-USAGE = "neuropil generate RUN [--learner NAME] [--label N] [--n 64] [--seed 0] [--n-rounds 40] [--out FILE.png]"
+from neuropil.cli.load_run import load_generator
+from neuropil.cli.settings import parse
+from neuropil.errors import at_least
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to generate."""
+
+    run: Positional[Path]
+    learner: str | None = None
+    label: int | None = None
+    n: int | None = None
+    seed: int = 0
+    n_rounds: int = 40
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "seed", *(["label"] if self.label is not None else []))
+        at_least(1, self, "n_rounds", *(["n"] if self.n is not None else []))
 
 
 def main(words: list[str]) -> int:
     """`neuropil generate RUN ...`."""
-    name, label, out = (take(words, flag) for flag in ("--learner", "--label", "--out"))
-    n = number(words, "--n", 10 if label is None else 64)
-    seed, n_rounds = number(words, "--seed", 0, least=0), number(words, "--n-rounds", 40)
-    (folder,) = only(words, USAGE, least=1, most=1)
+    (asked,) = parse(words, Settings)
+    n = asked.n or (10 if asked.label is None else 64)
 
     import torch
 
     from neuropil.report import save_sheet
 
-    learner, _, _ = load_generator(Path(folder), name)
-    sampling = replace(learner.sampling, n_rounds=n_rounds)
-    asked = torch.arange(learner.classes_) if label is None else torch.tensor([number([label], "", 0, least=0)])
-    images = learner.generate(asked, n, torch.Generator().manual_seed(seed), sampling=sampling).images
-    correct = int((learner.predict(images) == asked.repeat_interleave(n)).sum())
-    file = Path(out or Path(folder) / "samples.png")
-    save_sheet(images.numpy(), file, columns=n if label is None else min(n, 16))
+    learner, _, _ = load_generator(asked.run, asked.learner)
+    sampling = replace(learner.sampling, n_rounds=asked.n_rounds)
+    labels = torch.arange(learner.classes_) if asked.label is None else torch.tensor([asked.label])
+    images = learner.generate(labels, n, torch.Generator().manual_seed(asked.seed), sampling=sampling).images
+    correct = int((learner.predict(images) == labels.repeat_interleave(n)).sum())
+    file = asked.out or asked.run / "samples.png"
+    save_sheet(images.numpy(), file, columns=n if asked.label is None else min(n, 16))
     print(f"{file}: the network classifies {correct} of {len(images)} images as requested")
     return 0

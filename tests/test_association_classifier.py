@@ -13,10 +13,10 @@ from association_oracles import error_by_hand
 from neuropil.data import Split, digits, hold_out, iris
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
-from neuropil.experiments.association import Settings, backprop
 from neuropil.models import AssociationClassifier, AssociationTraining
 from neuropil.models.association import PopulationVote, TopKSigmoid, associate_, fields, likeness
 from neuropil.plasticity import Association, propose_
+from neuropil.recipes.mnist_association import Config, end_to_end
 from neuropil.runs import NullTracker, Run
 
 PLAIN = {"k": None, "slope": 1.0, "strongest": None, "unit_norm_input": False}
@@ -36,7 +36,7 @@ COLUMNS = {"k": 1, "columns": (4, 2), "field": 4, "strongest": 2}
 
 def trained(settings, train, steps=20):
     learner = AssociationClassifier(
-        (40, 40), events=AssociationTraining(epochs=1, batch=20, min_steps=steps), **settings
+        (40, 40), training=AssociationTraining(epochs=1, batch=20, min_steps=steps), **settings
     )
     return learner.fit(train, rng=rng())
 
@@ -160,7 +160,7 @@ def test_labels_must_travel_with_the_activity(train):
     """A second layer whose inputs are a step old, but whose label events are not, learns nothing."""
     rest, held = hold_out(train, 0.25, 0)
     shifted = Split(rest.x, rest.y.roll(1), 10)
-    learner = AssociationClassifier((50,), k=2, events=AssociationTraining(batch=25, min_steps=200))
+    learner = AssociationClassifier((50,), k=2, training=AssociationTraining(batch=25, min_steps=200))
     assert accuracy(learner.fit(rest, rng=rng()), held) > 0.85
     assert accuracy(learner.fit(shifted, rng=rng()), held) < 0.25
 
@@ -169,7 +169,7 @@ def test_the_plain_rule_collapses_and_competition_keeps_neurons_apart():
     train = digits(seed=0)[0]
     alike = {}
     for name, settings in {"plain": PLAIN, "competition": {"k": 3}}.items():
-        learner = AssociationClassifier((60, 60), events=AssociationTraining(min_steps=400), **settings)
+        learner = AssociationClassifier((60, 60), training=AssociationTraining(min_steps=400), **settings)
         parity = Split(train.x, train.y % 2, 2)
         weight = learner.fit(parity, rng=rng()).feature_layers()[0].weight
         alike[name] = torch.corrcoef(weight[::2]).abs().mean()
@@ -180,7 +180,7 @@ def test_the_plain_rule_collapses_and_competition_keeps_neurons_apart():
 @pytest.mark.parametrize(("settings", "least"), [({"k": 3}, 0.93), (PLAIN, 0.75)], ids=["competition", "plain"])
 def test_it_learns_and_repeats_exactly(settings, least):
     train, held = hold_out(digits(seed=0)[0], 0.25, 0)
-    learner = AssociationClassifier((100, 100), events=AssociationTraining(min_steps=300), **settings)
+    learner = AssociationClassifier((100, 100), training=AssociationTraining(min_steps=300), **settings)
     scores = learner.fit(train, rng=rng()).decision_function(held.x)
     assert scores.shape == (len(held), 10)
     assert torch.equal(scores.argmax(1), learner.predict(held.x))
@@ -192,7 +192,7 @@ def test_it_learns_and_repeats_exactly(settings, least):
 @pytest.mark.parametrize("settings", [COLUMNS, PLAIN], ids=["columns", "plain"])
 def test_a_fit_that_was_stopped_goes_on_bit_for_bit(settings, train, tmp_path, monkeypatch):
     def fit(tracker):
-        learner = AssociationClassifier((40, 40), events=AssociationTraining(epochs=4, batch=100), **settings)
+        learner = AssociationClassifier((40, 40), training=AssociationTraining(epochs=4, batch=100), **settings)
         return learner.fit(train, rng=rng(), tracker=tracker).decision_function(train.x)
 
     whole, original, calls = fit(NullTracker()), associate_, []
@@ -309,8 +309,8 @@ def test_logits_are_the_scores_with_a_gradient_by_the_pixels(train):
 
 def test_backprop_gets_the_fields_too_and_nothing_outside_them(train):
     """The baseline with fields: as many connections as the rule has, drawn to the same scale, and no others ever."""
-    settings = Settings(hidden=(40, 40), columns=(4, 2), field=4, backprop_epochs=2, backprop_batch=50)
-    learner = backprop(settings, train, rng(), field=True).learner
+    config = Config(hidden=(40, 40), columns=(4, 2), receptive_field=4, backprop_epochs=2, backprop_batch=50)
+    learner = end_to_end(config, train, rng(), same_fields=True).learner
     first = learner.body.hidden0
     sees = fields((1, 8, 8), 4, 4, 40)
     assert torch.equal(first.weight != 0, sees == 1)

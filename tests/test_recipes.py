@@ -2,27 +2,26 @@
 
 import json
 import os
-from functools import partial
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 from neuropil.cli import main
-from neuropil.cli.recipes import recipe_names
+from neuropil.cli.recipes import recipe_names, resolve
 from neuropil.data import Split, digits, load
 from neuropil.experiments import comparison as _baselines
 from neuropil.experiments.methods import method_names
 from neuropil.experiments.spikes import log_rasters
 from neuropil.models import SpikeTimeTraining, SpikingClassifier, SupervisedTraining
-from neuropil.recipes import conv_krotov_settings, krotov_settings, mnist_conv_krotov
-from neuropil.runs import Run, TaggedTracker, read
+from neuropil.runs import Run, TaggedTracker, load_recipe_file, read
 
 KROTOV = "--units 30 --n-train 300 --epochs 2 --batch 50 --readout-epochs 3 --backprop-epochs 2 --labels 50"
-CONV = "--kernels 20 --kernel 3 --n-train 300 --share 0.5 --readout-epochs 3 --backprop-epochs 2 --labels 50"
+CONV = "--kernels 20 --kernel 3 --n-train 300 --patch-fraction 0.5 --readout-epochs 3 --backprop-epochs 2 --labels 50"
 FEEBLE = "--n-test 40 --linf 0.1 --l2 1 --attack-steps 3 --attack-restarts 1 --attack-queries 11"  # attacks
 QUICK = "--epochs 8 --plain-epochs 12 --backprop-epochs 4 --backprop-batch 50 --readout-epochs 3 --batch 50"
-NETS = "--hidden 120 60 --columns 4 1 --field 5"
+NETS = "--hidden 120 60 --columns 4 1 --receptive-field 5"
 COMPARES = (
     "compare",
     "fashion_krotov",
@@ -34,29 +33,26 @@ COMPARES = (
     "cifar_softhebb",
     "mnist_association",
     "mnist_parity",
-    "robustness",
 )
 PAIRS = ("mnist_pairs", "iris_association")
 TINY = {
-    "robustness": f"--seeds 1 --units 20 --n-train 150 --learners linear backprop random_features sanger {FEEBLE}",
     "compare": "--data digits --seeds 1 --units 20 --n-train 150 --labels 20 1000",
     "mnist_krotov": KROTOV,
     "fashion_krotov": KROTOV,
     "mnist_conv_krotov": CONV,
     "fashion_conv_krotov": CONV,
     "cifar_krotov": CONV,
-    "conv_krotov_settings": "--kernels 20 --n-train 400",
-    "krotov_settings": "--units 20 --n-train 400",
+    "krotov_settings": "--experiment fashion_krotov --width 20 --n-train 400 --changes 2",
+    "linear_settings": "--data digits --n-train 300",
     "mnist_association": f"{QUICK} {NETS} --n-train 400",
     "mnist_parity": f"{QUICK} {NETS} --n-train 400",
     "mnist_pairs": f"{QUICK} {NETS} --n-train 100",
-    "iris_association": f"{QUICK} --steps 40",
+    "iris_association": f"{QUICK} --min-steps 40",
     "mnist_theta": "--hidden 20 --n-train 300 --epochs 3 --batch 100",
     "mnist_theta_best": "--units 20 --n-train 300 --epochs 3 --batch 100",
 }
-SOFT = (
-    "--channels 4 6 8 --n-train 200 --copies 1 --readout-epochs 3 --backprop-epochs 2 --backprop-steps 20 --labels 50"
-)
+SOFT = "--channels 4 6 8 --n-train 200 --n-augmented 1 --readout-epochs 3 --backprop-epochs 2 --labels 50"
+SOFT += " --backprop-min-steps 20"
 TINY |= {"mnist_softhebb": SOFT, "cifar_softhebb": SOFT}
 ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in test_spiking_recipes.py
 ELSEWHERE |= {"attack"}  # tried in test_attack_command.py
@@ -81,9 +77,11 @@ def test_every_recipe_is_tried():
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("name", COMPARES)
-def test_a_recipe_runs_and_every_local_learner_stands_beside_its_baselines(name, tmp_path, capsys):
-    out = tmp_path / "out"
-    assert run(name, out) == 0
+def test_the_copy_of_a_recipe_runs_and_every_local_method_stands_beside_its_baselines(name, tmp_path, capsys):
+    out, mine = tmp_path / "out", str(tmp_path / "mine.py")
+    assert main(["copy", name, mine]) == 0
+    _, words = resolve(name, TINY[name].split())
+    assert main(["run", mine, *words, "--out", str(out)]) == 0
     record = read(out)
     assert record.finished
     rows = json.loads((out / "results.json").read_text())["rows"]
@@ -95,6 +93,16 @@ def test_a_recipe_runs_and_every_local_learner_stands_beside_its_baselines(name,
     page = (out / "report.html").read_text()
     assert all(learner in page for learner in families)
     assert "report.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_one_file_that_needs_no_other_recipe(name, tmp_path):
+    mine = tmp_path / "mine.py"
+    assert main(["copy", name, str(mine)]) == 0
+    assert "neuropil.recipes." not in re.sub(r'"[^"]*"', "", mine.read_text())
+    recipe = load_recipe_file(mine)
+    assert callable(recipe.main)
+    assert recipe.Config.__module__ == "recipe_mine"
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -152,19 +160,36 @@ def test_spiking_networks_stand_beside_their_baselines_with_and_without_pseudosp
 
 
 @pytest.mark.usefixtures("small")
-def test_the_choice_of_settings_judges_every_candidate_on_held_out_images(tmp_path, capsys, monkeypatch):
-    few = {build: changes[:2] for build, changes in krotov_settings.CHANGES.items()}
-    monkeypatch.setattr(krotov_settings, "CHANGES", few)
+def test_the_choice_of_settings_scores_every_candidate_on_held_out_images(tmp_path, capsys):
     assert run("krotov_settings", tmp_path / "out") == 0
     rows = [row for row in read(tmp_path / "out").rows if row["kind"] == "validation"]
-    assert [row["change"] for row in rows] == [change for changes in few.values() for change in changes]
+    changes = [{}, {"k": 2}, {}, {"backprop_init_std": 0.1}, {}, {"random_power": 2.0}]
+    assert [row["change"] for row in rows] == changes
     assert all(0.5 < row["accuracy"] <= 1 for row in rows)
     assert capsys.readouterr().out.count("as chosen") == 3
 
 
 @pytest.mark.usefixtures("small")
+def test_kernels_are_scored_on_held_out_images_with_all_labels_and_with_few(tmp_path):
+    words = "--experiment cifar_krotov --width 20 --n-train 400 --changes 2 --label-fraction 0.1"
+    assert main(["run", "krotov_settings", *words.split(), "--out", str(tmp_path / "out")]) == 0
+    rows = [row for row in read(tmp_path / "out").rows if row["kind"] == "validation"]
+    methods = ["krotov_hopfield"] * 2 + ["backprop"] * 2 + ["random_patches"] + ["random_features"] * 2 + ["linear"]
+    assert [row["title"] for row in rows] == methods
+    assert all(abs(row["accuracy"] * 67 - round(row["accuracy"] * 67)) < 1e-4 for row in rows)  # 67 images are held out
+    assert all(0.2 < row["accuracy_33_labels"] <= row["accuracy"] <= 1 for row in rows)
+
+
+def test_linear_candidates_are_scored_on_held_out_examples(tmp_path, capsys):
+    assert run("linear_settings", tmp_path / "out") == 0
+    rows = [row for row in read(tmp_path / "out").rows if row["kind"] == "validation"]
+    assert len({(row["title"], *row["change"].values()) for row in rows}) == len(rows) > 10
+    assert all(abs(row["accuracy"] * 50 - round(row["accuracy"] * 50)) < 1e-4 for row in rows)
+
+
+@pytest.mark.usefixtures("small")
 def test_one_learner_alone_has_kernels_with_fields_and_statistics(tmp_path):
-    assert run("mnist_conv_krotov", tmp_path / "out", "--learners Krotov-Hopfield") == 0
+    assert run("mnist_conv_krotov", tmp_path / "out", "--learners krotov_hopfield") == 0
     record = read(tmp_path / "out")
     (result,) = (row for row in record.rows if row["kind"] == "result")
     (units,) = (row for row in record.rows if row["kind"] == "units")
@@ -179,21 +204,6 @@ def test_one_learner_alone_has_kernels_with_fields_and_statistics(tmp_path):
 def test_a_learner_that_a_convolutional_recipe_does_not_have_is_refused(tmp_path, capsys):
     assert run("mnist_conv_krotov", tmp_path / "out", "--learners bakprop") == 2
     assert "Did you mean 'backprop'?" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("small")
-def test_kernels_are_judged_on_held_out_images_with_all_labels_and_with_few(tmp_path, capsys, monkeypatch):
-    few = {name: changes[:2] for name, changes in conv_krotov_settings.CHANGES.items()}
-    monkeypatch.setattr(conv_krotov_settings, "CHANGES", few)
-    monkeypatch.setattr(conv_krotov_settings, "SHARE", 10)
-    small_config = partial(mnist_conv_krotov.Config, kernel=3, backprop_steps=40)
-    monkeypatch.setattr(mnist_conv_krotov, "Config", small_config)
-    assert run("conv_krotov_settings", tmp_path / "out") == 0
-    rows = [row for row in read(tmp_path / "out").rows if row["kind"] == "validation"]
-    assert [row["change"] for row in rows] == [change for changes in few.values() for change in changes]
-    assert all(abs(row["accuracy"] * 67 - round(row["accuracy"] * 67)) < 1e-4 for row in rows)  # 67 images are held out
-    assert all(0.3 < row["accuracy_33_labels"] <= row["accuracy"] <= 1 for row in rows)
-    assert capsys.readouterr().out.count("as chosen") == 5
 
 
 def test_compare_has_one_row_per_learner_data_set_and_seed(tmp_path):
@@ -219,7 +229,7 @@ def test_an_unknown_learner_is_refused_with_the_nearest_name(tmp_path, capsys):
 
 @pytest.mark.filterwarnings("ignore:.*had not settled")  # images made to confuse may do that to a network that settles
 @pytest.mark.parametrize("name", method_names())
-def test_every_entrant_learns_more_than_chance(name, tmp_path):
+def test_every_method_learns_more_than_chance(name, tmp_path):
     out = tmp_path / "out"
     words = f"compare --seeds 1 --units 60 --n-train 600 --labels 60 --learners {name} --out {out}"
     assert main(words.split()) == 0

@@ -8,10 +8,10 @@ from neuropil.cli import main
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
 from neuropil.experiments import comparison as _baselines
-from neuropil.experiments.softhebb import SoftSettings, deep, hebbian
 from neuropil.models import BackpropClassifier, FeatureClassifier, Mirror, SupervisedTraining
 from neuropil.models.training.readout import featurise
-from neuropil.recipes import cifar_krotov, cifar_softhebb
+from neuropil.recipes import cifar_softhebb, mnist_conv_krotov
+from neuropil.recipes.cifar_softhebb import Config, SoftCompetition, network_for
 from neuropil.runs import NullTracker
 
 
@@ -102,9 +102,9 @@ def test_backprop_trains_its_batch_statistics_and_then_fixes_them(train):
 
 
 def test_the_deep_body_is_the_published_one():
-    settings = SoftSettings(channels=(96, 384, 1536))
+    config = Config(channels=(96, 384, 1536))
     images = Split(torch.rand(2, 3, 32, 32), torch.tensor([0, 1]), 10)
-    body = deep(settings, settings.n, images)
+    body = network_for(config, images, config.power)
     assert body(images.x).shape == (2, 1536, 4, 4)
     sizes = []
     for name, layer in body.named_children():
@@ -121,23 +121,23 @@ def test_the_deep_body_is_the_published_one():
 
 
 def test_the_border_of_odd_maps_is_pooled_as_well():
-    settings = SoftSettings(channels=(2, 2, 3))
+    config = Config(channels=(2, 2, 3))
     images = Split(torch.zeros(1, 1, 28, 28), torch.tensor([0]), 10)
-    pool = deep(settings, settings.n, images).get_submodule("pool3")
+    pool = network_for(config, images, config.power).get_submodule("pool3")
     seen = torch.zeros(1, 3, 7, 7)
     seen[..., 6, 6] = 1.0
     assert pool(seen)[0, :, 3, 3].tolist() == [1.0] * 3
 
 
 def test_one_pass_brings_the_kernels_from_afar_towards_norm_one(train):
-    settings = SoftSettings(channels=(6, 8, 10), lr=(0.5, 0.5, 0.5), epochs=30)
-    body = deep(settings, settings.n, train)
+    config = Config(channels=(6, 8, 10), lr=(0.5, 0.5, 0.5), epochs=30)
+    body = network_for(config, train, config.power)
     for weight in body.parameters():
         with torch.no_grad():
             weight.normal_(0, 5 * weight[0].numel() ** -0.5, generator=seeded())
     body.requires_grad_(False)
     from_afar = [(weight.flatten(1).norm(dim=1) - 1).abs().mean() for weight in body.parameters()]
-    hebbian(settings).fit_(body, train, rng=seeded(), tracker=NullTracker())
+    SoftCompetition(config).fit_(body, train, rng=seeded(), tracker=NullTracker())
     arrived = [(weight.flatten(1).norm(dim=1) - 1).abs().mean() for weight in body.parameters()]
     assert all(late < 0.7 * early for late, early in zip(arrived, from_afar))
 
@@ -148,7 +148,7 @@ def test_one_pass_brings_the_kernels_from_afar_towards_norm_one(train):
         ("--channels 4 6", "one setting for every layer"),
         ("--kernels 4 3 3", "odd kernels"),
         ("--tau 0 1 1", "tau > 0"),
-        ("--learners SoftHeb", "Did you mean 'SoftHebb'"),
+        ("--learners softhebb", "Did you mean 'soft_hebb'"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused(words, says, tmp_path, capsys, monkeypatch):
@@ -157,24 +157,26 @@ def test_settings_that_do_not_fit_together_are_refused(words, says, tmp_path, ca
     assert says in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("recipe", [cifar_softhebb, cifar_krotov])
-@pytest.mark.parametrize(("copies", "examples"), [(0, 0), (0, 50), (2, 0)])
-def test_settings_for_copies_reach_every_learner_and_altered_images_backprop(recipe, copies, examples, train):
-    config = recipe.Config(copies=copies, examples=examples, backprop_steps=1)
-    learners = {
-        method.name: method.learner for build in recipe.comparison(config).builds if (method := build(train, seeded()))
-    }
+@pytest.mark.parametrize("recipe", [cifar_softhebb, mnist_conv_krotov])
+@pytest.mark.parametrize(("n_augmented", "min_examples"), [(0, 0), (0, 50), (2, 0)])
+def test_augmented_copies_reach_every_readout_and_augmented_images_backprop(recipe, n_augmented, min_examples, train):
+    copies = {"n_augmented": n_augmented, "min_examples": min_examples}
+    config = recipe.Config(data="cifar10", **copies, **({"kernel": 5} if recipe is mnist_conv_krotov else {}))
+    builds = recipe.comparison(config).builds
+    learners = {method.name: method.learner for build in builds if (method := build(train, seeded()))}
     heads = [learner for name, learner in learners.items() if name not in ("backprop", "linear")]
     assert len(heads) >= 2
-    altered = Mirror(1.0) if copies or examples else None
-    assert {(head.n_augmented, head.min_examples, head.augment) for head in heads} == {(copies, examples, altered)}
+    augment = Mirror(1.0) if n_augmented or min_examples else None
+    assert {(head.n_augmented, head.min_examples, head.augment) for head in heads} == {(*copies.values(), augment)}
     always = recipe is cifar_softhebb
-    assert learners["backprop"].training.augment == (Mirror() if altered or always else None)
+    assert learners["backprop"].training.augment == (Mirror() if augment or always else None)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_a_recipe_runs_on_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(_baselines, "load", lambda name, seed=0: digits(seed=seed))
-    tiny = "--channels 4 6 8 --n-train 200 --copies 1 --readout-epochs 3 --backprop-epochs 2 --backprop-steps 20"
+    tiny = (
+        "--channels 4 6 8 --n-train 200 --n-augmented 1 --readout-epochs 3 --backprop-epochs 2 --backprop-min-steps 20"
+    )
     words = f"run cifar_softhebb {tiny} --labels 50 --device cuda --out {tmp_path / 'out'}"
     assert main(words.split()) == 0

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Generator
 
 from neuropil.data import Split, load, relabel, subset
-from neuropil.errors import check_device
+from neuropil.errors import check_device, unknown
 from neuropil.evaluate import fit_and_score, log_units, sample_efficiency
 from neuropil.experiments.spikes import log_rasters
 from neuropil.loading import model_path
@@ -17,6 +17,8 @@ from neuropil.models import receptive_fields
 from neuropil.runs import LabelsRow, Run, TaggedTracker
 
 JUDGED = 1000  # images on which the units of a convolution compete once more, at every position
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,14 @@ class Comparison(NamedTuple):
     splits: Callable[[int], tuple[Split, Split]]
     task: str = ""
     origin: Origin | None = None
+
+
+def select(methods: Mapping[str, T], names: Sequence[str]) -> list[T]:
+    """The methods of these short names, or all if none is named."""
+    for name in names:
+        if name not in methods:
+            raise unknown("learner", name, methods)
+    return [methods[name] for name in names or methods]
 
 
 def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu") -> tuple[Split, Split]:

@@ -1,4 +1,4 @@
-"""How settings are chosen: every candidate learns the same images and is judged on others, never on the test set."""
+"""How settings are chosen: every candidate learns the same examples and is scored on others, never on the test set."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,23 +15,23 @@ from neuropil.runs import Row, Run, TaggedTracker
 
 
 class Candidate(NamedTuple):
-    """A learner with one change to the chosen settings."""
+    """A method with one change to the chosen settings."""
 
     title: str
     change: Mapping[str, Any]
     build: Build
 
 
-def judge_candidates(
+def score_candidates(
     candidates: Sequence[Candidate], rest: Split, held: Split, *, seed: int, labels: Sequence[int] = (), run: Run
 ) -> None:
-    """Fit every candidate on `rest`, judge it on `held`, log and print what it reached.
+    """Fit every candidate on `rest`, score it on `held`, log and print what it reached.
 
     Args:
         candidates: in the order of the rows.
-        rest, held: what they learn, and what they are judged on.
+        rest, held: what they learn, and what they are scored on.
         seed: of every fit.
-        labels: numbers of labels with which the readout is judged once more.
+        labels: numbers of labels with which the candidate is scored once more.
         run: takes the rows; every fit in it can be resumed.
     """
     reached = torch.zeros(len(candidates), 1 + len(labels))

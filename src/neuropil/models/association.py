@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Generator, Tensor, nn
@@ -85,6 +85,23 @@ class PopulationVote(nn.Module):
         return torch.sigmoid(slope * drives).sum((2, 3)) / (self.members < drive.shape[1]).sum((1, 2))
 
 
+class AssociationLearning(Protocol):
+    """How associated layers learn."""
+
+    def fit_(
+        self,
+        network: nn.Sequential,
+        rules: Mapping[str, Association],
+        mask: Tensor | None,
+        train: Split,
+        *,
+        rng: Generator,
+        tracker: Tracker,
+    ) -> None:
+        """Let the layers of `network` learn in place; `mask` is that of `AssociationClassifier.mask`."""
+        ...
+
+
 @dataclass(frozen=True)
 class AssociationTraining:
     """How the label events of a training set are gone through; the learning rate falls linearly to 0.
@@ -108,8 +125,34 @@ class AssociationTraining:
         require(self.epochs >= 1 and self.batch >= 1, f"AssociationTraining needs epochs and batch >= 1, got {self}.")
         require(self.lr > 0, f"AssociationTraining needs a positive learning rate, got lr={self.lr}.")
 
+    def fit_(
+        self,
+        network: nn.Sequential,
+        rules: Mapping[str, Association],
+        mask: Tensor | None,
+        train: Split,
+        *,
+        rng: Generator,
+        tracker: Tracker,
+    ) -> None:
+        """Let all layers of `network` learn at once, in place, from every example and its label."""
+        batch = min(self.batch, len(train))
+        epochs = passes(len(train), epochs=self.epochs, batch=batch, min_steps=self.min_steps)
+        make = torch.optim.Adam if self.adaptive else torch.optim.SGD
+        optimizer = make(network.parameters(), lr=self.lr, fused=True)
+        steps = epochs * math.ceil(len(train) / batch)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=steps)
+        live = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
+        for epoch in tracker.loop("association", epochs, **live):
+            right = torch.zeros((), device=train.y.device)
+            for events in train.batches(batch, shuffle=rng):
+                right += (associate_(network, rules, events, mask).argmax(1) == events.y).sum()
+                optimizer.step()
+                schedule.step()
+            log_likeness(tracker, network, rules, epoch=epoch, accuracy=right.item() / len(train))
 
-@savable_model("network_", for_learning=("events",))
+
+@savable_model("network_", for_learning=("training",))
 class AssociationClassifier:
     """Layers of neurons that are all associated with a class; every synapse learns from its two and the event.
 
@@ -128,7 +171,7 @@ class AssociationClassifier:
         slope: of the neurons' answers.
         strongest: how many neurons of a column send; None for all, as they are.
         unit_norm_input: whether an example is brought to unit length first.
-        events: how the label events are gone through.
+        training: how the layers learn, for example `AssociationTraining`.
 
     After `fit`: ``network_``, all layers and the vote, in evaluation mode.
     """
@@ -143,7 +186,7 @@ class AssociationClassifier:
         slope: float = 32.0,
         strongest: int | None = 24,
         unit_norm_input: bool = True,
-        events: AssociationTraining | None = None,
+        training: AssociationLearning | None = None,
     ):
         require(len(hidden) >= 1, "AssociationClassifier needs a layer of neurons, got hidden=().")
         columns = columns or (1,) * len(hidden)
@@ -153,29 +196,14 @@ class AssociationClassifier:
         )
         self.hidden, self.columns, self.field = hidden, columns, field
         self.k, self.slope, self.strongest = k, slope, strongest
-        self.unit_norm_input, self.events = unit_norm_input, events or AssociationTraining()
+        self.unit_norm_input, self.training = unit_norm_input, training or AssociationTraining()
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Draw a network and let all its layers learn from every example and its label."""
         train.check_labelled("AssociationClassifier")
-        tracker, events, rules = tracker or NullTracker(), self.events, self.rules(train.classes)
-        network, mask = self.fresh(train, rng), self.mask(train)
-        batch = min(events.batch, len(train))
-        epochs = passes(len(train), epochs=events.epochs, batch=batch, min_steps=events.min_steps)
-        make = torch.optim.Adam if events.adaptive else torch.optim.SGD
-        optimizer = make(network.parameters(), lr=events.lr, fused=True)
-        steps = epochs * math.ceil(len(train) / batch)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=steps)
-        parts = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
-        for epoch in tracker.loop("association", epochs, **parts):
-            right = torch.zeros((), device=train.y.device)
-            for part in train.batches(batch, shuffle=rng):
-                right += (associate_(network, rules, part, mask).argmax(1) == part.y).sum()
-                optimizer.step()
-                schedule.step()
-            alike, alike_column = likeness(network.get_parameter("hidden.weight"), rules["hidden"])
-            numbers = {"train_accuracy": right.item() / len(train), "alike": alike, "alike_column": alike_column}
-            tracker.log(EpochRow(stage="association", epoch=epoch, metrics=numbers))
+        network = self.fresh(train, rng)
+        learning: dict[str, Any] = {"rng": rng, "tracker": tracker or NullTracker()}
+        self.training.fit_(network, self.rules(train.classes), self.mask(train), train, **learning)
         network.zero_grad(set_to_none=True)
         self.network_ = network.eval().requires_grad_(False)
         return self
@@ -250,7 +278,7 @@ class AssociationClassifier:
 
 @torch.no_grad()
 def associate_(
-    network: nn.Sequential, rules: dict[str, Association], part: Split, mask: Tensor | None = None
+    network: nn.Sequential, rules: Mapping[str, Association], part: Split, mask: Tensor | None = None
 ) -> Tensor:
     """One forward pass, and every layer's change into its gradient; (batch, classes) votes on the way.
 
@@ -285,6 +313,15 @@ def fields(shape: tuple[int, ...], side: int, columns: int, neurons: int) -> Ten
         top, left = tops[column // across], lefts[column % across]
         sees[column, :, top : top + side, left : left + side] = 1
     return sees.flatten(1).repeat_interleave(neurons // columns, 0)
+
+
+def log_likeness(
+    tracker: Tracker, network: nn.Sequential, rules: Mapping[str, Association], *, epoch: int, accuracy: float
+) -> None:
+    """Log the accuracy on the training examples in a pass, and how alike neurons of one class are, see `likeness`."""
+    alike, alike_column = likeness(network.get_parameter("hidden.weight"), rules["hidden"])
+    metrics = {"train_accuracy": accuracy, "alike": alike, "alike_column": alike_column}
+    tracker.log(EpochRow(stage="association", epoch=epoch, metrics=metrics))
 
 
 def likeness(weight: Tensor, rule: Association) -> tuple[float, float]:

@@ -1,37 +1,177 @@
-"""Krotov-Hopfield features on all of MNIST, 2000 units, beside the same network by backprop, frozen, and linear.
+"""Krotov-Hopfield features on MNIST, 2000 units, beside backprop, frozen random features and a linear classifier.
 
 The units learn without labels: the one whose weight points most nearly in the direction of the image moves towards
-it, the seventh moves away. Then they stay as they are, and a linear readout learns the labels.
+it, the seventh moves away. Then their weights are frozen, and a linear readout learns the labels.
 
 Measured: 98.53 +- 0.13 % (n = 5, 95 % interval); backprop 98.62 +- 0.06, training images as weights 98.33 +- 0.12,
 random features 97.35 +- 0.14, linear 92.68 +- 0.04. Published: about 98.54.
 
-Group: Hebbian features. Minutes: 4. Data: mnist.
+Group: Hebbian features. Minutes: 4. Data: mnist, fashion_mnist.
 
 Try: neuropil run mnist_krotov --seeds 5 --out runs/mnist_krotov
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
-from neuropil.experiments.comparison import Comparison, run_comparison
-from neuropil.experiments.krotov import Settings, krotov_comparison
-from neuropil.runs import Run
+import torch
+from torch import Generator, nn
+
+from neuropil.data import Split
+from neuropil.errors import at_least
+from neuropil.experiments.baselines import backprop, frozen_features, linear
+from neuropil.experiments.comparison import Comparison, Method, run_comparison, select, single_seed
+from neuropil.experiments.machine import Machine
+from neuropil.models import FeatureClassifier, SupervisedTraining, dense_body, init_examples_, init_normal_
+from neuropil.models.training.local import log_progress
+from neuropil.plasticity import KrotovHopfield, propose_, tap
+from neuropil.runs import Run, Tracker
 
 
 @dataclass(frozen=True)
-class Config(Settings):
+class Config(Machine):
     """Chosen on 10,000 images held out of the training images; see docs/results/mnist_krotov.md."""
 
     data: Literal["mnist", "fashion_mnist"] = "mnist"
     """data set"""
+    seed: int = 0
+    """seed of the weights and of the order of examples"""
+    n_train: int = 0
+    """use only that many training images; 0 for all"""
+    labels: tuple[int, ...] = (100, 1000, 10000)
+    """numbers of labels for the sample-efficiency curves; those not below the training set are left out"""
+    learners: tuple[str, ...] = ()
+    """methods to run, by short name; all if none is named"""
+    units: int = 2000
+    """hidden units of every method that has them"""
+    k: int = 7
+    """rank of the unit that moves away from the image"""
+    delta: float = 0.4
+    """how far that unit moves, relative to the winner"""
+    lr: float = 0.3
+    """first learning rate of the hidden units, falls linearly to 0"""
+    epochs: int = 4
+    """passes of the hidden units over the images, without labels"""
+    batch: int = 200
+    """images in a step of the hidden units"""
+    power: float = 2.0
+    """power of the rectified activation (RePU) of learned features and random examples"""
+    random_power: float = 1.0
+    """power of the activation of random features"""
+    readout_epochs: int = 50
+    """passes of the readouts over the features"""
+    readout_batch: int = 1000
+    """examples in a step of the readouts"""
+    readout_lr: float = 1e-2
+    """first learning rate of the readouts, falls linearly to 0"""
+    weight_decay: float = 0.0
+    """weight decay of backprop and of the readout of learned features and random examples"""
+    random_weight_decay: float = 1.0
+    """weight decay of the readout of random features"""
+    smoothing: float = 0.1
+    """label smoothing of every network with a hidden layer"""
+    backprop_epochs: int = 10
+    """passes of backprop over the images"""
+    backprop_lr: float = 2e-3
+    """first learning rate of backprop, falls linearly to 0"""
+    backprop_power: float = 2.0
+    """power of the activation of backprop"""
+    backprop_init_std: float = 0.05
+    """standard deviation of the first hidden weights of backprop"""
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "units")
+
+
+@dataclass(frozen=True)
+class Competition:
+    """How the hidden units learn: the winner moves towards the image, the k-th unit away from it."""
+
+    config: Config
+
+    def fit_(self, network: nn.Sequential, train: Split, *, rng: Generator, tracker: Tracker) -> None:
+        """Let the layer ``hidden`` of `network` learn from the images of `train`, in place."""
+        config, hidden = self.config, network.get_submodule("hidden")
+        rule = KrotovHopfield(p=2, k=config.k, delta=config.delta, average=True, sparse=True)
+        optimizer = torch.optim.SGD(hidden.parameters(), lr=config.lr)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=config.epochs)
+        state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
+        for epoch in tracker.loop("features hidden", config.epochs, **state):
+            before = network.get_parameter("hidden.weight").detach().clone()
+            for images in train.batches(config.batch, shuffle=rng):
+                with torch.no_grad(), tap(network, ["hidden"], pre_only=True) as seen:
+                    network(images.x)
+                propose_(hidden, rule(hidden, *seen["hidden"]))
+                optimizer.step()
+            schedule.step()
+            log_progress(tracker, network, "hidden", train, epoch=epoch, before=before)
+
+
+def readout(config: Config, weight_decay: float) -> SupervisedTraining:
+    """How linear readouts are trained: the same for all, but for weight decay."""
+    return SupervisedTraining(
+        epochs=config.readout_epochs,
+        batch=config.readout_batch,
+        lr=config.readout_lr,
+        weight_decay=weight_decay,
+        smoothing=config.smoothing,
+    )
+
+
+def krotov_hopfield(config: Config, train: Split, rng: Generator) -> Method:
+    """Units that start at random images and learn without labels."""
+    network = dense_body(train, config.units, n=config.power)
+    init_examples_(network, train, rng)
+    head = readout(config, config.weight_decay)
+    learner = FeatureClassifier(network, learning=Competition(config), readout=head)
+    return Method("Krotov-Hopfield", "local", learner, norm=2.0)
+
+
+def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
+    """The same architecture, trained with backpropagation."""
+    network = dense_body(train, config.units, n=config.backprop_power)
+    init_normal_(network, rng, std=config.backprop_init_std)
+    training = SupervisedTraining(
+        epochs=config.backprop_epochs,
+        batch=500,
+        lr=config.backprop_lr,
+        weight_decay=config.weight_decay,
+        smoothing=config.smoothing,
+    )
+    return backprop(network, training)
+
+
+def random_examples(config: Config, train: Split, rng: Generator) -> Method:
+    """The same architecture where the rule starts: random training images as weights, frozen."""
+    network = dense_body(train, config.units, n=config.power)
+    init_examples_(network, train, rng)
+    return frozen_features(network, readout(config, config.weight_decay), name="random examples")
+
+
+def random_features(config: Config, train: Split, rng: Generator) -> Method:
+    """The same architecture with weights from N(0, 1), frozen."""
+    network = dense_body(train, config.units, n=config.random_power)
+    init_normal_(network, rng)
+    return frozen_features(network, readout(config, config.random_weight_decay))
+
+
+METHODS: dict[str, Callable[..., Method]] = {
+    "krotov_hopfield": krotov_hopfield,
+    "backprop": end_to_end,
+    "random_examples": random_examples,
+    "random_features": random_features,
+    "linear": lambda config, train, rng: linear(train, rng),
+}
 
 
 def comparison(config: Config) -> Comparison:
-    """Who takes part, on what."""
-    return krotov_comparison(config.data, config)
+    """The methods and their data."""
+    builds = [partial(build, config) for build in select(METHODS, config.learners)]
+    return single_seed(builds, config.data, config.seed, config.n_train, device=config.device)
 
 
 def main(config: Config, run: Run) -> None:
-    """One seed."""
+    """Train all methods with one seed, score them on the test images, log everything."""
     run_comparison(comparison(config), config.labels, run)

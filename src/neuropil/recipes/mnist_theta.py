@@ -25,12 +25,12 @@ from math import pi
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.experiments.comparison import Comparison, Method, run_comparison, single_seed
+from neuropil.experiments.baselines import linear
+from neuropil.experiments.comparison import Build, Comparison, Method, run_comparison, single_seed
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.spikes import log_spikes
 from neuropil.models import (
     BackpropClassifier,
-    FeatureClassifier,
     SpikeTimeTraining,
     SpikingClassifier,
     SupervisedTraining,
@@ -77,7 +77,8 @@ class Config(Machine):
 
 def comparison(config: Config) -> Comparison:
     """The methods that are compared, and their data."""
-    builds = [partial(build, config) for build in (spiking, rate_baseline, linear)[: 3 if config.baselines else 1]]
+    baselines: list[Build] = [partial(rate_baseline, config), linear] if config.baselines else []
+    builds: list[Build] = [partial(spiking, config), *baselines]
     return single_seed(builds, "mnist", config.seed, config.n_train, device=config.device)
 
 
@@ -114,12 +115,3 @@ def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
         body.extend([layer, nn.ReLU()])
     learner = BackpropClassifier(body, training=SupervisedTraining(epochs=20, batch=200, lr=1e-3))
     return Method("backprop", "baseline", learner)
-
-
-def linear(config: Config, train: Split, rng: Generator) -> Method:
-    """Softmax regression on standardised pixels."""
-    return Method(
-        "linear",
-        "baseline",
-        FeatureClassifier(nn.Sequential(nn.Flatten()), readout=SupervisedTraining(weight_decay=0.0)),
-    )

@@ -20,7 +20,8 @@ from functools import partial
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.experiments.comparison import Comparison, Method, run_comparison, single_seed
+from neuropil.experiments.baselines import linear
+from neuropil.experiments.comparison import Build, Comparison, Method, run_comparison, single_seed
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.spikes import log_spikes
 from neuropil.models import BackpropClassifier, Distort, SpikeTimeTraining, SpikingClassifier, SupervisedTraining
@@ -80,9 +81,8 @@ class Config(Machine):
 
 def comparison(config: Config) -> Comparison:
     """The methods that are compared, and their data."""
-    builds = [
-        partial(build, config) for build in (spiking, rate_baseline, linear_baseline)[: 3 if config.baselines else 1]
-    ]
+    baselines: list[Build] = [partial(rate_baseline, config), linear] if config.baselines else []
+    builds: list[Build] = [partial(spiking, config), *baselines]
     return single_seed(builds, "mnist", config.seed, config.n_train, device=config.device)
 
 
@@ -126,12 +126,6 @@ def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
     nn.init.zeros_(hidden.bias)
     body = nn.Sequential(OrderedDict(flat=nn.Flatten(), hidden=hidden, act=nn.ReLU()))
     return Method("backprop", "baseline", BackpropClassifier(body, training=supervised(config)))
-
-
-def linear_baseline(config: Config, train: Split, rng: Generator) -> Method:
-    """Softmax regression on the same images."""
-    learner = BackpropClassifier(nn.Sequential(nn.Flatten()), training=supervised(config))
-    return Method("linear", "baseline", learner)
 
 
 def supervised(config: Config) -> SupervisedTraining:

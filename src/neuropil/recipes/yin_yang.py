@@ -21,7 +21,8 @@ import torch
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.experiments.comparison import Comparison, Method, run_comparison, single_seed
+from neuropil.experiments.baselines import linear
+from neuropil.experiments.comparison import Build, Comparison, Method, run_comparison, single_seed
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import keep, panels
 from neuropil.models import (
@@ -61,7 +62,7 @@ class Config(Machine):
 
 def comparison(config: Config) -> Comparison:
     """The methods that are compared, and their data."""
-    builds = [partial(build, config) for build in (spiking, backprop, random_features, linear)]
+    builds: list[Build] = [*(partial(build, config) for build in (spiking, backprop, random_features)), linear]
     return single_seed(builds, "yin_yang", config.seed, config.n_train, device=config.device)
 
 
@@ -99,12 +100,6 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """The same with frozen random weights under a trained readout."""
     head = SupervisedTraining(epochs=100, lr=1e-2)
     return Method("random features", "baseline", FeatureClassifier(hidden_layer(config), readout=head))
-
-
-def linear(config: Config, train: Split, rng: Generator) -> Method:
-    """Softmax regression on the coordinates."""
-    head = SupervisedTraining(epochs=20, lr=1e-2)
-    return Method("linear", "baseline", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=head))
 
 
 def hidden_layer(config: Config) -> nn.Sequential:

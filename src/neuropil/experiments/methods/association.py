@@ -21,6 +21,6 @@ def build(train: Split, rng: Generator, units: int) -> Method:
         k=1,
         strongest=max(4, 24 // columns),
         unit_norm_input=len(shape) == 3,
-        events=AssociationTraining(min_steps=600),
+        training=AssociationTraining(min_steps=600),
     )
     return Method("association", "local", learner, competes=False)

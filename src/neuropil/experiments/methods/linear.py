@@ -1,13 +1,12 @@
-"""A linear model: softmax regression on standardised pixels. The least that anything with a hidden layer must beat."""
+"""A linear classifier: softmax regression, the least that anything with a hidden layer must beat."""
 
-from torch import Generator, nn
+from torch import Generator
 
 from neuropil.data import Split
+from neuropil.experiments import baselines
 from neuropil.experiments.methods import Method
-from neuropil.models import FeatureClassifier, SupervisedTraining
 
 
 def build(train: Split, rng: Generator, units: int) -> Method:
-    """No hidden layer, so neither `units` nor `rng` matters."""
-    readout = SupervisedTraining(lr=1e-2, weight_decay=0.1, min_steps=1500)
-    return Method("linear", "baseline", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=readout))
+    """No hidden layer, so `units` does not matter."""
+    return baselines.linear(train, rng)

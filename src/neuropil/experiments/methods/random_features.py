@@ -1,14 +1,15 @@
-"""The same architecture with the hidden weights as they were drawn, N(0, 1): what the wiring alone achieves."""
+"""The same architecture with frozen random weights, N(0, 1): what the architecture alone achieves."""
 
 from torch import Generator
 
 from neuropil.data import Split
+from neuropil.experiments import baselines
 from neuropil.experiments.methods import READOUT, Method
-from neuropil.models import FeatureClassifier, dense_body, init_normal_
+from neuropil.models import dense_body, init_normal_
 
 
 def build(train: Split, rng: Generator, units: int) -> Method:
     """Frozen features, trained readout."""
-    body = dense_body(train, units, n=1.0)
-    init_normal_(body, rng)
-    return Method("random features", "baseline", FeatureClassifier(body, readout=READOUT))
+    network = dense_body(train, units, n=1.0)
+    init_normal_(network, rng)
+    return baselines.frozen_features(network, READOUT)

@@ -1,0 +1,80 @@
+"""How the settings of the linear baseline were chosen: candidates compared on held-out training examples.
+
+The test set is never read. Candidates differ in learning rate, weight decay, passes, label smoothing, and in whether
+inputs are standardised.
+
+Measured: see docs/results/baselines.md.
+
+Group: searches. Minutes: 5. Data: any.
+
+Try: neuropil run linear_settings --data mnist --seeds 3 --out runs/linear_settings
+"""
+
+from dataclasses import asdict, dataclass
+
+from neuropil.data import hold_out
+from neuropil.experiments.baselines import linear_classifier
+from neuropil.experiments.comparison import Build, data_splits
+from neuropil.experiments.machine import Machine
+from neuropil.experiments.selection import Candidate, score_candidates
+from neuropil.models import SupervisedTraining
+from neuropil.runs import Run
+
+STANDARDISED = [
+    SupervisedTraining(lr=4e-3, weight_decay=0.0),
+    SupervisedTraining(lr=1e-3, weight_decay=0.0),
+    SupervisedTraining(lr=4e-3, weight_decay=0.0, epochs=10, min_steps=1),
+    SupervisedTraining(lr=4e-3, weight_decay=1e-3, min_steps=1500),
+    SupervisedTraining(lr=1e-2, weight_decay=0.0, min_steps=1500),
+    SupervisedTraining(lr=1e-2, weight_decay=0.1, min_steps=1500),
+    SupervisedTraining(lr=1e-3, weight_decay=0.0, min_steps=1500),
+    SupervisedTraining(lr=1e-3, weight_decay=0.1, min_steps=1500),
+    SupervisedTraining(lr=1e-3, weight_decay=1.0, min_steps=1500),
+    SupervisedTraining(lr=1e-3, weight_decay=0.0, smoothing=0.1, min_steps=1500),
+    SupervisedTraining(lr=3e-4, weight_decay=0.0, min_steps=1500),
+]
+AS_THEY_ARE = [
+    SupervisedTraining(lr=1e-2, weight_decay=1.0, min_steps=1500),
+    SupervisedTraining(lr=1e-2, weight_decay=0.1, min_steps=1500),
+    SupervisedTraining(lr=1e-2, weight_decay=0.0, min_steps=1500),
+    SupervisedTraining(lr=3e-2, weight_decay=0.0, min_steps=1500),
+    SupervisedTraining(lr=4e-3, weight_decay=0.0, min_steps=1500),
+    SupervisedTraining(lr=1e-3, weight_decay=0.0, min_steps=1500),
+]
+
+
+@dataclass(frozen=True)
+class Config(Machine):
+    """What to choose settings for."""
+
+    data: str = "mnist"
+    """data set, by name (`neuropil data list`)"""
+    seed: int = 0
+    """seed of the held-out examples and of the order of examples"""
+    holdout_fraction: float = 1 / 6
+    """fraction of the training examples that is held out"""
+    n_train: int = 0
+    """use only that many training examples; 0 for all"""
+
+
+def main(config: Config, run: Run) -> None:
+    """Fit every candidate on the rest, score it on the held-out examples."""
+    train, _ = data_splits(config.data, config.n_train, config.seed, device=config.device)
+    rest, held = hold_out(train, config.holdout_fraction, config.seed)
+    candidates = [
+        Candidate("standardised" if standardise else "as they are", changes(training), build(training, standardise))
+        for standardise, trainings in ((True, STANDARDISED), (False, AS_THEY_ARE))
+        for training in trainings
+    ]
+    score_candidates(candidates, rest, held, seed=config.seed, run=run)
+
+
+def build(training: SupervisedTraining, standardise: bool) -> Build:
+    """A candidate, as the comparison makes its methods."""
+    return lambda train, rng: linear_classifier("linear", training, standardise=standardise)
+
+
+def changes(training: SupervisedTraining) -> dict[str, float]:
+    """The settings in which the candidates differ."""
+    names = ("lr", "weight_decay", "smoothing", "epochs", "min_steps")
+    return {name: asdict(training)[name] for name in names}

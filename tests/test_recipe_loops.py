@@ -1,0 +1,113 @@
+"""The loop that a recipe shows gives the same weights, bit for bit, as the learner that a library user calls."""
+
+import pytest
+import torch
+
+from neuropil.data import digits
+from neuropil.models import (
+    AssociationClassifier,
+    AssociationTraining,
+    Distort,
+    FeatureClassifier,
+    LocalLearning,
+    dense_body,
+    init_examples_,
+    init_patches_,
+)
+from neuropil.plasticity import KrotovHopfield, SoftHebb
+from neuropil.recipes import cifar_softhebb, mnist_association, mnist_conv_krotov, mnist_krotov
+
+
+def seeded():
+    return torch.Generator().manual_seed(3)
+
+
+@pytest.fixture(scope="module")
+def train():
+    return digits(seed=0)[0][:230]
+
+
+def assert_same(method, learner, train):
+    """Both learn what the other learns, and answer alike."""
+    rng, other = seeded(), seeded()
+    torch.rand(1)  # the global generator is not theirs
+    one = method(train, rng).learner.fit(train, rng=rng)
+    two = learner(other).fit(train, rng=other)
+    states = [learned.network_.state_dict() for learned in (one, two)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert torch.equal(torch.rand(3, generator=rng), torch.rand(3, generator=other))
+
+
+def test_dense_krotov_hopfield(train):
+    config = mnist_krotov.Config(units=30, k=3, epochs=3, batch=50, readout_epochs=2)
+
+    def library(rng):
+        network = dense_body(train, 30, n=2.0)
+        init_examples_(network, train, rng)
+        rule = KrotovHopfield(p=2, k=3, delta=0.4, average=True, sparse=True)
+        learning = LocalLearning({"hidden": rule}, epochs=3, batch=50, lr=0.3)
+        return FeatureClassifier(network, learning=learning, readout=mnist_krotov.readout(config, 0.0))
+
+    assert_same(lambda *some: mnist_krotov.krotov_hopfield(config, *some), library, train)
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.1])
+def test_convolutional_krotov_hopfield(train, floor):
+    settings = {"kernel": 3, "k": 3, "epochs": 2, "batch": 50, "patch_fraction": 0.3, "readout_epochs": 2}
+    config = mnist_conv_krotov.Config(kernels=20, whitening_floor=floor, **settings)
+
+    def library(rng):
+        network = mnist_conv_krotov.network_for(config, train, 1.0)
+        init_patches_(network, train, rng)
+        rule = KrotovHopfield(p=2, k=3, delta=0.4, average=True)
+        learning = LocalLearning({"conv1": rule}, epochs=2, batch=50, lr=0.3, patch_fraction=0.3)
+        return FeatureClassifier(network, learning=learning, readout=mnist_conv_krotov.readout(config))
+
+    assert_same(lambda *some: mnist_conv_krotov.krotov_hopfield(config, *some), library, train)
+
+
+def test_deep_soft_hebb(train):
+    config = cifar_softhebb.Config(channels=(4, 5, 6), epochs=2, max_images=100, n_augmented=0, readout_epochs=2)
+
+    def library(rng):
+        network = cifar_softhebb.soft_hebb(config, train, rng).learner.body
+        names = ["conv1", "conv2", "conv3"]
+        learning = LocalLearning(
+            {name: SoftHebb(tau=tau, anti=True, normalise=True) for name, tau in zip(names, config.tau)},
+            epochs=2,
+            batch=10,
+            max_images=100,
+            lr=dict(zip(names, config.lr)),
+            norm_rate=0.5,
+            joint=True,
+        )
+        return FeatureClassifier(network, learning=learning, readout=cifar_softhebb.readout(config))
+
+    assert_same(lambda *some: cifar_softhebb.soft_hebb(config, *some), library, train)
+
+
+@pytest.mark.parametrize("receptive_field", [0, 5])
+def test_association(train, receptive_field):
+    layers = {"hidden": (80, 40), "columns": (4, 2)}
+    config = mnist_association.Config(**layers, receptive_field=receptive_field, epochs=3, batch=50)
+
+    def library(rng):
+        field = receptive_field or None
+        training = AssociationTraining(epochs=3, batch=50, lr=4e-3)
+        return AssociationClassifier(**layers, field=field, k=1, strongest=4, training=training)
+
+    assert_same(lambda *some: mnist_association.association(config, *some), library, train)
+
+
+def test_augmented_copies_of_a_recipe_are_those_of_the_library(train):
+    config = mnist_conv_krotov.Config(kernels=8, kernel=3, epochs=1, batch=50, n_augmented=1, readout_epochs=2)
+    distort = Distort(rotation=10, scale=0.1, shear=0.1, shift=1.5)
+
+    def library(rng):
+        network = mnist_conv_krotov.network_for(config, train, 1.0)
+        init_patches_(network, train, rng)
+        readout = mnist_conv_krotov.readout(config)
+        return FeatureClassifier(network, readout=readout, n_augmented=1, augment=distort)
+
+    assert_same(lambda *some: mnist_conv_krotov.random_patches(config, *some), library, train)

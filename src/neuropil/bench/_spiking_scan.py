@@ -1,8 +1,8 @@
 """Spiking networks in plain PyTorch: from event to event, all neurons of the network at once, under autograd.
 
 What one writes without the projective form, and what the compiled kernels are measured against. The equations are those
-of the paper, in the potential or the angle, so the tests use it as an oracle too. Everything is float64: in float32 the
-potential of a neuron that has just spiked may change its sign by rounding, and the neuron would spike for ever.
+of the paper, in the potential or the angle, so the tests use it as an oracle too. Everything is float64. In float32
+rounding may change the sign of the potential of a neuron that has just spiked, and it would spike for ever.
 """
 
 from collections.abc import Callable, Sequence

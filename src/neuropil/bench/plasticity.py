@@ -1,8 +1,8 @@
 """How long one step of each learning rule takes, beside the one matrix product that it cannot do without.
 
-A step is all that a local learner adds to a batch that is already there: the rule with its own drive, `propose_`, and
-a step of plain SGD. Beside it, in the same loop so that noise hits all alike: the bare drive product
-`F.linear(batch, weight)`, and the textbook formulation of the same law with dense matrices.
+A step is all that local learning adds to a batch: the rule with its own drive, `propose_`, and a step of plain SGD.
+Two others run in the same loop, so that noise hits all alike. One is the bare drive product `F.linear(batch, weight)`,
+the other the textbook formulation of the same law with dense matrices.
 """
 
 import json
@@ -72,8 +72,8 @@ class Case:
 def krotov(weight: Tensor, x: Tensor, p: float = 3.0, k: int = 7, delta: float = 0.4) -> Tensor:
     """The change by Krotov & Hopfield with a dense post factor, a second product and a dense forgetting.
 
-    It is the published code in torch, but for two things that make it faster: the drives lie so that the top-k runs
-    along contiguous units, and only `krotov_scaled` divides by the largest entry.
+    It is the published code in torch, made faster in two ways. The drives lie so that the top-k runs along contiguous
+    units, and only `krotov_scaled` divides by the largest entry.
     """
     u = x @ (weight.sign() * weight.abs() ** (p - 1)).T
     ranks = u.topk(k, 1).indices
@@ -164,11 +164,10 @@ def main(config: Config) -> list[dict[str, Any]]:
 def row(name: str, case: Case, batch: int, config: Config) -> dict[str, Any]:
     """The measurements of one rule.
 
-    Seconds are medians; ratios are between medians of the same loop. `of_limit` is the time that the multiply-adds of
-    the law would take at the rate of the fastest drive product of this loop (in the rule's own dtype, by any route), as
-    a share of the step; `best_*` are
-    ratios between the fastest rounds, which a busy machine disturbs least. `peak_extra_mb` is the most memory (MiB)
-    that a step holds beyond weight, gradient and batch.
+    Seconds are medians; ratios are between medians of the same loop. `of_limit` is the fraction of the step that the
+    multiply-adds of the law would take at the rate of the fastest drive product of this loop. That product has the
+    rule's own dtype and any route. `best_*` are ratios between the fastest rounds, which a busy machine disturbs least.
+    `peak_extra_mb` is the most memory (MiB) that a step holds beyond weight, gradient and batch.
     """
     layer, x = sample(config, batch)
     weight, baseline = layer.weight.detach(), layer.weight.detach().clone()
@@ -235,7 +234,7 @@ def sample(config: Config, batch: int) -> tuple[nn.Linear, Tensor]:
 def clock(contestants: Mapping[str, Callable[[], object]], *, repeats: int, device: str) -> dict[str, list[float]]:
     """Seconds of every contestant in every round, after three rounds to warm up.
 
-    In a round each runs twice and the second time counts: in training, too, a step follows a step of its own kind, and
+    In a round each runs twice and the second time counts. In training, too, a step follows a step of its own kind and
     finds its own memory and caches.
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}

@@ -124,7 +124,7 @@ def resume(folder: Path, *, quiet: bool = False) -> int:
 
 def report(folders: list[Path], out: Path) -> int:
     """Write the report of `folders` to `out`, and print its table and where it is."""
-    from neuropil import report as room  # draws with matplotlib, which takes its time: not before the work is done
+    from neuropil import report as room  # loads matplotlib, which is slow: not before the work is done
 
     results = room.gather(folders)
     page = room.write(results, out=out)
@@ -147,7 +147,7 @@ def _report_if_any(out: Path) -> int:
 
 
 def _new_folder(job: Job) -> tuple[Path, list[Path]]:
-    """The folder that was asked for, or the first of ours that nobody else has taken; and the ones made for it."""
+    """The folder that was asked for, or the first of ours that is not taken; and the ones made for it."""
     for number in count(1):
         folder = job.options.out or _folder(job, number)
         missing = [path for path in (folder, *folder.parents) if not path.exists()]

@@ -181,6 +181,6 @@ def _value(group: list[str]) -> str:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """tyro draws a box around each error; ours are lines."""
+    """tyro puts a box around each error; ours are lines."""
     with redirect_stderr(io.StringIO()):
         yield

@@ -27,7 +27,7 @@ def associations(units: int, classes: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Association(Rule):
-    r"""Who is made to fire learns, who is kept silent unlearns: :math:`\Delta W_j = \sum_b (t_{bj} - s_{bj})\, x_b`.
+    r"""Hebbian for neurons that the label makes fire, anti-Hebbian for silenced ones: :math:`\Delta W_j = \sum_b (t_{bj} - s_{bj})\, x_b`.
 
     Call it as ``rule(layer, pre, post, label=...)``. The answer of a neuron to its input is
     :math:`s = 1 / (1 + e^{-\beta u})` with u = W x. Then comes the label event: neurons associated with the label are
@@ -35,8 +35,8 @@ class Association(Rule):
     input because of the event. It is weakened if the neuron would have fired without it. No error comes from another
     layer: a synapse sees its two neurons and an event that all neurons see alike.
 
-    With `k` the neurons compete at the event: of those associated with the label only the k with the largest drives
-    are made to fire, of all others only the k with the largest drives are kept silent, and the rest do not learn.
+    With `k` the neurons compete at the event. Of those associated with the label only the k with the largest drives
+    are made to fire. Of all others only the k with the largest drives are kept silent, and the rest do not learn.
     Without it all neurons of a layer become copies of one another.
 
     Our reconstruction from the abstract of Gupta 2020 (arXiv 2011.12012); the text and code of that paper are not to
@@ -46,7 +46,7 @@ class Association(Rule):
         classes: number of classes; neuron j is associated with class j modulo `classes`, see `associations`.
         slope: beta, 1 / units of u.
         k: how many neurons win among the associated, and among the others; None for all of them.
-        columns: the layer is cut into that many columns of equal size (the first units, the next, ...), and neurons
+        columns: the layer is cut into that many columns of equal size (the first units, the next, ...). Neurons
             compete with those of their own column only.
 
     Examples:

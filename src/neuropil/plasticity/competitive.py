@@ -79,7 +79,7 @@ class SoftHebb(Rule):
 
 @dataclass(frozen=True)
 class KrotovHopfield(Rule):
-    r"""The winner learns, the k-th unlearns: :math:`\Delta W = \sum_b g_b (x_b - u_b W)`.
+    r"""Hebbian for the winner, anti-Hebbian for the k-th: :math:`\Delta W = \sum_b g_b (x_b - u_b W)`.
 
     The drive is :math:`u = (\mathrm{sign}(W)\,|W|^{p-1})\, x`; g is +1 for the unit with the largest drive, -delta for
     the k-th largest, 0 else. A row that keeps winning converges to :math:`\sum_i |W_i|^p = 1`.
@@ -90,13 +90,13 @@ class KrotovHopfield(Rule):
 
     Attributes:
         p: power of the norm that the rows converge to, at least 1.
-        k: rank of the unit that unlearns, at least 2 (2 is the runner-up).
-        delta: strength of unlearning; 0 for none.
-        average: divide the change of each row by the number of samples that chose it, so that a row takes a step of the
-            same size whether one sample of the batch chose it or ten; batches may then be large and rates too.
+        k: rank of the unit with the anti-Hebbian update, at least 2 (2 is the runner-up).
+        delta: strength of the anti-Hebbian update; 0 for none.
+        average: divide the change of each row by the number of samples that chose it. A row then takes a step of the
+            same size whether one sample of the batch chose it or ten; batches may be large and rates too.
         normalise: divide the change by its largest absolute entry, as published.
-        ranking_dtype: dtype in which the drive is computed to rank the units (``torch.bfloat16`` is several times
-            faster on recent hardware); None for the dtype of the input.
+        ranking_dtype: dtype of the drive that ranks the units; None for the dtype of the input. ``torch.bfloat16`` is
+            several times faster on recent hardware.
         sparse: return only the rows that some sample chose, as a sparse tensor (dense layers only). Like the gradient
             of ``torch.nn.Embedding(sparse=True)`` it suits SGD without momentum and weight decay, and SparseAdam, and
             spares four passes over the whole weight in every step.

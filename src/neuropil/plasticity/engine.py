@@ -74,9 +74,9 @@ def drives(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: P
 def _keep_freed_memory() -> None:
     """Make glibc keep freed blocks, once for the process.
 
-    It gives them back to the system above a threshold that slides with the largest block ever freed, and a rule would
-    pay for thousands of page faults in every step to get them again (3 x the time at 784 -> 2000, batch 100). Freeing
-    one block of almost 32 MiB, which nobody ever touched, slides the threshold to its end. No effect elsewhere.
+    It gives them back to the system above a threshold that slides with the largest block ever freed. A rule would then
+    pay for thousands of page faults in every step (3 x the time at 784 -> 2000, batch 100). Freeing one untouched block
+    of almost 32 MiB slides the threshold to its end. No effect elsewhere.
     """
     torch.empty(31 << 20, dtype=torch.uint8)
 
@@ -125,8 +125,8 @@ def _answers_fast(layer: nn.Module, pre: Tensor, plan: Plan) -> bool:
 def _dense_change(sample: Sample, said: Dense) -> Tensor:
     """(units, fan-in): what samples change in which every unit may learn.
 
-    NaN and infinity are refused, at the price of one sum over activity or over the hebbian term, where either shows
-    (on a GPU: of one synchronisation).
+    NaN and infinity are refused. The price is one sum over activity or over the hebbian term, where either shows; on a
+    GPU it is one synchronisation.
     """
     job, layer, weight = sample.job, sample.job.layer, sample.job.weight
     gain = said.gain.to(weight.dtype)

@@ -74,8 +74,8 @@ def respond(layer: nn.Module, pre: Tensor, weight: Tensor, plan: Plan = PLAN) ->
 def product(pre: Tensor, weight: Tensor, plan: Plan = PLAN) -> Tensor:
     """pre @ weight.T without autograd, for pre (..., in) and weight (units, in).
 
-    On the CPU a large float32 product goes through oneDNN's layout where torch has it: on AMD processors that takes
-    half the time of torch's BLAS, elsewhere it costs one copy of the result.
+    On the CPU a large float32 product goes through oneDNN's layout where torch has it. On AMD processors that takes
+    half the time of torch's BLAS; elsewhere it costs one copy of the result.
     """
     pre, weight = pre.detach(), weight.detach()
     large = pre.numel() * len(weight) >= plan.large_product

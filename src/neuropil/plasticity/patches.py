@@ -69,8 +69,8 @@ def sample_patches(layer: nn.Module, pre: Tensor, count: int, rng: Generator) ->
     Args:
         layer: a convolution for which `has_patches` holds.
         pre: its input, (batch, channels, *positions).
-        count: how many to draw, with replacement.
-        rng: draws them.
+        count: how many to take, with replacement.
+        rng: of examples and positions.
     """
     check_input(layer, pre)
     seen = windows(layer, pre.detach())

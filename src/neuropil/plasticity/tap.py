@@ -35,8 +35,8 @@ def tap(model: nn.Module, names: Iterable[str], *, pre_only: bool = False) -> It
     Args:
         model: any module tree.
         names: dotted names of layers, as in ``model.named_modules()``; a dict of rules by layer name serves as well.
-        pre_only: record inputs only. The block ends as soon as every named layer has got its input: no product of the
-            last of them and nothing after it is computed, and no later statement of the block runs.
+        pre_only: record inputs only. The block ends as soon as every named layer has got its input. No product of the
+            last of them and nothing after it is computed; no later statement of the block runs.
 
     Raises:
         Refusal: no layer has such a name; activity was changed in place; the pass runs in inference mode.

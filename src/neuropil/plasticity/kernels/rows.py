@@ -116,8 +116,8 @@ def row_change(
 def _change(thread, start, stop, index, values, out):  # type: ignore[no-untyped-def]
     """The change of the touched rows `start` to `stop`, into the rows `where`, and zero in the rows between them.
 
-    `order` has the samples that chose the first touched row, then those of the second, and so on, each plus the
-    number of samples times the rank at which it chose. The largest of all `peaks` is that of the absolute entries.
+    `order` has the samples that chose the first touched row, then those of the second, and so on. To each is added
+    the number of samples times the rank at which it chose. The largest of all `peaks` is that of the absolute entries.
     """
     where, touched, ends, order = index
     pre, weight, drive_weight, gains, divisors = values

@@ -27,7 +27,7 @@ def associations(units: int, classes: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Association(Rule):
-    r"""Hebbian for neurons that the label makes fire, anti-Hebbian for silenced ones: :math:`\Delta W_j = \sum_b (t_{bj} - s_{bj})\, x_b`.
+    r"""The label tells neurons to fire or to be silent: :math:`\Delta W_j = \sum_b (t_{bj} - s_{bj})\, x_b`.
 
     Call it as ``rule(layer, pre, post, label=...)``. The answer of a neuron to its input is
     :math:`s = 1 / (1 + e^{-\beta u})` with u = W x. Then comes the label event: neurons associated with the label are

@@ -3,14 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LOWEST := .venv-lowest
+QUICK := imports packaging docs mutants cli cli_refusals runs correlate rules tap association settling assign lif checkpoint \
+  spiking_refusals
 
-.PHONY: demo test lint types tests mutants clean help
+.PHONY: demo quick test lint types tests lowest mutants clean help
 
 help:
-	@echo "make demo   set up, then compare every learner with its baselines on real digits (offline, minutes)"
-	@echo "make test   set up, then lint, check types and run the tests"
-	@echo "make mutants   plant every fault of tests/mutants.py and see the tests catch it (slow)"
-	@echo "make clean  remove the virtual environment and what the demo wrote"
+	@echo "make demo     set up, then compare every learner with its baselines on real digits (offline, minutes)"
+	@echo "make quick    set up, then the tests of laws, imports, refusals and pages (a minute)"
+	@echo "make test     set up, then lint, check types and run all tests (minutes)"
+	@echo "make lowest   the quick tests with the lowest versions that pyproject.toml declares"
+	@echo "make mutants  plant every fault of tests/mutants.toml and see the tests catch it (an hour)"
+	@echo "make clean    remove the virtual environment and what the demo wrote"
 
 demo: $(READY)
 	@rm -rf demo
@@ -26,7 +31,21 @@ types: $(READY)
 	$(BIN)/mypy
 
 tests: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --durations=5
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --durations=5
+
+quick: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not data" $(QUICK:%=tests/test_%.py)
+
+# torch is large and has one tested version: it is taken from the first environment, everything else is installed anew.
+lowest: $(LOWEST)/.ready
+	OMP_NUM_THREADS=1 PYTHONPATH=src $(LOWEST)/bin/python -m pytest -n 2 -m "not data" $(QUICK:%=tests/test_%.py)
+
+$(LOWEST)/.ready: $(READY) constraints-lowest.txt
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check -r constraints-lowest.txt
+	$(BIN)/python -c 'import torch; print(torch.__path__[0].removesuffix("/torch"))' \
+	  > "$$($(LOWEST)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch_from.pth"
+	@touch $@
 
 mutants: $(READY)
 	$(BIN)/python tests/mutants.py
@@ -39,4 +58,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(LOWEST) demo

@@ -14,8 +14,8 @@ def image_mask(keep: str, shape: Sequence[int], rng: Generator | None = None) ->
     """(channels, height, width) of 0 and 1: the mask of that name for one image.
 
     Args:
-        keep: what is known: the half "top", "bottom", "left" or "right"; "centre", the middle half of each side;
-            "frame", all but that; "random", half of the pixels; or "none".
+        keep: what is known. Halves are "top", "bottom", "left" and "right". The middle half of each side is "centre",
+            all but that "frame". Half of the pixels is "random", nothing "none".
         shape: (channels, height, width).
         rng: of the random pixels; the other masks need none.
 

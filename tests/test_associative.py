@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import neuropil
 from associative_oracles import rng
 from neuropil.associative import (
     CLASSIFY,
@@ -131,7 +132,9 @@ def test_with_two_hidden_layers_and_no_generation_it_classifies_but_does_not_gen
         learner.generate(torch.tensor([1]), 1, rng())
 
 
-def test_direct_synapses_join_every_classification_layer_with_pixels_and_label_and_learn_by_the_same_rule(train):
+def test_direct_synapses_join_every_classification_layer_with_pixels_and_label_and_learn_by_the_same_rule(
+    train, tmp_path
+):
     training = AssociativeTraining(
         tasks=(CLASSIFY,), learning_rates={"classification": 0.3, "label": 0.2}, feedback_lr_scale=0.5
     )
@@ -153,7 +156,7 @@ def test_direct_synapses_join_every_classification_layer_with_pixels_and_label_a
         want = rate * (after[post] - before[post]).T @ sent[pre]
         name = f"synapses.{pre}>{post}.weight"
         torch.testing.assert_close(learner.net_.get_parameter(name) - old[name], want, rtol=1e-3, atol=2e-7)
-    kept = AssociativeNetwork((6, 5, 4), training=training, skip_connections=True).load_state_dict(learner.state_dict())
+    kept = neuropil.load(learner.save(tmp_path / "network.safetensors"))
     assert torch.equal(kept.decision_function(part.x), learner.decision_function(part.x))
 
 

@@ -122,10 +122,8 @@ def test_scores_are_the_settled_drives_of_the_label(learned, train):
         hidden = (drive + label @ net.between("label", "classification1").weight.T).clamp(0, 1)
         goal = net.bias["label"] + hidden @ net.between("classification1", "label").weight.T
         label = label + 0.2 * (goal.clamp(0, 1) - label)
-    sharp = AssociativeNetwork(
-        (40,), 40, settling=Settling(300, step_size=0.2, tolerance=1e-6), training=learned.training
-    )
-    sharp.load_state_dict(learned.state_dict())
+    sharp = deepcopy(learned)
+    sharp.settling = Settling(300, step_size=0.2, tolerance=1e-6)
     torch.testing.assert_close(sharp.decision_function(train.x[:4]), goal, rtol=0, atol=1e-4)
 
 
@@ -138,8 +136,8 @@ def test_spikes_come_with_the_probability_that_is_the_activity():
 
 
 def test_an_unsettled_answer_comes_with_a_warning(learned, train):
-    hasty = AssociativeNetwork((40,), 40, settling=Settling(1, tolerance=1e-9), training=learned.training)
-    hasty.load_state_dict(learned.state_dict())
+    hasty = deepcopy(learned)
+    hasty.settling = Settling(1, tolerance=1e-9)
     with pytest.warns(UserWarning, match=r"5 of 5 samples had not settled after 10 iterations: .* \(tolerance 1e-09\)"):
         hasty.predict(train.x[:5])
 

@@ -18,7 +18,7 @@ from neuropil.associative.settling import Nudge, Settling, send
 from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
 from neuropil.associative.training import GAINS, AssociativeTraining, EpochStatistics, by_role
 from neuropil.data import Split
-from neuropil.errors import Refusal, require
+from neuropil.errors import require
 from neuropil.models.contract import FeatureLayer
 from neuropil.models.description import savable, savable_model
 from neuropil.models.saving import write_model
@@ -291,28 +291,6 @@ class AssociativeNetwork:
         """Called when what was learned is back from a file."""
         self.shape_ = Size(self.shape_)
         self._expose_first_layer()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What training has changed, by name: the weights, and the shape of an image."""
-        return {"shape": torch.tensor(list(self.shape_)), **self.net_.state_dict()}
-
-    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> Self:
-        """Take over the `state_dict` of a network with the same settings.
-
-        Raises:
-            Refusal: tensors that are not of such a network.
-        """
-        weights = {name: part for name, part in tensors.items() if name != "shape"}
-        try:
-            shape, classes = Size(tensors["shape"].tolist()), len(tensors[f"bias.{LABEL}"])
-            net = self._connectivity(shape.numel(), classes)
-            net.load_state_dict(weights)
-        except (KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise Refusal(f"these tensors are not of such an associative network ({reason:.200}).") from error
-        self.net_, self.shape_, self.classes_ = net.requires_grad_(False), shape, classes
-        self._expose_first_layer()
-        return self
 
     def __repr__(self) -> str:
         return (

@@ -259,7 +259,7 @@ def test_the_seed_alone_draws_the_parts():
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, math.nan])
 def test_hold_out_refuses_a_share_outside_0_and_1(share):
-    with pytest.raises(Refusal, match="0 < share < 1"):
+    with pytest.raises(Refusal, match="0 < fraction < 1"):
         hold_out(numbered([9, 9]), share, 0)
 
 

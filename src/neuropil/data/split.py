@@ -88,7 +88,7 @@ class Split:
         return self.x.to(torch.float32).div_(255) if self.x.dtype == torch.uint8 else self.x
 
     def batches(self, size: int, *, shuffle: Generator | None = None) -> Iterator["Split"]:
-        """Every example once, in order, or in the order that `shuffle` draws.
+        """Every example once, in order, or in the random order of `shuffle`.
 
         The batches are float32 as `pixels` gives them; the last one may be smaller.
         """
@@ -126,24 +126,24 @@ class Split:
         return part
 
 
-def hold_out(split: Split, fraction: float, rng_seed: int) -> tuple[Split, Split]:
-    """(rest, held): two disjoint parts in drawn order, `share` of the examples in `held`.
+def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+    """(rest, held): two disjoint splits in random order, `fraction` of the examples in `held`.
 
-    Stratified: the number held of each class is within one example of its exact share; examples without a label count
-    as one more class. The same seed gives the same parts.
+    Stratified: the number held of each class is within one example of its exact fraction. Examples without a label
+    count as one more class. The same seed gives the same splits.
 
     Raises:
-        Refusal: a share outside (0, 1), or a class too small to be on both sides.
+        Refusal: a fraction outside (0, 1), or a class too small to be on both sides.
     """
-    require(0 < fraction < 1, f"hold_out needs 0 < share < 1 (a share of the examples), got share={fraction}.")
+    require(0 < fraction < 1, f"hold_out needs 0 < fraction < 1, got fraction={fraction}.")
     counts = _counts(split)
     held = _apportion(counts.double() * fraction, round(fraction * len(split)))
     for label in ((counts > 0) & ((held == 0) | (held == counts))).nonzero().flatten().tolist()[:1]:
         raise Refusal(
-            f"hold_out(share={fraction}) needs examples of every class on both sides, but {_stratum(label, split)} has "
-            f"{counts[label]} and would have {held[label]} held out; take another share or more data."
+            f"hold_out(fraction={fraction}) needs examples of every class on both sides, but {_stratum(label, split)} "
+            f"has {counts[label]} and would have {held[label]} held out; take another fraction or more data."
         )
-    first, others = _draw(split, held, rng_seed)
+    first, others = _choose(split, held, seed)
     return split._rows(others), split._rows(first)
 
 
@@ -176,7 +176,7 @@ def subset(split: Split, n: int, seed: int) -> Split:
             f"subset(n={n}) leaves no example of {_stratum(label, split)}, which has {counts[label]} of {len(split)}; "
             f"take n >= {-(-len(split) // int(counts[label]))}."
         )
-    return split._rows(_draw(split, taken, seed)[0])
+    return split._rows(_choose(split, taken, seed)[0])
 
 
 def _strata(split: Split) -> Tensor:
@@ -201,8 +201,8 @@ def _apportion(exact: Tensor, total: int) -> Tensor:
     return shares
 
 
-def _draw(split: Split, wanted: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of `wanted[c]` examples of each class c, and of all others, both in drawn order."""
+def _choose(split: Split, wanted: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of `wanted[c]` examples of each class c, and of all others, both in random order."""
     order = torch.randperm(len(split), generator=Generator().manual_seed(seed))
     labels = _strata(split)[order]
     taken = torch.zeros(len(split), dtype=torch.bool)

@@ -16,7 +16,7 @@ from neuropil.loading import model_path
 from neuropil.models import receptive_fields
 from neuropil.runs import LabelsRow, Run, TaggedTracker
 
-JUDGED = 1000  # images on which the units of a convolution compete once more, at every position
+N_COMPETING = 1000  # images on which the units of a convolution compete once more, at every position
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class Comparison(NamedTuple):
         seeds: one after the other.
         splits: maps a seed to (train, test).
         task: by which a run of several tasks keeps what was learned at this one.
-        origin: where the test examples come from; None if they are in no data set, so that nobody can load them again.
+        origin: where the test examples come from; None if they are in no data set, so that they cannot be loaded again.
     """
 
     builds: Sequence[Build]
@@ -116,7 +116,7 @@ def run_comparison(plan: Comparison, labels: Sequence[int], run: Run, *, after: 
         data=plan.data,
         seed=seed,
         labels=labels,
-        draw=True,
+        pictures=True,
         run=run,
         after=after,
         origin=plan.origin,
@@ -131,7 +131,7 @@ def run_methods(
     data: str,
     seed: int,
     labels: Sequence[int],
-    draw: bool,
+    pictures: bool,
     run: Run,
     after: After | None = None,
     origin: Origin | None = None,
@@ -143,7 +143,7 @@ def run_methods(
         train, test: what to learn from, and what to read once.
         data, seed: columns of every row.
         labels: numbers of labels for the sample-efficiency curves; those not below the training set are left out.
-        draw: whether to keep what the report draws of a learner, see `save_pictures`.
+        pictures: whether to save what the figures of the report need, see `save_pictures`.
         run: where it is written; every fit in it can be resumed.
         after: called when a learner has been tried.
         origin: where `test` comes from, see `Comparison`.
@@ -156,7 +156,7 @@ def run_methods(
         accuracy = fit_and_score(learner, train, test, rng=rng, tracker=tracker)
         facts = {"accuracy": accuracy, "n_train": len(train), "data": data, "seed": seed, "place": index}
         save_learned(method, run, origin, facts)
-        if draw:
+        if pictures:
             save_pictures(method, train, tracker)
         if after is not None:
             after(method, train, test, tracker)
@@ -175,16 +175,16 @@ def save_learned(method: Method, run: Run, origin: Origin | None, facts: Mapping
 
 
 def log_unit_statistics(method: Method, train: Split, tracker: TaggedTracker) -> None:
-    """Log where the units of a local learner stand: of convolutions on at most `JUDGED` images, a sample at a time."""
+    """Log the statistics of the units of a local learner; those of convolutions on at most `N_COMPETING` images."""
     norm, competes = method.norm, method.competes
     for layer, module, weight in method.learner.feature_layers():
-        some, batch = (train[:JUDGED], 20) if weight.ndim > 2 else (train, 1000)
+        some, batch = (train[:N_COMPETING], 20) if weight.ndim > 2 else (train, 1000)
         rows = weight.flatten(1)
         log_units(module, rows, some, layer=layer, batch=batch, norm=norm, competes=competes, tracker=tracker)
 
 
 def save_pictures(method: Method, train: Split, tracker: TaggedTracker) -> None:
-    """Of images: receptive fields, drawings of learners that draw; of spiking networks a trial, and out of silence."""
+    """Save receptive fields, samples of models that generate, and a trial of spiking networks."""
     learner, run, name, images = method.learner, tracker.run, method.name, train.x.ndim == 4
     if images:
         run.save(**{f"fields.{name}": receptive_fields(learner.network_, train.x.shape[1:])})

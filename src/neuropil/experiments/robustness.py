@@ -17,7 +17,7 @@ class Attacks(Machine):
     """How hard learners are attacked."""
 
     n_test: int = 1000
-    """attack only that many test examples, a stratified draw of each seed; 0 for all"""
+    """attack only that many test examples, a stratified subset for each seed; 0 for all"""
     linf: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
     """budgets: largest change of any pixel, of values in [0, 1]"""
     l2: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
@@ -47,7 +47,7 @@ def loaded(headers: Iterable[Header], device: str) -> list[Method]:
 
 
 def attack_all(methods: Sequence[Method], test: Split, attacks: Attacks, *, data: str, seed: int, run: Run) -> None:
-    """The whole suite on every entrant, on the same test examples; transfer attacks come from the baselines."""
+    """The whole suite on every method, on the same test examples; transfer attacks come from the baselines."""
     baselines = sorted((one.name for one in methods if one.family == "baseline"), key=lambda name: name != "backprop")
     robustness(
         {one.name: one.learner for one in methods},

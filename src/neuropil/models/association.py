@@ -199,7 +199,7 @@ class AssociationClassifier:
         self.unit_norm_input, self.training = unit_norm_input, training or AssociationTraining()
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
-        """Draw a network and let all its layers learn from every example and its label."""
+        """Initialise a network and let all its layers learn from every example and its label."""
         train.check_labelled("AssociationClassifier")
         network = self.fresh(train, rng)
         learning: dict[str, Any] = {"rng": rng, "tracker": tracker or NullTracker()}

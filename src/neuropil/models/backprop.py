@@ -18,16 +18,16 @@ from neuropil.runs.tracker import NullTracker, Tracker
 
 @savable_model("network_", for_learning=("body", "training"))
 class BackpropClassifier:
-    """A body and a linear head trained together by backprop.
+    """A body and a linear readout trained together by backprop.
 
-    The features are standardised once, by their statistics before training, so that the head starts from the scale
+    The features are standardised once, by their statistics before training, so that the readout starts from the scale
     that the readout of `FeatureClassifier` enjoys. Layers with statistics of their own (batch normalisation) gather
     them while the network trains, as everywhere.
 
     Args:
         body: maps (batch, *shape) in [0, 1] to features; it is copied, the original stays as it is.
         training: how the network is trained.
-        standardise: whether the features are standardised before the head.
+        standardise: whether the features are standardised before the readout.
 
     After `fit`: ``network_``, body and readout, in evaluation mode.
     """

@@ -1,4 +1,4 @@
-"""Features learned by local rules (or by nobody) under a supervised linear readout."""
+"""Features, learned by local rules or frozen, under a supervised linear readout."""
 
 import math
 from collections.abc import Mapping
@@ -31,16 +31,16 @@ class Learning(Protocol):
 class FeatureClassifier:
     """A linear readout, trained by gradient descent, on a body that no gradient ever reaches.
 
-    With rules the body learns locally first (Hebbian features); without, it stays as it was drawn (random features) or
-    has nothing to learn (a linear model is a body that only flattens).
+    With rules the body learns locally first (Hebbian features). Without rules it keeps its random weights (random
+    features), or it has nothing to learn (a linear model is a body that only flattens).
 
     Args:
         body: maps (batch, *shape) in [0, 1] to features; it is copied, the original stays as it is.
         learning: how the body learns, for example `LocalLearning`; None for a frozen body.
-        readout: how the head is trained.
-        n_augmented: how many altered copies of every labelled image the head learns from besides the image itself.
-        augment: what alters them.
-        min_examples: fewest examples of the head, copies included: few labels get as many more copies as this takes.
+        readout: how the linear readout is trained.
+        n_augmented: number of augmented copies of every labelled image that the readout learns from, besides the image.
+        augment: what makes them.
+        min_examples: fewest examples of the readout, copies included. Few labels get as many more copies as this takes.
 
     After `fit`: ``network_``, the learned body and the trained readout, in evaluation mode.
     """

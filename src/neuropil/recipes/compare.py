@@ -1,4 +1,4 @@
-"""Every learner beside its baselines on one data set: accuracy with intervals, labels needed, cost, features, alarms.
+"""All methods and their baselines on one data set: accuracy with intervals, labels needed, cost, features, warnings.
 
 Group: start here. Minutes: 8. Data: any.
 
@@ -31,7 +31,7 @@ class Config(Attacks):
     labels: tuple[int, ...] = (20, 50, 100, 300)
     """numbers of labels for the sample-efficiency curves; those above the training set are left out"""
     learners: tuple[str, ...] = ()
-    """files of recipes/entrants to run, all if none is named"""
+    """methods to run, by the names of their files; all if none is given"""
     n_train: int = 0
     """use only that many training examples; 0 for all"""
     attack: bool = False
@@ -60,7 +60,7 @@ def main(config: Config, run: Run) -> None:
     """Seeds outside, learners inside; every fit can be resumed."""
     plan, checksums = comparison(config), {}
     for step in run.loop("seeds", config.seeds):
-        seed, draw = plan.seeds[step], step == 0
+        seed, first = plan.seeds[step], step == 0
         train, test = plan.splits(seed)
         checksums[f"seed {seed}"] = {"train": train.checksum(), "test": test.checksum()}
         run.update_metadata(data={config.data: checksums})
@@ -71,7 +71,7 @@ def main(config: Config, run: Run) -> None:
             data=config.data,
             seed=seed,
             labels=config.labels,
-            draw=draw,
+            pictures=first,
             run=run,
             origin=plan.origin,
         )

@@ -98,7 +98,7 @@ class Config(Machine):
 
 
 @dataclass(frozen=True)
-class LabelEvents:
+class AssociationLearning:
     """How associated neurons learn: one event for each example and its label, all layers at once."""
 
     epochs: int
@@ -151,7 +151,7 @@ def competing(config: Config) -> AssociationClassifier:
         slope=config.slope,
         strongest=config.n_send,
         unit_norm_input=config.unit_norm_input,
-        training=LabelEvents(config.epochs, config.batch, config.lr, config.min_steps),
+        training=AssociationLearning(config.epochs, config.batch, config.lr, config.min_steps),
     )
 
 
@@ -162,7 +162,7 @@ def association(config: Config, train: Split, rng: Generator) -> Method:
 
 def plain_association(config: Config, train: Split, rng: Generator) -> Method:
     """The rule as the abstract has it: all neurons of the class fire, all others are silent."""
-    events = LabelEvents(config.plain_epochs, config.batch, config.plain_lr, config.min_steps)
+    events = AssociationLearning(config.plain_epochs, config.batch, config.plain_lr, config.min_steps)
     learner = AssociationClassifier(
         config.hidden, k=None, slope=1.0, strongest=None, unit_norm_input=False, training=events
     )

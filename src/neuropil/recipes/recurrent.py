@@ -177,6 +177,6 @@ def plot_trials(before: Tensor, after: Tensor, targets: Tensor, losses: Tensor, 
         axes[2].semilogy(range(1, len(losses) + 1), losses.cummin(0).values.clamp(min=1e-16), color=ORANGE)
         axes[2].set(title="loss of every update, and the least so far", xlabel="update", xscale="log")
         caption = (
-            "Spikes of all neurons; circles are the targets of neurons 0 and 1. Losses below 1e-16 are drawn there."
+            "Spikes of all neurons; circles are the targets of neurons 0 and 1. Losses below 1e-16 are plotted there."
         )
         keep(figure, run.folder, "recurrent", caption)

@@ -1,4 +1,4 @@
-"""Association: a label event makes the likeliest neurons of a class fire; a synapse sees its own two. Two layers."""
+"""Association rule, two layers: the label makes the likeliest neurons of its class fire; all layers learn at once."""
 
 from torch import Generator
 

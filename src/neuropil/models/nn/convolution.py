@@ -43,7 +43,7 @@ class PatchNormConv2d(nn.Conv2d):
 
         Args:
             train: images as this layer meets them.
-            rng: draws the patches.
+            rng: of the patches.
             floor: :math:`\epsilon` as a share of the mean variance of an entry of z; what varies less is not raised.
             count: patches, at most.
         """
@@ -161,7 +161,7 @@ def convolutions(body: nn.Sequential) -> list[str]:
 
 @torch.no_grad()
 def init_kernels_(body: nn.Sequential, rng: Generator, *, scale: float = 1.0) -> None:
-    """Draw every kernel of `body` from N(0, scale^2 / fan-in), so that its norm is about `scale`."""
+    """Initialise every kernel of `body` from N(0, scale^2 / fan-in), so that its norm is about `scale`."""
     for name in convolutions(body):
         weight = body.get_parameter(f"{name}.weight")
         weight.copy_(torch.empty(weight.shape).normal_(0, scale * weight[0].numel() ** -0.5, generator=rng))

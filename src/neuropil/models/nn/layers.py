@@ -144,7 +144,7 @@ class Standardise(nn.Module):
 
 @torch.no_grad()
 def init_normal_(body: nn.Sequential, rng: Generator, *, std: float = 1.0) -> None:
-    """Draw the weight of the layer ``hidden`` of `body` from N(0, std^2)."""
+    """Initialise the weight of the layer ``hidden`` of `body` from N(0, std^2)."""
     body.get_parameter("hidden.weight").normal_(0, std, generator=rng)
 
 

@@ -28,7 +28,7 @@ class Mirror:
         require(0 <= self.probability <= 1, f"Mirror needs a chance from 0 to 1, got {self.probability}.")
 
     def __call__(self, x: Tensor, rng: Generator) -> Tensor:
-        """(n, channels, height, width) to the same shape, drawn from `rng`."""
+        """(n, channels, height, width) to the same shape, at random by `rng`."""
         require(x.ndim == 4, f"Mirror needs images (n, channels, height, width), got {tuple(x.shape)}.")
         chosen = torch.rand(len(x), 1, 1, 1, generator=rng) < self.probability
         return torch.where(chosen.to(x.device), x.flip(-1), x)
@@ -60,12 +60,13 @@ class Distort:
         require(all(0 <= size < math.inf for size in sizes), f"Distort needs finite sizes >= 0, got {self}.")
 
     def __call__(self, x: Tensor, rng: Generator) -> Tensor:
-        """(n, channels, height, width) to the same shape, drawn from `rng`."""
+        """(n, channels, height, width) to the same shape, at random by `rng`."""
         require(x.ndim == 4, f"Distort needs images (n, channels, height, width), got {tuple(x.shape)}.")
         n, _, height, width = x.shape
-        draw = lambda most: (2 * torch.rand(n, generator=rng, device=rng.device) - 1) * most
-        angle, shear = draw(math.radians(self.rotation)), draw(self.shear)
-        tall, wide, down, right = draw(self.scale).exp(), draw(self.scale).exp(), draw(self.shift), draw(self.shift)
+        spread = lambda most: (2 * torch.rand(n, generator=rng, device=rng.device) - 1) * most
+        angle, shear = spread(math.radians(self.rotation)), spread(self.shear)
+        tall, wide = spread(self.scale).exp(), spread(self.scale).exp()
+        down, right = spread(self.shift), spread(self.shift)
         cos, sin = angle.cos(), angle.sin()
         across = torch.stack([wide * cos, (shear - tall * sin) * height / width, right * 2 / width], 1)
         along = torch.stack([wide * sin * width / height, tall * cos, down * 2 / height], 1)

@@ -16,7 +16,7 @@ from neuropil.plasticity.patches import has_patches, in_sample
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import Tracker
 
-SAMPLES = 5  # per unit, on which the progress display judges who wins
+SAMPLES = 5  # per unit, on which the progress display counts the wins
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class LocalLearning:
 
     Attributes:
         rules: a rule for each layer that learns, by its name in the body.
-        epochs: passes over the images, for each layer (greedily) or for all (together).
+        epochs: passes over the images, for each layer (greedily) or for all (joint).
         batch: images in a step; no more than there are.
         lr: first learning rate of plain SGD, for all layers or by name.
         norm_rate: power q of `rate_by_norm`, by which units whose norm is far from 1 learn faster; 0 for none.
         joint: whether all layers learn at once.
-        patch_fraction: of the patches of a convolution that it learns from, drawn afresh in every step; not together.
+        patch_fraction: of the patches of a convolution that it learns from, new ones in every step; not with `joint`.
         max_images: learn from the first so many images only; 0 for all.
         min_steps: fewest steps; a small data set gets as many more epochs as this takes.
     """

@@ -1,4 +1,4 @@
-"""What a body makes of a data set, and the linear head that names it."""
+"""The features of a data set, and a linear readout of them."""
 
 from collections import OrderedDict
 

@@ -1,4 +1,4 @@
-"""Supervised training by gradient descent: of a linear head on frozen features, or of a whole network."""
+"""Supervised training by gradient descent: of a linear readout on frozen features, or of a whole network."""
 
 import math
 from dataclasses import dataclass
@@ -39,9 +39,12 @@ class SupervisedTraining:
     augment: Augment | None = None
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1 and self.batch >= 1, f"Descent needs epochs and batch >= 1, got {self}.")
-        require(self.lr > 0 and self.weight_decay >= 0, f"Descent needs lr > 0 and decay >= 0, got {self}.")
-        require(0 <= self.smoothing < 1, f"Descent needs 0 <= smoothing < 1, got {self}.")
+        require(self.epochs >= 1 and self.batch >= 1, f"SupervisedTraining needs epochs and batch >= 1, got {self}.")
+        require(
+            self.lr > 0 and self.weight_decay >= 0,
+            f"SupervisedTraining needs lr > 0 and weight_decay >= 0, got {self}.",
+        )
+        require(0 <= self.smoothing < 1, f"SupervisedTraining needs 0 <= smoothing < 1, got {self}.")
 
     def fit_(self, network: nn.Module, train: Split, *, stage: str, rng: Generator, tracker: Tracker) -> None:
         """Train all of `network` in place; loop and rows are named `stage`. It ends frozen, in evaluation mode."""

@@ -1,4 +1,4 @@
-"""The parts of the page that stand below the table, each only if there are rows for it."""
+"""The sections of the page that stand below the table, each only if there are rows for it."""
 
 import math
 import re
@@ -64,7 +64,7 @@ class Section:
 
 
 def sections(results: Results, styles: Mapping[str, Style], files: Files) -> list[Section]:
-    """All parts for which there are rows, in the order of the page; their PNG files are added to `files`."""
+    """All sections for which there are rows, in the order of the page; their PNG files are added to `files`."""
     made = [
         curves_section(results, styles, files),
         labels_section(results, styles, files),

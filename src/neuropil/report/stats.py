@@ -16,6 +16,10 @@ def interval(values: Iterable[float]) -> tuple[float, float]:
     r"""The mean, and the half width of its 95 % interval; nan for a single value, which has none.
 
     :math:`\bar x \pm t_{0.975, n-1}\, s / \sqrt{n}`, s with n - 1 in the denominator. Student 1908, Biometrika 6.
+
+    >>> mean, half_width = interval([1, 2, 3])
+    >>> round(mean, 2), round(half_width, 2)
+    (2.0, 2.48)
     """
     sample = np.asarray(list(values), dtype=np.float64)
     require(sample.size > 0, "an interval needs at least one value, got none.")
@@ -33,6 +37,10 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[float, float
 
     Args:
         a, b: seed -> value.
+
+    >>> mean, half_width = paired({0: 0.9, 1: 0.8}, {1: 0.7, 0: 0.8, 2: 0.5})
+    >>> round(mean, 2), round(half_width, 2)
+    (0.1, 0.0)
     """
     common = sorted(a.keys() & b.keys())
     require(bool(common), f"a paired difference needs a seed that both have, got {sorted(a)} and {sorted(b)}.")
@@ -45,7 +53,11 @@ def decimals(half: float) -> int:
 
 
 def percent(mean: float, half: float) -> str:
-    """A share in 0..1 and its half width as '97.53 ± 0.21', in percent; the sign is left to the reader's column."""
+    """A fraction in 0..1 and its half width as '97.53 ± 0.21', in percent.
+
+    >>> percent(0.97534, 0.00213)
+    '97.53 ± 0.21'
+    """
     if math.isnan(half):
         return f"{100 * mean:.2f} ({ALONE})"
     digits = decimals(100 * half)
@@ -53,7 +65,7 @@ def percent(mean: float, half: float) -> str:
 
 
 def points(mean: float, half: float) -> str:
-    """A difference of shares as '+0.31 ± 0.20', in percentage points, with its sign."""
+    """A difference of fractions as '+0.31 ± 0.20', in percentage points, with its sign."""
     text = percent(abs(mean), half)
     rounds_to_zero = float(text.split()[0]) == 0
     return text if rounds_to_zero else ("+" if mean > 0 else "−") + text
@@ -69,7 +81,11 @@ def quantity(value: float) -> str:
 
 
 def spans(numbers: Iterable[int]) -> str:
-    """Whole numbers as people write them: 0–4, 7."""
+    """Whole numbers in short.
+
+    >>> spans([4, 0, 1, 2, 7])
+    '0–2, 4, 7'
+    """
     runs: list[list[int]] = []
     for number in sorted(set(numbers)):
         if runs and number == runs[-1][-1] + 1:

@@ -26,8 +26,8 @@ def confusion(learner: Predicts, split: Split, *, batch: int = 1000) -> Tensor:
     """
     split.check_labelled("a confusion matrix")
     counts = torch.zeros(split.classes * split.classes, dtype=torch.int64)
-    for part in split.batches(min(batch, len(split))):
-        pairs = part.y * split.classes + learner.predict(part.x)
+    for chunk in split.batches(min(batch, len(split))):
+        pairs = chunk.y * split.classes + learner.predict(chunk.x)
         counts += pairs.bincount(minlength=len(counts)).cpu()
     return counts.view(split.classes, split.classes)
 
@@ -38,10 +38,19 @@ def accuracy(learner: Predicts, split: Split, *, batch: int = 1000) -> float:
 
 
 def majority_rate(split: Split) -> float:
-    """Fraction of `split` in its most common class: what a constant answer would reach."""
+    """Fraction of `split` in its most common class: what a constant answer would reach.
+
+    >>> import torch
+    >>> majority_rate(Split(torch.zeros(4, 1), torch.tensor([0, 1, 1, 1]), 2))
+    0.75
+    """
     return split.y.bincount().max().item() / len(split)
 
 
 def fraction_correct(counts: Tensor) -> float:
-    """The accuracy that a confusion matrix holds."""
+    """The accuracy that a confusion matrix (classes, classes) holds.
+
+    >>> fraction_correct(torch.tensor([[9, 1], [4, 6]]))
+    0.75
+    """
     return counts.diagonal().sum().item() / counts.sum().item()

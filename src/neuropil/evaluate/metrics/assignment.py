@@ -29,7 +29,7 @@ class AssignedUnits(NamedTuple):
         """(n, *shape) to (n,): the class whose units are, on average, most above what is mean_activity for them."""
         votes = nn.functional.one_hot(self.classes + 1, self.n_classes + 1)[:, 1:].to(self.mean_activity)
         votes = votes / (votes.sum(0).clamp(min=1) * self.mean_activity.where(self.mean_activity > 0, 1)[:, None])
-        return torch.cat([(self.body(part).flatten(1) @ votes).argmax(1) for part in x.split(1000)])
+        return torch.cat([(self.body(chunk).flatten(1) @ votes).argmax(1) for chunk in x.split(1000)])
 
 
 @torch.no_grad()
@@ -39,11 +39,11 @@ def assign_units(body: nn.Module, labelled: Split) -> AssignedUnits:
     total: Tensor | None = None
     sizes = labelled.y.bincount(minlength=labelled.classes).to(torch.float64)
     require(bool((sizes > 0).all()), "units can be assigned to classes only if every class has an example.")
-    for part in labelled.batches(min(1000, len(labelled))):
-        active = body(part.x).flatten(1).double()
+    for chunk in labelled.batches(min(1000, len(labelled))):
+        active = body(chunk.x).flatten(1).double()
         require(bool((active >= 0).all()), "units can be assigned by their activity only if it is 0 or more.")
         total = active.new_zeros(labelled.classes, active.shape[1]) if total is None else total
-        total.index_add_(0, part.y, active)
+        total.index_add_(0, chunk.y, active)
     assert total is not None
     mean = total / sizes[:, None].to(total.device)
     classes = torch.where(mean.sum(0) > 0, mean.argmax(0), -1)

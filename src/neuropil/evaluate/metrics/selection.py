@@ -18,17 +18,20 @@ class Selection(NamedTuple):
 
 
 def select(candidates: Mapping[str, Fit], train: Split, *, holdout_fraction: float = 1 / 6, seed: int = 0) -> Selection:
-    """The candidate that is best on examples held out of `train`; no test example is ever seen.
+    """The candidate that is best on held-out training examples; no test example is ever read.
 
     Args:
         candidates: a name for each setting, and how to fit a fresh learner with it.
-        train: the training data; a stratified `share` of it becomes the validation split.
-        share: of `train` that is held out, in (0, 1).
+        train: the training data; a stratified fraction of it becomes the validation split.
+        holdout_fraction: of `train`, in (0, 1).
         seed: of the validation split.
+
+    Returns:
+        the name of the best candidate, and the validation accuracy of each.
     """
     require(len(candidates) > 0, "select needs at least one candidate, got none.")
-    rest, held = hold_out(train, holdout_fraction, seed)
-    reached = {name: accuracy(fit(rest), held) for name, fit in candidates.items()}
+    rest, validation = hold_out(train, holdout_fraction, seed)
+    reached = {name: accuracy(fit(rest), validation) for name, fit in candidates.items()}
     return Selection(max(reached, key=reached.__getitem__), reached)
 
 

@@ -17,8 +17,8 @@ class UnitStatistics(NamedTuple):
     Attributes:
         wins: how many examples (or positions) each unit has the largest activity for, (units,).
         norms: sum |w|^p of each row, (units,); 1 is the fixed point of a rule with a norm.
-        dead: share of units that never win.
-        converged: share of rows with ``|norm - 1| < 0.1``.
+        dead: fraction of units that never win.
+        converged: fraction of rows with ``|norm - 1| < 0.1``.
         effective_rank: participation ratio of the singular values s of the weight, (sum s^2)^2 / sum s^4; 0 for a
             weight that is not finite.
         win_entropy: entropy of the wins over log(units); 1 when all units win equally often.
@@ -47,15 +47,19 @@ def unit_statistics(weight: Tensor, wins: Tensor, *, p: float = 2.0) -> UnitStat
 
 
 def participation_ratio(singular_values: Tensor) -> float:
-    """(sum s^2)^2 / sum s^4: how many of the singular values s take part; 0 if all are 0."""
+    """(sum s^2)^2 / sum s^4: how many of the singular values s take part; 0 if all are 0.
+
+    >>> participation_ratio(torch.tensor([2.0, 2.0, 2.0, 0.0]))
+    3.0
+    """
     energy = singular_values.square()
     return (energy.sum() ** 2 / energy.square().sum()).nan_to_num().item()
 
 
 def entropy(amounts: Tensor) -> Tensor:
-    """Entropy in nats of non-negative `amounts` taken as shares of their sum; all zero gives 0."""
-    share = amounts / amounts.sum() if amounts.sum() > 0 else amounts
-    return torch.special.entr(share).sum()
+    """Entropy in nats of non-negative `amounts` divided by their sum; all zero gives 0."""
+    fractions = amounts / amounts.sum() if amounts.sum() > 0 else amounts
+    return torch.special.entr(fractions).sum()
 
 
 @torch.no_grad()
@@ -65,8 +69,8 @@ def count_wins(activity: Callable[[Tensor], Tensor], split: Split, *, batch: int
     Where all units are equally active, as on an empty patch, no unit wins.
     """
     total = torch.zeros(0, dtype=torch.int64)
-    for part in split.batches(min(batch, len(split))):
-        active = activity(part.x)
+    for chunk in split.batches(min(batch, len(split))):
+        active = activity(chunk.x)
         contested = active.amax(1) > active.amin(1)
         won = active.argmax(1)[contested].bincount(minlength=active.shape[1]).cpu()
         total = won if len(total) == 0 else total + won

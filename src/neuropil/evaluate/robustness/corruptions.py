@@ -61,8 +61,8 @@ def contrast(x: Tensor, amount: float, rng: Generator) -> Tensor:
 
 def lost_pixels(x: Tensor, amount: float, rng: Generator) -> Tensor:
     """A fraction of the pixels is black."""
-    keep = torch.rand(len(x), 1, *x.shape[2:], generator=rng) >= amount
-    return x * keep.to(x)
+    left = torch.rand(len(x), 1, *x.shape[2:], generator=rng) >= amount
+    return x * left.to(x)
 
 
 def shift(x: Tensor, amount: float, rng: Generator) -> Tensor:
@@ -91,6 +91,14 @@ def corrupted(split: Split, kind: str, severity: int, rng: Generator) -> Split:
         kind: one of `CORRUPTIONS`.
         severity: 1 to 5.
         rng: of noise, places and directions.
+
+    Raises:
+        Refusal: an unknown kind, another severity, or examples that are no images.
+
+    >>> images = Split(torch.ones(2, 1, 10, 10), torch.zeros(2).long(), 1)
+    >>> black = corrupted(images, "occlusion", 3, torch.Generator().manual_seed(0)).x == 0
+    >>> black.sum((1, 2, 3))
+    tensor([16, 16])
     """
     if kind not in CORRUPTIONS:
         raise unknown("corruption", kind, CORRUPTIONS)

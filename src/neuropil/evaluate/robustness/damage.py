@@ -70,9 +70,9 @@ def _weights(value: Any) -> Iterator[Tensor]:
 
 def hidden_layers(learner: Any) -> list[nn.Module]:
     """The dense and convolutional layers of what `learner` has learned, without the last, whose units are classes."""
-    modules = [part for part in learned_values(learner) if isinstance(part, nn.Module)]
+    modules = [value for value in learned_values(learner) if isinstance(value, nn.Module)]
     layers: dict[nn.Module, None] = dict.fromkeys(
-        layer for part in modules for layer in part.modules() if isinstance(layer, GEOMETRIES)
+        layer for module in modules for layer in module.modules() if isinstance(layer, GEOMETRIES)
     )
     return list(layers)[:-1]
 
@@ -125,10 +125,17 @@ def damaged(learner: Learner, kind: str, severity: int, rng: Generator) -> Learn
     """A damaged copy of `learner`; the original stays as it is.
 
     Args:
-        learner: fitted; a module, or something whose learned parts have names that end in ``_``.
+        learner: fitted; a module, or something whose learned attributes have names that end in ``_``.
         kind: one of `DAMAGES`.
         severity: 1 to 5.
         rng: of what is lost.
+
+    Raises:
+        Refusal: an unknown kind, another severity, or a learner that has nothing to lose.
+
+    >>> network = nn.Linear(100, 10).eval()
+    >>> damaged(network, "few bits", 5, torch.Generator()).weight.unique().numel()
+    3
     """
     if kind not in DAMAGES:
         raise unknown("damage", kind, DAMAGES)

@@ -63,14 +63,14 @@ def craft(attack: Attack, test: Split, *, norm: Norm, size: float, batch: int = 
     """What `attack` makes of `test`, (n, *shape), not clipped yet."""
     check_size(size)
     crafted = []
-    for part in test.batches(min(batch, len(test))):
-        _check_range(part.x, norm)
-        copy = Split(part.x.clone(), part.y, test.classes)  # so that no attack can move the centre of its ball
+    for chunk in test.batches(min(batch, len(test))):
+        _check_range(chunk.x, norm)
+        copy = Split(chunk.x.clone(), chunk.y, test.classes)  # so that no attack can move the centre of its ball
         adversarial = attack(copy, size)
         sound = bool(adversarial.isfinite().all())
         require(
-            adversarial.shape == part.x.shape and sound,
-            f"an attack needs to give back finite examples {tuple(part.x.shape)}, got {tuple(adversarial.shape)}"
+            adversarial.shape == chunk.x.shape and sound,
+            f"an attack needs to give back finite examples {tuple(chunk.x.shape)}, got {tuple(adversarial.shape)}"
             f"{'' if sound else ' with NaN or infinity'}.",
         )
         crafted.append(adversarial)
@@ -80,12 +80,12 @@ def craft(attack: Attack, test: Split, *, norm: Norm, size: float, batch: int = 
 def verify(victim: Victim, test: Split, adversarial: Tensor, *, norm: Norm, size: float, batch: int = 1000) -> Verified:
     """Which examples are classified correctly as they are and as `adversarial`, clipped to the budget."""
     robust, over, start = [], 0, 0
-    for part in test.batches(min(batch, len(test))):
-        candidate = adversarial[start : start + len(part)].to(part.x)
-        clipped = norm.clip(part.x, candidate, size)
+    for chunk in test.batches(min(batch, len(test))):
+        candidate = adversarial[start : start + len(chunk)].to(chunk.x)
+        clipped = norm.clip(chunk.x, candidate, size)
         over += int((norm.length(clipped - candidate) > 1e-4 * (1 + size)).sum())
-        robust.append((victim.predict(clipped) == part.y) & (victim.predict(part.x) == part.y))
-        start += len(part)
+        robust.append((victim.predict(clipped) == chunk.y) & (victim.predict(chunk.x) == chunk.y))
+        start += len(chunk)
     return Verified(torch.cat(robust), over / len(test))
 
 

@@ -30,8 +30,8 @@ class Norm(Protocol):
         """(n, *shape) to (n,): the size of each change."""
         ...
 
-    def clip(self, x: Tensor, moved: Tensor, size: float | Tensor) -> Tensor:
-        """The nearest point to `moved` that lies within `size` (or (n,) sizes) of `x` and in the range."""
+    def clip(self, x: Tensor, adversarial: Tensor, size: float | Tensor) -> Tensor:
+        """The nearest point to `adversarial` that lies within `size` (or (n,) sizes) of `x` and in the range."""
         ...
 
     def steepest(self, gradient: Tensor) -> Tensor:
@@ -62,21 +62,25 @@ def _each(size: float | Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Linf:
-    """The largest change of any pixel."""
+    """The largest change of any pixel.
+
+    >>> Linf().clip(torch.tensor([[0.1, 0.5]]), torch.tensor([[-0.3, 0.9]]), 0.2)
+    tensor([[0.0000, 0.7000]])
+    """
 
     low: float = 0.0
     high: float = 1.0
     name: str = "Linf"
 
     def length(self, change: Tensor) -> Tensor:
-        """max |d|."""
+        """max |d|, (n, *shape) to (n,)."""
         return change.abs().flatten(1).amax(1)
 
-    def clip(self, x: Tensor, moved: Tensor, size: float | Tensor) -> Tensor:
+    def clip(self, x: Tensor, adversarial: Tensor, size: float | Tensor) -> Tensor:
         """Pixel by pixel: the nearest value within `size` of `x` and within the range."""
         budget = _each(size, x)
         low, high = (x - budget).clamp_(min=self.low), (x + budget).clamp_(max=self.high)
-        return torch.minimum(torch.maximum(moved, low, out=low), high, out=low)
+        return torch.minimum(torch.maximum(adversarial, low, out=low), high, out=low)
 
     def steepest(self, gradient: Tensor) -> Tensor:
         """sign(g)."""
@@ -93,7 +97,11 @@ class Linf:
 
 @dataclass(frozen=True)
 class L2:
-    """The Euclidean length of the change of all pixels."""
+    """The Euclidean length of the change of all pixels.
+
+    >>> L2().length(torch.tensor([[3.0, 4.0]]))
+    tensor([5.])
+    """
 
     low: float = 0.0
     high: float = 1.0
@@ -103,7 +111,7 @@ class L2:
         """sqrt(sum d^2)."""
         return torch.linalg.vector_norm(change.flatten(1), dim=1)
 
-    def clip(self, x: Tensor, moved: Tensor, size: float | Tensor) -> Tensor:
+    def clip(self, x: Tensor, adversarial: Tensor, size: float | Tensor) -> Tensor:
         r"""The exact projection on ball and range together.
 
         It is :math:`\mathrm{clamp}(x + s\,(m - x))` with the largest s <= 1 that keeps it in the ball. The pixels that
@@ -112,13 +120,13 @@ class L2:
         """
         flat, budget = x.flatten(1), _each(size, x).flatten(1)
         nearest, rows = torch.empty_like(flat), len(x) if x.is_cuda else max(1, BLOCK // flat.shape[1])
-        for parts in zip(*(part.split(rows) for part in (flat, moved.flatten(1), budget, nearest))):
-            self._clip_(*parts)
+        for chunks in zip(*(one.split(rows) for one in (flat, adversarial.flatten(1), budget, nearest))):
+            self._clip_(*chunks)
         return nearest.view_as(x)
 
-    def _clip_(self, x: Tensor, moved: Tensor, budget: Tensor, nearest: Tensor) -> None:
+    def _clip_(self, x: Tensor, adversarial: Tensor, budget: Tensor, nearest: Tensor) -> None:
         """The projections of some rows (n, pixels) into `nearest`."""
-        change = torch.sub(moved, x, out=nearest)
+        change = torch.sub(adversarial, x, out=nearest)
         far, room = change.abs(), self._room(x, change)
         over = torch.linalg.vector_norm(torch.minimum(far, room), dim=1, keepdim=True) > budget
         if bool(over.any()):  # the others only have to stay in the range

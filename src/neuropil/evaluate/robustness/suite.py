@@ -240,7 +240,7 @@ def _compare(
         if not bool(both.any()):
             continue
         for at, size in enumerate(sizes, start=1):
-            left = [kept[norm.name][at, both].double().mean().item() for kept in (mine, linear)]
+            left = [robust[norm.name][at, both].double().mean().item() for robust in (mine, linear)]
             row = MatchedRow(
                 norm=norm.name,
                 size=size,

@@ -100,10 +100,10 @@ def strongest(weight: np.ndarray) -> np.ndarray:
 def signed_tiles(weight: np.ndarray) -> np.ndarray:
     """(units, height, width) to RGBA: the sign is the hue, the size the opacity, zero is the page itself."""
     scale = np.abs(weight).max((1, 2), keepdims=True)
-    part = np.divide(weight, scale, out=np.zeros_like(weight), where=scale > 0)
-    colour = np.where(part[..., None] > 0, PLUS, MINUS)
+    relative = np.divide(weight, scale, out=np.zeros_like(weight), where=scale > 0)
+    colour = np.where(relative[..., None] > 0, PLUS, MINUS)
     # sixteen steps of opacity look smooth at this size and halve the file
-    alpha = (np.abs(part) * 16).round() / 16 * 255
+    alpha = (np.abs(relative) * 16).round() / 16 * 255
     colour = np.where(alpha[..., None] > 0, colour, 0)
     return np.concatenate([colour, alpha[..., None]], -1).astype(np.uint8)
 
@@ -111,8 +111,8 @@ def signed_tiles(weight: np.ndarray) -> np.ndarray:
 def colour_tiles(weight: np.ndarray) -> np.ndarray:
     """(units, 3, height, width) to RGBA: grey at zero, each unit scaled to its largest weight."""
     scale = np.abs(weight).max((1, 2, 3), keepdims=True)
-    part = np.divide(weight, scale, out=np.zeros_like(weight), where=scale > 0)
-    colour = (127.5 + 127.5 * part.transpose(0, 2, 3, 1)).round()
+    relative = np.divide(weight, scale, out=np.zeros_like(weight), where=scale > 0)
+    colour = (127.5 + 127.5 * relative.transpose(0, 2, 3, 1)).round()
     return np.concatenate([colour, np.full_like(colour[..., :1], 255)], -1).astype(np.uint8)
 
 

@@ -26,9 +26,9 @@ class Noise:
     norm: Norm
     rng: Generator = field(default_factory=torch.Generator)
 
-    def __call__(self, part: Split, size: float) -> Tensor:
-        """The adversarial images (n, *shape) of `part`."""
-        return self.norm.clip(part.x, part.x + self.norm.random(part.x, size, self.rng), size)
+    def __call__(self, batch: Split, size: float) -> Tensor:
+        """The adversarial images (n, *shape) of `batch`."""
+        return self.norm.clip(batch.x, batch.x + self.norm.random(batch.x, size, self.rng), size)
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Square:
             f"Square needs queries >= 1 and 0 < initial_fraction <= 1, got {self.queries} and {fraction}.",
         )
 
-    def __call__(self, part: Split, size: float) -> Tensor:
-        """The adversarial images (n, *shape) of `part`."""
-        x, y, found = part.x, part.y, part.x.clone()
+    def __call__(self, batch: Split, size: float) -> Tensor:
+        """The adversarial images (n, *shape) of `batch`."""
+        x, y, found = batch.x, batch.y, batch.x.clone()
         level = self.norm.level(size, x[0].numel())
         at = self.norm.clip(x, x + level * self._stripes(x), size)
         worst, live = margin(self.decision_function(at), y), torch.arange(len(y), device=y.device)
@@ -71,7 +71,7 @@ class Square:
             fooled = worst > 0
             if bool(fooled.any()):
                 found[live[fooled]] = at[fooled]
-                live, x, y, at, worst = (part[~fooled] for part in (live, x, y, at, worst))
+                live, x, y, at, worst = (one[~fooled] for one in (live, x, y, at, worst))
                 if len(live) == 0:
                     return found
             tried = self.norm.clip(x, self._squares(x, query).mul_(2 * level).add_(at), size)
@@ -138,18 +138,18 @@ class Boundary:
     def __post_init__(self) -> None:
         require(self.queries > BISECTIONS, f"Boundary needs more than {BISECTIONS} queries, got {self.queries}.")
 
-    def __call__(self, part: Split, size: float) -> Tensor:
-        """The adversarial images (n, *shape) of `part`, within the budget; images without a start are unchanged."""
-        found = part.x.clone()
-        live, at = self._start(part.x, part.y)
-        x, y = part.x[live], part.y[live]
+    def __call__(self, batch: Split, size: float) -> Tensor:
+        """The adversarial images (n, *shape) of `batch`, within the budget; images without a start are unchanged."""
+        found = batch.x.clone()
+        live, at = self._start(batch.x, batch.y)
+        x, y = batch.x[live], batch.y[live]
         at = self._bisect(x, at, y)
         stride = torch.full((len(x), *[1] * (x.ndim - 1)), 0.1).to(x)
         for _ in range(self.queries - BISECTIONS):
             distance = self.norm.length(at - x)
             near = distance <= size
             found[live[near]] = at[near]
-            live, x, y, at, stride, distance = (part[~near] for part in (live, x, y, at, stride, distance))
+            live, x, y, at, stride, distance = (one[~near] for one in (live, x, y, at, stride, distance))
             if len(live) == 0:
                 return found
             tried = self._propose(x, at, stride, distance)

@@ -69,10 +69,10 @@ class FGSM:
     norm: Norm
     losses: Sequence[Loss] = (cross_entropy,)
 
-    def __call__(self, part: Split, size: float) -> Tensor:
-        """The adversarial images (n, *shape) of `part`."""
-        gradient = input_gradient(self.forward, self.losses[0], part.x, part.y).gradient
-        return self.norm.clip(part.x, part.x + size * self.norm.steepest(finite_or_zero(gradient)), size)
+    def __call__(self, batch: Split, size: float) -> Tensor:
+        """The adversarial images (n, *shape) of `batch`."""
+        gradient = input_gradient(self.forward, self.losses[0], batch.x, batch.y).gradient
+        return self.norm.clip(batch.x, batch.x + size * self.norm.steepest(finite_or_zero(gradient)), size)
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,11 @@ class PGD:
         least = min(self.steps, self.restarts)
         require(least >= 1, f"PGD needs steps and restarts >= 1, got {self.steps} and {self.restarts}.")
 
-    def __call__(self, part: Split, size: float) -> Tensor:
-        """The adversarial images (n, *shape) of `part`."""
-        found, todo = part.x.clone(), torch.arange(len(part), device=part.y.device)
+    def __call__(self, batch: Split, size: float) -> Tensor:
+        """The adversarial images (n, *shape) of `batch`."""
+        found, todo = batch.x.clone(), torch.arange(len(batch), device=batch.y.device)
         for k in range(self.restarts):
-            x, y = part.x[todo], part.y[todo]
+            x, y = batch.x[todo], batch.y[todo]
             start = x if k == 0 else self.norm.clip(x, x + self.norm.random(x, size, self.rng), size)
             adversarial, fooled = self._ascend(x, y, start, size, self.losses[k % len(self.losses)])
             found[todo] = adversarial
@@ -127,7 +127,7 @@ class PGD:
             at_rest = scores.argmax(1) != y
             if self.stop_when_fooled and bool(at_rest.any()):
                 end[live[at_rest]], fooled[live[at_rest]] = at[at_rest], True
-                live, x, y, at, gradient = (part[~at_rest] for part in (live, x, y, at, gradient))
+                live, x, y, at, gradient = (one[~at_rest] for one in (live, x, y, at, gradient))
                 if len(live) == 0:
                     return end, fooled
             stride = self.relative_step * size / self.steps
@@ -141,8 +141,10 @@ class PGD:
 def zero_gradient_fraction(attack: FGSM | PGD, split: Split, *, batch: int = 1000) -> float:
     """Fraction of `split` at which every loss of `attack` has a gradient of zero (or not finite) in every pixel."""
     found = 0
-    for part in split.batches(min(batch, len(split))):
-        gradients = [input_gradient(attack.forward, loss, part.x, part.y).gradient.flatten(1) for loss in attack.losses]
+    for chunk in split.batches(min(batch, len(split))):
+        gradients = [
+            input_gradient(attack.forward, loss, chunk.x, chunk.y).gradient.flatten(1) for loss in attack.losses
+        ]
         useless = [(g == 0).all(1) | ~g.isfinite().all(1) for g in gradients]
         found += int(torch.stack(useless).all(0).sum())
     return found / len(split)

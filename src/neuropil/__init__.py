@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # for editors and type checkers; _HOME below says the same
     from neuropil.data import Split, hold_out, subset
     from neuropil.data import load as load_data
     from neuropil.evaluate import accuracy
+    from neuropil.experiments.compare_models import compare
     from neuropil.loading import load, saved_models
     from neuropil.models import (
         AssociationClassifier,
@@ -89,6 +90,7 @@ __all__ = [
     "SupervisedTraining",
     "Triangle",
     "accuracy",
+    "compare",
     "correlate",
     "dense_body",
     "hold_out",
@@ -114,6 +116,7 @@ _HOME = {  # where the names are; all others are in neuropil.models
     **dict.fromkeys(("Association", "DifferentialHebb", "Rule", "Dense", "Chosen"), "plasticity"),
     **dict.fromkeys(("correlate", "propose_", "tap"), "plasticity"),
     "accuracy": "evaluate",
+    "compare": "experiments.compare_models",
 }
 
 

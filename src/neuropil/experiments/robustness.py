@@ -1,13 +1,15 @@
-"""The robustness suite in recipes: its settings, and learners that come back from what a run kept of them."""
+"""The robustness suite in recipes: its settings, trained models from a run, and seeds that are attacked in turn."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from neuropil.data import Split, subset
 from neuropil.errors import at_least
 from neuropil.evaluate.robustness.suite import Suite, robustness
-from neuropil.experiments.comparison import Method
+from neuropil.experiments.comparison import Comparison, Method, run_methods
 from neuropil.experiments.machine import Machine
+from neuropil.loading import models_of
 from neuropil.models.saving import Header, read_model
 from neuropil.runs import Run, TaggedTracker
 
@@ -59,3 +61,25 @@ def attack_all(methods: Sequence[Method], test: Split, attacks: Attacks, *, data
         suite=suite_of(attacks),
         seed=seed,
     )
+
+
+def run_seeds(plan: Comparison, labels: Sequence[int], run: Run, *, attacks: Attacks | None = None) -> None:
+    """All seeds of `plan`, one after the other: train and score all methods, and attack them if `attacks` are given.
+
+    Args:
+        plan: methods, data and seeds.
+        labels: numbers of labels for the sample-efficiency curves; those not below the training set are left out.
+        run: takes the rows; every fit and every attack in it can be resumed.
+        attacks: how hard the trained models are attacked; None for not at all.
+    """
+    checksums = {}
+    for step in run.loop("seeds", len(plan.seeds)):
+        seed, first = plan.seeds[step], step == 0
+        train, test = plan.splits(seed)
+        checksums[f"seed {seed}"] = {"train": train.checksum(), "test": test.checksum()}
+        run.update_metadata(data={plan.data: checksums})
+        settings: dict[str, Any] = {"data": plan.data, "seed": seed, "labels": labels, "origin": plan.origin}
+        run_methods(plan.builds, train, test, pictures=first, run=run, **settings)
+        if attacks:
+            methods = loaded(models_of(run.folder, seed=seed), attacks.device)
+            attack_all(methods, test, attacks, data=plan.data, seed=seed, run=run)

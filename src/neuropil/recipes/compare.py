@@ -1,24 +1,30 @@
-"""All methods and their baselines on one data set: accuracy with intervals, labels needed, cost, features, warnings.
+"""Local methods beside their baselines on one data set: accuracy with intervals, labels needed, cost, robustness.
+
+Each method has a file in `neuropil/experiments/methods`, whose name is its short name. With `--attack` every trained
+model is attacked, corrupted and damaged as well; checks for gradient masking say which curves are invalid.
+
+Measured: digits, n = 5, 95 % interval, correct under all attacks of Linf 0.1: hard WTA 78.2 +- 3.0 %, Krotov-Hopfield
+69.8 +- 4.2, plain linear 50.7 +- 2.2, backprop 30.7 +- 3.0; see docs/results/robustness.md.
 
 Group: start here. Minutes: 8. Data: any.
 
 Try: neuropil compare --data digits --seeds 5 --out demo
+Try: neuropil compare --data digits --attack --out runs/robustness_digits
 """
 
 from dataclasses import dataclass
 from functools import partial
 
 from neuropil.errors import at_least
-from neuropil.experiments.comparison import Comparison, Origin, data_splits, run_methods
+from neuropil.experiments.comparison import Comparison, Origin, data_splits
 from neuropil.experiments.methods import builders
-from neuropil.experiments.robustness import Attacks, attack_all, loaded
-from neuropil.loading import models_of
+from neuropil.experiments.robustness import Attacks, run_seeds
 from neuropil.runs import Run
 
 
 @dataclass(frozen=True)
 class Config(Attacks):
-    """Settings of the comparison; the learners' own settings are in their files."""
+    """Settings of the comparison; the methods' own settings are in their files."""
 
     data: str = "digits"
     """data set, by name (`neuropil data list`)"""
@@ -27,15 +33,15 @@ class Config(Attacks):
     seed: int = 0
     """first seed"""
     units: int = 300
-    """hidden units of every learner that has them"""
+    """hidden units of every method that has them"""
     labels: tuple[int, ...] = (20, 50, 100, 300)
-    """numbers of labels for the sample-efficiency curves; those above the training set are left out"""
+    """numbers of labels for the sample-efficiency curves; those not below the training set are left out"""
     learners: tuple[str, ...] = ()
-    """methods to run, by the names of their files; all if none is given"""
+    """methods to run, by short name; all if none is named"""
     n_train: int = 0
     """use only that many training examples; 0 for all"""
     attack: bool = False
-    """whether to attack, corrupt and damage every learner after it has learned, and put that into the report"""
+    """also attack, corrupt and damage every trained model, and report it"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,7 +50,7 @@ class Config(Attacks):
 
 
 def comparison(config: Config) -> Comparison:
-    """Who takes part, on what."""
+    """The methods and their data."""
     builds = [partial(build, units=config.units) for build in builders(config.learners)]
     seeds = range(config.seed, config.seed + config.seeds)
     return Comparison(
@@ -57,24 +63,5 @@ def comparison(config: Config) -> Comparison:
 
 
 def main(config: Config, run: Run) -> None:
-    """Seeds outside, learners inside; every fit can be resumed."""
-    plan, checksums = comparison(config), {}
-    for step in run.loop("seeds", config.seeds):
-        seed, first = plan.seeds[step], step == 0
-        train, test = plan.splits(seed)
-        checksums[f"seed {seed}"] = {"train": train.checksum(), "test": test.checksum()}
-        run.update_metadata(data={config.data: checksums})
-        run_methods(
-            plan.builds,
-            train,
-            test,
-            data=config.data,
-            seed=seed,
-            labels=config.labels,
-            pictures=first,
-            run=run,
-            origin=plan.origin,
-        )
-        if config.attack:
-            methods = loaded(models_of(run.folder, seed=seed), config.device)
-            attack_all(methods, test, config, data=config.data, seed=seed, run=run)
+    """Train, score and, if asked, attack all methods, seed by seed."""
+    run_seeds(comparison(config), config.labels, run, attacks=config if config.attack else None)

@@ -1,0 +1,90 @@
+"""`neuropil.compare`: models of one's own side by side, measured as `neuropil compare` measures its methods."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+from torch import Generator
+
+from neuropil.data import Split
+from neuropil.errors import require
+from neuropil.experiments.comparison import Build, Comparison, Method, Origin, data_splits
+from neuropil.experiments.robustness import Attacks, run_seeds
+from neuropil.models import BackpropClassifier, FeatureClassifier, Model, SpikingClassifier
+from neuropil.report import table, write
+from neuropil.runs import Run, read
+
+__all__ = ["compare"]
+
+
+def compare(
+    models: Mapping[str, Callable[[Split, Generator], Model | Method]],
+    data: str | tuple[Split, Split],
+    *,
+    seeds: int = 5,
+    labels: Sequence[int] = (),
+    attack: bool = False,
+    out: Path | str | None = None,
+) -> list[dict[str, Any]]:
+    """Train every model with every seed, score it once on the test examples, and print the table.
+
+    Every model starts from its own generator with the same seed, so leaving one out changes no other.
+
+    Args:
+        models: by name, functions that make a fresh model (or a `Method`) of the training examples and a generator.
+        data: name of a data set, or a pair of splits: training and test examples.
+        seeds: how often everything is repeated. A data set without an official test set is split anew by each seed.
+        labels: numbers of labels with which each model is scored once more.
+        attack: also attack, corrupt and damage every trained model.
+        out: a new folder for the run, its models and its report; None keeps nothing.
+
+    Returns:
+        what was logged: a dict for each row; those with kind "result" have the accuracies.
+
+    Raises:
+        Refusal: no model, an unknown data set, or a folder that exists.
+
+    Examples:
+        >>> import neuropil as npl
+        >>> def random_features(train, rng):
+        ...     network = npl.dense_body(train, 50, n=1.0)
+        ...     npl.init_normal_(network, rng)
+        ...     return npl.FeatureClassifier(network)
+        >>> rows = npl.compare({"random features": random_features}, "digits", seeds=1)  # doctest: +ELLIPSIS
+        ┏...random features...by seed...
+        >>> [row["accuracy"] > 0.9 for row in rows if row["kind"] == "result"]
+        [True]
+    """
+    require(bool(models) and seeds >= 1, f"compare needs a model and seeds >= 1, got {len(models)} and seeds={seeds}.")
+    builds: list[Build] = [partial(_build, name, make) for name, make in models.items()]
+    if isinstance(data, str):
+        plan = Comparison(builds, data, range(seeds), partial(data_splits, data, 0), origin=Origin(data))
+    else:
+        plan = Comparison(builds, "data", range(seeds), lambda seed: data)
+    with ExitStack() as stack:
+        folder = Path(out) if out else Path(stack.enter_context(TemporaryDirectory())) / "run"
+        settings = {"models": list(models), "data": plan.data, "seeds": seeds, "labels": labels, "attack": attack}
+        run = Run.start(folder, recipe="compare", config=settings, command="neuropil.compare(...)")
+        stack.callback(run.close)
+        run_seeds(plan, labels, run, attacks=Attacks() if attack else None)
+        run.finish()
+        if out:
+            write([folder], folder / "report.html")
+        Console().print(table([folder]))
+        return read(folder).rows
+
+
+def _build(name: str, make: Callable[[Split, Generator], Any], train: Split, rng: Generator) -> Method:
+    """The model that `make` makes, as a method called `name`."""
+    made = make(train, rng)
+    if isinstance(made, Method):
+        return replace(made, name=name)
+    frozen = isinstance(made, FeatureClassifier) and made.learning is None
+    if frozen or isinstance(made, BackpropClassifier):
+        return Method(name, "baseline", made)
+    return Method(name, "spiking" if isinstance(made, SpikingClassifier) else "local", made)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
-from torch import Generator, nn
+from torch import Generator
 
 from neuropil.associative import (
     CLASSIFY,
@@ -30,11 +30,12 @@ from neuropil.associative import (
     Settling,
 )
 from neuropil.data import Split
+from neuropil.experiments import baselines
 from neuropil.experiments.associative import hidden_layers
 from neuropil.experiments.comparison import Comparison, Method, run_comparison, single_seed
 from neuropil.experiments.generation import log_generation_scores
 from neuropil.experiments.machine import Machine
-from neuropil.models import BackpropClassifier, Distort, FeatureClassifier, SupervisedTraining
+from neuropil.models import Distort, SupervisedTraining
 from neuropil.models.training.augment import Augment
 from neuropil.runs import Run, TaggedTracker
 
@@ -197,20 +198,19 @@ def backprop(config: Config, train: Split, rng: Generator) -> Method:
     descent = SupervisedTraining(
         epochs=config.backprop_epochs, batch=100, lr=2e-3, min_steps=1500, augment=augment(config)
     )
-    return Method("backprop", "baseline", BackpropClassifier(layers, training=descent))
+    return baselines.backprop(layers, descent)
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """The same layers with frozen random weights, and a trained readout."""
     layers = hidden_layers(train, config.classification_units, rng)
     readout = SupervisedTraining(epochs=20, batch=500, lr=1e-2, weight_decay=0.0, min_steps=1500)
-    return Method("random features", "baseline", FeatureClassifier(layers, readout=readout))
+    return baselines.frozen_features(layers, readout)
 
 
 def linear(config: Config, train: Split, rng: Generator) -> Method:
-    """Softmax regression on standardised pixels."""
-    readout = SupervisedTraining(epochs=20, batch=500, lr=4e-3, weight_decay=1e-3, min_steps=1500)
-    return Method("linear", "baseline", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=readout))
+    """Softmax regression on the pixels."""
+    return baselines.linear(train, rng)
 
 
 # Scores and use

@@ -18,16 +18,17 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from neuropil.associative import AssociativeNetwork, AssociativeTraining, Nudge, Settling, Task
 from neuropil.data import Split, subset
 from neuropil.errors import at_least
 from neuropil.evaluate import fit_and_score
+from neuropil.experiments import baselines
 from neuropil.experiments.associative import hidden_layers
 from neuropil.experiments.comparison import Method, data_splits
 from neuropil.experiments.machine import Machine
-from neuropil.models import BackpropClassifier, Distort, FeatureClassifier, SupervisedTraining
+from neuropil.models import BackpropClassifier, Distort, SupervisedTraining
 from neuropil.runs import Run, TaggedTracker, Tracker
 
 
@@ -181,20 +182,19 @@ def backprop(config: Config, train: Split, rng: Generator) -> Method:
     descent = SupervisedTraining(
         epochs=config.backprop_epochs, batch=100, lr=2e-3, min_steps=1500, augment=augment(config)
     )
-    return Method("backprop", "baseline", BackpropClassifier(layers, training=descent))
+    return baselines.backprop(layers, descent)
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """The same layers with frozen random weights, and a trained readout."""
     layers = hidden_layers(train, config.classification_units, rng)
     readout = SupervisedTraining(epochs=20, batch=500, lr=1e-2, weight_decay=0.0, min_steps=1500)
-    return Method("random features", "baseline", FeatureClassifier(layers, readout=readout))
+    return baselines.frozen_features(layers, readout)
 
 
 def linear(config: Config, train: Split, rng: Generator) -> Method:
-    """Softmax regression on standardised pixels."""
-    readout = SupervisedTraining(epochs=20, batch=500, lr=4e-3, weight_decay=1e-3, min_steps=1500)
-    return Method("linear", "baseline", FeatureClassifier(nn.Sequential(nn.Flatten()), readout=readout))
+    """Softmax regression on the pixels."""
+    return baselines.linear(train, rng)
 
 
 class PseudoLabels:

@@ -25,12 +25,11 @@ from math import pi
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.experiments.baselines import linear
+from neuropil.experiments.baselines import backprop, linear
 from neuropil.experiments.comparison import Build, Comparison, Method, run_comparison, single_seed
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.spikes import log_spikes
 from neuropil.models import (
-    BackpropClassifier,
     SpikeTimeTraining,
     SpikingClassifier,
     SupervisedTraining,
@@ -113,5 +112,4 @@ def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
         layer = nn.Linear(inputs, units)
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=rng)
         body.extend([layer, nn.ReLU()])
-    learner = BackpropClassifier(body, training=SupervisedTraining(epochs=20, batch=200, lr=1e-3))
-    return Method("backprop", "baseline", learner)
+    return backprop(body, SupervisedTraining(epochs=20, batch=200, lr=1e-3))

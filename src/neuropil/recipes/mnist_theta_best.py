@@ -20,11 +20,11 @@ from functools import partial
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.experiments.baselines import linear
+from neuropil.experiments.baselines import backprop, linear
 from neuropil.experiments.comparison import Build, Comparison, Method, run_comparison, single_seed
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.spikes import log_spikes
-from neuropil.models import BackpropClassifier, Distort, SpikeTimeTraining, SpikingClassifier, SupervisedTraining
+from neuropil.models import Distort, SpikeTimeTraining, SpikingClassifier, SupervisedTraining
 from neuropil.runs import Run
 from neuropil.spiking import LatencyEncoding, Theta
 
@@ -125,7 +125,7 @@ def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
     nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu", generator=rng)
     nn.init.zeros_(hidden.bias)
     body = nn.Sequential(OrderedDict(flat=nn.Flatten(), hidden=hidden, act=nn.ReLU()))
-    return Method("backprop", "baseline", BackpropClassifier(body, training=supervised(config)))
+    return backprop(body, supervised(config))
 
 
 def supervised(config: Config) -> SupervisedTraining:

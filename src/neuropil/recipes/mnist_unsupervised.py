@@ -14,7 +14,7 @@ Try: neuropil run mnist_unsupervised --seeds 3 --out runs/mnist_unsupervised
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from sklearn.cluster import MiniBatchKMeans
@@ -25,6 +25,7 @@ from neuropil.associative import AssociativeNetwork, AssociativeTraining, Nudge,
 from neuropil.data import Split
 from neuropil.evaluate import accuracy, assign_units, fit_and_score
 from neuropil.experiments.associative import hidden_layers
+from neuropil.experiments.baselines import linear
 from neuropil.experiments.comparison import Method, data_splits
 from neuropil.experiments.machine import Machine
 from neuropil.models import FeatureClassifier, Model, SupervisedTraining, Triangle, receptive_fields
@@ -124,8 +125,8 @@ def principal(config: Config, train: Split, rng: Generator) -> Method:
 
 
 def pixels(config: Config, train: Split, rng: Generator) -> Method:
-    """The readout on the pixels themselves."""
-    return with_readout("linear", "baseline", nn.Sequential(nn.Flatten()), config, votes=False)
+    """The linear classifier on the pixels themselves, which have no vote."""
+    return replace(linear(train, rng), competes=False)
 
 
 def fixed_body(weight: Tensor, bias: Tensor, active: nn.Module) -> nn.Sequential:

@@ -21,13 +21,11 @@ import torch
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.experiments.baselines import linear
+from neuropil.experiments import baselines
 from neuropil.experiments.comparison import Build, Comparison, Method, run_comparison, single_seed
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import keep, panels
 from neuropil.models import (
-    BackpropClassifier,
-    FeatureClassifier,
     SpikeTimeTraining,
     SpikingClassifier,
     SupervisedTraining,
@@ -62,7 +60,10 @@ class Config(Machine):
 
 def comparison(config: Config) -> Comparison:
     """The methods that are compared, and their data."""
-    builds: list[Build] = [*(partial(build, config) for build in (spiking, backprop, random_features)), linear]
+    builds: list[Build] = [
+        *(partial(build, config) for build in (spiking, backprop, random_features)),
+        baselines.linear,
+    ]
     return single_seed(builds, "yin_yang", config.seed, config.n_train, device=config.device)
 
 
@@ -93,13 +94,13 @@ def spiking(config: Config, train: Split, rng: Generator) -> Method:
 def backprop(config: Config, train: Split, rng: Generator) -> Method:
     """A ReLU network with as many hidden units, trained end to end."""
     training = SupervisedTraining(epochs=config.epochs, lr=1e-2, weight_decay=1e-4)
-    return Method("backprop", "baseline", BackpropClassifier(hidden_layer(config), training=training))
+    return baselines.backprop(hidden_layer(config), training)
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """The same with frozen random weights under a trained readout."""
     head = SupervisedTraining(epochs=100, lr=1e-2)
-    return Method("random features", "baseline", FeatureClassifier(hidden_layer(config), readout=head))
+    return baselines.frozen_features(hidden_layer(config), head)
 
 
 def hidden_layer(config: Config) -> nn.Sequential:

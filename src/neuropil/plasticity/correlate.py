@@ -49,14 +49,7 @@ def _convolution(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
         pre, padding = padded(layer, pre), [0] * len(layer.stride)  # type: ignore[arg-type, assignment]
     geometry = (layer.stride, padding, layer.dilation, transposed)
     extra = layer.output_padding if transposed else [0] * len(layer.stride)  # type: ignore[arg-type]
+    only_weight = [False, True, False]
     backward = torch.ops.aten.convolution_backward
-    return backward(
-        post,
-        pre,
-        weight_of(layer),
-        None,
-        *geometry,
-        extra,
-        layer.groups,
-        [False, True, False],
-    )[1]
+    change: Tensor = backward(post, pre, weight_of(layer), None, *geometry, extra, layer.groups, only_weight)[1]
+    return change

@@ -33,7 +33,7 @@ def rows(layer: nn.Module, weight: Tensor) -> Tensor:
     """`weight` as (units, fan-in), one row per unit; a view wherever the layout allows it."""
     if not isinstance(layer, Transposed):
         return weight.flatten(1)
-    grouped = weight.unflatten(0, (layer.groups, -1))  # (groups, in / groups, out / groups, *kernel)
+    grouped: Tensor = weight.unflatten(0, (layer.groups, -1))  # (groups, in / groups, out / groups, *kernel)
     return grouped.transpose(1, 2).flatten(0, 1).flatten(1)
 
 
@@ -68,7 +68,8 @@ def respond(layer: nn.Module, pre: Tensor, weight: Tensor, plan: Plan = PLAN) ->
     if getattr(layer, "bias", None) is not None:
         tensors["bias"] = weight.new_zeros(units(layer))
     with torch.no_grad():
-        return functional_call(layer, tensors, (pre,))
+        out: Tensor = functional_call(layer, tensors, (pre,))
+    return out
 
 
 def product(pre: Tensor, weight: Tensor, plan: Plan = PLAN) -> Tensor:
@@ -82,7 +83,8 @@ def product(pre: Tensor, weight: Tensor, plan: Plan = PLAN) -> Tensor:
     plain = pre.device.type == "cpu" and pre.dtype == weight.dtype == torch.float32
     if large and plain and torch.backends.mkldnn.is_available():
         if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-            return torch.ops.mkldnn._linear_pointwise(pre, weight, None, "none", [], "")
+            out: Tensor = torch.ops.mkldnn._linear_pointwise(pre, weight, None, "none", [], "")
+            return out
         return F.linear(pre.to_mkldnn(), weight).to_dense()
     return F.linear(pre, weight)
 

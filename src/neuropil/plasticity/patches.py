@@ -43,13 +43,19 @@ def patches(layer: nn.Module, pre: Tensor, *, plan: Plan = PLAN) -> Iterator[Ten
     """
     check_input(layer, pre)
     seen = windows(layer, pre.detach())
-    preprocess = getattr(layer, "preprocess_patches", lambda patch: patch)
+    preprocess = _preprocess(layer)
     dims = (seen.dim() - 2) // 2
     fan_in = math.prod(seen.shape[1 + dims :])
     for block in blocks(seen, dims, max(1, plan.patch_entries // max(fan_in, units(layer)))):
         patch = preprocess(unfolded(block, 1 + dims, plan))
         if len(patch):
             yield patch
+
+
+def _preprocess(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What becomes of patches before they meet the weights."""
+    own: Callable[[Tensor], Tensor] | None = getattr(layer, "preprocess_patches", None)
+    return own or (lambda patch: patch)
 
 
 def pieces(layer: nn.Module, pre: Tensor, plan: Plan = PLAN) -> Iterator[Tensor]:
@@ -75,8 +81,7 @@ def sample_patches(layer: nn.Module, pre: Tensor, count: int, rng: Generator) ->
     check_input(layer, pre)
     seen = windows(layer, pre.detach())
     where = [torch.randint(size, (count,), generator=rng) for size in seen.shape[: seen.dim() // 2]]
-    patch = seen[tuple(index.to(pre.device) for index in where)].flatten(1)
-    return getattr(layer, "preprocess_patches", lambda patch: patch)(patch)
+    return _preprocess(layer)(seen[tuple(index.to(pre.device) for index in where)].flatten(1))
 
 
 def in_sample(rule: PatchRule, layer: nn.Module, pre: Tensor, fraction: float, rng: Generator) -> Tensor:

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import check_finite, rows
-from neuropil.plasticity.job import Job, Sample
+from neuropil.plasticity.job import Job, Sample, total
 from neuropil.plasticity.kernels.rows import add_chosen_, compilable, row_change, sparse_rows
 from neuropil.plasticity.law import Chosen
 
@@ -16,8 +16,7 @@ def row_changes(sample: Sample, said: Chosen) -> Tensor:
     job, law, weight, pre = sample.job, sample.job.law, sample.job.weight, sample.pre.flatten(0, -2)
     check_finite(job.layer, finiteness(sample, said))
     chosen = _by_rank(said)
-    by_drive = isinstance(said.decay, Tensor) and job.bias is None
-    if by_drive and job.plan.compiled and compilable(pre, weight):
+    if sample.by_drive and job.bias is None and job.plan.compiled and compilable(pre, weight):
         return row_change(
             pre,
             chosen,
@@ -30,8 +29,10 @@ def row_changes(sample: Sample, said: Chosen) -> Tensor:
             plan=job.plan,
         )
     touched, hebbian, counts = sum_by_unit(pre, chosen, said.gains)
-    gains = gain_by_unit(chosen, said.gains, len(weight))[touched] if _needs_gains(job, said) else None
-    return scatter_rows(weight, touched, _finish(job, said, hebbian, gains, counts, touched), sparse=law.sparse)
+    gains = gain_by_unit(chosen, said.gains, len(weight))[touched] if _needs_gains(sample, said) else counts
+    return scatter_rows(
+        weight, touched, _finish(job, sample.by_drive, said, hebbian, gains, counts, touched), sparse=law.sparse
+    )
 
 
 class Choices:
@@ -49,14 +50,15 @@ class Choices:
         self.counts = weight.new_zeros(len(weight), dtype=torch.int64)
         self.gains = weight.new_zeros(len(weight), dtype=torch.float64)
         self.finite = torch.zeros((), device=weight.device)
+        self.by_drive = False
         self.said: Chosen | None = None
 
     def add_(self, sample: Sample, said: Chosen) -> None:
         """Take in some samples."""
-        layer, pre, self.said = sample.job.layer, sample.pre, said
+        layer, pre, self.by_drive, self.said = sample.job.layer, sample.pre, sample.by_drive, said
         self.finite = self.finite + finiteness(sample, said)
         chosen = _by_rank(said)
-        if _needs_gains(self.job, said):
+        if _needs_gains(sample, said):
             self.gains += gain_by_unit(chosen, said.gains, len(self.counts))
         if type(layer) is not nn.Linear:
             self.hebbian += rows(layer, correlate(layer, pre, sample.on_output(full_factor(sample, said))))
@@ -72,14 +74,14 @@ class Choices:
         """The change of all rows, (units, fan-in)."""
         check_finite(self.job.layer, self.finite)
         assert self.said is not None
-        hebbian, counts = self.hebbian.to(self.job.weight.dtype), self.counts.clamp_min(1)
-        return _finish(self.job, self.said, hebbian, self.gains, counts, None)
+        hebbian = self.hebbian.to(self.job.weight.dtype)
+        return _finish(self.job, self.by_drive, self.said, hebbian, self.gains, self.counts, None)
 
 
 def finiteness(sample: Sample, said: Chosen) -> Tensor:
     """A number that is finite if the drives are and, where the layer's own do not show what is in it, the input."""
-    total = _sum(sample.u if said.finite is None else said.finite)
-    return total if sample.own else total + _sum(sample.pre)
+    assert said.finite is not None
+    return said.finite if sample.own else said.finite + total(sample.pre)
 
 
 def sum_by_unit(pre: Tensor, chosen: Tensor, gains: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
@@ -130,27 +132,32 @@ def scaled(change: Tensor) -> Tensor:
 
 
 def _finish(
-    job: Job, said: Chosen, hebbian: Tensor, gains: Tensor | None, counts: Tensor, touched: Tensor | None
+    job: Job, by_drive: bool, said: Chosen, hebbian: Tensor, gains: Tensor, counts: Tensor, touched: Tensor | None
 ) -> Tensor:
-    """The change of the rows `touched`, or of all if None, where chosen samples add up to `hebbian`."""
+    """The change of the rows `touched`, or of all if None, where chosen samples add up to `hebbian`.
+
+    `gains` are those of each row added up; of a law with one rank only, `counts` serves for them.
+    """
     weight, drive_weight, bias = job.weight, job.drive_weight, job.bias
     if touched is not None:
         weight, drive_weight, bias = weight[touched], drive_weight[touched], None if bias is None else bias[touched]
+    gains = gains.to(hebbian) if len(said.gains) > 1 else counts.to(hebbian) * said.gains[0]
     change = hebbian
-    if isinstance(said.decay, Tensor):
+    if by_drive:
         change = drive_decayed(hebbian, weight, drive_weight)
-        if bias is not None and gains is not None:
-            change = decayed(change, gains.to(bias) * bias, weight)
-    elif said.decay != 0 and gains is not None:
-        change = decayed(hebbian, said.decay * gains.to(hebbian), weight)
+        change = change if bias is None else decayed(change, gains * bias, weight)
+    elif said.decay != 0:
+        change = decayed(hebbian, said.decay * gains, weight)
     if job.law.average:
-        change = change / counts[:, None]
+        change = change / counts.clamp_min(1)[:, None]
     return scaled(change) if job.law.normalise else change
 
 
-def _needs_gains(job: Job, said: Chosen) -> bool:
-    """Whether the decay of a unit depends on the sum of its gains."""
-    return job.bias is not None if isinstance(said.decay, Tensor) else said.decay != 0
+def _needs_gains(sample: Sample, said: Chosen) -> bool:
+    """Whether the decay of a unit depends on the sum of gains of several ranks."""
+    if len(said.gains) == 1:
+        return False
+    return sample.job.bias is not None if sample.by_drive else isinstance(said.decay, float) and said.decay != 0
 
 
 def _by_rank(said: Chosen) -> Tensor:
@@ -160,9 +167,5 @@ def _by_rank(said: Chosen) -> Tensor:
 
 def full_factor(sample: Sample, said: Chosen) -> Tensor:
     """The post factor with all its zeros, shaped like the drives."""
-    gains = sample.pre.new_tensor(said.gains).view(-1, *[1] * (sample.u.dim() - 2))
-    return sample.pre.new_zeros(sample.u.shape).scatter_add_(1, said.units, gains.expand_as(said.units))
-
-
-def _sum(activity: Tensor) -> Tensor:
-    return activity.sum(dtype=torch.promote_types(activity.dtype, torch.float32))
+    gains = sample.pre.new_tensor(said.gains).view(-1, *[1] * (len(sample.drives) - 2))
+    return sample.pre.new_zeros(sample.drives).scatter_add_(1, said.units, gains.expand_as(said.units))

@@ -22,23 +22,23 @@ def apply(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Pl
     job, pre, post = start(law, layer, pre, post, plan, third)
     if pre.device.type == "cpu":
         _keep_freed_memory()
-    total: Tensor | None = None
+    change: Tensor | None = None
     choices: Choices | None = None
     for sample in _samples(job, pre, post, third):
-        said = sample.post()
-        if isinstance(said, Dense):
-            change = _dense_change(sample, said)
-            total = change if total is None else total + change
+        if isinstance(sample.said, Dense):
+            new = _dense_change(sample, sample.said)
+            change = new if change is None else change + new
         elif type(layer) is nn.Linear:
-            return row_changes(sample, said)
+            return row_changes(sample, sample.said)
         else:
             choices = choices or Choices(job)
-            choices.add_(sample, said)
+            choices.add_(sample, sample.said)
+        del sample  # its memory serves the next
     if choices is not None:
         return from_rows(layer, choices.change())
-    if total is None:  # no patch was left
+    if change is None:  # no patch was left
         return torch.zeros_like(weight_of(layer))
-    return from_rows(layer, scaled(total) if law.normalise else total)
+    return from_rows(layer, scaled(change) if law.normalise else change)
 
 
 def gains(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None = None, **third: Tensor) -> Tensor:
@@ -48,9 +48,11 @@ def gains(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None = None, *
     """
     job, pre, post = start(law, layer, pre, post, PLAN, third)
     sample = job.sample(pre, post, third)
-    said = sample.post()
-    factor = said.gain if isinstance(said, Dense) else full_factor(sample, said)
-    check_finite(layer, pre, factor, *([] if isinstance(said, Dense) else [finiteness(sample, said)]))
+    if isinstance(sample.said, Dense):
+        factor, shows = sample.said.gain, sample.said.gain
+    else:
+        factor, shows = full_factor(sample, sample.said), finiteness(sample, sample.said)
+    check_finite(layer, pre, shows)
     return sample.on_output(factor)
 
 
@@ -67,7 +69,7 @@ def drives(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: P
     """
     job, pre, post = start(law, layer, pre, post, plan, {})
     for piece in [pre] if post is not None else pieces(layer, pre, plan):
-        yield piece, job.sample(piece, post, {}).u
+        yield piece, job.drives(piece, post)
 
 
 @cache
@@ -108,9 +110,14 @@ def _patches(job: Job, pre: Tensor, chooses: bool) -> Iterator[Sample]:
         if not chooses:
             yield dense.sample(patch, None, {})
             continue
-        u = rankable(patch.to(matrix.dtype), matrix, job.plan)
-        u = u if job.bias is None else u + job.bias.to(u)
-        yield Sample(dense, patch, u, u.shape, {}, own=True)
+        shape = torch.Size((len(patch), len(matrix)))
+        yield dense.ask(patch, _ranked_drives(job, patch, matrix), shape, {}, own=True)
+
+
+def _ranked_drives(job: Job, patch: Tensor, matrix: Tensor) -> Tensor:
+    """(n, units) drives of patches in the dtype of `matrix`, the drive weights."""
+    u = rankable(patch.to(matrix.dtype), matrix, job.plan)
+    return u if job.bias is None else u + job.bias.to(u)
 
 
 def _answers_fast(layer: nn.Module, pre: Tensor, plan: Plan) -> bool:
@@ -134,7 +141,7 @@ def _dense_change(sample: Sample, said: Dense) -> Tensor:
     hebbian = correlate(layer, sample.pre, post)
     check_finite(layer, *([hebbian] if hebbian.numel() < gain.numel() else [sample.pre, gain]))
     change = rows(layer, hebbian)
-    if said.decay is sample.u and sample.own and job.bias is None and gain.numel() > weight.numel():
+    if sample.by_drive and sample.own and job.bias is None and gain.numel() > weight.numel():
         change = drive_decayed(change, weight, job.drive_weight)  # the shorter way to the same numbers
     elif isinstance(said.decay, Tensor) or said.decay != 0:
         change = decayed(change, _by_unit(gain * said.decay), weight)

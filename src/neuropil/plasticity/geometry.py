@@ -32,13 +32,15 @@ def units(layer: nn.Module) -> int:
 def rows(layer: nn.Module, weight: Tensor) -> Tensor:
     """`weight` as (units, fan-in), one row per unit; a view wherever the layout allows it."""
     if not isinstance(layer, Transposed):
-        return weight.flatten(1)
+        return weight if weight.dim() == 2 else weight.flatten(1)
     grouped: Tensor = weight.unflatten(0, (layer.groups, -1))  # (groups, in / groups, out / groups, *kernel)
     return grouped.transpose(1, 2).flatten(0, 1).flatten(1)
 
 
 def from_rows(layer: nn.Module, matrix: Tensor) -> Tensor:
     """The inverse of `rows`: (units, fan-in) shaped like the weight of `layer`."""
+    if isinstance(layer, nn.Linear):
+        return matrix
     weight = weight_of(layer)
     if not isinstance(layer, Transposed):
         return matrix.view(weight.shape)
@@ -91,17 +93,15 @@ def product(pre: Tensor, weight: Tensor, plan: Plan = PLAN) -> Tensor:
 
 def check_input(layer: nn.Module, pre: Tensor) -> None:
     """Refuse an activity that cannot be the input of `layer`."""
-    name, dense, weight = type(layer).__name__, unit_axis(layer) == -1, weight_of(layer)
-    require(
-        pre.dim() >= 2 if dense else pre.dim() == weight.dim(),
-        f"a rule on {name} needs pre as (batch, {'*, features' if dense else 'channels, *positions'}), "
-        f"got {tuple(pre.shape)}.",
-    )
+    dense, shape, axes = unit_axis(layer) == -1, pre.shape, weight_of(layer).dim()
     wanted = layer.in_features if dense else layer.in_channels
-    require(
-        pre.shape[-1 if dense else 1] == wanted,
-        f"a rule on {name} needs pre with {wanted} {'features' if dense else 'channels'}, got {tuple(pre.shape)}.",
-    )
+    if len(shape) >= 2 if dense else len(shape) == axes:
+        if shape[-1 if dense else 1] == wanted:
+            return
+        what = f"with {wanted} {'features' if dense else 'channels'}"
+    else:
+        what = f"as (batch, {'*, features' if dense else 'channels, *positions'})"
+    raise Refusal(f"a rule on {type(layer).__name__} needs pre {what}, got {tuple(shape)}.")
 
 
 def check_alike(layer: nn.Module, *activities: Tensor | None) -> None:
@@ -118,11 +118,11 @@ def check_output(layer: nn.Module, pre: Tensor, post: Tensor) -> None:
     """Refuse an activity that cannot be the output of `layer` for the input `pre`, which was checked."""
     axis = unit_axis(layer)
     batch = pre.shape[:-1] if axis == -1 else pre.shape[:1]
-    require(
-        post.dim() == pre.dim() and post.shape[: len(batch)] == batch and post.shape[axis] == units(layer),
-        f"{type(layer).__name__} with {units(layer)} units was given pre {tuple(pre.shape)} but post "
-        f"{tuple(post.shape)}; pass the layer's own output, before flattening or pooling.",
-    )
+    if post.dim() != pre.dim() or post.shape[: len(batch)] != batch or post.shape[axis] != units(layer):
+        raise Refusal(
+            f"{type(layer).__name__} with {units(layer)} units was given pre {tuple(pre.shape)} but post "
+            f"{tuple(post.shape)}; pass the layer's own output, before flattening or pooling."
+        )
 
 
 def check_finite(layer: nn.Module, *activities: Tensor) -> None:

@@ -60,12 +60,49 @@ class Job:
             return u
         return u + (self.bias if unit_axis(layer) == -1 else along_units(self.bias, u)).to(dtype)
 
+    def drives(self, pre: Tensor, post: Tensor | None) -> Tensor:
+        """(samples, units, *positions) drives: `post`, or the layer's own if it is None."""
+        return _by_units(self.layer, self.drive(pre) if post is None else post)
+
     def sample(self, pre: Tensor, post: Tensor | None, third: Third) -> "Sample":
         """Samples with the drive `post`, or with the layer's own if it is None."""
         drive = self.drive(pre) if post is None else post.to(self.law.ranking_dtype or post.dtype)
-        u = _by_units(self.layer, drive)
         aligned = {name: self._aligned(value, drive) for name, value in third.items()}
-        return Sample(self, pre, u, drive.shape, aligned, post is None)
+        return self.ask(pre, _by_units(self.layer, drive), drive.shape, aligned, post is None)
+
+    def ask(self, pre: Tensor, u: Tensor, shape: torch.Size, third: Third, own: bool) -> "Sample":
+        """What the law says of samples with the drives `u` (samples, units, *positions).
+
+        Raises:
+            Refusal: the law says something that does not fit the drives.
+        """
+        said = self.law.post(u, **third)
+        problem = self._misfit(said, u)
+        if problem:
+            raise Refusal(f"{type(self.law).__name__} {problem}")
+        by_drive = said.decay is u
+        if isinstance(said, Chosen):  # without the drives, whose memory is needed again
+            finite = total(u if said.finite is None else said.finite)
+            said = said._replace(decay=0.0 if by_drive else said.decay, finite=finite)
+        return Sample(self, pre, said, by_drive, u.shape, shape, own)
+
+    def _misfit(self, said: object, u: Tensor) -> str:
+        """What is wrong with what the law says; empty if nothing is."""
+        if isinstance(said, Dense):
+            if self.law.sparse:
+                return "chooses no units, so its change cannot be sparse; use sparse=False."
+            if said.gain.shape != u.shape:
+                return f"gave gains of shape {tuple(said.gain.shape)} for drives of shape {tuple(u.shape)}."
+            return ""
+        if not isinstance(said, Chosen):
+            return f"returned {type(said).__name__} from post(); return Dense(...) or Chosen(...)."
+        wanted = (u.shape[0], len(said.gains), *u.shape[2:])
+        if said.units.shape != wanted:
+            got, drives = tuple(said.units.shape), tuple(u.shape)
+            return f"chose units of shape {got}; {len(said.gains)} gains for drives of shape {drives} need {wanted}."
+        if isinstance(said.decay, Tensor) and said.decay is not u:
+            return "chose units with a decay that is neither the drive nor a number; use Dense(...) for others."
+        return ""
 
     def _aligned(self, value: Tensor, drive: Tensor) -> Tensor:
         """A third factor so that it broadcasts along the units of the samples that a law sees."""
@@ -83,56 +120,35 @@ class Job:
 
 
 class Sample(NamedTuple):
-    """Samples on their way to a change.
+    """Samples, and what a law says of them.
 
     Attributes:
         job: the law on the layer that they go through.
         pre: its input, (batch, *in).
-        u: drives, (samples, units, *positions).
-        shape: of the drives on the output side of the layer.
-        third: third factors, aligned with `u`.
-        own: whether `u` is what the drive weights make of `pre`.
+        said: the post factor. Units that were chosen come without drives and with one number that is finite if all
+            drives are.
+        by_drive: whether the decay is by the drive.
+        drives: shape of the drives, (samples, units, *positions).
+        shape: the same on the output side of the layer, (batch, *out).
+        own: whether the drives are what the drive weights make of `pre`.
     """
 
     job: Job
     pre: Tensor
-    u: Tensor
+    said: Dense | Chosen
+    by_drive: bool
+    drives: torch.Size
     shape: torch.Size
-    third: Third
     own: bool
 
-    def post(self) -> Dense | Chosen:
-        """What the law says of these samples.
-
-        Raises:
-            Refusal: the law says something that does not fit the drives.
-        """
-        law, u = self.job.law, self.u
-        name, said = type(law).__name__, law.post(u, **self.third)
-        if isinstance(said, Dense):
-            require(not law.sparse, f"a sparse change needs a rule that chooses units, not {name}; use sparse=False.")
-            require(
-                said.gain.shape == u.shape,
-                f"{name} gave gains of shape {tuple(said.gain.shape)} for drives of shape {tuple(u.shape)}.",
-            )
-            return said
-        if not isinstance(said, Chosen):
-            raise Refusal(f"{name}.post returned {type(said).__name__}; return Dense(...) or Chosen(...).")
-        wanted = (u.shape[0], len(said.gains), *u.shape[2:])
-        require(
-            said.units.shape == wanted,
-            f"{name} chose units of shape {tuple(said.units.shape)}; {len(said.gains)} gains for drives of shape "
-            f"{tuple(u.shape)} need {wanted}.",
-        )
-        require(
-            said.decay is u or not isinstance(said.decay, Tensor),
-            f"{name} chose units with a decay that is neither its drive nor a number; use Dense(...) for others.",
-        )
-        return said
-
     def on_output(self, factor: Tensor) -> Tensor:
-        """A post factor shaped like `u`, shaped like the output of the layer."""
-        return factor.view(self.shape) if factor.shape != self.shape else factor
+        """A post factor shaped like the drives, shaped like the output of the layer."""
+        return factor if self.drives == self.shape else factor.view(self.shape)
+
+
+def total(activity: Tensor) -> Tensor:
+    """The sum of all entries, which is finite if they are."""
+    return activity.sum(dtype=torch.promote_types(activity.dtype, torch.float32))
 
 
 def start(
@@ -142,14 +158,10 @@ def start(
     law.check_units(units(layer))
     check_input(layer, pre)
     check_alike(layer, pre, post, *(value for value in third.values() if value.is_floating_point()))
-    name, dense = type(layer).__name__, type(layer) is nn.Linear
-    require(dense or not law.sparse, f"a sparse change needs a Linear layer, got {name}; use sparse=False.")
-    for key, value in third.items():
-        if value.dim() == 1:
-            wanted = f"{type(law).__name__} needs one {key} per sample, ({len(pre)},)"
-            require(len(value) == len(pre), f"{wanted}, got {tuple(value.shape)}.")
-        elif value.shape != (1, units(layer)):
-            check_output(layer, pre, value)
+    if law.sparse and type(layer) is not nn.Linear:
+        raise Refusal(f"a sparse change needs a Linear layer, got {type(layer).__name__}; use sparse=False.")
+    for name, value in third.items():
+        _check_third(law, layer, pre, name, value)
     weight = rows(layer, weight_of(layer))
     job = Job(law, layer, plan, weight, law.weights(weight), bias_of(layer) if law.with_bias else None)
     if post is None or not job.drives_by_output():
@@ -158,6 +170,17 @@ def start(
     return job, pre.detach(), post.detach()
 
 
+def _check_third(law: Law, layer: nn.Module, pre: Tensor, name: str, value: Tensor) -> None:
+    """Refuse a third factor that has neither one entry per sample nor the shape of the output, nor one per unit."""
+    if value.dim() == 1:
+        require(
+            len(value) == len(pre),
+            f"{type(law).__name__} needs one {name} per sample, ({len(pre)},), got {tuple(value.shape)}.",
+        )
+    elif value.shape != (1, units(layer)):
+        check_output(layer, pre, value)
+
+
 def _by_units(layer: nn.Module, activity: Tensor) -> Tensor:
     """Activity on the output side with units on axis 1: (samples, units, *positions)."""
-    return activity.flatten(0, -2) if unit_axis(layer) == -1 else activity
+    return activity.flatten(0, -2) if activity.dim() > 2 and unit_axis(layer) == -1 else activity

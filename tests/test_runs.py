@@ -119,6 +119,13 @@ def test_numbers_in_rows_keep_every_bit(run):
     assert math.isnan(row["end"])
 
 
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_setting_that_json_cannot_hold_is_refused_and_leaves_no_folder(tmp_path, value):
+    with pytest.raises(Refusal, match="setting 'lr' needs a finite number"):
+        Run.start(tmp_path / "new", recipe="toy", config={"lr": value}, command="")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_row_reads_back_as_it_was_written_with_unknown_columns_beside_it(run):
     for row in (
         ResultRow(learner="a", seed=3, accuracy=0.5, metrics={"spikes": 7}),

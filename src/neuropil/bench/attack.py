@@ -1,4 +1,4 @@
-"""How fast the attacks are, beside the forward and backward passes that they cannot do without.
+"""How fast the attacks are, beside the forward and backward passes that they need.
 
 The budget is a millionth, at which no attack succeeds. So no image rests early and every attack makes all its passes;
 they are counted. The bare passes run in the same loop, so that noise hits all alike.
@@ -29,22 +29,22 @@ class Config:
     Attributes:
         sizes: units from the pixels to the classes; ReLU between.
         batch: images at once.
-        steps: gradients of PGD.
-        queries: of the attacks without gradients.
+        attack_steps: gradient steps of PGD.
+        attack_queries: of the attacks without gradients, per image.
         repeats: rounds of the loop; every attack runs once in each.
         threads: threads of the CPU; 0 leaves torch's choice.
     """
 
     sizes: tuple[int, ...] = (784, 2000, 10)
     batch: int = 1000
-    steps: int = 10
-    queries: int = 20
+    attack_steps: int = 10
+    attack_queries: int = 20
     repeats: int = 3
     threads: int = 1
 
     def __post_init__(self) -> None:
         require(len(self.sizes) >= 2, f"a network needs at least 2 sizes, got {self.sizes}.")
-        at_least(1, self, "sizes", "steps", "queries", "repeats")
+        at_least(1, self, "sizes", "attack_steps", "attack_queries", "repeats")
         at_least(2, self, "batch")
 
 
@@ -72,26 +72,26 @@ class Counted:
 
 def main(config: Config) -> list[dict[str, Any]]:
     """One row per attack and norm: images per second, passes per image, and the ratio to the bare passes."""
-    victim, part = sample(config)
-    contestants: dict[tuple[str, str], Callable[[Split, float], Tensor]] = {}
+    victim, batch = sample(config)
+    attacks: dict[tuple[str, str], Callable[[Split, float], Tensor]] = {}
     for norm in (Linf(), L2()):
         rng = torch.Generator().manual_seed(0)
-        contestants["FGSM", norm.name] = FGSM(victim, norm)
-        contestants["PGD", norm.name] = PGD(victim, norm, rng, config.steps, restarts=1)
-        contestants["square", norm.name] = Square(victim.decision_function, norm, rng, config.queries)
-        contestants["boundary", norm.name] = Boundary(victim.predict, norm, rng, max(config.queries, 11))
-        contestants["noise", norm.name] = Noise(norm, rng)
-    seconds: dict[Any, list[float]] = {name: [] for name in ["forward", "both", *contestants]}
+        attacks["FGSM", norm.name] = FGSM(victim, norm)
+        attacks["PGD", norm.name] = PGD(victim, norm, rng, config.attack_steps, restarts=1)
+        attacks["square", norm.name] = Square(victim.decision_function, norm, rng, config.attack_queries)
+        attacks["boundary", norm.name] = Boundary(victim.predict, norm, rng, max(config.attack_queries, 11))
+        attacks["noise", norm.name] = Noise(norm, rng)
+    seconds: dict[Any, list[float]] = {name: [] for name in ["forward", "both", *attacks]}
     passes: dict[tuple[str, str], tuple[float, float]] = {}
     for _ in range(config.repeats + 1):
-        clock(seconds["forward"], lambda: victim.predict(part.x))
-        clock(seconds["both"], lambda: input_gradient(victim, cross_entropy, part.x, part.y))
-        for name, attack in contestants.items():
+        clock(seconds["forward"], lambda: victim.predict(batch.x))
+        clock(seconds["both"], lambda: input_gradient(victim, cross_entropy, batch.x, batch.y))
+        for name, attack in attacks.items():
             victim.forward = victim.backward = 0
-            clock(seconds[name], lambda attack=attack: attack(part, BUDGET))  # type: ignore[misc]
-            passes[name] = victim.forward / len(part), victim.backward / len(part)
+            clock(seconds[name], lambda attack=attack: attack(batch, BUDGET))  # type: ignore[misc]
+            passes[name] = victim.forward / len(batch), victim.backward / len(batch)
     middle = {name: median(values[1:]) for name, values in seconds.items()}
-    return [row(name, passes[name], middle, config) for name in contestants]
+    return [row(name, passes[name], middle, config) for name in attacks]
 
 
 def row(name: tuple[str, str], passes: tuple[float, float], middle: dict[Any, float], config: Config) -> dict[str, Any]:

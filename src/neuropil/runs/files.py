@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from neuropil.errors import Refusal
+from neuropil.errors import Refusal, require
 
 RUN, METRICS, WEIGHTS, CHECKPOINT, LOCK = (
     "run.json",
@@ -47,6 +47,14 @@ def append_line(path: Path, line: bytes) -> None:
 def jsonable(value: Any) -> Any:
     """`value` as JSON gives it back: dataclasses as dicts, tuples and arrays as lists, paths as words."""
     return json.loads(to_json(value))
+
+
+def check_finite(config: Any) -> None:
+    """Refuse a setting that is NaN or infinite: JSON has no such number, so a resumed run could not read it."""
+    settings = config if isinstance(config, Mapping) else vars(config)
+    for name, value in settings.items():
+        sound = not isinstance(value, float) or math.isfinite(value)
+        require(sound, f"setting {name!r} needs a finite number, got {value}.")
 
 
 def merged(old: Any, new: Any) -> Any:

@@ -21,6 +21,7 @@ from neuropil.runs.files import (
     RUN,
     WEIGHTS,
     append_line,
+    check_finite,
     jsonable,
     merged,
     to_json,
@@ -86,9 +87,10 @@ class Run:
             quiet: whether to leave out the lines that say how far it is, where output is no terminal.
 
         Raises:
-            Refusal: there is something in the folder.
+            Refusal: there is something in the folder, or a setting is NaN or infinite.
         """
         folder = Path(folder)
+        check_finite(config)
         facts = {"recipe": recipe, "config": jsonable(config), "command": command, "versions": versions()}
         facts |= {"machine": machine(), "git": git(), "started": _now(), "finished": None}
         folder.mkdir(parents=True, exist_ok=True)

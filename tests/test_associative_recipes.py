@@ -82,7 +82,7 @@ def test_generate_and_complete_write_sheets(generating, tmp_path, capsys):
         (["generate", str(generating), "--n-rounds", "3"], (10, 10)),
         (["generate", str(generating), "--label", "3", "--n", "6", "--n-rounds", "3"], (6, 1)),
         (["complete", str(generating), "--n", "4", "--n-rounds", "3"], (4, 5)),
-        (["complete", str(generating), "--n", "4", "--keep", "frame", "--labels", "no", "--n-rounds", "3"], (4, 5)),
+        (["complete", str(generating), "--n", "4", "--known", "frame", "--labels", "no", "--n-rounds", "3"], (4, 5)),
     ):
         file = tmp_path / "sheet.png"
         assert main([*words, "--out", str(file)]) == 0
@@ -103,7 +103,7 @@ def test_generate_and_complete_write_sheets(generating, tmp_path, capsys):
         ("generate {} --out x.jpg", "name it"),
         ("generate", "expected RUN, got nothing"),
         ("generate nowhere", "there is no run in nowhere"),
-        ("complete {} --keep tpo", "Did you mean 'top'"),
+        ("complete {} --known tpo", "Did you mean 'top'"),
         ("complete {} --labels maybe", "setting 'labels' takes one of 'yes', 'no', got 'maybe'"),
         ("complete {} --n 100000", "--n takes up to 359 test images"),
         ("run mnist_complete", "setting 'of' needs the folder of a finished run"),

@@ -91,7 +91,7 @@ def test_every_flag_and_recipe_of_the_pages_exists():
         text = (ROOT / page).read_text(encoding="utf-8")
         used = re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)
         wrong += [f"{page}: {flag}" for flag in used if not {flag, flag.replace("--no-", "--")} & flags]
-        used = re.findall(r"neuropil (?:run|copy) ([a-z]\w+)", text)
+        used = re.findall(r"(?<!# )neuropil (?:run|copy) ([a-z]\w+)", text)
         wrong += [f"{page}: recipe {name}" for name in used if name not in {*recipes, *variants}]
         used = re.findall(r"neuropil bench ([a-z]\w+)", text)
         wrong += [f"{page}: benchmark {name}" for name in used if name not in benchmarks]

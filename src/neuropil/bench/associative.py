@@ -42,7 +42,7 @@ class Config(Machine):
         inputs, units: pixels, and hidden units of each population.
         batches: sizes of the batch.
         max_iterations, nudge_steps: iterations of settling and of the nudged phase in a step.
-        images: of an epoch.
+        epoch_images: images of an epoch.
         repeats: rounds of the loop.
     """
 
@@ -51,11 +51,11 @@ class Config(Machine):
     batches: tuple[int, ...] = (50, 200)
     max_iterations: int = 6
     nudge_steps: int = 3
-    images: int = 60000
+    epoch_images: int = 60000
     repeats: int = 20
 
     def __post_init__(self) -> None:
-        at_least(1, self, "inputs", "units", "batches", "max_iterations", "nudge_steps", "images", "repeats")
+        at_least(1, self, "inputs", "units", "batches", "max_iterations", "nudge_steps", "epoch_images", "repeats")
 
 
 def main(config: Config) -> list[dict[str, Any]]:
@@ -92,12 +92,12 @@ def row(task: Task, batch: int, config: Config) -> dict[str, Any]:
         "iteration_per_gemm": iteration / sweep,
         "step_s": times["step"],
         "step_per_gemm": times["step"] / bound,
-        "epoch_s": times["step"] * config.images / batch,
-        "epoch_gemm_s": bound * config.images / batch,
+        "epoch_s": times["step"] * config.epoch_images / batch,
+        "epoch_gemm_s": bound * config.epoch_images / batch,
         "threads": torch.get_num_threads(),
         "inputs": config.inputs,
         "units": config.units,
-        "images": config.images,
+        "images": config.epoch_images,
         "device": config.device,
     }
 

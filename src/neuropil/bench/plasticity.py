@@ -165,7 +165,7 @@ def row(name: str, case: Case, batch: int, config: Config) -> dict[str, Any]:
     """The measurements of one rule.
 
     Seconds are medians; ratios are between medians of the same loop. `of_limit` is the fraction of the step that the
-    multiply-adds of the law would take at the rate of the fastest drive product of this loop. That product has the
+    multiply-adds of the law take at the rate of the fastest drive product of the loop. That product has the
     rule's own dtype and any route. `best_*` are ratios between the fastest rounds, which a busy machine disturbs least.
     `peak_extra_mb` is the most memory (MiB) that a step holds beyond weight, gradient and batch.
     """

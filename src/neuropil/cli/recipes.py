@@ -1,7 +1,7 @@
 """Recipes: files with a docstring, a `Config` and `main(config, run)`, ours in one folder and the user's anywhere.
 
-A variant is a recipe with other settings, a row of ``recipes/variants.toml``. The row has its name, the recipe it is
-based on, its settings as typed on the command line, one line on its purpose, and what was measured. A recipe's
+A variant is a recipe with other settings, a row of ``recipes/variants.toml``. The row has its name, its base
+recipe, its settings as typed on the command line, one line on its purpose, and what was measured. A recipe's
 docstring has a line "Group: spiking. Minutes: 40. Data: mnist.". It says where `neuropil list` shows the recipe, how
 long one seed takes on one core, and which data sets it needs. A variant says so in its row, where it differs.
 """

@@ -10,11 +10,11 @@ from neuropil.errors import require, unknown
 MASKS = ("top", "bottom", "left", "right", "centre", "frame", "random", "none")
 
 
-def image_mask(keep: str, shape: Sequence[int], rng: Generator | None = None) -> Tensor:
+def image_mask(known: str, shape: Sequence[int], rng: Generator | None = None) -> Tensor:
     """(channels, height, width) of 0 and 1: the mask of that name for one image.
 
     Args:
-        keep: what is known. Halves are "top", "bottom", "left" and "right". The middle half of each side is "centre",
+        known: what is known. Halves are "top", "bottom", "left" and "right". The middle half of each side is "centre",
             all but that "frame". Half of the pixels is "random", nothing "none".
         shape: (channels, height, width).
         rng: of the random pixels; the other masks need none.
@@ -28,16 +28,16 @@ def image_mask(keep: str, shape: Sequence[int], rng: Generator | None = None) ->
                  [0., 0., 0.]]])
     """
     _, height, width = shape
-    if keep not in MASKS:
-        raise unknown("mask", keep, MASKS)
-    if keep in MASKS[:4]:
-        return halves(shape)[MASKS.index(keep)].view(*shape)
-    known = torch.zeros(height, width)
-    if keep == "random":
-        known = (torch.rand(height, width, generator=rng) < 0.5).float()
-    if keep in ("centre", "frame"):
-        known[height // 4 : height - height // 4, width // 4 : width - width // 4] = 1
-    return (1 - known if keep == "frame" else known).expand(*shape)
+    if known not in MASKS:
+        raise unknown("mask", known, MASKS)
+    if known in MASKS[:4]:
+        return halves(shape)[MASKS.index(known)].view(*shape)
+    mask = torch.zeros(height, width)
+    if known == "random":
+        mask = (torch.rand(height, width, generator=rng) < 0.5).float()
+    if known in ("centre", "frame"):
+        mask[height // 4 : height - height // 4, width // 4 : width - width // 4] = 1
+    return (1 - mask if known == "frame" else mask).expand(*shape)
 
 
 def halves(shape: Sequence[int]) -> Tensor:

@@ -93,7 +93,7 @@ class KrotovHopfield(Rule):
         k: rank of the unit with the anti-Hebbian update, at least 2 (2 is the runner-up).
         delta: strength of the anti-Hebbian update; 0 for none.
         average: divide the change of each row by the number of samples that chose it. A row then takes a step of the
-            same size whether one sample of the batch chose it or ten; batches may be large and rates too.
+            same size whether one sample chose it or ten; batches may be large and rates too.
         normalise: divide the change by its largest absolute entry, as published.
         ranking_dtype: dtype of the drive that ranks the units; None for the dtype of the input. ``torch.bfloat16`` is
             several times faster on recent hardware.

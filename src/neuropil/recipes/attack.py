@@ -1,7 +1,7 @@
 """The robustness suite on the models of a finished run: attacks, checks for masking, corruptions, damage.
 
-Nothing is trained: the models come back from the files that the run left, and each has to classify as many test
-examples correctly as the run wrote down, or is refused.
+Nothing is trained: the models come back from the files that the run left. A model that does not classify as many test
+examples correctly as the run wrote down is refused.
 
 Group: robustness. Minutes: 2.
 

@@ -1,7 +1,7 @@
 """The association rule on MNIST, ten classes, beside the same layers by backprop, frozen random features and linear.
 
 Two layers of 1000 neurons, each associated with a digit. At a label event the most active neurons of the digit in every
-column are made to fire and the most active others are silenced; both layers learn at once, from their own input and the
+column are made to fire and the most active others are silenced. Both layers learn at once, from their own input and the
 label alone. Our reconstruction from the abstract of Gupta 2020 (arXiv 2011.12012), with competition, columns and
 receptive fields that are ours. Other tasks: odd against even digits (mnist_parity), and every pair of classes as a task
 of its own (mnist_pairs, iris_association).

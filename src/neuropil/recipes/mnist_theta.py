@@ -2,7 +2,7 @@
 
 Bright pixels spike once, all at the same time. The output neuron that fires first names the digit. Before training
 hardly a neuron fires. Pseudospikes continue the spikes past the end of the trial, so that silent neurons have gradients
-too. Accuracy is given with pseudospikes, and from ordinary spikes alone, as neuromorphic hardware would see it; there a
+too. Accuracy is given with pseudospikes, and from ordinary spikes alone, as neuromorphic hardware would see it. There a
 trial without an output spike counts as wrong. This is no local rule: the gradients are exact and global. The settings
 are those of Klos & Memmesheimer 2025, but twice as many pixels are flipped in training. They report 97.6 +- 0.1 % and
 97.3 +- 0.1 % over ten networks.

@@ -1,10 +1,10 @@
 """images with missing pixels, completed by the network of a finished run, as a PNG file
 
-usage: neuropil complete RUN [--learner NAME] [--keep top] [--n 10] [--labels yes] [--seed 0] [--n-rounds 40]
+usage: neuropil complete RUN [--learner NAME] [--known top] [--n 10] [--labels yes] [--seed 0] [--n-rounds 40]
                          [--out FILE.png]
 
 --learner NAME the network, where the run has several that complete images
---keep MASK    the pixels that are known: top, bottom, left, right, centre, frame (all but the centre),
+--known MASK   the pixels that are known: top, bottom, left, right, centre, frame (all but the centre),
                random (half of them), none
 --n N          number of test images
 --labels WORD  yes: the label is known too; no: the network settles on one by itself
@@ -32,7 +32,7 @@ class Settings:
 
     run: Positional[Path]
     learner: str | None = None
-    keep: str = "top"
+    known: str = "top"
     n: int = 10
     labels: Literal["yes", "no"] = "yes"
     seed: int = 0
@@ -59,7 +59,7 @@ def main(words: list[str]) -> int:
     test = load(name, seed=split_seed)[1]
     require(asked.n <= len(test), f"--n takes up to {len(test)} test images, got {asked.n}.")
     some = test[torch.randperm(len(test), generator=rng)[: asked.n]]
-    x, mask = some.pixels(), image_mask(asked.keep, test.x.shape[1:], rng)
+    x, mask = some.pixels(), image_mask(asked.known, test.x.shape[1:], rng)
     labels = some.y if asked.labels == "yes" else None
     sampling = replace(learner.sampling, n_rounds=asked.n_rounds, accept_margin=None)
     expected = learner.complete(x, mask, labels=labels)

@@ -1,7 +1,8 @@
 """Three layers of convolutional SoftHebb on CIFAR-10, beside backprop, frozen random features and a linear classifier.
 
 In every layer the kernels at a position compete softly: the update is Hebbian for the winner, anti-Hebbian for the
-others. All layers learn at once, in a single pass over the images, without labels. Then the kernels are frozen, and a linear readout learns the labels.
+others. All layers learn at once, in a single pass over the images, without labels. Then the kernels are frozen, and a
+linear readout learns the labels.
 Journe et al. 2023 (ICLR), "Hebbian Deep Learning Without Feedback".
 
 Measured: test, n = 3, mean and 95 % interval: 75.20 +- 0.65 % (51.4 +- 2.0 with 500 labels); random features

@@ -93,7 +93,7 @@ def bits(right, n=1000):
     return torch.arange(n) < right
 
 
-def test_a_difference_counts_only_beyond_chance():
+def test_a_difference_counts_only_beyond_luck():
     """Against the sign test by hand: nine to nothing has probability 1/512, ten 1/1024."""
     assert not more_often(bits(509), bits(500))
     assert more_often(bits(510), bits(500))
@@ -104,7 +104,7 @@ def test_a_difference_counts_only_beyond_chance():
     assert not more_often(a, b)
 
 
-def test_an_attack_that_gets_weaker_with_a_larger_budget_is_void():
+def test_an_attack_that_gets_weaker_with_a_larger_budget_is_invalid():
     falling = Curve("x", WHITE, (0.1, 0.2, 0.3), torch.stack([bits(900), bits(500), bits(100)]))
     rising = falling._replace(robust=torch.stack([bits(900), bits(100), bits(300)]))
     assert larger_hurts(falling).passed
@@ -113,7 +113,7 @@ def test_an_attack_that_gets_weaker_with_a_larger_budget_is_void():
     assert check.finding == "10.0% right at 0.2, 30.0% at 0.3"
 
 
-def test_pgd_that_fgsm_beats_is_void_and_fgsm_is_not():
+def test_pgd_that_fgsm_beats_is_invalid_and_fgsm_is_not():
     weak = Curve("FGSM", WHITE, (0.1, 0.2), torch.stack([bits(900), bits(500)]))
     strong = Curve("PGD", WHITE, (0.1, 0.2), torch.stack([bits(900), bits(560)]))
     found = check_curves([weak, strong], grey={}, majority_rate=0.1)
@@ -121,20 +121,20 @@ def test_pgd_that_fgsm_beats_is_void_and_fgsm_is_not():
     assert not is_invalid(found["FGSM"])
 
 
-def test_black_box_that_beats_pgd_voids_all_white_boxes():
+def test_black_box_that_beats_pgd_makes_all_white_boxes_invalid():
     white_box = [Curve(name, WHITE, (0.1,), bits(500)[None]) for name in ("FGSM", "PGD")]
     found = check_curves([*white_box, Curve("square", BLACK, (0.1,), bits(450)[None])], grey={}, majority_rate=0.1)
     assert {name: is_invalid(checks) for name, checks in found.items()} == {"FGSM": True, "PGD": True, "square": False}
     assert "square leaves 45.0% right at 0.1, this one 50.0%" in {check.finding for check in found["PGD"]}
 
 
-def test_what_is_left_where_all_images_can_be_grey_is_at_most_chance():
+def test_what_is_left_where_all_images_can_be_grey_is_at_most_the_majority_rate():
     assert at_most_majority_rate(bits(0), 0.1).passed
     assert at_most_majority_rate(bits(125), 0.1).passed
     assert not at_most_majority_rate(bits(140), 0.1).passed
 
 
-def test_a_clipped_attack_is_void():
+def test_a_clipped_attack_is_invalid():
     liar = Curve("liar", BLACK, (0.1,), bits(0)[None], overstepped=0.3)
     assert within_budget(liar).finding == "30.0% of the examples were clipped"
     assert is_invalid(check_curves([liar], grey={}, majority_rate=0.1)["liar"])

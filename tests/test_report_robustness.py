@@ -44,7 +44,7 @@ def matched(seed, learner, gap):
         yield "matched", {"learner": learner, "data": "digits", "seed": seed, "norm": "Linf", "size": size, **both}
 
 
-def hurt(seed, learner):
+def severities(seed, learner):
     for severity in range(1, 6):
         about = {"learner": learner, "data": "digits", "seed": seed, "severity": severity}
         yield "corruption", {**about, "corruption": "noise", "accuracy": 1 - 0.1 * severity}
@@ -65,7 +65,7 @@ def rows(invalid=(), gap=-0.1, seeds=(0, 1, 2), learners=(LOCAL, "linear")):
             made += attacks(seed, learner, invalid=learner in invalid and seed == 1, attack="PGD")
             made += checks(seed, learner, not (learner in invalid and seed == 1))
             made += matched(seed, learner, gap if learner != "linear" else -0.1)
-            made += hurt(seed, learner)
+            made += severities(seed, learner)
     return made
 
 

@@ -44,10 +44,10 @@ def test_every_severity_is_further_from_the_image_and_stays_one(kind, images):
     test, before = images[1], images[1].x.clone()
     apart = []
     for severity in range(1, 6):
-        hurt = corrupted(test, kind, severity, rng())
-        assert hurt.x.shape == test.x.shape
-        assert torch.equal(hurt.y, test.y)
-        apart.append((hurt.x - test.pixels()).square().mean().item())
+        broken = corrupted(test, kind, severity, rng())
+        assert broken.x.shape == test.x.shape
+        assert torch.equal(broken.y, test.y)
+        apart.append((broken.x - test.pixels()).square().mean().item())
     assert torch.equal(test.x, before)
     assert apart == sorted(apart)
     assert apart[-1] > 1.5 * apart[0] > 0
@@ -74,7 +74,7 @@ def test_contrast_keeps_the_mean_and_scales_the_rest():
     torch.testing.assert_close(made.std((1, 2, 3)), 0.25 * x.std((1, 2, 3)))
 
 
-def test_occlusion_is_one_black_square_and_lost_pixels_are_the_right_share():
+def test_occlusion_is_one_black_square_and_lost_pixels_are_the_right_fraction():
     white = Split(torch.ones(500, 1, 10, 10), torch.zeros(500).long(), 1)
     black = corrupted(white, "occlusion", 3, rng()).x[:, 0] == 0
     assert (black.flatten(1).sum(1) == 16).all()
@@ -122,7 +122,7 @@ def weights(network):
 
 
 @pytest.mark.parametrize("kind", ["lost weights", "lost units", "weight noise", "few bits"])
-def test_damage_hurts_a_copy_more_and_more_and_never_the_learner(kind, learner, images):
+def test_damage_harms_a_copy_more_and_more_and_never_the_learner(kind, learner, images):
     before = weights(learner.network_)
     found = {severity: right for name, severity, _, right in accuracy_under_damage(learner, images[1]) if name == kind}
     assert all(torch.equal(a, b) for a, b in zip(before, learner.network_.parameters()))
@@ -152,10 +152,10 @@ def test_damage_does_to_the_weights_what_it_says(learner):
 
 def test_the_bias_of_a_lost_unit_is_lost_too():
     network = nn.Sequential(nn.Linear(5, 30), nn.ReLU(), nn.Linear(30, 2)).eval()
-    hurt = damaged(network, "lost units", 3, rng())
-    silent = (hurt[0].weight == 0).all(1)
+    broken = damaged(network, "lost units", 3, rng())
+    silent = (broken[0].weight == 0).all(1)
     assert silent.any()
-    assert torch.equal(hurt(torch.zeros(1, 5)), hurt[2](torch.where(silent, 0, network[0].bias).relu())[None])
+    assert torch.equal(broken(torch.zeros(1, 5)), broken[2](torch.where(silent, 0, network[0].bias).relu())[None])
 
 
 def test_weights_are_found_once_wherever_they_are(images, learner):

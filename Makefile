@@ -38,7 +38,7 @@ quick: $(READY)
 
 # torch is large and has one tested version: it is taken from the first environment, everything else is installed anew.
 lowest: $(LOWEST)/.ready
-	OMP_NUM_THREADS=1 PYTHONPATH=src $(LOWEST)/bin/python -m pytest -n 2 -m "not data" $(QUICK:%=tests/test_%.py)
+	OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/src $(LOWEST)/bin/python -m pytest -n 2 -m "not data" $(QUICK:%=tests/test_%.py)
 
 $(LOWEST)/.ready: $(READY) constraints-lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)

@@ -80,8 +80,8 @@ WRONG = {
     "run mnist_conv_krotov --kernel 0": "setting 'kernel' needs a number >= 1, got 0.",
     "run mnist_conv_krotov --device abacus": "device 'abacus' cannot be used (Expected one of cpu, cuda",
     "run mnist_semi --labelled-fraction nan": "setting 'labelled_fraction' needs a number >= 0, got nan.",
-    "run robustness --threads -1": "setting 'threads' needs a number >= 0, got -1.",
-    "run robustness --n-test -1": "setting 'n_test' needs a number >= 0, got -1.",
+    "compare --threads -1": "setting 'threads' needs a number >= 0, got -1.",
+    "compare --n-test -1": "setting 'n_test' needs a number >= 0, got -1.",
     "run mnist_theta --threads -1": "setting 'threads' needs a number >= 0, got -1.",
     "run recurrent --neurons 1": "setting 'neurons' needs a number >= 2, got 1.",
     "run single_neuron --n-updates -1": "setting 'n_updates' needs a number >= 1, got -1.",
@@ -89,8 +89,6 @@ WRONG = {
     "run mnist_krotov --units 0": "setting 'units' needs a number >= 1, got 0.",
     "run mnist_association --columns": "setting 'columns' needs numbers >= 1, got ().",
     "run mnist_softhebb --channels 4 6 0": "setting 'channels' needs numbers >= 1, got (4, 6, 0).",
-    "run mnist_softhebb --spread nan": "setting 'spread' needs a number >= 0, got nan.",
-    "run conv_krotov_settings --learners backdrop": "unknown learner 'backdrop'. Did you mean 'backprop'?",
 }
 
 

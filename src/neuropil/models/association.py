@@ -269,7 +269,8 @@ class AssociationClassifier:
 
     def forward(self, x: Tensor) -> Tensor:
         """The same with its exact gradient by `x`, and all at once: for attacks and saliency."""
-        return self.network_(x)
+        scores: Tensor = self.network_(x)
+        return scores
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels: the class with the strongest vote."""
@@ -289,7 +290,7 @@ def associate_(
         mask: of the synapses of the first layer, see `AssociationClassifier.mask`.
     """
     with tap(network, rules) as seen:
-        votes = network(part.x)
+        votes: Tensor = network(part.x)
     for name, rule in rules.items():
         layer, (pre, drive) = network.get_submodule(name), seen[name]
         error = gains(rule, layer, pre, drive, label=part.y)

@@ -73,7 +73,8 @@ class BackpropClassifier:
 
     def forward(self, x: Tensor) -> Tensor:
         """The same with its exact gradient by `x`, and all at once: for attacks and saliency."""
-        return self.network_(x)
+        scores: Tensor = self.network_(x)
+        return scores
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels."""

@@ -1,5 +1,7 @@
 """Losses and readouts of spike times; all are smooth where spikes come and go, if pseudospikes continue the trains."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -105,7 +107,7 @@ def peak_potential(times: Tensor, weight: Tensor, t_end: float, *, tau: float = 
     end = torch.cat([start[:, 1:], torch.ones_like(start[:, :1])], 1)[..., None]
     kick = weight[events.source.long()] * here[..., None]
     up, down = (kick / start[..., None]).cumsum(1), (kick / start[..., None].square()).cumsum(1)
-    potential = lambda q: q * up - q.square() * down
+    potential: Callable[[Tensor], Tensor] = lambda q: q * up - q.square() * down
     top = (up / torch.where(down > 0, 2 * down, 1)).detach()  # the slope is 0 there, so it need not be followed
     inside = (down > 0) & (top > end) & (top < start[..., None])
     edge = torch.maximum(potential(start[..., None]), potential(end))

@@ -85,7 +85,7 @@ class QIF:
         Args:
             angle, current: any shape.
         """
-        s: Tensor = NextSpike.apply(angle, current)
+        s: Tensor = NextSpike.apply(angle, current)  # type: ignore[no-untyped-call]
         fires = s < 1
         return torch.where(fires, -self.tau * torch.log1p(-torch.where(fires, s, 0)), math.inf)
 
@@ -258,7 +258,7 @@ def simulate_qif(
     kernel, trains = kernels("qif", times.device, plan), check_inputs(times, weight, t_end)
     check_parameters(times, LARGEST, weight=weight, potential=potential, current=current)
     simulated = trains, weight, *start_rows(potential, current), (neuron.tau, t_end), kernel, plan
-    spikes, angle, end = _Simulation.apply(*simulated)
+    spikes, angle, end = _Simulation.apply(*simulated)  # type: ignore[no-untyped-call]
     return spikes, QIFState(angle, end)
 
 

@@ -124,7 +124,7 @@ def simulate_recurrent_qif(
     )
     check_parameters(times, LARGEST, weight=weight, recurrent=recurrent, potential=potential, current=current)
     simulated = trains, weight, recurrent, *start_rows(potential, current), (neuron.tau, t_end), kernel, plan
-    spikes, angle, end = _Simulation.apply(*simulated)
+    spikes, angle, end = _Simulation.apply(*simulated)  # type: ignore[no-untyped-call]
     return spikes, QIFState(angle, end)
 
 

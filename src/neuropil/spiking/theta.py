@@ -75,7 +75,7 @@ class Theta:
 
         The ends stay where they are: a neuron at phase 0 (V = -inf) or `period` (V = inf) feels no input.
         """
-        after: Tensor = _Jump.apply(phase, weight, self.r, self.tau / self.r)
+        after: Tensor = _Jump.apply(phase, weight, self.r, self.tau / self.r)  # type: ignore[no-untyped-call]
         return after
 
     def with_drive(self, state: Tensor, drive: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ class ThetaLayer(SpikingLayer):
         kernel, trains = kernels("theta", times.device, self.plan), check_inputs(times, self.weight, self.t_end)
         check_parameters(times, weight=self.weight, phase=self.phase)
         simulated = trains, self.weight, self.phase, self.neuron, self.t_end, kernel, self.plan
-        spikes, end = _Simulation.apply(*simulated)
+        spikes, end = _Simulation.apply(*simulated)  # type: ignore[no-untyped-call]
         return spikes, end
 
     @torch.no_grad()

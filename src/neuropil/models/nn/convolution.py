@@ -66,7 +66,8 @@ class PatchNormConv2d(nn.Conv2d):
         centred = weight - weight.mean((1, 2, 3), keepdim=True)
         if not torch.is_grad_enabled():  # channels last takes a third less time on a CPU, but with gradients more
             centred = centred.clone(memory_format=torch.channels_last)
-        return self._conv_forward(x, centred, None).div_(self._norm(x))
+        drive: Tensor = self._conv_forward(x, centred, None)
+        return drive.div_(self._norm(x))
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
         """Patches are whitened from now on if they were when the state was taken."""
@@ -132,7 +133,8 @@ class Stack(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) to what the last layer makes of it."""
         if torch.is_grad_enabled() or x.device.type != "cpu":
-            return super().forward(x)
+            whole: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+            return whole
         if self.training:
             return self._quickly(x)
         return torch.cat([self._quickly(part) for part in x.split(self.PIECE)])

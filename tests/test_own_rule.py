@@ -1,0 +1,131 @@
+"""The competitive rule of the rules page, as it stands there: every geometry, dtype and fast path against loops."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from neuropil.errors import Refusal
+from neuropil.plasticity import Chosen, Dense, Plan, Rule
+from oracles import GEOMETRIES, Unfolded, make
+from test_docs import blocks
+from test_rules import clear_cut
+
+
+@pytest.fixture(scope="module")
+def rule():
+    (code,) = [block for block in blocks("docs/rules.md") if "(Rule)" in block]
+    here = {"__name__": "block"}
+    exec(code, here)
+    assert here["change"].shape == here["layer"].weight.shape
+    return here["Rivals"]()
+
+
+def by_loops(layer, pre):
+    """Ranks by sorting cosines of one sample after the other; bias and all."""
+    bias = [0.0] * 99 if layer.bias is None else layer.bias.tolist()
+
+    def law(j, w, x, u):
+        drive = [float(row @ value / row.norm()) + b for row, value, b in zip(w, x, bias)]
+        order = sorted(range(len(drive)), key=lambda unit: -drive[unit])
+        return {order[0]: 1.0, order[1]: -0.3}.get(j, 0.0) * (x[j] - drive[j] * w[j])
+
+    with torch.no_grad():
+        return Unfolded(layer, pre).change(law)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_it_works_on_every_geometry_in_every_dtype(rule, name):
+    layer, pre = make(name, torch.bfloat16)
+    want = by_loops(layer.double(), pre.double())
+    for dtype, error in ((torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.03)):
+        change = rule(layer.to(dtype), pre.to(dtype))
+        assert change.dtype == dtype
+        assert (change.double() - want).norm() <= error * want.norm()
+
+
+@pytest.mark.parametrize("plan", [Plan(patch_entries=20), Plan(outputs=1), Plan(compiled=False, patch_entries=20)])
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_chunks_and_compiled_code_make_no_difference(rule, name, plan):
+    layer, pre = make(name)
+    torch.testing.assert_close(rule(layer, pre, plan=plan), by_loops(layer, pre), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["dense", "dense with bias", "dense, extra axes", "dense, many samples"])
+def test_rows_may_be_sparse(rule, name):
+    layer, pre = make(name)
+    change = replace(rule, sparse=True)(layer, pre)
+    assert change.is_sparse
+    torch.testing.assert_close(change.to_dense(), by_loops(layer, pre), rtol=1e-9, atol=1e-9)
+    with pytest.raises(Refusal, match="needs a Linear layer"):
+        replace(rule, sparse=True)(*make("conv2d"))
+
+
+@pytest.mark.parametrize("name", ["dense", "conv"])
+def test_ranks_may_come_from_a_lower_precision(rule, name):
+    layer, pre = clear_cut(name, torch.float32)
+    low = replace(rule, ranking_dtype=torch.bfloat16)
+    assert torch.equal(low(layer, pre * 1.0009), rule(layer, pre * 1.0009))
+
+
+def test_bad_activity_is_refused(rule):
+    for name in "dense", "conv2d", "transposed 1d":
+        layer, pre = make(name)
+        pre.view(-1)[2] = torch.nan
+        with pytest.raises(Refusal, match="NaN or infinite"):
+            rule(layer, pre)
+
+
+class Says(Rule):
+    """Says what it is told to."""
+
+    def __init__(self, answer, **options):
+        self.answer = answer
+        for name, value in options.items():
+            setattr(self, name, value)
+
+    def post(self, u):
+        return self.answer(u)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (Says(lambda u: u), r"Says returned Tensor from post\(\); return Dense"),
+        (Says(lambda u: Dense(u[:, :2])), r"gains of shape \(6, 2\) for drives of shape \(6, 5\)"),
+        (Says(lambda u: Chosen(u.argmax(1), (1.0,))), r"units of shape \(6,\); 1 gains .* need \(6, 1\)"),
+        (Says(lambda u: Chosen(u.topk(2, 1).indices, (1.0,))), r"units of shape \(6, 2\)"),
+        (Says(lambda u: Chosen(u.topk(1, 1).indices, (1.0,), decay=2 * u)), "neither the drive nor a number"),
+        (Says(lambda u: Dense(u), sparse=True), "chooses no units"),
+    ],
+)
+def test_a_rule_that_says_what_fits_nothing_is_refused(rule, words):
+    with pytest.raises(Refusal, match=words):
+        rule(*make("dense"))
+
+
+@pytest.mark.parametrize("name", ["dense with bias", "conv2d", "conv2d, groups", "transposed 1d"])
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_several_ranks_with_a_constant_decay(name, decay):
+    """A choice is a dense factor that is mostly 0: the two ways to say it agree."""
+    gains = (1.0, -0.5, 0.25)
+
+    def spread(u):
+        factor = torch.tensor(gains, dtype=u.dtype).view(3, *[1] * (u.dim() - 2)).expand(len(u), 3, *u.shape[2:])
+        return Dense(torch.zeros_like(u).scatter(1, u.topk(3, 1).indices, factor), decay)
+
+    layer, pre = make(name)
+    chosen = Says(lambda u: Chosen(u.topk(3, 1).indices, gains, decay))(layer, pre)
+    torch.testing.assert_close(chosen, Says(spread)(layer, pre), rtol=1e-10, atol=1e-10)
+
+
+def test_a_layer_of_ones_own_shows_why_a_decay_by_the_drive_counts_the_bias():
+    layer, pre = nn.Linear(3, 4).double(), torch.randn(7, 3).double()
+    by_drive = Says(lambda u: Chosen(u.topk(2, 1).indices, (1.0, 0.5), decay=u))(layer, pre)
+
+    def spread(u):
+        gain = torch.zeros_like(u).scatter(1, u.topk(2, 1).indices, torch.tensor([[1.0, 0.5]]).double().expand(7, 2))
+        return Dense(gain, u.clone())
+
+    torch.testing.assert_close(by_drive, Says(spread)(layer, pre), rtol=1e-10, atol=1e-10)

@@ -44,7 +44,9 @@ def generating(tmp_path_factory):
     out = tmp_path_factory.mktemp("associative") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_baselines, "load", lambda name, seed=0: digits(seed=seed))
-        assert main(["run", "digits_mstdp", *TINY.split(), *WITH.split(), "--no-baselines", "--out", str(out)]) == 0
+        assert (
+            main(["run", "digits_mstdp", *TINY.split(), *WITH.split(), "--learners", "mstdp", "--out", str(out)]) == 0
+        )
     return out
 
 
@@ -62,8 +64,8 @@ def rows(folder, kind):
 def test_a_recipe_stands_beside_its_baselines_and_before_the_reference_classifier(name, tmp_path):
     out = tmp_path / "out"
     baselines = name == "mnist_mstdp"  # they are the same for all, and take their time
-    words = ["run", name, *TINY.split(), *WITH.split(), "--baselines" if baselines else "--no-baselines"]
-    assert main([*words, "--out", str(out)]) == 0
+    chosen = [] if baselines else ["--learners", NAMES[name].lower()]
+    assert main(["run", name, *TINY.split(), *WITH.split(), *chosen, "--out", str(out)]) == 0
     families = {row["learner"]: row["family"] for row in rows(out, "result")}
     beside = ("backprop", "random features", "linear") if baselines else ()
     assert families == {NAMES[name]: "local", **dict.fromkeys(beside, "baseline")}

@@ -13,6 +13,7 @@ Try: neuropil run digits_mstdp --seed 5 --seeds 5 --out runs/digits_mstdp
 Then: neuropil generate runs/digits_mstdp/seed-5
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -30,9 +31,9 @@ from neuropil.associative import (
     Settling,
 )
 from neuropil.data import Split
-from neuropil.experiments import baselines
 from neuropil.experiments.associative import hidden_layers
-from neuropil.experiments.comparison import Comparison, Method, run_comparison, single_seed
+from neuropil.experiments.baselines import backprop, frozen_features, linear
+from neuropil.experiments.comparison import Comparison, Method, run_comparison, select, single_seed
 from neuropil.experiments.generation import log_generation_scores
 from neuropil.experiments.machine import Machine
 from neuropil.models import Distort, SupervisedTraining
@@ -113,8 +114,8 @@ class Config(Machine):
     accept_margin: float = 0.8
     """a generated image is accepted if the score of its class exceeds all others by this much; 0 accepts every image"""
 
-    baselines: bool = True
-    """also train the baselines: backprop, random features, linear"""
+    learners: tuple[str, ...] = ()
+    """methods to run: mstdp (astdp with --extrapolation), backprop, random_features, linear; all if none is named"""
     backprop_epochs: int = 50
     """passes over the training images of the baseline trained by backprop"""
 
@@ -126,9 +127,14 @@ def main(config: Config, run: Run) -> None:
 
 def comparison(config: Config) -> Comparison:
     """The methods and the data."""
-    builds = (associative, *((backprop, random_features, linear) if config.baselines else ()))
-    plans = [partial(build, config) for build in builds]
-    return single_seed(plans, config.data, config.seed, config.n_train, device=config.device)
+    methods: dict[str, Callable[..., Method]] = {
+        "astdp" if config.extrapolation else "mstdp": associative,
+        "backprop": end_to_end,
+        "random_features": random_features,
+        "linear": lambda config, train, rng: linear(train, rng),
+    }
+    builds = [partial(build, config) for build in select(methods, config.learners)]
+    return single_seed(builds, config.data, config.seed, config.n_train, device=config.device)
 
 
 # The network
@@ -192,25 +198,20 @@ def augment(config: Config) -> Augment | None:
 # The baselines
 
 
-def backprop(config: Config, train: Split, rng: Generator) -> Method:
+def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
     """The same layers, all weights trained by backprop."""
     layers = hidden_layers(train, config.classification_units, rng)
     descent = SupervisedTraining(
         epochs=config.backprop_epochs, batch=100, lr=2e-3, min_steps=1500, augment=augment(config)
     )
-    return baselines.backprop(layers, descent)
+    return backprop(layers, descent)
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """The same layers with frozen random weights, and a trained readout."""
     layers = hidden_layers(train, config.classification_units, rng)
     readout = SupervisedTraining(epochs=20, batch=500, lr=1e-2, weight_decay=0.0, min_steps=1500)
-    return baselines.frozen_features(layers, readout)
-
-
-def linear(config: Config, train: Split, rng: Generator) -> Method:
-    """Softmax regression on the pixels."""
-    return baselines.linear(train, rng)
+    return frozen_features(layers, readout)
 
 
 # Scores and use

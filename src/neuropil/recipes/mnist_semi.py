@@ -24,8 +24,8 @@ from neuropil.associative import AssociativeNetwork, AssociativeTraining, Nudge,
 from neuropil.data import Split, subset
 from neuropil.errors import at_least
 from neuropil.evaluate import fit_and_score
-from neuropil.experiments import baselines
 from neuropil.experiments.associative import hidden_layers
+from neuropil.experiments.baselines import backprop, frozen_features, linear
 from neuropil.experiments.comparison import Method, data_splits
 from neuropil.experiments.machine import Machine
 from neuropil.models import BackpropClassifier, Distort, SupervisedTraining
@@ -88,7 +88,7 @@ def main(config: Config, run: Run) -> None:
     """Each number of labels with every method in turn; each of them reads the test set once."""
     train, test = data_splits("mnist", config.n_train, config.seed, device=config.device)
     run.update_metadata(data={"mnist": {"train": train.checksum(), "test": test.checksum()}})
-    builds = (with_pseudo_labels, labelled_only, backprop_with_pseudo_labels, backprop, random_features, linear)
+    builds = (with_pseudo_labels, labelled_only, backprop_with_pseudo_labels, end_to_end, random_features, linear_model)
     for index in run.loop("labels and learners", len(config.labels) * len(builds)):
         count, build = config.labels[index // len(builds)], builds[index % len(builds)]
         labelled, rng = subset(train, count, config.seed), torch.Generator().manual_seed(config.seed)
@@ -172,29 +172,29 @@ def mixed(labelled: Split, images: Tensor, labelled_fraction: float) -> Split:
 
 def backprop_with_pseudo_labels(config: Config, train: Split, rng: Generator) -> Method:
     """Backprop that takes its confident answers for labels and starts again. Lee 2013 (pseudo-labels)."""
-    learner = PseudoLabels(backprop(config, train, rng).learner, train.x, config.labelled_fraction, config.n_rounds)
+    learner = PseudoLabels(end_to_end(config, train, rng).learner, train.x, config.labelled_fraction, config.n_rounds)
     return Method("backprop with pseudo-labels", "baseline", learner)
 
 
-def backprop(config: Config, train: Split, rng: Generator) -> Method:
+def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
     """The same layers, all weights trained by backprop on the labelled images."""
     layers = hidden_layers(train, config.classification_units, rng)
     descent = SupervisedTraining(
         epochs=config.backprop_epochs, batch=100, lr=2e-3, min_steps=1500, augment=augment(config)
     )
-    return baselines.backprop(layers, descent)
+    return backprop(layers, descent)
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """The same layers with frozen random weights, and a trained readout."""
     layers = hidden_layers(train, config.classification_units, rng)
     readout = SupervisedTraining(epochs=20, batch=500, lr=1e-2, weight_decay=0.0, min_steps=1500)
-    return baselines.frozen_features(layers, readout)
+    return frozen_features(layers, readout)
 
 
-def linear(config: Config, train: Split, rng: Generator) -> Method:
-    """Softmax regression on the pixels."""
-    return baselines.linear(train, rng)
+def linear_model(config: Config, train: Split, rng: Generator) -> Method:
+    """Softmax regression on the labelled images."""
+    return linear(train, rng)
 
 
 class PseudoLabels:

@@ -125,7 +125,7 @@ def principal(config: Config, train: Split, rng: Generator) -> Method:
 
 
 def pixels(config: Config, train: Split, rng: Generator) -> Method:
-    """The linear classifier on the pixels themselves, which have no vote."""
+    """A linear classifier of the pixels themselves."""
     return replace(linear(train, rng), competes=False)
 
 

@@ -42,7 +42,7 @@ TINY = {
     "mnist_conv_krotov": CONV,
     "fashion_conv_krotov": CONV,
     "cifar_krotov": CONV,
-    "krotov_settings": "--experiment fashion_krotov --width 20 --n-train 400 --changes 2",
+    "krotov_settings": "--experiment fashion_krotov --width 20 --n-train 400 --changes 2 --label-fraction 0.1",
     "linear_settings": "--data digits --n-train 300",
     "mnist_association": f"{QUICK} {NETS} --n-train 400",
     "mnist_parity": f"{QUICK} {NETS} --n-train 400",
@@ -143,7 +143,7 @@ def test_only_the_pairs_that_are_named_are_run_and_a_misspelt_one_is_refused(tmp
     assert [row["pair"] for row in rows if row["kind"] == "pair"] == [[3, 5], [4, 9]]
     (result,) = (row for row in rows if row["kind"] == "result")
     assert result["pairs"] == 2
-    assert {path.name[:3] for path in (tmp_path / "two" / "learners").iterdir()} == {"3-5", "4-9"}
+    assert {path.name[:3] for path in (tmp_path / "two" / "models").iterdir()} == {"3-5", "4-9"}
 
 
 @pytest.mark.usefixtures("small")

@@ -1,0 +1,51 @@
+"""`neuropil.compare`: what it logs, keeps and refuses."""
+
+import pytest
+import torch
+from torch import nn
+
+from neuropil import BackpropClassifier, FeatureClassifier, SupervisedTraining, accuracy, compare, load
+from neuropil.data import digits
+from neuropil.errors import Refusal
+from neuropil.experiments.baselines import linear
+
+FAST = SupervisedTraining(epochs=2, min_steps=1)
+
+
+def frozen(train, rng):
+    return FeatureClassifier(nn.Sequential(nn.Flatten()), readout=FAST)
+
+
+def trained(train, rng):
+    return BackpropClassifier(nn.Sequential(nn.Flatten()), training=FAST)
+
+
+def test_a_row_for_each_model_and_seed_and_all_of_it_is_kept_where_asked(tmp_path, capsys):
+    splits = tuple(part[:200] for part in digits(seed=0))
+    rows = compare({"mine": frozen, "theirs": trained}, splits, seeds=2, labels=[50], out=tmp_path / "out")
+    results = [row for row in rows if row["kind"] == "result"]
+    assert [(row["learner"], row["seed"]) for row in results] == [(n, s) for s in (0, 1) for n in ("mine", "theirs")]
+    assert {row["family"] for row in results} == {"baseline"}
+    assert {row["n_labels"] for row in rows if row["kind"] == "labels"} == {50, 200}
+    assert "mine" in capsys.readouterr().out
+    assert (tmp_path / "out/report.html").exists()
+    assert accuracy(load(tmp_path / "out", name="mine", seed=1), splits[1]) == results[2]["accuracy"]
+
+
+def test_a_model_is_what_it_would_be_alone():
+    splits = tuple(part[:200] for part in digits(seed=0))
+    (row,) = (row for row in compare({"linear": linear}, splits, seeds=1) if row["kind"] == "result")
+    rng = torch.Generator().manual_seed(0)
+    assert row["accuracy"] == accuracy(linear(splits[0], rng).learner.fit(splits[0], rng=rng), splits[1])
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path):
+    with pytest.raises(Refusal, match="needs a model"):
+        compare({}, "digits")
+    with pytest.raises(Refusal, match="needs a model and seeds >= 1"):
+        compare({"mine": frozen}, "digits", seeds=0)
+    (tmp_path / "run.json").touch()
+    with pytest.raises(Refusal, match="exists already"):
+        compare({"mine": frozen}, "digits", out=tmp_path)
+    with pytest.raises(Refusal, match="Did you mean 'digits'"):
+        compare({"mine": frozen}, "digit", out=tmp_path / "out")

@@ -89,11 +89,8 @@ class AssociativeNetwork:
     ):
         fits = len(classification_units) > 0 and min(classification_units) > 0
         require(fits, f"AssociativeNetwork needs layers of 1 unit or more, got {classification_units}.")
-        require(
-            min(generation_units, completion_units) >= 0,
-            "AssociativeNetwork needs generation_units and completion_units >= 0, "
-            f"got {generation_units} and {completion_units}.",
-        )
+        units = (generation_units, completion_units)
+        require(min(units) >= 0, f"AssociativeNetwork needs generation_units and completion_units >= 0, got {units}.")
         self.classification_units = tuple(classification_units)
         self.generation_units, self.completion_units = generation_units, completion_units
         self.skip_connections = skip_connections
@@ -191,8 +188,7 @@ class AssociativeNetwork:
         require(
             finite and statistics.saturated < 0.98,
             f"the associative network diverged in epoch {epoch}: {statistics.saturated:.0%} of its hidden activity is "
-            "at 0 or 1; lower the learning rates, or the gain of the first weights. What was logged until then is "
-            "kept.",
+            "at 0 or 1; lower the learning rates, or the gain of the first weights.",
         )
 
     def _expose_first_layer(self) -> None:
@@ -226,7 +222,7 @@ class AssociativeNetwork:
         return self.decision_function(x, mask).argmax(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`decision_function` with its gradient by `x`, all at once; exact where all has settled, but for a rest."""
+        """`decision_function` with its gradient by `x`, all at once: exact to a few digits where all has settled."""
         return differentiable_scores(self.net_, self.settling, x)
 
     def complete(

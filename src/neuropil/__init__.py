@@ -9,7 +9,6 @@ needs no torch. More is in the rooms, for example `neuropil.plasticity` and `neu
 Split(1438 examples of (1, 8, 8), 10 classes)
 """
 
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +122,8 @@ _HOME = {  # where the names are; all others are in neuropil.models
 def __getattr__(name: str) -> Any:
     """The public object `name`, loaded from its room."""
     if name not in __all__:
+        from difflib import get_close_matches  # here, because it takes a while to load
+
         near = get_close_matches(name, __all__, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "; dir(neuropil) lists all names."
         raise AttributeError(f"neuropil has no {name!r}{hint}")

@@ -26,7 +26,8 @@ __all__ = [
 def __getattr__(name: str) -> Callable[..., tuple[Split, Split]]:
     if name not in set_names():
         raise AttributeError(f"module 'neuropil.data' has no {name!r}; data sets: {', '.join(set_names())}.")
-    return getattr(_set_module(name), name)
+    function: Callable[..., tuple[Split, Split]] = getattr(_set_module(name), name)
+    return function
 
 
 def __dir__() -> list[str]:

@@ -134,6 +134,11 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
 
     Raises:
         Refusal: a fraction outside (0, 1), or a class too small to be on both sides.
+
+    Examples:
+        >>> rest, held = hold_out(Split(torch.rand(10, 2), torch.arange(10) % 2, 2), 0.2, seed=0)
+        >>> len(rest), len(held)
+        (8, 2)
     """
     require(0 < fraction < 1, f"hold_out needs 0 < fraction < 1, got fraction={fraction}.")
     counts = _counts(split)
@@ -167,6 +172,10 @@ def subset(split: Split, n: int, seed: int) -> Split:
 
     Raises:
         Refusal: more examples than there are, or so few that a class would have none.
+
+    Examples:
+        >>> subset(Split(torch.rand(10, 2), torch.arange(10) % 2, 2), 4, seed=0).y.sort().values
+        tensor([0, 0, 1, 1])
     """
     require(1 <= n <= len(split), f"subset needs 1 <= n <= {len(split)} (the data), got n={n}.")
     counts = _counts(split)

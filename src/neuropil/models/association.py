@@ -1,4 +1,4 @@
-"""A classifier whose neurons are all associated with a class and learn from what they see themselves."""
+"""A classifier whose neurons are all associated with a class and learn from their own input and the label alone."""
 
 import math
 from collections import OrderedDict
@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import require
-from neuropil.models.contract import FeatureLayer
+from neuropil.models.contract import FeatureLayer, show_model
 from neuropil.models.description import savable, savable_model
 from neuropil.models.nn.layers import UnitNorm, unit
 from neuropil.models.saving import write_model
@@ -165,8 +165,8 @@ class AssociationClassifier:
     Args:
         hidden: numbers of neurons of the layers; the last of them votes, there is no other output.
         columns: into how many columns each layer is cut, see `Association`.
-        field: side of the square of an image that a column of the first layer sees, in pixels, the columns lying on a
-            square grid; None if all neurons see everything.
+        field: side of the square of pixels that reaches a column of the first layer, the columns lying on a square
+            grid; None if all pixels reach all neurons.
         k: how many neurons win among the associated and among the others; None for the plain rule without competition.
         slope: of the neurons' answers.
         strongest: how many neurons of a column send; None for all, as they are.
@@ -246,6 +246,9 @@ class AssociationClassifier:
             return None
         return fields(train.x.shape[1:], self.field, self.columns[0], self.hidden[0]).to(train.x.device)
 
+    def __repr__(self) -> str:
+        return show_model(self, "hidden", "columns", "field", "k", "slope", "strongest", "training")
+
     def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
         """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.
 
@@ -301,19 +304,19 @@ def associate_(
 
 
 def fields(shape: tuple[int, ...], side: int, columns: int, neurons: int) -> Tensor:
-    """(neurons, inputs) 1 where a neuron sees an input: a square for each column, on a square grid over the image."""
+    """(neurons, inputs) 1 where an input reaches a neuron: one square per column, on a square grid over the image."""
     require(
         len(shape) == 3, f"fields need images (channels, height, width), got vectors of {shape[0]}; use field=None."
     )
     across = math.isqrt(columns)
     require(across**2 == columns, f"columns with fields lie on a square grid, got {columns}; use 1, 4, 9, 16, 25, ...")
     require(1 <= side <= min(shape[1:]), f"a field needs a side of 1 to {min(shape[1:])} pixels, got {side}.")
-    sees = torch.zeros(columns, *shape)
+    mask = torch.zeros(columns, *shape)
     tops, lefts = (torch.linspace(0, size - side, across).round().long().tolist() for size in shape[1:])
     for column in range(columns):
         top, left = tops[column // across], lefts[column % across]
-        sees[column, :, top : top + side, left : left + side] = 1
-    return sees.flatten(1).repeat_interleave(neurons // columns, 0)
+        mask[column, :, top : top + side, left : left + side] = 1
+    return mask.flatten(1).repeat_interleave(neurons // columns, 0)
 
 
 def log_likeness(

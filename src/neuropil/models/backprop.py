@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
-from neuropil.models.contract import FeatureLayer, feature_layers_of
+from neuropil.models.contract import FeatureLayer, feature_layers_of, show_model
 from neuropil.models.description import savable_model
 from neuropil.models.saving import write_model
 from neuropil.models.training.readout import featurise, fresh_head, network_of, scores_of
@@ -18,14 +18,13 @@ from neuropil.runs.tracker import NullTracker, Tracker
 
 @savable_model("network_", for_learning=("body", "training"))
 class BackpropClassifier:
-    """A body and a linear readout trained together by backprop.
+    """A body and a linear readout, trained together by backpropagation.
 
-    The features are standardised once, by their statistics before training, so that the readout starts from the scale
-    that the readout of `FeatureClassifier` enjoys. Layers with statistics of their own (batch normalisation) gather
-    them while the network trains, as everywhere.
+    The features are standardised once, by their statistics before training, so that the readout starts from the same
+    scale as that of `FeatureClassifier`. Batch normalisation gathers its statistics during training, as usual.
 
     Args:
-        body: maps (batch, *shape) in [0, 1] to features; it is copied, the original stays as it is.
+        body: maps (batch, *shape) in [0, 1] to features. It is copied; the original stays as it is.
         training: how the network is trained.
         standardise: whether the features are standardised before the readout.
 
@@ -53,6 +52,9 @@ class BackpropClassifier:
     def body_(self) -> nn.Sequential:
         """The trained body."""
         return cast(nn.Sequential, self.network_.get_submodule("body"))
+
+    def __repr__(self) -> str:
+        return show_model(self, "body", "training")
 
     def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
         """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.

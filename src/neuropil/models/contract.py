@@ -28,7 +28,7 @@ class Model(Protocol):
     """What fits and predicts. Examples are (n, *shape), float32, as `Split.pixels` gives them."""
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
-        """Learn from `train`; all randomness comes from `rng`, `tracker` sees the passes and their numbers."""
+        """Learn from `train`; all randomness comes from `rng`, `tracker` takes the rows of every epoch."""
         ...
 
     def predict(self, x: Tensor) -> Tensor:
@@ -82,3 +82,19 @@ def _layers(body: nn.Sequential) -> list[FeatureLayer]:
         elif isinstance(weight, Tensor) and weight.ndim > 1:
             found.append(FeatureLayer(name, body[: index + 1], weight.detach()))
     return found
+
+
+def show_model(model: Any, *settings: str) -> str:
+    """What `repr` says of a model: its class, the named settings and, once it is fitted, its layers of units."""
+    shown = [f"{name}={_show(getattr(model, name))}" for name in settings]
+    if "network_" in vars(model):
+        sizes = [f"{layer.name} {tuple(layer.weight.shape)}" for layer in model.feature_layers()]
+        shown.append("fitted: " + (", ".join(sizes) or "no hidden layer"))
+    return f"{type(model).__name__}({', '.join(shown)})"
+
+
+def _show(value: Any) -> str:
+    """A setting in a line; a sequence of layers by the names of their classes."""
+    if isinstance(value, nn.Sequential):
+        return " > ".join(type(layer).__name__ for layer in value) or "nothing"
+    return repr(value)

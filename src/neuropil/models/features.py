@@ -1,4 +1,4 @@
-"""Features, learned by local rules or frozen, under a supervised linear readout."""
+"""Features learned by local rules, or frozen, under a supervised linear readout."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import require
-from neuropil.models.contract import FeatureLayer, feature_layers_of
+from neuropil.models.contract import FeatureLayer, feature_layers_of, show_model
 from neuropil.models.description import savable_model
 from neuropil.models.saving import write_model
 from neuropil.models.training.augment import Augment
@@ -29,20 +29,34 @@ class Learning(Protocol):
 
 @savable_model("network_", for_learning=("body", "learning", "readout", "augment"))
 class FeatureClassifier:
-    """A linear readout, trained by gradient descent, on a body that no gradient ever reaches.
+    """A linear readout, trained by gradient descent, on features that no gradient ever reaches.
 
-    With rules the body learns locally first (Hebbian features). Without rules it keeps its random weights (random
-    features), or it has nothing to learn (a linear model is a body that only flattens).
+    With `learning` the body learns its features by local rules first. Without it, the body is frozen: random features,
+    or, if the body only flattens, a linear classifier. The body learns from all examples, the readout from those that
+    have a label.
 
     Args:
-        body: maps (batch, *shape) in [0, 1] to features; it is copied, the original stays as it is.
+        body: maps (batch, *shape) in [0, 1] to features. It is copied; the original stays as it is.
         learning: how the body learns, for example `LocalLearning`; None for a frozen body.
-        readout: how the linear readout is trained.
-        n_augmented: number of augmented copies of every labelled image that the readout learns from, besides the image.
-        augment: what makes them.
-        min_examples: fewest examples of the readout, copies included. Few labels get as many more copies as this takes.
+        readout: how the readout is trained.
+        n_augmented: augmented copies of every labelled image that the readout learns from besides the image.
+        augment: makes the augmented copies.
+        min_examples: fewest examples of the readout; few labels get as many more augmented copies as this takes.
 
     After `fit`: ``network_``, the learned body and the trained readout, in evaluation mode.
+
+    Raises:
+        Refusal: augmented copies without `augment`, or `augment` without copies.
+
+    Examples:
+        >>> from neuropil.data import digits
+        >>> from neuropil.models import dense_body, init_normal_
+        >>> train, test = digits()
+        >>> body, rng = dense_body(train, 100, n=1.0), torch.Generator().manual_seed(0)
+        >>> init_normal_(body, rng)
+        >>> model = FeatureClassifier(body, readout=SupervisedTraining(epochs=5)).fit(train, rng=rng)
+        >>> bool((model.predict(test.x) == test.y).float().mean() > 0.9)
+        True
     """
 
     def __init__(
@@ -57,8 +71,8 @@ class FeatureClassifier:
     ):
         require(
             n_augmented >= 0 and min_examples >= 0 and (n_augmented + min_examples > 0) == (augment is not None),
-            "FeatureClassifier needs copies and examples >= 0, and augment where one of them is above 0, got "
-            f"copies={n_augmented}, examples={min_examples} and augment={augment}.",
+            "FeatureClassifier needs n_augmented and min_examples >= 0, and augment where one of them is above 0, got "
+            f"n_augmented={n_augmented}, min_examples={min_examples} and augment={augment}.",
         )
         self.body = body
         self.learning = learning
@@ -92,6 +106,9 @@ class FeatureClassifier:
     def body_(self) -> nn.Sequential:
         """The learned body."""
         return cast(nn.Sequential, self.network_.get_submodule("body"))
+
+    def __repr__(self) -> str:
+        return show_model(self, "body", "learning", "readout")
 
     def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
         """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from neuropil.data import Split
 from neuropil.errors import require
-from neuropil.models.contract import FeatureLayer
+from neuropil.models.contract import FeatureLayer, show_model
 from neuropil.models.description import savable, savable_model
 from neuropil.models.saving import write_model
 from neuropil.models.training.adabelief import AdaBelief
@@ -192,6 +192,9 @@ class SpikingClassifier:
         n = len(train)
         means = {"loss": loss_sum, "train_accuracy": correct, "spikes": spikes / max(1, sum(self.hidden))}
         return {name: value.item() / n for name, value in means.items()}
+
+    def __repr__(self) -> str:
+        return show_model(self, "hidden", "encode", "neuron", "t_end", "training")
 
     def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
         """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.

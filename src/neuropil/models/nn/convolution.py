@@ -163,7 +163,7 @@ def convolutions(body: nn.Sequential) -> list[str]:
 
 @torch.no_grad()
 def init_kernels_(body: nn.Sequential, rng: Generator, *, scale: float = 1.0) -> None:
-    """Initialise every kernel of `body` from N(0, scale^2 / fan-in), so that its norm is about `scale`."""
+    """Initialise every kernel of `body` from N(0, scale^2 / fan-in), so that its norm is about `scale`, in place."""
     for name in convolutions(body):
         weight = body.get_parameter(f"{name}.weight")
         weight.copy_(torch.empty(weight.shape).normal_(0, scale * weight[0].numel() ** -0.5, generator=rng))

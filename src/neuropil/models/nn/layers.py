@@ -23,8 +23,8 @@ class UnitNorm(nn.Module):
 class CentredUnitNorm(nn.Module):
     r"""The direction in which a sample departs from the mean: :math:`e(e(x) - \mu)`, e(x) = x / |x|.
 
-    Images are positive, so as they stand all of them point roughly the same way and every unit sees nearly the same
-    angle; without their mean direction :math:`\mu` they spread, and units that compete by angle can tell them apart.
+    Images are positive, so all of them point roughly the same way, and the angle to a unit's weight is nearly the same
+    for all. Without the mean direction :math:`\mu` they spread, and units that compete by angle can tell them apart.
 
     Args:
         features: length of a sample.
@@ -144,13 +144,16 @@ class Standardise(nn.Module):
 
 @torch.no_grad()
 def init_normal_(body: nn.Sequential, rng: Generator, *, std: float = 1.0) -> None:
-    """Initialise the weight of the layer ``hidden`` of `body` from N(0, std^2)."""
+    """Initialise the weight of the layer ``hidden`` of `body` from N(0, std^2), in place."""
     body.get_parameter("hidden.weight").normal_(0, std, generator=rng)
 
 
 @torch.no_grad()
 def init_examples_(body: nn.Sequential, train: Split, rng: Generator) -> None:
-    """Make every row of ``hidden`` a random example of `train` as that layer sees it; no repeats while they last."""
+    """Initialise every row of ``hidden`` with a random example of `train` as it reaches that layer, in place.
+
+    Examples are repeated only if there are more units than examples.
+    """
     weight = body.get_parameter("hidden.weight")
     below = body[: list(dict(body.named_children())).index("hidden")]
     order = torch.randperm(len(train), generator=rng)
@@ -159,7 +162,12 @@ def init_examples_(body: nn.Sequential, train: Split, rng: Generator) -> None:
 
 
 def dense_body(train: Split, units: int, *, n: float) -> nn.Sequential:
-    """Flatten, direction (fitted to `train`), a dense layer ``hidden`` without bias, RePU(n)."""
+    """Flatten, centre and normalise (fitted to `train`), a dense layer ``hidden`` without bias, RePU(n).
+
+    >>> train = Split(torch.rand(20, 1, 4, 4), torch.arange(20) % 2, 2)
+    >>> dense_body(train, 8, n=2.0)(train.x).shape
+    torch.Size([20, 8])
+    """
     inputs = train.x[0].numel()
     layers = OrderedDict[str, nn.Module](
         flat=nn.Flatten(),

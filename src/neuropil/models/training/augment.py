@@ -25,7 +25,7 @@ class Mirror:
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        require(0 <= self.probability <= 1, f"Mirror needs a chance from 0 to 1, got {self.probability}.")
+        require(0 <= self.probability <= 1, f"Mirror needs a probability from 0 to 1, got {self.probability}.")
 
     def __call__(self, x: Tensor, rng: Generator) -> Tensor:
         """(n, channels, height, width) to the same shape, at random by `rng`."""

@@ -34,7 +34,8 @@ class LocalLearning:
         lr: first learning rate of plain SGD, for all layers or by name.
         norm_rate: power q of `rate_by_norm`, by which units whose norm is far from 1 learn faster; 0 for none.
         joint: whether all layers learn at once.
-        patch_fraction: of the patches of a convolution that it learns from, new ones in every step; not with `joint`.
+        patch_fraction: fraction of the patches of a convolution that it learns from, chosen at random in every step;
+            all of them with `joint`.
         max_images: learn from the first so many images only; 0 for all.
         min_steps: fewest steps; a small data set gets as many more epochs as this takes.
     """

@@ -1,4 +1,4 @@
-"""The features of a data set, and a linear readout of them."""
+"""The features of a data set, and the linear readout that classifies them."""
 
 from collections import OrderedDict
 
@@ -40,9 +40,9 @@ def featurise(
         body: maps a batch to features of any shape.
         split: n examples.
         batch: examples at a time.
-        copies: how many altered copies of every example follow the examples themselves: ((1 + copies) n, features).
-        augment: what alters them, with randomness from `rng`.
-        rng: needed for copies.
+        n_augmented: augmented copies of every example that follow the examples: ((1 + n_augmented) n, features).
+        augment: makes them, with randomness from `rng`.
+        rng: needed for augmented copies.
     """
     training = body.training
     body.eval()

@@ -25,9 +25,16 @@ class SupervisedTraining:
         batch: examples in a step; a smaller data set is one batch.
         lr: first learning rate.
         weight_decay: AdamW's decoupled weight decay.
-        smoothing: share of every label that is spread evenly over all classes.
-        min_steps: fewest steps; a small data set gets as many more epochs as this takes.
-        augment: what is made of the examples of every batch.
+        smoothing: label smoothing, the fraction of every label that is spread evenly over all classes.
+        min_steps: fewest optimiser steps; a small data set gets as many more epochs as this takes.
+        augment: maps a batch and a generator to the augmented batch; None for none.
+
+    Raises:
+        Refusal: a setting out of range.
+
+    Examples:
+        >>> SupervisedTraining(epochs=5, lr=1e-2).weight_decay
+        0.001
     """
 
     epochs: int = 20

@@ -1,0 +1,252 @@
+"""Saved models predict bit for bit as before; files hold no code; what does not fit is refused in one line."""
+
+import json
+from collections import OrderedDict
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from torch import nn
+
+import neuropil as npl
+from neuropil.associative import CLASSIFY, GENERATE, AssociativeNetwork, AssociativeTraining, Nudge, Sampling, Settling
+from neuropil.data import Split, digits
+from neuropil.errors import Refusal
+from neuropil.models import (
+    AssociationClassifier,
+    AssociationTraining,
+    BackpropClassifier,
+    CReLU,
+    Distort,
+    FeatureClassifier,
+    LocalLearning,
+    Mirror,
+    PatchNormConv2d,
+    SpikeTimeTraining,
+    SpikingClassifier,
+    SupervisedTraining,
+    Triangle,
+    dense_body,
+    init_examples_,
+    init_kernels_,
+    stacked,
+)
+from neuropil.models.association import TopKSigmoid, fields
+from neuropil.models.nn.layers import MaskedLinear
+from neuropil.plasticity import HardWTA
+from neuropil.spiking import QIF, LatencyEncoding, LinearTimeEncoding, Theta
+
+QUICK = SupervisedTraining(epochs=1, min_steps=2, augment=Mirror())
+HEAD = SupervisedTraining(epochs=1, min_steps=2)
+pytestmark = pytest.mark.filterwarnings("ignore:.*samples had not settled")
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def train():
+    return digits(seed=0)[0][:200]
+
+
+def hebbian(train):
+    body = dense_body(train, 30, n=2.0)
+    init_examples_(body, train, rng())
+    learning = LocalLearning({"hidden": HardWTA()}, epochs=1)
+    return FeatureClassifier(body, learning=learning, readout=HEAD, n_augmented=1, augment=Distort())
+
+
+def whitened(train):
+    conv = PatchNormConv2d(1, 12, 3).whiten_(train, rng(), count=500)
+    body = stacked({"conv": conv, "act": Triangle(0.7), "pool": nn.AdaptiveMaxPool2d(2)})
+    init_kernels_(body, rng())
+    return FeatureClassifier(body, readout=HEAD)
+
+
+def deep(train):
+    size = {"padding": 1, "padding_mode": "reflect", "bias": False}
+    stages = [
+        {"norm": nn.BatchNorm2d(1, affine=False), "conv": nn.Conv2d(1, 6, 3, **size), "pool": nn.MaxPool2d(4, 2, 1)},
+        {"norm": nn.BatchNorm2d(6), "conv": nn.Conv2d(6, 8, 3, **size), "pool": nn.AvgPool2d(2, ceil_mode=True)},
+    ]
+    body = stacked(*stages)
+    init_kernels_(body, rng())
+    return BackpropClassifier(body, training=QUICK)
+
+
+def masked(train):
+    layer = MaskedLinear(fields((1, 8, 8), 4, 4, 20))
+    layers = OrderedDict(flat=nn.Flatten(), hidden=layer, act=TopKSigmoid(2.0, 3, 4), nest=nn.Sequential(CReLU(2.0)))
+    return BackpropClassifier(nn.Sequential(layers), training=HEAD, standardise=False)
+
+
+def associative(train):
+    training = AssociativeTraining(tasks=(CLASSIFY, GENERATE), epochs=1, augment=Distort())
+    settling, sampling = Settling(5, momentum=0.2), Sampling(n_rounds=3, accept_margin=0.1)
+    return AssociativeNetwork((12, 8), 9, 7, settling=settling, nudge=Nudge(2), training=training, sampling=sampling)
+
+
+EVENTS = AssociationTraining(epochs=1)
+SPIKES = SpikeTimeTraining(epochs=1, min_steps=2, augment=Distort(), clip=float("inf"))
+MODELS = {
+    "hebbian features": hebbian,
+    "whitened patches": whitened,
+    "deep": deep,
+    "masked": masked,
+    "linear": lambda train: FeatureClassifier(nn.Sequential(nn.Flatten()), readout=HEAD),
+    "association": lambda train: AssociationClassifier((40, 30), columns=(4, 1), field=4, k=1, training=EVENTS),
+    "plain association": lambda train: AssociationClassifier((20,), k=None, strongest=None, training=EVENTS),
+    "theta": lambda train: SpikingClassifier(
+        (15,), encode=LatencyEncoding(1.5, levels=8), neuron=Theta(), t_end=2.75, training=SPIKES
+    ),
+    "QIF": lambda train: SpikingClassifier(
+        (15,), encode=LinearTimeEncoding(), neuron=QIF(), t_end=3.0, training=SPIKES
+    ),
+    "associative": associative,
+}
+
+
+def contents(file):
+    """Metadata and tensors of a file, comparable; safetensors orders its metadata at random."""
+    with safe_open(file, "pt") as opened:
+        return opened.metadata(), {name: value.tolist() for name, value in safetensors.torch.load_file(file).items()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_comes_back_bit_for_bit(name, train, tmp_path):
+    model = MODELS[name](train).fit(train, rng=rng())
+    file = model.save(tmp_path / "folder/model.safetensors", about={"name": name})
+    back, x = npl.load(file), train.x[:40]
+    assert type(back) is type(model)
+    assert repr(back).partition("fitted")[2] == repr(model).partition("fitted")[2]
+    assert torch.equal(back.decision_function(x), model.decision_function(x))
+    assert torch.equal(back.forward(x[:5]), model.forward(x[:5]))
+    for mine, theirs in zip(back.feature_layers(), model.feature_layers(), strict=True):
+        assert mine.name == theirs.name
+        assert torch.equal(mine.weight, theirs.weight)
+        assert torch.equal(mine.module(x), theirs.module(x))
+    assert contents(back.save(tmp_path / "again.safetensors", about={"name": name})) == contents(file)
+    if hasattr(model, "generate"):
+        asked = torch.arange(3)
+        assert torch.equal(back.generate(asked, 2, rng()).images, model.generate(asked, 2, rng()).images)
+
+
+def test_double_precision_stays(train, tmp_path):
+    model = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=HEAD).fit(train, rng=rng())
+    model.network_.double()
+    back = npl.load(model.save(tmp_path / "model.safetensors"))
+    assert torch.equal(back.decision_function(train.x.double()), model.decision_function(train.x.double()))
+
+
+def test_a_loaded_readout_is_fitted_again_and_a_body_is_not(train, tmp_path):
+    model = hebbian(train).fit(train, rng=rng())
+    back = npl.load(model.save(tmp_path / "model.safetensors"))
+    again = model.refit_readout(train[:50], rng=rng(1)).decision_function(train.x)
+    assert torch.equal(back.refit_readout(train[:50], rng=rng(1)).decision_function(train.x), again)
+    with pytest.raises(Refusal, match="has no 'body', without which it cannot learn; make a new model"):
+        back.fit(train, rng=rng())
+
+
+# What is refused
+
+
+@pytest.fixture(scope="module")
+def file(train, tmp_path_factory):
+    model = hebbian(train).fit(train, rng=rng())
+    return model.save(tmp_path_factory.mktemp("models") / "model.safetensors")
+
+
+def changed(file, folder, change):
+    """A copy of `file` in which `change(tensors, metadata, tree)` changed something."""
+    with safe_open(file, "pt") as opened:
+        metadata = opened.metadata()
+    tensors, tree = safetensors.torch.load_file(file), json.loads(metadata["model"])
+    change(tensors, metadata, tree)
+    metadata["model"] = json.dumps(tree)
+    path = folder / "changed.safetensors"
+    safetensors.torch.save_file(tensors, path, metadata)
+    return path
+
+
+def layers(tree):
+    return tree["learned"]["network_"]["layers"]["body"]["layers"]
+
+
+CHANGES = {
+    "another version": (lambda t, m, d: m.update(version="7"), "has format version 7, this neuropil reads 1"),
+    "another kind of file": (lambda t, m, d: m.pop("format"), "but not of a neuropil model"),
+    "unknown model": (lambda t, m, d: d.update({"class": "FeatureClasifier"}), "Did you mean 'FeatureClassifier'"),
+    "unknown layer": (lambda t, m, d: layers(d)["hidden"].update({"class": "Linaer"}), "Did you mean 'Linear'"),
+    "code": (lambda t, m, d: layers(d)["hidden"].update({"class": "os.system"}), "unknown class 'os.system'"),
+    "unknown setting": (
+        lambda t, m, d: layers(d)["act"]["settings"].update(power=2.0),
+        "unknown setting of RePU 'power'",
+    ),
+    "bad setting": (lambda t, m, d: layers(d)["act"]["settings"].update(n=0.1), r"n >= 1, got 0\.1"),
+    "missing setting": (lambda t, m, d: layers(d)["hidden"]["settings"].pop("in_features"), "in_features"),
+    "lacks what it learned": (lambda t, m, d: d.update(learned={}), "network_"),
+    "missing tensor": (lambda t, m, d: t.pop("body.hidden.weight"), "'body.hidden.weight' is missing"),
+    "wrong shape": (
+        lambda t, m, d: t.update({"body.hidden.weight": torch.zeros(30, 63)}),
+        r"has the shape \(30, 63\), its layer needs \(30, 64\)",
+    ),
+    "one tensor too many": (lambda t, m, d: t.update(extra=torch.zeros(2)), "no place for the tensor 'extra'"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_file_that_does_not_fit_is_refused_in_one_line(name, file, tmp_path):
+    change, message = CHANGES[name]
+    with pytest.raises(Refusal, match=message) as refusal:
+        npl.load(changed(file, tmp_path, change))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_damaged_file_is_refused(file, tmp_path):
+    for name, data in {"cut": file.read_bytes()[:-10], "text": b"hello", "empty": b""}.items():
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(data)
+        with pytest.raises(Refusal, match="is damaged"):
+            npl.load(path)
+
+
+def test_what_cannot_be_saved_is_refused(train, tmp_path):
+    class Mine(nn.Module):
+        def forward(self, x):
+            return x
+
+    model = FeatureClassifier(nn.Sequential(nn.Flatten(), Mine()), readout=HEAD)
+    with pytest.raises(Refusal, match="has learned nothing to save; call fit first"):
+        model.save(tmp_path / "model.safetensors")
+    model.fit(train, rng=rng())
+    with pytest.raises(Refusal, match=r"cannot hold a Mine; .* register it with neuropil.savable"):
+        model.save(tmp_path / "model.safetensors")
+    with pytest.raises(Refusal, match=r"is saved as a .safetensors file, got 'model.pt'"):
+        model.save(tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_layer_of_ones_own_is_saved_once_it_is_registered(train, tmp_path):
+    class Scaled(nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x):
+            return self.factor * x
+
+    npl.savable(Scaled)
+    model = FeatureClassifier(nn.Sequential(nn.Flatten(), Scaled(3.0)), readout=HEAD).fit(train, rng=rng())
+    back = npl.load(model.save(tmp_path / "model.safetensors"))
+    assert torch.equal(back.decision_function(train.x), model.decision_function(train.x))
+
+
+def test_an_augmentation_that_is_code_is_left_out_and_missed_when_it_is_needed(train, tmp_path):
+    training = SupervisedTraining(epochs=1, min_steps=2, augment=lambda x, rng: x)
+    model = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=training).fit(train, rng=rng())
+    back = npl.load(model.save(tmp_path / "model.safetensors"))
+    assert torch.equal(back.predict(train.x), model.predict(train.x))
+    with pytest.raises(Refusal, match="has no 'readout'"):
+        back.refit_readout(Split(train.x, train.y, 10), rng=rng())

@@ -226,7 +226,7 @@ class _Simulation(torch.autograd.Function):
         angle = phase * speed
         start = torch.stack([-angle.cos(), angle.sin().clamp_(min=0)])  # pi may be rounded up; V = +inf is not beyond
         model = ThetaModel(weight.detach(), start, speed, neuron.r, t_end)
-        plan = replace(plan, slots=plan.slots or 2 + int(t_end / neuron.period))
+        plan = plan if plan.slots else replace(plan, slots=2 + int(t_end / neuron.period))
         times, spikes, end = kernel.simulate(events, model, plan)
         require(
             bounded(end),

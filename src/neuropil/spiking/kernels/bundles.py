@@ -71,7 +71,7 @@ class Plan:
 def arrays(bundle: Bundle) -> Bundle:
     """The same bundle with a NumPy array in place of every tensor, both on the same memory."""
     make: Any = type(bundle)
-    made: Bundle = make(*(part.numpy() if isinstance(part, Tensor) else part for part in bundle))
+    made: Bundle = make(*[part if isinstance(part, float) else part.numpy() for part in bundle])
     return made
 
 

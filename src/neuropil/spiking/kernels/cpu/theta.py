@@ -91,8 +91,9 @@ def adjoint(
 
 def _compiled(model: ThetaModel) -> Any:
     """The model as arrays and scalars of one dtype."""
-    kind = model.weight.numpy().dtype.type
-    return arrays(model)._replace(speed=kind(model.speed), r=kind(model.r), t_end=kind(model.t_end))
+    weight, start, *scalars = model
+    kind: Any = weight.numpy().dtype.type
+    return ThetaModel(weight.numpy(), start.numpy(), *[kind(scalar) for scalar in scalars])  # type: ignore[arg-type]
 
 
 @inlined
@@ -117,12 +118,13 @@ def rotate(x, y, angle, neuron, n):  # type: ignore[no-untyped-def]
 @inlined
 def sum_weights(total, weight, events, b, e):  # type: ignore[no-untyped-def]
     """Add up in `total` the weights of event `e` of sample `b` and of all at its time; the first event after them."""
-    now, i = events.time[b, e], events.source[b, e]
+    time, source, count = events.time, events.source, events.total[b]
+    now, i = time[b, e], source[b, e]
     for j in range(len(total)):
         total[j] = weight[i, j]
     e += 1
-    while e < events.total[b] and events.time[b, e] == now:
-        i = events.source[b, e]
+    while e < count and time[b, e] == now:
+        i = source[b, e]
         for j in range(len(total)):
             total[j] += weight[i, j]
         e += 1
@@ -146,15 +148,16 @@ def forward(part, first, last, events, model, out, spikes, end):  # type: ignore
 
     `spikes` is (batch, neurons). The state (x, y) at the end goes into `end` (2, batch, neurons).
     """
-    speed, room, neurons = model.speed, out.shape[2], model.weight.shape[1]
+    weight, start, speed, r, t_end = model
+    room, neurons = out.shape[2], weight.shape[1]
     total, scale = np.empty(neurons, out.dtype), np.empty((1, neurons), out.dtype)
     neuron = np.empty(neurons, np.int32)
     for b in range(first, last):
         x, y = end[0, b], end[1, b]
-        x[:], y[:] = model.start[0], model.start[1]
-        before, e, groups = speed - speed, 0, 0
+        x[:], y[:] = start[0], start[1]
+        before, e, groups, count = t_end - t_end, 0, 0, events.total[b]
         while True:
-            now = events.time[b, e] if e < events.total[b] else model.t_end
+            now = events.time[b, e] if e < count else t_end
             left = (now - before) * speed
             while left > 0:
                 angle = min(left, MAX_ANGLE)
@@ -164,11 +167,11 @@ def forward(part, first, last, events, model, out, spikes, end):  # type: ignore
                     if spikes[b, j] < room:
                         out[b, j, spikes[b, j]] = max(now - (left + atan2(y[j], -x[j])) / speed, before)
                     spikes[b, j] += 1
-            if e == events.total[b]:
+            if e == count:
                 break
-            e = sum_weights(total, model.weight, events, b, e)
+            e = sum_weights(total, weight, events, b, e)
             for j in range(neurons):
-                x[j] += total[j] / model.r * y[j]
+                x[j] += total[j] / r * y[j]
             before = now
             groups += 1
             if groups % NORMALISE_EVERY == 0:
@@ -178,27 +181,28 @@ def forward(part, first, last, events, model, out, spikes, end):  # type: ignore
 @inlined
 def recompute_states(events, b, model, x, y, total, states):  # type: ignore[no-untyped-def]
     """Simulate sample `b` again and fill `states`; the number of groups of coincident inputs."""
-    x[:], y[:] = model.start[0], model.start[1]
-    before, e, g, fires = model.r - model.r, 0, 0, 0
+    weight, start, speed, r, t_end = model
+    sums, ys, _, opens, fired, neuron, lengths = states
+    x[:], y[:] = start[0], start[1]
+    before, e, g, fires, count = t_end - t_end, 0, 0, 0, events.total[b]
     while True:
-        left = ((events.time[b, e] if e < events.total[b] else model.t_end) - before) * model.speed
+        left = ((events.time[b, e] if e < count else t_end) - before) * speed
         while left > 0:
             angle = min(left, MAX_ANGLE)
             left -= angle
-            spiked = rotate(x, y, angle, states.neuron, fires)
+            spiked = rotate(x, y, angle, neuron, fires)
             for n in range(fires, fires + spiked):
-                j = states.neuron[n]
-                states.lengths[n] = x[j] * x[j] + y[j] * y[j]
+                lengths[n] = x[neuron[n]] * x[neuron[n]] + y[neuron[n]] * y[neuron[n]]
             fires += spiked
-        states.opens[g], states.fired[g] = e, fires
-        if e == events.total[b]:
+        opens[g], fired[g] = e, fires
+        if e == count:
             return g
         before = events.time[b, e]
-        e = sum_weights(total, model.weight, events, b, e)
+        e = sum_weights(total, weight, events, b, e)
         for j in range(len(x)):
-            jump = total[j] / model.r * y[j]
-            states.sums[g, j] = x[j] + x[j] + jump
-            states.ys[g, j] = y[j]
+            jump = total[j] / r * y[j]
+            sums[g, j] = x[j] + x[j] + jump
+            ys[g, j] = y[j]
             x[j] += jump
         g += 1
         if g % NORMALISE_EVERY == 0:
@@ -211,18 +215,21 @@ def accumulate_input_grad(beta, g, states, events, b, model, part, wanted):  # t
 
     The factors are not multiplied in advance: reading back what was just written costs more than it saves.
     """
-    ys, sums, tau = states.ys, states.sums, model.r / model.speed
-    for e in range(states.opens[g], states.opens[g + 1]):
-        i = events.source[b, e]
+    weight, _, speed, r, _ = model
+    by_weight, _, by_time = wanted
+    ys, sums, source, tau = states.ys, states.sums, events.source, r / speed
+    first, last = states.opens[g], states.opens[g + 1]
+    for e in range(first, last):
+        i = source[b, e]
         for j in range(len(beta)):
-            wanted.weight[part, i, j] += beta[j] * ys[g, j] * ys[g, j] / model.r
-    if wanted.time.shape[1] == 0:
+            by_weight[part, i, j] += beta[j] * ys[g, j] * ys[g, j] / r
+    if by_time.shape[1] == 0:
         return
-    for e in range(states.opens[g], states.opens[g + 1]):
-        i, late = events.source[b, e], tau - tau
+    for e in range(first, last):
+        i, late = source[b, e], tau - tau
         for j in range(len(beta)):
-            late += model.weight[i, j] * beta[j] * ys[g, j] * sums[g, j]
-        wanted.time[b, e] = -late / tau
+            late += weight[i, j] * beta[j] * ys[g, j] * sums[g, j]
+        by_time[b, e] = -late / tau
 
 
 @inlined

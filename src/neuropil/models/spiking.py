@@ -26,6 +26,8 @@ from neuropil.spiking import QIF, QIFNetwork, SpikingNetwork, SpikingOutput, The
 from neuropil.spiking.encoding import Encode, LatencyEncoding, LinearTimeEncoding, ThresholdEncoding
 from neuropil.spiking.losses import first_spike_loss, first_to_fire
 
+__all__ = ["SpikeTimeTraining", "SpikingClassifier", "flip_inputs"]
+
 NETWORKS = {Theta: ThetaNetwork, QIF: QIFNetwork}
 CHUNK = 1000  # examples simulated at once where no gradient is wanted
 

@@ -111,5 +111,6 @@ def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
     for inputs, units in pairwise(sizes):
         layer = nn.Linear(inputs, units)
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=rng)
+        nn.init.zeros_(layer.bias)
         body.extend([layer, nn.ReLU()])
     return backprop(body, SupervisedTraining(epochs=20, batch=200, lr=1e-3))

@@ -1,4 +1,4 @@
-"""How numbers become spike times: (n, *shape) in, (n, inputs) out, inf where there is no spike."""
+"""Encodings of numbers as spike times: (n, *shape) in, (n, inputs) out, inf where there is no spike."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuropil.errors import require
+
+__all__ = ["Encode", "LatencyEncoding", "LinearTimeEncoding", "ThresholdEncoding"]
 
 Encode = Callable[[Tensor], Tensor]
 
@@ -19,6 +21,9 @@ class ThresholdEncoding:
     Attributes:
         threshold: on values in [0, 1]; 127.5 / 255 takes pixels of 128 and more.
         time: of all spikes, in the unit of the network's times.
+
+    >>> ThresholdEncoding(time=0.5)(torch.tensor([[0.2, 0.9]]))
+    tensor([[   inf, 0.5000]])
     """
 
     threshold: float = 127.5 / 255
@@ -37,8 +42,14 @@ class LatencyEncoding:
         last: time at which a value just above `low` would spike.
         low, high: range of the values; larger ones spike at once.
         levels: number of evenly spaced times from 0 on to which spikes are moved back; 0 leaves them where they are.
-            Spikes at the same time cost a network of theta neurons hardly more than one. The gradient of a time is
-            then that of the spike before it was moved (straight-through): a stand-in, as the exact one is 0.
+            Many spikes at the same time cost a network of theta neurons hardly more than one. The gradient of a time
+            is then that of the spike before it was moved (straight-through), as the exact one is 0.
+
+    Raises:
+        Refusal: an empty range, or a negative `last` or `levels`.
+
+    >>> LatencyEncoding(last=2.0)(torch.tensor([[0.0, 0.25, 1.0]]))
+    tensor([[   inf, 1.5000, 0.0000]])
     """
 
     last: float = 1.0
@@ -47,8 +58,8 @@ class LatencyEncoding:
     levels: int = 0
 
     def __post_init__(self) -> None:
-        require(self.low < self.high and self.last >= 0, f"Latency needs low < high and last >= 0, got {self}.")
-        require(self.levels >= 0, f"Latency needs levels >= 0, got {self}.")
+        require(self.low < self.high and self.last >= 0, f"LatencyEncoding needs low < high and last >= 0, got {self}.")
+        require(self.levels >= 0, f"LatencyEncoding needs levels >= 0, got {self}.")
 
     def __call__(self, x: Tensor) -> Tensor:
         """(n, *shape) to times (n, inputs)."""
@@ -66,12 +77,18 @@ class LinearTimeEncoding:
 
     Attributes:
         span: time of the spike of a 1.
+
+    Raises:
+        Refusal: a span that is not positive.
+
+    >>> LinearTimeEncoding(2.0)(torch.tensor([[0.25, 1.0]]))
+    tensor([[0.5000, 2.0000, 0.0000]])
     """
 
     span: float = 1.5
 
     def __post_init__(self) -> None:
-        require(self.span > 0, f"Delay needs span > 0, got span={self.span}.")
+        require(self.span > 0, f"LinearTimeEncoding needs span > 0, got span={self.span}.")
 
     def __call__(self, x: Tensor) -> Tensor:
         """(n, *shape), not negative, to times (n, inputs + 1)."""

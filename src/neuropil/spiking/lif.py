@@ -1,4 +1,4 @@
-"""The leaky integrate-and-fire neuron with exponential currents: the contrast, whose spikes come and go with a jump."""
+"""The leaky integrate-and-fire neuron with exponential currents, for contrast: its spikes come and go with a jump."""
 
 import math
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from neuropil.errors import require
+
+__all__ = ["LIF"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,12 @@ class LIF:
 
     Attributes:
         tau: membrane time constant, twice the synaptic one; its unit is the unit of all times.
+
+    Raises:
+        Refusal: tau is not positive and finite.
+
+    >>> LIF().first_spike(torch.tensor([[0.5]]), torch.tensor([[5.0]]), t_end=2.0)  # one input of weight 5 at 0.5
+    tensor([0.8235])
     """
 
     tau: float = 1.0

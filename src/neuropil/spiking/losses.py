@@ -9,9 +9,11 @@ from torch.nn import functional as F
 from neuropil.errors import require
 from neuropil.spiking.times import check_times, flatten_events
 
+__all__ = ["first_spike_loss", "first_to_fire", "peak_potential", "spike_count", "spike_time_loss"]
+
 
 def first_spike_loss(times: Tensor, labels: Tensor, t_end: float, *, early_weight: float = 0.01) -> Tensor:
-    r"""Cross entropy of who fires first: :math:`-\log \mathrm{softmax}(-t)_y + \gamma (e^{t_y / T} - 1)`, mean.
+    r"""Cross entropy of the first spike: :math:`-\log \mathrm{softmax}(-t)_y + \gamma (e^{t_y / T} - 1)`, mean.
 
     The second term asks the neuron of the label to be early, not only earlier than the others.
     Klos & Memmesheimer 2025; Goltz et al. 2021, Nat. Mach. Intell. 3.
@@ -21,6 +23,12 @@ def first_spike_loss(times: Tensor, labels: Tensor, t_end: float, *, early_weigh
         labels: (batch,) int64.
         t_end: end of the trial T, in the unit of `times`.
         early_weight: gamma.
+
+    Raises:
+        Refusal: not one time per class.
+
+    >>> first_spike_loss(torch.tensor([[1.0, 2.0]]), torch.tensor([0]), t_end=2.0, early_weight=0.0)
+    tensor(0.3133)
     """
     require(times.ndim == 2, f"first_spike_loss needs one time per class, (batch, classes), got {tuple(times.shape)}.")
     own = times.gather(1, labels[:, None])
@@ -28,7 +36,7 @@ def first_spike_loss(times: Tensor, labels: Tensor, t_end: float, *, early_weigh
 
 
 def spike_time_loss(times: Tensor, targets: Tensor, *, one_sided: Tensor | None = None, offset: float = 2.0) -> Tensor:
-    r"""Mean of :math:`((t - t^*) / (t^* + c))^2`: the k-th spike of every neuron is pulled to its k-th target.
+    r"""Mean of :math:`((t - t^*) / (t^* + c))^2`: the k-th spike of every neuron has its k-th target.
 
     Where `one_sided` is set, a spike after its target is as good as one at it. A target after the end of the trial
     then removes a spike and asks for no more. Klos & Memmesheimer 2025.
@@ -54,7 +62,7 @@ def spike_time_loss(times: Tensor, targets: Tensor, *, one_sided: Tensor | None 
 
 
 def spike_count(trains: Tensor, phase: Tensor, period: float) -> Tensor:
-    r"""How many spikes and how far to the next: n + :math:`\phi(T) / \Theta`, (batch, neurons).
+    r"""Number of spikes and the phase since the last: n + :math:`\phi(T) / \Theta`, (batch, neurons).
 
     It changes without a jump when a spike appears or vanishes at the end of the trial.
 
@@ -111,4 +119,4 @@ def peak_potential(times: Tensor, weight: Tensor, t_end: float, *, tau: float = 
     top = (up / torch.where(down > 0, 2 * down, 1)).detach()  # the slope is 0 there, so it need not be followed
     inside = (down > 0) & (top > end) & (top < start[..., None])
     edge = torch.maximum(potential(start[..., None]), potential(end))
-    return torch.where(inside, potential(torch.where(inside, top, 1)), edge).amax(1).clamp(min=0)
+    return torch.where(inside, potential(torch.where(inside, top, torch.ones_like(top))), edge).amax(1).clamp(min=0)

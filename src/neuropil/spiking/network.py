@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from neuropil.errors import require
 from neuropil.spiking.times import check_times
 
+__all__ = ["Neuron", "SpikingLayer", "SpikingNetwork", "SpikingOutput"]
+
 DTYPES = (torch.float32, torch.float64)
 
 

@@ -17,6 +17,8 @@ from neuropil.spiking.network import DTYPES, SpikingLayer, SpikingNetwork, check
 from neuropil.spiking.oscillator import NextSpike, entire, projective, start_grads, start_rows
 from neuropil.spiking.times import flatten_events, scatter_events
 
+__all__ = ["QIF", "QIFLayer", "QIFNetwork", "QIFState", "simulate_qif"]
+
 LARGEST = 1e12  # largest current: half a million spikes, more than any trial can mean
 
 

@@ -14,6 +14,8 @@ from neuropil.spiking.oscillator import projective, start_grads, start_rows
 from neuropil.spiking.qif import LARGEST, QIF, QIFState, check_dtype
 from neuropil.spiking.times import flatten_events, scatter_events
 
+__all__ = ["RecurrentQIF", "simulate_recurrent_qif"]
+
 
 class RecurrentQIF(nn.Module):
     r"""QIF neurons with exponentially decaying current, driven by inputs and by each other, without delay.

@@ -16,6 +16,8 @@ from neuropil.spiking.kernels.dispatch import bounded, check_parameters, kernels
 from neuropil.spiking.network import SpikingLayer, SpikingNetwork, check_inputs
 from neuropil.spiking.times import flatten_events, scatter_events
 
+__all__ = ["Theta", "ThetaLayer", "ThetaNetwork"]
+
 
 @dataclass(frozen=True)
 class Theta:

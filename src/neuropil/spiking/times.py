@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from neuropil._threads import share_out
 from neuropil.errors import Refusal, require
 
+__all__ = ["Events", "check_times", "flatten_events", "scatter_events"]
+
 compiled = numba.njit(cache=True, nogil=True)
 
 SHORT = 200  # spikes of a sample up to which sorting by insertion is fastest; input spikes often come sorted

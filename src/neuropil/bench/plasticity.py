@@ -31,8 +31,8 @@ from neuropil.plasticity.geometry import product
 CAPTION = """
 A step is the rule with its own drive, propose_ and SGD; medians; {inputs} to {units}; {device}, threads: {threads}.
 x GEMM: over the time of the bare drive product. faster: the textbook's time over that of the step; the textbook is
-the law in dense matrices (drive, post factor of all units, its product with the batch, forgetting), added in place.
-of limit: share of the step that the law's multiply-adds need at the rate of the fastest drive of this loop.
+the law in dense matrices (drive, post factor of all units, its product with the batch, decay term), added in place.
+of limit: fraction of the step that the law's multiply-adds need at the rate of the fastest drive of this loop.
 extra: memory beyond weight, gradient and batch.
 """
 RATE = 1e-8  # small enough to leave the weights alone
@@ -70,7 +70,7 @@ class Case:
 
 
 def krotov(weight: Tensor, x: Tensor, p: float = 3.0, k: int = 7, delta: float = 0.4) -> Tensor:
-    """The change by Krotov & Hopfield with a dense post factor, a second product and a dense forgetting.
+    """The change by Krotov & Hopfield with a dense post factor, a second product and a dense decay term.
 
     It is the published code in torch, made faster in two ways. The drives lie so that the top-k runs along contiguous
     units, and only `krotov_scaled` divides by the largest entry.
@@ -114,7 +114,7 @@ def soft(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def oja(weight: Tensor, x: Tensor) -> Tensor:
-    """Hebb with forgetting."""
+    """Hebb with a decay."""
     u = x @ weight.T
     return u.T @ x - (u**2).sum(0)[:, None] * weight
 
@@ -130,7 +130,7 @@ def two(batch: int, inputs: int, units: int) -> int:
 
 
 def triangle(batch: int, inputs: int, units: int) -> int:
-    """`two` and the two half-empty products of a triangular forgetting."""
+    """`two` and the two half-empty products of a triangular decay term."""
     return two(batch, inputs, units) + (batch + inputs) * units * units // 2
 
 

@@ -72,12 +72,12 @@ def tap(model: nn.Module, names: Iterable[str], *, pre_only: bool = False) -> It
 
         return hook
 
-    def forget(*_: Any) -> None:
+    def clear(*_: Any) -> None:
         seen.clear()
         passed.clear()
 
     ended = _AllReached()
-    hooks = [model.register_forward_pre_hook(forget)]
+    hooks = [model.register_forward_pre_hook(clear)]
     for name, layer in layers.items():
         hooks.append(
             layer.register_forward_pre_hook(listen_before(name))

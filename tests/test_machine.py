@@ -14,7 +14,7 @@ from neuropil.experiments.machine import Machine
 
 RECIPES = {name: load(name) for name in recipe_names()}
 COMPARE = [name for name, recipe in RECIPES.items() if hasattr(recipe, "comparison")]
-OTHERS = ["mnist_semi", "mnist_unsupervised", "momentum", "krotov_settings", "conv_krotov_settings"]
+OTHERS = ["mnist_semi", "mnist_unsupervised", "momentum", "krotov_settings", "linear_settings"]
 
 
 @pytest.fixture

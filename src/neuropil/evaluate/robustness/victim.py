@@ -41,7 +41,7 @@ def victim_of(learner: Any, classes: int) -> Victim:
 
     Args:
         learner: a `Victim`, or anything with ``predict`` on tensors, and perhaps ``decision_function`` and ``forward``
-            (`Differentiable`). An ``nn.Module`` in evaluation mode that makes scores is taken, too, and so is a fitted
+            (`Differentiable`). An ``nn.Module`` in evaluation mode that makes scores is taken, too. So is a fitted
             classifier of scikit-learn: it sees examples flattened, and its classes are whole numbers from 0.
         classes: number of classes.
 

@@ -166,7 +166,7 @@ def relabel(split: Split, labels: Sequence[int]) -> Split:
 
 
 def subset(split: Split, n: int, seed: int) -> Split:
-    """`n` examples in random order, the number of each class within one of its exact share; fixed by `seed`.
+    """`n` examples in random order, the number of each class within one of its exact fraction; fixed by `seed`.
 
     Examples without a label count as one more class.
 

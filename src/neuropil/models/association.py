@@ -28,8 +28,8 @@ class TopKSigmoid(nn.Module):
 
     Args:
         slope: beta.
-        strongest: how many neurons of a column send, the others are silent, and together they send a vector of length
-            1; None for all, as they are.
+        strongest: how many neurons of a column send; the others are silent. Together they send a vector of length 1.
+            None for all, as they are.
         columns: of equal size.
     """
 
@@ -55,8 +55,8 @@ class TopKSigmoid(nn.Module):
 class PopulationVote(nn.Module):
     """How strongly the drives of the last layer speak for each class, averaged over its columns.
 
-    A column speaks for a class by the mean of its k largest drives of neurons associated with it, times beta; without k
-    all of them have a say, by their answers.
+    A column speaks for a class by the mean of its k largest drives of neurons associated with it, times beta.
+    Without k all of them count, by their answers.
 
     Args:
         neurons: of the last layer.
@@ -165,8 +165,8 @@ class AssociationClassifier:
     Args:
         hidden: numbers of neurons of the layers; the last of them votes, there is no other output.
         columns: into how many columns each layer is cut, see `Association`.
-        field: side of the square of pixels that reaches a column of the first layer, the columns lying on a square
-            grid; None if all pixels reach all neurons.
+        field: side of the square of pixels that reaches a column of the first layer. Columns lie on a square grid.
+            None if all pixels reach all neurons.
         k: how many neurons win among the associated and among the others; None for the plain rule without competition.
         slope: of the neurons' answers.
         strongest: how many neurons of a column send; None for all, as they are.
@@ -329,8 +329,10 @@ def log_likeness(
 
 
 def likeness(weight: Tensor, rule: Association) -> tuple[float, float]:
-    """Mean absolute correlation of the weights of two neurons of one association, in [0, 1]: (of any two, of two in one
-    column over the inputs that they see).
+    """Mean absolute correlation of the weights of two neurons of one association, in [0, 1].
+
+    Returns:
+        That of any two, and that of two in one column over the inputs that they see.
     """
     rows, classes = weight.detach(), range(rule.classes)
     columns = [block[:, block.abs().sum(0) > 0] for block in rows.chunk(rule.columns)]

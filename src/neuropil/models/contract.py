@@ -59,7 +59,7 @@ class Model(Protocol):
 def feature_layers_of(body: nn.Sequential, features: int) -> list[FeatureLayer]:
     """The dense and convolutional layers of `body`, from below.
 
-    The activity of a dense layer on top is what `body` makes of it, if that is one feature for each unit; of all other
+    The activity of a dense layer on top is the output of `body`, if that has one feature for each unit. Of all other
     layers it is the drive.
 
     Args:

@@ -68,8 +68,8 @@ def read_model(path: Path | str, device: torch.device | str = "cpu") -> Any:
     """The model in the file `path`, on `device`; it predicts bit for bit as it did.
 
     Raises:
-        Refusal: no such file, a damaged one, one of another format version, or one with a class, a setting or a tensor
-            that is not known, lacks or does not fit.
+        Refusal: no such file, or a damaged one, or one of another format version. A class, a setting or a tensor is
+            unknown, lacks or does not fit.
     """
     path = Path(path)
     tree, _ = _metadata(path)

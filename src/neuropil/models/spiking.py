@@ -38,8 +38,8 @@ class SpikeTimeTraining:
 
     The loss has three terms. The first is the cross entropy of minus the first output times, times
     `inverse_temperature`. The second, weighted by `early_weight`, asks the label's neuron to fire early. The third,
-    weighted by `late_weight`, asks it to fire at least `margin` before the end of the trial, so that its spike is an
-    ordinary one, which neuromorphic hardware would see.
+    weighted by `late_weight`, asks it to fire at least `margin` before the end of the trial, to make it an
+    ordinary spike. Neuromorphic hardware sees only these.
 
     Attributes:
         epochs: passes over the data.

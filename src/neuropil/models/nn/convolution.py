@@ -13,14 +13,14 @@ from neuropil.errors import require
 from neuropil.models.description import CONVOLUTION, savable
 from neuropil.plasticity.patches import has_patches, sample_patches
 
-FLAT = 1e-6  # a patch whose variance is below this share of its mean square is flat to float32
+FLAT = 1e-6  # a patch whose variance is below this fraction of its mean square is flat to float32
 
 
 class PatchNormConv2d(nn.Conv2d):
     r"""A convolution on patches that have mean 0 and norm 1: :math:`\langle w, (x - \bar x) / |x - \bar x| \rangle`.
 
     Raw patches of images are positive, so all of them point the same way and every unit that learns from them becomes
-    a blob; what tells them apart is what is left without their mean. The mean is over channels and kernel; a flat
+    a blob. What tells them apart is what is left without their mean. The mean is over channels and kernel; a flat
     patch becomes zero. The layer is linear in its weight, so every rule learns on it as it stands.
     Arguments as for ``nn.Conv2d``, without groups and bias; for patches that are whitened as well see `whiten_`.
     """
@@ -44,7 +44,7 @@ class PatchNormConv2d(nn.Conv2d):
         Args:
             train: images as this layer meets them.
             rng: of the patches.
-            floor: :math:`\epsilon` as a share of the mean variance of an entry of z; what varies less is not raised.
+            floor: :math:`\epsilon` as a fraction of the mean variance of an entry of z; what varies less is not raised.
             count: patches, at most.
         """
         require(floor > 0, f"PatchNormConv2d needs a floor > 0 to whiten, got {floor}.")
@@ -85,8 +85,8 @@ class PatchNormConv2d(nn.Conv2d):
     def preprocess_patches(self, patch: Tensor) -> Tensor:
         """Raw patches (n, fan-in) as the weights meet them, without a convolution; flat ones are left out.
 
-        A flat patch has no direction, so no unit may win it: where most of an image is empty, the first unit would win
-        most patches and learn nothing from them.
+        A flat patch has no direction, so no unit may win it. Where most of an image is empty, the first unit would
+        otherwise win most patches and learn nothing from them.
         """
         square = torch.linalg.vecdot(patch, patch)
         centred = patch - patch.mean(1, keepdim=True)
@@ -123,9 +123,9 @@ class Triangle(nn.Module):
 class Stack(nn.Sequential):
     """A sequential network that, on a CPU and without gradients, lets images through channels last and a few at a time.
 
-    The many channels of a wide convolution then stay in the cache until they are pooled: five times as fast as a large
-    batch at once, and memory flat in the batch. In training mode, where batches have statistics, all go at once.
-    Pools are ten times as fast with the channels of a position side by side in memory.
+    The many channels of a wide convolution then stay in the cache until they are pooled. That is five times as fast as
+    a large batch at once, with memory flat in the batch. In training mode, where batches have statistics, all go at
+    once. Pools are ten times as fast with the channels of a position side by side in memory.
     """
 
     PIECE = 16  # images

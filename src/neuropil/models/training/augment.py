@@ -16,7 +16,7 @@ Augment = Callable[[Tensor, Generator], Tensor]
 
 @dataclass(frozen=True)
 class Mirror:
-    """Left and right exchanged, for a random share of the images.
+    """Left and right exchanged, for a random fraction of the images.
 
     Attributes:
         probability: of every image to be mirrored, in [0, 1].
@@ -45,8 +45,8 @@ class Distort:
         scale: largest factor by which either axis grows or shrinks is exp(scale).
         shear: largest horizontal shift per height.
         shift: largest shift along either axis, pixels.
-        bend: standard deviation, pixels, of the shifts of a 7 x 7 grid of points between which all others are
-            interpolated (Simard et al. 2003, ICDAR, bend more finely).
+        bend: standard deviation, pixels, of the shifts of a 7 x 7 grid of points. All others are interpolated
+            (Simard et al. 2003, ICDAR, bend more finely).
     """
 
     rotation: float = 12.0

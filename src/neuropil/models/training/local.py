@@ -131,8 +131,8 @@ def unit_state(weight: Tensor, wins: Tensor, *, norm: float) -> dict[str, float]
         norm: the p of the fixed point sum |w|^p = 1 of its rule.
 
     Returns:
-        dead: share of the units that win no sample.
-        converged: share of the units with ``|sum |w|^p - 1| < 0.1``.
+        dead: fraction of the units that win no sample.
+        converged: fraction of the units with ``|sum |w|^p - 1| < 0.1``.
         effective_rank: participation ratio of the singular values s of the weight: (sum s^2)^2 / sum s^4.
     """
     weight = weight.float()
@@ -145,8 +145,10 @@ def unit_state(weight: Tensor, wins: Tensor, *, norm: float) -> dict[str, float]
 
 
 def rate_by_norm(optimizer: torch.optim.Optimizer, power: float = 0.5) -> Any:
-    r"""Make every row of a weight learn at :math:`|1 - |w_i||^{q}` times the optimiser's rate: fast while its norm is
-    far from 1, not at all when it has arrived. Journe et al. 2023 (ICLR) use q = 0.5 on every layer.
+    r"""Make every row of a weight learn at :math:`|1 - |w_i||^{q}` times the optimiser's rate.
+
+    It is fast while its norm is far from 1, and rests when it has arrived. Journe et al. 2023 (ICLR) use q = 0.5 on
+    every layer.
 
     Meant for plain SGD, which keeps the size of a gradient. The change must be dense.
 

@@ -64,7 +64,7 @@ class Config(Machine):
     clip: float = 0.5
     """largest norm of the gradient"""
     rotation: float = 8.0
-    """largest angle by which images are turned, degrees"""
+    """largest angle by which images are rotated, degrees"""
     scale: float = 0.08
     """largest change of an axis, as a logarithm"""
     shift: float = 1.0

@@ -3,7 +3,7 @@
 Forward, every neuron's next spike is known in closed form; the earliest of them, or the next input, is the next event.
 Where rounding carries a neuron over its spike before its turn, it waits at V = inf, so no spike is lost or doubled.
 Backward, the logged events are simulated again with the states of one sample kept. The gradient of a spike's time is
-what the losses give it and what its targets hand back. At a spike d angle / dt = 1 / tau, so nothing diverges there.
+what the losses give it and what its targets add. At a spike d angle / dt = 1 / tau, so nothing diverges there.
 """
 
 from math import inf, log1p

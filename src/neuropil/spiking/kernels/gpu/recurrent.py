@@ -81,7 +81,7 @@ def adjoint(
     seen = torch.empty(parts, most, dtype=torch.int32, device=inner.device)
     sample = torch.arange(batch, device=inner.device)[:, None]
     due = given.times[sample, tape.sender.clamp(0, neurons - 1).long(), tape.place.clamp(min=0)]
-    by_event = torch.where(tape.place >= 0, due, 0).contiguous()  # of the losses; then what targets hand back too
+    by_event = torch.where(tape.place >= 0, due, 0).contiguous()  # of the losses; then of the targets too
     by_weight, by_inner = (part.new_zeros(parts, *part.shape) for part in (weight, inner))
     by_start = torch.empty_like(given.state)
     backward[(parts,)](

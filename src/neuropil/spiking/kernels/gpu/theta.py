@@ -58,7 +58,7 @@ def _shared(events: Events, model: ThetaModel) -> tuple[Tensor, ...]:
 
 @triton.jit
 def rotate(x, y, angle):  # type: ignore[no-untyped-def]
-    """(x, y) after a rotation, in the half plane y >= 0, and who spiked."""
+    """(x, y) after a rotation, in the half plane y >= 0, and which neurons spiked."""
     c, s = tl.cos(angle), tl.sin(angle)
     ahead, up = x * c + y * s, y * c - x * s
     return tl.where(up < 0, -ahead, ahead), tl.abs(up), up < 0

@@ -1,4 +1,4 @@
-"""A run is a folder: run.json, metrics.jsonl, weights.safetensors; and a checkpoint while it is unfinished."""
+"""A run is a folder: run.json, metrics.jsonl, weights.safetensors, models/; and a checkpoint while it is unfinished."""
 
 from neuropil.runs.checkpoint import Stateful
 from neuropil.runs.files import jsonable

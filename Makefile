@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
-QUICK := imports packaging words docs mutants cli cli_refusals runs correlate rules tap association settling assign lif checkpoint \
-  spiking_refusals
+QUICK := imports face packaging words docs mutants cli cli_refusals runs correlate rules tap association settling assign lif \
+  checkpoint spiking_refusals
 
 .PHONY: demo quick test lint types tests lowest mutants clean help
 

@@ -14,7 +14,8 @@ from neuropil.data import Split, digits, hold_out, iris
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
 from neuropil.models import AssociationClassifier, AssociationTraining
-from neuropil.models.association import PopulationVote, TopKSigmoid, associate_, fields, likeness
+from neuropil.models.association import associate_, fields, likeness
+from neuropil.models.nn.columns import PopulationVote, TopKSigmoid
 from neuropil.plasticity import Association, propose_
 from neuropil.recipes.mnist_association import Config, end_to_end
 from neuropil.runs import NullTracker, Run

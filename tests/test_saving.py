@@ -32,7 +32,8 @@ from neuropil.models import (
     init_kernels_,
     stacked,
 )
-from neuropil.models.association import TopKSigmoid, fields
+from neuropil.models.association import fields
+from neuropil.models.nn.columns import TopKSigmoid
 from neuropil.models.nn.layers import MaskedLinear
 from neuropil.plasticity import HardWTA
 from neuropil.spiking import QIF, LatencyEncoding, LinearTimeEncoding, Theta

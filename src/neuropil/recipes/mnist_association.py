@@ -31,7 +31,8 @@ from neuropil.experiments.comparison import Comparison, Method, Origin, run_comp
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.pairs import pair_comparisons, run_pair_comparisons
 from neuropil.models import AssociationClassifier, SupervisedTraining
-from neuropil.models.association import TopKSigmoid, fields, log_likeness
+from neuropil.models.association import fields, log_likeness
+from neuropil.models.nn.columns import TopKSigmoid
 from neuropil.models.nn.layers import MaskedLinear
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import Association, correlate, gains, propose_, tap

@@ -63,6 +63,9 @@ def test_what_a_page_points_to_exists(page):
             titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
             anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
             assert part in anchors, f"{page} points to {file}#{part}; there are {anchors}"
+    if page != "CHANGELOG.md":
+        for file in re.findall(r"`(tests/\w+\.\w+)`", (ROOT / page).read_text(encoding="utf-8")):
+            assert (ROOT / file).exists(), f"{page} names {file}"
 
 
 def test_every_picture_is_shown_somewhere():

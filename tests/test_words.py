@@ -25,7 +25,7 @@ NAMES = (
     "ChangeSTDP|Direction|BothSigns|PartialLinear|Sent|Descent|LabelEvents|ExactSpikes|Practice|Watch|Unwatched|Tagged",
     "Keeper|Replay|Verdict|SetRow|Asked|Frame|fit_labels|keep_phases|beside_twins|side_by_side|of_one_seed",
     "named_right|judge_drawings|evaluate_drawings|predict_ordinary|flat_share|some_rows|lose_synapses|lose_units",
-    "sweep_on|from_tensors|to_tensors|kept_path|revive|unwalk|unstep|hand_over|repaints",
+    "hurt_|shake_|Teacher|NAME_PART|retrace|sweep_on|from_tensors|to_tensors|kept_path|revive|unwalk|unstep|hand_over|repaints",
 )
 
 # Retired words of prose, whole words in either case, with what to write.
@@ -42,6 +42,10 @@ PROSE = {
     r"sees its own two": "pre- and postsynaptic activity",
     r"repaint(s|ed|ing)?": "resample",
     r"everybody|nobody|straw man|somebody": "all methods, none, a weak baseline",
+    r"void(s|ed)?": "invalid",
+    r"chances?": "probability, majority rate",
+    r"unlearn(s|ed|ing)?": "anti-Hebbian update",
+    r"teachers?": "nudge",
 }
 
 # Words with one meaning left, which is never a setting: `--attack-steps`, `--lr-decay`, `--patch-fraction` say which.

@@ -48,7 +48,7 @@ class SoftHebb(Rule):
 
     Attributes:
         tau: temperature of the softmax, in the units of u; small is hard.
-        anti: whether the losers unlearn (y -> -y for all but the winner).
+        anti: whether the update of the losers is anti-Hebbian (y -> -y for all but the winner).
         normalise: divide the change by its largest absolute entry, as published for deep networks.
 
     Examples:

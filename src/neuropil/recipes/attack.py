@@ -43,7 +43,7 @@ def main(config: Config, run: Run) -> None:
         about = groups[step][0].about
         test, methods = test_of(groups[step][0], config.device), loaded(groups[step], config.device)
         for method, header in zip(methods, groups[step]):
-            confirm(method, header, test, run)
+            verify_accuracy(method, header, test, run)
         attack_all(methods, test, config, data=about["data"], seed=about["seed"], run=run)
 
 
@@ -69,7 +69,7 @@ def test_of(header: Header, device: str) -> Split:
     return Origin(**origin).test(header.about["seed"], device)
 
 
-def confirm(method: Method, header: Header, test: Split, run: Run) -> None:
+def verify_accuracy(method: Method, header: Header, test: Split, run: Run) -> None:
     """Log the accuracy of a loaded model, which must be the one that its run wrote down."""
     found, about = accuracy(method.learner, test), header.about
     require(

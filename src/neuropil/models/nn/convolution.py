@@ -91,8 +91,8 @@ class PatchNormConv2d(nn.Conv2d):
         square = torch.linalg.vecdot(patch, patch)
         centred = patch - patch.mean(1, keepdim=True)
         left = torch.linalg.vecdot(centred, centred)
-        lively = left > FLAT * square
-        patch = centred[lively] / left[lively, None].sqrt()
+        structured = left > FLAT * square
+        patch = centred[structured] / left[structured, None].sqrt()
         return patch if self.whitening is None else patch @ self.whitening
 
 

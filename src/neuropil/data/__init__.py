@@ -10,17 +10,7 @@ from neuropil.data.registry import check, list_sets, load, set_names
 from neuropil.data.registry import set_module as _set_module
 from neuropil.data.split import Split, hold_out, relabel, subset
 
-__all__ = [
-    "Split",
-    "check",
-    "fetch",
-    "hold_out",
-    "list_sets",
-    "load",
-    "relabel",
-    "set_names",
-    "subset",
-]
+__all__ = ["Split", "check", "fetch", "hold_out", "list_sets", "load", "relabel", "set_names", "subset"]
 
 
 def __getattr__(name: str) -> Callable[..., tuple[Split, Split]]:

@@ -1,12 +1,6 @@
 """Scores, selection and warnings: everything that measures a learner and nothing that trains one."""
 
-from neuropil.evaluate.metrics.accuracy import (
-    Predicts,
-    accuracy,
-    confusion,
-    fraction_correct,
-    majority_rate,
-)
+from neuropil.evaluate.metrics.accuracy import Predicts, accuracy, confusion, fraction_correct, majority_rate
 from neuropil.evaluate.metrics.assignment import AssignedUnits, assign_units
 from neuropil.evaluate.metrics.cost import peak_memory
 from neuropil.evaluate.metrics.fit_and_score import fit_and_score
@@ -22,25 +16,8 @@ from neuropil.evaluate.metrics.units import (
 )
 
 __all__ = [
-    "AssignedUnits",
-    "GenerationScores",
-    "Predicts",
-    "ReferenceClassifier",
-    "Selection",
-    "UnitStatistics",
-    "accuracy",
-    "assign_units",
-    "confusion",
-    "count_wins",
-    "evaluate_samples",
-    "fit_and_score",
-    "fraction_correct",
-    "log_units",
-    "majority_rate",
-    "participation_ratio",
-    "peak_memory",
-    "sample_efficiency",
-    "select",
-    "unit_statistics",
+    "AssignedUnits", "GenerationScores", "Predicts", "ReferenceClassifier", "Selection", "UnitStatistics", "accuracy",
+    "assign_units", "confusion", "count_wins", "evaluate_samples", "fit_and_score", "fraction_correct", "log_units",
+    "majority_rate", "participation_ratio", "peak_memory", "sample_efficiency", "select", "unit_statistics",
     "unit_warnings",
-]
+]  # fmt: skip

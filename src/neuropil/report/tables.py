@@ -134,11 +134,7 @@ def difference_of(summary: Summary) -> str:
 def remarks_on(results: Results) -> list[str]:
     """What a reader of the bare table has to know: unfinished runs, uneven comparisons, warnings."""
     counts = [f"{name} ({count})" for name, count in counts_of(warnings_of(results)).items()]
-    return [
-        *unfinished_of(results),
-        *uneven_of(results),
-        *([f"Warnings: {', '.join(counts)}."] if counts else []),
-    ]
+    return [*unfinished_of(results), *uneven_of(results), *([f"Warnings: {', '.join(counts)}."] if counts else [])]
 
 
 def counts_of(warnings: Mapping[str, Sequence[Warned]]) -> dict[str, int]:

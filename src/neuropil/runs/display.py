@@ -5,16 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Column
 
 IN_THE_BAR = ("seed", "epoch")  # numbers that the bar shows already
@@ -31,8 +23,8 @@ class Display:
 
     def __init__(self, label: str = "", *, quiet: bool = False) -> None:
         self._label, self._quiet = label, quiet
-        self._bars: Progress | None = None
-        self._tasks: list[TaskID] = []
+        self._bars: progress.Progress | None = None
+        self._tasks: list[progress.TaskID] = []
         self._stages: list[_Stage] = []
 
     def enter(self, title: str, count: int, at: int) -> None:
@@ -115,15 +107,13 @@ class _Stage:
         return min(self.done + self.nests, self.count)
 
 
-def _bars() -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left", style="dim"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[numbers]}", style="dim", markup=False, table_column=Column(no_wrap=True, ratio=1)),
+def _bars() -> progress.Progress:
+    text, title, rest = progress.TextColumn, Column(no_wrap=True, overflow="ellipsis"), Column(no_wrap=True, ratio=1)
+    return progress.Progress(
+        text("{task.description}", markup=False, table_column=title),
+        *(progress.BarColumn(bar_width=20), progress.MofNCompleteColumn()),
+        *(progress.TimeElapsedColumn(), text("left", style="dim"), progress.TimeRemainingColumn()),
+        text("{task.fields[numbers]}", style="dim", markup=False, table_column=rest),
         console=Console(stderr=True),
         speed_estimate_period=600,
     )

@@ -10,13 +10,8 @@ from typing import Any
 
 from neuropil.errors import Refusal, require
 
-RUN, METRICS, WEIGHTS, CHECKPOINT, LOCK = (
-    "run.json",
-    "metrics.jsonl",
-    "weights.safetensors",
-    "checkpoint.safetensors",
-    ".lock",
-)
+RUN, METRICS, WEIGHTS = "run.json", "metrics.jsonl", "weights.safetensors"
+CHECKPOINT, LOCK = "checkpoint.safetensors", ".lock"
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -18,24 +18,15 @@ if sys.platform != "win32":
 
 def versions() -> dict[str, str]:
     """The versions that decide a result."""
-    return {
-        "neuropil": neuropil.__version__,
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "python": platform.python_version(),
-    }
+    packages = {module.__name__: str(module.__version__) for module in (neuropil, torch, numpy)}
+    return packages | {"python": platform.python_version()}
 
 
 def machine() -> dict[str, Any]:
     """Processor, cores of the machine, threads in use, GPUs if any, operating system."""
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
-    return {
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": ", ".join(gpus) or None,
-        "system": platform.platform(),
-    }
+    processor = {"cpu": _cpu(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    return processor | {"gpu": ", ".join(gpus) or None, "system": platform.platform()}
 
 
 def peak_memory_mb() -> float:
@@ -53,25 +44,17 @@ def git() -> dict[str, dict[str, Any]]:
 
 
 def _git(folder: Path) -> dict[str, Any] | None:
-    ask = ["git", "-C", str(folder)]
+    asked = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    ask: dict[str, Any] = {"stderr": subprocess.DEVNULL, "text": True, "timeout": 5}
     try:
-        commit = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
-        status = subprocess.run(
-            [*ask, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
+        commit, changes = (subprocess.check_output(["git", "-C", str(folder), *words], **ask) for words in asked)
     except (OSError, subprocess.SubprocessError):  # no git, no repository, or one too large to wait for
         return None
-    return {"commit": commit.stdout.strip(), "dirty": bool(status.stdout.strip())}
+    return {"commit": commit.strip(), "dirty": bool(changes.strip())}
 
 
 def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

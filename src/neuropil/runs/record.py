@@ -42,10 +42,8 @@ class Record:
 def read(folder: Path | str) -> Record:
     """The run in `folder`. A last line that was cut off (kill, full disk) is left out; any other damage is refused."""
     folder = Path(folder)
-    facts = read_facts(folder)
-    return Record(
-        folder, facts["recipe"], facts["config"], facts, read_rows(folder / METRICS), facts["finished"] is not None
-    )
+    facts, rows = read_facts(folder), read_rows(folder / METRICS)
+    return Record(folder, facts["recipe"], facts["config"], facts, rows, facts["finished"] is not None)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

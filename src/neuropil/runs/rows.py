@@ -6,33 +6,19 @@ A column that is misspelt is therefore an error for mypy, at both ends.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, TypedDict
+from typing import Any, TypedDict, dataclass_transform
 
 from neuropil.errors import require
 
-__all__ = [
-    "AttackRow",
-    "CheckRow",
-    "ConfusionRow",
-    "CorruptionRow",
-    "DamageRow",
-    "EpochRow",
-    "LabelsRow",
-    "MatchedRow",
-    "RasterRow",
-    "ResultRow",
-    "Row",
-    "SamplesRow",
-    "SilenceRow",
-    "UnitsRow",
-    "WarningRow",
-    "parse_row",
-]
+KINDS: dict[str, type["Row"]] = {}  # what parse_row knows; filled in by the classes below
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One line of metrics.jsonl. A kind of your own is a `Row` with that `kind` and its columns in `metrics`.
+
+    Every class that inherits from it is such a dataclass, too; `EpochRow` is of kind "epoch".
 
     Attributes:
         kind: what the row is about.
@@ -50,13 +36,17 @@ class Row:
     seed: int | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
+    def __init_subclass__(cls) -> None:
+        cls.kind = cls.__name__.removesuffix("Row").lower()
+        cls.__annotations__ = {"kind": str, **cls.__annotations__}
+        KINDS[cls.kind] = dataclass(frozen=True, kw_only=True)(cls)
+
     def columns(self) -> dict[str, Any]:
         """The row as it is written: its columns by name, without those that are None."""
         own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "metrics"}
         return {name: value for name, value in own.items() if value is not None} | dict(self.metrics)
 
 
-@dataclass(frozen=True, kw_only=True)
 class ResultRow(Row):
     """What a fitted learner reached on the test set. One per learner, data set and seed of a run.
 
@@ -69,7 +59,6 @@ class ResultRow(Row):
         baseline: the learner that this one is compared with.
     """
 
-    kind: str = "result"
     accuracy: float
     n_train: int | None = None
     majority_rate: float | None = None
@@ -78,7 +67,6 @@ class ResultRow(Row):
     baseline: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class EpochRow(Row):
     """The `metrics` of one epoch of training.
 
@@ -87,33 +75,26 @@ class EpochRow(Row):
         epoch: its number, from 0.
     """
 
-    kind: str = "epoch"
     stage: str = "training"
     epoch: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class LabelsRow(Row):
     """The test `accuracy` of a learner that saw only `n_labels` labelled examples."""
 
-    kind: str = "labels"
     n_labels: int
     accuracy: float
 
 
-@dataclass(frozen=True, kw_only=True)
 class ConfusionRow(Row):
     """Test examples counted by class: true class in rows, predicted class in columns."""
 
-    kind: str = "confusion"
     matrix: Sequence[Sequence[int]]
 
 
-@dataclass(frozen=True, kw_only=True)
 class UnitsRow(Row):
     """Statistics of the units of one layer; see `neuropil.evaluate.UnitStatistics`."""
 
-    kind: str = "units"
     layer: str = ""
     wins: Sequence[float] = ()
     norms: Sequence[float] = ()
@@ -123,15 +104,12 @@ class UnitsRow(Row):
     win_entropy: float = math.nan
 
 
-@dataclass(frozen=True, kw_only=True)
 class WarningRow(Row):
     """A sentence about a result that should not be trusted without a look."""
 
-    kind: str = "warning"
     message: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class SamplesRow(Row):
     """Scores of generated images; see `neuropil.evaluate.GenerationScores`.
 
@@ -142,7 +120,6 @@ class SamplesRow(Row):
         reference_accuracy: test accuracy of the reference classifier.
     """
 
-    kind: str = "samples"
     source: str
     n: int
     attempts: float
@@ -161,17 +138,14 @@ class LayerSpikes(TypedDict):
     times: Sequence[Sequence[float]]
 
 
-@dataclass(frozen=True, kw_only=True)
 class RasterRow(Row):
     """All spikes of one example, from the input to the output; times after `t_end` are pseudospikes."""
 
-    kind: str = "raster"
     t_end: float
     label: int
     layers: Sequence[LayerSpikes]
 
 
-@dataclass(frozen=True, kw_only=True)
 class SilenceRow(Row):
     """One example on the straight line from the initial to the trained weights.
 
@@ -184,7 +158,6 @@ class SilenceRow(Row):
         spikes: number of ordinary spikes of all neurons, (points,).
     """
 
-    kind: str = "silence"
     t_end: float
     label: int
     path: Sequence[float]
@@ -193,7 +166,6 @@ class SilenceRow(Row):
     spikes: Sequence[int]
 
 
-@dataclass(frozen=True, kw_only=True)
 class AttackRow(Row):
     """Accuracy under one attack of one budget.
 
@@ -207,7 +179,6 @@ class AttackRow(Row):
         n_test: number of examples.
     """
 
-    kind: str = "attack"
     norm: str
     attack: str
     access: str = ""
@@ -217,11 +188,9 @@ class AttackRow(Row):
     n_test: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class CheckRow(Row):
     """One check of one attack for gradient masking: whether it `passed`, and the `finding` in words."""
 
-    kind: str = "check"
     norm: str
     attack: str
     check: str
@@ -229,7 +198,6 @@ class CheckRow(Row):
     finding: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class MatchedRow(Row):
     """A learner and the linear classifier on the `n_both` examples that both classify correctly.
 
@@ -241,7 +209,6 @@ class MatchedRow(Row):
         n_both: number of examples.
     """
 
-    kind: str = "matched"
     norm: str
     size: float
     accuracy: float
@@ -250,31 +217,21 @@ class MatchedRow(Row):
     n_both: int
 
 
-@dataclass(frozen=True, kw_only=True)
 class CorruptionRow(Row):
     """The `accuracy` on corrupted images; `severity` is 1 to 5."""
 
-    kind: str = "corruption"
     corruption: str
     severity: int
     accuracy: float
 
 
-@dataclass(frozen=True, kw_only=True)
 class DamageRow(Row):
     """The `accuracy` of a damaged network; `severity` is 1 to 5 and `amount` what it means for this damage."""
 
-    kind: str = "damage"
     damage: str
     severity: int
     amount: float
     accuracy: float
-
-
-KINDS: dict[str, type[Row]] = {
-    one.kind: one
-    for one in (ResultRow, EpochRow, LabelsRow, ConfusionRow, UnitsRow, WarningRow, SamplesRow, RasterRow, SilenceRow)
-} | {one.kind: one for one in (AttackRow, CheckRow, MatchedRow, CorruptionRow, DamageRow)}
 
 
 def parse_row(columns: Mapping[str, Any]) -> Row:

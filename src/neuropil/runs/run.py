@@ -12,21 +12,9 @@ import safetensors.torch
 from torch import Tensor
 
 from neuropil.errors import Refusal, require
+from neuropil.runs import files
 from neuropil.runs.checkpoint import GlobalRandomness, Stateful, capture, dump, load, restore_
 from neuropil.runs.display import Display
-from neuropil.runs.files import (
-    CHECKPOINT,
-    LOCK,
-    METRICS,
-    RUN,
-    WEIGHTS,
-    append_line,
-    check_finite,
-    jsonable,
-    merged,
-    to_json,
-    write_atomically,
-)
 from neuropil.runs.loop_state import LoopState, objects_of
 from neuropil.runs.machine import git, machine, peak_memory_mb, versions
 from neuropil.runs.record import read_facts, read_rows, read_tensors
@@ -90,14 +78,14 @@ class Run:
             Refusal: there is something in the folder, or a setting is NaN or infinite.
         """
         folder = Path(folder)
-        check_finite(config)
-        facts = {"recipe": recipe, "config": jsonable(config), "command": command, "versions": versions()}
+        files.check_finite(config)
+        facts = {"recipe": recipe, "config": files.jsonable(config), "command": command, "versions": versions()}
         facts |= {"machine": machine(), "git": git(), "started": _now(), "finished": None}
         folder.mkdir(parents=True, exist_ok=True)
         used = any(folder.iterdir())
         require(not used, f"{folder} exists already, and a run needs a new folder; name another one.")
         try:
-            write_atomically(folder / RUN, to_json(facts, indent=1).encode())
+            files.write_atomically(folder / files.RUN, files.to_json(facts, indent=1).encode())
         except OSError:
             folder.rmdir()
             raise
@@ -128,7 +116,7 @@ class Run:
         self._display.numbers(columns)
         self._peak_so_far()  # now, because a measurement may restart the system's own maximum
         if self._awaits is None:
-            append_line(self.folder / METRICS, to_json(columns).encode() + b"\n")
+            files.append_line(self.folder / files.METRICS, files.to_json(columns).encode() + b"\n")
 
     def update_metadata(self, **facts: Any) -> None:
         """Merge `facts` into run.json; dicts are merged key by key, at every depth."""
@@ -136,16 +124,16 @@ class Run:
         clash = set(facts) & _OWN
         require(not clash, f"run.json keeps {', '.join(sorted(clash))} for itself; use another name.")
         if self._awaits is None:
-            self._facts = merged(self._facts, jsonable(facts))
+            self._facts = files.merged(self._facts, files.jsonable(facts))
             self._write_facts()
 
     def save(self, **tensors: Tensor) -> None:
         """Add `tensors` to weights.safetensors; a name that is there already is replaced."""
         self._refuse_if_finished()
         if self._awaits is None:
-            path = self.folder / WEIGHTS
+            path = self.folder / files.WEIGHTS
             copies = {name: capture(tensor, name) for name, tensor in tensors.items()}
-            write_atomically(path, safetensors.torch.save({**read_tensors(path), **copies}))
+            files.write_atomically(path, safetensors.torch.save({**read_tensors(path), **copies}))
 
     def loop(self, title: str, count: int, **state: Stateful) -> Iterator[int]:
         """0 .. count-1, shown as a progress bar and taken up after an interruption where it was.
@@ -179,8 +167,8 @@ class Run:
         self._facts |= {"finished": _now(), "seconds": self.seconds, "peak_memory_mb": self._peak_so_far()}
         self._write_facts()
         self.close()
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
-        (self.folder / LOCK).unlink(missing_ok=True)
+        (self.folder / files.CHECKPOINT).unlink(missing_ok=True)
+        (self.folder / files.LOCK).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Give back the terminal and the folder; a run that is not finished can then be resumed by others."""
@@ -215,15 +203,15 @@ class Run:
 
     def _write_checkpoint(self) -> None:
         began = time.monotonic()
-        rows = _synced_length(self.folder / METRICS)
+        rows = _synced_length(self.folder / files.METRICS)
         tree = {"loops": self._root.tree(), "here": self._path(), "rows": rows, "peak": self._peak_so_far()}
-        dump(tree, self.folder / CHECKPOINT)
+        dump(tree, self.folder / files.CHECKPOINT)
         self._written = time.monotonic()
         self._cost = self._written - began
 
     def _rewind(self) -> None:
         """Back to the checkpoint: the loops as they were, and the rows that were logged by then."""
-        path, metrics = self.folder / CHECKPOINT, self.folder / METRICS
+        path, metrics = self.folder / files.CHECKPOINT, self.folder / files.METRICS
         saved: dict[str, Any] = load(path) if path.exists() else {"rows": 0}
         have = metrics.stat().st_size if metrics.exists() else 0
         require(have >= saved["rows"], f"{metrics} is damaged: {have} bytes, its checkpoint knows of {saved['rows']}.")
@@ -243,7 +231,7 @@ class Run:
         return self._peak
 
     def _write_facts(self) -> None:
-        write_atomically(self.folder / RUN, to_json(self._facts, indent=1).encode())
+        files.write_atomically(self.folder / files.RUN, files.to_json(self._facts, indent=1).encode())
 
     def _refuse_if_finished(self) -> None:
         require(self._facts["finished"] is None, f"the run in {self.folder} is finished; nothing can be added to it.")
@@ -276,7 +264,7 @@ def _lock(folder: Path) -> IO[bytes] | None:
     """Hold `folder` against other processes for as long as the file stays open."""
     if sys.platform == "win32":
         return None
-    file = open(folder / LOCK, "wb")  # noqa: SIM115 (held until close)
+    file = open(folder / files.LOCK, "wb")  # noqa: SIM115 (held until close)
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):

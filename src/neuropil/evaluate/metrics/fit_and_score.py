@@ -36,11 +36,7 @@ def fit_and_score(learner: Learns, train: Split, test: Split, *, rng: Generator,
     counts = confusion(learner, test)
     right = fraction_correct(counts)
     row = ResultRow(
-        n_train=len(train),
-        accuracy=right,
-        majority_rate=majority_rate(test),
-        seconds=seconds,
-        peak_mb=peak.mb,
+        n_train=len(train), accuracy=right, majority_rate=majority_rate(test), seconds=seconds, peak_mb=peak.mb
     )
     tracker.log(row)
     tracker.log(ConfusionRow(matrix=counts.tolist()))

@@ -55,7 +55,6 @@ def tiled(images: np.ndarray, *, columns: int) -> np.ndarray:
 def save_sheet(images: np.ndarray, out: Path, *, columns: int, times: int = 2) -> None:
     """Write `tiled` images to the PNG file `out`, each pixel `times` as large."""
     require(
-        out.suffix == ".png",
-        f"images go into a PNG file, got {str(out)!r}; name it {str(out.with_suffix('.png'))!r}.",
+        out.suffix == ".png", f"images go into a PNG file, got {str(out)!r}; name it {str(out.with_suffix('.png'))!r}."
     )
     out.write_bytes(encode(tiled(images, columns=columns).repeat(times, 0).repeat(times, 1)))

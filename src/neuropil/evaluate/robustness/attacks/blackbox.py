@@ -56,10 +56,7 @@ class Square:
     def __post_init__(self) -> None:
         fraction = self.initial_fraction
         sound = self.queries >= 1 and 0 < fraction <= 1
-        require(
-            sound,
-            f"Square needs queries >= 1 and 0 < initial_fraction <= 1, got {self.queries} and {fraction}.",
-        )
+        require(sound, f"Square needs queries >= 1 and 0 < initial_fraction <= 1, got {self.queries} and {fraction}.")
 
     def __call__(self, batch: Split, size: float) -> Tensor:
         """The adversarial images (n, *shape) of `batch`."""

@@ -12,111 +12,44 @@ Split(1438 examples of (1, 8, 8), 10 classes)
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # for editors and type checkers; _HOME below says the same
+if TYPE_CHECKING:  # for editors and type checkers; _NAMES below says the same
+    # isort: off
     from neuropil.associative import AssociativeNetwork, AssociativeTraining
-    from neuropil.data import Split, hold_out, subset
-    from neuropil.data import load as load_data
+    from neuropil.data import Split, hold_out, load as load_data, subset
     from neuropil.evaluate import accuracy
     from neuropil.experiments.compare_models import compare
     from neuropil.loading import load, saved_models
-    from neuropil.models import (
-        AssociationClassifier,
-        AssociationTraining,
-        BackpropClassifier,
-        Distort,
-        FeatureClassifier,
-        LocalLearning,
-        Model,
-        PatchNormConv2d,
-        SpikeTimeTraining,
-        SpikingClassifier,
-        SupervisedTraining,
-        Triangle,
-        dense_body,
-        init_examples_,
-        init_kernels_,
-        init_normal_,
-        init_patches_,
-        savable,
-        stacked,
-    )
-    from neuropil.plasticity import (
-        BCM,
-        Association,
-        Chosen,
-        Dense,
-        DifferentialHebb,
-        HardWTA,
-        Hebb,
-        KrotovHopfield,
-        Oja,
-        Rule,
-        Sanger,
-        SoftHebb,
-        correlate,
-        propose_,
-        tap,
-    )
+    from neuropil.models import AssociationClassifier, AssociationTraining, BackpropClassifier, Distort
+    from neuropil.models import FeatureClassifier, LocalLearning, Model, PatchNormConv2d, SpikeTimeTraining
+    from neuropil.models import SpikingClassifier, SupervisedTraining, Triangle, dense_body, init_examples_
+    from neuropil.models import init_kernels_, init_normal_, init_patches_, savable, stacked
+    from neuropil.plasticity import BCM, Association, Chosen, Dense, DifferentialHebb, HardWTA, Hebb, KrotovHopfield
+    from neuropil.plasticity import Oja, Rule, Sanger, SoftHebb, correlate, propose_, tap
+    # isort: on
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "BCM",
-    "Association",
-    "AssociationClassifier",
-    "AssociationTraining",
-    "AssociativeNetwork",
-    "AssociativeTraining",
-    "BackpropClassifier",
-    "Chosen",
-    "Dense",
-    "DifferentialHebb",
-    "Distort",
-    "FeatureClassifier",
-    "HardWTA",
-    "Hebb",
-    "KrotovHopfield",
-    "LocalLearning",
-    "Model",
-    "Oja",
-    "PatchNormConv2d",
-    "Rule",
-    "Sanger",
-    "SoftHebb",
-    "SpikeTimeTraining",
-    "SpikingClassifier",
-    "Split",
-    "SupervisedTraining",
-    "Triangle",
-    "accuracy",
-    "compare",
-    "correlate",
-    "dense_body",
-    "hold_out",
-    "init_examples_",
-    "init_kernels_",
-    "init_normal_",
-    "init_patches_",
-    "load",
-    "load_data",
-    "propose_",
-    "savable",
-    "saved_models",
-    "stacked",
-    "subset",
-    "tap",
-]
+    "BCM", "Association", "AssociationClassifier", "AssociationTraining", "AssociativeNetwork",
+    "AssociativeTraining", "BackpropClassifier", "Chosen", "Dense", "DifferentialHebb", "Distort",
+    "FeatureClassifier", "HardWTA", "Hebb", "KrotovHopfield", "LocalLearning", "Model", "Oja", "PatchNormConv2d",
+    "Rule", "Sanger", "SoftHebb", "SpikeTimeTraining", "SpikingClassifier", "Split", "SupervisedTraining",
+    "Triangle", "accuracy", "compare", "correlate", "dense_body", "hold_out", "init_examples_", "init_kernels_",
+    "init_normal_", "init_patches_", "load", "load_data", "propose_", "savable", "saved_models", "stacked",
+    "subset", "tap",
+]  # fmt: skip
 
-_HOME = {  # where the names are; all others are in neuropil.models
-    **dict.fromkeys(("AssociativeNetwork", "AssociativeTraining"), "associative"),
-    **dict.fromkeys(("Split", "hold_out", "load_data", "subset"), "data"),
-    **dict.fromkeys(("load", "saved_models"), "loading"),
-    **dict.fromkeys(("BCM", "Hebb", "Oja", "Sanger", "HardWTA", "SoftHebb", "KrotovHopfield"), "plasticity"),
-    **dict.fromkeys(("Association", "DifferentialHebb", "Rule", "Dense", "Chosen"), "plasticity"),
-    **dict.fromkeys(("correlate", "propose_", "tap"), "plasticity"),
-    "accuracy": "evaluate",
-    "compare": "experiments.compare_models",
-}
+_NAMES = {  # by the room that they are in; all others are in neuropil.models
+    "associative": ("AssociativeNetwork", "AssociativeTraining"),
+    "data": ("Split", "hold_out", "load_data", "subset"),
+    "evaluate": ("accuracy",),
+    "experiments.compare_models": ("compare",),
+    "loading": ("load", "saved_models"),
+    "plasticity": (
+        "BCM", "Association", "Chosen", "Dense", "DifferentialHebb", "HardWTA", "Hebb", "KrotovHopfield", "Oja",
+        "Rule", "Sanger", "SoftHebb", "correlate", "propose_", "tap",
+    ),
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -127,10 +60,9 @@ def __getattr__(name: str) -> Any:
         near = get_close_matches(name, __all__, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "; dir(neuropil) lists all names."
         raise AttributeError(f"neuropil has no {name!r}{hint}")
-    room = import_module(f"neuropil.{_HOME.get(name, 'models')}")
-    value = getattr(room, "load" if name == "load_data" else name)
-    globals()[name] = value
-    return value
+    room = next((room for room, names in _NAMES.items() if name in names), "models")
+    value = getattr(import_module(f"neuropil.{room}"), "load" if name == "load_data" else name)
+    return globals().setdefault(name, value)
 
 
 def __dir__() -> list[str]:

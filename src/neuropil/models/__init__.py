@@ -1,64 +1,26 @@
 """What fits and predicts: local features under a readout, spiking networks, and the backprop baseline."""
 
+# isort: off
 from neuropil.models.association import AssociationClassifier, AssociationTraining
 from neuropil.models.backprop import BackpropClassifier
 from neuropil.models.contract import FeatureLayer, Model
 from neuropil.models.description import savable
 from neuropil.models.features import FeatureClassifier
-from neuropil.models.nn.convolution import (
-    PatchNormConv2d,
-    Triangle,
-    gather_statistics_,
-    init_kernels_,
-    init_patches_,
-    stacked,
-)
-from neuropil.models.nn.layers import (
-    CentredUnitNorm,
-    CReLU,
-    RePU,
-    Standardise,
-    UnitNorm,
-    dense_body,
-    init_examples_,
-    init_normal_,
-    receptive_fields,
-)
+from neuropil.models.nn.convolution import PatchNormConv2d, Triangle, gather_statistics_, init_kernels_
+from neuropil.models.nn.convolution import init_patches_, stacked
+from neuropil.models.nn.layers import CentredUnitNorm, CReLU, RePU, Standardise, UnitNorm
+from neuropil.models.nn.layers import dense_body, init_examples_, init_normal_, receptive_fields
 from neuropil.models.spiking import SpikeTimeTraining, SpikingClassifier
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.models.training.augment import Distort, Mirror
 from neuropil.models.training.local import LocalLearning, rate_by_norm
 from neuropil.models.training.supervised import SupervisedTraining
+# isort: on
 
 __all__ = [
-    "AdaBelief",
-    "AssociationClassifier",
-    "AssociationTraining",
-    "BackpropClassifier",
-    "CReLU",
-    "CentredUnitNorm",
-    "Distort",
-    "FeatureClassifier",
-    "FeatureLayer",
-    "LocalLearning",
-    "Mirror",
-    "Model",
-    "PatchNormConv2d",
-    "RePU",
-    "SpikeTimeTraining",
-    "SpikingClassifier",
-    "Standardise",
-    "SupervisedTraining",
-    "Triangle",
-    "UnitNorm",
-    "dense_body",
-    "gather_statistics_",
-    "init_examples_",
-    "init_kernels_",
-    "init_normal_",
-    "init_patches_",
-    "rate_by_norm",
-    "receptive_fields",
-    "savable",
-    "stacked",
-]
+    "AdaBelief", "AssociationClassifier", "AssociationTraining", "BackpropClassifier", "CReLU", "CentredUnitNorm",
+    "Distort", "FeatureClassifier", "FeatureLayer", "LocalLearning", "Mirror", "Model", "PatchNormConv2d", "RePU",
+    "SpikeTimeTraining", "SpikingClassifier", "Standardise", "SupervisedTraining", "Triangle", "UnitNorm",
+    "dense_body", "gather_statistics_", "init_examples_", "init_kernels_", "init_normal_", "init_patches_",
+    "rate_by_norm", "receptive_fields", "savable", "stacked",
+]  # fmt: skip

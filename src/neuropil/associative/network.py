@@ -2,8 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Generator, Size, Tensor, nn
@@ -19,9 +18,8 @@ from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
 from neuropil.associative.training import GAINS, AssociativeTraining, EpochStatistics, by_role
 from neuropil.data import Split
 from neuropil.errors import require
-from neuropil.models.contract import FeatureLayer
+from neuropil.models.contract import FeatureLayer, Model
 from neuropil.models.description import savable, savable_model
-from neuropil.models.saving import write_model
 from neuropil.models.training.supervised import passes
 from neuropil.runs.checkpoint import Stateful
 from neuropil.runs.rows import EpochRow
@@ -31,7 +29,7 @@ FIRST = "classification1"  # the hidden population whose receptive fields are lo
 
 
 @savable_model("net_", "shape_", "classes_", for_learning=("training",))
-class AssociativeNetwork:
+class AssociativeNetwork(Model):
     r"""Pixels, label and hidden units connected both ways; each visible population is input and output.
 
     Classify: pixels are clamped, the network settles, the label is read. Generate: the label is clamped, pixels are
@@ -271,17 +269,6 @@ class AssociativeNetwork:
         unknown = torch.full((len(x),), -1, device=x.device)
         labels = check_labels(unknown if labels is None else labels, self.classes_, len(x)).to(x.device)
         return fill(self.net_, self.settling, check_pixels(x), mask, labels, rng, sampling or self.sampling)
-
-    # Saving
-
-    def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
-        """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.
-
-        Args:
-            path: the file; its folder is made if need be.
-            about: facts that travel with it, such as its name and its seed.
-        """
-        return write_model(self, path, about)
 
     def loaded_(self) -> None:
         """Called when what was learned is back from a file."""

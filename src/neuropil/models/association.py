@@ -4,7 +4,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, Self
 
 import torch
@@ -12,33 +11,26 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import require
-from neuropil.models.contract import FeatureLayer, show_model
+from neuropil.models.contract import Classifier, FeatureLayer
 from neuropil.models.description import savable, savable_model
 from neuropil.models.nn.columns import PopulationVote, TopKSigmoid
 from neuropil.models.nn.layers import UnitNorm
-from neuropil.models.saving import write_model
-from neuropil.models.training.readout import scores_of
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import Association, associations, correlate, gains, propose_, tap
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
+
+Rules = Mapping[str, Association]  # of the layers, by name
 
 
 class AssociationLearning(Protocol):
     """How associated layers learn."""
 
     def fit_(
-        self,
-        network: nn.Sequential,
-        rules: Mapping[str, Association],
-        mask: Tensor | None,
-        train: Split,
-        *,
-        rng: Generator,
-        tracker: Tracker,
-    ) -> None:
+        self, network: nn.Sequential, rules: Rules, mask: Tensor | None, train: Split, *,
+        rng: Generator, tracker: Tracker,
+    ) -> None:  # fmt: skip
         """Let the layers of `network` learn in place; `mask` is that of `AssociationClassifier.mask`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -65,15 +57,9 @@ class AssociationTraining:
         require(self.lr > 0, f"AssociationTraining needs a positive learning rate, got lr={self.lr}.")
 
     def fit_(
-        self,
-        network: nn.Sequential,
-        rules: Mapping[str, Association],
-        mask: Tensor | None,
-        train: Split,
-        *,
-        rng: Generator,
-        tracker: Tracker,
-    ) -> None:
+        self, network: nn.Sequential, rules: Rules, mask: Tensor | None, train: Split, *,
+        rng: Generator, tracker: Tracker,
+    ) -> None:  # fmt: skip
         """Let all layers of `network` learn at once, in place, from every example and its label."""
         batch = min(self.batch, len(train))
         epochs = passes(len(train), epochs=self.epochs, batch=batch, min_steps=self.min_steps)
@@ -92,7 +78,7 @@ class AssociationTraining:
 
 
 @savable_model("network_", for_learning=("training",))
-class AssociationClassifier:
+class AssociationClassifier(Classifier):
     """Layers of neurons that are all associated with a class; every synapse learns from its two and the event.
 
     One forward pass hands every layer its input, then all layers learn at once, in any order, from that input and the
@@ -114,6 +100,8 @@ class AssociationClassifier:
 
     After `fit`: ``network_``, all layers and the vote, in evaluation mode.
     """
+
+    shown = ("hidden", "columns", "field", "k", "slope", "strongest", "training")
 
     def __init__(
         self,
@@ -185,18 +173,6 @@ class AssociationClassifier:
             return None
         return fields(train.x.shape[1:], self.field, self.columns[0], self.hidden[0]).to(train.x.device)
 
-    def __repr__(self) -> str:
-        return show_model(self, "hidden", "columns", "field", "k", "slope", "strongest", "training")
-
-    def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
-        """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.
-
-        Args:
-            path: the file; its folder is made if need be.
-            about: facts that travel with it, such as its name and its seed.
-        """
-        return write_model(self, path, about)
-
     def feature_layers(self) -> list[FeatureLayer]:
         """The layers below the one that votes, from below; a single layer is both."""
         names, places = list(self.rules(2)), list(dict(self.network_.named_children()))
@@ -205,24 +181,14 @@ class AssociationClassifier:
             for name in names[:-1] or names
         ]
 
-    def decision_function(self, x: Tensor) -> Tensor:
-        """(n, *shape) to (n, classes): how strongly the last layer associates each class."""
-        return scores_of(self.network_, x)
-
     def forward(self, x: Tensor) -> Tensor:
-        """The same with its exact gradient by `x`, and all at once: for attacks and saliency."""
+        """(n, *shape) to (n, classes): how strongly the last layer associates each class; with its gradient by `x`."""
         scores: Tensor = self.network_(x)
         return scores
 
-    def predict(self, x: Tensor) -> Tensor:
-        """(n, *shape) to (n,) labels: the class with the strongest vote."""
-        return self.decision_function(x).argmax(1)
-
 
 @torch.no_grad()
-def associate_(
-    network: nn.Sequential, rules: Mapping[str, Association], part: Split, mask: Tensor | None = None
-) -> Tensor:
+def associate_(network: nn.Sequential, rules: Rules, part: Split, mask: Tensor | None = None) -> Tensor:
     """One forward pass, and every layer's change into its gradient; (batch, classes) votes on the way.
 
     Args:
@@ -258,9 +224,7 @@ def fields(shape: tuple[int, ...], side: int, columns: int, neurons: int) -> Ten
     return mask.flatten(1).repeat_interleave(neurons // columns, 0)
 
 
-def log_likeness(
-    tracker: Tracker, network: nn.Sequential, rules: Mapping[str, Association], *, epoch: int, accuracy: float
-) -> None:
+def log_likeness(tracker: Tracker, network: nn.Sequential, rules: Rules, *, epoch: int, accuracy: float) -> None:
     """Log the accuracy on the training examples in a pass, and how alike neurons of one class are, see `likeness`."""
     alike, alike_column = likeness(network.get_parameter("hidden.weight"), rules["hidden"])
     metrics = {"train_accuracy": accuracy, "alike": alike, "alike_column": alike_column}

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
+import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
+from neuropil.models.saving import write_model
 from neuropil.runs.tracker import Tracker
 
 
@@ -29,31 +31,56 @@ class Model(Protocol):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn from `train`; all randomness comes from `rng`, `tracker` takes the rows of every epoch."""
-        ...
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels, int64."""
-        ...
 
     def decision_function(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes) scores; no gradient, in memory that does not grow with n."""
-        ...
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes), the same scores with their gradient by `x`, all at once."""
-        ...
 
     def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn again what needs labels, from `labelled` alone; features learned without labels stay."""
-        ...
 
     def feature_layers(self) -> list[FeatureLayer]:
         """The layers of units below the readout, from below; none for a linear model."""
-        ...
 
     def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
-        """Write all that `neuropil.load` needs into one .safetensors file; `about` are facts to travel with it."""
-        ...
+        """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.
+
+        Args:
+            path: the file; its folder is made if need be.
+            about: facts that travel with it, such as its name and its seed.
+        """
+        return write_model(self, path, about)
+
+
+class Classifier(Model):
+    """A model whose scores are those of its `forward`, batch by batch: the others follow from it.
+
+    Attributes:
+        shown: the settings that `repr` shows.
+    """
+
+    shown: ClassVar[tuple[str, ...]]
+
+    @torch.no_grad()
+    def decision_function(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n, classes) scores, those of `forward` without a gradient."""
+        return torch.cat([self.forward(part) for part in x.split(1000)])
+
+    def predict(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n,) labels: the class with the largest score."""
+        return self.decision_function(x).argmax(1)
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={_show(getattr(self, name))}" for name in self.shown]
+        if "network_" in vars(self):
+            sizes = [f"{layer.name} {tuple(layer.weight.shape)}" for layer in self.feature_layers()]
+            shown.append("fitted: " + (", ".join(sizes) or "no hidden layer"))
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def feature_layers_of(body: nn.Sequential, features: int) -> list[FeatureLayer]:
@@ -82,15 +109,6 @@ def _layers(body: nn.Sequential) -> list[FeatureLayer]:
         elif isinstance(weight, Tensor) and weight.ndim > 1:
             found.append(FeatureLayer(name, body[: index + 1], weight.detach()))
     return found
-
-
-def show_model(model: Any, *settings: str) -> str:
-    """What `repr` says of a model: its class, the named settings and, once it is fitted, its layers of units."""
-    shown = [f"{name}={_show(getattr(model, name))}" for name in settings]
-    if "network_" in vars(model):
-        sizes = [f"{layer.name} {tuple(layer.weight.shape)}" for layer in model.feature_layers()]
-        shown.append("fitted: " + (", ".join(sizes) or "no hidden layer"))
-    return f"{type(model).__name__}({', '.join(shown)})"
 
 
 def _show(value: Any) -> str:

@@ -1,20 +1,16 @@
 """Features learned by local rules, or frozen, under a supervised linear readout."""
 
 import math
-from collections.abc import Mapping
 from copy import deepcopy
-from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Protocol, Self
 
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.errors import require
-from neuropil.models.contract import FeatureLayer, feature_layers_of, show_model
 from neuropil.models.description import savable_model
-from neuropil.models.saving import write_model
 from neuropil.models.training.augment import Augment
-from neuropil.models.training.readout import featurise, fresh_head, network_of, scores_of
+from neuropil.models.training.readout import ReadoutClassifier, featurise, fresh_head, network_of
 from neuropil.models.training.supervised import SupervisedTraining
 from neuropil.runs.tracker import NullTracker, Tracker
 
@@ -24,11 +20,10 @@ class Learning(Protocol):
 
     def fit_(self, body: nn.Sequential, train: Split, *, rng: Generator, tracker: Tracker) -> None:
         """Let `body` learn in place."""
-        ...
 
 
 @savable_model("network_", for_learning=("body", "learning", "readout", "augment"))
-class FeatureClassifier:
+class FeatureClassifier(ReadoutClassifier):
     """A linear readout, trained by gradient descent, on features that no gradient ever reaches.
 
     With `learning` the body learns its features by local rules first. Without it, the body is frozen: random features,
@@ -58,6 +53,8 @@ class FeatureClassifier:
         >>> bool((model.predict(test.x) == test.y).float().mean() > 0.9)
         True
     """
+
+    shown = ("body", "learning", "readout")
 
     def __init__(
         self,
@@ -101,37 +98,3 @@ class FeatureClassifier:
         self.readout.fit_(head, features, stage="readout", rng=rng, tracker=tracker)
         self.network_ = network_of(body, head)
         return self
-
-    @property
-    def body_(self) -> nn.Sequential:
-        """The learned body."""
-        return cast(nn.Sequential, self.network_.get_submodule("body"))
-
-    def __repr__(self) -> str:
-        return show_model(self, "body", "learning", "readout")
-
-    def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
-        """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.
-
-        Args:
-            path: the file; its folder is made if need be.
-            about: facts that travel with it, such as its name and its seed.
-        """
-        return write_model(self, path, about)
-
-    def feature_layers(self) -> list[FeatureLayer]:
-        """The dense and convolutional layers of the body, from below."""
-        return feature_layers_of(self.body_, self.network_.get_parameter("readout.linear.weight").shape[1])
-
-    def decision_function(self, x: Tensor) -> Tensor:
-        """(n, *shape) to (n, classes) logits."""
-        return scores_of(self.network_, x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The same with its exact gradient by `x`, and all at once: for attacks and saliency."""
-        scores: Tensor = self.network_(x)
-        return scores
-
-    def predict(self, x: Tensor) -> Tensor:
-        """(n, *shape) to (n,) labels."""
-        return self.decision_function(x).argmax(1)

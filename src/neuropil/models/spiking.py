@@ -1,11 +1,9 @@
 """A classifier of spiking neurons, trained by exact gradients: the output neuron that fires first names the class."""
 
 import math
-from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Generator, Tensor, nn
@@ -13,9 +11,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from neuropil.data import Split
 from neuropil.errors import require
-from neuropil.models.contract import FeatureLayer, show_model
+from neuropil.models.contract import Classifier, FeatureLayer
 from neuropil.models.description import savable, savable_model
-from neuropil.models.saving import write_model
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.supervised import passes
@@ -112,7 +109,7 @@ class SpikeTimeTraining:
 
 
 @savable_model("start_", "network_", for_learning=("training",))
-class SpikingClassifier:
+class SpikingClassifier(Classifier):
     """Stacked layers of spiking neurons, trained end to end by exact gradients; hidden layers may start silent.
 
     Args:
@@ -123,6 +120,8 @@ class SpikingClassifier:
 
     After `fit`: ``network_``, in evaluation mode, and ``start_``, the same before training.
     """
+
+    shown = ("hidden", "encode", "neuron", "t_end", "training")
 
     def __init__(
         self,
@@ -195,18 +194,6 @@ class SpikingClassifier:
         means = {"loss": loss_sum, "train_accuracy": correct, "spikes": spikes / max(1, sum(self.hidden))}
         return {name: value.item() / n for name, value in means.items()}
 
-    def __repr__(self) -> str:
-        return show_model(self, "hidden", "encode", "neuron", "t_end", "training")
-
-    def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None) -> Path:
-        """Write the fitted model into one .safetensors file, from which `neuropil.load` brings it back.
-
-        Args:
-            path: the file; its folder is made if need be.
-            about: facts that travel with it, such as its name and its seed.
-        """
-        return write_model(self, path, about)
-
     def feature_layers(self) -> list[FeatureLayer]:
         """The hidden layers, from below; the activity of a neuron is its number of spikes in a trial."""
         weights = [layer.weight.detach().T for layer in self.network_.stack()]
@@ -215,23 +202,15 @@ class SpikingClassifier:
             for depth, weight in enumerate(weights[:-1])
         ]
 
-    @torch.no_grad()
-    def decision_function(self, x: Tensor) -> Tensor:
-        """(n, *shape) to (n, classes): minus the first output times, pseudospikes included."""
-        return torch.cat([self.forward(chunk) for chunk in x.split(CHUNK)])
-
     def forward(self, x: Tensor) -> Tensor:
-        """The same with its exact gradient by `x`, through the times of the input spikes, and all at once.
+        """(n, *shape) to (n, classes): minus the first output times, pseudospikes included.
 
+        Its gradient by `x`, through the times of the input spikes, is exact.
         A `LatencyEncoding` with levels passes the gradient straight through; an encoding that moves no spike with `x`
         (`ThresholdEncoding`) leaves none.
         """
         times: Tensor = self.network_(self.encode(x)).times
         return -times[..., 0]
-
-    def predict(self, x: Tensor) -> Tensor:
-        """(n, *shape) to (n,) labels: the output that fires first, or would if the trial went on."""
-        return self.decision_function(x).argmax(1)
 
     @torch.no_grad()
     def predict_from_spikes(self, x: Tensor) -> Tensor:

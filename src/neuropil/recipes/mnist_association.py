@@ -16,7 +16,7 @@ Try: neuropil run mnist_association --seeds 3 --out runs/mnist_association
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -31,11 +31,11 @@ from neuropil.experiments.comparison import Comparison, Method, Origin, run_comp
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.pairs import pair_comparisons, run_pair_comparisons
 from neuropil.models import AssociationClassifier, SupervisedTraining
-from neuropil.models.association import fields, log_likeness
+from neuropil.models.association import Rules, fields, log_likeness
 from neuropil.models.nn.columns import TopKSigmoid
 from neuropil.models.nn.layers import MaskedLinear
 from neuropil.models.training.supervised import passes
-from neuropil.plasticity import Association, correlate, gains, propose_, tap
+from neuropil.plasticity import correlate, gains, propose_, tap
 from neuropil.runs import Run, Tracker
 
 
@@ -108,15 +108,9 @@ class AssociationLearning:
     min_steps: int
 
     def fit_(
-        self,
-        network: nn.Sequential,
-        rules: Mapping[str, Association],
-        mask: Tensor | None,
-        train: Split,
-        *,
-        rng: Generator,
-        tracker: Tracker,
-    ) -> None:
+        self, network: nn.Sequential, rules: Rules, mask: Tensor | None, train: Split, *,
+        rng: Generator, tracker: Tracker,
+    ) -> None:  # fmt: skip
         """Let the layers of `network` learn in place; `mask` is 1 where a neuron of the first layer has a synapse."""
         batch = min(self.batch, len(train))
         epochs = passes(len(train), epochs=self.epochs, batch=batch, min_steps=self.min_steps)

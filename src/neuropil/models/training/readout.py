@@ -1,13 +1,34 @@
 """The features of a data set, and the linear readout that classifies them."""
 
 from collections import OrderedDict
+from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
+from neuropil.models.contract import Classifier, FeatureLayer, feature_layers_of
 from neuropil.models.nn.layers import Standardise
 from neuropil.models.training.augment import Augment
+
+
+class ReadoutClassifier(Classifier):
+    """A body under a linear readout, both in ``network_``."""
+
+    network_: nn.Sequential
+
+    @property
+    def body_(self) -> nn.Sequential:
+        """The body as it has learned."""
+        return cast(nn.Sequential, self.network_.get_submodule("body"))
+
+    def feature_layers(self) -> list[FeatureLayer]:
+        """The dense and convolutional layers of the body, from below."""
+        return feature_layers_of(self.body_, self.network_.get_parameter("readout.linear.weight").shape[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, *shape) to (n, classes) logits with their exact gradient by `x`, all at once."""
+        return cast(Tensor, self.network_(x))
 
 
 def fresh_head(features: Split, *, standardise: bool = True) -> nn.Sequential:
@@ -57,9 +78,3 @@ def featurise(
             start += len(part)
     body.train(training)
     return Split(seen, split.y.repeat(1 + n_augmented), split.classes)
-
-
-@torch.no_grad()
-def scores_of(model: nn.Module, x: Tensor, *, batch: int = 1000) -> Tensor:
-    """(n, classes) scores, made in batches so that memory does not grow with n."""
-    return torch.cat([model(part) for part in x.split(batch)])

@@ -21,12 +21,9 @@ def check_pixels(x: Tensor) -> Tensor:
 
 def check_mask(mask: Tensor, x: Tensor) -> Tensor:
     """`mask` as (n, *shape), 0 and 1."""
-    fits = mask.shape in (x.shape, x.shape[1:])
-    require(
-        fits,
-        f"a mask needs the shape of the images {tuple(x.shape)} or of one of them {tuple(x.shape[1:])}, "
-        f"got {tuple(mask.shape)}.",
-    )
+    whole, one, got = tuple(x.shape), tuple(x.shape[1:]), tuple(mask.shape)
+    fits = f"the shape of the images {whole} or of one of them {one}"
+    require(got in (whole, one), f"a mask needs {fits}, got {got}.")
     binary = mask.dtype == torch.bool or bool(((mask == 0) | (mask == 1)).all())
     require(binary, "a mask needs 1 (known) or 0 (missing) for every pixel, got other values.")
     return mask.to(x.device).expand(x.shape)

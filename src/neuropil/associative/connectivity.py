@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 
 PIXELS, LABEL = "pixels", "label"  # the visible populations
 CLASSIFICATION, COMPLETION, GENERATION = "classification", "completion", "generation"  # the roles of hidden ones
+CLASSIFIERS = (CLASSIFICATION, COMPLETION)
 
 State = dict[str, Tensor]  # activity in [0, 1] of each population, (batch, units)
 Projection = tuple[str, str]  # presynaptic and postsynaptic population
@@ -81,39 +82,31 @@ class Connectivity(nn.Module):
 
 
 def bidirectional(
-    pixels: int,
-    classes: int,
-    classification_units: Sequence[int],
-    generation_units: int,
-    completion_units: int,
-    *,
-    generates: bool,
-    skip_connections: bool = False,
+    pixels: int, classes: int, layers: Sequence[int], generation: int, completion: int, *, generates: bool, skip: bool
 ) -> Connectivity:
     """Pixels and label, connected both ways through hidden populations.
 
     Args:
         pixels, classes: units of the two visible populations.
-        classification_units: units of each layer of the chain between pixels and label.
-        generation_units: units that drive the pixels; with 0 the first classification layer drives them.
-        completion_units: units that classify images of which pixels are missing; 0 for none.
+        layers: units of each layer of the chain between pixels and label, which classify.
+        generation: units that drive the pixels; with 0 the first classification layer drives them.
+        completion: units that classify images of which pixels are missing; 0 for none.
         generates: whether pixels receive anything at all.
-        skip_connections: whether pixels project to every classification layer, and each of these to the label and back.
+        skip: whether pixels project to every classification layer, and each of these to the label and back.
     """
-    layers = [f"{CLASSIFICATION}{k}" for k in range(1, len(classification_units) + 1)]
-    sizes = {PIXELS: pixels, LABEL: classes, **dict(zip(reversed(layers), reversed(classification_units)))}
-    roles = dict.fromkeys(layers, CLASSIFICATION)
-    chain = [PIXELS, *layers, LABEL]
+    names = [f"{CLASSIFICATION}{k}" for k in range(1, len(layers) + 1)]
+    sizes = {PIXELS: pixels, LABEL: classes, **dict(zip(reversed(names), reversed(layers)))}
+    chain = [PIXELS, *names, LABEL]
     projections = [*pairwise(chain), *zip(chain[:1:-1], chain[-2:0:-1])]
-    if skip_connections:
-        projections += [(PIXELS, layer) for layer in layers[1:]]
-        projections += [both for layer in layers[:-1] for both in ((layer, LABEL), (LABEL, layer))]
-    if completion_units:
-        sizes |= {COMPLETION: completion_units}
+    if skip:
+        projections += [(PIXELS, layer) for layer in names[1:]]
+        projections += [both for layer in names[:-1] for both in ((layer, LABEL), (LABEL, layer))]
+    if completion:
+        sizes[COMPLETION] = completion
         projections += [(PIXELS, COMPLETION), (COMPLETION, LABEL), (LABEL, COMPLETION)]
     if generates:
-        hidden = GENERATION if generation_units else layers[0]
-        sizes |= {GENERATION: generation_units} if generation_units else {}
+        hidden = GENERATION if generation else names[0]
+        sizes |= {GENERATION: generation} if generation else {}
         projections += [pair for pair in ((PIXELS, hidden), (LABEL, hidden)) if pair not in projections]
         projections += [(hidden, PIXELS), (LABEL, PIXELS)]
-    return Connectivity(sizes, projections, roles)
+    return Connectivity(sizes, projections, dict.fromkeys(names, CLASSIFICATION))

@@ -32,10 +32,7 @@ def unrolled_settling(
 
 
 def _drive(net: Connectivity, state: State, post: str) -> Tensor:
-    sent = [
-        F.linear(state[pre], net.between(pre, post).weight)
-        for pre, to in net.projections
-        if to == post and pre in state
-    ]
+    senders = [pre for pre, to in net.projections if to == post and pre in state]
+    sent = [F.linear(state[pre], net.between(pre, post).weight) for pre in senders]
     bias: Tensor = net.bias[post]
     return bias + torch.stack(sent).sum(0)

@@ -1,6 +1,6 @@
 """What an associative network answers once it has its weights: it classifies, completes and generates."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
@@ -20,23 +20,25 @@ BATCH = 1000  # images at a time, so that memory stays bounded
 
 def class_scores(net: Connectivity, settling: Settling, x: Tensor, *, partial: bool = False) -> Tensor:
     """The settled drive of each label unit, (n, classes), from images (n, *shape); `partial` if pixels are missing."""
-    return torch.cat([_class_scores(net, settling, batch.flatten(1), partial) for batch in torch.split(x, BATCH)])
+    found = []
+    for batch in torch.split(x, BATCH):
+        state, free = _classified(net, settling, batch.flatten(1), partial=partial)
+        found.append(drive_of(net, state, LABEL, free, settling.free_unit_gain))
+    return torch.cat(found)
 
 
-def _class_scores(net: Connectivity, settling: Settling, x: Tensor, partial: bool) -> Tensor:
-    nothing = x.new_zeros(len(x), net.sizes[LABEL])
-    state, free, _ = initial_state(net, x, nothing, {LABEL: None}, LABEL, partial=partial)
+@torch.no_grad()
+def _classified(net: Connectivity, settling: Settling, x: Tensor, *, partial: bool = False) -> tuple[State, Masks]:
+    """The settled activity from images (n, pixels), and which units were free."""
+    state, free, _ = state_to_classify(net, x, partial=partial)
     settle_fully(net, settling, state, free)
-    return drive_of(net, state, LABEL, free, settling.free_unit_gain)
+    return state, free
 
 
 def differentiable_scores(net: Connectivity, settling: Settling, x: Tensor) -> Tensor:
     """`class_scores` with their gradient by `x`, all at once; exact but for `UNROLLED` where all has settled."""
     x = x.flatten(1)
-    with torch.no_grad():
-        nothing = x.new_zeros(len(x), net.sizes[LABEL])
-        state, free, _ = initial_state(net, x, nothing, {LABEL: None}, LABEL)
-        settle_fully(net, settling, state, free)
+    state, free = _classified(net, settling, x)
     return unrolled_settling(net, state | {PIXELS: x}, [*free], step_size=settling.step_size, iterations=UNROLLED)
 
 
@@ -53,86 +55,77 @@ def masked_scores(net: Connectivity, settling: Settling, x: Tensor, mask: Tensor
             scores[rows] = class_scores(net, settling, known[rows], partial=partial)
     if net.generates and COMPLETION in net.sizes and not whole.all():
         unknown = torch.full((len(x),), -1, device=x.device)
-        completed = fill(net, settling, x[~whole], mask[~whole], unknown[~whole]).images
+        completed = Filling(net, settling)(x[~whole], mask[~whole], unknown[~whole]).images
         completed_scores = class_scores(net, settling, completed).clamp(0, 1)
         scores[~whole] = scores[~whole].clamp(0, 1) + COMPLETED_WEIGHT * completed_scores
     return scores
 
 
-def fill(
-    net: Connectivity,
-    settling: Settling,
-    x: Tensor,
-    mask: Tensor,
-    labels: Tensor,
-    rng: Generator | None = None,
-    sampling: Sampling | None = None,
-) -> Samples:
-    """Images whose missing pixels are filled in: the expected ones, or, with `rng` and `sampling`, samples.
+@dataclass(frozen=True)
+class Filling:
+    """Fills in the missing pixels of images: with what the network expects or, given `rng` and `sampling`, by samples.
 
-    Args:
+    Attributes:
         net, settling: weights, and how activity settles.
-        x: (n, *shape) in [0, 1]; values of missing pixels do not matter.
-        mask: 1 where a pixel is known, shaped like `x`.
-        labels: (n,) int64, -1 where the network settles on a label by itself.
         rng, sampling: for samples.
     """
-    pixels, masks = torch.split(x.flatten(1), BATCH), torch.split(mask.flatten(1), BATCH)
-    batches = zip(pixels, masks, torch.split(labels, BATCH))
-    if rng is None or sampling is None:
-        images = torch.cat([_fill(net, settling, *batch) for batch in batches])
-        return Samples(images.view(x.shape), torch.ones_like(labels))
-    found = [_accepted(net, settling, *batch, rng, sampling) for batch in batches]
-    images = torch.cat([samples.images for samples in found])
-    return Samples(images.view(x.shape), torch.cat([samples.attempts for samples in found]))
 
+    net: Connectivity
+    settling: Settling
+    rng: Generator | None = None
+    sampling: Sampling | None = None
 
-def _accepted(
-    net: Connectivity, settling: Settling, x: Tensor, mask: Tensor, labels: Tensor, rng: Generator, sampling: Sampling
-) -> Samples:
-    """Samples (n, pixels), sampled again where the network does not classify them as `labels` say."""
-    best, attempts = _fill(net, settling, x, mask, labels, rng, sampling), torch.ones_like(labels)
-    if sampling.accept_margin is None:
+    def __call__(self, x: Tensor, mask: Tensor, labels: Tensor) -> Samples:
+        """The whole images.
+
+        Args:
+            x: (n, *shape) in [0, 1]; values of missing pixels do not matter.
+            mask: 1 where a pixel is known, shaped like `x`.
+            labels: (n,) int64, -1 where the network settles on a label by itself.
+        """
+        batches = zip(*(torch.split(part, BATCH) for part in (x.flatten(1), mask.flatten(1), labels)))
+        images, attempts = (torch.cat(parts) for parts in zip(*(self._accepted(*batch) for batch in batches)))
+        return Samples(images.view(x.shape), attempts)
+
+    def _accepted(self, x: Tensor, mask: Tensor, labels: Tensor) -> Samples:
+        """Images (n, pixels); samples are made again where the network does not classify them as `labels` say."""
+        best, attempts, sampling = self._once(x, mask, labels), torch.ones_like(labels), self.sampling
+        if self.rng is None or sampling is None or sampling.accept_margin is None:
+            return Samples(best, attempts)
+        reached = self._label_margin(best, labels)
+        for _ in range(1, sampling.max_attempts):
+            rows = (reached < sampling.accept_margin).nonzero()[:, 0]
+            if len(rows) == 0:
+                break
+            again = self._once(x[rows], mask[rows], labels[rows])
+            margins = self._label_margin(again, labels[rows])
+            better = margins > reached[rows]
+            best[rows[better]], reached[rows[better]] = again[better], margins[better]
+            attempts[rows] += 1
         return Samples(best, attempts)
-    reached = _label_margin(net, settling, best, labels)
-    for _ in range(1, sampling.max_attempts):
-        rows = (reached < sampling.accept_margin).nonzero()[:, 0]
-        if len(rows) == 0:
-            break
-        again = _fill(net, settling, x[rows], mask[rows], labels[rows], rng, sampling)
-        margins = _label_margin(net, settling, again, labels[rows])
-        better = margins > reached[rows]
-        best[rows[better]], reached[rows[better]] = again[better], margins[better]
-        attempts[rows] += 1
-    return Samples(best, attempts)
+
+    def _label_margin(self, x: Tensor, labels: Tensor) -> Tensor:
+        """By how much the score of each label exceeds all others; infinity where no label was given."""
+        margins = margin(class_scores(self.net, self.settling, x), labels.clamp(min=0))
+        return torch.where(labels >= 0, margins, torch.inf)
+
+    def _once(self, x: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+        """Images (n, pixels), without a look at what they became."""
+        label, known = F.one_hot(labels.clamp(min=0), self.net.sizes[LABEL]).to(x), (labels >= 0).to(x)[:, None]
+        masks: Masks = {PIXELS: 1 - mask}
+        if not bool(known.all()):
+            masks[LABEL], label = (1 - known).expand_as(label), label * known
+        state, free, _ = initial_state(self.net, x * mask, label, masks, PIXELS, partial=True)
+        if self.rng is None or self.sampling is None:
+            settle_fully(self.net, self.settling, state, free)
+        else:
+            sample_missing_(self.net, self.settling, state, free, sampling=self.sampling, rng=self.rng)
+        return state[PIXELS]
 
 
-def _label_margin(net: Connectivity, settling: Settling, x: Tensor, labels: Tensor) -> Tensor:
-    """By how much the score of each label exceeds all others; infinity where no label was given."""
-    margins = margin(_class_scores(net, settling, x, partial=False), labels.clamp(min=0))
-    return torch.where(labels >= 0, margins, torch.inf)
-
-
-def _fill(
-    net: Connectivity,
-    settling: Settling,
-    x: Tensor,
-    mask: Tensor,
-    labels: Tensor,
-    rng: Generator | None = None,
-    sampling: Sampling | None = None,
-) -> Tensor:
-    label = F.one_hot(labels.clamp(min=0), net.sizes[LABEL]).to(x)
-    known = (labels >= 0).to(x)[:, None]
-    masks: Masks = {PIXELS: 1 - mask}
-    if not bool(known.all()):
-        masks[LABEL], label = (1 - known).expand_as(label), label * known
-    state, free, _ = initial_state(net, x * mask, label, masks, PIXELS, partial=True)
-    if rng is None or sampling is None:
-        settle_fully(net, settling, state, free)
-    else:
-        sample_missing_(net, settling, state, free, sampling=sampling, rng=rng)
-    return state[PIXELS]
+def state_to_classify(net: Connectivity, x: Tensor, *, partial: bool = False) -> tuple[State, Masks, State]:
+    """`initial_state` where all pixels `x` (n, pixels) are clamped and the label is wanted."""
+    return initial_state(net, x, x.new_zeros(len(x), net.sizes[LABEL]), {LABEL: None}, LABEL, partial=partial)
 
 
 def initial_state(

@@ -7,21 +7,19 @@ from torch import Generator, Tensor, nn
 
 from neuropil.associative.connectivity import (
     CLASSIFICATION,
-    COMPLETION,
+    CLASSIFIERS,
     GENERATION,
     LABEL,
     PIXELS,
     Connectivity,
     State,
 )
-from neuropil.associative.inference import initial_state
+from neuropil.associative.inference import initial_state, state_to_classify
 from neuropil.associative.sampling import margin
 from neuropil.associative.settling import Masks, Nudge, Settled, Settling
 from neuropil.associative.tasks import Task, spikes
 from neuropil.data.masks import random_masks
 from neuropil.plasticity import DifferentialHebb, propose_
-
-CLASSIFIERS = (CLASSIFICATION, COMPLETION)
 
 
 class Traces(NamedTuple):
@@ -74,9 +72,7 @@ def pseudo_labels(net: Connectivity, settling: Settling, x: Tensor, y: Tensor, l
     rows = (y < 0).nonzero()[:, 0]
     if len(rows) == 0:
         return y
-    nothing = x.new_zeros(len(rows), net.sizes[LABEL])
-    state, free, fixed = initial_state(net, x[rows].flatten(1), nothing, {LABEL: None}, LABEL)
-    label = settling(net, state, free, fixed).state[LABEL]
+    label = settling(net, *state_to_classify(net, x[rows].flatten(1))).state[LABEL]
     answer = label.argmax(1)
     return y.index_put((rows,), torch.where(margin(label, answer) >= least, answer, -1))
 

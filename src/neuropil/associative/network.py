@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from neuropil.associative.checks import check_labels, check_mask, check_pixels
 from neuropil.associative.connectivity import LABEL, PIXELS, Connectivity, bidirectional
-from neuropil.associative.inference import class_scores, differentiable_scores, fill, masked_scores
+from neuropil.associative.inference import Filling, class_scores, differentiable_scores, masked_scores
 from neuropil.associative.learning import Traces, apply_rule_, clamp_task, pseudo_labels
 from neuropil.associative.sampling import Samples, Sampling
 from neuropil.associative.settling import Nudge, Settling, send
@@ -95,11 +95,9 @@ class AssociativeNetwork(Model):
         self.init_gains = by_role("gain", init_gains or {}, GAINS)
         self.settling, self.nudge, self.sampling = settling or Settling(), nudge or Nudge(), sampling or Sampling()
         self.training = training or AssociativeTraining(tasks=(CLASSIFY, GENERATE) if generation_units else (CLASSIFY,))
-        require(
-            not completion_units or generation_units > 0 or not self.generates,
-            "completion units silence the classification units, which generate if generation_units=0; "
-            "give generation units of their own.",
-        )
+        silent = completion_units > 0 and generation_units == 0 and self.generates
+        why = "completion units silence the classification units, which generate if generation_units=0; "
+        require(not silent, why + "give generation units of their own.")
 
     @property
     def generates(self) -> bool:
@@ -135,7 +133,9 @@ class AssociativeNetwork(Model):
 
     def initialise_(self, train: Split, rng: Generator) -> Self:
         """Random weights for such data, without any training."""
-        self.net_ = self._connectivity(train.x[0].numel(), train.classes)
+        units = (self.classification_units, self.generation_units, self.completion_units)
+        pixels, skip = train.x[0].numel(), self.skip_connections
+        self.net_ = bidirectional(pixels, train.classes, *units, generates=self.generates, skip=skip)
         self.net_.init_(rng, self.init_gains)
         self.net_.to(train.x.device)
         self.shape_, self.classes_ = train.x.shape[1:], train.classes
@@ -176,18 +176,11 @@ class AssociativeNetwork(Model):
         optimizer.zero_grad()
         return traces
 
-    def _connectivity(self, pixels: int, classes: int) -> Connectivity:
-        units = (self.classification_units, self.generation_units, self.completion_units)
-        skip = self.skip_connections
-        return bidirectional(pixels, classes, *units, generates=self.generates, skip_connections=skip)
-
     def _refuse_if_diverged(self, statistics: EpochStatistics, epoch: int) -> None:
         finite = all(bool(part.isfinite().all()) for part in self.net_.parameters())
-        require(
-            finite and statistics.saturated < 0.98,
-            f"the associative network diverged in epoch {epoch}: {statistics.saturated:.0%} of its hidden activity is "
-            "at 0 or 1; lower the learning rates, or the gain of the first weights.",
-        )
+        what = f"diverged in epoch {epoch}: {statistics.saturated:.0%} of its hidden activity is at 0 or 1"
+        cure = "lower the learning rates, or the gain of the first weights."
+        require(finite and statistics.saturated < 0.98, f"the associative network {what}; {cure}")
 
     def _expose_first_layer(self) -> None:
         first = self.net_.between(PIXELS, FIRST)
@@ -261,14 +254,13 @@ class AssociativeNetwork(Model):
     def _fill(
         self, x: Tensor, mask: Tensor, labels: Tensor | None, rng: Generator | None, sampling: Sampling | None
     ) -> Samples:
-        require(
-            self.net_.generates,
-            "this associative network never learned to generate: add a task with pixels as target (GENERATE).",
-        )
+        cure = "add a task with pixels as target (GENERATE)."
+        require(self.net_.generates, f"this associative network never learned to generate: {cure}")
         mask = check_mask(mask, x).to(x)
         unknown = torch.full((len(x),), -1, device=x.device)
         labels = check_labels(unknown if labels is None else labels, self.classes_, len(x)).to(x.device)
-        return fill(self.net_, self.settling, check_pixels(x), mask, labels, rng, sampling or self.sampling)
+        filling = Filling(self.net_, self.settling, rng, sampling or self.sampling)
+        return filling(check_pixels(x), mask, labels)
 
     def loaded_(self) -> None:
         """Called when what was learned is back from a file."""
@@ -276,10 +268,8 @@ class AssociativeNetwork(Model):
         self._expose_first_layer()
 
     def __repr__(self) -> str:
-        return (
-            f"AssociativeNetwork(classification_units={self.classification_units}, "
-            f"generation_units={self.generation_units}, completion_units={self.completion_units})"
-        )
+        units = ("classification_units", "generation_units", "completion_units")
+        return f"AssociativeNetwork({', '.join(f'{name}={getattr(self, name)}' for name in units)})"
 
 
 savable(Connectivity, Settling, Nudge, Sampling, AssociativeTraining, Task)

@@ -36,7 +36,6 @@ class Sampling:
             What was sampled early, from little, is thus sampled again from much.
         contrast: slope around 1/2 with which pixels show a sample in the end. Slope 1 shows means, which are paler
             than any single image.
-        accept_margin: a sample with a given label is accepted once the network classifies it so, with a drive that
         accept_margin: a sample with a given label is accepted once the network classifies it so. The drive of the label
             must exceed all others by this much; until then it is sampled again. None accepts every sample.
         max_attempts: most samples for one image; that with the largest margin is kept.
@@ -84,8 +83,10 @@ def sample_missing_(
         left.copy_((torch.rand(left.shape, generator=rng, device=rng.device) < RESAMPLED).to(left)).mul_(missing)
         pixels.mul_(1 - left)
         _spike_in_rounds_(net, settling, state, free, max(1, sampling.n_rounds // 10), rng)
-    for name in [name for name in free if name != PIXELS]:
-        _go_to_drive_(net, settling, state, free, name)
+    for name, mask in free.items():  # to where the drive sends them; clamped units stay
+        if name != PIXELS:
+            goal = drive_of(net, state, name, free, settling.free_unit_gain).clamp_(0, 1)
+            state[name].copy_(goal if mask is None else torch.where(mask > 0, goal, state[name]))
     drive = drive_of(net, state, PIXELS, free, settling.free_unit_gain)
     shown = drive.sub_(0.5).mul_(sampling.contrast).add_(0.5).clamp_(0, 1)
     pixels.copy_(torch.where(missing > 0, shown, pixels))
@@ -104,12 +105,6 @@ def _spike_in_rounds_(
         now = (rank < done / n_rounds) & (left > 0)
         pixels.copy_(torch.where(now, spikes(pixels, rng), pixels))
         left.masked_fill_(now, 0)
-
-
-def _go_to_drive_(net: Connectivity, settling: Settling, state: State, free: Masks, name: str) -> None:
-    """One population goes to where its drive sends it; its clamped units stay."""
-    goal, mask = drive_of(net, state, name, free, settling.free_unit_gain).clamp_(0, 1), free[name]
-    state[name].copy_(goal if mask is None else torch.where(mask > 0, goal, state[name]))
 
 
 def margin(drives: Tensor, labels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """How activity settles, and how a nudge moves it; no energy is computed, every unit sees only its own drive."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -74,7 +74,7 @@ class Settling:
             free: which units move, see `Masks`.
             fixed: what each population receives from its bias and from populations that do not move, if known already.
         """
-        return _settle_(_Sweep(net, state, free, self, {}, 0.0, fixed), self.max_iterations)
+        return _settle_(_Sweep(net, state, free, self, fixed), self.max_iterations)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Nudge:
             settling: its step size and momentum are used here too.
         """
         after = {name: activity.clone() if name in free else activity for name, activity in before.items()}
-        _settle_(_Sweep(net, after, free, settling, targets, self.beta, fixed), self.steps)
+        _settle_(_Sweep(net, after, free, settling, fixed, targets, self.beta), self.steps)
         if self.extrapolation is not None:
             for name in free:
                 torch.lerp(before[name], after[name], self.extrapolation, out=after[name]).clamp_(0, 1)
@@ -145,27 +145,26 @@ def _settle_(sweep: "_Sweep", iterations: int) -> Settled:
     return Settled(sweep.state, made, residual, converged)
 
 
+@dataclass(eq=False)
 class _Sweep:
     """One step of all populations that move, in place, one after the other, with the buffers that it needs."""
 
+    net: Connectivity
+    state: State
+    free: Masks
+    settling: Settling
+    given: State | None  # what `fixed_drive` gives, if known already
+    targets: Mapping[str, Tensor] = field(default_factory=dict)
+    beta: float = 0.0
+
     @torch.no_grad()
-    def __init__(
-        self,
-        net: Connectivity,
-        state: State,
-        free: Masks,
-        settling: Settling,
-        targets: Mapping[str, Tensor],
-        beta: float,
-        fixed: State | None,
-    ):
-        self.net, self.state, self.free, self.settling = net, state, free, settling
-        self.targets, self.beta = targets, beta
-        self.fixed = fixed or {post: fixed_drive(net, state, post, free, state[post]) for post in free}
+    def __post_init__(self) -> None:
+        net, state, free, settling = self.net, self.state, self.free, self.settling
+        self.fixed = self.given or {post: fixed_drive(net, state, post, free, state[post]) for post in free}
         self.sent = {name: send(s, free.get(name), settling.free_unit_gain) for name, s in state.items()}
         self.drives = {post: torch.empty_like(drive) for post, drive in self.fixed.items()}
         self.velocity = {post: torch.zeros_like(state[post]) for post in free} if settling.momentum else {}
-        self.may_leave = settling.momentum > 0 or settling.step_size * (1 + beta) > 1  # a step may leave [0, 1]
+        self.may_leave = settling.momentum > 0 or settling.step_size * (1 + self.beta) > 1  # a step may leave [0, 1]
 
     def __call__(self, check: bool) -> list[Tensor]:
         """Make the step; with `check`, how far each sample's free units were from f(u), (batch,) a population."""

@@ -41,8 +41,7 @@ class Task:
         require(self.target == "label" or self.clamped == "partial", "pixels that are all clamped cannot be a target.")
         fits = 0 <= self.label_fraction <= 1 and self.lr_scale > 0
         require(fits, f"a task needs 0 <= label_fraction <= 1 and lr_scale > 0, got {self}.")
-        fits = 0 <= self.occlusion_probability <= 1
-        require(fits, f"a task needs 0 <= occlusion_probability <= 1, got {self}.")
+        require(0 <= self.occlusion_probability <= 1, f"a task needs 0 <= occlusion_probability <= 1, got {self}.")
         margin = self.pseudo_label_margin
         fits = margin is None or (self.target == "label" and 0 <= margin < 1)
         require(fits, f"pseudo-labels need a task with the label as target and a margin in [0, 1), got {self}.")

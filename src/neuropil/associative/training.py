@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from neuropil.associative.connectivity import LABEL, PIXELS, Connectivity
-from neuropil.associative.learning import CLASSIFIERS, Traces
+from neuropil.associative.connectivity import CLASSIFIERS, LABEL, PIXELS, Connectivity
+from neuropil.associative.learning import Traces
 from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
 from neuropil.errors import require, unknown
 from neuropil.models.training.augment import Augment
@@ -48,24 +48,21 @@ class AssociativeTraining:
     def __post_init__(self) -> None:
         require(self.epochs >= 1 and self.batch >= 1, f"AssociativeTraining needs epochs and batch >= 1, got {self}.")
         require(len(self.tasks) > 0, "AssociativeTraining needs at least one task, got none.")
-        fits = 0 < self.lr_decay <= 1
-        require(fits, f"AssociativeTraining needs 0 < lr_decay <= 1, got lr_decay={self.lr_decay}.")
-        fits = self.feedback_lr_scale >= 0
-        require(fits, f"AssociativeTraining needs feedback_lr_scale >= 0, got {self.feedback_lr_scale}.")
+        lr_decay, feedback = self.lr_decay, self.feedback_lr_scale
+        require(0 < lr_decay <= 1, f"AssociativeTraining needs 0 < lr_decay <= 1, got {lr_decay=}.")
+        require(feedback >= 0, f"AssociativeTraining needs feedback_lr_scale >= 0, got {feedback}.")
         by_role("learning rate", self.learning_rates, LEARNING_RATES)
 
     def parameter_groups(self, net: Connectivity) -> list[dict[str, object]]:
         """Parameters and learning rates for the optimiser: one group for each projection, and one for each bias."""
         rates, order = by_role("learning rate", self.learning_rates, LEARNING_RATES), list(net.sizes)
-        groups: list[dict[str, object]] = [
-            {"params": [bias], "lr": rates[net.roles[name]]} for name, bias in net.bias.items()
-        ]
+        found = [(bias, rates[net.roles[name]]) for name, bias in net.bias.items()]
         for pre, post in net.projections:
             above = order.index(pre) < order.index(post)
             feedback = net.roles[post] in CLASSIFIERS and pre != PIXELS and above
             rate = rates[net.roles[post]] * (self.feedback_lr_scale if feedback else 1)
-            groups.append({"params": [net.between(pre, post).weight], "lr": rate})
-        return groups
+            found.append((net.between(pre, post).weight, rate))
+        return [{"params": [parameter], "lr": rate} for parameter, rate in found]
 
 
 def by_role(word: str, values: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:

@@ -47,7 +47,7 @@ def test_dense_krotov_hopfield(train):
         init_examples_(network, train, rng)
         rule = KrotovHopfield(p=2, k=3, delta=0.4, average=True, sparse=True)
         learning = LocalLearning({"hidden": rule}, epochs=3, batch=50, lr=0.3)
-        return FeatureClassifier(network, learning=learning, readout=mnist_krotov.readout(config, 0.0))
+        return FeatureClassifier(network, learning=learning, readout=config.readout(0.0))
 
     assert_same(lambda *some: mnist_krotov.krotov_hopfield(config, *some), library, train)
 
@@ -62,7 +62,7 @@ def test_convolutional_krotov_hopfield(train, floor):
         init_patches_(network, train, rng)
         rule = KrotovHopfield(p=2, k=3, delta=0.4, average=True)
         learning = LocalLearning({"conv1": rule}, epochs=2, batch=50, lr=0.3, patch_fraction=0.3)
-        return FeatureClassifier(network, learning=learning, readout=mnist_conv_krotov.readout(config))
+        return FeatureClassifier(network, learning=learning, readout=config.readout())
 
     assert_same(lambda *some: mnist_conv_krotov.krotov_hopfield(config, *some), library, train)
 
@@ -82,7 +82,7 @@ def test_deep_soft_hebb(train):
             norm_rate=0.5,
             joint=True,
         )
-        return FeatureClassifier(network, learning=learning, readout=cifar_softhebb.readout(config))
+        return FeatureClassifier(network, learning=learning, readout=config.readout())
 
     assert_same(lambda *some: cifar_softhebb.soft_hebb(config, *some), library, train)
 
@@ -107,7 +107,7 @@ def test_augmented_copies_of_a_recipe_are_those_of_the_library(train):
     def library(rng):
         network = mnist_conv_krotov.network_for(config, train, 1.0)
         init_patches_(network, train, rng)
-        readout = mnist_conv_krotov.readout(config)
+        readout = config.readout()
         return FeatureClassifier(network, readout=readout, n_augmented=1, augment=distort)
 
     assert_same(lambda *some: mnist_conv_krotov.random_patches(config, *some), library, train)

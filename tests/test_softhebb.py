@@ -88,7 +88,7 @@ wrong_copies += [
 
 @pytest.mark.parametrize("wrong", wrong_copies)
 def test_copies_need_to_be_altered_somehow(wrong):
-    with pytest.raises(Refusal, match="copies"):
+    with pytest.raises(Refusal, match="n_augmented and min_examples >= 0"):
         FeatureClassifier(nn.Sequential(nn.Flatten()), **wrong)
 
 

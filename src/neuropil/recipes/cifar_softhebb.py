@@ -18,8 +18,7 @@ Try: neuropil run cifar_softhebb --channels 96 384 1536 --readout-lr 3e-4 --lear
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Generator, nn
@@ -27,32 +26,23 @@ from torch import Generator, nn
 from neuropil.data import Split
 from neuropil.errors import at_least, require
 from neuropil.experiments.baselines import backprop, frozen_features, linear
-from neuropil.experiments.comparison import Comparison, Method, run_comparison, select, single_seed
-from neuropil.experiments.machine import Machine
+from neuropil.experiments.comparison import Comparison, Method, run_comparison
+from neuropil.experiments.settings import AUGMENT, AugmentedSettings
 from neuropil.models import (
-    Distort,
     FeatureClassifier,
-    Mirror,
-    SupervisedTraining,
     Triangle,
     gather_statistics_,
     init_kernels_,
     rate_by_norm,
     stacked,
 )
-from neuropil.models.training.augment import Augment
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import SoftHebb, propose_, tap
 from neuropil.runs import Run, Tracker
 
-DISTORT = Distort(rotation=10, scale=0.1, shear=0.1, shift=1.5)
-# how images are augmented for backprop, afresh in every pass; and the copies of images for readouts
-AUGMENT: dict[str, Augment] = {"cifar10": Mirror(), "mnist": DISTORT}
-AUGMENT_COPIES: dict[str, Augment] = {**AUGMENT, "cifar10": Mirror(1.0)}
-
 
 @dataclass(frozen=True)
-class Config(Machine):
+class Config(AugmentedSettings):
     """Chosen on images held out of the training images; see docs/results/softhebb.md.
 
     Tuples hold a number for every layer, from below.
@@ -60,14 +50,6 @@ class Config(Machine):
 
     data: Literal["cifar10", "mnist"] = "cifar10"
     """data set"""
-    seed: int = 0
-    """seed of the weights and of the order of examples"""
-    n_train: int = 0
-    """use only that many training images; 0 for all"""
-    labels: tuple[int, ...] = (500, 5000)
-    """numbers of labels for the sample-efficiency curves; those not below the training set are left out"""
-    learners: tuple[str, ...] = ()
-    """methods to run, by short name; all if none is named"""
     channels: tuple[int, ...] = (24, 96, 384)
     """kernels of each layer"""
     kernels: tuple[int, ...] = (5, 3, 3)
@@ -88,34 +70,15 @@ class Config(Machine):
     """use only that many images for these passes; 0 for all"""
     power: tuple[float, ...] = (0.7, 1.4, 1.0)
     """powers of the triangle activation of learned and of random features"""
-    readout_epochs: int = 12
-    """passes of the readouts over the features"""
-    readout_batch: int = 500
-    """examples in a step of the readouts"""
-    readout_lr: float = 1e-3
-    """first learning rate of the readouts, falls linearly to 0"""
-    readout_min_steps: int = 200
-    """fewest steps of the readouts, where labels are few"""
-    weight_decay: float = 3.0
-    """weight decay of the readouts"""
-    smoothing: float = 0.1
-    """label smoothing of every network with kernels"""
-    n_augmented: int = 1
-    """augmented copies of every labelled image from which readouts learn besides the image"""
-    min_examples: int = 0
-    """fewest examples of the readouts, copies included; few labels get as many more copies as this takes"""
     backprop_power: tuple[float, ...] = (1.0, 1.0, 1.0)
     """powers of the activation of backprop; below 1 the gradient is infinite where a kernel falls silent"""
+    labels: tuple[int, ...] = (500, 5000)
+    weight_decay: float = 3.0
+    n_augmented: int = 1
     backprop_epochs: int = 6
-    """passes of backprop over the images"""
     backprop_batch: int = 20
-    """images in a step of backprop"""
     backprop_lr: float = 5e-4
-    """first learning rate of backprop, falls linearly to 0"""
-    backprop_weight_decay: float = 0.1
-    """weight decay of backprop"""
     backprop_min_steps: int = 400
-    """fewest steps of backprop, where labels are few"""
 
     def __post_init__(self) -> None:
         at_least(1, self, "channels", "kernels")
@@ -183,30 +146,14 @@ class SoftCompetition:
                 log_progress(tracker, network, name, train, epoch=epoch, before=weight)
 
 
-def readout(config: Config) -> SupervisedTraining:
-    """How the linear readouts of learned and of random features are trained."""
-    return SupervisedTraining(
-        epochs=config.readout_epochs,
-        batch=config.readout_batch,
-        lr=config.readout_lr,
-        weight_decay=config.weight_decay,
-        smoothing=config.smoothing,
-        min_steps=config.readout_min_steps,
-    )
-
-
-def copies(config: Config) -> dict[str, Any]:
-    """The augmented copies from which these readouts learn besides the images."""
-    augment = AUGMENT_COPIES[config.data] if config.n_augmented or config.min_examples else None
-    return {"n_augmented": config.n_augmented, "augment": augment, "min_examples": config.min_examples}
-
-
 def soft_hebb(config: Config, train: Split, rng: Generator) -> Method:
     """Kernels that start with a large norm and learn without labels."""
     network = network_for(config, train, config.power)
     init_kernels_(network, rng, scale=config.init_norm)
     gather_statistics_(network, train)
-    learner = FeatureClassifier(network, learning=SoftCompetition(config), readout=readout(config), **copies(config))
+    learner = FeatureClassifier(
+        network, learning=SoftCompetition(config), readout=config.readout(), **config.copies(config.data)
+    )
     return Method("SoftHebb", "local", learner, norm=2.0)
 
 
@@ -215,16 +162,7 @@ def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
     network = network_for(config, train, config.backprop_power)
     init_kernels_(network, rng)
     gather_statistics_(network, train)
-    training = SupervisedTraining(
-        epochs=config.backprop_epochs,
-        batch=config.backprop_batch,
-        lr=config.backprop_lr,
-        weight_decay=config.backprop_weight_decay,
-        smoothing=config.smoothing,
-        min_steps=config.backprop_min_steps,
-        augment=AUGMENT[config.data],
-    )
-    return backprop(network, training)
+    return backprop(network, config.end_to_end(config.backprop_min_steps, AUGMENT[config.data]))
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
@@ -232,7 +170,7 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
     network = network_for(config, train, config.power)
     init_kernels_(network, rng, scale=config.init_norm)
     gather_statistics_(network, train)
-    return frozen_features(network, readout(config), **copies(config))
+    return frozen_features(network, config.readout(), **config.copies(config.data))
 
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -245,8 +183,7 @@ METHODS: dict[str, Callable[..., Method]] = {
 
 def comparison(config: Config) -> Comparison:
     """The methods and their data."""
-    builds = [partial(build, config) for build in select(METHODS, config.learners)]
-    return single_seed(builds, config.data, config.seed, config.n_train, device=config.device)
+    return config.plan(METHODS, config.data)
 
 
 def main(config: Config, run: Run) -> None:

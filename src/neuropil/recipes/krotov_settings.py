@@ -64,7 +64,7 @@ DENSE: Changes = {
         {"backprop_epochs": 20},
         {"backprop_power": 1.0},
         {"smoothing": 0.0},
-        {"weight_decay": 0.1},
+        {"backprop_weight_decay": 0.1},
     ],
     "random_features": [{}, {"random_power": 2.0}, {"random_weight_decay": 0.0}, {"random_weight_decay": 0.3}],
 }

@@ -17,7 +17,7 @@ Try: neuropil run mnist_association --seeds 3 --out runs/mnist_association
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -27,9 +27,9 @@ from torch import Generator, Tensor, nn
 from neuropil.data import Split, relabel
 from neuropil.errors import at_least
 from neuropil.experiments.baselines import backprop, frozen_features, linear
-from neuropil.experiments.comparison import Comparison, Method, Origin, run_comparison, select, single_seed
-from neuropil.experiments.machine import Machine
+from neuropil.experiments.comparison import Comparison, Method, Origin, run_comparison
 from neuropil.experiments.pairs import pair_comparisons, run_pair_comparisons
+from neuropil.experiments.settings import BackpropSettings
 from neuropil.models import AssociationClassifier, SupervisedTraining
 from neuropil.models.association import Rules, fields, log_likeness
 from neuropil.models.nn.columns import TopKSigmoid
@@ -40,7 +40,7 @@ from neuropil.runs import Run, Tracker
 
 
 @dataclass(frozen=True)
-class Config(Machine):
+class Config(BackpropSettings):
     """Chosen on 10,000 images held out of the training images; see docs/results/association.md."""
 
     data: Literal["mnist", "iris"] = "mnist"
@@ -49,12 +49,8 @@ class Config(Machine):
     """all classes; odd against even classes; or every pair of classes, whose mean accuracy counts"""
     pairs: tuple[str, ...] = ()
     """of the pairs of classes only these, such as "4 9"; all if none is named"""
-    seed: int = 0
-    """seed of the weights, of the order of examples and, without an official test set, of the split"""
     n_train: int = 0
     """use only that many training examples (of each pair); 0 for all"""
-    learners: tuple[str, ...] = ()
-    """methods to run, by short name; all if none is named"""
     hidden: tuple[int, ...] = (1000, 1000)
     """neurons of each layer, of every method that has layers"""
     columns: tuple[int, ...] = (25, 10)
@@ -79,16 +75,6 @@ class Config(Machine):
     """passes of the plain rule, without competition"""
     plain_lr: float = 1e-2
     """first learning rate of the plain rule, falls linearly to 0"""
-    backprop_epochs: int = 10
-    """passes of backprop over the examples"""
-    backprop_batch: int = 500
-    """examples in a step of backprop"""
-    backprop_lr: float = 2e-3
-    """first learning rate of backprop, falls linearly to 0"""
-    backprop_weight_decay: float = 0.1
-    """weight decay of backprop"""
-    smoothing: float = 0.1
-    """label smoothing of backprop"""
     readout_epochs: int = 10
     """passes of the readout of random features over the examples"""
     min_steps: int = 1
@@ -177,15 +163,8 @@ def end_to_end(config: Config, train: Split, rng: Generator, *, same_fields: boo
         nn.init.zeros_(layer.bias)
         layers |= {f"hidden{depth}": layer, f"act{depth}": nn.ReLU()}
         inputs = units
-    training = SupervisedTraining(
-        epochs=config.backprop_epochs,
-        batch=config.backprop_batch,
-        lr=config.backprop_lr,
-        weight_decay=config.backprop_weight_decay,
-        smoothing=config.smoothing,
-        min_steps=config.min_steps,
-    )
-    return backprop(nn.Sequential(layers), training, name="backprop, same fields" if same_fields else "backprop")
+    name = "backprop, same fields" if same_fields else "backprop"
+    return backprop(nn.Sequential(layers), config.end_to_end(config.min_steps), name=name)
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
@@ -212,9 +191,8 @@ def whole(config: Config) -> Comparison:
     methods = dict(METHODS)
     if not config.receptive_field:
         del methods["backprop_same_fields"]
-    builds = [partial(build, config) for build in select(methods, config.learners)]
-    n_train = 0 if config.task == "pairs" else config.n_train
-    return single_seed(builds, config.data, config.seed, n_train, device=config.device)
+    plain = replace(config, n_train=0) if config.task == "pairs" else config  # pairs are cut down one by one
+    return plain.plan(methods, config.data)
 
 
 def comparison(config: Config) -> Comparison | list[Comparison]:

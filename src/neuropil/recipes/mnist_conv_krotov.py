@@ -15,7 +15,6 @@ Try: neuropil run mnist_conv_krotov --seeds 5 --out runs/mnist_conv_krotov
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -24,46 +23,30 @@ from torch import Generator, nn
 from neuropil.data import Split
 from neuropil.errors import at_least
 from neuropil.experiments.baselines import backprop, frozen_features, linear
-from neuropil.experiments.comparison import Comparison, Method, run_comparison, select, single_seed
-from neuropil.experiments.machine import Machine
+from neuropil.experiments.comparison import Comparison, Method, run_comparison
+from neuropil.experiments.settings import AUGMENT, AugmentedSettings
 from neuropil.models import (
-    Distort,
     FeatureClassifier,
-    Mirror,
     PatchNormConv2d,
-    SupervisedTraining,
     Triangle,
     init_kernels_,
     init_patches_,
     stacked,
 )
-from neuropil.models.training.augment import Augment
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import KrotovHopfield, propose_, tap
 from neuropil.plasticity.patches import in_sample
 from neuropil.runs import Run, Tracker
 
 POOLS: dict[str, type[nn.Module]] = {"average": nn.AdaptiveAvgPool2d, "max": nn.AdaptiveMaxPool2d}
-DISTORT, SHIFT = Distort(rotation=10, scale=0.1, shear=0.1, shift=1.5), Distort(rotation=0, scale=0, shear=0, shift=1)
-# how images are augmented for backprop, afresh in every pass; and the copies of images for readouts
-AUGMENT: dict[str, Augment] = {"mnist": DISTORT, "fashion_mnist": SHIFT, "cifar10": Mirror()}
-AUGMENT_COPIES: dict[str, Augment] = {**AUGMENT, "cifar10": Mirror(1.0)}
 
 
 @dataclass(frozen=True)
-class Config(Machine):
+class Config(AugmentedSettings):
     """Chosen on images held out of the training images; see docs/results/conv_krotov.md."""
 
     data: Literal["mnist", "fashion_mnist", "cifar10"] = "mnist"
     """data set"""
-    seed: int = 0
-    """seed of the weights and of the order of examples"""
-    n_train: int = 0
-    """use only that many training images; 0 for all"""
-    labels: tuple[int, ...] = (600, 6000)
-    """numbers of labels for the sample-efficiency curves; those not below the training set are left out"""
-    learners: tuple[str, ...] = ()
-    """methods to run, by short name; all if none is named"""
     kernels: int = 100
     """kernels of every method that has them"""
     kernel: int = 9
@@ -92,32 +75,13 @@ class Config(Machine):
     """power of the activation of random features"""
     backprop_power: float = 1.0
     """power of the activation of backprop"""
-    readout_epochs: int = 12
-    """passes of the readouts over the features"""
-    readout_batch: int = 500
-    """examples in a step of the readouts"""
+    labels: tuple[int, ...] = (600, 6000)
     readout_lr: float = 3e-3
-    """first learning rate of the readouts, falls linearly to 0"""
-    readout_min_steps: int = 200
-    """fewest steps of the readouts, where labels are few"""
     weight_decay: float = 0.1
-    """weight decay of the readouts"""
-    smoothing: float = 0.1
-    """label smoothing of every network with kernels"""
-    n_augmented: int = 0
-    """augmented copies of every labelled image from which readouts learn besides the image"""
-    min_examples: int = 0
-    """fewest examples of the readouts, copies included; few labels get as many more copies as this takes"""
     backprop_epochs: int = 6
-    """passes of backprop over the images"""
     backprop_batch: int = 20
-    """images in a step of backprop"""
     backprop_lr: float = 3e-4
-    """first learning rate of backprop, falls linearly to 0"""
-    backprop_weight_decay: float = 0.1
-    """weight decay of backprop"""
     backprop_min_steps: int = 1600
-    """fewest steps of backprop, where labels are few"""
 
     def __post_init__(self) -> None:
         at_least(1, self, "kernels", "kernel", "grid")
@@ -156,29 +120,13 @@ class Competition:
             log_progress(tracker, network, "conv1", train, epoch=epoch, before=before)
 
 
-def readout(config: Config) -> SupervisedTraining:
-    """How the linear readouts of learned and of frozen features are trained."""
-    return SupervisedTraining(
-        epochs=config.readout_epochs,
-        batch=config.readout_batch,
-        lr=config.readout_lr,
-        weight_decay=config.weight_decay,
-        smoothing=config.smoothing,
-        min_steps=config.readout_min_steps,
-    )
-
-
-def copies(config: Config) -> dict[str, Any]:
-    """The augmented copies from which these readouts learn besides the images."""
-    augment = AUGMENT_COPIES[config.data] if config.n_augmented or config.min_examples else None
-    return {"n_augmented": config.n_augmented, "augment": augment, "min_examples": config.min_examples}
-
-
 def krotov_hopfield(config: Config, train: Split, rng: Generator) -> Method:
     """Kernels that start at random patches and learn without labels."""
     network = network_for(config, train, config.power)
     init_patches_(network, train, rng)
-    learner = FeatureClassifier(network, learning=Competition(config), readout=readout(config), **copies(config))
+    learner = FeatureClassifier(
+        network, learning=Competition(config), readout=config.readout(), **config.copies(config.data)
+    )
     return Method("Krotov-Hopfield", "local", learner, norm=2.0)
 
 
@@ -186,30 +134,22 @@ def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
     """The same architecture, trained with backpropagation; on augmented images where readouts see such copies."""
     network = network_for(config, train, config.backprop_power)
     init_kernels_(network, rng)
-    training = SupervisedTraining(
-        epochs=config.backprop_epochs,
-        batch=config.backprop_batch,
-        lr=config.backprop_lr,
-        weight_decay=config.backprop_weight_decay,
-        smoothing=config.smoothing,
-        min_steps=config.backprop_min_steps,
-        augment=AUGMENT[config.data] if copies(config)["augment"] else None,
-    )
-    return backprop(network, training)
+    augment = AUGMENT[config.data] if config.n_augmented or config.min_examples else None
+    return backprop(network, config.end_to_end(config.backprop_min_steps, augment))
 
 
 def random_patches(config: Config, train: Split, rng: Generator) -> Method:
     """The same architecture where the rule starts: random patches as kernels, frozen."""
     network = network_for(config, train, config.power)
     init_patches_(network, train, rng)
-    return frozen_features(network, readout(config), name="random patches", **copies(config))
+    return frozen_features(network, config.readout(), name="random patches", **config.copies(config.data))
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """The same architecture with kernels from N(0, 1 / fan-in), frozen."""
     network = network_for(config, train, config.random_power)
     init_kernels_(network, rng)
-    return frozen_features(network, readout(config), **copies(config))
+    return frozen_features(network, config.readout(), **config.copies(config.data))
 
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -223,8 +163,7 @@ METHODS: dict[str, Callable[..., Method]] = {
 
 def comparison(config: Config) -> Comparison:
     """The methods and their data."""
-    builds = [partial(build, config) for build in select(METHODS, config.learners)]
-    return single_seed(builds, config.data, config.seed, config.n_train, device=config.device)
+    return config.plan(METHODS, config.data)
 
 
 def main(config: Config, run: Run) -> None:

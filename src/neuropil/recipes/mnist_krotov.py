@@ -13,7 +13,6 @@ Try: neuropil run mnist_krotov --seeds 5 --out runs/mnist_krotov
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -22,28 +21,20 @@ from torch import Generator, nn
 from neuropil.data import Split
 from neuropil.errors import at_least
 from neuropil.experiments.baselines import backprop, frozen_features, linear
-from neuropil.experiments.comparison import Comparison, Method, run_comparison, select, single_seed
-from neuropil.experiments.machine import Machine
-from neuropil.models import FeatureClassifier, SupervisedTraining, dense_body, init_examples_, init_normal_
+from neuropil.experiments.comparison import Comparison, Method, run_comparison
+from neuropil.experiments.settings import FeatureSettings
+from neuropil.models import FeatureClassifier, dense_body, init_examples_, init_normal_
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import KrotovHopfield, propose_, tap
 from neuropil.runs import Run, Tracker
 
 
 @dataclass(frozen=True)
-class Config(Machine):
+class Config(FeatureSettings):
     """Chosen on 10,000 images held out of the training images; see docs/results/mnist_krotov.md."""
 
     data: Literal["mnist", "fashion_mnist"] = "mnist"
     """data set"""
-    seed: int = 0
-    """seed of the weights and of the order of examples"""
-    n_train: int = 0
-    """use only that many training images; 0 for all"""
-    labels: tuple[int, ...] = (100, 1000, 10000)
-    """numbers of labels for the sample-efficiency curves; those not below the training set are left out"""
-    learners: tuple[str, ...] = ()
-    """methods to run, by short name; all if none is named"""
     units: int = 2000
     """hidden units of every method that has them"""
     k: int = 7
@@ -60,22 +51,16 @@ class Config(Machine):
     """power of the rectified activation (RePU) of learned features and random examples"""
     random_power: float = 1.0
     """power of the activation of random features"""
-    readout_epochs: int = 50
-    """passes of the readouts over the features"""
-    readout_batch: int = 1000
-    """examples in a step of the readouts"""
-    readout_lr: float = 1e-2
-    """first learning rate of the readouts, falls linearly to 0"""
-    weight_decay: float = 0.0
-    """weight decay of backprop and of the readout of learned features and random examples"""
     random_weight_decay: float = 1.0
     """weight decay of the readout of random features"""
-    smoothing: float = 0.1
-    """label smoothing of every network with a hidden layer"""
-    backprop_epochs: int = 10
-    """passes of backprop over the images"""
-    backprop_lr: float = 2e-3
-    """first learning rate of backprop, falls linearly to 0"""
+    labels: tuple[int, ...] = (100, 1000, 10000)
+    readout_epochs: int = 50
+    readout_batch: int = 1000
+    readout_lr: float = 1e-2
+    readout_min_steps: int = 500
+    weight_decay: float = 0.0
+    """weight decay of the readout of learned features and random examples"""
+    backprop_weight_decay: float = 0.0
     backprop_power: float = 2.0
     """power of the activation of backprop"""
     backprop_init_std: float = 0.05
@@ -109,23 +94,11 @@ class Competition:
             log_progress(tracker, network, "hidden", train, epoch=epoch, before=before)
 
 
-def readout(config: Config, weight_decay: float) -> SupervisedTraining:
-    """How linear readouts are trained: the same for all, but for weight decay."""
-    return SupervisedTraining(
-        epochs=config.readout_epochs,
-        batch=config.readout_batch,
-        lr=config.readout_lr,
-        weight_decay=weight_decay,
-        smoothing=config.smoothing,
-    )
-
-
 def krotov_hopfield(config: Config, train: Split, rng: Generator) -> Method:
     """Units that start at random images and learn without labels."""
     network = dense_body(train, config.units, n=config.power)
     init_examples_(network, train, rng)
-    head = readout(config, config.weight_decay)
-    learner = FeatureClassifier(network, learning=Competition(config), readout=head)
+    learner = FeatureClassifier(network, learning=Competition(config), readout=config.readout())
     return Method("Krotov-Hopfield", "local", learner, norm=2.0)
 
 
@@ -133,28 +106,21 @@ def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
     """The same architecture, trained with backpropagation."""
     network = dense_body(train, config.units, n=config.backprop_power)
     init_normal_(network, rng, std=config.backprop_init_std)
-    training = SupervisedTraining(
-        epochs=config.backprop_epochs,
-        batch=500,
-        lr=config.backprop_lr,
-        weight_decay=config.weight_decay,
-        smoothing=config.smoothing,
-    )
-    return backprop(network, training)
+    return backprop(network, config.end_to_end(config.backprop_min_steps))
 
 
 def random_examples(config: Config, train: Split, rng: Generator) -> Method:
     """The same architecture where the rule starts: random training images as weights, frozen."""
     network = dense_body(train, config.units, n=config.power)
     init_examples_(network, train, rng)
-    return frozen_features(network, readout(config, config.weight_decay), name="random examples")
+    return frozen_features(network, config.readout(), name="random examples")
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """The same architecture with weights from N(0, 1), frozen."""
     network = dense_body(train, config.units, n=config.random_power)
     init_normal_(network, rng)
-    return frozen_features(network, readout(config, config.random_weight_decay))
+    return frozen_features(network, config.readout(config.random_weight_decay))
 
 
 METHODS: dict[str, Callable[..., Method]] = {
@@ -168,8 +134,7 @@ METHODS: dict[str, Callable[..., Method]] = {
 
 def comparison(config: Config) -> Comparison:
     """The methods and their data."""
-    builds = [partial(build, config) for build in select(METHODS, config.learners)]
-    return single_seed(builds, config.data, config.seed, config.n_train, device=config.device)
+    return config.plan(METHODS, config.data)
 
 
 def main(config: Config, run: Run) -> None:

@@ -14,6 +14,11 @@ def require(condition: bool, message: str) -> None:
         raise Refusal(message)
 
 
+def needs(settings: object, fine: bool, what: str) -> None:
+    """Refuse `settings`, an object whose `repr` tells all of them, unless they are `fine`: they need `what`."""
+    require(fine, f"{type(settings).__name__} needs {what}, got {settings}.")
+
+
 def unknown(kind: str, got: str, known: Iterable[str]) -> Refusal:
     """The refusal for a name that is not one of `known`, with the nearest right name."""
     names = sorted(known)

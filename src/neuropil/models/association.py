@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import needs, require
 from neuropil.models.contract import Classifier, FeatureLayer
 from neuropil.models.description import savable, savable_model
 from neuropil.models.nn.columns import PopulationVote, TopKSigmoid
@@ -53,8 +53,8 @@ class AssociationTraining:
     min_steps: int = 1
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1 and self.batch >= 1, f"AssociationTraining needs epochs and batch >= 1, got {self}.")
-        require(self.lr > 0, f"AssociationTraining needs a positive learning rate, got lr={self.lr}.")
+        needs(self, self.epochs >= 1 and self.batch >= 1, "epochs and batch >= 1")
+        needs(self, self.lr > 0, "a learning rate lr > 0")
 
     def fit_(
         self, network: nn.Sequential, rules: Rules, mask: Tensor | None, train: Split, *,

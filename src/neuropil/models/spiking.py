@@ -7,10 +7,11 @@ from typing import Self
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import needs
 from neuropil.models.contract import Classifier, FeatureLayer
 from neuropil.models.description import savable, savable_model
 from neuropil.models.training.adabelief import AdaBelief
@@ -72,23 +73,15 @@ class SpikeTimeTraining:
     min_steps: int = 500
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1 and self.batch >= 1, f"SpikeTimeTraining needs epochs and batch >= 1, got {self}.")
-        require(
-            self.lr > 0 and (self.lr_time_constant is None or self.lr_time_constant > 0),
-            f"SpikeTimeTraining needs lr > 0 and lr_time_constant > 0 or None, got {self}.",
-        )
-        require(
-            0 <= self.flip_probability < 1,
-            f"SpikeTimeTraining needs 0 <= flip_probability < 1, got flip_probability={self.flip_probability}.",
-        )
-        positive = min(self.inverse_temperature, self.clip) > 0
-        require(
-            positive and min(self.early_weight, self.late_weight, self.margin) >= 0,
-            "SpikeTimeTraining needs inverse_temperature, clip > 0 and early_weight, late_weight, margin >= 0, "
-            f"got {self}.",
-        )
+        needs(self, self.epochs >= 1 and self.batch >= 1, "epochs and batch >= 1")
+        constant = self.lr_time_constant
+        needs(self, self.lr > 0 and (constant is None or constant > 0), "lr > 0 and lr_time_constant > 0 or None")
+        needs(self, 0 <= self.flip_probability < 1, "0 <= flip_probability < 1")
+        needs(self, min(self.inverse_temperature, self.clip) > 0, "inverse_temperature and clip > 0")
+        terms = (self.early_weight, self.late_weight, self.margin)
+        needs(self, min(terms) >= 0, "early_weight, late_weight and margin >= 0")
 
-    def schedule(self, optimizer: torch.optim.Optimizer, epochs: int, batches: int) -> LambdaLR:
+    def schedule(self, optimizer: Optimizer, epochs: int, batches: int) -> LambdaLR:
         """The learning rate, to be moved on after each of the `batches` of each epoch."""
         constant = self.lr_time_constant
         if constant is None:
@@ -166,12 +159,7 @@ class SpikingClassifier(Classifier):
         return network
 
     def _epoch(
-        self,
-        network: SpikingNetwork,
-        train: Split,
-        optimizer: torch.optim.Optimizer,
-        schedule: LambdaLR,
-        rng: Generator,
+        self, network: SpikingNetwork, train: Split, optimizer: Optimizer, schedule: LambdaLR, rng: Generator
     ) -> dict[str, float]:
         """One pass; means over it of the loss, of spikes per hidden neuron, and of what was classified correctly."""
         settings = self.training

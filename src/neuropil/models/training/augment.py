@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from neuropil.errors import require
+from neuropil.errors import needs, require
 from neuropil.models.description import savable
 
 Augment = Callable[[Tensor, Generator], Tensor]
@@ -25,7 +25,7 @@ class Mirror:
     probability: float = 0.5
 
     def __post_init__(self) -> None:
-        require(0 <= self.probability <= 1, f"Mirror needs a probability from 0 to 1, got {self.probability}.")
+        needs(self, 0 <= self.probability <= 1, "a probability from 0 to 1")
 
     def __call__(self, x: Tensor, rng: Generator) -> Tensor:
         """(n, channels, height, width) to the same shape, at random by `rng`."""
@@ -57,7 +57,7 @@ class Distort:
 
     def __post_init__(self) -> None:
         sizes = (self.rotation, self.scale, self.shear, self.shift, self.bend)
-        require(all(0 <= size < math.inf for size in sizes), f"Distort needs finite sizes >= 0, got {self}.")
+        needs(self, all(0 <= size < math.inf for size in sizes), "finite sizes >= 0")
 
     def __call__(self, x: Tensor, rng: Generator) -> Tensor:
         """(n, channels, height, width) to the same shape, at random by `rng`."""

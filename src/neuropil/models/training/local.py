@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
-from neuropil.errors import require, unknown
+from neuropil.errors import needs, require, unknown
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import Rule, propose_, tap
 from neuropil.plasticity.geometry import per_sample, rows, units, weight_of
@@ -51,20 +51,12 @@ class LocalLearning:
     min_steps: int = 1
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1 and self.batch >= 1, f"LocalLearning needs epochs and batch >= 1, got {self}.")
+        needs(self, self.epochs >= 1 and self.batch >= 1, "epochs and batch >= 1")
         rates = [self._rate(name) for name in self.rules] if isinstance(self.lr, Mapping) else [self.lr]
-        require(
-            all(rate > 0 for rate in rates),
-            f"LocalLearning needs a positive learning rate for every layer with a rule, got lr={self.lr}.",
-        )
-
-        require(self.max_images >= 0, f"LocalLearning needs max_images >= 0 (0 for all), got {self.max_images}.")
+        needs(self, all(rate > 0 for rate in rates), "a positive learning rate lr for every layer with a rule")
+        needs(self, self.max_images >= 0, "max_images >= 0 (0 for all)")
         sampled = 0 < self.patch_fraction < 1 and not self.joint
-        require(
-            sampled or self.patch_fraction == 1,
-            "LocalLearning needs 0 < patch_fraction <= 1 of the patches, and all of them if layers learn together, "
-            f"got patch_fraction={self.patch_fraction} and joint={self.joint}.",
-        )
+        needs(self, sampled or self.patch_fraction == 1, "0 < patch_fraction <= 1, and all patches if joint=True")
 
     def _rate(self, name: str) -> float:
         return self.lr.get(name, 0.0) if isinstance(self.lr, Mapping) else self.lr

@@ -8,7 +8,7 @@ from torch import Generator, nn
 from torch.nn import functional as F
 
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import needs
 from neuropil.models.description import savable
 from neuropil.models.training.augment import Augment
 from neuropil.runs.checkpoint import Stateful
@@ -46,12 +46,9 @@ class SupervisedTraining:
     augment: Augment | None = None
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1 and self.batch >= 1, f"SupervisedTraining needs epochs and batch >= 1, got {self}.")
-        require(
-            self.lr > 0 and self.weight_decay >= 0,
-            f"SupervisedTraining needs lr > 0 and weight_decay >= 0, got {self}.",
-        )
-        require(0 <= self.smoothing < 1, f"SupervisedTraining needs 0 <= smoothing < 1, got {self}.")
+        needs(self, self.epochs >= 1 and self.batch >= 1, "epochs and batch >= 1")
+        needs(self, self.lr > 0 and self.weight_decay >= 0, "lr > 0 and weight_decay >= 0")
+        needs(self, 0 <= self.smoothing < 1, "0 <= smoothing < 1")
 
     def fit_(self, network: nn.Module, train: Split, *, stage: str, rng: Generator, tracker: Tracker) -> None:
         """Train all of `network` in place; loop and rows are named `stage`. It ends frozen, in evaluation mode."""

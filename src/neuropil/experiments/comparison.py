@@ -99,11 +99,6 @@ def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu") -> t
     return (subset(train, n_train, seed) if n_train else train).to(device), test.to(device)
 
 
-def single_seed(builds: Sequence[Build], data: str, seed: int, n_train: int, *, device: str = "cpu") -> Comparison:
-    """All of `builds` on the data set `data`, as recipes with a setting ``seed`` compare them; see `data_splits`."""
-    return Comparison(builds, data, [seed], partial(data_splits, data, n_train, device=device), origin=Origin(data))
-
-
 def run_comparison(plan: Comparison, labels: Sequence[int], run: Run, *, after: After | None = None) -> None:
     """Load the data of the one seed of `plan`, and run all learners on them, with pictures; see `run_methods`."""
     (seed,) = plan.seeds

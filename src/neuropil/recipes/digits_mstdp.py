@@ -33,26 +33,21 @@ from neuropil.associative import (
 from neuropil.data import Split
 from neuropil.experiments.associative import hidden_layers
 from neuropil.experiments.baselines import backprop, frozen_features, linear
-from neuropil.experiments.comparison import Comparison, Method, run_comparison, select, single_seed
+from neuropil.experiments.comparison import Comparison, Method, run_comparison
 from neuropil.experiments.generation import log_generation_scores
-from neuropil.experiments.machine import Machine
+from neuropil.experiments.settings import ComparisonSettings
 from neuropil.models import Distort, SupervisedTraining
 from neuropil.models.training.augment import Augment
 from neuropil.runs import Run, TaggedTracker
 
 
 @dataclass(frozen=True)
-class Config(Machine):
+class Config(ComparisonSettings):
     """Chosen on images held out of the training images."""
 
     data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
     """data set"""
-    n_train: int = 0
-    """number of training images; 0 for all"""
-    seed: int = 0
-    """seed of the weights, the order of images, masks and spikes"""
     threads: int = 1
-    """threads of the CPU; 0 for as many as torch takes by itself"""
 
     classification_units: tuple[int, ...] = (256,)
     """hidden units of each layer between pixels and label; the baselines have the same layers"""
@@ -133,8 +128,7 @@ def comparison(config: Config) -> Comparison:
         "random_features": random_features,
         "linear": lambda config, train, rng: linear(train, rng),
     }
-    builds = [partial(build, config) for build in select(methods, config.learners)]
-    return single_seed(builds, config.data, config.seed, config.n_train, device=config.device)
+    return config.plan(methods, config.data)
 
 
 # The network

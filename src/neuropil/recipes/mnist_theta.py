@@ -17,8 +17,8 @@ Group: spiking. Minutes: 40. Data: mnist.
 Try: neuropil run mnist_theta --seeds 5 --out runs/mnist_theta
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from math import pi
 
@@ -26,24 +26,18 @@ from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.experiments.baselines import backprop, linear
-from neuropil.experiments.comparison import Build, Comparison, Method, run_comparison, single_seed
-from neuropil.experiments.machine import Machine
+from neuropil.experiments.comparison import Comparison, Method, run_comparison
+from neuropil.experiments.settings import ComparisonSettings
 from neuropil.experiments.spikes import log_spikes
-from neuropil.models import (
-    SpikeTimeTraining,
-    SpikingClassifier,
-    SupervisedTraining,
-)
+from neuropil.models import SpikeTimeTraining, SpikingClassifier, SupervisedTraining
 from neuropil.runs import Run
 from neuropil.spiking import Theta, ThresholdEncoding
 
 
 @dataclass(frozen=True)
-class Config(Machine):
+class Config(ComparisonSettings):
     """The paper's settings, but twice as many pixels are flipped, which was chosen on held-out training images."""
 
-    seed: int = 0
-    """seed of weights, order of examples and flipped pixels"""
     hidden: tuple[int, ...] = (100, 100)
     """numbers of neurons of the hidden layers"""
     tau: float = 6 / pi
@@ -66,24 +60,7 @@ class Config(Machine):
     """fraction of the pixels that are flipped in training; published: 0.02"""
     early_weight: float = 0.01
     """weight of the loss term that asks the label's neuron to fire early"""
-    baselines: bool = True
-    """whether to train the baselines too: a rate network of the same sizes and a linear classifier"""
-    n_train: int = 0
-    """number of training images; 0 for all"""
     threads: int = 1
-    """threads of the CPU; 0 for as many as torch takes by itself"""
-
-
-def comparison(config: Config) -> Comparison:
-    """The methods that are compared, and their data."""
-    baselines: list[Build] = [partial(rate_baseline, config), linear] if config.baselines else []
-    builds: list[Build] = [partial(spiking, config), *baselines]
-    return single_seed(builds, "mnist", config.seed, config.n_train, device=config.device)
-
-
-def main(config: Config, run: Run) -> None:
-    """One seed. Every method reads the test set once, when its training is over."""
-    run_comparison(comparison(config), (), run, after=log_spikes)
 
 
 def spiking(config: Config, train: Split, rng: Generator) -> Method:
@@ -114,3 +91,20 @@ def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
         nn.init.zeros_(layer.bias)
         body.extend([layer, nn.ReLU()])
     return backprop(body, SupervisedTraining(epochs=20, batch=200, lr=1e-3))
+
+
+METHODS: dict[str, Callable[..., Method]] = {
+    "exact_spikes": spiking,
+    "backprop": rate_baseline,
+    "linear": lambda config, train, rng: linear(train, rng),
+}
+
+
+def comparison(config: Config) -> Comparison:
+    """The methods that are compared, and their data."""
+    return config.plan(METHODS, "mnist")
+
+
+def main(config: Config, run: Run) -> None:
+    """One seed. Every method reads the test set once, when its training is over."""
+    run_comparison(comparison(config), (), run, after=log_spikes)

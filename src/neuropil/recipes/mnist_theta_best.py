@@ -14,15 +14,15 @@ Try: neuropil run mnist_theta_best --seeds 3 --out runs/mnist_theta_best
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.experiments.baselines import backprop, linear
-from neuropil.experiments.comparison import Build, Comparison, Method, run_comparison, single_seed
-from neuropil.experiments.machine import Machine
+from neuropil.experiments.comparison import Comparison, Method, run_comparison
+from neuropil.experiments.settings import ComparisonSettings
 from neuropil.experiments.spikes import log_spikes
 from neuropil.models import Distort, SpikeTimeTraining, SpikingClassifier, SupervisedTraining
 from neuropil.runs import Run
@@ -30,11 +30,9 @@ from neuropil.spiking import LatencyEncoding, Theta
 
 
 @dataclass(frozen=True)
-class Config(Machine):
+class Config(ComparisonSettings):
     """Chosen on held-out training images; see docs/results/mnist_theta_best.md."""
 
-    seed: int = 0
-    """seed of weights, order of examples and distortions"""
     units: int = 500
     """number of hidden neurons, of the spiking and of the rate network"""
     drive: float = 1.75
@@ -71,24 +69,7 @@ class Config(Machine):
     """largest shift along an axis, pixels"""
     shear: float = 0.05
     """largest horizontal shift per height"""
-    baselines: bool = True
-    """whether to train the baselines too: a rate network of the same sizes and a linear classifier"""
-    n_train: int = 0
-    """number of training images; 0 for all"""
     threads: int = 1
-    """threads of the CPU; 0 for as many as torch takes by itself"""
-
-
-def comparison(config: Config) -> Comparison:
-    """The methods that are compared, and their data."""
-    baselines: list[Build] = [partial(rate_baseline, config), linear] if config.baselines else []
-    builds: list[Build] = [partial(spiking, config), *baselines]
-    return single_seed(builds, "mnist", config.seed, config.n_train, device=config.device)
-
-
-def main(config: Config, run: Run) -> None:
-    """One seed. Every method reads the test set once, when its training is over."""
-    run_comparison(comparison(config), (), run, after=log_spikes)
 
 
 def distort(config: Config) -> Distort:
@@ -131,3 +112,20 @@ def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
 def supervised(config: Config) -> SupervisedTraining:
     """As many epochs and optimiser steps as the spiking network has."""
     return SupervisedTraining(epochs=config.epochs, batch=config.batch, lr=config.baseline_lr, augment=distort(config))
+
+
+METHODS: dict[str, Callable[..., Method]] = {
+    "exact_spikes": spiking,
+    "backprop": rate_baseline,
+    "linear": lambda config, train, rng: linear(train, rng),
+}
+
+
+def comparison(config: Config) -> Comparison:
+    """The methods that are compared, and their data."""
+    return config.plan(METHODS, "mnist")
+
+
+def main(config: Config, run: Run) -> None:
+    """One seed. Every method reads the test set once, when its training is over."""
+    run_comparison(comparison(config), (), run, after=log_spikes)

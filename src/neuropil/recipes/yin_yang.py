@@ -14,32 +14,26 @@ Try: neuropil run yin_yang --seeds 5 --out runs/yin_yang
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.experiments import baselines
-from neuropil.experiments.comparison import Build, Comparison, Method, run_comparison, single_seed
-from neuropil.experiments.machine import Machine
+from neuropil.experiments.comparison import Comparison, Method, run_comparison
 from neuropil.experiments.pictures import keep, panels
-from neuropil.models import (
-    SpikeTimeTraining,
-    SpikingClassifier,
-    SupervisedTraining,
-)
+from neuropil.experiments.settings import ComparisonSettings
+from neuropil.models import SpikeTimeTraining, SpikingClassifier, SupervisedTraining
 from neuropil.runs import ResultRow, Run, TaggedTracker
 from neuropil.spiking import QIF, LinearTimeEncoding
 
 
 @dataclass(frozen=True)
-class Config(Machine):
+class Config(ComparisonSettings):
     """Chosen on the validation points."""
 
-    seed: int = 0
-    """seed of weights and order of examples"""
     units: int = 120
     """number of hidden neurons, of every network that has them"""
     t_end: float = 4.0
@@ -52,24 +46,7 @@ class Config(Machine):
     """points in one optimiser step"""
     lr: float = 5e-3
     """first learning rate of AdaBelief; it falls to 0"""
-    n_train: int = 0
-    """number of training points; 0 for all"""
     threads: int = 1
-    """threads of the CPU; 0 for as many as torch takes by itself"""
-
-
-def comparison(config: Config) -> Comparison:
-    """The methods that are compared, and their data."""
-    builds: list[Build] = [
-        *(partial(build, config) for build in (spiking, backprop, random_features)),
-        baselines.linear,
-    ]
-    return single_seed(builds, "yin_yang", config.seed, config.n_train, device=config.device)
-
-
-def main(config: Config, run: Run) -> None:
-    """One seed of the spiking network and its baselines."""
-    run_comparison(comparison(config), (), run, after=log_ordinary_spikes)
 
 
 def spiking(config: Config, train: Split, rng: Generator) -> Method:
@@ -111,6 +88,24 @@ def hidden_layer(config: Config) -> nn.Sequential:
         for parameter in body.parameters():
             parameter.normal_(generator=rng)
     return body
+
+
+METHODS: dict[str, Callable[..., Method]] = {
+    "exact_spikes": spiking,
+    "backprop": backprop,
+    "random_features": random_features,
+    "linear": lambda config, train, rng: baselines.linear(train, rng),
+}
+
+
+def comparison(config: Config) -> Comparison:
+    """The methods that are compared, and their data."""
+    return config.plan(METHODS, "yin_yang")
+
+
+def main(config: Config, run: Run) -> None:
+    """One seed of the spiking network and its baselines."""
+    run_comparison(comparison(config), (), run, after=log_ordinary_spikes)
 
 
 def log_ordinary_spikes(method: Method, train: Split, test: Split, tracker: TaggedTracker) -> None:

@@ -4,7 +4,8 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from functools import partial
+from typing import Protocol, Self, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -67,8 +68,9 @@ class AssociationTraining:
         optimizer = make(network.parameters(), lr=self.lr, fused=True)
         steps = epochs * math.ceil(len(train) / batch)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=steps)
-        live = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
-        for epoch in tracker.loop("association", epochs, **live):
+        for epoch in tracker.loop(
+            "association", epochs, network=network, optimizer=optimizer, schedule=schedule, rng=rng
+        ):
             right = torch.zeros((), device=train.y.device)
             for events in train.batches(batch, shuffle=rng):
                 right += (associate_(network, rules, events, mask).argmax(1) == events.y).sum()
@@ -117,10 +119,8 @@ class AssociationClassifier(Classifier):
     ):
         require(len(hidden) >= 1, "AssociationClassifier needs a layer of neurons, got hidden=().")
         columns = columns or (1,) * len(hidden)
-        require(
-            len(columns) == len(hidden),
-            f"AssociationClassifier needs columns for each layer, got columns={columns} and hidden={hidden}.",
-        )
+        got = f"got columns={columns} and hidden={hidden}."
+        require(len(columns) == len(hidden), f"AssociationClassifier needs columns for each layer, {got}")
         self.hidden, self.columns, self.field = hidden, columns, field
         self.k, self.slope, self.strongest = k, slope, strongest
         self.unit_norm_input, self.training = unit_norm_input, training or AssociationTraining()
@@ -128,9 +128,8 @@ class AssociationClassifier(Classifier):
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Initialise a network and let all its layers learn from every example and its label."""
         train.check_labelled("AssociationClassifier")
-        network = self.fresh(train, rng)
-        learning: dict[str, Any] = {"rng": rng, "tracker": tracker or NullTracker()}
-        self.training.fit_(network, self.rules(train.classes), self.mask(train), train, **learning)
+        network, rules, mask = self.fresh(train, rng), self.rules(train.classes), self.mask(train)
+        self.training.fit_(network, rules, mask, train, rng=rng, tracker=tracker or NullTracker())
         network.zero_grad(set_to_none=True)
         self.network_ = network.eval().requires_grad_(False)
         return self
@@ -142,10 +141,8 @@ class AssociationClassifier(Classifier):
     def rules(self, classes: int) -> dict[str, Association]:
         """What each layer learns by, by its name in the network."""
         names = ["hidden", *(f"hidden{depth}" for depth in range(2, len(self.hidden) + 1))]
-        return {
-            name: Association(classes, slope=self.slope, k=self.k, columns=columns)
-            for name, columns in zip(names, self.columns)
-        }
+        make = partial(Association, classes, slope=self.slope, k=self.k)
+        return {name: make(columns=columns) for name, columns in zip(names, self.columns)}
 
     def fresh(self, train: Split, rng: Generator) -> nn.Sequential:
         """A network for `train` whose neurons know nothing: weights N(0, 1 / inputs), thresholds 0."""
@@ -183,8 +180,7 @@ class AssociationClassifier(Classifier):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes): how strongly the last layer associates each class; with its gradient by `x`."""
-        scores: Tensor = self.network_(x)
-        return scores
+        return cast(Tensor, self.network_(x))
 
 
 @torch.no_grad()
@@ -210,9 +206,8 @@ def associate_(network: nn.Sequential, rules: Rules, part: Split, mask: Tensor |
 
 def fields(shape: tuple[int, ...], side: int, columns: int, neurons: int) -> Tensor:
     """(neurons, inputs) 1 where an input reaches a neuron: one square per column, on a square grid over the image."""
-    require(
-        len(shape) == 3, f"fields need images (channels, height, width), got vectors of {shape[0]}; use field=None."
-    )
+    images = len(shape) == 3
+    require(images, f"fields need images (channels, height, width), got vectors of {shape[0]}; use field=None.")
     across = math.isqrt(columns)
     require(across**2 == columns, f"columns with fields lie on a square grid, got {columns}; use 1, 4, 9, 16, 25, ...")
     require(1 <= side <= min(shape[1:]), f"a field needs a side of 1 to {min(shape[1:])} pixels, got {side}.")
@@ -239,11 +234,8 @@ def likeness(weight: Tensor, rule: Association) -> tuple[float, float]:
     """
     rows, classes = weight.detach(), range(rule.classes)
     columns = [block[:, block.abs().sum(0) > 0] for block in rows.chunk(rule.columns)]
-    own = [
-        block[associations(len(rows), rule.classes).chunk(rule.columns)[c] == label]
-        for c, block in enumerate(columns)
-        for label in classes
-    ]
+    labels = associations(len(rows), rule.classes).chunk(rule.columns)
+    own = [block[labels[c] == label] for c, block in enumerate(columns) for label in classes]
     return _correlation(rows[label :: rule.classes] for label in classes), _correlation(own)
 
 

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from inspect import Parameter, signature
-from typing import Any, NamedTuple, TypeVar
+from inspect import signature
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,7 @@ from neuropil.errors import Refusal, require, unknown
 
 NOT_SAVED = {"not saved": True}
 CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
-_POOL = ("kernel_size", "stride", "padding", "ceil_mode")
-_MANY = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 _known: "dict[str, Known]" = {}
-C = TypeVar("C", bound=type)
 
 
 class Known(NamedTuple):
@@ -58,14 +55,15 @@ def savable(*classes: type, settings: tuple[str, ...] | None = None) -> None:
     not all of them matter.
     """
     for cls in classes:
-        arguments = [p.name for p in signature(cls).parameters.values() if p.kind not in _MANY]
-        _known[cls.__name__] = Known(cls, tuple(arguments) if settings is None else settings)
+        found = signature(cls).parameters.values()
+        named = tuple(p.name for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
+        _known[cls.__name__] = Known(cls, named if settings is None else settings)
 
 
 def savable_model(*learned: str, for_learning: tuple[str, ...]) -> Any:
     """Class decorator: models of this class can be saved and loaded; see `Known` for the arguments."""
 
-    def register(cls: C) -> C:
+    def register(cls: type) -> type:
         savable(cls)
         _known[cls.__name__] = _known[cls.__name__]._replace(learned=learned, for_learning=for_learning)
         return cls
@@ -76,7 +74,7 @@ def savable_model(*learned: str, for_learning: tuple[str, ...]) -> Any:
 savable(nn.Linear, settings=("in_features", "out_features", "bias"))
 savable(nn.Conv1d, nn.Conv2d, nn.Conv3d, settings=(*CONVOLUTION, "bias"))
 savable(nn.BatchNorm1d, nn.BatchNorm2d, settings=("num_features", "eps", "momentum", "affine"))
-savable(nn.AvgPool2d, nn.MaxPool2d, settings=_POOL)
+savable(nn.AvgPool2d, nn.MaxPool2d, settings=("kernel_size", "stride", "padding", "ceil_mode"))
 savable(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, settings=("output_size",))
 savable(nn.Identity, nn.ReLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.Sequential, settings=())
 savable(nn.Flatten, settings=("start_dim", "end_dim"))

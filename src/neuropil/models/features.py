@@ -66,17 +66,12 @@ class FeatureClassifier(ReadoutClassifier):
         augment: Augment | None = None,
         min_examples: int = 0,
     ):
-        require(
-            n_augmented >= 0 and min_examples >= 0 and (n_augmented + min_examples > 0) == (augment is not None),
-            "FeatureClassifier needs n_augmented and min_examples >= 0, and augment where one of them is above 0, got "
-            f"n_augmented={n_augmented}, min_examples={min_examples} and augment={augment}.",
-        )
-        self.body = body
-        self.learning = learning
-        self.readout = readout or SupervisedTraining()
-        self.n_augmented = n_augmented
-        self.augment = augment
-        self.min_examples = min_examples
+        fine = n_augmented >= 0 and min_examples >= 0 and (n_augmented + min_examples > 0) == (augment is not None)
+        needed = "n_augmented and min_examples >= 0, and augment where one of them is above 0"
+        got = f"n_augmented={n_augmented}, min_examples={min_examples} and augment={augment}"
+        require(fine, f"FeatureClassifier needs {needed}, got {got}.")
+        self.body, self.learning, self.readout = body, learning, readout or SupervisedTraining()
+        self.n_augmented, self.augment, self.min_examples = n_augmented, augment, min_examples
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn the features from all examples of `train`, and the readout from those that have a label."""

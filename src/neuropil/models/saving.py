@@ -73,7 +73,7 @@ def read_model(path: Path | str, device: torch.device | str = "cpu") -> Any:
     """
     path = Path(path)
     tree, _ = _metadata(path)
-    tensors = _tensors(path)
+    tensors = safetensors.torch.load_file(path)
     try:
         model = build(tree["class"], tree["settings"], {})
         for attribute in known_class(tree["class"]).learned:
@@ -140,10 +140,3 @@ def _metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise
     except (SafetensorError, ValueError, KeyError) as error:
         raise Refusal(f"{path} is damaged or no safetensors file ({error}); save the model again.") from error
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except SafetensorError as error:
-        raise Refusal(f"{path} is damaged ({error}); save the model again.") from error

@@ -17,7 +17,6 @@ from neuropil.models.description import savable, savable_model
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.supervised import passes
-from neuropil.runs.checkpoint import Stateful
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
 from neuropil.spiking import QIF, QIFNetwork, SpikingNetwork, SpikingOutput, Theta, ThetaNetwork
@@ -139,10 +138,10 @@ class SpikingClassifier(Classifier):
         optimizer = AdaBelief(network.parameters(), lr=settings.lr)
         epochs = passes(len(train), epochs=settings.epochs, batch=settings.batch, min_steps=settings.min_steps)
         schedule = settings.schedule(optimizer, epochs, math.ceil(len(train) / settings.batch))
-        state: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
-        for epoch in tracker.loop("exact spikes", epochs, **state):
+        stage = "exact spikes"
+        for epoch in tracker.loop(stage, epochs, network=network, optimizer=optimizer, schedule=schedule, rng=rng):
             numbers = self._epoch(network, train, optimizer, schedule, rng)
-            tracker.log(EpochRow(stage="exact spikes", epoch=epoch, metrics=numbers))
+            tracker.log(EpochRow(stage=stage, epoch=epoch, metrics=numbers))
         self.network_ = network.eval().requires_grad_(False)
         return self
 

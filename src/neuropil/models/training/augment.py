@@ -63,9 +63,10 @@ class Distort:
         """(n, channels, height, width) to the same shape, at random by `rng`."""
         require(x.ndim == 4, f"Distort needs images (n, channels, height, width), got {tuple(x.shape)}.")
         n, _, height, width = x.shape
-        spread: Callable[[float], Tensor] = lambda most: (
-            (2 * torch.rand(n, generator=rng, device=rng.device) - 1) * most
-        )
+
+        def spread(most: float) -> Tensor:
+            return (2 * torch.rand(n, generator=rng, device=rng.device) - 1) * most
+
         angle, shear = spread(math.radians(self.rotation)), spread(self.shear)
         tall, wide = spread(self.scale).exp(), spread(self.scale).exp()
         down, right = spread(self.shift), spread(self.shift)

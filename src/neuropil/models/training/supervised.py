@@ -11,7 +11,6 @@ from neuropil.data import Split
 from neuropil.errors import needs
 from neuropil.models.description import savable
 from neuropil.models.training.augment import Augment
-from neuropil.runs.checkpoint import Stateful
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import Tracker
 
@@ -56,8 +55,7 @@ class SupervisedTraining:
         optimizer = torch.optim.AdamW(network.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         epochs = passes(len(train), epochs=self.epochs, batch=self.batch, min_steps=self.min_steps)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
-        parts: dict[str, Stateful] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
-        for epoch in tracker.loop(stage, epochs, **parts):
+        for epoch in tracker.loop(stage, epochs, network=network, optimizer=optimizer, schedule=schedule, rng=rng):
             loss = self._epoch(network, train, optimizer, rng)
             schedule.step()
             tracker.log(EpochRow(stage=stage, epoch=epoch, metrics={"loss": loss}))

@@ -43,7 +43,9 @@ def command_names() -> list[str]:
 def main(words: Sequence[str]) -> int:
     """Do what `words` say; the exit code: 0, or 2 after one line on stderr about what is wrong, or 130 if stopped."""
     try:
-        require(all(_is_text(word) for word in words), "some words are not valid UTF-8; rename that file or folder.")
+        text = " ".join(words)
+        whole = text.encode(errors="ignore").decode() == text
+        require(whole, "some words are not valid UTF-8; rename that file or folder.")
         return _obey(list(words))
     except (Refusal, OSError) as error:
         if os.environ.get("NEUROPIL_TRACEBACK"):
@@ -91,7 +93,7 @@ def reason(error: Exception) -> str:
 def _obey(words: list[str]) -> int:
     command = words.pop(0) if words else "--help"
     if command in ("-h", "--help", "help"):
-        rows = [f"  {name:<9}{_first_line(name)}" for name in command_names()]
+        rows = [f"  {name:<9}{_doc(name).splitlines()[0]}" for name in command_names()]
         print((__doc__ or "").format(commands="\n".join(rows)), end="")
         return 0
     if command == "--version":
@@ -110,17 +112,9 @@ def _doc(command: str) -> str:
     return ast.get_docstring(ast.parse((COMMANDS / f"{command}.py").read_text(encoding="utf-8"))) or ""
 
 
-def _first_line(command: str) -> str:
-    return _doc(command).partition("\n")[0]
-
-
 def say(message: str) -> None:
     """One line on stderr."""
     print(f"neuropil: {message}", file=sys.stderr)
-
-
-def _is_text(word: str) -> bool:
-    return word.encode(errors="ignore").decode() == word
 
 
 def _as_ctrl_c(*_: object) -> NoReturn:

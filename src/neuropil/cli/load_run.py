@@ -1,10 +1,29 @@
-"""A network of a finished run that generates images, and the data set that it learned from."""
+"""A network of a finished run that generates images: which one, and what the commands that use it can be told."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tyro.conf import Positional
+
 import neuropil
-from neuropil.errors import require
+from neuropil.errors import at_least, require
+
+
+@dataclass(frozen=True)
+class SheetSettings:
+    """Settings of a command that writes a sheet of images; their meaning is in its help."""
+
+    run: Positional[Path]
+    learner: str | None = None
+    n: int | None = None
+    seed: int = 0
+    n_rounds: int = 40
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        at_least(0, self, "seed")
+        at_least(1, self, "n_rounds", *(["n"] if self.n is not None else []))
 
 
 def load_generator(folder: Path, name: str | None) -> tuple[Any, str, int]:

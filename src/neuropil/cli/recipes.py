@@ -21,7 +21,8 @@ from neuropil.errors import Refusal, require, unknown
 
 RECIPES = Path(neuropil.__file__).parent / "recipes"
 SETS = Path(neuropil.__file__).parent / "data" / "sets"
-FACTS = r"Group: (?P<group>.+?)\. Minutes: (?P<minutes>[\d.]+?)\.(?: Data: (?P<data>.+)\.)?"
+FACTS = r"^Group: (?P<group>.+?)\. Minutes: (?P<minutes>[\d.]+?)\.(?: Data: (?P<data>.+)\.)?$"
+MEASURED = r"^Measured:.*?(?=\n\n|\Z)"
 
 
 class About(NamedTuple):
@@ -95,26 +96,16 @@ def no_such(name: str, kind: str, known: Iterable[str]) -> Refusal:
 def about(name: str) -> About:
     """What a recipe or variant says of itself, read without running it."""
     path = source(name)
-    lines = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").splitlines()
-    starts = [k for k, line in enumerate(lines) if line.startswith("Measured:")]
-    rest = lines[starts[0] :] if starts else []
-    paragraph = rest[: rest.index("")] if "" in rest else rest
-    said: dict[str, Any] = {
-        "purpose": lines[0] if lines else "",
-        "measured": " ".join(line.strip() for line in paragraph),
-    }
-    for found in (re.fullmatch(FACTS, line) for line in lines):
-        if found:
-            said |= {"group": found["group"], "minutes": float(found["minutes"]), "data": _sets(found["data"] or "")}
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    facts, measured = re.search(FACTS, text, re.M), re.search(MEASURED, text, re.M | re.S)
+    said = {"purpose": text.partition("\n")[0], "measured": " ".join(measured[0].split()) if measured else ""}
+    said |= facts.groupdict("") if facts else {}
     if row := _variants().get(name):
-        said |= {key: row[key] for key in ("purpose", "group", "minutes") if key in row}
-        said |= {"measured": f"Measured: {row['measured']}"} | ({"data": _sets(row["data"])} if "data" in row else {})
-    return About(**said)
-
-
-def _sets(words: str) -> tuple[str, ...]:
-    """Data sets by name; "any" is all of them."""
-    return tuple(set_names() if words == "any" else filter(None, words.split(", ")))
+        said |= {key: value for key, value in row.items() if key in About._fields}
+        said["measured"] = f"Measured: {row['measured']}"
+    minutes, data = said.pop("minutes", None), said.pop("data", "")
+    sets = set_names() if data == "any" else filter(None, data.split(", "))
+    return About(**said, minutes=None if minutes is None else float(minutes), data=tuple(sets))
 
 
 def load(name: str) -> ModuleType:

@@ -4,7 +4,6 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -16,8 +15,8 @@ from rich.console import Console
 from tyro.conf import arg
 
 from neuropil.cli.app import reason, say
-from neuropil.cli.recipes import is_file, load, resolve, source
-from neuropil.cli.settings import check, parse, use_machine, without
+from neuropil.cli.recipes import about, is_file, load, resolve, source
+from neuropil.cli.settings import config_of, parse, show, use_machine, without
 from neuropil.errors import Refusal, require
 from neuropil.runs import Run, jsonable, read
 from neuropil.runs.machine import versions
@@ -29,12 +28,8 @@ SEEDS, COPY = "seeds.json", "recipe.py"  # what the words were that asked for ma
 class RunOptions:
     """What every run can be told besides the settings of its recipe."""
 
-    out: Annotated[
-        Path | None, arg(help="folder to write, which must not exist; without it, a new one under runs/")
-    ] = None
-    seeds: Annotated[
-        int | None, arg(help="that many runs with the seeds seed, seed + 1, ..., each in a folder, and one report")
-    ] = None
+    out: Annotated[Path | None, arg(help="folder to write, which must not exist; without it, one under runs/")] = None
+    seeds: Annotated[int | None, arg(help="that many runs, with seed, seed + 1, ..., and one report")] = None
     quiet: Annotated[bool, arg(help="whether to leave out the lines that say how far the run is")] = False
 
     def __post_init__(self) -> None:
@@ -75,13 +70,13 @@ class Job:
         _, verb, *words = shlex.split(command)
         asked = verb if verb in ("attack", "compare") else words.pop(0)
         words = ["--of", *words] if verb == "attack" else words
-        copy = home / COPY if home and is_file(asked) and not Path(asked).is_file() else None
-        if copy and copy.is_file():
-            say(f"{asked} is not here; going on with the copy in the run, {copy}.")
-        file = str(copy) if copy and copy.is_file() else asked
+        file = asked
+        if home and is_file(asked) and not Path(asked).is_file() and (home / COPY).is_file():
+            file = str(home / COPY)
+            say(f"{asked} is not here; going on with the copy in the run, {file}.")
         recipe = load(file)
         name, words = resolve(asked, words)
-        config, options = parse(words, check(getattr(recipe, "Config", None), name), RunOptions)
+        config, options = parse(words, config_of(recipe, name), RunOptions)
         use_machine(config)
         return cls(asked, name, recipe, source(file), words, config, options, command)
 
@@ -94,7 +89,7 @@ class Job:
         return replace(self, words=words, config=config, options=options, command=command)
 
 
-def do(verb: str, words: Sequence[str]) -> int:
+def do(verb: str, words: list[str]) -> int:
     """Do what `neuropil VERB WORDS` asks for: run it, write the report, show the table."""
     job = Job.of(shlex.join(["neuropil", verb, *words]))
     many = job.options.seeds is not None
@@ -120,6 +115,16 @@ def resume(folder: Path, *, quiet: bool = False) -> int:
     else:
         _resume(folder, again=folder, quiet=quiet)
     return _report_if_any(folder)
+
+
+def show_settings(name: str, prog: str) -> int:
+    """Print the settings of the recipe `name`, for the help of the words `prog`."""
+    recipe, (base, words) = load(name), resolve(name, [])
+    text, config = (recipe.__doc__ or "").strip(), config_of(recipe, name)
+    if base != name:
+        text = f"{about(name).purpose} The recipe {base} with {' '.join(words)}.\n\n{about(name).measured}"
+    show(prog, text, config, RunOptions, default=parse(words, config)[0] if words else None)
+    return 0
 
 
 def report(folders: list[Path], out: Path) -> int:
@@ -151,13 +156,10 @@ def _new_folder(job: Job) -> tuple[Path, list[Path]]:
     for number in count(1):
         folder = job.options.out or _folder(job, number)
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
-        try:
+        with suppress(FileExistsError):
             folder.mkdir(parents=True)
-        except FileExistsError:
-            if job.options.out:
-                raise Refusal(f"{folder} exists already, and a run needs a new folder; name another one.") from None
-        else:
             return folder, missing
+        require(not job.options.out, f"{folder} exists already, and a run needs a new folder; name another one.")
     raise AssertionError("there is always one more number")
 
 
@@ -178,7 +180,7 @@ def _start(job: Job, folder: Path, again: Path) -> None:
     _work(job, run, again)
 
 
-def _forget_if_empty(folder: Path, missing: Sequence[Path]) -> None:
+def _forget_if_empty(folder: Path, missing: list[Path]) -> None:
     """Remove a folder in which no work was done, and those above it, so that the same words work once they can."""
     left = [path for path in folder.rglob("*") if path.is_file()]
     if {path.name for path in left} <= {"run.json", ".lock", COPY, SEEDS}:
@@ -190,10 +192,8 @@ def _forget_if_empty(folder: Path, missing: Sequence[Path]) -> None:
 
 def _resume(folder: Path, again: Path, *, quiet: bool) -> None:
     record = read(folder)
-    require(
-        shlex.split(record.facts["command"])[:1] == ["neuropil"],
-        f"the run in {folder} was not started by this command; resume it in Python, with Run.resume.",
-    )
+    ours = shlex.split(record.facts["command"])[:1] == ["neuropil"]
+    require(ours, f"the run in {folder} was not started by this command; resume it in Python, with Run.resume.")
     job = Job.of(record.facts["command"], home=folder)
     now = jsonable(job.config)
     changed = [name for name in now | record.config if now.get(name) != record.config.get(name)]

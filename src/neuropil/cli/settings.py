@@ -1,9 +1,9 @@
 """Words on the command line become settings, with every wrong word named at once; tyro reads them."""
 
 import io
-from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
+from collections.abc import Container, Sequence
+from contextlib import redirect_stderr, suppress
+from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -12,31 +12,20 @@ import tyro
 
 from neuropil.errors import Refusal, at_least, check_device, require, unknown
 
-NAMES = {Path: "a path", str: "text"}
+NAMES: dict[type, str] = {Path: "a path", str: "text"}
 _, POSITIONAL = get_args(tyro.conf.Positional[int])
 
 
 class Setting(NamedTuple):
-    """A field of a dataclass of settings: its type with what tyro is told about it, and the field itself."""
+    """A field of a dataclass of settings.
+
+    Attributes:
+        hint: its type, with what tyro is told about it.
+        default: what `dataclasses.field` is told of the default; empty if there is none.
+    """
 
     hint: Any
-    item: Field[Any]
-
-    @property
-    def positional(self) -> bool:
-        """Whether it is given without a flag."""
-        return POSITIONAL in getattr(self.hint, "__metadata__", ())
-
-    @property
-    def default(self) -> dict[str, Any]:
-        """What `dataclasses.field` is told of the default; empty if there is none."""
-        both = {"default": self.item.default, "default_factory": self.item.default_factory}
-        return {name: value for name, value in both.items() if value is not MISSING}
-
-
-@dataclass(frozen=True)
-class NoSettings:
-    """Of a command that takes none."""
+    default: dict[str, Any]
 
 
 def parse(words: Sequence[str], *kinds: type) -> list[Any]:
@@ -49,11 +38,9 @@ def parse(words: Sequence[str], *kinds: type) -> list[Any]:
         Refusal: unknown names (with the nearest right one), values of a wrong type, missing values: all in one line.
     """
     wanted = _settings(kinds)
-    try:
-        with _silence():
-            bare: Any = tyro.cli(_bare(wanted), args=words, console_outputs=False)
-    except SystemExit:
-        raise _what_is_wrong(wanted, words) from None
+    bare = _read(wanted, words)
+    if bare is None:
+        raise _what_is_wrong(wanted, words)
     made, free = [], set(wanted)
     for kind in kinds:
         own = free & {item.name for item in fields(kind)}
@@ -70,10 +57,8 @@ def show(prog: str, description: str, config: type, *others: type, default: Any 
     first: Any = field() if default is None else field(default=default)
     rows = [("settings", flat[config], first), ("run", flat[rest], field())]
     whole = make_dataclass("Settings", rows, kw_only=True)
-    try:
+    with suppress(SystemExit):
         tyro.cli(whole, args=["--help"], prog=prog, description=description)
-    except SystemExit:
-        return
 
 
 def without(words: Sequence[str], names: set[str]) -> list[str]:
@@ -94,9 +79,10 @@ def use_machine(config: Any) -> None:
         torch.set_num_threads(config.threads)
 
 
-def check(config: Any, where: str) -> type:
-    """`config` if it is a dataclass."""
-    require(isinstance(config, type) and is_dataclass(config), f"{where} needs a dataclass named Config.")
+def config_of(module: Any, name: str) -> type:
+    """The dataclass `Config` of the recipe or benchmark `name`."""
+    config: Any = getattr(module, "Config", None)
+    require(isinstance(config, type) and is_dataclass(config), f"{name} needs a dataclass named Config.")
     return config
 
 
@@ -105,7 +91,10 @@ def _settings(kinds: Sequence[type]) -> dict[str, Setting]:
     found: dict[str, Setting] = {}
     for kind in kinds:
         hints = get_type_hints(kind, include_extras=True)
-        found = {item.name: Setting(hints[item.name], item) for item in fields(kind) if item.init} | found
+        for item in (item for item in fields(kind) if item.init and item.name not in found):
+            both = {"default": item.default, "default_factory": item.default_factory}
+            default = {name: value for name, value in both.items() if value is not MISSING}
+            found[item.name] = Setting(hints[item.name], default)
     return found
 
 
@@ -124,9 +113,9 @@ def _name(flag: str, known: Container[str]) -> str:
 def _what_is_wrong(wanted: dict[str, Setting], words: Sequence[str]) -> Refusal:
     """All that is wrong: stray words, unknown names, words of a wrong type (each setting alone), settings that lack."""
     first, *flags = _groups(words)
-    places = {name: setting for name, setting in wanted.items() if setting.positional}
+    places = {name: one for name, one in wanted.items() if POSITIONAL in getattr(one.hint, "__metadata__", ())}
     wrong = []
-    if places and not _reads(places, first):
+    if places and _read(places, first) is None:
         wrong.append(f"expected {' '.join(name.upper() for name in places)}, got {' '.join(first) or 'nothing'}.")
     elif first and not places:
         wrong.append(f"cannot place {' '.join(first)!r}; settings are written --name value.")
@@ -134,20 +123,17 @@ def _what_is_wrong(wanted: dict[str, Setting], words: Sequence[str]) -> Refusal:
     known = [name for name in wanted if name not in places]
     wrong += [str(unknown("setting", name, known)) for name, _ in groups if name not in wanted]
     for name, group in groups:
-        if name in wanted and not _reads({name: wanted[name]}, group):
+        if name in wanted and _read({name: wanted[name]}, group) is None:
             wrong.append(f"setting {name!r} takes {_kind(wanted[name].hint, name)}, got {_value(group)}.")
     lacking = [name for name in known if not wanted[name].default and name not in dict(groups)]
     wrong += [f"setting {name!r} is needed: {_kind(wanted[name].hint, name)}." for name in lacking]
     return Refusal(" ".join(wrong) or "cannot read these settings; their help shows how they are written.")
 
 
-def _reads(wanted: dict[str, Setting], words: list[str]) -> bool:
-    try:
-        with _silence():
-            tyro.cli(_bare(wanted), args=words, console_outputs=False)
-    except SystemExit:
-        return False
-    return True
+def _read(wanted: dict[str, Setting], words: Sequence[str]) -> Any:
+    """The settings that `words` give, or None if they cannot be read."""
+    with suppress(SystemExit), redirect_stderr(io.StringIO()):  # tyro puts a box around each error; ours are lines
+        return tyro.cli(_bare(wanted), args=words, console_outputs=False)
 
 
 def _bare(wanted: dict[str, Setting]) -> type:
@@ -169,18 +155,9 @@ def _kind(hint: Any, name: str) -> str:
         return f"one of {', '.join(map(repr, kinds))}"
     if get_origin(hint) is tuple and kinds[1:] == (...,):
         return f"any number of {_kind(kinds[0], name)}"
-    plain = isinstance(hint, type) and get_origin(hint) is None
-    return NAMES.get(hint, hint.__name__) if plain else str(hint).replace("typing.", "")
+    return NAMES.get(hint, hint.__name__) if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
 def _value(group: list[str]) -> str:
-    _, has_value, value = group[0].partition("=")
-    values = ([value] if has_value else []) + group[1:]
+    values = [*group[0].split("=", 1)[1:], *group[1:]]
     return repr(" ".join(values)) if values else "nothing"
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """tyro puts a box around each error; ours are lines."""
-    with redirect_stderr(io.StringIO()):
-        yield

@@ -8,17 +8,9 @@ DIR is the folder of a run of any recipe that compares learners side by side, or
 Nothing is trained. OUT, which must not exist, gets report.html and the run; without it, a new one under runs/.
 """
 
-from neuropil.cli.commands.run import go_on
-from neuropil.errors import require
+from neuropil.cli.commands.run import start
 
 
 def main(words: list[str]) -> int:
     """`neuropil attack DIR ...`."""
-    if any(word.partition("=")[0] == "--resume" for word in words):
-        return go_on(words)
-    named = bool(words) and not words[0].startswith("-")
-    require(named, "name the folder of a run first. Usage: neuropil attack DIR [settings] [--out OUT]")
-
-    from neuropil.cli.runner import do
-
-    return do("attack", words)
+    return start("attack", words, "name the folder of a run first. Usage: neuropil attack DIR [settings] [--out OUT]")

@@ -8,7 +8,6 @@ import json
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any
 
 from rich.console import Console
@@ -16,7 +15,7 @@ from rich.table import Table
 from tyro.conf import arg
 
 import neuropil
-from neuropil.cli.settings import check, parse, show, use_machine
+from neuropil.cli.settings import config_of, parse, show, use_machine
 from neuropil.errors import require, unknown
 
 BENCH = Path(neuropil.__file__).parent / "bench"
@@ -39,26 +38,22 @@ def main(words: list[str]) -> int:
     named = bool(words) and not words[0].startswith("-")
     require(named, f"name a benchmark: neuropil bench {'|'.join(bench_names()) or 'NAME'} [settings] [--json FILE]")
     name, *words = words
-    module = _load(name)
-    config = check(getattr(module, "Config", None), name)
+    if name not in bench_names():
+        raise unknown("benchmark", name, bench_names())
+    module = import_module(f"neuropil.bench.{name}")
+    config = config_of(module, name)
     if {"-h", "--help"} & set(words):
         show(f"neuropil bench {name}", (module.__doc__ or "").strip(), config, TableOptions)
         return 0
     settings, options = parse(words, config, TableOptions)
     use_machine(settings)
     rows = module.main(settings)
-    cells = getattr(module, "cells", lambda row: {key: _cell(value) for key, value in row.items()})
+    cells = getattr(module, "cells", _cells)
     Console().print(_table([cells(row) for row in rows]))
     print(getattr(module, "CAPTION", "").format(**rows[-1]), end="")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
     return 0
-
-
-def _load(name: str) -> ModuleType:
-    if name not in bench_names():
-        raise unknown("benchmark", name, bench_names())
-    return import_module(f"neuropil.bench.{name}")
 
 
 def _table(rows: list[dict[str, str]]) -> Table:
@@ -72,5 +67,5 @@ def _table(rows: list[dict[str, str]]) -> Table:
     return table
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    return {key: f"{value:.4g}" if isinstance(value, float) else str(value) for key, value in row.items()}

@@ -16,37 +16,25 @@ Rows from above: the images, the known pixels, what the network expects, and two
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
-from tyro.conf import Positional
-
-from neuropil.cli.load_run import load_generator
+from neuropil.cli.load_run import SheetSettings, load_generator
 from neuropil.cli.settings import parse
-from neuropil.errors import at_least, require
+from neuropil.errors import require
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SheetSettings):
     """What to complete."""
 
-    run: Positional[Path]
-    learner: str | None = None
     known: str = "top"
-    n: int = 10
     labels: Literal["yes", "no"] = "yes"
-    seed: int = 0
-    n_rounds: int = 40
-    out: Path | None = None
-
-    def __post_init__(self) -> None:
-        at_least(0, self, "seed")
-        at_least(1, self, "n", "n_rounds")
 
 
 def main(words: list[str]) -> int:
     """`neuropil complete RUN ...`."""
     (asked,) = parse(words, Settings)
+    n = asked.n or 10
 
     import torch
 
@@ -57,15 +45,15 @@ def main(words: list[str]) -> int:
     learner, name, split_seed = load_generator(asked.run, asked.learner)
     rng = torch.Generator().manual_seed(asked.seed)
     test = load(name, seed=split_seed)[1]
-    require(asked.n <= len(test), f"--n takes up to {len(test)} test images, got {asked.n}.")
-    some = test[torch.randperm(len(test), generator=rng)[: asked.n]]
+    require(n <= len(test), f"--n takes up to {len(test)} test images, got {n}.")
+    some = test[torch.randperm(len(test), generator=rng)[:n]]
     x, mask = some.pixels(), image_mask(asked.known, test.x.shape[1:], rng)
     labels = some.y if asked.labels == "yes" else None
     sampling = replace(learner.sampling, n_rounds=asked.n_rounds, accept_margin=None)
     expected = learner.complete(x, mask, labels=labels)
     samples = [learner.complete(x, mask, labels=labels, rng=rng, sampling=sampling) for _ in range(2)]
     file = asked.out or asked.run / "completed.png"
-    save_sheet(torch.cat([x, x * mask, expected, *samples]).numpy(), file, columns=asked.n)
+    save_sheet(torch.cat([x, x * mask, expected, *samples]).numpy(), file, columns=n)
     correct = int((learner.predict(samples[0]) == some.y).sum())
-    print(f"{file}: the network classifies {correct} of {asked.n} completed images correctly")
+    print(f"{file}: the network classifies {correct} of {n} completed images correctly")
     return 0

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional
 
-from neuropil.cli.settings import NoSettings, parse
+from neuropil import data
+from neuropil.cli.settings import parse
 from neuropil.errors import require, unknown
 
 
@@ -31,33 +32,26 @@ def main(words: list[str]) -> int:
     verb, *rest = words
     if verb not in verbs:
         raise unknown("data command", verb, verbs)
-    (asked,) = parse(rest, NoSettings if verb == "list" else OneSet)
-    verbs[verb](**vars(asked))
+    kinds = [] if verb == "list" else [OneSet]
+    verbs[verb](*(asked.name for asked in parse(rest, *kinds)))
     return 0
 
 
 def _list() -> None:
-    from neuropil import data
-
     table = Table("name", "train", "test", "here", "what, and where it is looked for", box=None, pad_edge=False)
     for row in data.list_sets():
         train, test = (f"{n:,}" for n in row.examples)
-        table.add_row(
-            row.name, train, test, "yes" if row.present else "no", f"{escape(row.purpose)}\n[dim]{escape(row.where)}"
-        )
+        what = f"{escape(row.purpose)}\n[dim]{escape(row.where)}"
+        table.add_row(row.name, train, test, "yes" if row.present else "no", what)
     Console().print(table, highlight=False)
 
 
 def _fetch(name: str) -> None:
-    from neuropil import data
-
     for path in data.fetch(name):
         print(path)
 
 
 def _check(name: str) -> None:
-    from neuropil import data
-
     rows = data.check(name)
     for row in rows:
         print(f"{row.status:<8} {row.path}")

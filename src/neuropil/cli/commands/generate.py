@@ -13,30 +13,16 @@ An image that the network does not classify as requested is sampled again, if th
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from tyro.conf import Positional
-
-from neuropil.cli.load_run import load_generator
+from neuropil.cli.load_run import SheetSettings, load_generator
 from neuropil.cli.settings import parse
-from neuropil.errors import at_least
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SheetSettings):
     """What to generate."""
 
-    run: Positional[Path]
-    learner: str | None = None
     label: int | None = None
-    n: int | None = None
-    seed: int = 0
-    n_rounds: int = 40
-    out: Path | None = None
-
-    def __post_init__(self) -> None:
-        at_least(0, self, "seed", *(["label"] if self.label is not None else []))
-        at_least(1, self, "n_rounds", *(["n"] if self.n is not None else []))
 
 
 def main(words: list[str]) -> int:

@@ -10,23 +10,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from neuropil.cli.recipes import about, recipe_names
-from neuropil.cli.settings import NoSettings, parse
+from neuropil.cli.settings import parse
 
 HEADINGS = ("start here", "Hebbian features", "association", "spiking", "associative", "robustness", "searches")
 
 
 def main(words: list[str]) -> int:
     """`neuropil list`."""
-    parse(words, NoSettings)
+    parse(words)
     said = {name: about(name) for name in recipe_names()}
     groups = {recipe.group for recipe in said.values()}
     console = Console()
-    for heading in [*HEADINGS, *sorted(groups - set(HEADINGS))]:
-        if heading not in groups:
-            continue
+    for heading in [*(one for one in HEADINGS if one in groups), *sorted(groups - set(HEADINGS))]:
         table = Table.grid(padding=(0, 2))
-        for name in (name for name, recipe in said.items() if recipe.group == heading):
-            recipe = said[name]
+        for name, recipe in ((name, recipe) for name, recipe in said.items() if recipe.group == heading):
             minutes = "" if recipe.minutes is None else f"{recipe.minutes:g} min"
             table.add_row(f"  [bold]{name}", minutes, escape(recipe.purpose))
             if recipe.data:

@@ -28,8 +28,7 @@ def main(words: list[str]) -> int:
     (asked,) = parse(words, Settings)
     folders = list(asked.folders)
     require(bool(folders), "name the folders of one or more runs: neuropil report DIR... [--out FILE]")
-    home = folders[0] if len(folders) == 1 else Path()
 
     from neuropil.cli.runner import report
 
-    return report(folders, asked.out or home / "report.html")
+    return report(folders, asked.out or (folders[0] if len(folders) == 1 else Path()) / "report.html")

@@ -17,7 +17,8 @@ The folder holds run.json (settings, versions, machine), metrics.jsonl, weights.
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuropil.errors import Refusal
+from neuropil.cli.settings import parse
+from neuropil.errors import require
 
 
 @dataclass(frozen=True)
@@ -30,38 +31,26 @@ class Resume:
 
 def main(words: list[str]) -> int:
     """`neuropil run ...`."""
-    if any(word.partition("=")[0] == "--resume" for word in words):
-        return go_on(words)
-    if not words or words[0].startswith("-"):
-        raise Refusal("name a recipe first, for example: neuropil run digits_mstdp. All of them: neuropil list")
-    name, *rest = words
-    if {"-h", "--help"} & set(rest):
-        return show_settings(name, f"neuropil run {name}")
-    from neuropil.cli.runner import do
-
-    return do("run", words)
+    lacks = "name a recipe first, for example: neuropil run digits_mstdp. All of them: neuropil list"
+    return start("run", words, lacks)
 
 
-def go_on(words: list[str]) -> int:
-    """`--resume DIR`, after any command that starts runs."""
-    from neuropil.cli.settings import parse
+def start(verb: str, words: list[str], lacks: str = "") -> int:
+    """`neuropil VERB ...`: a run that goes on, settings that are shown, or a new run.
 
-    (asked,) = parse(words, Resume)
+    Raises:
+        Refusal: with the words `lacks`, if there are any, and `words` do not begin with a name.
+    """
+    goes_on = any(word.partition("=")[0] == "--resume" for word in words)
+    named = bool(words) and not words[0].startswith("-")
+    require(goes_on or named or not lacks, lacks)
 
-    from neuropil.cli.runner import resume
+    from neuropil.cli import runner  # needs torch
 
-    return resume(asked.resume, quiet=asked.quiet)
-
-
-def show_settings(name: str, prog: str) -> int:
-    """Print the settings of a recipe."""
-    from neuropil.cli.recipes import about, load, resolve
-    from neuropil.cli.runner import RunOptions
-    from neuropil.cli.settings import check, parse, show
-
-    recipe, (base, words) = load(name), resolve(name, [])
-    text, config = (recipe.__doc__ or "").strip(), check(getattr(recipe, "Config", None), name)
-    if base != name:
-        text = f"{about(name).purpose} The recipe {base} with {' '.join(words)}.\n\n{about(name).measured}"
-    show(prog, text, config, RunOptions, default=parse(words, config)[0] if words else None)
-    return 0
+    if goes_on:
+        (asked,) = parse(words, Resume)
+        return runner.resume(asked.resume, quiet=asked.quiet)
+    if {"-h", "--help"} & set(words):
+        name, prog = (words[0], f"neuropil run {words[0]}") if verb == "run" else (verb, f"neuropil {verb}")
+        return runner.show_settings(name, prog)
+    return runner.do(verb, words)

@@ -4,34 +4,15 @@ from neuropil.plasticity.association import Association, associations
 from neuropil.plasticity.competitive import HardWTA, KrotovHopfield, SoftHebb
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.differential import DifferentialHebb
-from neuropil.plasticity.engine import gains
+from neuropil.plasticity.engine import Rule, gains
 from neuropil.plasticity.hebbian import BCM, Hebb, Oja, Sanger
 from neuropil.plasticity.kernels.ranking import first_and_kth, winner
 from neuropil.plasticity.law import Chosen, Dense
 from neuropil.plasticity.plan import Plan
-from neuropil.plasticity.rule import Rule
 from neuropil.plasticity.tap import Activity, propose_, tap
 
 __all__ = [
-    "BCM",
-    "Activity",
-    "Association",
-    "Chosen",
-    "Dense",
-    "DifferentialHebb",
-    "HardWTA",
-    "Hebb",
-    "KrotovHopfield",
-    "Oja",
-    "Plan",
-    "Rule",
-    "Sanger",
-    "SoftHebb",
-    "associations",
-    "correlate",
-    "first_and_kth",
-    "gains",
-    "propose_",
-    "tap",
+    "BCM", "Activity", "Association", "Chosen", "Dense", "DifferentialHebb", "HardWTA", "Hebb", "KrotovHopfield", "Oja",
+    "Plan", "Rule", "Sanger", "SoftHebb", "associations", "correlate", "first_and_kth", "gains", "propose_", "tap",
     "winner",
-]
+]  # fmt: skip

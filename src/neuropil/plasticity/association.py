@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from neuropil.errors import require
+from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.law import Dense, along_units
-from neuropil.plasticity.rule import Rule
 
 
 def associations(units: int, classes: int) -> Tensor:
@@ -90,7 +90,7 @@ class Association(Rule):
         """Refuse a layer that has too few neurons for the classes, columns and winners, or columns that do not fit."""
         size, rest = divmod(units, self.columns)
         require(rest == 0, f"Association needs columns of equal size, got {units} neurons in {self.columns} columns.")
-        fewest = int(associations(size, self.classes).bincount().min())
+        fewest = len(associations(size, self.classes)) // self.classes
         require(
             self.k is None or self.k <= fewest,
             f"Association needs k <= neurons per class in a column, got k={self.k} and {size} neurons for "

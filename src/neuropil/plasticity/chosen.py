@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.plasticity.correlate import correlate
-from neuropil.plasticity.geometry import check_finite, rows
-from neuropil.plasticity.job import Job, Sample, total
+from neuropil.plasticity.geometry import check_finite, rows, total
+from neuropil.plasticity.job import Job, Sample
 from neuropil.plasticity.kernels.rows import add_chosen_, compilable, row_change, sparse_rows
 from neuropil.plasticity.law import Chosen
 
@@ -17,22 +17,13 @@ def row_changes(sample: Sample, said: Chosen) -> Tensor:
     check_finite(job.layer, finiteness(sample, said))
     chosen = _by_rank(said)
     if sample.by_drive and job.bias is None and job.plan.compiled and compilable(pre, weight):
-        return row_change(
-            pre,
-            chosen,
-            said.gains,
-            weight,
-            job.drive_weight,
-            average=law.average,
-            normalise=law.normalise,
-            sparse=law.sparse,
-            plan=job.plan,
-        )
+        return row_change(pre, chosen, said.gains, weight, job.drive_weight, law, job.plan)
     touched, hebbian, counts = sum_by_unit(pre, chosen, said.gains)
     gains = gain_by_unit(chosen, said.gains, len(weight))[touched] if _needs_gains(sample, said) else counts
-    return scatter_rows(
-        weight, touched, _finish(job, sample.by_drive, said, hebbian, gains, counts, touched), sparse=law.sparse
-    )
+    change = _finish(job, sample.by_drive, said, hebbian, gains, counts, touched)
+    if law.sparse:
+        return sparse_rows(weight.shape, touched, change)
+    return torch.zeros_like(weight).index_copy_(0, touched, change)
 
 
 class Choices:
@@ -61,7 +52,7 @@ class Choices:
         if _needs_gains(sample, said):
             self.gains += gain_by_unit(chosen, said.gains, len(self.counts))
         if type(layer) is not nn.Linear:
-            self.hebbian += rows(layer, correlate(layer, pre, sample.on_output(full_factor(sample, said))))
+            self.hebbian += rows(layer, correlate(layer, pre, full_factor(sample, said).view(sample.shape)))
             self.counts += chosen.bincount(minlength=len(self.counts))
         elif self.compiled:
             add_chosen_(self.hebbian, self.counts, pre, chosen, said.gains, self.job.plan)
@@ -103,13 +94,6 @@ def gain_by_unit(chosen: Tensor, gains: tuple[float, ...], units: int) -> Tensor
     """(units,) float64: the gains with which every unit was chosen, added up; `chosen` and `gains` as above."""
     ranked = chosen.chunk(len(gains))
     return torch.stack([gain * who.bincount(minlength=units).double() for gain, who in zip(gains, ranked)]).sum(0)
-
-
-def scatter_rows(weight: Tensor, touched: Tensor, change: Tensor, *, sparse: bool = False) -> Tensor:
-    """`change` of the rows `touched` (ascending) as a change of the whole `weight`, zero elsewhere."""
-    if sparse:
-        return sparse_rows(weight.shape, touched, change)
-    return torch.zeros_like(weight).index_copy_(0, touched, change)
 
 
 def drive_decayed(hebbian: Tensor, weight: Tensor, drive_weight: Tensor) -> Tensor:
@@ -155,9 +139,7 @@ def _finish(
 
 def _needs_gains(sample: Sample, said: Chosen) -> bool:
     """Whether the decay of a unit depends on the sum of gains of several ranks."""
-    if len(said.gains) == 1:
-        return False
-    return sample.job.bias is not None if sample.by_drive else isinstance(said.decay, float) and said.decay != 0
+    return len(said.gains) > 1 and (sample.job.bias is not None if sample.by_drive else bool(said.decay != 0))
 
 
 def _by_rank(said: Chosen) -> Tensor:
@@ -167,5 +149,7 @@ def _by_rank(said: Chosen) -> Tensor:
 
 def full_factor(sample: Sample, said: Chosen) -> Tensor:
     """The post factor with all its zeros, shaped like the drives."""
-    gains = sample.pre.new_tensor(said.gains).view(-1, *[1] * (len(sample.drives) - 2))
-    return sample.pre.new_zeros(sample.drives).scatter_add_(1, said.units, gains.expand_as(said.units))
+    samples, _, *places = said.units.shape
+    gains = sample.pre.new_tensor(said.gains).view(-1, *[1] * len(places))
+    factor = sample.pre.new_zeros(samples, len(sample.job.weight), *places)
+    return factor.scatter_add_(1, said.units, gains.expand_as(said.units))

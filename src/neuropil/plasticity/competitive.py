@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from neuropil.errors import require
+from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.kernels.ranking import first_and_kth, winner
 from neuropil.plasticity.kernels.rows import compilable, signed_square
 from neuropil.plasticity.law import Chosen, Dense
-from neuropil.plasticity.rule import Rule
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
         pre: its input, (batch, *in).
         post: activity on its output side, (batch, *out).
     """
-    pre, post = pre.detach(), post.detach()
     if type(layer) is nn.Linear:
         return _dense(post.flatten(0, -2), pre.flatten(0, -2))
+    pre, post = pre.detach(), post.detach()
     if type(layer) in Conv + Transposed and pre.dim() == layer.weight.dim():  # type: ignore[operator]
         return _convolution(layer, pre, post)
     return _by_autograd(layer, pre, post)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from neuropil.errors import require
+from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.law import Dense
-from neuropil.plasticity.rule import Rule
 
 
 @dataclass(frozen=True)

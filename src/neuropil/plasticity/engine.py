@@ -1,7 +1,6 @@
 """The one engine: any law on any layer. It knows geometry, chunks, checks, ranking dtype, sparse rows and kernels."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 
 import torch
@@ -12,64 +11,87 @@ from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import Conv, check_finite, from_rows, rows, units, weight_of
 from neuropil.plasticity.job import Job, Sample, Third, start
 from neuropil.plasticity.kernels.ranking import rankable
-from neuropil.plasticity.law import Dense, Law
+from neuropil.plasticity.law import Chosen, Dense, Law
 from neuropil.plasticity.patches import as_dense, has_patches, patches, pieces
 from neuropil.plasticity.plan import PLAN, Plan
 
 
-def apply(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan, third: Third) -> Tensor:
-    """The change of the weight of `layer` by `law`, a sum over samples; arguments and errors as of `Rule`."""
-    job, pre, post = start(law, layer, pre, post, plan, third)
-    if pre.device.type == "cpu":
-        _keep_freed_memory()
-    change: Tensor | None = None
-    choices: Choices | None = None
-    for sample in _samples(job, pre, post, third):
-        if isinstance(sample.said, Dense):
-            new = _dense_change(sample, sample.said)
-            change = new if change is None else change + new
-        elif type(layer) is nn.Linear:
-            return row_changes(sample, sample.said)
-        else:
-            choices = choices or Choices(job)
-            choices.add_(sample, sample.said)
-        del sample  # its memory serves the next
-    if choices is not None:
-        return from_rows(layer, choices.change())
-    if change is None:  # no patch was left
-        return torch.zeros_like(weight_of(layer))
-    return from_rows(layer, scaled(change) if law.normalise else change)
+class Rule(Law):
+    r"""What learns a layer: its input and its output to a change of its weight. All rules are called alike.
+
+    A rule of one's own is a subclass with a `post` and, if its drive is not the layer's output, with `weights`. It
+    then works on every dense and convolutional layer, in every dtype, on every device.
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import Chosen, Rule
+        >>> class Instar(Rule):
+        ...     def post(self, u):
+        ...         return Chosen(u.argmax(1, keepdim=True), gains=(1.0,), decay=1.0)
+        >>> layer = torch.nn.Linear(2, 3, bias=False)
+        >>> _ = torch.nn.init.eye_(layer.weight)
+        >>> Instar()(layer, torch.tensor([[0.0, 2.0]]))
+        tensor([[0., 0.],
+                [0., 1.],
+                [0., 0.]])
+    """
+
+    def __call__(
+        self, layer: nn.Module, pre: Tensor, post: Tensor | None = None, *, plan: Plan = PLAN, **third: Tensor
+    ) -> Tensor:
+        r"""The change of the weight of `layer`, a sum over samples.
+
+        Args:
+            layer: a dense layer, a convolution or a transposed convolution.
+            pre: its input, (batch, \*in).
+            post: its output, (batch, \*out), before any activation; computed if not given.
+            plan: how the engine goes about it; makes no difference but for rounding.
+            third: third factors of the rule by name: (batch,), or shaped like the output.
+
+        Returns:
+            what to add to the weight, shaped like it.
+
+        Raises:
+            Refusal: shapes, dtypes or devices do not fit the layer; NaN or infinite activity.
+        """
+        job, pre, post = start(self, layer, pre, post, plan, third)
+        if pre.device.type == "cpu":
+            _keep_freed_memory()
+        change: Tensor | None = None
+        choices: Choices | None = None
+        for sample in _samples(job, pre, post, third):
+            if isinstance(sample.said, Dense):
+                new = _dense_change(sample, sample.said)
+                change = new if change is None else change + new
+            elif type(layer) is nn.Linear:
+                return row_changes(sample, sample.said)
+            else:
+                choices = choices or Choices(job)
+                choices.add_(sample, sample.said)
+            del sample  # its memory serves the next
+        if choices is not None:
+            return from_rows(layer, choices.change())
+        if change is None:  # no patch was left
+            return torch.zeros_like(weight_of(layer))
+        return from_rows(layer, scaled(change) if self.normalise else change)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
 
-def gains(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None = None, **third: Tensor) -> Tensor:
+def gains(rule: Rule, layer: nn.Module, pre: Tensor, post: Tensor | None = None, **third: Tensor) -> Tensor:
     r"""The post factor g of every sample and unit, (batch, \*out); arguments and errors as of `Rule`.
 
     For what learns beside the weight: the change of a bias is the sum of these gains over samples.
     """
-    job, pre, post = start(law, layer, pre, post, PLAN, third)
+    job, pre, post = start(rule, layer, pre, post, PLAN, third)
     sample = job.sample(pre, post, third)
     if isinstance(sample.said, Dense):
-        factor, shows = sample.said.gain, sample.said.gain
+        factor = shows = sample.said.gain
     else:
         factor, shows = full_factor(sample, sample.said), finiteness(sample, sample.said)
     check_finite(layer, pre, shows)
-    return sample.on_output(factor)
-
-
-def output(law: Law, layer: nn.Module, pre: Tensor) -> Tensor:
-    r"""The drives of `law` for all of `pre`, (batch, \*out), without autograd."""
-    job, pre, _ = start(law, layer, pre, None, PLAN, {})
-    return job.drive(pre)
-
-
-def drives(law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
-    r"""`pre` in pieces of a few examples, or whole if `post` is given, each with its drives.
-
-    Drives are (samples, units, \*positions).
-    """
-    job, pre, post = start(law, layer, pre, post, plan, {})
-    for piece in [pre] if post is not None else pieces(layer, pre, plan):
-        yield piece, job.drives(piece, post)
+    return factor.view(sample.shape)
 
 
 @cache
@@ -85,39 +107,40 @@ def _keep_freed_memory() -> None:
 
 def _samples(job: Job, pre: Tensor, post: Tensor | None, third: Third) -> Iterator[Sample]:
     """All samples: the patches of a convolution where that is faster, otherwise pieces of a few examples."""
-    if post is not None:
+    if post is not None or not isinstance(job.layer, Conv):
         yield job.sample(pre, post, third)
         return
     if has_patches(job.layer) and not third:
-        chooses = job.chooses(pre)
+        chooses = _chooses(job, pre)
         if chooses or not _answers_fast(job.layer, pre, job.plan):
             yield from _patches(job, pre, chooses)
             return
-    start = 0
+    done = 0
     for piece in pieces(job.layer, pre, job.plan):
-        stop = start + len(piece)
-        yield job.sample(
-            piece, None, {key: value if len(value) == 1 else value[start:stop] for key, value in third.items()}
-        )
-        start = stop
+        part = slice(done, done + len(piece))
+        yield job.sample(piece, None, {key: value if len(value) == 1 else value[part] for key, value in third.items()})
+        done += len(piece)
+
+
+def _chooses(job: Job, pre: Tensor) -> bool:
+    """Whether the law chooses units, as its `post` declares, or else by what it says of a silent sample."""
+    declared = job.law.post.__annotations__.get("return")
+    if declared in (Chosen, Dense):
+        return declared is Chosen
+    return isinstance(job.law.post(pre.new_zeros(1, len(job.weight))), Chosen)
 
 
 def _patches(job: Job, pre: Tensor, chooses: bool) -> Iterator[Sample]:
     """The patches of a convolution, as the dense layer with the same weights sees them, a few thousand at a time."""
-    dense = replace(job, layer=as_dense(job.layer))
+    dense = job._replace(layer=as_dense(job.layer))
     matrix = job.drive_weight.to(job.law.ranking_dtype or pre.dtype)
     for patch in patches(job.layer, pre, plan=job.plan):
-        if not chooses:
+        if chooses:
+            u = rankable(patch.to(matrix.dtype), matrix, job.plan)
+            u = u if job.bias is None else u + job.bias.to(u)
+            yield dense.ask(patch, u, u.shape, {}, own=True)
+        else:
             yield dense.sample(patch, None, {})
-            continue
-        shape = torch.Size((len(patch), len(matrix)))
-        yield dense.ask(patch, _ranked_drives(job, patch, matrix), shape, {}, own=True)
-
-
-def _ranked_drives(job: Job, patch: Tensor, matrix: Tensor) -> Tensor:
-    """(n, units) drives of patches in the dtype of `matrix`, the drive weights."""
-    u = rankable(patch.to(matrix.dtype), matrix, job.plan)
-    return u if job.bias is None else u + job.bias.to(u)
 
 
 def _answers_fast(layer: nn.Module, pre: Tensor, plan: Plan) -> bool:
@@ -137,22 +160,16 @@ def _dense_change(sample: Sample, said: Dense) -> Tensor:
     """
     job, layer, weight = sample.job, sample.job.layer, sample.job.weight
     gain = said.gain.to(weight.dtype)
-    post = sample.on_output(gain)
-    hebbian = correlate(layer, sample.pre, post)
+    hebbian = correlate(layer, sample.pre, gain if gain.shape == sample.shape else gain.view(sample.shape))
     check_finite(layer, *([hebbian] if hebbian.numel() < gain.numel() else [sample.pre, gain]))
     change = rows(layer, hebbian)
     if sample.by_drive and sample.own and job.bias is None and gain.numel() > weight.numel():
         change = drive_decayed(change, weight, job.drive_weight)  # the shorter way to the same numbers
     elif isinstance(said.decay, Tensor) or said.decay != 0:
-        change = decayed(change, _by_unit(gain * said.decay), weight)
+        change = decayed(change, (gain * said.decay).sum([axis for axis in range(gain.dim()) if axis != 1]), weight)
     if said.mixing is not None:
         change = change - _within_groups(layer, said.mixing) @ weight
     return change
-
-
-def _by_unit(activity: Tensor) -> Tensor:
-    """Activity (samples, units, *positions) added up over samples, (units,)."""
-    return activity.sum([axis for axis in range(activity.dim()) if axis != 1])
 
 
 def _within_groups(layer: nn.Module, mixing: Tensor) -> Tensor:

@@ -1,14 +1,16 @@
 """Where the units of a layer are: the only file that knows dense from convolutional."""
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
+from torch.backends import mkldnn
 from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal
 from neuropil.plasticity.plan import PLAN, Plan
 
 Conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -67,7 +69,7 @@ def respond(layer: nn.Module, pre: Tensor, weight: Tensor, plan: Plan = PLAN) ->
     if type(layer) is nn.Linear:
         return product(pre, weight, plan)
     tensors = {"weight": weight}
-    if getattr(layer, "bias", None) is not None:
+    if bias_of(layer) is not None:
         tensors["bias"] = weight.new_zeros(units(layer))
     with torch.no_grad():
         out: Tensor = functional_call(layer, tensors, (pre,))
@@ -82,8 +84,7 @@ def product(pre: Tensor, weight: Tensor, plan: Plan = PLAN) -> Tensor:
     """
     pre, weight = pre.detach(), weight.detach()
     large = pre.numel() * len(weight) >= plan.large_product
-    plain = pre.device.type == "cpu" and pre.dtype == weight.dtype == torch.float32
-    if large and plain and torch.backends.mkldnn.is_available():
+    if large and pre.device.type == "cpu" and pre.dtype == weight.dtype == torch.float32 and mkldnn.is_available():
         if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
             out: Tensor = torch.ops.mkldnn._linear_pointwise(pre, weight, None, "none", [], "")
             return out
@@ -93,20 +94,19 @@ def product(pre: Tensor, weight: Tensor, plan: Plan = PLAN) -> Tensor:
 
 def check_input(layer: nn.Module, pre: Tensor) -> None:
     """Refuse an activity that cannot be the input of `layer`."""
-    dense, shape, axes = unit_axis(layer) == -1, pre.shape, weight_of(layer).dim()
+    dense, shape = unit_axis(layer) == -1, pre.shape
     wanted = layer.in_features if dense else layer.in_channels
-    if len(shape) >= 2 if dense else len(shape) == axes:
-        if shape[-1 if dense else 1] == wanted:
-            return
+    if len(shape) < 2 if dense else len(shape) != weight_of(layer).dim():
+        what = f"as (batch, {'*, features' if dense else 'channels, *positions'})"
+    elif shape[-1 if dense else 1] != wanted:
         what = f"with {wanted} {'features' if dense else 'channels'}"
     else:
-        what = f"as (batch, {'*, features' if dense else 'channels, *positions'})"
+        return
     raise Refusal(f"a rule on {type(layer).__name__} needs pre {what}, got {tuple(shape)}.")
 
 
-def check_alike(layer: nn.Module, *activities: Tensor | None) -> None:
-    """Refuse activities on another device, or of another type of numbers, than the weight of `layer`."""
-    weight = weight_of(layer)
+def check_alike(layer: nn.Module, weight: Tensor, *activities: Tensor | None) -> None:
+    """Refuse activities on another device, or of another type of numbers, than `weight`, that of `layer`."""
     for activity in activities:
         if activity is not None and (activity.device, activity.dtype) != (weight.device, weight.dtype):
             has, got = (f"{str(side.dtype).removeprefix('torch.')} on {side.device}" for side in (weight, activity))
@@ -117,22 +117,25 @@ def check_alike(layer: nn.Module, *activities: Tensor | None) -> None:
 def check_output(layer: nn.Module, pre: Tensor, post: Tensor) -> None:
     """Refuse an activity that cannot be the output of `layer` for the input `pre`, which was checked."""
     axis = unit_axis(layer)
-    batch = pre.shape[:-1] if axis == -1 else pre.shape[:1]
-    if post.dim() != pre.dim() or post.shape[: len(batch)] != batch or post.shape[axis] != units(layer):
+    if post.dim() != pre.dim() or post.shape[:axis] != pre.shape[:axis] or post.shape[axis] != units(layer):
         raise Refusal(
             f"{type(layer).__name__} with {units(layer)} units was given pre {tuple(pre.shape)} but post "
             f"{tuple(post.shape)}; pass the layer's own output, before flattening or pooling."
         )
 
 
+def total(activity: Tensor) -> Tensor:
+    """The sum of all entries, which is finite if they are: the cheapest pass that shows NaN and infinity."""
+    return activity.sum(dtype=torch.promote_types(activity.dtype, torch.float32))
+
+
 def check_finite(layer: nn.Module, *activities: Tensor) -> None:
-    """Refuse NaN and infinity before they reach a weight; a sum is the cheapest pass that shows them."""
-    total = sum(activity.sum(dtype=torch.promote_types(activity.dtype, torch.float32)) for activity in activities)
-    require(
-        math.isfinite(float(total)),
-        f"a rule on {type(layer).__name__} was given NaN or infinite activity; "
-        "check the data, or lower the learning rate if the weights have run away.",
-    )
+    """Refuse NaN and infinity before they reach a weight."""
+    if not math.isfinite(float(reduce(torch.add, map(total, activities)))):
+        raise Refusal(
+            f"a rule on {type(layer).__name__} was given NaN or infinite activity; "
+            "check the data, or lower the learning rate if the weights have run away."
+        )
 
 
 def weight_of(layer: nn.Module) -> Tensor:
@@ -140,11 +143,11 @@ def weight_of(layer: nn.Module) -> Tensor:
     weight: Tensor = layer.weight  # type: ignore[assignment]
     if is_lazy(weight):
         raise Refusal(f"{type(layer).__name__} has no weight yet; let a batch through the network first.")
-    require(
-        isinstance(weight, nn.Parameter),
-        f"the weight of {type(layer).__name__} is computed from other parameters, which no change can reach; "
-        "remove the parametrization.",
-    )
+    if not isinstance(weight, nn.Parameter):
+        raise Refusal(
+            f"the weight of {type(layer).__name__} is computed from other parameters, which no change can reach; "
+            "remove the parametrization."
+        )
     return weight.detach()
 
 

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.errors import require
-from neuropil.plasticity.engine import drives, output
-from neuropil.plasticity.geometry import Conv
-from neuropil.plasticity.law import Dense, along_units, samples_of
+from neuropil.plasticity.engine import Rule
+from neuropil.plasticity.geometry import Conv, per_sample
+from neuropil.plasticity.job import start
+from neuropil.plasticity.law import Dense, along_units
+from neuropil.plasticity.patches import pieces
 from neuropil.plasticity.plan import PLAN, Plan
-from neuropil.plasticity.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Sanger(Rule):
 
     def post(self, u: Tensor) -> Dense:
         """g = u; units mix by the lower triangle."""
-        samples = samples_of(u)
+        samples = u.movedim(1, -1).flatten(0, -2)
         return Dense(u, mixing=(samples.T @ samples).tril())
 
 
@@ -132,10 +133,16 @@ class BCM(Rule):
 
     def _once(self, layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor | None:
         """The output, which is needed twice; None where it is not given and too large to be kept."""
-        return output(self, layer, pre) if post is None and not isinstance(layer, Conv) else post
+        if post is not None or isinstance(layer, Conv):
+            return post
+        job, pre, _ = start(self, layer, pre, None, PLAN, {})
+        return job.drive(pre)
 
     def _mean_square(self, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan = PLAN) -> Tensor:
         """The mean of u^2 over the batch, (units,)."""
-        parts = drives(self, layer, pre, post, plan)
-        means = [samples_of(u).square().mean(0) * (len(piece) / len(pre)) for piece, u in parts]
+        job, pre, post = start(self, layer, pre, post, plan, {})
+        if post is not None:
+            return per_sample(layer, post).square().mean(0)
+        parts = pieces(layer, pre, plan)
+        means = [per_sample(layer, job.drive(part)).square().mean(0) * (len(part) / len(pre)) for part in parts]
         return reduce(torch.add, means)

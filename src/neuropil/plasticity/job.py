@@ -1,12 +1,11 @@
 """A law on a layer: what is checked before anything is computed, the drive, and what the law says of it."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal
 from neuropil.plasticity.geometry import (
     bias_of,
     check_alike,
@@ -15,6 +14,7 @@ from neuropil.plasticity.geometry import (
     from_rows,
     respond,
     rows,
+    total,
     unit_axis,
     units,
     weight_of,
@@ -25,8 +25,7 @@ from neuropil.plasticity.plan import Plan
 Third = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A law on a layer.
 
     Attributes:
@@ -34,6 +33,7 @@ class Job:
         weight: (units, fan-in).
         drive_weight: (units, fan-in), the very same tensor if the law takes the drive with the weight itself.
         bias: what the drive has besides, (units,); None for nothing.
+        by_output: whether the drive is the output of the layer.
     """
 
     law: Law
@@ -42,27 +42,17 @@ class Job:
     weight: Tensor
     drive_weight: Tensor
     bias: Tensor | None
-
-    def drives_by_output(self) -> bool:
-        """Whether the drive is the output of the layer."""
-        return self.drive_weight is self.weight and (self.law.with_bias or bias_of(self.layer) is None)
+    by_output: bool
 
     def drive(self, pre: Tensor) -> Tensor:
         """(batch, *out) drives for `pre`, in the dtype of the ranking."""
-        layer, dtype = self.layer, self.law.ranking_dtype or pre.dtype
-        bare = type(layer) is nn.Linear and self.bias is None
-        if self.drives_by_output() and dtype == pre.dtype and not bare:
+        layer, bias, dtype = self.layer, self.bias, self.law.ranking_dtype or pre.dtype
+        if self.by_output and dtype == pre.dtype and not (type(layer) is nn.Linear and bias is None):
             with torch.no_grad():
                 out: Tensor = layer(pre)
             return out.detach()
         u = respond(layer, pre.to(dtype), from_rows(layer, self.drive_weight).to(dtype), self.plan)
-        if self.bias is None:
-            return u
-        return u + (self.bias if unit_axis(layer) == -1 else along_units(self.bias, u)).to(dtype)
-
-    def drives(self, pre: Tensor, post: Tensor | None) -> Tensor:
-        """(samples, units, *positions) drives: `post`, or the layer's own if it is None."""
-        return _by_units(self.layer, self.drive(pre) if post is None else post)
+        return u if bias is None else u + (bias if unit_axis(layer) == -1 else along_units(bias, u)).to(dtype)
 
     def sample(self, pre: Tensor, post: Tensor | None, third: Third) -> "Sample":
         """Samples with the drive `post`, or with the layer's own if it is None."""
@@ -84,7 +74,7 @@ class Job:
         if isinstance(said, Chosen):  # without the drives, whose memory is needed again
             finite = total(u if said.finite is None else said.finite)
             said = said._replace(decay=0.0 if by_drive else said.decay, finite=finite)
-        return Sample(self, pre, said, by_drive, u.shape, shape, own)
+        return Sample(self, pre, said, by_drive, shape, own)
 
     def _misfit(self, said: object, u: Tensor) -> str:
         """What is wrong with what the law says; empty if nothing is."""
@@ -110,13 +100,8 @@ class Job:
             return _by_units(self.layer, value)
         if value.dim() != 1:
             return value
-        if unit_axis(self.layer) == 1:
-            return value.view(-1, *[1] * (drive.dim() - 1))
-        return value.view(-1, *[1] * (drive.dim() - 1)).expand(*drive.shape[:-1], 1).flatten(0, -2)
-
-    def chooses(self, pre: Tensor) -> bool:
-        """Whether the law chooses units: what it says of a silent sample."""
-        return isinstance(self.law.post(pre.new_zeros(1, len(self.weight))), Chosen)
+        value = value.view(-1, *[1] * (drive.dim() - 1))
+        return value if unit_axis(self.layer) == 1 else value.expand(*drive.shape[:-1], 1).flatten(0, -2)
 
 
 class Sample(NamedTuple):
@@ -128,8 +113,7 @@ class Sample(NamedTuple):
         said: the post factor. Units that were chosen come without drives and with one number that is finite if all
             drives are.
         by_drive: whether the decay is by the drive.
-        drives: shape of the drives, (samples, units, *positions).
-        shape: the same on the output side of the layer, (batch, *out).
+        shape: of the output of the layer, (batch, *out).
         own: whether the drives are what the drive weights make of `pre`.
     """
 
@@ -137,48 +121,35 @@ class Sample(NamedTuple):
     pre: Tensor
     said: Dense | Chosen
     by_drive: bool
-    drives: torch.Size
     shape: torch.Size
     own: bool
-
-    def on_output(self, factor: Tensor) -> Tensor:
-        """A post factor shaped like the drives, shaped like the output of the layer."""
-        return factor if self.drives == self.shape else factor.view(self.shape)
-
-
-def total(activity: Tensor) -> Tensor:
-    """The sum of all entries, which is finite if they are."""
-    return activity.sum(dtype=torch.promote_types(activity.dtype, torch.float32))
 
 
 def start(
     law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan, third: Third
 ) -> tuple[Job, Tensor, Tensor | None]:
     """The job and its activity, all checked and cut from the autograd graph; no output if it is not the drive."""
-    law.check_units(units(layer))
+    count = units(layer)
+    law.check_units(count)
+    parameter = weight_of(layer)
     check_input(layer, pre)
-    check_alike(layer, pre, post, *(value for value in third.values() if value.is_floating_point()))
+    check_alike(layer, parameter, pre, post, *(value for value in third.values() if value.is_floating_point()))
     if law.sparse and type(layer) is not nn.Linear:
         raise Refusal(f"a sparse change needs a Linear layer, got {type(layer).__name__}; use sparse=False.")
-    for name, value in third.items():
-        _check_third(law, layer, pre, name, value)
-    weight = rows(layer, weight_of(layer))
-    job = Job(law, layer, plan, weight, law.weights(weight), bias_of(layer) if law.with_bias else None)
-    if post is None or not job.drives_by_output():
+    for name, value in third.items():  # one entry per sample, one per unit, or the shape of the output
+        if value.dim() != 1 and value.shape != (1, count):
+            check_output(layer, pre, value)
+        elif value.dim() == 1 and len(value) != len(pre):
+            what = f"one {name} per sample, ({len(pre)},), got {tuple(value.shape)}"
+            raise Refusal(f"{type(law).__name__} needs {what}.")
+    weight, bias = rows(layer, parameter), bias_of(layer)
+    drive_weight = law.weights(weight)
+    by_output = drive_weight is weight and (law.with_bias or bias is None)
+    job = Job(law, layer, plan, weight, drive_weight, bias if law.with_bias else None, by_output)
+    if post is None or not by_output:
         return job, pre.detach(), None
     check_output(layer, pre, post)
     return job, pre.detach(), post.detach()
-
-
-def _check_third(law: Law, layer: nn.Module, pre: Tensor, name: str, value: Tensor) -> None:
-    """Refuse a third factor that has neither one entry per sample nor the shape of the output, nor one per unit."""
-    if value.dim() == 1:
-        require(
-            len(value) == len(pre),
-            f"{type(law).__name__} needs one {name} per sample, ({len(pre)},), got {tuple(value.shape)}.",
-        )
-    elif value.shape != (1, units(layer)):
-        check_output(layer, pre, value)
 
 
 def _by_units(layer: nn.Module, activity: Tensor) -> Tensor:

@@ -80,8 +80,3 @@ class Law(ABC):
 def along_units(values: Tensor, u: Tensor) -> Tensor:
     """One value per unit, (units,), as a tensor that broadcasts against drives (samples, units, *positions)."""
     return values.view(-1, *[1] * (u.dim() - 2))
-
-
-def samples_of(u: Tensor) -> Tensor:
-    """Drives (samples, units, *positions) as a matrix (all samples, units)."""
-    return u.movedim(1, -1).flatten(0, -2)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ class Activity(NamedTuple):
     """What went through a layer in one forward pass, cut from the autograd graph."""
 
     pre: Tensor  # (batch, *in)
-    post: Tensor | None  # (batch, *out); None where only inputs were recorded
+    post: Tensor | None = None  # (batch, *out); None where only inputs were recorded
 
 
 class _AllReached(BaseException):
@@ -53,24 +54,15 @@ def tap(model: nn.Module, names: Iterable[str], *, pre_only: bool = False) -> It
     seen: dict[str, Activity] = {}
     passed: list[tuple[str, Tensor, int]] = []
 
-    def record(name: str, layer: nn.Module, pre: Tensor, post: Tensor | None) -> None:
-        sides = [side for side in (pre, post) if side is not None]
+    def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> None:
+        sides = [side for side in (inputs[0], output) if side is not None]
         inference = any(side.is_inference() for side in sides)
         require(not inference, "tap cannot watch torch.inference_mode(); use torch.no_grad() instead.")
-        new = Activity(_cut(layer, pre), None if post is None else _cut(layer, post))
+        new = Activity(*(_cut(layer, side) for side in sides))
         seen[name] = _join(seen[name], new) if name in seen else new
         passed.extend((name, side, side._version) for side in sides)
-
-    def listen(name: str) -> Any:
-        return lambda layer, inputs, output: record(name, layer, inputs[0], output)
-
-    def listen_before(name: str) -> Any:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            record(name, layer, inputs[0], None)
-            if len(seen) == len(layers):
-                raise ended
-
-        return hook
+        if pre_only and len(seen) == len(layers):
+            raise ended
 
     def clear(*_: Any) -> None:
         seen.clear()
@@ -79,11 +71,8 @@ def tap(model: nn.Module, names: Iterable[str], *, pre_only: bool = False) -> It
     ended = _AllReached()
     hooks = [model.register_forward_pre_hook(clear)]
     for name, layer in layers.items():
-        hooks.append(
-            layer.register_forward_pre_hook(listen_before(name))
-            if pre_only
-            else layer.register_forward_hook(listen(name))
-        )
+        register = layer.register_forward_pre_hook if pre_only else layer.register_forward_hook
+        hooks.append(register(partial(record, name)))
     try:
         with _uncompiled():
             yield seen

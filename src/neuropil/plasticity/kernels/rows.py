@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from neuropil._threads import share_out
+from neuropil.plasticity.law import Law
 from neuropil.plasticity.plan import PLAN, Plan
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
@@ -67,16 +68,7 @@ def _add_chosen(thread, start, stop, pre, chosen, gains, hebbian, counts):  # ty
 
 
 def row_change(
-    pre: Tensor,
-    chosen: Tensor,
-    gains: tuple[float, ...],
-    weight: Tensor,
-    drive_weight: Tensor,
-    *,
-    average: bool,
-    normalise: bool,
-    sparse: bool,
-    plan: Plan = PLAN,
+    pre: Tensor, chosen: Tensor, gains: tuple[float, ...], weight: Tensor, drive_weight: Tensor, law: Law, plan: Plan
 ) -> Tensor:
     """The change of a weight through the rows that some sample chose, with a decay by the drive.
 
@@ -86,7 +78,7 @@ def row_change(
         gains: weight of each rank, of length ranks.
         weight: (units, in).
         drive_weight: weights of the drive, (units, in). Its memory becomes the change unless it is the weight's own.
-        average, normalise, sparse: as in `Law`.
+        law: whether to average, to normalise and to leave out rows.
         plan: how to go about it.
     """
     flat, gained = chosen.numpy(), np.array([*gains, 0], pre.numpy().dtype)
@@ -94,12 +86,12 @@ def row_change(
     touched = np.flatnonzero(counts)
     counts = counts[touched]
     pre, weight, drive_weight = pre.contiguous(), weight.contiguous(), drive_weight.contiguous()
-    if sparse:
+    if law.sparse:
         change = weight.new_empty(len(touched), weight.shape[1])
     else:
         change = torch.empty_like(weight) if drive_weight.data_ptr() == weight.data_ptr() else drive_weight
-    where = np.arange(len(touched)) if sparse else touched
-    divisors = (counts if average else np.ones(len(touched))).astype(gained.dtype)
+    where = np.arange(len(touched)) if law.sparse else touched
+    divisors = (counts if law.average else np.ones(len(touched))).astype(gained.dtype)
     peaks = np.zeros(len(touched) + 1, gained.dtype)
     index = (where, touched, counts.cumsum(), order)
     values = (pre.numpy(), weight.numpy(), drive_weight.numpy(), gained, divisors)
@@ -107,9 +99,9 @@ def row_change(
     share_out(_change, len(touched), index, values, (change.numpy(), peaks), worth=worth)
     if not len(touched):
         change.zero_()
-    elif normalise and peaks.max() > 0:
+    elif law.normalise and peaks.max() > 0:
         _divide(where, change.numpy(), peaks.max())
-    return sparse_rows(weight.shape, torch.from_numpy(touched), change) if sparse else change
+    return sparse_rows(weight.shape, torch.from_numpy(touched), change) if law.sparse else change
 
 
 @compiled

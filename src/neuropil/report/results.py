@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from torch import Tensor
 
 from neuropil.errors import Refusal, require
@@ -132,6 +133,14 @@ class Results:
     def shown(self) -> list[RunRows]:
         """The runs whose curves and pictures are shown: the finished ones, or all while none has finished."""
         return [run for run in self.runs if run.record.finished] or self.runs
+
+    def saved(self, prefix: str) -> dict[str, tuple[RunRows, np.ndarray]]:
+        """What was saved as `prefix` + name, by name: the first shown run that has it, and the array."""
+        found: dict[str, tuple[RunRows, np.ndarray]] = {}
+        for run in self.shown:
+            for key in sorted(key for key in run.tensors if key.startswith(prefix)):
+                found.setdefault(plain(key.removeprefix(prefix)), (run, run.tensors[key].float().cpu().numpy()))
+        return found
 
     def on(self, data: str) -> list[Summary]:
         """The summaries of one data set."""

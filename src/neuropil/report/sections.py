@@ -12,7 +12,7 @@ from markupsafe import Markup
 from neuropil.report.figures.curves import confusions, learning_curves, sample_efficiency, unit_panels
 from neuropil.report.figures.receptive_fields import field_sheets
 from neuropil.report.figures.robustness import attack_panels, severity_panels
-from neuropil.report.figures.samples import sample_sheets
+from neuropil.report.figures.samples import Sheet, sample_sheets
 from neuropil.report.figures.spikes import spike_panels
 from neuropil.report.results import Results, mean, plain
 from neuropil.report.robustness_tables import MARK, DataRobustness, RobustnessTable, invalid_sentences, robustness_of
@@ -59,23 +59,55 @@ class Section:
     id: str
     title: str
     text: str
-    groups: list[Group]
+    groups: list[Group] = field(default_factory=list)
     legend: list[Style] = field(default_factory=list)
 
 
 def sections(results: Results, styles: Mapping[str, Style], files: Files) -> list[Section]:
     """All sections for which there are rows, in the order of the page; their PNG files are added to `files`."""
+    epochs, labels = legend(results, styles, EpochRow), legend(results, styles, LabelsRow)
+    curves = Section("curves", "Learning curves", CURVES, legend=epochs)
+    efficiency = Section("labels", "Accuracy against number of labels", LABELS, legend=labels)
     made = [
-        curves_section(results, styles, files),
-        labels_section(results, styles, files),
+        with_panels(curves, learning_curves(results, styles), "learning-curves", files),
+        with_panels(efficiency, sample_efficiency(results, styles), "sample-efficiency", files),
         robustness_section(results, styles, files),
-        fields_section(results, files),
+        with_sheets(Section("fields", "Receptive fields", FIELDS), field_sheets(results), files),
         spikes_section(results, styles, files),
-        samples_section(results, files),
-        confusion_section(results, files),
+        with_sheets(Section("samples", "Samples", SAMPLES), sample_sheets(results), files),
+        with_panels(Section("confusion", "Confusion", CONFUSION), confusions(results), "confusion", files),
         units_section(results, styles, files),
     ]
-    return [section for section in made if section is not None]
+    return [section for section in made if section.groups]
+
+
+CURVES = "Mean over seeds; the band is the 95 % interval of the mean."
+LABELS = "On the test split, when only some training examples carry a label; the bars are 95 % intervals over seeds."
+FIELDS = "The weights of each unit as an image."
+SAMPLES = "Images that learners generate from the class label alone."
+CONFUSION = (
+    "All seeds together; every row is a true class and sums to 100 %. Correct answers are grey, mistakes orange; "
+    "the strength of a mistake grows with the square root of its percentage, on one scale for all learners."
+)
+
+
+def with_panels(section: Section, panels: Sequence[Panel], name: str, files: Files) -> Section:
+    """The section with these panels, which also become the PNG file `name`."""
+    if panels:
+        files.add(name, png(panels, section.legend))
+        section.groups.append(Group("", figures_of(panels, section.id)))
+    return section
+
+
+def with_sheets(section: Section, sheets: Sequence[Sheet], files: Files) -> Section:
+    """The section with these sheets, which also become PNG files."""
+    figures = []
+    for sheet in sheets:
+        files.add(f"{section.id}-{sheet.learner}", sheet.paper)
+        image = Markup('<img class="{}" src="{}" alt="{}">').format(sheet.kind, data_uri(sheet.image), sheet.alt)
+        figures.append(Figure(sheet.learner, sheet.caption, image, "325px"))
+    section.groups.extend([Group("", figures)] if figures else [])
+    return section
 
 
 def figures_of(panels: Sequence[Panel], name: str) -> list[Figure]:
@@ -91,27 +123,7 @@ def legend(results: Results, styles: Mapping[str, Style], kind: type[Row]) -> li
     return [style_for(styles, name) for name in dict.fromkeys(row.learner or "" for row in results.of(kind))]
 
 
-def curves_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section | None:
-    panels = learning_curves(results, styles)
-    if not panels:
-        return None
-    keys = legend(results, styles, EpochRow)
-    files.add("learning-curves", png(panels, keys))
-    text = "Mean over seeds; the band is the 95 % interval of the mean."
-    return Section("curves", "Learning curves", text, [Group("", figures_of(panels, "curve"))], keys)
-
-
-def labels_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section | None:
-    panels = sample_efficiency(results, styles)
-    if not panels:
-        return None
-    keys = legend(results, styles, LabelsRow)
-    files.add("sample-efficiency", png(panels, keys))
-    text = "On the test split, when only some training examples carry a label; the bars are 95 % intervals over seeds."
-    return Section("labels", "Accuracy against number of labels", text, [Group("", figures_of(panels, "label"))], keys)
-
-
-def robustness_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section | None:
+def robustness_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section:
     """Attacks by norm, corruptions, damage, and the comparison with the linear classifier."""
     attacks = attack_panels(results, styles)
     by_severity = {kind: severity_panels(results, styles, kind) for kind in ("corruption", "damage")}
@@ -132,7 +144,7 @@ def robustness_section(results: Results, styles: Mapping[str, Style], files: Fil
                 groups.append(Group(f"{prefix}{kind}", figures, tables=tables))
         if one.comparison and len(groups) > start:
             groups.append(Group(f"{prefix}beside the linear classifier", [], sentences=one.comparison))
-    return Section("robustness", "Robustness", f"{ROBUST} {MARK}", groups, keys) if groups else None
+    return Section("robustness", "Robustness", f"{ROBUST} {MARK}", groups, keys)
 
 
 def attack_group(one: DataRobustness, norm: str, title: str, panels: Sequence[Panel], index: int) -> Group:
@@ -148,18 +160,7 @@ ROBUST = (
 )
 
 
-def fields_section(results: Results, files: Files) -> Section | None:
-    figures = []
-    for sheet in field_sheets(results):
-        files.add(f"fields-{sheet.learner}", sheet.paper)
-        alt = f"Receptive fields of {sheet.learner}. {sheet.caption}"
-        image = Markup('<img class="{}" src="{}" alt="{}">').format(sheet.kind, data_uri(sheet.image), alt)
-        figures.append(Figure(sheet.learner, f"{sheet.caption} Run {sheet.run}.", image, "325px"))
-    text = "The weights of each unit as an image."
-    return Section("fields", "Receptive fields", text, [Group("", figures)]) if figures else None
-
-
-def spikes_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section | None:
+def spikes_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section:
     rasters = {row.learner or "": row for row in results.of(RasterRow)}
     silences = {row.learner or "": row for row in results.of(SilenceRow)}
     groups = []
@@ -168,33 +169,10 @@ def spikes_section(results: Results, styles: Mapping[str, Style], files: Files) 
         files.add(f"spikes-{name}", png(panels))
         groups.append(Group(name, figures_of(panels, f"spikes{index}-")))
     text = "What a spiking network does with one example, and how exact gradients make a silent one fire."
-    return Section("spikes", "Spikes", text, groups) if groups else None
+    return Section("spikes", "Spikes", text, groups)
 
 
-def samples_section(results: Results, files: Files) -> Section | None:
-    figures = []
-    for sheet in sample_sheets(results):
-        files.add(f"samples-{sheet.learner}", sheet.image)
-        alt = f"Samples generated by {sheet.learner}. {sheet.caption}"
-        image = Markup('<img class="fields" src="{}" alt="{}">').format(data_uri(sheet.image), alt)
-        figures.append(Figure(sheet.learner, sheet.caption, image, "325px"))
-    text = "Images that learners generate from the class label alone."
-    return Section("samples", "Samples", text, [Group("", figures)]) if figures else None
-
-
-def confusion_section(results: Results, files: Files) -> Section | None:
-    panels = confusions(results)
-    if not panels:
-        return None
-    files.add("confusion", png(panels))
-    text = (
-        "All seeds together; every row is a true class and sums to 100 %. Correct answers are grey, mistakes orange; "
-        "the strength of a mistake grows with the square root of its percentage, on one scale for all learners."
-    )
-    return Section("confusion", "Confusion", text, [Group("", figures_of(panels, "confusion"))])
-
-
-def units_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section | None:
+def units_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section:
     found: dict[tuple[str, str], list[UnitsRow]] = defaultdict(list)
     for row in results.of(UnitsRow):
         found[row.learner or "", row.layer].append(row)
@@ -208,7 +186,7 @@ def units_section(results: Results, styles: Mapping[str, Style], files: Files) -
         if panels:
             files.add(f"units-{title}", png(panels))
     text = "Norms and wins of the units of all seeds; the numbers are means over seeds, with their range."
-    return Section("units", "Units", text, groups) if groups else None
+    return Section("units", "Units", text, groups)
 
 
 def unit_facts(rows: Sequence[UnitsRow]) -> list[tuple[str, str]]:

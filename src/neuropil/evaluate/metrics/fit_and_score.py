@@ -33,11 +33,8 @@ def fit_and_score(learner: Learns, train: Split, test: Split, *, rng: Generator,
     with peak_memory() as peak:
         learner.fit(train, rng=rng, tracker=tracker)
     seconds = tracker.seconds - start
-    counts = confusion(learner, test)
+    counts, n, rate = confusion(learner, test), len(train), majority_rate(test)
     right = fraction_correct(counts)
-    row = ResultRow(
-        n_train=len(train), accuracy=right, majority_rate=majority_rate(test), seconds=seconds, peak_mb=peak.mb
-    )
-    tracker.log(row)
+    tracker.log(ResultRow(n_train=n, accuracy=right, majority_rate=rate, seconds=seconds, peak_mb=peak.mb))
     tracker.log(ConfusionRow(matrix=counts.tolist()))
     return right

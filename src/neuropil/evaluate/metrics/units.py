@@ -1,7 +1,7 @@
 """What the units of a layer do: who wins, who is dead, whether norms converged, how many directions they span."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -102,16 +102,8 @@ def log_units(
         tracker: takes the rows.
     """
     found = unit_statistics(weight, count_wins(activity, split, batch=batch), p=norm or 2.0)
-    row = UnitsRow(
-        layer=layer,
-        wins=found.wins.tolist(),
-        norms=found.norms.tolist(),
-        dead=found.dead,
-        converged=found.converged,
-        effective_rank=found.effective_rank,
-        win_entropy=found.win_entropy,
-    )
-    tracker.log(row)
+    numbers: dict[str, Any] = found._asdict() | {"wins": found.wins.tolist(), "norms": found.norms.tolist()}
+    tracker.log(UnitsRow(layer=layer, **numbers))
     for sentence in unit_warnings(found, competes=competes, normed=norm is not None):
         tracker.log(WarningRow(message=sentence))
 

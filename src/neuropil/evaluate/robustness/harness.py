@@ -118,7 +118,6 @@ def curve(
 
 def _check_range(x: Tensor, norm: Norm) -> None:
     low, high = (float(end) for end in x.aminmax())
-    if norm.low <= low and high <= norm.high:
-        return
     cure = f"divide by their range, or name it: {type(norm).__name__}(low=..., high=...)"
-    require(False, f"an attack needs examples in [{norm.low:g}, {norm.high:g}], got {low:.4g} to {high:.4g}; {cure}.")
+    found = f"an attack needs examples in [{norm.low:g}, {norm.high:g}], got {low:.4g} to {high:.4g}; {cure}."
+    require(norm.low <= low and high <= norm.high, found)

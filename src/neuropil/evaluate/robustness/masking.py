@@ -74,21 +74,22 @@ def gradients(one: Curve) -> Check:
 
 def larger_hurts(one: Curve) -> Check:
     """Does a larger budget always hurt at least as much?"""
-    gains = [
-        (more_often(after, before), f"{percent(before)} right at {small:g}, {percent(after)} at {large:g}")
+    worse = [
+        f"{percent(before)} right at {small:g}, {percent(after)} at {large:g}"
         for small, large, before, after in zip(one.sizes, one.sizes[1:], one.robust, one.robust[1:])
+        if more_often(after, before)
     ]
-    worse = [finding for gained, finding in gains if gained]
     return Check("a larger budget hurts", not worse, worse[0] if worse else "at every size")
 
 
 def beats(strong: Curve, weak: Curve, name: str) -> Check:
     """Does `strong` leave no more right than `weak`, at every size?"""
-    for size, left, other in zip(strong.sizes, strong.robust, weak.robust):
-        if more_often(left, other):
-            found = f"{weak.attack} leaves {percent(other)} right at {size:g}, this one {percent(left)}"
-            return Check(name, False, found)
-    return Check(name, True, "at every size")
+    worse = [
+        f"{weak.attack} leaves {percent(other)} right at {size:g}, this one {percent(left)}"
+        for size, left, other in zip(strong.sizes, strong.robust, weak.robust)
+        if more_often(left, other)
+    ]
+    return Check(name, not worse, worse[0] if worse else "at every size")
 
 
 def at_most_majority_rate(robust: Tensor, majority_rate: float) -> Check:

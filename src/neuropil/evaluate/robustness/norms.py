@@ -1,8 +1,9 @@
 """How far an image was moved, and the nearest image that was not moved too far."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -10,41 +11,37 @@ from torch import Generator, Tensor
 from neuropil.errors import require
 
 
-class Norm(Protocol):
+@dataclass(frozen=True)
+class Norm(ABC):
     """A way to measure a change of an image, and the range that pixels have.
 
     Attributes:
         low, high: the range; images have 0 and 1, vectors that know no bounds have -inf and inf.
     """
 
-    @property
-    def name(self) -> str: ...
+    name: ClassVar[str]
+    low: float = 0.0
+    high: float = 1.0
 
-    @property
-    def low(self) -> float: ...
-
-    @property
-    def high(self) -> float: ...
-
+    @abstractmethod
     def length(self, change: Tensor) -> Tensor:
         """(n, *shape) to (n,): the size of each change."""
-        ...
 
+    @abstractmethod
     def clip(self, x: Tensor, adversarial: Tensor, size: float | Tensor) -> Tensor:
         """The nearest point to `adversarial` that lies within `size` (or (n,) sizes) of `x` and in the range."""
-        ...
 
+    @abstractmethod
     def steepest(self, gradient: Tensor) -> Tensor:
         """The change of size 1 along which `gradient` (n, *shape) promises most; no change where it is zero."""
-        ...
 
+    @abstractmethod
     def random(self, x: Tensor, size: float, rng: Generator) -> Tensor:
         """A random change of `x` (n, *shape), of `size`."""
-        ...
 
+    @abstractmethod
     def level(self, size: float, pixels: int) -> float:
         """How far every one of `pixels` moves in a change of `size` that moves all alike."""
-        ...
 
 
 def check_size(size: float) -> None:
@@ -60,17 +57,14 @@ def _each(size: float | Tensor, x: Tensor) -> Tensor:
     return size.to(x).view(-1, *[1] * (x.ndim - 1))
 
 
-@dataclass(frozen=True)
-class Linf:
+class Linf(Norm):
     """The largest change of any pixel.
 
     >>> Linf().clip(torch.tensor([[0.1, 0.5]]), torch.tensor([[-0.3, 0.9]]), 0.2)
     tensor([[0.0000, 0.7000]])
     """
 
-    low: float = 0.0
-    high: float = 1.0
-    name: str = "Linf"
+    name = "Linf"
 
     def length(self, change: Tensor) -> Tensor:
         """max |d|, (n, *shape) to (n,)."""
@@ -95,17 +89,14 @@ class Linf:
         return size
 
 
-@dataclass(frozen=True)
-class L2:
+class L2(Norm):
     """The Euclidean length of the change of all pixels.
 
     >>> L2().length(torch.tensor([[3.0, 4.0]]))
     tensor([5.])
     """
 
-    low: float = 0.0
-    high: float = 1.0
-    name: str = "L2"
+    name = "L2"
 
     def length(self, change: Tensor) -> Tensor:
         """sqrt(sum d^2)."""

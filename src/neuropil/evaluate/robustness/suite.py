@@ -129,11 +129,8 @@ def robustness(
 
 def _sources(name: str, baselines: Sequence[str], victims: Mapping[str, Victim]) -> dict[str, tuple[str, ...]]:
     """On whom transfer attacks on `name` are crafted: the first baseline, and all baselines; never on itself."""
-    able = tuple(
-        baseline
-        for baseline in baselines
-        if baseline != name and baseline in victims and victims[baseline].forward is not None
-    )
+    others = [baseline for baseline in baselines if baseline != name and baseline in victims]
+    able = tuple(baseline for baseline in others if victims[baseline].forward is not None)
     first = {baseline: (baseline,) for baseline in able if baseline == baselines[0]}
     return first | ({"baselines": able} if len(able) > len(first) else {})
 
@@ -147,12 +144,9 @@ def _jobs(
     carry = lambda names: lambda size, rng: crafted(names, norm, size)
     if forward is not None:
         fgsm, pgd = FGSM(forward, norm), lambda rng: PGD(forward, norm, rng, suite.attack_steps, suite.attack_restarts)
-        yield PlannedAttack(
-            "FGSM", WHITE, norm, crafted_by(lambda rng: fgsm), lambda: zero_gradient_fraction(fgsm, test)
-        )
-        yield PlannedAttack(
-            "PGD", WHITE, norm, crafted_by(pgd), lambda: zero_gradient_fraction(pgd(Generator()), test), True
-        )
+        useless = lambda attack: lambda: zero_gradient_fraction(attack, test)
+        yield PlannedAttack("FGSM", WHITE, norm, crafted_by(lambda rng: fgsm), useless(fgsm))
+        yield PlannedAttack("PGD", WHITE, norm, crafted_by(pgd), useless(pgd(Generator())), worst_case=True)
     for title, names in sources.items():
         yield PlannedAttack(f"transfer from {title}", BLACK, norm, carry(names))
     if scores is not None:
@@ -178,8 +172,8 @@ def _attack(
     facts = torch.zeros(len(jobs), 2, dtype=torch.float64)  # overstepped, zero_gradient_fraction
     for k in tracker.loop("attacks", len(jobs), robust=robust, facts=facts):
         rng, norm = torch.Generator().manual_seed(1000 * seed + k), jobs[k].norm
-        asked = budgets[norm.name]
-        for at, size in enumerate(asked if jobs[k].worst_case else asked[: -len(grey_size(norm, test)) or None]):
+        budget = budgets[norm.name]
+        for at, size in enumerate(budget if jobs[k].worst_case else budget[: -len(grey_size(norm, test)) or None]):
             adversarial = jobs[k].craft(size, rng) if size else test.pixels()
             left = verify(victim, test, adversarial, norm=norm, size=size)
             robust[k, at], facts[k, 0] = left.robust, max(float(facts[k, 0]), left.overstepped)
@@ -187,9 +181,10 @@ def _attack(
     worst = {}
     for norm, sizes in norms:
         mine = [k for k, job in enumerate(jobs) if job.norm == norm]
-        curves = [_curve(jobs[k], sizes, robust[k], facts[k]) for k in mine]
+        asked, end = (0.0, *sizes), len(sizes) + 1
+        curves = [Curve(jobs[k].attack, jobs[k].access, asked, robust[k, :end], *facts[k].tolist()) for k in mine]
         able = [k for k in mine if jobs[k].worst_case and grey_size(norm, test)]
-        grey = {jobs[k].attack: robust[k, len(sizes) + 1] for k in able}
+        grey = {jobs[k].attack: robust[k, end] for k in able}
         worst[norm.name] = _log(curves, grey, norm.name, test, tracker)
     return worst
 
@@ -197,12 +192,6 @@ def _attack(
 def grey_size(norm: Norm, test: Split) -> list[float]:
     """The budget at which every image can become the same grey one; vectors have none."""
     return [{"Linf": 0.5, "L2": 0.5 * math.sqrt(test.x[0].numel())}[norm.name]] if test.x.ndim == 4 else []
-
-
-def _curve(job: PlannedAttack, sizes: tuple[float, ...], robust: Tensor, facts: Tensor) -> Curve:
-    """Size 0 first."""
-    overstepped, zero_gradient_fraction = facts.tolist()
-    return Curve(job.attack, job.access, (0.0, *sizes), robust[: len(sizes) + 1], overstepped, zero_gradient_fraction)
 
 
 def _log(curves: Sequence[Curve], grey: Mapping[str, Tensor], norm: str, test: Split, tracker: Tracker) -> Tensor:
@@ -214,19 +203,10 @@ def _log(curves: Sequence[Curve], grey: Mapping[str, Tensor], norm: str, test: S
     worst = torch.stack([one.robust for one in curves]).all(0).cummin(0).values
     strongest = [one.attack for one in curves if one.access == WHITE][-1:]
     upper_bound = not strongest or is_invalid(found[strongest[0]])
-    shown = [*curves, Curve(WORST, "", curves[0].sizes, worst)]
-    for one in shown:
-        failed = upper_bound if one.attack == WORST else is_invalid(found[one.attack])
+    for one in [*curves, Curve(WORST, "", curves[0].sizes, worst)]:
+        name, n, bad = one.attack, len(test), upper_bound if one.attack == WORST else is_invalid(found[one.attack])
         for size, right in zip(one.sizes, one.accuracy):
-            row = AttackRow(
-                norm=norm,
-                attack=one.attack,
-                access=one.access,
-                size=size,
-                accuracy=right,
-                invalid=failed,
-                n_test=len(test),
-            )
+            row = AttackRow(norm=norm, attack=name, access=one.access, size=size, accuracy=right, invalid=bad, n_test=n)
             tracker.log(row)
     return worst
 
@@ -237,18 +217,10 @@ def _compare(
     """Rows about the images that this learner and the linear classifier both classify correctly, see `MatchedRow`."""
     for norm, sizes in norms:
         both = mine[norm.name][0] & linear[norm.name][0]
-        if not bool(both.any()):
-            continue
-        for at, size in enumerate(sizes, start=1):
-            left = [robust[norm.name][at, both].double().mean().item() for robust in (mine, linear)]
-            row = MatchedRow(
-                norm=norm.name,
-                size=size,
-                accuracy=left[0],
-                linear=name,
-                linear_accuracy=left[1],
-                n_both=int(both.sum()),
-            )
+        n = int(both.sum())
+        for at, size in enumerate(sizes if n else (), start=1):
+            own, other = (robust[norm.name][at, both].double().mean().item() for robust in (mine, linear))
+            row = MatchedRow(norm=norm.name, size=size, accuracy=own, linear=name, linear_accuracy=other, n_both=n)
             tracker.log(row)
 
 

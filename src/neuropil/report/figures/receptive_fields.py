@@ -1,51 +1,26 @@
 """Receptive fields as one tidy grid per learner, signed in two colours that fade into the page at zero."""
 
-import io
 import math
-from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from neuropil.errors import require
-from neuropil.report.results import Results, RunRows, plain
+from neuropil.report.figures.samples import Sheet, encode, enlarged, grid
+from neuropil.report.results import Results, RunRows
 from neuropil.runs import UnitsRow
 
-PREFIX = "fields."
 SHOWN = 100
 GAP, LINE = 3, (128, 128, 128, 64)  # pixels between units, and the colour of the middle one
 PLUS, MINUS = (0xD1, 0x44, 0x0C), (0x1A, 0x6F, 0xBF)
 
 
-@dataclass(frozen=True)
-class FieldSheet:
-    """The fields of one learner.
-
-    Attributes:
-        image: PNG on a transparent ground, one pixel per weight.
-        paper: the same on white and enlarged, for papers.
-        kind: "fields signed" or "fields colour".
-    """
-
-    learner: str
-    run: str
-    caption: str
-    image: bytes
-    paper: bytes
-    kind: str
-
-
-def field_sheets(results: Results) -> list[FieldSheet]:
+def field_sheets(results: Results) -> list[Sheet]:
     """One sheet for each learner that left its fields, from the first shown run that has them, best learner first."""
-    seen: dict[str, FieldSheet] = {}
-    for run in results.shown:
-        for key in sorted(run.tensors):
-            name = plain(key.removeprefix(PREFIX))
-            if key.startswith(PREFIX) and name not in seen:
-                weight = run.tensors[key].detach().float().cpu().numpy()
-                seen[name] = field_sheet(name, run.name, weight, wins_of(run, name, len(weight)))
-    order = [*results.learners, *seen]
-    return sorted(seen.values(), key=lambda sheet: order.index(sheet.learner))
+    seen = {
+        name: field_sheet(name, run.name, weight, wins_of(run, name, len(weight)))
+        for name, (run, weight) in results.saved("fields.").items()
+    }
+    return [seen[name] for name in dict.fromkeys([*results.learners, *seen]) if name in seen]
 
 
 def wins_of(run: RunRows, name: str, units: int) -> np.ndarray | None:
@@ -54,7 +29,7 @@ def wins_of(run: RunRows, name: str, units: int) -> np.ndarray | None:
     return next((np.array(wins) for wins in logged if len(wins) == units), None)
 
 
-def field_sheet(name: str, run: str, weight: np.ndarray, wins: np.ndarray | None) -> FieldSheet:
+def field_sheet(name: str, run: str, weight: np.ndarray, wins: np.ndarray | None) -> Sheet:
     """The picture of (units, channels, height, width) weights; vectors (units, features) become strips."""
     weight = weight[:, None, None] if weight.ndim == 2 else weight
     require(
@@ -73,7 +48,8 @@ def field_sheet(name: str, run: str, weight: np.ndarray, wins: np.ndarray | None
         caption += f" {broken.sum()} units with NaN or infinite weights are left blank."
     pixels = mosaic(tiles)
     kind = "fields colour" if weight.shape[1] == 3 else "fields signed"
-    return FieldSheet(name, run, caption, encode(pixels), encode(on_white(pixels)), kind)
+    alt = f"Receptive fields of {name}. {caption}"
+    return Sheet(name, alt, f"{caption} Run {run}.", encode(pixels), encode(on_white(pixels)), kind)
 
 
 def chosen_units(units: int, wins: np.ndarray | None) -> np.ndarray:
@@ -118,16 +94,11 @@ def colour_tiles(weight: np.ndarray) -> np.ndarray:
 
 def mosaic(tiles: np.ndarray) -> np.ndarray:
     """Tiles in a grid as square as it can be, with faint lines between them; small tiles are enlarged first."""
-    times = max(1, 28 // max(tiles.shape[1:3]))
-    tiles = tiles.repeat(times, 1).repeat(times, 2)
+    tiles = enlarged(tiles)
     units, height, width = len(tiles), tiles.shape[1] + GAP, tiles.shape[2] + GAP
     columns = max(1, min(units, round(math.sqrt(units * height / width))))
-    rows = math.ceil(units / columns)
-    sheet = np.zeros((rows * height - GAP, columns * width - GAP, 4), np.uint8)
+    sheet = grid(tiles, columns, GAP, ground=(0, 0, 0, 0))
     sheet[height - 2 :: height] = sheet[:, width - 2 :: width] = LINE
-    for index, tile in enumerate(tiles):
-        y, x = index // columns * height, index % columns * width
-        sheet[y : y + height - GAP, x : x + width - GAP] = tile
     return sheet
 
 
@@ -137,10 +108,3 @@ def on_white(sheet: np.ndarray) -> np.ndarray:
     flat = (sheet[..., :3] * alpha + 255 * (1 - alpha)).round().astype(np.uint8)
     times = max(1, 1200 // max(flat.shape[:2]))
     return flat.repeat(times, 0).repeat(times, 1)
-
-
-def encode(pixels: np.ndarray) -> bytes:
-    """PNG bytes."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()

@@ -285,7 +285,7 @@ def test_units_that_diverged_are_blank_and_counted(channels):
     weight = torch.ones(2, channels, 3, 3)
     weight[0, 0, 1, 1] = math.nan
     found = field_sheet("a", "run", weight.numpy(), None)
-    assert found.caption.endswith("1 units with NaN or infinite weights are left blank.")
+    assert found.caption.endswith("1 units with NaN or infinite weights are left blank. Run run.")
     with Image.open(io.BytesIO(found.image)) as image:
         assert (image.getpixel((1, 1))[3], image.getpixel((1, image.height - 2))[3]) == (0, 255)
 

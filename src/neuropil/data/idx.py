@@ -5,13 +5,14 @@ axes, one big-endian uint32 per axis, then the values.
 """
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from neuropil.data.files import Source, read
+from neuropil.data.files import File, Source, read
 from neuropil.data.split import Split
 from neuropil.errors import require
 
@@ -35,13 +36,20 @@ def parse_idx(raw: bytes, axes: int, where: str) -> npt.NDArray[np.uint8]:
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def idx_source(name: str, folder: str, checksums: Sequence[tuple[str, str]], mirrors: tuple[str, ...]) -> Source:
+    """The four files that MNIST and its relatives are published in, with the md5 of each unpacked and packed."""
+    return Source(name, folder, tuple(File(file, *md5) for file, md5 in zip(FILES, checksums)), mirrors)
+
+
 def idx_pair(source: Source, root: str | Path | None, classes: int) -> tuple[Split, Split]:
-    """(train, test) from the four files that MNIST and its relatives are published in."""
-    return _idx_split(source, "train", root, classes), _idx_split(source, "t10k", root, classes)
+    """(train, test) from the four files of `idx_source`."""
+    return _idx_split(source, *FILES[:2], root, classes), _idx_split(source, *FILES[2:], root, classes)
 
 
-def _idx_split(source: Source, part: str, root: str | Path | None, classes: int) -> Split:
-    images, labels = f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"
+def _idx_split(source: Source, images: str, labels: str, root: str | Path | None, classes: int) -> Split:
     x = parse_idx(read(source, images, root), 3, images)
     y = parse_idx(read(source, labels, root), 1, labels)
     return Split(torch.tensor(x[:, None]), torch.tensor(y, dtype=torch.int64), classes)

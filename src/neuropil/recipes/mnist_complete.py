@@ -80,7 +80,8 @@ def main(config: Config, run: Run) -> None:
             correct = (learner.predict(test.pixels(), mask) == test.y).double().mean().item()
             metrics = {"known": name, "accuracy": correct}
             if config.baseline_epochs:
-                baseline = baseline_for(learner, train, mask, config, tracker)
+                beside = TaggedTracker(run, learner=f"backprop, {name}", family="baseline", data=data, seed=config.seed)
+                baseline = baseline_for(learner, train, mask, config, beside)
                 metrics["backprop_accuracy"] = accuracy(baseline, test)
             tracker.log(Row(kind="partial classification", metrics=metrics))
 

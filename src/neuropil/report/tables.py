@@ -192,15 +192,12 @@ def summary_sentence(results: Results, data: str) -> str:
     who = f"{len(summaries)} learner{'s' * (len(summaries) > 1)} on {data}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
     who += f", {sizes(counts)} training examples" if counts else ""
     best = {one.family: one for one in reversed(summaries) if one.accuracy}
-    said = [f"{label} {best[family].learner}, {score_of(best[family])}" for family, label in BEST if family in best]
+    score = lambda family: f"{best[family].learner}, {score_of(best[family])}"
+    said = [f"the best {label} is {score(family)}" for family, label in BEST if family in best]
     return who + (": " + "; ".join(said) if said else ": no run has finished yet") + "."
 
 
-BEST = (
-    ("local", "the best local learner is"),
-    ("spiking", "the best spiking network is"),
-    ("baseline", "the best baseline is"),
-)
+BEST = (("local", "local learner"), ("spiking", "spiking network"), ("baseline", "baseline"))
 
 
 def score_of(summary: Summary) -> str:
@@ -212,22 +209,13 @@ def score_of(summary: Summary) -> str:
 
 def summary_rows(results: Results) -> list[dict[str, Any]]:
     """The summaries as plain numbers for results.json."""
-    return [
-        {
-            "learner": summary.learner,
-            "data": summary.data,
-            "family": summary.family,
-            "n": len(summary.accuracy),
-            "seeds": sorted(summary.accuracy),
-            "unfinished_seeds": sorted(summary.unfinished),
-            "accuracy_mean": summary.mean,
-            "accuracy_interval": summary.half_width,
-            "seconds_mean": summary.seconds,
-            "peak_mb_mean": summary.peak_mb,
-            "baseline": summary.baseline,
-            "difference_mean": summary.difference,
-            "difference_interval": summary.difference_half_width,
-            "difference_pairs": summary.pairs,
-        }
-        for summary in results.summaries
-    ]
+    rows = []
+    for one in results.summaries:
+        whose = {"learner": one.learner, "data": one.data, "family": one.family, "n": len(one.accuracy)}
+        seeds = {"seeds": sorted(one.accuracy), "unfinished_seeds": sorted(one.unfinished)}
+        reached = {"accuracy_mean": one.mean, "accuracy_interval": one.half_width}
+        costs = {"seconds_mean": one.seconds, "peak_mb_mean": one.peak_mb}
+        beside = {"baseline": one.baseline, "difference_mean": one.difference}
+        beside |= {"difference_interval": one.difference_half_width, "difference_pairs": one.pairs}
+        rows.append({**whose, **seeds, **reached, **costs, **beside})
+    return rows

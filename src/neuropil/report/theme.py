@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from markupsafe import Markup, escape
 from matplotlib import rc_context
@@ -127,6 +127,12 @@ def style_axes(axes: Axes, grid: str = "y") -> None:
         axes.grid(axis=grid, color=RULE, linewidth=0.8)  # type: ignore[arg-type]
     for name in (axes.xaxis.label, axes.yaxis.label):
         name.set(color=SOFT, fontsize=8.25)
+
+
+def annotate(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **look: Any) -> None:
+    """A word `shift` points from `at`, which is x in units of the data and y as a fraction of the axes."""
+    place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "color": SOFT}
+    axes.annotate(text, at, shift, **{**place, "fontsize": 8.25, **look})
 
 
 def svg(panel: Panel, name: str) -> Markup:

@@ -18,15 +18,12 @@ class Tracker(Protocol):
     @property
     def seconds(self) -> float:
         """Time at work so far, s; interruptions are left out."""
-        ...
 
     def loop(self, title: str, count: int, **state: Stateful) -> Iterator[int]:
         """Yield 0 .. count - 1; `state` are the live objects that change from one iteration to the next."""
-        ...
 
     def log(self, row: Row) -> None:
         """Take one row."""
-        ...
 
 
 class NullTracker:

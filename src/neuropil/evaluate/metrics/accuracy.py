@@ -13,7 +13,6 @@ class Predicts(Protocol):
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) float32 in [0, 1] to (n,) labels."""
-        ...
 
 
 def confusion(learner: Predicts, split: Split, *, batch: int = 1000) -> Tensor:

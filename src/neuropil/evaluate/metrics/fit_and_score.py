@@ -16,7 +16,6 @@ class Learns(Predicts, Protocol):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Any) -> Any:
         """Learn from `train`."""
-        ...
 
 
 def fit_and_score(learner: Learns, train: Split, test: Split, *, rng: Generator, tracker: Tracker) -> float:

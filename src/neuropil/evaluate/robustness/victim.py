@@ -18,7 +18,6 @@ class Differentiable(Protocol):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes), its scores with their exact gradient by x; the largest names the class."""
-        ...
 
 
 @dataclass(frozen=True)

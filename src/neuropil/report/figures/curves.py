@@ -18,11 +18,13 @@ from neuropil.report.theme import INK, RULE, Panel, Style, style_axes, style_for
 from neuropil.runs import ConfusionRow, EpochRow, LabelsRow
 
 Curve = dict[float, list[float]]  # x -> one value per seed
+Curves = Mapping[str, Curve]  # by learner
+Point = tuple[str | None, float, float]  # learner, x, y
 FRACTIONS = ("accuracy", "converged", "dead")
 CORRECT, WRONG = "#8b949e", "#dd5a1c"  # of confusion matrices, to be seen on white and on black
 
 
-def collect(points: Iterable[tuple[str | None, float, float]]) -> dict[str, Curve]:
+def collect(points: Iterable[Point]) -> dict[str, Curve]:
     """Learner -> its curve over the seeds, from (learner, x, y); what is not finite stays out, its panel says so."""
     curves: dict[str, Curve] = defaultdict(lambda: defaultdict(list))
     for learner, x, y in points:
@@ -33,7 +35,7 @@ def collect(points: Iterable[tuple[str | None, float, float]]) -> dict[str, Curv
 
 def learning_curves(results: Results, styles: Mapping[str, Style]) -> list[Panel]:
     """One panel for each stage and each number that was logged in it, such as 'readout: loss'."""
-    found: dict[tuple[str, str], list[tuple[str | None, float, float]]] = defaultdict(list)
+    found: dict[tuple[str, str], list[Point]] = defaultdict(list)
     for row in results.of(EpochRow):
         for name, value in row.metrics.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
@@ -44,9 +46,7 @@ def learning_curves(results: Results, styles: Mapping[str, Style]) -> list[Panel
     return [epoch_panel(stage, metric, points, styles) for (stage, metric), points in ordered]
 
 
-def epoch_panel(
-    stage: str, metric: str, points: Sequence[tuple[str | None, float, float]], styles: Mapping[str, Style]
-) -> Panel:
+def epoch_panel(stage: str, metric: str, points: Sequence[Point], styles: Mapping[str, Style]) -> Panel:
     """The panel of one number, with a line for each learner."""
     fraction = metric.endswith(FRACTIONS)
     name = metric.replace("_", " ") + (", %" if fraction else "")
@@ -61,7 +61,7 @@ def stage_of(row: EpochRow, results: Results) -> str:
     return f"{row.data}, {row.stage}" if len(results.data) > 1 and row.data else row.stage
 
 
-def plot_epochs(axes: Axes, curves: Mapping[str, Curve], styles: Mapping[str, Style], fraction: bool) -> None:
+def plot_epochs(axes: Axes, curves: Curves, styles: Mapping[str, Style], fraction: bool) -> None:
     """Learning curves; a log scale where positive numbers span more than a factor of 50."""
     values = [value for curve in curves.values() for row in curve.values() for value in row]
     if not fraction and values and min(values) > 0 and max(values) > 50 * min(values):
@@ -83,13 +83,12 @@ def sample_efficiency(results: Results, styles: Mapping[str, Style]) -> list[Pan
         error = collect((row.learner, row.n_labels, 1 - row.accuracy) for row in rows)
         for name, curves, scale in (("accuracy", accuracy, "linear"), ("error", error, "log")):
             plot = partial(plot_labels, curves=curves, styles=styles, scale=scale)
-            title = f"{name}, %" if scale == "linear" else f"{name}, %, log scale"
-            title = f"{data}: {title}" if len(found) > 1 else title
+            title = (f"{data}: " if len(found) > 1 else "") + f"{name}, %" + (", log scale" if scale == "log" else "")
             panels.append(Panel(title, f"Test {name} on {data} against number of labels", plot, width=500, height=310))
     return panels
 
 
-def plot_labels(axes: Axes, curves: Mapping[str, Curve], styles: Mapping[str, Style], scale: str) -> None:
+def plot_labels(axes: Axes, curves: Curves, styles: Mapping[str, Style], scale: str) -> None:
     """Sample efficiency, against the number of labels on a log scale."""
     axes.set(xscale="log", yscale=scale, xlabel="labelled examples")
     plot_curves(axes, curves, styles, 100, marks=True)
@@ -108,9 +107,7 @@ def thin_ticks(ticks: set[float]) -> list[float]:
     return kept[::-1]
 
 
-def plot_curves(
-    axes: Axes, curves: Mapping[str, Curve], styles: Mapping[str, Style], scale: float, marks: bool
-) -> None:
+def plot_curves(axes: Axes, curves: Curves, styles: Mapping[str, Style], scale: float, marks: bool) -> None:
     """Means as lines, 95 % intervals as bands, or as bars where there are marks; one seed has neither."""
     style_axes(axes)
     for index, (name, curve) in enumerate(curves.items()):
@@ -213,13 +210,11 @@ def unit_panels(norms: Sequence[float], wins: Sequence[float], colour: str) -> l
     """Histograms of the units' norms and wins, in percent of all units of all seeds."""
     panels = []
     if norms:
-        text = f"norms from {min(norms):.3g} to {max(norms):.3g}"
-        panels.append(
-            Panel("norm", f"Histogram of {len(norms)} units: {text}", partial(plot_norms, values=norms, colour=colour))
-        )
+        alt = f"Histogram of {len(norms)} units: norms from {min(norms):.3g} to {max(norms):.3g}"
+        panels.append(Panel("norm", alt, partial(plot_norms, values=norms, colour=colour)))
     if wins:
-        text = f"{sum(win == 0 for win in wins)} of {len(wins)} never win"
-        panels.append(Panel("wins", f"Histogram of wins: {text}", partial(plot_wins, wins=wins, colour=colour)))
+        alt = f"Histogram of wins: {sum(win == 0 for win in wins)} of {len(wins)} never win"
+        panels.append(Panel("wins", alt, partial(plot_wins, wins=wins, colour=colour)))
     return panels
 
 
@@ -243,15 +238,12 @@ def plot_wins(axes: Axes, wins: Sequence[float], colour: str) -> None:
     axes.bar(range(len(height)), height, width=0.86, color=[INK] + [colour] * (len(height) - 1), alpha=0.75)
     every = math.ceil(len(height) / 8)
     ticks = [0, *range(1 if every == 1 else 2, len(height), every)]
-    names = ["never" if tick == 0 else short_count(2 ** (tick - 1)) for tick in ticks]
-    axes.set_xticks(ticks, names)
+    axes.set_xticks(ticks, ["never", *(short_count(2 ** (tick - 1)) for tick in ticks[1:])])
     axes.set(xlabel="wins, from", ylabel="% of units")
     axes.yaxis.set_major_locator(MaxNLocator(5))
 
 
 def short_count(count: int) -> str:
     """1, 512, 2k, 1M."""
-    for size, unit in ((1 << 20, "M"), (1 << 10, "k")):
-        if count >= size:
-            return f"{count // size}{unit}"
-    return str(count)
+    size, unit = next(((size, unit) for size, unit in ((1 << 20, "M"), (1 << 10, "k")) if count >= size), (1, ""))
+    return f"{count // size}{unit}"

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from neuropil.errors import require
 from neuropil.report.figures.curves import log_ticks
-from neuropil.report.theme import COLOURS, INK, PAPER, RULE, SOFT, Panel, Style, style_axes
+from neuropil.report.theme import COLOURS, INK, PAPER, RULE, SOFT, Panel, Style, annotate, style_axes
 from neuropil.runs import RasterRow, SilenceRow
 from neuropil.runs.rows import LayerSpikes
 
@@ -57,8 +57,7 @@ def plot_raster(axes: Axes, layers: Sequence[LayerSpikes], t_end: float, label: 
             axes.axhline(bottom - GAP / 2, color=RULE, linewidth=0.8)
     if rows[label]:
         spot = (rows[label][0], bottom - GAP - high * (1 - (label + 0.5) / len(rows)))
-        text: dict[str, Any] = {"textcoords": "offset points", "va": "center", "ha": "right", "fontsize": 8}
-        axes.annotate(f"class {label}", spot, (-6, 0), color=INK, **text)
+        annotate(axes, f"class {label}", spot, (-6, 0), xycoords="data", va="center", ha="right", color=INK, fontsize=8)
     end_of_trial(axes, t_end)
     axes.set(ylim=(0, bottom - GAP), xlabel="time")
     axes.set_yticks([middle for middle, _ in middles], [name for _, name in middles])
@@ -85,8 +84,7 @@ def end_of_trial(axes: Axes, t_end: float) -> None:
     axes.set_xlim(axes.get_xlim()[0], max(right, 1.12 * t_end))
     axes.axvspan(t_end, axes.get_xlim()[1], color=BAND, zorder=0, linewidth=0)
     axes.axvline(t_end, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
-    spot: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8}
-    axes.annotate("end of the trial, T", (t_end, 0), (4, 5), ha="left", color=SOFT, **spot)
+    annotate(axes, "end of the trial, T", (t_end, 0), (4, 5), ha="left", fontsize=8)
 
 
 def silence_panels(row: SilenceRow, style: Style) -> list[Panel]:
@@ -128,7 +126,7 @@ def plot_times(axes: Axes, path: Any, times: Any, quiet: float, row: SilenceRow,
             before = np.roll(chosen, 1) & np.r_[False, np.ones(len(chosen) - 1, bool)]  # up to where it crosses T
             axes.plot(path, np.where(chosen | before, times[:, neuron], np.nan), linestyle=dash, **line)
     axes.axhline(row.t_end, color=SOFT, linewidth=1)
-    axes.annotate("T", (1, row.t_end), (5, 0), textcoords="offset points", va="center", color=SOFT, fontsize=8)
+    annotate(axes, "T", (1, row.t_end), (5, 0), xycoords="data", va="center", fontsize=8)
     axes.set(xlabel=PATH, ylabel="first spike", xlim=(0, 1))
 
 
@@ -147,5 +145,4 @@ def silent_ground(axes: Axes, quiet: float) -> None:
     if quiet:
         axes.axvspan(0, quiet, color=BAND, zorder=0, linewidth=0)
     if quiet > 0.25:  # there is room for words
-        spot: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 8}
-        axes.annotate("outputs silent", (quiet / 2, 1), (0, -11), ha="center", color=SOFT, **spot)
+        annotate(axes, "outputs silent", (quiet / 2, 1), (0, -11), ha="center", fontsize=8)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from neuropil.report.results import Summary
 from neuropil.report.tables import score_of
-from neuropil.report.theme import INK, PAPER, RULE, SOFT, Style, inline, png_of, short_name, style_axes
+from neuropil.report.theme import INK, PAPER, RULE, SOFT, Style, annotate, inline, png_of, short_name, style_axes
 
 WIDE, NARROW = 900, 348  # CSS pixels
 NAME_LENGTH = 25  # letters
@@ -45,14 +45,9 @@ def wide_figure(summaries: Sequence[Summary], styles: dict[str, Style]) -> Figur
     figure, axes = empty_axes(summaries, WIDE, row, (left, right, top, bottom))
     for y, one in enumerate(summaries):
         plot_summary(axes, one, y, styles[one.learner])
-        beside: dict[str, Any] = {
-            "xycoords": ("axes fraction", "data"),
-            "textcoords": "offset points",
-            "va": "center",
-            "fontsize": 9.75,
-        }
-        axes.annotate(title(one), (0, y), (-12, 0), ha="right", color=colour_of(one), **beside)
-        axes.annotate(score(one), (1, y), (12, 0), ha="left", color=INK, **beside)
+        beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9.75}
+        annotate(axes, title(one), (0, y), (-12, 0), ha="right", color=colour_of(one), **beside)
+        annotate(axes, score(one), (1, y), (12, 0), ha="left", color=INK, **beside)
     return figure
 
 
@@ -124,9 +119,8 @@ def mark_baseline(axes: Axes, summaries: Sequence[Summary]) -> None:
     axes.axvline(x, color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     low, high = axes.get_xlim()
     side = "right" if x - low > (high - low) / 2 else "left"
-    spot: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "bottom"}
     text, shift = f"best baseline: {short_name(best.learner, 22)}", 4 if side == "right" else -4
-    axes.annotate(text, (x, 1), (shift, 6), ha=side, color=SOFT, fontsize=8.25, **spot)
+    annotate(axes, text, (x, 1), (shift, 6), ha=side, va="bottom")
 
 
 def mark_majority_rate(axes: Axes, summaries: Sequence[Summary], low: float) -> None:
@@ -138,5 +132,4 @@ def mark_majority_rate(axes: Axes, summaries: Sequence[Summary], low: float) -> 
     if rate >= low:
         axes.axvline(rate, color=SOFT, linewidth=1, linestyle=":", zorder=1)
     text = f"{'dotted:' if rate >= low else '←'} most common class {rate:.1f} %"
-    spot: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "center"}
-    axes.annotate(text, (0, 0), (0, -21), fontsize=8.25, color=SOFT, **spot)
+    annotate(axes, text, (0, 0), (0, -21), xycoords="axes fraction", va="center")

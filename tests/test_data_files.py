@@ -144,7 +144,7 @@ def test_cifar_records_are_a_label_and_three_planes():
     for fault, message in ((raw[:-1], "whole number of records of 3073 bytes, got 6145"), (b"", "got 0 bytes")):
         with pytest.raises(Refusal, match=message):
             cifar10.parse_records(fault, "b")
-    with pytest.raises(Refusal, match="classes=10, got 3 to 10"):
+    with pytest.raises(Refusal, match="classes=10, or -1 where there is none, got 3 to 10"):
         cifar10.parse_records(raw[:3073] + b"\x0a" + raw[3074:], "b")
 
 

@@ -92,10 +92,8 @@ class Split:
 
         The batches are float32 as `pixels` gives them; the last one may be smaller.
         """
-        require(
-            1 <= size <= len(self),
-            f"a batch needs 1 to {len(self)} examples, got size={size}; the data have {len(self)}.",
-        )
+        message = f"a batch needs 1 to {len(self)} examples, got size={size}; the data have {len(self)}."
+        require(1 <= size <= len(self), message)
         return self._batches(size, shuffle)
 
     def checksum(self) -> str:
@@ -236,17 +234,13 @@ def _check_form(x: Tensor) -> None:
 
 
 def _check_labels(x: Tensor, y: Tensor, classes: int) -> None:
-    require(
-        y.ndim == 1 and y.dtype == torch.int64,
-        f"y needs labels (n,) in int64, got {tuple(y.shape)} in {str(y.dtype).removeprefix('torch.')}.",
-    )
+    message = f"y needs labels (n,) in int64, got {tuple(y.shape)} in {str(y.dtype).removeprefix('torch.')}."
+    require(y.ndim == 1 and y.dtype == torch.int64, message)
     require(len(x) == len(y), f"a split needs one label per example, got {len(x)} examples and {len(y)} labels.")
     require(x.device == y.device, f"a split lies on one device, got x on {x.device} and y on {y.device}.")
     low, high = (int(value) for value in y.aminmax())
-    require(
-        low >= -1 and high < classes,
-        f"labels need 0 <= y < classes={classes}, or -1 where there is none, got {low} to {high}.",
-    )
+    message = f"labels need 0 <= y < classes={classes}, or -1 where there is none, got {low} to {high}."
+    require(low >= -1 and high < classes, message)
 
 
 def _check_values(x: Tensor) -> None:
@@ -256,7 +250,5 @@ def _check_values(x: Tensor) -> None:
         raise Refusal(
             f"x needs finite values, got NaN or infinity in {len(bad)} of {len(x)} examples, first in example {bad[0]}."
         )
-    require(
-        x.ndim == 2 or (low >= 0 and high <= 1),
-        f"float32 images need pixels in [0, 1], got {low:.4g} to {high:.4g}; keep uint8, or divide by 255.",
-    )
+    message = f"float32 images need pixels in [0, 1], got {low:.4g} to {high:.4g}; keep uint8, or divide by 255."
+    require(x.ndim == 2 or (low >= 0 and high <= 1), message)

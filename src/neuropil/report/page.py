@@ -110,13 +110,9 @@ def title_of(results: Results) -> str:
 def row_of(summary: Summary, styles: dict[str, Style], warnings: dict[str, list[Warned]]) -> dict[str, Any]:
     """One row of the table; `certain` where the interval of the difference leaves out zero."""
     difference = summary.difference
-    return {
-        "cells": cells_of(summary),
-        "family": summary.family,
-        "key": styles[summary.learner].key,
-        "warned": summary.learner in warnings,
-        "certain": difference is not None and abs(difference) > summary.difference_half_width,
-    }
+    certain = difference is not None and abs(difference) > summary.difference_half_width
+    row = {"cells": cells_of(summary), "family": summary.family, "key": styles[summary.learner].key}
+    return {**row, "warned": summary.learner in warnings, "certain": certain}
 
 
 def every_run(results: Results) -> dict[str, Any]:

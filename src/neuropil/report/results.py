@@ -221,10 +221,8 @@ def outcome(run: RunRows, row: ResultRow) -> Outcome:
         given = getattr(row, name) is not None
         require(given, f"a result row needs {name!r}, got {sorted(row.columns())} in '{folder}'; log it with the row.")
     require(isinstance(row.seed, int), f"a result row needs a whole number as seed, got {row.seed!r}.")
-    require(
-        isinstance(row.accuracy, int | float) and 0 <= row.accuracy <= 1,
-        f"a result row needs an accuracy in 0..1, got {row.accuracy!r} for {row.learner!r} in '{folder}'.",
-    )
+    message = f"a result row needs an accuracy in 0..1, got {row.accuracy!r} for {row.learner!r} in '{folder}'."
+    require(isinstance(row.accuracy, int | float) and 0 <= row.accuracy <= 1, message)
     learner, data, seed = str(row.learner), str(row.data), cast(int, row.seed)
     family = row.family or ("baseline" if learner in BASELINES else "local")
     return Outcome(row, learner, data, seed, family, run.name, finished)

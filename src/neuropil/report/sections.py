@@ -191,13 +191,11 @@ def units_section(results: Results, styles: Mapping[str, Style], files: Files) -
 
 def unit_facts(rows: Sequence[UnitsRow]) -> list[tuple[str, str]]:
     """Dead and converged units in percent, effective rank and entropy: the mean over seeds and its range."""
-    facts = [
-        ("dead", [row.dead for row in rows], True),
-        ("converged", [row.converged for row in rows], True),
-        ("effective rank", [row.effective_rank for row in rows], False),
-        ("entropy of wins", [row.win_entropy for row in rows], False),
-    ]
-    return [(name, mean_and_range(values, percent)) for name, values, percent in facts if mean(values) == mean(values)]
+    fractions = {"dead": [row.dead for row in rows], "converged": [row.converged for row in rows]}
+    ranks, entropies = [row.effective_rank for row in rows], [row.win_entropy for row in rows]
+    facts = fractions | {"effective rank": ranks, "entropy of wins": entropies}
+    known = [(name, values) for name, values in facts.items() if not math.isnan(mean(values))]
+    return [(name, mean_and_range(values, percent=name in fractions)) for name, values in known]
 
 
 def mean_and_range(values: Sequence[float], percent: bool) -> str:

@@ -47,20 +47,15 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[float, float
     return interval(a[seed] - b[seed] for seed in common)
 
 
-def decimals(half: float) -> int:
-    """Decimals of a percentage whose half width (in the same unit) is `half`: two, or one once it reaches a point."""
-    return 1 if half >= 1 else 2
-
-
 def percent(mean: float, half: float) -> str:
-    """A fraction in 0..1 and its half width as '97.53 ± 0.21', in percent.
+    """A fraction in 0..1 and its half width as '97.53 ± 0.21', in percent; with one decimal from a point on.
 
     >>> percent(0.97534, 0.00213)
     '97.53 ± 0.21'
     """
     if math.isnan(half):
         return f"{100 * mean:.2f} ({ALONE})"
-    digits = decimals(100 * half)
+    digits = 1 if 100 * half >= 1 else 2
     return f"{100 * mean:.{digits}f} ± {100 * half:.{digits}f}"
 
 

@@ -95,11 +95,8 @@ def markdown(runs: Sequence[Path] | Results) -> str:
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """The lines of a table: heads, a rule, rows."""
-    return [
-        bar(map(escape, heads)),
-        bar(["---"] + ["---:"] * (len(heads) - 1)),
-        *(bar(map(escape, row)) for row in rows),
-    ]
+    rule = bar(["---"] + ["---:"] * (len(heads) - 1))
+    return [bar(map(escape, heads)), rule, *(bar(map(escape, row)) for row in rows)]
 
 
 def bar(cells: Any) -> str:

@@ -41,15 +41,11 @@ class GlobalRandomness:
 
 def capture(live: Stateful, name: str) -> Any:
     """A copy of the state of `live`, on the CPU, that no later change of `live` reaches."""
-    if isinstance(live, torch.Generator):
-        return _copy(live.get_state(), name)
-    if isinstance(live, Tensor):
-        return _copy(live, name)
-    require(
-        hasattr(live, "state_dict") and hasattr(live, "load_state_dict"),
-        f"{name!r} of a loop needs a state (a generator, a tensor, or something with state_dict and "
-        f"load_state_dict), got {type(live).__name__}.",
-    )
+    if isinstance(live, torch.Generator | Tensor):
+        return _copy(live.get_state() if isinstance(live, torch.Generator) else live, name)
+    kinds = "a generator, a tensor, or something with state_dict and load_state_dict"
+    stateful = hasattr(live, "state_dict") and hasattr(live, "load_state_dict")
+    require(stateful, f"{name!r} of a loop needs a state ({kinds}), got {type(live).__name__}.")
     return _copy(live.state_dict(), name)
 
 

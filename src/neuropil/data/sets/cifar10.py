@@ -39,10 +39,8 @@ def cifar10(root: str | Path | None = None) -> tuple[Split, Split]:
 
 def parse_records(raw: bytes, where: str) -> Split:
     """The records of a binary batch; `where` names the file in a refusal."""
-    require(
-        len(raw) > 0 and len(raw) % RECORD == 0,
-        f"{where} needs a whole number of records of {RECORD} bytes, got {len(raw)} bytes.",
-    )
+    message = f"{where} needs a whole number of records of {RECORD} bytes, got {len(raw)} bytes."
+    require(len(raw) > 0 and len(raw) % RECORD == 0, message)
     records = np.frombuffer(raw, np.uint8).reshape(-1, RECORD)
     images = torch.from_numpy(records[:, 1:].copy()).view(-1, 3, 32, 32)
     return Split(images, torch.from_numpy(records[:, 0].astype(np.int64)), classes=10)

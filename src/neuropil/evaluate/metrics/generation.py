@@ -31,10 +31,8 @@ class ReferenceClassifier:
 
     def fit(self, train: Split, *, rng: Generator, tracker: Any) -> Self:
         """Learn to classify `train`, images of 4 x 4 pixels or more."""
-        require(
-            train.x.ndim == 4,
-            f"a reference classifier needs images (n, channels, height, width), got {tuple(train.x.shape)}.",
-        )
+        message = f"a reference classifier needs images (n, channels, height, width), got {tuple(train.x.shape)}."
+        require(train.x.ndim == 4, message)
         network, batch = self._initialised(train, rng), min(self.batch, len(train))
         epochs = max(self.epochs, math.ceil(self.min_steps / math.ceil(len(train) / batch)))
         optimizer = torch.optim.Adam(network.parameters(), lr=self.lr)

@@ -81,10 +81,8 @@ def _of_module(network: nn.Module, classes: int) -> Victim:
 def _of_sklearn(classifier: Any, classes: int) -> Victim:
     """Its probabilities, or else what its decision function says; none if it has neither."""
     who, names = type(classifier).__name__, np.asarray(classifier.classes_)
-    require(
-        names.tolist() == list(range(classes)),
-        f"{who} needs the classes 0 to {classes - 1}, got {names.tolist()}; fit it on examples of all of them.",
-    )
+    message = f"{who} needs the classes 0 to {classes - 1}, got {names.tolist()}; fit it on examples of all of them."
+    require(names.tolist() == list(range(classes)), message)
     ask = next((n for n in ("predict_proba", "decision_function") if callable(getattr(classifier, n, None))), None)
 
     def scores(x: Tensor) -> Tensor:

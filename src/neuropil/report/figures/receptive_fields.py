@@ -32,10 +32,8 @@ def wins_of(run: RunRows, name: str, units: int) -> np.ndarray | None:
 def field_sheet(name: str, run: str, weight: np.ndarray, wins: np.ndarray | None) -> Sheet:
     """The picture of (units, channels, height, width) weights; vectors (units, features) become strips."""
     weight = weight[:, None, None] if weight.ndim == 2 else weight
-    require(
-        weight.ndim == 4 and weight.size > 0,
-        f"fields need (units, channels, height, width), got {weight.shape} for {name!r} in run '{run}'.",
-    )
+    message = f"fields need (units, channels, height, width), got {weight.shape} for {name!r} in run '{run}'."
+    require(weight.ndim == 4 and weight.size > 0, message)
     order = chosen_units(len(weight), wins)
     broken = ~np.isfinite(weight).all((1, 2, 3))
     shown = np.where(broken[order, None, None, None], 0, weight[order])

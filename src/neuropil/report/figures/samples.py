@@ -43,10 +43,8 @@ def sample_sheets(results: Results) -> list[Sheet]:
 
 def tiled(images: np.ndarray, *, columns: int) -> np.ndarray:
     """Images (n, channels, height, width) in [0, 1] as RGBA, row by row, with gaps; small ones are enlarged."""
-    require(
-        images.ndim == 4 and images.shape[1] in (1, 3) and len(images) > 0,
-        f"a sheet of images needs (n, 1 or 3 channels, height, width), got {images.shape}.",
-    )
+    message = f"a sheet of images needs (n, 1 or 3 channels, height, width), got {images.shape}."
+    require(images.ndim == 4 and images.shape[1] in (1, 3) and len(images) > 0, message)
     tiles = np.full((len(images), *images.shape[2:], 4), 255, np.uint8)
     tiles[..., :3] = (images.clip(0, 1).transpose(0, 2, 3, 1) * 255).round()
     return grid(enlarged(tiles), columns, GAP, GROUND)
@@ -78,7 +76,6 @@ def encode(pixels: np.ndarray) -> bytes:
 
 def save_sheet(images: np.ndarray, out: Path, *, columns: int, times: int = 2) -> None:
     """Write `tiled` images to the PNG file `out`, each pixel `times` as large."""
-    require(
-        out.suffix == ".png", f"images go into a PNG file, got {str(out)!r}; name it {str(out.with_suffix('.png'))!r}."
-    )
+    message = f"images go into a PNG file, got {str(out)!r}; name it {str(out.with_suffix('.png'))!r}."
+    require(out.suffix == ".png", message)
     out.write_bytes(encode(tiled(images, columns=columns).repeat(times, 0).repeat(times, 1)))

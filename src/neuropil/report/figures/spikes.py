@@ -28,10 +28,8 @@ def spike_panels(raster: RasterRow | None, silence: SilenceRow | None, style: St
 def raster_panel(row: RasterRow, style: Style) -> Panel:
     """Every spike of one trial, input below, outputs on top."""
     layers = row.layers
-    require(
-        len(layers) >= 2 and all(len(layer["times"]) >= 1 for layer in layers),
-        f"a raster needs two or more layers with neurons, got {len(layers)} for {row.learner!r}.",
-    )
+    message = f"a raster needs two or more layers with neurons, got {len(layers)} for {row.learner!r}."
+    require(len(layers) >= 2 and all(len(layer["times"]) >= 1 for layer in layers), message)
     late = [row.t_end < time for layer in layers for neuron in layer["times"] for time in neuron]
     caption = (
         f"{len(late) - sum(late)} spikes of one training example of class {row.label}. Hollow marks after the end "
@@ -46,9 +44,9 @@ def plot_raster(axes: Axes, layers: Sequence[LayerSpikes], t_end: float, label: 
     style_axes(axes, grid="")
     inner = len(layers) - 2
     blocks = zip(layers, [1.0, *[1.6] * inner, 1.0], [SOFT, *[colour] * inner, INK])
-    bottom, middles = 0.0, []
+    bottom, middles, first_time = 0.0, [], lambda row: row[0] if row else np.inf
     for depth, (layer, high, ink) in enumerate(blocks):
-        rows = sort_by_time(layer["times"]) if 0 < depth <= inner else layer["times"]
+        rows = sorted(layer["times"], key=first_time) if 0 < depth <= inner else layer["times"]
         spots = [(time, bottom + high * (k + 0.5) / len(rows)) for k, row in enumerate(rows) for time in row]
         plot_spikes(axes, spots, t_end, ink, len(rows))
         middles.append((bottom + high / 2, f"{len(rows)} {layer['name']}"))
@@ -61,11 +59,6 @@ def plot_raster(axes: Axes, layers: Sequence[LayerSpikes], t_end: float, label: 
     end_of_trial(axes, t_end)
     axes.set(ylim=(0, bottom - GAP), xlabel="time")
     axes.set_yticks([middle for middle, _ in middles], [name for _, name in middles])
-
-
-def sort_by_time(rows: Sequence[Sequence[float]]) -> list[Sequence[float]]:
-    """Neurons by their first time, the earliest at the bottom."""
-    return sorted(rows, key=lambda row: row[0] if row else np.inf)
 
 
 def plot_spikes(axes: Axes, spots: list[tuple[float, float]], t_end: float, colour: str, neurons: int) -> None:
@@ -108,10 +101,8 @@ def silence_panels(row: SilenceRow, style: Style) -> list[Panel]:
     )
     plot_first = partial(plot_times, path=path, times=times, quiet=quiet, row=row, colour=style.colour)
     plot_second = partial(plot_gradient, path=path, gradient=gradient, quiet=quiet, colour=style.colour)
-    return [
-        Panel("Out of silence: first spikes", first, plot_first, first, height=HIGH),
-        Panel("The gradient through the silence", second, plot_second, second, height=HIGH),
-    ]
+    panel = Panel("Out of silence: first spikes", first, plot_first, first, height=HIGH)
+    return [panel, Panel("The gradient through the silence", second, plot_second, second, height=HIGH)]
 
 
 def plot_times(axes: Axes, path: Any, times: Any, quiet: float, row: SilenceRow, colour: str) -> None:

@@ -40,11 +40,14 @@ class Method:
     norm: float | None = None
     competes: bool = True
 
+    def tracker(self, run: Run, data: str, seed: int) -> TaggedTracker:
+        """Logs rows about this method in `run`."""
+        return TaggedTracker(run, learner=self.name, family=self.family, data=data, seed=seed)
+
 
 Build = Callable[[Split, Generator], Method]
-After = Callable[
-    [Method, Split, Split, TaggedTracker], None
-]  # what a recipe looks at in a fitted learner: train, test, log
+After = Callable[[Method, Split, Split, TaggedTracker], None]
+"""What a recipe looks at in a fitted method, with the training and the test examples."""
 
 
 class Origin(NamedTuple):
@@ -104,54 +107,38 @@ def run_comparison(plan: Comparison, labels: Sequence[int], run: Run, *, after: 
     (seed,) = plan.seeds
     train, test = plan.splits(seed)
     run.update_metadata(data={plan.data: {"train": train.checksum(), "test": test.checksum()}})
-    run_methods(
-        plan.builds,
-        train,
-        test,
-        data=plan.data,
-        seed=seed,
-        labels=labels,
-        pictures=True,
-        run=run,
-        after=after,
-        origin=plan.origin,
-    )
+    run_methods(plan, train, test, seed=seed, labels=labels, run=run, after=after)
 
 
 def run_methods(
-    builds: Sequence[Build],
+    plan: Comparison,
     train: Split,
     test: Split,
     *,
-    data: str,
     seed: int,
     labels: Sequence[int],
-    pictures: bool,
     run: Run,
     after: After | None = None,
-    origin: Origin | None = None,
 ) -> None:
-    """Fit each learner on `train`, read `test` once, then ask what fewer labels would have given; log everything.
+    """Fit each method on `train`, read `test` once, then ask what fewer labels would have given; log everything.
 
     Args:
-        builds: make a fresh learner from the training data and a generator; every learner gets its own, from `seed`.
+        plan: the methods, of which every one gets its own generator, from `seed`. Its first seed has pictures, too.
         train, test: what to learn from, and what to read once.
-        data, seed: columns of every row.
+        seed: column of every row.
         labels: numbers of labels for the sample-efficiency curves; those not below the training set are left out.
-        pictures: whether to save what the figures of the report need, see `save_pictures`.
         run: where it is written; every fit in it can be resumed.
-        after: called when a learner has been tried.
-        origin: where `test` comes from, see `Comparison`.
+        after: called when a method has been tried.
     """
-    for index in run.loop("learners", len(builds)):
+    for index in run.loop("learners", len(plan.builds)):
         rng = torch.Generator().manual_seed(seed)
-        method = builds[index](train, rng)
+        method = plan.builds[index](train, rng)
         learner = method.learner
-        tracker = TaggedTracker(run, learner=method.name, family=method.family, data=data, seed=seed)
+        tracker = method.tracker(run, plan.data, seed)
         accuracy = fit_and_score(learner, train, test, rng=rng, tracker=tracker)
-        facts = {"accuracy": accuracy, "n_train": len(train), "data": data, "seed": seed, "place": index}
-        save_learned(method, run, origin, facts)
-        if pictures:
+        facts = {"accuracy": accuracy, "n_train": len(train), "data": plan.data, "seed": seed, "place": index}
+        save_learned(method, run, plan.origin, facts)
+        if seed == plan.seeds[0]:
             save_pictures(method, train, tracker)
         if after is not None:
             after(method, train, test, tracker)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from neuropil.data import Split, subset
 from neuropil.errors import at_least
@@ -11,7 +10,7 @@ from neuropil.experiments.comparison import Comparison, Method, run_methods
 from neuropil.experiments.machine import Machine
 from neuropil.loading import models_of
 from neuropil.models.saving import Header, read_model
-from neuropil.runs import Run, TaggedTracker
+from neuropil.runs import Run
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,6 @@ class Attacks(Machine):
     attack_queries: int = 200
     """predictions that an attack without gradients may ask for, per image"""
     threads: int = 1
-    """threads of the CPU; 0 for as many as torch takes by itself"""
 
     def __post_init__(self) -> None:
         at_least(0, self, "n_test")
@@ -51,16 +49,10 @@ def loaded(headers: Iterable[Header], device: str) -> list[Method]:
 def attack_all(methods: Sequence[Method], test: Split, attacks: Attacks, *, data: str, seed: int, run: Run) -> None:
     """The whole suite on every method, on the same test examples; transfer attacks come from the baselines."""
     baselines = sorted((one.name for one in methods if one.family == "baseline"), key=lambda name: name != "backprop")
-    robustness(
-        {one.name: one.learner for one in methods},
-        subset(test, attacks.n_test, seed) if 0 < attacks.n_test < len(test) else test,
-        trackers={
-            one.name: TaggedTracker(run, learner=one.name, family=one.family, data=data, seed=seed) for one in methods
-        },
-        baselines=baselines,
-        suite=suite_of(attacks),
-        seed=seed,
-    )
+    some = subset(test, attacks.n_test, seed) if 0 < attacks.n_test < len(test) else test
+    trackers = {one.name: one.tracker(run, data, seed) for one in methods}
+    learners = {one.name: one.learner for one in methods}
+    robustness(learners, some, trackers=trackers, baselines=baselines, suite=suite_of(attacks), seed=seed)
 
 
 def run_seeds(plan: Comparison, labels: Sequence[int], run: Run, *, attacks: Attacks | None = None) -> None:
@@ -74,12 +66,11 @@ def run_seeds(plan: Comparison, labels: Sequence[int], run: Run, *, attacks: Att
     """
     checksums = {}
     for step in run.loop("seeds", len(plan.seeds)):
-        seed, first = plan.seeds[step], step == 0
+        seed = plan.seeds[step]
         train, test = plan.splits(seed)
         checksums[f"seed {seed}"] = {"train": train.checksum(), "test": test.checksum()}
         run.update_metadata(data={plan.data: checksums})
-        settings: dict[str, Any] = {"data": plan.data, "seed": seed, "labels": labels, "origin": plan.origin}
-        run_methods(plan.builds, train, test, pictures=first, run=run, **settings)
+        run_methods(plan, train, test, seed=seed, labels=labels, run=run)
         if attacks:
             methods = loaded(models_of(run.folder, seed=seed), attacks.device)
             attack_all(methods, test, attacks, data=plan.data, seed=seed, run=run)

@@ -18,13 +18,19 @@ AUGMENT_COPIES: dict[str, Augment] = {**AUGMENT, "cifar10": Mirror(1.0)}
 
 
 @dataclass(frozen=True)
-class ComparisonSettings(Machine):
-    """Which methods learn from how many examples, with which seed."""
+class DataSettings(Machine):
+    """From how many examples is learned, with which seed."""
 
     seed: int = 0
-    """seed of the weights and of the order of examples"""
+    """seed of all that is random, such as first weights and the order of examples"""
     n_train: int = 0
     """use only that many training examples; 0 for all"""
+
+
+@dataclass(frozen=True)
+class ComparisonSettings(DataSettings):
+    """Besides, which methods learn."""
+
     learners: tuple[str, ...] = ()
     """methods to run, by short name; all if none is named"""
 

@@ -20,7 +20,7 @@ from neuropil.experiments.comparison import Method, Origin
 from neuropil.experiments.robustness import Attacks, attack_all, loaded
 from neuropil.loading import saved_models
 from neuropil.models.saving import Header
-from neuropil.runs import ResultRow, Run, TaggedTracker, read
+from neuropil.runs import ResultRow, Run, read
 
 
 @dataclass(frozen=True)
@@ -76,5 +76,6 @@ def verify_accuracy(method: Method, header: Header, test: Split, run: Run) -> No
         abs(found - about["accuracy"]) < 0.005,
         f"{header.path} classifies {found:.2%} correctly, its run wrote {about['accuracy']:.2%}; changed code or data?",
     )
-    tracker = TaggedTracker(run, learner=method.name, family=method.family, data=about["data"], seed=about["seed"])
-    tracker.log(ResultRow(n_train=about["n_train"], accuracy=found, majority_rate=majority_rate(test)))
+    method.tracker(run, about["data"], about["seed"]).log(
+        ResultRow(n_train=about["n_train"], accuracy=found, majority_rate=majority_rate(test))
+    )

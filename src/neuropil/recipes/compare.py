@@ -19,11 +19,12 @@ from neuropil.errors import at_least
 from neuropil.experiments.comparison import Comparison, Origin, data_splits
 from neuropil.experiments.methods import builders
 from neuropil.experiments.robustness import Attacks, run_seeds
+from neuropil.experiments.settings import ComparisonSettings
 from neuropil.runs import Run
 
 
 @dataclass(frozen=True)
-class Config(Attacks):
+class Config(Attacks, ComparisonSettings):
     """Settings of the comparison; the methods' own settings are in their files."""
 
     data: str = "digits"
@@ -36,10 +37,6 @@ class Config(Attacks):
     """hidden units of every method that has them"""
     labels: tuple[int, ...] = (20, 50, 100, 300)
     """numbers of labels for the sample-efficiency curves; those not below the training set are left out"""
-    learners: tuple[str, ...] = ()
-    """methods to run, by short name; all if none is named"""
-    n_train: int = 0
-    """use only that many training examples; 0 for all"""
     attack: bool = False
     """also attack, corrupt and damage every trained model, and report it"""
 
@@ -53,13 +50,8 @@ def comparison(config: Config) -> Comparison:
     """The methods and their data."""
     builds = [partial(build, units=config.units) for build in builders(config.learners)]
     seeds = range(config.seed, config.seed + config.seeds)
-    return Comparison(
-        builds,
-        config.data,
-        seeds,
-        partial(data_splits, config.data, config.n_train, device=config.device),
-        origin=Origin(config.data),
-    )
+    splits = partial(data_splits, config.data, config.n_train, device=config.device)
+    return Comparison(builds, config.data, seeds, splits, origin=Origin(config.data))
 
 
 def main(config: Config, run: Run) -> None:

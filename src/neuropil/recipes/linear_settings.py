@@ -15,46 +15,36 @@ from dataclasses import asdict, dataclass
 from neuropil.data import hold_out
 from neuropil.experiments.baselines import linear_classifier
 from neuropil.experiments.comparison import Build, data_splits
-from neuropil.experiments.machine import Machine
 from neuropil.experiments.selection import Candidate, score_candidates
+from neuropil.experiments.settings import DataSettings
 from neuropil.models import SupervisedTraining
 from neuropil.runs import Run
+
+
+def many_steps(*chosen: tuple[float, float]) -> list[SupervisedTraining]:
+    """At least 1500 steps with each of these learning rates and weight decays."""
+    return [SupervisedTraining(lr=lr, weight_decay=decay, min_steps=1500) for lr, decay in chosen]
+
 
 STANDARDISED = [
     SupervisedTraining(lr=4e-3, weight_decay=0.0),
     SupervisedTraining(lr=1e-3, weight_decay=0.0),
     SupervisedTraining(lr=4e-3, weight_decay=0.0, epochs=10, min_steps=1),
-    SupervisedTraining(lr=4e-3, weight_decay=1e-3, min_steps=1500),
-    SupervisedTraining(lr=1e-2, weight_decay=0.0, min_steps=1500),
-    SupervisedTraining(lr=1e-2, weight_decay=0.1, min_steps=1500),
-    SupervisedTraining(lr=1e-3, weight_decay=0.0, min_steps=1500),
-    SupervisedTraining(lr=1e-3, weight_decay=0.1, min_steps=1500),
-    SupervisedTraining(lr=1e-3, weight_decay=1.0, min_steps=1500),
+    *many_steps((4e-3, 1e-3), (1e-2, 0.0), (1e-2, 0.1), (1e-3, 0.0), (1e-3, 0.1), (1e-3, 1.0)),
     SupervisedTraining(lr=1e-3, weight_decay=0.0, smoothing=0.1, min_steps=1500),
-    SupervisedTraining(lr=3e-4, weight_decay=0.0, min_steps=1500),
+    *many_steps((3e-4, 0.0)),
 ]
-AS_THEY_ARE = [
-    SupervisedTraining(lr=1e-2, weight_decay=1.0, min_steps=1500),
-    SupervisedTraining(lr=1e-2, weight_decay=0.1, min_steps=1500),
-    SupervisedTraining(lr=1e-2, weight_decay=0.0, min_steps=1500),
-    SupervisedTraining(lr=3e-2, weight_decay=0.0, min_steps=1500),
-    SupervisedTraining(lr=4e-3, weight_decay=0.0, min_steps=1500),
-    SupervisedTraining(lr=1e-3, weight_decay=0.0, min_steps=1500),
-]
+AS_THEY_ARE = many_steps((1e-2, 1.0), (1e-2, 0.1), (1e-2, 0.0), (3e-2, 0.0), (4e-3, 0.0), (1e-3, 0.0))
 
 
 @dataclass(frozen=True)
-class Config(Machine):
+class Config(DataSettings):
     """What to choose settings for."""
 
     data: str = "mnist"
     """data set, by name (`neuropil data list`)"""
-    seed: int = 0
-    """seed of the held-out examples and of the order of examples"""
     holdout_fraction: float = 1 / 6
     """fraction of the training examples that is held out"""
-    n_train: int = 0
-    """use only that many training examples; 0 for all"""
 
 
 def main(config: Config, run: Run) -> None:

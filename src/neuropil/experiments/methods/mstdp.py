@@ -11,15 +11,9 @@ NUDGE = Nudge(4)
 
 def build(train: Split, rng: Generator, units: int, *, name: str = "mSTDP", nudge: Nudge = NUDGE) -> Method:
     """As many classification units as the others have hidden units; half as many generation units."""
-    learning_rates = {"classification": 2e-3, "label": 1e-2, "generation": 1e-3, "pixels": 1e-2}
-    training = AssociativeTraining(
-        tasks=(CLASSIFY, GENERATE),
-        epochs=20,
-        batch=50,
-        learning_rates=learning_rates,
-        lr_decay=0.87,
-        min_steps=200,
-    )
+    rates = {"classification": 2e-3, "label": 1e-2, "generation": 1e-3, "pixels": 1e-2}
+    tasks = (CLASSIFY, GENERATE)
+    training = AssociativeTraining(tasks, epochs=20, batch=50, learning_rates=rates, lr_decay=0.87, min_steps=200)
     settling = Settling(8, step_size=0.8, check_every=4)
     learner = AssociativeNetwork((units,), units // 2, settling=settling, nudge=nudge, training=training)
     return Method(name, "local", learner, competes=False)

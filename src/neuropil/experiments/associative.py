@@ -1,10 +1,13 @@
-"""The hidden layers that baselines of associative networks share."""
+"""What baselines of associative networks share: hidden layers, how these learn, and the changes of their images."""
 
 from collections import OrderedDict
 
 from torch import Generator, nn
 
 from neuropil.data import Split
+from neuropil.experiments.baselines import LINEAR, backprop, frozen_features
+from neuropil.experiments.comparison import Method
+from neuropil.models import Distort, SupervisedTraining
 
 
 def hidden_layers(train: Split, units: tuple[int, ...], rng: Generator) -> nn.Sequential:
@@ -18,3 +21,19 @@ def hidden_layers(train: Split, units: tuple[int, ...], rng: Generator) -> nn.Se
         layers["hidden" if k == 1 else f"hidden{k}"] = layer
         layers[f"active{k}"] = nn.Hardtanh(0, 1)
     return nn.Sequential(layers)
+
+
+def end_to_end(train: Split, rng: Generator, *, units: tuple[int, ...], epochs: int, augment: Distort | None) -> Method:
+    """`hidden_layers`, all weights trained by backprop."""
+    training = SupervisedTraining(epochs=epochs, batch=100, lr=2e-3, min_steps=1500, augment=augment)
+    return backprop(hidden_layers(train, units, rng), training)
+
+
+def random_features(train: Split, rng: Generator, *, units: tuple[int, ...]) -> Method:
+    """`hidden_layers` with frozen random weights, and a trained readout."""
+    return frozen_features(hidden_layers(train, units, rng), LINEAR)
+
+
+def distortion(rotation: float, scale: float, shift: float) -> Distort | None:
+    """How images are changed when they are classified; None if nothing is."""
+    return Distort(rotation, scale, scale, shift) if rotation or scale or shift else None

@@ -1,7 +1,5 @@
 """Generated images before a reference classifier, beside real test images, class means and a probabilistic PCA."""
 
-from typing import Any
-
 import torch
 from sklearn.decomposition import PCA
 from torch import Generator, Tensor
@@ -9,24 +7,23 @@ from torch import Generator, Tensor
 from neuropil.data import Split
 from neuropil.evaluate import ReferenceClassifier, accuracy, evaluate_samples
 from neuropil.experiments.comparison import Method
-from neuropil.runs import Run, SamplesRow, TaggedTracker
+from neuropil.runs import SamplesRow, TaggedTracker
 
 SAMPLES = "samples."  # before the learner's name: images that the report shows, as many rows as classes
 
 
-def log_generation_scores(
-    method: Method, train: Split, test: Split, *, each: int, seed: int, tracker: TaggedTracker, run: Run
-) -> None:
-    """Log a "samples" row for the learner and one for each baseline of generation; keep some of the images.
+def log_generation_scores(method: Method, train: Split, test: Split, tracker: TaggedTracker, *, each: int) -> None:
+    """Log a "samples" row for a learner that generates, and one for each baseline; keep some of the images.
 
     Args:
-        method: what generates; its learner has ``generate``.
+        method: others than those whose learner generates are left alone.
         train, test: real images; the reference classifier learns from `train`, and is compared with `test`.
+        tracker: takes the rows, its run the images; its seed is that of the reference classifier and of the images.
         each: generated images of each class.
-        seed: of the reference classifier and of the images.
-        tracker, run: take the rows and the images.
     """
-    rng = torch.Generator().manual_seed(seed)
+    if not getattr(method.learner, "generates", False):
+        return
+    rng = torch.Generator().manual_seed(tracker.seed or 0)
     reference = ReferenceClassifier().fit(train, rng=rng, tracker=tracker)
     asked = torch.arange(train.classes).repeat_interleave(each)
     made = method.learner.generate(torch.arange(train.classes), each, rng)
@@ -35,17 +32,15 @@ def log_generation_scores(
         "probabilistic PCA": pca_samples(train, asked, rng),
         "class means": class_means(train)[asked],
     }
-    scores: dict[str, Any] = {
-        name: evaluate_samples(reference, images, asked, test, train) for name, images in generated.items()
-    }
-    scores["real test images"] = evaluate_samples(reference, test.pixels(), test.y, test, train)
     reached = accuracy(reference, test)
-    for name, row in scores.items():
-        n = len(test) if name == "real test images" else len(asked)
+    for name, images in {**generated, "real test images": test.pixels()}.items():
+        classes = asked if name in generated else test.y
+        scores = evaluate_samples(reference, images, classes, test, train)._asdict()
         attempts = made.attempts.double().mean().item() if name == method.name else 1.0
-        tracker.log(SamplesRow(source=name, n=n, attempts=attempts, reference_accuracy=reached, **row._asdict()))
+        row = SamplesRow(source=name, n=len(images), attempts=attempts, reference_accuracy=reached, **scores)
+        tracker.log(row)
     for name in (method.name, "probabilistic PCA"):
-        run.save(**{SAMPLES + name: first_of_each(generated[name], asked)})
+        tracker.run.save(**{SAMPLES + name: first_of_each(generated[name], asked)})
 
 
 def first_of_each(images: Tensor, classes: Tensor, count: int = 10) -> Tensor:

@@ -20,25 +20,16 @@ from typing import Literal
 
 from torch import Generator
 
-from neuropil.associative import (
-    CLASSIFY,
-    CLASSIFY_PARTIAL,
-    GENERATE,
-    AssociativeNetwork,
-    AssociativeTraining,
-    Nudge,
-    Sampling,
-    Settling,
-)
+from neuropil.associative import AssociativeNetwork, AssociativeTraining, Nudge, Sampling, Settling
+from neuropil.associative.tasks import CLASSIFY, CLASSIFY_PARTIAL, GENERATE
 from neuropil.data import Split
-from neuropil.experiments.associative import hidden_layers
-from neuropil.experiments.baselines import backprop, frozen_features, linear
+from neuropil.experiments.associative import distortion, end_to_end, random_features
+from neuropil.experiments.baselines import linear
 from neuropil.experiments.comparison import Comparison, Method, run_comparison
 from neuropil.experiments.generation import log_generation_scores
 from neuropil.experiments.settings import ComparisonSettings
-from neuropil.models import Distort, SupervisedTraining
-from neuropil.models.training.augment import Augment
-from neuropil.runs import Run, TaggedTracker
+from neuropil.models import Distort
+from neuropil.runs import Run
 
 
 @dataclass(frozen=True)
@@ -117,21 +108,19 @@ class Config(ComparisonSettings):
 
 def main(config: Config, run: Run) -> None:
     """One seed of the network and its baselines."""
-    run_comparison(comparison(config), (), run, after=partial(score_samples, config))
+    run_comparison(comparison(config), (), run, after=partial(log_generation_scores, each=config.n_samples))
 
 
 def comparison(config: Config) -> Comparison:
     """The methods and the data."""
+    units, epochs = config.classification_units, config.backprop_epochs
     methods: dict[str, Callable[..., Method]] = {
         "astdp" if config.extrapolation else "mstdp": associative,
-        "backprop": end_to_end,
-        "random_features": random_features,
-        "linear": lambda config, train, rng: linear(train, rng),
+        "backprop": lambda _, *given: end_to_end(*given, units=units, epochs=epochs, augment=augment(config)),
+        "random_features": lambda _, *given: random_features(*given, units=units),
+        "linear": lambda _, *given: linear(*given),
     }
     return config.plan(methods, config.data)
-
-
-# The network
 
 
 def associative(config: Config, train: Split, rng: Generator) -> Method:
@@ -141,18 +130,13 @@ def associative(config: Config, train: Split, rng: Generator) -> Method:
 
 def network(config: Config) -> AssociativeNetwork:
     """The network, untrained."""
+    units = (config.classification_units, config.generation_units, config.completion_units)
+    settling = Settling(
+        config.max_iterations, config.step_size, config.momentum, config.tolerance, 2, config.free_unit_gain
+    )
     return AssociativeNetwork(
-        config.classification_units,
-        config.generation_units,
-        config.completion_units,
-        settling=Settling(
-            config.max_iterations,
-            step_size=config.step_size,
-            momentum=config.momentum,
-            tolerance=config.tolerance,
-            check_every=2,
-            free_unit_gain=config.free_unit_gain,
-        ),
+        *units,
+        settling=settling,
         nudge=Nudge(config.nudge_steps, config.nudge_beta, extrapolation=config.extrapolation or None),
         training=training(config),
         sampling=Sampling(contrast=config.contrast, accept_margin=config.accept_margin or None),
@@ -166,54 +150,17 @@ def training(config: Config) -> AssociativeTraining:
     partial_tasks = config.n_classify if config.completion_units else 0
     tasks = [CLASSIFY] * config.n_classify + [CLASSIFY_PARTIAL] * partial_tasks
     tasks += [GENERATE] if config.generation_units else []
+    lr = {"classification": config.classification_lr, "completion": config.classification_lr, "label": config.label_lr}
     return AssociativeTraining(
-        tasks=tuple(replace(task, occlusion_probability=config.occlusion_probability) for task in tasks),
+        tuple(replace(task, occlusion_probability=config.occlusion_probability) for task in tasks),
         epochs=config.epochs,
         batch=config.batch,
-        learning_rates={
-            "classification": config.classification_lr,
-            "completion": config.classification_lr,
-            "label": config.label_lr,
-            "generation": config.generation_lr,
-            "pixels": config.pixel_lr,
-        },
+        learning_rates={**lr, "generation": config.generation_lr, "pixels": config.pixel_lr},
         lr_decay=config.lr_decay,
         augment=augment(config),
     )
 
 
-def augment(config: Config) -> Augment | None:
+def augment(config: Config) -> Distort | None:
     """How images are changed when they are classified."""
-    if not any((config.rotation, config.scale, config.shift)):
-        return None
-    return Distort(config.rotation, config.scale, config.scale, config.shift)
-
-
-# The baselines
-
-
-def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
-    """The same layers, all weights trained by backprop."""
-    layers = hidden_layers(train, config.classification_units, rng)
-    descent = SupervisedTraining(
-        epochs=config.backprop_epochs, batch=100, lr=2e-3, min_steps=1500, augment=augment(config)
-    )
-    return backprop(layers, descent)
-
-
-def random_features(config: Config, train: Split, rng: Generator) -> Method:
-    """The same layers with frozen random weights, and a trained readout."""
-    layers = hidden_layers(train, config.classification_units, rng)
-    readout = SupervisedTraining(epochs=20, batch=500, lr=1e-2, weight_decay=0.0, min_steps=1500)
-    return frozen_features(layers, readout)
-
-
-# Scores and use
-
-
-def score_samples(config: Config, method: Method, train: Split, test: Split, tracker: TaggedTracker) -> None:
-    """Score the images that the network generates."""
-    if method.family == "local" and config.generation_units:
-        log_generation_scores(
-            method, train, test, each=config.n_samples, seed=config.seed, tracker=tracker, run=tracker.run
-        )
+    return distortion(config.rotation, config.scale, config.shift)

@@ -15,7 +15,8 @@ Try: neuropil run mnist_semi --seeds 3 --n-train 20000 --out runs/mnist_semi
 """
 
 from dataclasses import dataclass
-from typing import Self
+from functools import partial
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor
@@ -24,11 +25,10 @@ from neuropil.associative import AssociativeNetwork, AssociativeTraining, Nudge,
 from neuropil.data import Split, subset
 from neuropil.errors import at_least
 from neuropil.evaluate import fit_and_score
-from neuropil.experiments.associative import hidden_layers
-from neuropil.experiments.baselines import backprop, frozen_features, linear
-from neuropil.experiments.comparison import Method, data_splits
+from neuropil.experiments.associative import distortion, end_to_end, random_features
+from neuropil.experiments.baselines import linear
+from neuropil.experiments.comparison import Build, Method, data_splits
 from neuropil.experiments.machine import Machine
-from neuropil.models import BackpropClassifier, Distort, SupervisedTraining
 from neuropil.runs import Run, TaggedTracker, Tracker
 
 
@@ -88,17 +88,23 @@ def main(config: Config, run: Run) -> None:
     """Each number of labels with every method in turn; each of them reads the test set once."""
     train, test = data_splits("mnist", config.n_train, config.seed, device=config.device)
     run.update_metadata(data={"mnist": {"train": train.checksum(), "test": test.checksum()}})
-    builds = (with_pseudo_labels, labelled_only, backprop_with_pseudo_labels, end_to_end, random_features, linear_model)
+    builds = methods(config)
     for index in run.loop("labels and learners", len(config.labels) * len(builds)):
         count, build = config.labels[index // len(builds)], builds[index % len(builds)]
         labelled, rng = subset(train, count, config.seed), torch.Generator().manual_seed(config.seed)
-        method = build(config, train, rng)
+        method = build(train, rng)
         data = f"mnist, {count} labels"
         tracker = TaggedTracker(run, learner=method.name, family=method.family, data=data, seed=config.seed)
         fit_and_score(method.learner, labelled, test, rng=rng, tracker=tracker)
 
 
-# The network
+def methods(config: Config) -> list[Build]:
+    """The network with all images and with the labelled ones alone, and its baselines."""
+    units, augment = config.classification_units, distortion(config.rotation, config.scale, config.shift)
+    by_backprop = partial(end_to_end, units=units, epochs=config.backprop_epochs, augment=augment)
+    pseudo = partial(backprop_with_pseudo_labels, config, by_backprop)
+    own = (partial(with_pseudo_labels, config), partial(labelled_only, config))
+    return [*own, pseudo, by_backprop, partial(random_features, units=units), linear]
 
 
 def with_pseudo_labels(config: Config, train: Split, rng: Generator) -> Method:
@@ -114,6 +120,12 @@ def labelled_only(config: Config, train: Split, rng: Generator) -> Method:
     return Method("mSTDP, labelled images only", "local", learner)
 
 
+def backprop_with_pseudo_labels(config: Config, by_backprop: Build, train: Split, rng: Generator) -> Method:
+    """Backprop that takes its confident answers for labels and starts again. Lee 2013 (pseudo-labels)."""
+    learner = PseudoLabels(by_backprop(train, rng).learner, train.x, config.labelled_fraction, config.n_rounds)
+    return Method("backprop with pseudo-labels", "baseline", learner)
+
+
 def network(config: Config, task: Task, *, min_steps: int = 1) -> AssociativeNetwork:
     """One hidden population, one task."""
     training = AssociativeTraining(
@@ -122,32 +134,26 @@ def network(config: Config, task: Task, *, min_steps: int = 1) -> AssociativeNet
         batch=config.batch,
         learning_rates={"classification": config.classification_lr, "label": config.label_lr},
         lr_decay=config.lr_decay,
-        augment=augment(config),
+        augment=distortion(config.rotation, config.scale, config.shift),
         min_steps=min_steps,
     )
-    settling = Settling(config.max_iterations, step_size=1.0, check_every=2)
-    nudge = Nudge(config.nudge_steps)
+    settling, nudge = Settling(config.max_iterations, step_size=1.0, check_every=2), Nudge(config.nudge_steps)
     return AssociativeNetwork(config.classification_units, settling=settling, nudge=nudge, training=training)
 
 
-def augment(config: Config) -> Distort | None:
-    """How images are changed when they are classified."""
-    if not any((config.rotation, config.scale, config.shift)):
-        return None
-    return Distort(config.rotation, config.scale, config.scale, config.shift)
-
-
+@dataclass
 class SelfTraining:
-    """An associative network that has few labels, and images without.
+    """A learner that has few labels, and images without.
 
-    Args:
-        learner: the network.
+    Attributes:
+        learner: the associative network.
         images: (n, channels, height, width), without labels.
         labelled_fraction: as in `mixed`.
     """
 
-    def __init__(self, learner: AssociativeNetwork, images: Tensor, labelled_fraction: float):
-        self.learner, self.images, self.labelled_fraction = learner, images, labelled_fraction
+    learner: Any
+    images: Tensor
+    labelled_fraction: float
 
     def fit(self, labelled: Split, *, rng: Generator, tracker: Tracker) -> Self:
         """Learn from `labelled` and all images."""
@@ -156,67 +162,22 @@ class SelfTraining:
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels."""
-        return self.learner.predict(x)
+        labels: Tensor = self.learner.predict(x)
+        return labels
 
 
-def mixed(labelled: Split, images: Tensor, labelled_fraction: float) -> Split:
-    """Repeated labelled images, then `images`, which have no label."""
-    times = max(1, round(labelled_fraction * len(images) / len(labelled)))
-    x = torch.cat([labelled.x.repeat(times, *[1] * (labelled.x.ndim - 1)), images])
-    labels = torch.cat([labelled.y.repeat(times), labelled.y.new_full((len(images),), -1)])
-    return Split(x, labels, labelled.classes)
-
-
-# The baselines
-
-
-def backprop_with_pseudo_labels(config: Config, train: Split, rng: Generator) -> Method:
-    """Backprop that takes its confident answers for labels and starts again. Lee 2013 (pseudo-labels)."""
-    learner = PseudoLabels(end_to_end(config, train, rng).learner, train.x, config.labelled_fraction, config.n_rounds)
-    return Method("backprop with pseudo-labels", "baseline", learner)
-
-
-def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
-    """The same layers, all weights trained by backprop on the labelled images."""
-    layers = hidden_layers(train, config.classification_units, rng)
-    descent = SupervisedTraining(
-        epochs=config.backprop_epochs, batch=100, lr=2e-3, min_steps=1500, augment=augment(config)
-    )
-    return backprop(layers, descent)
-
-
-def random_features(config: Config, train: Split, rng: Generator) -> Method:
-    """The same layers with frozen random weights, and a trained readout."""
-    layers = hidden_layers(train, config.classification_units, rng)
-    readout = SupervisedTraining(epochs=20, batch=500, lr=1e-2, weight_decay=0.0, min_steps=1500)
-    return frozen_features(layers, readout)
-
-
-def linear_model(config: Config, train: Split, rng: Generator) -> Method:
-    """Softmax regression on the labelled images."""
-    return linear(train, rng)
-
-
-class PseudoLabels:
+@dataclass
+class PseudoLabels(SelfTraining):
     """Backprop with few labels, and images without: as `SelfTraining`, in rounds.
 
-    Args:
+    Attributes:
         learner: is fitted afresh in every round, at first to the labelled images alone.
-        images, labelled_fraction: as in `SelfTraining`.
         n_rounds: how often it labels the images and learns from its confident answers.
         confidence: least probability of such an answer.
     """
 
-    def __init__(
-        self,
-        learner: BackpropClassifier,
-        images: Tensor,
-        labelled_fraction: float,
-        n_rounds: int = 2,
-        confidence: float = 0.95,
-    ):
-        self.learner, self.images, self.labelled_fraction = learner, images, labelled_fraction
-        self.n_rounds, self.confidence = n_rounds, confidence
+    n_rounds: int = 2
+    confidence: float = 0.95
 
     def fit(self, labelled: Split, *, rng: Generator, tracker: Tracker) -> Self:
         """Learn from `labelled` and all images."""
@@ -235,6 +196,10 @@ class PseudoLabels:
         shown = mixed(labelled, self.images[confident], self.labelled_fraction)
         return Split(shown.x, torch.cat([shown.labelled().y, answer[confident]]), labelled.classes)
 
-    def predict(self, x: Tensor) -> Tensor:
-        """(n, *shape) to (n,) labels."""
-        return self.learner.predict(x)
+
+def mixed(labelled: Split, images: Tensor, labelled_fraction: float) -> Split:
+    """Repeated labelled images, then `images`, which have no label."""
+    times = max(1, round(labelled_fraction * len(images) / len(labelled)))
+    x = torch.cat([labelled.x.repeat(times, *[1] * (labelled.x.ndim - 1)), images])
+    labels = torch.cat([labelled.y.repeat(times), labelled.y.new_full((len(images),), -1)])
+    return Split(x, labels, labelled.classes)

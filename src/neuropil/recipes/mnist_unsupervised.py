@@ -25,10 +25,10 @@ from neuropil.associative import AssociativeNetwork, AssociativeTraining, Nudge,
 from neuropil.data import Split
 from neuropil.evaluate import accuracy, assign_units, fit_and_score
 from neuropil.experiments.associative import hidden_layers
-from neuropil.experiments.baselines import linear
+from neuropil.experiments.baselines import LINEAR, linear
 from neuropil.experiments.comparison import Method, data_splits
 from neuropil.experiments.machine import Machine
-from neuropil.models import FeatureClassifier, Model, SupervisedTraining, Triangle, receptive_fields
+from neuropil.models import FeatureClassifier, Model, Triangle, receptive_fields
 from neuropil.runs import Row, Run, TaggedTracker, Tracker
 
 WITHOUT_LABEL = Task("pixels", "partial", label_fraction=0.0)
@@ -84,44 +84,34 @@ def units(model: Model) -> nn.Module:
 
 def stdp(config: Config, train: Split, rng: Generator) -> Method:
     """The units under test."""
-    training = AssociativeTraining(
-        tasks=(WITHOUT_LABEL,),
-        epochs=config.epochs,
-        batch=config.batch,
-        learning_rates={"classification": config.lr, "pixels": config.lr},
-        lr_decay=config.lr_decay,
-    )
-    learner = AssociativeNetwork(
-        (config.units,),
-        settling=Settling(4, step_size=1.0, check_every=2),
-        nudge=Nudge(2),
-        training=training,
-        init_gains={"classification": 1.0, "label": 0.0},  # nothing drives the label units
-    )
+    lr = {"classification": config.lr, "pixels": config.lr}
+    training = AssociativeTraining((WITHOUT_LABEL,), config.epochs, config.batch, lr, lr_decay=config.lr_decay)
+    settling, nudge = Settling(4, step_size=1.0, check_every=2), Nudge(2)
+    gains = {"classification": 1.0, "label": 0.0}  # nothing drives the label units
+    learner = AssociativeNetwork((config.units,), settling=settling, nudge=nudge, training=training, init_gains=gains)
     layers = hidden_layers(train, (config.units,), rng)
-    learning = LearningWithoutLabels(learner)
-    return with_readout("mSTDP without labels", "local", layers, config, learning)
+    return with_readout(config, "mSTDP without labels", layers, LearningWithoutLabels(learner))
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """The same units with frozen random weights."""
-    return with_readout("random features", "baseline", hidden_layers(train, (config.units,), rng), config)
+    return with_readout(config, "random features", hidden_layers(train, (config.units,), rng))
 
 
 def centres(config: Config, train: Split, rng: Generator) -> Method:
     """Centres of k-means, as active as an image is nearer to them than to the others on average. Coates et al. 2011."""
     found = MiniBatchKMeans(config.units, batch_size=2000, n_init=1, max_iter=20, random_state=config.seed)
     middle = torch.from_numpy(found.fit(train.pixels().flatten(1).cpu().numpy()).cluster_centers_).float()
-    return with_readout("k-means", "baseline", fixed_body(2 * middle, -middle.square().sum(1), Triangle()), config)
+    return with_readout(config, "k-means", fixed_body(2 * middle, -middle.square().sum(1), Triangle()))
 
 
 def principal(config: Config, train: Split, rng: Generator) -> Method:
     """Principal components, which are positive as often as negative and have no vote."""
-    model = PCA(min(config.components, *train.pixels().flatten(1).shape), random_state=config.seed)
     x = train.pixels().flatten(1).cpu().numpy()
+    model = PCA(min(config.components, *x.shape), random_state=config.seed)
     axes = torch.from_numpy(model.fit(x).components_).float()
     body = fixed_body(axes, -axes @ torch.from_numpy(model.mean_).float(), nn.Identity())
-    return with_readout("principal components", "baseline", body, config, votes=False)
+    return with_readout(config, "principal components", body, votes=False)
 
 
 def pixels(config: Config, train: Split, rng: Generator) -> Method:
@@ -150,14 +140,8 @@ class LearningWithoutLabels:
 
 
 def with_readout(
-    name: str,
-    family: str,
-    body: nn.Sequential,
-    config: Config,
-    learning: LearningWithoutLabels | None = None,
-    *,
-    votes: bool = True,
+    config: Config, name: str, body: nn.Sequential, learning: LearningWithoutLabels | None = None, *, votes: bool = True
 ) -> Method:
     """Units under a linear readout; `votes` says whether they can be assigned to classes."""
-    readout = SupervisedTraining(epochs=config.readout_epochs, batch=500, lr=1e-2, weight_decay=0.0, min_steps=1500)
-    return Method(name, family, FeatureClassifier(body, learning=learning, readout=readout), competes=votes)
+    learner = FeatureClassifier(body, learning=learning, readout=replace(LINEAR, epochs=config.readout_epochs))
+    return Method(name, "local" if learning else "baseline", learner, competes=votes)

@@ -13,21 +13,15 @@ Group: associative. Minutes: 2. Data: digits.
 Try: neuropil run momentum --seeds 5 --out runs/momentum
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from neuropil.associative import (
-    CLASSIFY,
-    CLASSIFY_PARTIAL,
-    GENERATE,
-    AssociativeNetwork,
-    AssociativeTraining,
-    Nudge,
-    Settling,
-)
-from neuropil.associative.inference import initial_state
+from neuropil.associative import AssociativeNetwork, AssociativeTraining, Nudge, Settled, Settling
+from neuropil.associative.inference import initial_state, state_to_classify
+from neuropil.associative.tasks import CLASSIFY, CLASSIFY_PARTIAL, GENERATE
 from neuropil.data.masks import image_mask
 from neuropil.experiments.comparison import data_splits
 from neuropil.experiments.machine import Machine
@@ -79,23 +73,12 @@ def main(config: Config, run: Run) -> None:
 
 def network(epochs: int) -> AssociativeNetwork:
     """The network of `digits_mstdp`."""
-    training = AssociativeTraining(
-        tasks=(CLASSIFY, CLASSIFY_PARTIAL, GENERATE),
-        epochs=epochs,
-        batch=50,
-        learning_rates={"classification": 3e-3, "completion": 3e-3, "label": 1e-2, "generation": 2e-3, "pixels": 1e-2},
-        lr_decay=0.95,
-        augment=Distort(rotation=8.0, scale=0.05, shear=0.05, shift=0.5),
-    )
-    return AssociativeNetwork(
-        (256,),
-        generation_units=128,
-        completion_units=128,
-        settling=Settling(4, step_size=1.0, check_every=2),
-        nudge=Nudge(3),
-        training=training,
-        init_gains={"classification": 1.0, "completion": 1.0},
-    )
+    tasks, augment = (CLASSIFY, CLASSIFY_PARTIAL, GENERATE), Distort(rotation=8.0, scale=0.05, shear=0.05, shift=0.5)
+    lr = {"classification": 3e-3, "completion": 3e-3, "label": 1e-2, "generation": 2e-3, "pixels": 1e-2}
+    training = AssociativeTraining(tasks, epochs, 50, lr, lr_decay=0.95, augment=augment)
+    settling, nudge = Settling(4, step_size=1.0, check_every=2), Nudge(3)
+    gains = {"classification": 1.0, "completion": 1.0}
+    return AssociativeNetwork((256,), 128, 128, settling=settling, nudge=nudge, training=training, init_gains=gains)
 
 
 def settle_both(
@@ -103,25 +86,17 @@ def settle_both(
 ) -> dict[str, dict[str, float]]:
     """Iterations and quality when `x` is classified, and when it is completed from its `upper` half and label `y`."""
     net, pixels, label = learner.net_, x.flatten(1), torch.nn.functional.one_hot(y, learner.classes_).to(x)
-    state, free, _ = initial_state(net, pixels, torch.zeros_like(label), {"label": None}, "label")
-    classified = settling(net, state, free)
+    classified = settling(net, *state_to_classify(net, pixels))
     accuracy = (classified.state["label"].argmax(1) == y).float().mean().item()
     missing = (1 - upper).expand_as(pixels)
-    state, free, _ = initial_state(net, pixels * upper, label, {"pixels": missing}, "pixels")
-    completed = settling(net, state, free)
+    completed = settling(net, *initial_state(net, pixels * upper, label, {"pixels": missing}, "pixels"))
     error = ((completed.state["pixels"] - pixels) * missing).square().sum() / missing.sum()
-    return {
-        "classify": {
-            "iterations": classified.iterations,
-            "settled": float(classified.converged),
-            "accuracy": accuracy,
-        },
-        "complete": {
-            "iterations": completed.iterations,
-            "settled": float(completed.converged),
-            "squared_error": error.item(),
-        },
-    }
+    ended: Callable[[Settled], dict[str, float]] = lambda s: {"iterations": s.iterations, "settled": float(s.converged)}
+    classify, complete = (
+        {**ended(classified), "accuracy": accuracy},
+        {**ended(completed), "squared_error": error.item()},
+    )
+    return {"classify": classify, "complete": complete}
 
 
 def plot(found: Found, config: Config, run: Run) -> None:

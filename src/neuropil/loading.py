@@ -66,19 +66,15 @@ def saved_models(
     names = {slug(header.about["name"]): header.about["name"] for header in headers}
     if name is not None and slug(name) not in names:
         raise unknown("model", name, names.values())
-    return [
-        header
-        for header in headers
-        if (name is None or slug(header.about["name"]) == slug(name))
-        and (seed is None or header.about["seed"] == seed)
-        and (can is None or hasattr(header.cls, can))
-    ]
+    able = [header for header in headers if can is None or hasattr(header.cls, can)]
+    named = [header for header in able if name is None or slug(header.about["name"]) == slug(name)]
+    return [header for header in named if seed in (None, header.about["seed"])]
 
 
 def models_of(run: Path, *, seed: int | None = None) -> list[Header]:
     """What is known of the models that one run has learned so far, in the order in which it learned them."""
     headers = [read_header(file) for file in (run / FOLDER).glob("*.safetensors")]
-    wanted = [header for header in headers if seed is None or header.about["seed"] == seed]
+    wanted = [header for header in headers if seed in (None, header.about["seed"])]
     return sorted(wanted, key=lambda header: (header.about["seed"], header.about["place"]))
 
 

@@ -19,7 +19,7 @@ from neuropil.associative.training import GAINS, AssociativeTraining, EpochStati
 from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.models.contract import FeatureLayer, Model
-from neuropil.models.description import savable, savable_model
+from neuropil.models.description import savable
 from neuropil.models.training.supervised import passes
 from neuropil.runs.checkpoint import Stateful
 from neuropil.runs.rows import EpochRow
@@ -28,7 +28,6 @@ from neuropil.runs.tracker import NullTracker, Tracker
 FIRST = "classification1"  # the hidden population whose receptive fields are looked at
 
 
-@savable_model("net_", "shape_", "classes_", for_learning=("training",))
 class AssociativeNetwork(Model):
     r"""Pixels, label and hidden units connected both ways; each visible population is input and output.
 
@@ -273,3 +272,4 @@ class AssociativeNetwork(Model):
 
 
 savable(Connectivity, Settling, Nudge, Sampling, AssociativeTraining, Task)
+savable(AssociativeNetwork, learned=("net_", "shape_", "classes_"), for_learning=("training",))

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from neuropil.data import Split
 from neuropil.errors import needs, require
 from neuropil.models.contract import Classifier, FeatureLayer
-from neuropil.models.description import savable, savable_model
+from neuropil.models.description import savable
 from neuropil.models.nn.columns import PopulationVote, TopKSigmoid
 from neuropil.models.nn.layers import UnitNorm
 from neuropil.models.training.supervised import passes
@@ -79,7 +79,6 @@ class AssociationTraining:
             log_likeness(tracker, network, rules, epoch=epoch, accuracy=right.item() / len(train))
 
 
-@savable_model("network_", for_learning=("training",))
 class AssociationClassifier(Classifier):
     """Layers of neurons that are all associated with a class; every synapse learns from its two and the event.
 
@@ -247,3 +246,4 @@ def _correlation(groups: Iterable[Tensor]) -> float:
 
 
 savable(AssociationTraining)
+savable(AssociationClassifier, learned=("network_",), for_learning=("training",))

@@ -6,13 +6,12 @@ from typing import Self
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.models.description import savable_model
+from neuropil.models.description import savable
 from neuropil.models.training.readout import ReadoutClassifier, featurise, fresh_head, network_of
 from neuropil.models.training.supervised import SupervisedTraining
 from neuropil.runs.tracker import NullTracker, Tracker
 
 
-@savable_model("network_", for_learning=("body", "training"))
 class BackpropClassifier(ReadoutClassifier):
     """A body and a linear readout, trained together by backpropagation.
 
@@ -45,3 +44,6 @@ class BackpropClassifier(ReadoutClassifier):
     def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Train everything afresh on `labelled` alone: backprop learns nothing from images without labels."""
         return self.fit(labelled, rng=rng, tracker=tracker)
+
+
+savable(BackpropClassifier, learned=("network_",), for_learning=("body", "training"))

@@ -12,6 +12,7 @@ from neuropil.errors import Refusal, require, unknown
 
 NOT_SAVED = {"not saved": True}
 CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+Names = tuple[str, ...]
 _known: "dict[str, Known]" = {}
 
 
@@ -21,14 +22,13 @@ class Known(NamedTuple):
     Attributes:
         cls: the class; an object of it has an attribute for each of its `settings`.
         settings: names of the arguments that make an equal object.
-        learned: of a model, the attributes that `fit` sets and that predict.
-        for_learning: of a model, the settings that only learning needs. What of them a file cannot hold is left out.
+        learned, for_learning: see `savable`.
     """
 
     cls: type
-    settings: tuple[str, ...]
-    learned: tuple[str, ...] = ()
-    for_learning: tuple[str, ...] = ()
+    settings: Names
+    learned: Names
+    for_learning: Names
 
 
 class NotSaved:
@@ -40,35 +40,28 @@ class NotSaved:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise Refusal(
-            f"a model from a file has no {self._name!r}, without which it cannot learn; make a new model and fit it."
-        )
+        lacks = f"a model from a file has no {self._name!r}, without which it cannot learn"
+        raise Refusal(f"{lacks}; make a new model and fit it.")
 
     def __repr__(self) -> str:
         return "(not saved)"
 
 
-def savable(*classes: type, settings: tuple[str, ...] | None = None) -> None:
-    """Let objects of these classes stand in the file of a model: layers, and dataclasses of settings.
+def savable(*classes: type, settings: Names | None = None, learned: Names = (), for_learning: Names = ()) -> None:
+    """Let objects of these classes stand in the file of a model: layers, dataclasses of settings, and models.
 
-    Every argument of a constructor must be kept as an attribute of the same name; `settings` names the arguments where
-    not all of them matter.
+    Every argument of a constructor must be kept as an attribute of the same name.
+
+    Args:
+        classes: to be registered.
+        settings: names of the arguments, where not all of them matter.
+        learned: of a model, the attributes that `fit` sets and that predict.
+        for_learning: of a model, the settings that only learning needs. What of them a file cannot hold is left out.
     """
     for cls in classes:
         found = signature(cls).parameters.values()
         named = tuple(p.name for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-        _known[cls.__name__] = Known(cls, named if settings is None else settings)
-
-
-def savable_model(*learned: str, for_learning: tuple[str, ...]) -> Any:
-    """Class decorator: models of this class can be saved and loaded; see `Known` for the arguments."""
-
-    def register(cls: type) -> type:
-        savable(cls)
-        _known[cls.__name__] = _known[cls.__name__]._replace(learned=learned, for_learning=for_learning)
-        return cls
-
-    return register
+        _known[cls.__name__] = Known(cls, named if settings is None else settings, learned, for_learning)
 
 
 savable(nn.Linear, settings=("in_features", "out_features", "bias"))
@@ -154,10 +147,9 @@ def known_of(value: Any) -> Known:
     """How an object is described, by its class."""
     known = _known.get(type(value).__name__)
     if known is None or known.cls is not type(value):
-        raise Refusal(
-            f"a file of a model cannot hold a {type(value).__name__}; if that is a layer or a dataclass of yours, keep "
-            "its arguments as attributes and register it with neuropil.savable."
-        )
+        cure = "keep its arguments as attributes and register it with neuropil.savable"
+        what = f"a file of a model cannot hold a {type(value).__name__}"
+        raise Refusal(f"{what}; if that is a layer or a dataclass of yours, {cure}.")
     return known
 
 

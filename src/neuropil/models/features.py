@@ -8,7 +8,7 @@ from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.errors import require
-from neuropil.models.description import savable_model
+from neuropil.models.description import savable
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.readout import ReadoutClassifier, featurise, fresh_head, network_of
 from neuropil.models.training.supervised import SupervisedTraining
@@ -22,7 +22,6 @@ class Learning(Protocol):
         """Let `body` learn in place."""
 
 
-@savable_model("network_", for_learning=("body", "learning", "readout", "augment"))
 class FeatureClassifier(ReadoutClassifier):
     """A linear readout, trained by gradient descent, on features that no gradient ever reaches.
 
@@ -93,3 +92,6 @@ class FeatureClassifier(ReadoutClassifier):
         self.readout.fit_(head, features, stage="readout", rng=rng, tracker=tracker)
         self.network_ = network_of(body, head)
         return self
+
+
+savable(FeatureClassifier, learned=("network_",), for_learning=("body", "learning", "readout", "augment"))

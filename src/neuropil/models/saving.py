@@ -131,10 +131,8 @@ def _metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             found = file.metadata() or {}
         require(found.get("format") == FORMAT, f"{path} is a safetensors file, but not of a neuropil model.")
         version, writer = found.get("version"), found.get("neuropil")
-        require(
-            version == VERSION,
-            f"{path} has format version {version}, this neuropil reads {VERSION}; load it with neuropil {writer}.",
-        )
+        other = f"{path} has format version {version}, this neuropil reads {VERSION}"
+        require(version == VERSION, f"{other}; load it with neuropil {writer}.")
         return json.loads(found["model"]), json.loads(found["about"])
     except Refusal:
         raise

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from neuropil.data import Split
 from neuropil.errors import needs
 from neuropil.models.contract import Classifier, FeatureLayer
-from neuropil.models.description import savable, savable_model
+from neuropil.models.description import savable
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.supervised import passes
@@ -22,8 +22,6 @@ from neuropil.runs.tracker import NullTracker, Tracker
 from neuropil.spiking import QIF, QIFNetwork, SpikingNetwork, SpikingOutput, Theta, ThetaNetwork
 from neuropil.spiking.encoding import Encode, LatencyEncoding, LinearTimeEncoding, ThresholdEncoding
 from neuropil.spiking.losses import first_spike_loss, first_to_fire
-
-__all__ = ["SpikeTimeTraining", "SpikingClassifier", "flip_inputs"]
 
 NETWORKS = {Theta: ThetaNetwork, QIF: QIFNetwork}
 CHUNK = 1000  # examples simulated at once where no gradient is wanted
@@ -100,7 +98,6 @@ class SpikeTimeTraining:
         return first_spike_loss(scaled, labels, end, early_weight=self.early_weight) + self.late_weight * late
 
 
-@savable_model("start_", "network_", for_learning=("training",))
 class SpikingClassifier(Classifier):
     """Stacked layers of spiking neurons, trained end to end by exact gradients; hidden layers may start silent.
 
@@ -249,3 +246,4 @@ def flip_inputs(times: Tensor, fraction: float, rng: Generator) -> Tensor:
 
 savable(SpikeTimeTraining, ThresholdEncoding, LatencyEncoding, LinearTimeEncoding, Theta, QIF)
 savable(ThetaNetwork, QIFNetwork, settings=("sizes", "neuron", "t_end"))
+savable(SpikingClassifier, learned=("start_", "network_"), for_learning=("training",))

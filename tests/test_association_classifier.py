@@ -20,7 +20,7 @@ from neuropil.plasticity import Association, propose_
 from neuropil.recipes.mnist_association import Config, end_to_end
 from neuropil.runs import NullTracker, Run
 
-PLAIN = {"k": None, "slope": 1.0, "strongest": None, "unit_norm_input": False}
+PLAIN = {"k": None, "slope": 1.0, "n_send": None, "unit_norm_input": False}
 
 
 def rng(seed=0):
@@ -32,7 +32,7 @@ def train():
     return digits(seed=0)[0][:400]
 
 
-COLUMNS = {"k": 1, "columns": (4, 2), "field": 4, "strongest": 2}
+COLUMNS = {"k": 1, "columns": (4, 2), "receptive_field": 4, "n_send": 2}
 
 
 def trained(settings, train, steps=20):
@@ -286,8 +286,8 @@ def test_a_network_too_small_for_its_classes_is_refused(train):
     ("case", "words"),
     [
         ({"columns": (3, 1)}, "got 40 neurons in 3 columns"),
-        ({"columns": (2, 1), "field": 4}, "lie on a square grid, got 2"),
-        ({"columns": (4, 1), "field": 9}, "1 to 8 pixels, got 9"),
+        ({"columns": (2, 1), "receptive_field": 4}, "lie on a square grid, got 2"),
+        ({"columns": (4, 1), "receptive_field": 9}, "1 to 8 pixels, got 9"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused(case, words, train):
@@ -296,8 +296,8 @@ def test_columns_that_do_not_fit_are_refused(case, words, train):
 
 
 def test_vectors_have_no_fields():
-    with pytest.raises(Refusal, match="got vectors of 4; use field=None"):
-        AssociationClassifier((40,), columns=(4,), field=2, k=1).fit(iris()[0], rng=rng())
+    with pytest.raises(Refusal, match="got 4 inputs; use receptive_field=None"):
+        AssociationClassifier((40,), columns=(4,), receptive_field=2, k=1).fit(iris()[0], rng=rng())
 
 
 def test_logits_are_the_scores_with_a_gradient_by_the_pixels(train):

@@ -95,7 +95,7 @@ def test_association(train, receptive_field):
     def library(rng):
         field = receptive_field or None
         training = AssociationTraining(epochs=3, batch=50, lr=4e-3)
-        return AssociationClassifier(**layers, field=field, k=1, strongest=4, training=training)
+        return AssociationClassifier(**layers, receptive_field=field, k=1, n_send=4, training=training)
 
     assert_same(lambda *some: mnist_association.association(config, *some), library, train)
 

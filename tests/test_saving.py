@@ -97,8 +97,10 @@ MODELS = {
     "deep": deep,
     "masked": masked,
     "linear": lambda train: FeatureClassifier(nn.Sequential(nn.Flatten()), readout=HEAD),
-    "association": lambda train: AssociationClassifier((40, 30), columns=(4, 1), field=4, k=1, training=EVENTS),
-    "plain association": lambda train: AssociationClassifier((20,), k=None, strongest=None, training=EVENTS),
+    "association": lambda train: AssociationClassifier(
+        (40, 30), columns=(4, 1), receptive_field=4, k=1, training=EVENTS
+    ),
+    "plain association": lambda train: AssociationClassifier((20,), k=None, n_send=None, training=EVENTS),
     "theta": lambda train: SpikingClassifier(
         (15,), encode=LatencyEncoding(1.5, levels=8), neuron=Theta(), t_end=2.75, training=SPIKES
     ),

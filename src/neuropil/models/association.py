@@ -91,28 +91,28 @@ class AssociationClassifier(Classifier):
     Args:
         hidden: numbers of neurons of the layers; the last of them votes, there is no other output.
         columns: into how many columns each layer is cut, see `Association`.
-        field: side of the square of pixels that reaches a column of the first layer. Columns lie on a square grid.
-            None if all pixels reach all neurons.
+        receptive_field: side of the square of pixels that reaches a column of the first layer, None for all pixels.
+            Columns lie on a square grid.
         k: how many neurons win among the associated and among the others; None for the plain rule without competition.
         slope: of the neurons' answers.
-        strongest: how many neurons of a column send; None for all, as they are.
+        n_send: how many neurons of a column send; None for all, as they are.
         unit_norm_input: whether an example is brought to unit length first.
         training: how the layers learn, for example `AssociationTraining`.
 
     After `fit`: ``network_``, all layers and the vote, in evaluation mode.
     """
 
-    shown = ("hidden", "columns", "field", "k", "slope", "strongest", "training")
+    shown = ("hidden", "columns", "receptive_field", "k", "slope", "n_send", "training")
 
     def __init__(
         self,
         hidden: tuple[int, ...] = (1000, 1000),
         *,
         columns: tuple[int, ...] | None = None,
-        field: int | None = None,
+        receptive_field: int | None = None,
         k: int | None = 3,
         slope: float = 32.0,
-        strongest: int | None = 24,
+        n_send: int | None = 24,
         unit_norm_input: bool = True,
         training: AssociationLearning | None = None,
     ):
@@ -120,8 +120,8 @@ class AssociationClassifier(Classifier):
         columns = columns or (1,) * len(hidden)
         got = f"got columns={columns} and hidden={hidden}."
         require(len(columns) == len(hidden), f"AssociationClassifier needs columns for each layer, {got}")
-        self.hidden, self.columns, self.field = hidden, columns, field
-        self.k, self.slope, self.strongest = k, slope, strongest
+        self.hidden, self.columns, self.receptive_field = hidden, columns, receptive_field
+        self.k, self.slope, self.n_send = k, slope, n_send
         self.unit_norm_input, self.training = unit_norm_input, training or AssociationTraining()
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
@@ -157,7 +157,7 @@ class AssociationClassifier(Classifier):
             mask = self.mask(train) if name == "hidden" else None
             seen = torch.ones_like(layer.weight) if mask is None else mask.cpu()
             layer.weight.data.mul_(seen / seen.sum(1, keepdim=True).sqrt())
-            layers[f"sent_{name}"] = TopKSigmoid(self.slope, self.strongest, rule.columns)
+            layers[f"sent_{name}"] = TopKSigmoid(self.slope, self.n_send, rule.columns)
             inputs = neurons
         layers.popitem()  # the last layer does not send, it votes
         layers["vote"] = PopulationVote(neurons, rule.classes, k=rule.k, slope=rule.slope, columns=rule.columns)
@@ -165,9 +165,9 @@ class AssociationClassifier(Classifier):
 
     def mask(self, train: Split) -> Tensor | None:
         """(neurons, inputs) 1 where a neuron of the first layer has a synapse, 0 elsewhere; None if all have all."""
-        if self.field is None:
+        if self.receptive_field is None:
             return None
-        return fields(train.x.shape[1:], self.field, self.columns[0], self.hidden[0]).to(train.x.device)
+        return fields(train.x.shape[1:], self.receptive_field, self.columns[0], self.hidden[0]).to(train.x.device)
 
     def feature_layers(self) -> list[FeatureLayer]:
         """The layers below the one that votes, from below; a single layer is both."""
@@ -206,7 +206,7 @@ def associate_(network: nn.Sequential, rules: Rules, part: Split, mask: Tensor |
 def fields(shape: tuple[int, ...], side: int, columns: int, neurons: int) -> Tensor:
     """(neurons, inputs) 1 where an input reaches a neuron: one square per column, on a square grid over the image."""
     images = len(shape) == 3
-    require(images, f"fields need images (channels, height, width), got vectors of {shape[0]}; use field=None.")
+    require(images, f"fields need images (channels, height, width), got {shape[0]} inputs; use receptive_field=None.")
     across = math.isqrt(columns)
     require(across**2 == columns, f"columns with fields lie on a square grid, got {columns}; use 1, 4, 9, 16, 25, ...")
     require(1 <= side <= min(shape[1:]), f"a field needs a side of 1 to {min(shape[1:])} pixels, got {side}.")

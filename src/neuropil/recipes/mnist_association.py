@@ -127,10 +127,10 @@ def competing(config: Config) -> AssociationClassifier:
     return AssociationClassifier(
         config.hidden,
         columns=config.columns,
-        field=config.receptive_field or None,
+        receptive_field=config.receptive_field or None,
         k=config.k,
         slope=config.slope,
-        strongest=config.n_send,
+        n_send=config.n_send,
         unit_norm_input=config.unit_norm_input,
         training=AssociationLearning(config.epochs, config.batch, config.lr, config.min_steps),
     )
@@ -145,7 +145,7 @@ def plain_association(config: Config, train: Split, rng: Generator) -> Method:
     """The rule as the abstract has it: all neurons of the class fire, all others are silent."""
     events = AssociationLearning(config.plain_epochs, config.batch, config.plain_lr, config.min_steps)
     learner = AssociationClassifier(
-        config.hidden, k=None, slope=1.0, strongest=None, unit_norm_input=False, training=events
+        config.hidden, k=None, slope=1.0, n_send=None, unit_norm_input=False, training=events
     )
     return Method("association, plain rule", "local", learner, competes=False)
 

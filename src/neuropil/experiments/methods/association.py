@@ -17,9 +17,9 @@ def build(train: Split, rng: Generator, units: int) -> Method:
     learner = AssociationClassifier(
         (units // columns * columns, units),
         columns=(columns, 1),
-        field=min(shape[1:]) // 2 if columns > 1 else None,
+        receptive_field=min(shape[1:]) // 2 if columns > 1 else None,
         k=1,
-        strongest=max(4, 24 // columns),
+        n_send=max(4, 24 // columns),
         unit_norm_input=len(shape) == 3,
         training=AssociationTraining(min_steps=600),
     )

@@ -14,28 +14,28 @@ class TopKSigmoid(nn.Module):
 
     Args:
         slope: beta.
-        strongest: how many neurons of a column send; the others are silent. Together they send a vector of length 1.
+        n_send: how many neurons of a column send; the others are silent. Together they send a vector of length 1.
             None for all, as they are.
         columns: of equal size.
     """
 
-    def __init__(self, slope: float, strongest: int | None = None, columns: int = 1):
+    def __init__(self, slope: float, n_send: int | None = None, columns: int = 1):
         super().__init__()
-        require(strongest is None or strongest >= 1, f"some neuron of a column has to send, got strongest={strongest}.")
-        self.slope, self.strongest, self.columns = slope, strongest, columns
+        require(n_send is None or n_send >= 1, f"some neuron of a column has to send, got n_send={n_send}.")
+        self.slope, self.n_send, self.columns = slope, n_send, columns
 
     def forward(self, drive: Tensor) -> Tensor:
         """(batch, neurons) drives to the same shape."""
         answer = torch.sigmoid(self.slope * drive)
-        if self.strongest is None:
+        if self.n_send is None:
             return answer
         rivals = answer.unflatten(1, (self.columns, -1))
-        top = rivals.topk(min(self.strongest, rivals.shape[2]), 2)
+        top = rivals.topk(min(self.n_send, rivals.shape[2]), 2)
         return unit(torch.zeros_like(rivals).scatter(2, top.indices, top.values).flatten(1))
 
     def extra_repr(self) -> str:
         """The settings."""
-        return f"slope={self.slope}, strongest={self.strongest}, columns={self.columns}"
+        return f"slope={self.slope}, n_send={self.n_send}, columns={self.columns}"
 
 
 class PopulationVote(nn.Module):

@@ -19,7 +19,7 @@ def row_changes(sample: Sample, said: Chosen) -> Tensor:
     if sample.by_drive and job.bias is None and job.plan.compiled and compilable(pre, weight):
         return row_change(pre, chosen, said.gains, weight, job.drive_weight, law, job.plan)
     touched, hebbian, counts = sum_by_unit(pre, chosen, said.gains)
-    gains = gain_by_unit(chosen, said.gains, len(weight))[touched] if _needs_gains(sample, said) else counts
+    gains = gain_by_unit(chosen, said.gains, len(weight))[touched] if _needs_gains(said) else counts
     change = _finish(job, sample.by_drive, said, hebbian, gains, counts, touched)
     if law.sparse:
         return sparse_rows(weight.shape, touched, change)
@@ -49,7 +49,7 @@ class Choices:
         layer, pre, self.by_drive, self.said = sample.job.layer, sample.pre, sample.by_drive, said
         self.finite = self.finite + finiteness(sample, said)
         chosen = _by_rank(said)
-        if _needs_gains(sample, said):
+        if _needs_gains(said):
             self.gains += gain_by_unit(chosen, said.gains, len(self.counts))
         if type(layer) is not nn.Linear:
             self.hebbian += rows(layer, correlate(layer, pre, full_factor(sample, said).view(sample.shape)))
@@ -122,24 +122,22 @@ def _finish(
 
     `gains` are those of each row added up; of a law with one rank only, `counts` serves for them.
     """
-    weight, drive_weight, bias = job.weight, job.drive_weight, job.bias
-    if touched is not None:
-        weight, drive_weight, bias = weight[touched], drive_weight[touched], None if bias is None else bias[touched]
-    gains = gains.to(hebbian) if len(said.gains) > 1 else counts.to(hebbian) * said.gains[0]
-    change = hebbian
+    change, left = hebbian, said.decay
+    weight = job.weight if touched is None else job.weight[touched]
     if by_drive:
-        change = drive_decayed(hebbian, weight, drive_weight)
-        change = change if bias is None else decayed(change, gains * bias, weight)
-    elif said.decay != 0:
-        change = decayed(hebbian, said.decay * gains, weight)
+        change = drive_decayed(hebbian, weight, job.drive_weight if touched is None else job.drive_weight[touched])
+        left = left if touched is None or isinstance(left, float) else left[touched]
+    if isinstance(left, Tensor) or left != 0:
+        gains = gains.to(hebbian) if len(said.gains) > 1 else counts.to(hebbian) * said.gains[0]
+        change = decayed(change, gains * left, weight)
     if job.law.average:
         change = change / counts.clamp_min(1)[:, None]
     return scaled(change) if job.law.normalise else change
 
 
-def _needs_gains(sample: Sample, said: Chosen) -> bool:
+def _needs_gains(said: Chosen) -> bool:
     """Whether the decay of a unit depends on the sum of gains of several ranks."""
-    return len(said.gains) > 1 and (sample.job.bias is not None if sample.by_drive else bool(said.decay != 0))
+    return len(said.gains) > 1 and (isinstance(said.decay, Tensor) or said.decay != 0)
 
 
 def _by_rank(said: Chosen) -> Tensor:

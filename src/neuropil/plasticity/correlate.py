@@ -19,7 +19,7 @@ def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
         post: activity on its output side, (batch, *out).
     """
     if type(layer) is nn.Linear:
-        return _dense(post.flatten(0, -2), pre.flatten(0, -2))
+        return _dense(post, pre) if pre.dim() == 2 else _dense(post.flatten(0, -2), pre.flatten(0, -2))
     pre, post = pre.detach(), post.detach()
     if type(layer) in Conv + Transposed and pre.dim() == layer.weight.dim():  # type: ignore[operator]
         return _convolution(layer, pre, post)

@@ -1,6 +1,6 @@
 """The one engine: any law on any layer. It knows geometry, chunks, checks, ranking dtype, sparse rows and kernels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 import torch
@@ -105,16 +105,19 @@ def _keep_freed_memory() -> None:
     torch.empty(31 << 20, dtype=torch.uint8)
 
 
-def _samples(job: Job, pre: Tensor, post: Tensor | None, third: Third) -> Iterator[Sample]:
+def _samples(job: Job, pre: Tensor, post: Tensor | None, third: Third) -> Iterable[Sample]:
     """All samples: the patches of a convolution where that is faster, otherwise pieces of a few examples."""
     if post is not None or not isinstance(job.layer, Conv):
-        yield job.sample(pre, post, third)
-        return
+        return [job.sample(pre, post, third)]
     if has_patches(job.layer) and not third:
         chooses = _chooses(job, pre)
         if chooses or not _answers_fast(job.layer, pre, job.plan):
-            yield from _patches(job, pre, chooses)
-            return
+            return _patches(job, pre, chooses)
+    return _pieces(job, pre, third)
+
+
+def _pieces(job: Job, pre: Tensor, third: Third) -> Iterator[Sample]:
+    """A few examples at a time, each with its part of the third factors."""
     done = 0
     for piece in pieces(job.layer, pre, job.plan):
         part = slice(done, done + len(piece))

@@ -6,19 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.errors import Refusal
-from neuropil.plasticity.geometry import (
-    bias_of,
-    check_alike,
-    check_input,
-    check_output,
-    from_rows,
-    respond,
-    rows,
-    total,
-    unit_axis,
-    units,
-    weight_of,
-)
+from neuropil.plasticity import geometry
+from neuropil.plasticity.geometry import unit_axis
 from neuropil.plasticity.law import Chosen, Dense, Law, along_units
 from neuropil.plasticity.plan import Plan
 
@@ -51,12 +40,13 @@ class Job(NamedTuple):
             with torch.no_grad():
                 out: Tensor = layer(pre)
             return out.detach()
-        u = respond(layer, pre.to(dtype), from_rows(layer, self.drive_weight).to(dtype), self.plan)
+        u = geometry.respond(layer, pre.to(dtype), geometry.from_rows(layer, self.drive_weight).to(dtype), self.plan)
         return u if bias is None else u + (bias if unit_axis(layer) == -1 else along_units(bias, u)).to(dtype)
 
     def sample(self, pre: Tensor, post: Tensor | None, third: Third) -> "Sample":
         """Samples with the drive `post`, or with the layer's own if it is None."""
-        drive = self.drive(pre) if post is None else post.to(self.law.ranking_dtype or post.dtype)
+        dtype = self.law.ranking_dtype
+        drive = self.drive(pre) if post is None else post if dtype is None else post.to(dtype)
         aligned = {name: self._aligned(value, drive) for name, value in third.items()}
         return self.ask(pre, _by_units(self.layer, drive), drive.shape, aligned, post is None)
 
@@ -72,8 +62,8 @@ class Job(NamedTuple):
             raise Refusal(f"{type(self.law).__name__} {problem}")
         by_drive = said.decay is u
         if isinstance(said, Chosen):  # without the drives, whose memory is needed again
-            finite = total(u if said.finite is None else said.finite)
-            said = said._replace(decay=0.0 if by_drive else said.decay, finite=finite)
+            left = said.decay if not by_drive else 0.0 if self.bias is None else self.bias
+            said = said._replace(decay=left, finite=geometry.total(u if said.finite is None else said.finite))
         return Sample(self, pre, said, by_drive, shape, own)
 
     def _misfit(self, said: object, u: Tensor) -> str:
@@ -110,8 +100,8 @@ class Sample(NamedTuple):
     Attributes:
         job: the law on the layer that they go through.
         pre: its input, (batch, *in).
-        said: the post factor. Units that were chosen come without drives and with one number that is finite if all
-            drives are.
+        said: the post factor. Units that were chosen come with one number that is finite if all drives are, and
+            with the bias (or 0) in place of the drives as their decay: the weights give the rest of it.
         by_drive: whether the decay is by the drive.
         shape: of the output of the layer, (batch, *out).
         own: whether the drives are what the drive weights make of `pre`.
@@ -129,26 +119,27 @@ def start(
     law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan, third: Third
 ) -> tuple[Job, Tensor, Tensor | None]:
     """The job and its activity, all checked and cut from the autograd graph; no output if it is not the drive."""
-    count = units(layer)
+    count = geometry.units(layer)
     law.check_units(count)
-    parameter = weight_of(layer)
-    check_input(layer, pre)
-    check_alike(layer, parameter, pre, post, *(value for value in third.values() if value.is_floating_point()))
+    parameter = geometry.weight_of(layer)
+    geometry.check_input(layer, pre)
+    geometry.check_alike(layer, parameter, pre, post)
     if law.sparse and type(layer) is not nn.Linear:
         raise Refusal(f"a sparse change needs a Linear layer, got {type(layer).__name__}; use sparse=False.")
     for name, value in third.items():  # one entry per sample, one per unit, or the shape of the output
+        geometry.check_alike(layer, parameter, value if value.is_floating_point() else None)
         if value.dim() != 1 and value.shape != (1, count):
-            check_output(layer, pre, value)
+            geometry.check_output(layer, pre, value)
         elif value.dim() == 1 and len(value) != len(pre):
             what = f"one {name} per sample, ({len(pre)},), got {tuple(value.shape)}"
             raise Refusal(f"{type(law).__name__} needs {what}.")
-    weight, bias = rows(layer, parameter), bias_of(layer)
+    weight, bias = geometry.rows(layer, parameter), geometry.bias_of(layer)
     drive_weight = law.weights(weight)
     by_output = drive_weight is weight and (law.with_bias or bias is None)
     job = Job(law, layer, plan, weight, drive_weight, bias if law.with_bias else None, by_output)
     if post is None or not by_output:
         return job, pre.detach(), None
-    check_output(layer, pre, post)
+    geometry.check_output(layer, pre, post)
     return job, pre.detach(), post.detach()
 
 

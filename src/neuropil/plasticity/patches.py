@@ -128,9 +128,8 @@ def unfolded(block: Tensor, dims: int, plan: Plan = PLAN) -> Tensor:
     places, reach = (_offsets(shape[axes], hop[axes]) for axes in (slice(dims), slice(dims, None)))
     room = block.as_strided((int(places[-1] + reach[-1]) + 1,), (1,))
     out = block.new_empty(len(places), len(reach))
-    share_out(
-        _unfold, len(places), room.numpy(), places, reach, out.numpy(), worth=out.numel() // plan.patches_per_thread
-    )
+    worth = out.numel() // plan.patches_per_thread
+    share_out(_unfold, len(places), room.numpy(), places, reach, out.numpy(), worth=worth)
     return out
 
 

@@ -8,21 +8,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from neuropil.errors import require
+from neuropil.report import tables
 from neuropil.report.figures.summary_figure import summary_figure
 from neuropil.report.results import Results, Summary, gather, plain
 from neuropil.report.sections import Files, pictures, sections
-from neuropil.report.tables import (
-    HEADS,
-    NOTE,
-    Warned,
-    cells_of,
-    counts_of,
-    summary_rows,
-    summary_sentence,
-    uneven_of,
-    unfinished_of,
-    warnings_of,
-)
 from neuropil.report.theme import COLOURS, Style, styles_of
 from neuropil.runs.files import to_json, write_atomically
 
@@ -57,14 +46,14 @@ def place(path: Path, content: bytes) -> None:
 
 def results_json(results: Results) -> str:
     """The rows as logged, the summary, and the commands, as strict JSON."""
-    rows = [outcome.columns() for outcome in results.outcomes]
-    return to_json({"rows": rows, "summary": summary_rows(results), "commands": commands_of(results)}, indent=1) + "\n"
+    rows, summary = [outcome.columns() for outcome in results.outcomes], tables.summary_rows(results)
+    return to_json({"rows": rows, "summary": summary, "commands": commands_of(results)}, indent=1) + "\n"
 
 
 def render(results: Results) -> tuple[str, Files]:
     """The HTML text and the PNG files that go beside it."""
     styles, files = styles_of(results), Files()
-    warnings, heads = warnings_of(results), heads_of(results, styles, files)
+    warnings, heads = tables.warnings_of(results), heads_of(results, styles, files)
     settings = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -73,14 +62,14 @@ def render(results: Results) -> tuple[str, Files]:
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
         light={name: pair[0] for name, pair in COLOURS.items()},
         dark={name: pair[1] for name, pair in COLOURS.items()},
-        unfinished=unfinished_of(results),
-        uneven=uneven_of(results),
+        unfinished=tables.unfinished_of(results),
+        uneven=tables.uneven_of(results),
         heads=heads,
-        columns=HEADS,
-        note=NOTE,
+        columns=tables.HEADS,
+        note=tables.NOTE,
         tables=[(data, [row_of(one, styles, warnings) for one in results.on(data)]) for data in results.data],
         warnings=warnings,
-        counts=counts_of(warnings),
+        counts=tables.counts_of(warnings),
         sections=sections(results, styles, files),
         pictures=pictures(results),
         every=every_run(results),
@@ -96,7 +85,8 @@ def heads_of(results: Results, styles: dict[str, Style], files: Files) -> list[d
     for index, data in enumerate(results.data):
         wide, narrow, png = summary_figure(results.on(data), styles, f"head{index}")
         files.add("accuracy" if len(results.data) == 1 else f"accuracy-{data}", png)
-        heads.append({"data": data, "sentence": summary_sentence(results, data), "wide": wide, "narrow": narrow})
+        sentence = tables.summary_sentence(results, data)
+        heads.append({"data": data, "sentence": sentence, "wide": wide, "narrow": narrow})
     return heads
 
 
@@ -107,11 +97,11 @@ def title_of(results: Results) -> str:
     return f"{what}: {', '.join(results.data)}"
 
 
-def row_of(summary: Summary, styles: dict[str, Style], warnings: dict[str, list[Warned]]) -> dict[str, Any]:
+def row_of(summary: Summary, styles: dict[str, Style], warnings: dict[str, list[tables.Warned]]) -> dict[str, Any]:
     """One row of the table; `certain` where the interval of the difference leaves out zero."""
     difference = summary.difference
     certain = difference is not None and abs(difference) > summary.difference_half_width
-    row = {"cells": cells_of(summary), "family": summary.family, "key": styles[summary.learner].key}
+    row = {"cells": tables.cells_of(summary), "family": summary.family, "key": styles[summary.learner].key}
     return {**row, "warned": summary.learner in warnings, "certain": certain}
 
 

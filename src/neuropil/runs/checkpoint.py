@@ -56,19 +56,14 @@ def restore_(live: Stateful, state: Any, name: str) -> None:
         if isinstance(live, torch.Generator):
             live.set_state(state)
         elif isinstance(live, Tensor):
-            _overwrite_(live, state)
+            then, now = (tuple(state.shape), state.dtype), (tuple(live.shape), live.dtype)
+            require(then == now, f"saved {then[0]} {then[1]}, now {now[0]} {now[1]}")
+            live.detach().copy_(state)
         else:
             live.load_state_dict(state)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise Refusal(f"{name!r} no longer fits its checkpoint ({reason:.200}); was the recipe changed?") from error
-
-
-def _overwrite_(live: Tensor, state: Tensor) -> None:
-    then, now = (tuple(state.shape), state.dtype), (tuple(live.shape), live.dtype)
-    require(then == now, f"saved {then[0]} {then[1]}, now {now[0]} {now[1]}")
-    with torch.no_grad():
-        live.copy_(state)
 
 
 def dump(value: Any, path: Path) -> None:

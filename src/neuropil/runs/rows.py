@@ -243,7 +243,7 @@ def parse_row(columns: Mapping[str, Any]) -> Row:
     kind = KINDS.get(columns.get("kind", "other"), Row)
     known = {one.name: one for one in fields(kind) if one.name != "metrics"}
     own = {name: value for name, value in columns.items() if name in known}
-    needed = [one.name for one in known.values() if one.default is MISSING and one.default_factory is MISSING]
+    needed = [name for name, one in known.items() if one.default is MISSING and one.default_factory is MISSING]
     missing = [name for name in needed if name not in own]
     require(not missing, f"a {kind.kind} row needs {missing[:1]}, got {sorted(columns)}.")
     return kind(**own, metrics={name: value for name, value in columns.items() if name not in known})

@@ -27,17 +27,14 @@ def peak_memory() -> Iterator[Peak]:
     """Measure the block: ``with peak_memory() as peak: ...`` and then read ``peak.mb``."""
     peak = Peak()
     gpu = torch.cuda.is_available() and torch.cuda.memory_allocated() > 0
-    torch.cuda.reset_peak_memory_stats() if gpu else _restart_high_water_mark()
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+    elif CLEAR.exists():
+        CLEAR.write_text("5")  # Linux only: the peak resident size is set back to the present one
     try:
         yield peak
     finally:
         peak.mb = torch.cuda.max_memory_allocated() / 2**20 if gpu else _high_water_mark()
-
-
-def _restart_high_water_mark() -> None:
-    """Linux only: 5 sets the peak resident size back to the present one."""
-    if CLEAR.exists():
-        CLEAR.write_text("5")
 
 
 def _high_water_mark() -> float:

@@ -1,15 +1,16 @@
 """Robustness in figures: accuracy against budget, invalid curves hatched; accuracy against severity."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from neuropil.report.figures.curves import Curve
 from neuropil.report.results import Results
-from neuropil.report.robustness_tables import WORST, AttackCurve, Curves, curves_of, data_of, norms_of, severity_rows
+from neuropil.report.robustness_tables import WORST, Curves, curves_of, data_of, norms_of, severity_rows
 from neuropil.report.stats import interval
 from neuropil.report.theme import Panel, Style, style_axes, style_for
 
@@ -31,18 +32,20 @@ def attack_panel(curves: Curves, attack: str, norm: str, styles: Mapping[str, St
     caption = f"Invalid: {', '.join(invalid)}." if invalid else ""
     alt = f"Test accuracy in percent against {norm} budget under {attack}. {caption}"
     wide, high = (680, 340) if attack == WORST else (325, 220)
-    plot = partial(plot_budgets, curves=own, styles=styles, norm=norm)
+    left = {name: {size: list(by.values()) for size, by in sorted(one.by_size.items())} for name, one in own.items()}
+    budget: dict[str, Any] = {"xlabel": f"{norm} budget", "xmargin": 0.03}
+    plot = partial(plot_accuracies, curves=left, styles=styles, invalid=invalid, **budget)
     return Panel(f"{attack}, {norm}", alt, plot, caption, wide, high)
 
 
-def plot_budgets(axes: Axes, curves: Mapping[str, AttackCurve], styles: Mapping[str, Style], norm: str) -> None:
+def plot_accuracies(
+    axes: Axes, curves: Mapping[str, Curve], styles: Mapping[str, Style], invalid: Sequence[str] = (), **settings: Any
+) -> None:
     """Means with bands of 95 %; an invalid curve is dotted, with crosses, and its band is hatched."""
     style_axes(axes)
     for name, curve in curves.items():
-        one = {size: list(seeds.values()) for size, seeds in sorted(curve.by_size.items())}
-        plot_fractions(axes, one, style_for(styles, name), bool(curve.invalid))
-    axes.set(xlabel=f"{norm} budget", ylabel="accuracy, %", ylim=(-2, 102))
-    axes.margins(x=0.03)
+        plot_fractions(axes, curve, style_for(styles, name), name in invalid)
+    axes.set(ylabel="accuracy, %", ylim=(-2, 102), **settings)
 
 
 def plot_fractions(axes: Axes, curve: Curve, style: Style, invalid: bool) -> None:
@@ -68,13 +71,6 @@ def severity_panels(results: Results, styles: Mapping[str, Style], kind: str) ->
     panels: dict[str, list[Panel]] = {data: [] for data in data_of(results)}
     for (data, name), curves in found.items():
         alt = f"Test accuracy in percent against severity of {name} on {data}"
-        panels[data].append(Panel(name, alt, partial(plot_severities, curves=curves, styles=styles)))
+        severity: dict[str, Any] = {"xlabel": "severity", "xticks": range(1, 6)}
+        panels[data].append(Panel(name, alt, partial(plot_accuracies, curves=curves, styles=styles, **severity)))
     return {data: made for data, made in panels.items() if made}
-
-
-def plot_severities(axes: Axes, curves: Mapping[str, Curve], styles: Mapping[str, Style]) -> None:
-    """Accuracy against severities 1 to 5."""
-    style_axes(axes)
-    for name, curve in curves.items():
-        plot_fractions(axes, curve, style_for(styles, name), invalid=False)
-    axes.set(xlabel="severity", ylabel="accuracy, %", ylim=(-2, 102), xticks=range(1, 6))

@@ -6,23 +6,14 @@ target). The bare products run in the same loop, on the same tensors, so that no
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from neuropil.associative import (
-    CLASSIFY,
-    GENERATE,
-    AssociativeNetwork,
-    AssociativeTraining,
-    Nudge,
-    Settling,
-    Task,
-)
+from neuropil.associative import CLASSIFY, GENERATE, AssociativeNetwork, Nudge, Settling, Task
 from neuropil.associative.learning import clamp_task, plastic
-from neuropil.bench.plasticity import clock
+from neuropil.bench._timing import clock, medians
 from neuropil.data import Split
 from neuropil.errors import at_least
 from neuropil.experiments.machine import Machine
@@ -66,25 +57,18 @@ def main(config: Config) -> list[dict[str, Any]]:
 def row(task: Task, batch: int, config: Config) -> dict[str, Any]:
     """The measurements of one task, s."""
     rng = torch.Generator().manual_seed(0)
-    x = (torch.rand(batch, config.inputs, generator=rng) * (torch.rand(batch, 1, generator=rng) < 0.5)).to(
-        config.device
-    )
-    y = (torch.arange(batch) % 10).to(config.device)
-    learner = AssociativeNetwork(
-        (config.units,),
-        config.units,
-        settling=Settling(config.max_iterations, step_size=0.8, tolerance=0.0, check_every=config.max_iterations),
-        nudge=Nudge(config.nudge_steps),
-        training=AssociativeTraining((CLASSIFY, GENERATE)),
-    ).initialise_(Split(x, y, 10), rng)
+    x = torch.rand(batch, config.inputs, generator=rng) * (torch.rand(batch, 1, generator=rng) < 0.5)
+    x, y = x.to(config.device), (torch.arange(batch) % 10).to(config.device)
+    most, units, nudge = config.max_iterations, config.units, Nudge(config.nudge_steps)
+    settling = Settling(most, step_size=0.8, tolerance=0.0, check_every=most)
+    learner = AssociativeNetwork((units,), units, settling=settling, nudge=nudge).initialise_(Split(x, y, 10), rng)
     optimizer = torch.optim.Adam(learner.training.parameter_groups(learner.net_), betas=(0.9, 0.99))
     calls = ready(learner, task, x, y, rng)
     calls["step"] = lambda: learner.train_step_(task, x, y, optimizer, rng)
-    clocked = clock(calls, repeats=config.repeats, device=config.device)
-    times = {name: median(values) for name, values in clocked.items()}
+    times = medians(clock(calls, repeats=config.repeats, device=config.device))
     sweep = times["products of an iteration"]
-    bound = times["products once"] + (config.max_iterations + config.nudge_steps) * sweep
-    iteration = times["settling"] / config.max_iterations
+    bound = times["products once"] + (most + config.nudge_steps) * sweep
+    iteration = times["settling"] / most
     return {
         "task": "classify" if task is CLASSIFY else "generate",
         "batch": batch,

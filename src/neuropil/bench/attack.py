@@ -6,14 +6,14 @@ they are counted. The bare passes run in the same loop, so that noise hits all a
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from neuropil.bench._timing import clock, medians
 from neuropil.data import Split
 from neuropil.errors import at_least, require
 from neuropil.evaluate.robustness import FGSM, L2, PGD, Boundary, Linf, Noise, Square
@@ -81,16 +81,19 @@ def main(config: Config) -> list[dict[str, Any]]:
         attacks["square", norm.name] = Square(victim.decision_function, norm, rng, config.attack_queries)
         attacks["boundary", norm.name] = Boundary(victim.predict, norm, rng, max(config.attack_queries, 11))
         attacks["noise", norm.name] = Noise(norm, rng)
-    seconds: dict[Any, list[float]] = {name: [] for name in ["forward", "both", *attacks]}
     passes: dict[tuple[str, str], tuple[float, float]] = {}
-    for _ in range(config.repeats + 1):
-        clock(seconds["forward"], lambda: victim.predict(batch.x))
-        clock(seconds["both"], lambda: input_gradient(victim, cross_entropy, batch.x, batch.y))
-        for name, attack in attacks.items():
-            victim.forward = victim.backward = 0
-            clock(seconds[name], lambda attack=attack: attack(batch, BUDGET))  # type: ignore[misc]
-            passes[name] = victim.forward / len(batch), victim.backward / len(batch)
-    middle = {name: median(values[1:]) for name, values in seconds.items()}
+
+    def counted(name: tuple[str, str]) -> None:
+        victim.forward = victim.backward = 0
+        attacks[name](batch, BUDGET)
+        passes[name] = victim.forward / len(batch), victim.backward / len(batch)
+
+    contestants: dict[Any, Callable[[], object]] = {
+        "forward": lambda: victim.predict(batch.x),
+        "both": lambda: input_gradient(victim, cross_entropy, batch.x, batch.y),
+        **{name: partial(counted, name) for name in attacks},
+    }
+    middle = medians(clock(contestants, repeats=config.repeats, warm=1, before=0))
     return [row(name, passes[name], middle, config) for name in attacks]
 
 
@@ -109,13 +112,6 @@ def row(name: tuple[str, str], passes: tuple[float, float], middle: dict[Any, fl
         "ms": 1e3 * middle[name],
         "threads": torch.get_num_threads(),
     }
-
-
-def clock(seconds: list[float], work: Callable[[], object]) -> None:
-    """How long it takes, in s."""
-    start = perf_counter()
-    work()
-    seconds.append(perf_counter() - start)
 
 
 def sample(config: Config) -> tuple[Counted, Split]:

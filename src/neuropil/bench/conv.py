@@ -8,14 +8,14 @@ textbook: it unfolds the whole batch, ranks all units of every position and make
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neuropil.bench.plasticity import RATE, clock, krotov_scaled, peak_extra
+from neuropil.bench._timing import clock, medians, peak_extra
+from neuropil.bench.plasticity import RATE, krotov_scaled
 from neuropil.errors import at_least, require
 from neuropil.experiments.machine import Machine
 from neuropil.plasticity import KrotovHopfield, SoftHebb, propose_
@@ -89,13 +89,9 @@ def row(name: str, geometry: str, config: Config) -> dict[str, Any]:
     def by_the_book() -> None:
         baseline.add_(textbook(baseline, unfolded()), alpha=RATE)
 
-    contestants: dict[str, Callable[[], object]] = {
-        "gemm": partial(F.linear, unfolded(), baseline),
-        "step": step,
-        "textbook": by_the_book,
-    }
-    clocked = clock(contestants, repeats=config.repeats, device=config.device)
-    times = {key: median(values) for key, values in clocked.items()}
+    bare: Callable[[], object] = partial(F.linear, unfolded(), baseline)
+    contestants = {"gemm": bare, "step": step, "textbook": by_the_book}
+    times = medians(clock(contestants, repeats=config.repeats, device=config.device))
     return {
         "rule": name,
         "geometry": geometry,

@@ -5,24 +5,16 @@ Two others run in the same loop, so that noise hits all alike. One is the bare d
 the other the textbook formulation of the same law with dense matrices.
 """
 
-import json
-import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
 
+from neuropil.bench._timing import clock, fastest, medians, peak_extra
 from neuropil.errors import at_least, unknown
 from neuropil.experiments.machine import Machine
 from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, propose_
@@ -66,7 +58,7 @@ class Case:
     rule: Callable[[nn.Module, Tensor], Tensor]
     textbook: Callable[[Tensor, Tensor], Tensor]  # (weight, batch) -> change
     products: Callable[[int, int, int], int]  # (batch, inputs, units) -> multiply-adds
-    drive: torch.dtype = field(default=torch.float32)
+    drive: torch.dtype = torch.float32
 
 
 def krotov(weight: Tensor, x: Tensor, p: float = 3.0, k: int = 7, delta: float = 0.4) -> Tensor:
@@ -178,19 +170,15 @@ def row(name: str, case: Case, batch: int, config: Config) -> dict[str, Any]:
         optimizer.step()
 
     low, low_x = weight.to(case.drive), x.to(case.drive)
-    times = clock(
-        {
-            "gemm": lambda: F.linear(x, weight),
-            "drive": lambda: product(low_x, low),
-            "rule": lambda: case.rule(layer, x),
-            "step": step,
-            "textbook": lambda: baseline.add_(case.textbook(baseline, x), alpha=RATE),
-        },
-        repeats=config.repeats,
-        device=config.device,
-    )
-    middle = {key: median(values) for key, values in times.items()}
-    best = {key: min(values) for key, values in times.items()}
+    contestants: dict[str, Callable[[], object]] = {
+        "gemm": lambda: F.linear(x, weight),
+        "drive": lambda: product(low_x, low),
+        "rule": lambda: case.rule(layer, x),
+        "step": step,
+        "textbook": lambda: baseline.add_(case.textbook(baseline, x), alpha=RATE),
+    }
+    times = clock(contestants, repeats=config.repeats, device=config.device)
+    middle, best = medians(times), fastest(times)
     limit = min(best["drive"], best["gemm"]) * case.products(batch, config.inputs, config.units)
     return {
         "rule": name,
@@ -229,62 +217,3 @@ def sample(config: Config, batch: int) -> tuple[nn.Linear, Tensor]:
     layer.weight.data = torch.randn(config.units, config.inputs, generator=rng)
     x = torch.rand(batch, config.inputs, generator=rng) * (torch.rand(batch, config.inputs, generator=rng) < 0.2)
     return layer.to(config.device), x.to(config.device)
-
-
-def clock(contestants: Mapping[str, Callable[[], object]], *, repeats: int, device: str) -> dict[str, list[float]]:
-    """Seconds of every contestant in every round, after three rounds to warm up.
-
-    In a round each runs twice and the second time counts. In training, too, a step follows a step of its own kind and
-    finds its own memory and caches.
-    """
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(3 + repeats):
-        for name, run in contestants.items():
-            run()
-            settle(device)
-            start = perf_counter()
-            run()
-            settle(device)
-            times[name].append(perf_counter() - start)
-    return {name: values[3:] for name, values in times.items()}
-
-
-def settle(device: str) -> None:
-    """Wait for what was started on a GPU."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-@contextmanager
-def hushed() -> Iterator[None]:
-    """Without what the profiler's C++ writes to stderr."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def peak_extra(step: Callable[[], object], device: str) -> int:
-    """Bytes that `step` holds at its peak beyond what it found: every allocation of torch, counted by its profiler."""
-    step()
-    if torch.device(device).type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        step()
-        return torch.cuda.max_memory_allocated(device) - before
-    with hushed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        step()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        record.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
-    held, peak = 0, 0
-    for event in sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"]):
-        held += event["args"]["Bytes"]
-        peak = max(peak, held)
-    return peak

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from math import ceil
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.bench._spiking_scan import qif_scan, theta_scan
+from neuropil.bench._timing import clock, fastest, medians
 from neuropil.errors import at_least, require
 from neuropil.evaluate.metrics.cost import peak_memory
 from neuropil.experiments.machine import Machine
@@ -94,15 +93,16 @@ def row(make: Callable[[Config], Case], config: Config) -> dict[str, Any]:
     with peak_memory() as before:
         case = make(config)
     with peak_memory() as peak:
-        clock({"step": case.step}, config.repeats, 3, config.device)
+        clock({"step": case.step}, repeats=config.repeats, device=config.device, before=0)
     del held
-    seconds = clock({"step": case.step, "rate": case.rate}, config.repeats, 3, config.device)
+    pair = {"step": case.step, "rate": case.rate}
+    seconds = clock(pair, repeats=config.repeats, device=config.device, before=0)
     if config.scans:
         chunks = ceil(case.batch / CHUNK)
-        found = clock({"scan": case.scan, "step": case.step}, config.scans, 1, config.device)
+        pair = {"scan": case.scan, "step": case.step}
+        found = clock(pair, repeats=config.scans, device=config.device, warm=1, before=0)
         seconds["scan"] = [chunks * value for value in found["scan"]]
-    middle = {name: median(values) for name, values in seconds.items()}
-    best = {name: min(values) for name, values in seconds.items()}
+    middle, best = medians(seconds), fastest(seconds)
     ratios = {"step_per_rate": middle["step"] / middle["rate"], "best_step_per_rate": best["step"] / best["rate"]}
     if config.scans:
         ratios |= {"scan_per_step": middle["scan"] / middle["step"], "best_scan_per_step": best["scan"] / best["step"]}
@@ -250,16 +250,3 @@ def learn(loss: Tensor) -> Tensor:
     """The loss, after its backward pass."""
     loss.backward()
     return loss.detach()
-
-
-def clock(competitors: dict[str, Step], repeats: int, warm: int, device: str) -> dict[str, list[float]]:
-    """Seconds of every competitor in every round, after `warm` rounds that do not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in competitors}
-    for _ in range(warm + repeats):
-        for name, run in competitors.items():
-            start = perf_counter()
-            run()
-            if torch.device(device).type == "cuda":
-                torch.cuda.synchronize(device)
-            seconds[name].append(perf_counter() - start)
-    return {name: values[warm:] for name, values in seconds.items()}

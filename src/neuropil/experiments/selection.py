@@ -45,14 +45,10 @@ def score_candidates(
         few = sample_efficiency(partial(learner.refit_readout, rng=rng), rest, held, labels, seed=seed)
         reached[index, 1:] = torch.tensor([right for _, right in few])
         right, *others = reached[index].tolist()
-        metrics = {"change": change, "accuracy": right, **columns(labels, others), "title": title}
+        columns = {f"accuracy_{count}_labels": value for count, value in zip(labels, others)}
+        metrics = {"change": change, "accuracy": right, **columns, "title": title}
         run.log(Row(kind="validation", learner=method.name, metrics=metrics))
     show(candidates, reached, labels)
-
-
-def columns(labels: Sequence[int], reached: Sequence[float]) -> dict[str, float]:
-    """A column for each number of labels."""
-    return {f"accuracy_{count}_labels": right for count, right in zip(labels, reached)}
 
 
 def show(candidates: Sequence[Candidate], reached: torch.Tensor, labels: Sequence[int]) -> None:

@@ -55,7 +55,6 @@ class Config(Machine):
     seed: int = 0
     """seed of the random mask and of the baseline"""
     threads: int = 1
-    """threads of the CPU; 0 for as many as torch takes by itself"""
 
 
 def main(config: Config, run: Run) -> None:

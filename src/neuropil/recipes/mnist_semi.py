@@ -28,22 +28,17 @@ from neuropil.evaluate import fit_and_score
 from neuropil.experiments.associative import distortion, end_to_end, random_features
 from neuropil.experiments.baselines import linear
 from neuropil.experiments.comparison import Build, Method, data_splits
-from neuropil.experiments.machine import Machine
+from neuropil.experiments.settings import DataSettings
 from neuropil.runs import Run, TaggedTracker, Tracker
 
 
 @dataclass(frozen=True)
-class Config(Machine):
+class Config(DataSettings):
     """Chosen on 10,000 images held out of the training images."""
 
     labels: tuple[int, ...] = (100, 1000)
     """numbers of labels"""
-    n_train: int = 0
-    """number of training images, with and without a label; 0 for all"""
-    seed: int = 0
-    """seed of the weights, the order of images and the choice of labelled images"""
     threads: int = 1
-    """threads of the CPU; 0 for as many as torch takes by itself"""
 
     pseudo_label_margin: float = 0.5
     """an image gets a pseudo-label if the activity of that label unit exceeds all others by this much"""

@@ -27,7 +27,7 @@ from neuropil.evaluate import accuracy, assign_units, fit_and_score
 from neuropil.experiments.associative import hidden_layers
 from neuropil.experiments.baselines import LINEAR, linear
 from neuropil.experiments.comparison import Method, data_splits
-from neuropil.experiments.machine import Machine
+from neuropil.experiments.settings import DataSettings
 from neuropil.models import FeatureClassifier, Model, Triangle, receptive_fields
 from neuropil.runs import Row, Run, TaggedTracker, Tracker
 
@@ -35,15 +35,10 @@ WITHOUT_LABEL = Task("pixels", "partial", label_fraction=0.0)
 
 
 @dataclass(frozen=True)
-class Config(Machine):
+class Config(DataSettings):
     """Chosen on 10,000 images held out of the training images."""
 
-    seed: int = 0
-    """seed of the weights, the order of images, masks and spikes"""
     threads: int = 1
-    """threads of the CPU; 0 for as many as torch takes by itself"""
-    n_train: int = 0
-    """number of training images; 0 for all"""
     units: int = 500
     """hidden units; also the number of random features and of centres of k-means"""
     components: int = 100

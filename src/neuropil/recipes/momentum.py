@@ -39,7 +39,6 @@ class Config(Machine):
     seed: int = 0
     """seed of the split, the weights and the order of images"""
     threads: int = 1
-    """threads of the CPU; 0 for as many as torch takes by itself"""
     momenta: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
     """values of the momentum of settling"""
     step_sizes: tuple[float, ...] = (0.05, 0.2, 0.5, 1.0)

@@ -135,8 +135,8 @@ def spikes_and_weights(seed):
 def test_the_peak_of_the_potential_is_that_of_the_ode():
     times, weight = spikes_and_weights(0)
     got = peak_potential(times, weight, 3.0, tau=0.7)
-    for b in range(6):
-        for j in range(4):
+    for b in range(4):  # silence, few spikes, coincident ones, and all of them
+        for j in range(2):
             spikes = [(t, w) for row, w in zip(times[b].tolist(), weight[:, j].tolist()) for t in row if t < INF]
             want = peak_by_ode([t for t, _ in spikes], [w for _, w in spikes], 3.0, 0.7)
             assert got[b, j].item() == pytest.approx(want, rel=1e-8, abs=1e-10)

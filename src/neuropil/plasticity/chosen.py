@@ -31,22 +31,21 @@ class Choices:
 
     Args:
         job: the law on the layer.
+        said, by_drive: of a first sample; ranks and decay are those of all.
     """
 
-    def __init__(self, job: Job):
-        weight = job.weight
+    def __init__(self, job: Job, said: Chosen, by_drive: bool):
+        weight, self.said, self.by_drive = job.weight, said, by_drive
         self.job, self.compiled = job, job.plan.compiled and compilable(weight, weight)
         exact = torch.float64 if self.compiled else weight.dtype  # a unit may win a million patches
         self.hebbian = torch.zeros_like(weight, dtype=exact, memory_format=torch.contiguous_format)
         self.counts = weight.new_zeros(len(weight), dtype=torch.int64)
         self.gains = weight.new_zeros(len(weight), dtype=torch.float64)
         self.finite = torch.zeros((), device=weight.device)
-        self.by_drive = False
-        self.said: Chosen | None = None
 
     def add_(self, sample: Sample, said: Chosen) -> None:
         """Take in some samples."""
-        layer, pre, self.by_drive, self.said = sample.job.layer, sample.pre, sample.by_drive, said
+        layer, pre = sample.job.layer, sample.pre
         self.finite = self.finite + finiteness(sample, said)
         chosen = _by_rank(said)
         if _needs_gains(said):
@@ -64,7 +63,6 @@ class Choices:
     def change(self) -> Tensor:
         """The change of all rows, (units, fan-in)."""
         check_finite(self.job.layer, self.finite)
-        assert self.said is not None
         hebbian = self.hebbian.to(self.job.weight.dtype)
         return _finish(self.job, self.by_drive, self.said, hebbian, self.gains, self.counts, None)
 

@@ -66,7 +66,7 @@ class Rule(Law):
             elif type(layer) is nn.Linear:
                 return row_changes(sample, sample.said)
             else:
-                choices = choices or Choices(job)
+                choices = choices or Choices(job, sample.said, sample.by_drive)
                 choices.add_(sample, sample.said)
             del sample  # its memory serves the next
         if choices is not None:

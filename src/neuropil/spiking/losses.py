@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from neuropil.errors import require
-from neuropil.spiking.times import check_times, flatten_events
+from neuropil.spiking.network import check_inputs
+from neuropil.spiking.times import flatten_events
 
 __all__ = ["first_spike_loss", "first_to_fire", "peak_potential", "spike_count", "spike_time_loss"]
 
@@ -101,13 +102,8 @@ def peak_potential(times: Tensor, weight: Tensor, t_end: float, *, tau: float = 
     Returns:
         (batch, neurons), in units of the weights; as logits of a cross entropy it is a max-over-time readout.
     """
-    trains = check_times(times, t_end)
-    require(
-        weight.ndim == 2 and weight.shape[0] == trains.shape[1] and weight.dtype == trains.dtype,
-        f"peak_potential needs weights (inputs, neurons) for times {tuple(trains.shape)} of their type, "
-        f"got {tuple(weight.shape)}, {trains.dtype} and {weight.dtype}.",
-    )
-    require(0 < t_end <= 40 * tau, f"peak_potential needs 0 < t_end <= 40 tau, got {t_end:g} and tau={tau:g}.")
+    trains = check_inputs(times, weight, t_end, "peak_potential needs")
+    require(t_end <= 40 * tau, f"peak_potential needs 0 < t_end <= 40 tau, got {t_end:g} and tau={tau:g}.")
     events = flatten_events(trains)
     here = torch.arange(events.time.shape[1]) < events.total[:, None]
     when = torch.where(here, trains.flatten(1).gather(1, events.slot.long()), t_end)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.errors import require
+from neuropil.spiking.kernels.bundles import Plan
 from neuropil.spiking.times import check_times
 
 __all__ = ["Neuron", "SpikingLayer", "SpikingNetwork", "SpikingOutput"]
@@ -53,10 +54,10 @@ class SpikingLayer(nn.Module):
 
     weight: nn.Parameter
 
-    def __init__(self, neuron: Neuron, t_end: float):
+    def __init__(self, neuron: Neuron, t_end: float, plan: Plan | None = None):
         super().__init__()
         check_end(t_end)
-        self.neuron, self.t_end = neuron, t_end
+        self.neuron, self.t_end, self.plan = neuron, t_end, plan or Plan()
 
     def simulate(self, times: Tensor) -> tuple[Tensor, Any]:
         """Ordinary spikes, (batch, neurons, spikes), and the state at the end."""
@@ -140,8 +141,12 @@ def check_end(t_end: float) -> None:
     require(0 < t_end < math.inf, f"a trial needs a positive, finite end, got t_end={t_end}.")
 
 
-def check_inputs(times: Tensor, weight: Tensor, t_end: float) -> Tensor:
+def check_inputs(times: Tensor, weight: Tensor, t_end: float, who: str = "spiking neurons need") -> Tensor:
     """`times` as (batch, inputs, spikes), if they fit the end of the trial and the weights (inputs, neurons).
+
+    Args:
+        times, weight, t_end: what is checked.
+        who: begins the sentence that refuses weights.
 
     Raises:
         Refusal: no end, spike times that are none, or weights of another shape or dtype.
@@ -150,7 +155,7 @@ def check_inputs(times: Tensor, weight: Tensor, t_end: float) -> Tensor:
     trains = check_times(times, t_end)
     require(
         weight.ndim == 2 and len(weight) == trains.shape[1] and weight.dtype == trains.dtype,
-        f"spiking neurons need weights (inputs, neurons) for times {tuple(times.shape)} of their dtype, "
+        f"{who} weights (inputs, neurons) for times {tuple(times.shape)} of their dtype, "
         f"got {tuple(weight.shape)}, {trains.dtype} and {weight.dtype}.",
     )
     return trains

@@ -57,16 +57,16 @@ class NextSpike(torch.autograd.Function):
         return -by_s / square, -by_s * s**3 * _cube(current * s * s)
 
 
-def start_rows(*parts: Tensor) -> list[Tensor]:
-    """First states as (1 or batch, neurons)."""
-    return [part if part.ndim == 2 else part[None] for part in parts]
-
-
 def projective(potential: Tensor, current: Tensor) -> Tensor:
-    """V and I to (x, y, I) with V = x / y, x^2 + y^2 = 1 and y >= 0: (3, rows, neurons)."""
-    angle = torch.atan(potential.detach())
-    y = torch.where(potential.detach().isinf(), 0, torch.cos(angle))
-    return torch.stack(torch.broadcast_tensors(torch.sin(angle), y, current.detach())).contiguous()
+    """V and I, (neurons,) or (batch, neurons), to (x, y, I) with V = x / y, x^2 + y^2 = 1 and y >= 0.
+
+    Returns:
+        (3, 1 or batch, neurons).
+    """
+    potential, current = torch.atleast_2d(potential.detach(), current.detach())
+    angle = torch.atan(potential)
+    y = torch.where(potential.isinf(), 0, torch.cos(angle))
+    return torch.stack(torch.broadcast_tensors(torch.sin(angle), y, current))
 
 
 def start_grads(by_start: Tensor, potential: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:

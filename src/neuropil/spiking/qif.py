@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, softplus
 
 from neuropil.errors import require
-from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel
+from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel, RecurrentModel
 from neuropil.spiking.kernels.dispatch import check_parameters, kernels
 from neuropil.spiking.network import DTYPES, SpikingLayer, SpikingNetwork, check_inputs
-from neuropil.spiking.oscillator import NextSpike, entire, projective, start_grads, start_rows
+from neuropil.spiking.oscillator import NextSpike, entire, projective, start_grads
 from neuropil.spiking.times import flatten_events, scatter_events
 
 __all__ = ["QIF", "QIFLayer", "QIFNetwork", "QIFState", "simulate_qif"]
@@ -165,19 +165,12 @@ class QIFLayer(SpikingLayer):
     neuron: QIF
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        *,
-        neuron: QIF | None = None,
-        t_end: float,
-        dtype: torch.dtype = torch.float32,
-        plan: Plan | None = None,
-    ):
-        super().__init__(neuron or QIF(), t_end)
+        self, inputs: int, outputs: int, *, neuron: QIF | None = None, t_end: float,
+        dtype: torch.dtype = torch.float32, plan: Plan | None = None,
+    ):  # fmt: skip
+        super().__init__(neuron or QIF(), t_end, plan)
         check_dtype(dtype)
         require(inputs >= 1 and outputs >= 1, f"a layer needs neurons on both sides, got {inputs} and {outputs}.")
-        self.plan = plan or Plan()
         self.weight = nn.Parameter(torch.zeros(inputs, outputs, dtype=dtype))
         self.potential = nn.Parameter(torch.zeros(outputs, dtype=dtype))
         self.current = nn.Parameter(torch.zeros(outputs, dtype=dtype))
@@ -214,14 +207,9 @@ class QIFNetwork(SpikingNetwork):
     neuron: QIF
 
     def __init__(
-        self,
-        sizes: tuple[int, ...],
-        *,
-        neuron: QIF | None = None,
-        t_end: float,
-        dtype: torch.dtype = torch.float32,
-        plan: Plan | None = None,
-    ):
+        self, sizes: tuple[int, ...], *, neuron: QIF | None = None, t_end: float,
+        dtype: torch.dtype = torch.float32, plan: Plan | None = None,
+    ):  # fmt: skip
         chosen = neuron or QIF()
         layers = [QIFLayer(a, b, neuron=chosen, t_end=t_end, dtype=dtype, plan=plan) for a, b in pairwise(sizes)]
         super().__init__(layers)
@@ -237,15 +225,9 @@ class QIFNetwork(SpikingNetwork):
 
 
 def simulate_qif(
-    times: Tensor,
-    weight: Tensor,
-    potential: Tensor,
-    current: Tensor,
-    neuron: QIF,
-    t_end: float,
-    *,
+    times: Tensor, weight: Tensor, potential: Tensor, current: Tensor, neuron: QIF, t_end: float, *,
     plan: Plan | None = None,
-) -> tuple[Tensor, QIFState]:
+) -> tuple[Tensor, QIFState]:  # fmt: skip
     """A layer of QIF neurons as a function, see `QIFLayer`: ordinary spikes, and the state at the end.
 
     Args:
@@ -259,8 +241,8 @@ def simulate_qif(
     plan = plan or Plan()
     kernel, trains = kernels("qif", times.device, plan), check_inputs(times, weight, t_end)
     check_parameters(times, LARGEST, weight=weight, potential=potential, current=current)
-    simulated = trains, weight, *start_rows(potential, current), (neuron.tau, t_end), kernel, plan
-    spikes, angle, end = _Simulation.apply(*simulated)  # type: ignore[no-untyped-call]
+    flow = neuron.tau, t_end
+    spikes, angle, end = Simulation.apply(trains, potential, current, flow, kernel, plan, weight)  # type: ignore[no-untyped-call]
     return spikes, QIFState(angle, end)
 
 
@@ -269,25 +251,29 @@ def check_dtype(dtype: torch.dtype) -> None:
     require(dtype in DTYPES, f"QIF neurons need float32 or float64, got {dtype}.")
 
 
-class _Simulation(torch.autograd.Function):
-    """Spike times, angle and current at the end of a layer; see `kernels.cpu.qif`."""
+class Simulation(torch.autograd.Function):
+    """Spike times, angle and current at the end of a layer, or of a recurrent network, which has two weights.
+
+    See `kernels.cpu.qif` and `kernels.cpu.recurrent`.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, trains: Tensor, weight: Tensor, potential: Tensor, current: Tensor, flow: tuple[float, float],
-        kernel: ModuleType, plan: Plan,
+        ctx: Any, trains: Tensor, potential: Tensor, current: Tensor, flow: tuple[float, float], kernel: ModuleType,
+        plan: Plan, *weights: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        events = flatten_events(trains)
-        model = QIFModel(weight.detach().contiguous(), projective(potential, current), *flow)
-        times, end, tape = kernel.simulate(events, model, plan)
-        ctx.save_for_backward(trains, times, weight, potential, current)
-        ctx.simulated, ctx.tape, ctx.kernel = (events, model, plan), tape, kernel
+        make: Any = QIFModel if len(weights) == 1 else RecurrentModel
+        model = make(*(part.detach().contiguous() for part in weights), projective(potential, current), *flow)
+        simulated = flatten_events(trains), model, plan
+        times, end, tape = kernel.simulate(*simulated)
+        ctx.save_for_backward(trains, times, potential, current, *weights)
+        ctx.simulated, ctx.tape, ctx.kernel = simulated, tape, kernel
         return times, torch.atan2(end[0], end[1]), end[2]
 
     @staticmethod
     def backward(ctx: Any, by_times: Tensor, by_angle: Tensor, by_current: Tensor) -> tuple[Tensor | None, ...]:
-        trains, times, _, potential, current = ctx.saved_tensors
+        trains, times, potential, current, *_ = ctx.saved_tensors
         given = OutputGrads(by_times.contiguous(), torch.stack((by_angle, by_current)))
-        by_weight, by_start, by_event = ctx.kernel.adjoint(*ctx.simulated, times, ctx.tape, given)
+        *by_weights, by_start, by_event = ctx.kernel.adjoint(*ctx.simulated, times, ctx.tape, given)
         by_trains = scatter_events(by_event, ctx.simulated[0], trains.shape)
-        return by_trains, by_weight, *start_grads(by_start, potential, current), None, None, None
+        return by_trains, *start_grads(by_start, potential, current), None, None, None, *by_weights

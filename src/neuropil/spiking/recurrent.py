@@ -1,23 +1,18 @@
 """A recurrent network of QIF neurons with any connectivity: input spikes in, spikes and end states out."""
 
-from types import ModuleType
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from neuropil.errors import require
-from neuropil.spiking.kernels.bundles import OutputGrads, Plan, RecurrentModel
+from neuropil.spiking.kernels.bundles import Plan
 from neuropil.spiking.kernels.dispatch import check_parameters, kernels
-from neuropil.spiking.network import SpikingOutput, check_end, check_inputs
-from neuropil.spiking.oscillator import projective, start_grads, start_rows
-from neuropil.spiking.qif import LARGEST, QIF, QIFState, check_dtype
-from neuropil.spiking.times import flatten_events, scatter_events
+from neuropil.spiking.network import SpikingLayer, check_inputs
+from neuropil.spiking.qif import LARGEST, QIF, QIFState, Simulation, check_dtype
 
 __all__ = ["RecurrentQIF", "simulate_recurrent_qif"]
 
 
-class RecurrentQIF(nn.Module):
+class RecurrentQIF(SpikingLayer):
     r"""QIF neurons with exponentially decaying current, driven by inputs and by each other, without delay.
 
     tau dV/dt = V (V - 1) + I, tau dI/dt = -2 I + sum_k w_k tau delta(t - t_k) over inputs and neurons; spike at
@@ -44,68 +39,43 @@ class RecurrentQIF(nn.Module):
     torch.Size([1, 5, 2])
     """
 
+    neuron: QIF
     mask: Tensor
 
     def __init__(
-        self,
-        inputs: int,
-        neurons: int,
-        *,
-        neuron: QIF | None = None,
-        t_end: float,
-        mask: Tensor | None = None,
-        dtype: torch.dtype = torch.float32,
-        plan: Plan | None = None,
-    ):
-        super().__init__()
-        check_end(t_end)
+        self, inputs: int, neurons: int, *, neuron: QIF | None = None, t_end: float, mask: Tensor | None = None,
+        dtype: torch.dtype = torch.float32, plan: Plan | None = None,
+    ):  # fmt: skip
+        super().__init__(neuron or QIF(), t_end, plan)
         check_dtype(dtype)
         require(inputs >= 0 and neurons >= 1, f"RecurrentQIF needs inputs >= 0, neurons >= 1, got {inputs}, {neurons}.")
         wanted = (neurons, neurons)
         got = wanted if mask is None else tuple(mask.shape)
         require(got == wanted, f"the mask needs one row and one column per neuron, {wanted}, got {got}.")
-        self.neuron, self.t_end, self.plan = neuron or QIF(), t_end, plan or Plan()
         self.weight = nn.Parameter(torch.zeros(inputs, neurons, dtype=dtype))
         self.recurrent = nn.Parameter(torch.zeros(wanted, dtype=dtype))
         self.potential = nn.Parameter(torch.zeros(neurons, dtype=dtype))
         self.current = nn.Parameter(torch.zeros(neurons, dtype=dtype))
         self.register_buffer("mask", torch.ones(wanted, dtype=torch.bool) if mask is None else mask.bool())
 
-    def forward(self, times: Tensor, n_spikes: int = 1) -> SpikingOutput:
-        """Simulate the trials of a batch; the output has one layer, all neurons.
+    def simulate(self, times: Tensor) -> tuple[Tensor, QIFState]:
+        """Ordinary spikes, (batch, neurons, spikes), and the state at the end.
 
         The drive of a pseudospike is the weighted sum of the phases of the other neurons at the end of the trial. These
         phases are those of neurons without current. A spike at the end changes currents at once, and phases that knew
         of it would make the others' pseudospikes jump.
-
-        Args:
-            times: of the inputs, (batch, inputs, spikes) or (batch, inputs), ascending, inf where there is no spike.
-            n_spikes: output times wanted from every neuron.
         """
         recurrent = self.recurrent * self.mask
         weights = self.weight, recurrent, self.potential, self.current
         spikes, state = simulate_recurrent_qif(times, *weights, self.neuron, self.t_end, plan=self.plan)
         rate = self.neuron.rate(QIFState(state.angle, torch.zeros_like(state.current)))
-        state = self.neuron.with_drive(state, rate @ recurrent)
-        return SpikingOutput((spikes,), self.neuron.with_pseudospikes(spikes, state, self.t_end, n_spikes), (state,))
-
-    def extra_repr(self) -> str:
-        """Sizes, neuron, end of the trial."""
-        inputs, neurons = self.weight.shape
-        return f"{inputs}, {neurons}, neuron={self.neuron}, t_end={self.t_end}"
+        return spikes, self.neuron.with_drive(state, rate @ recurrent)
 
 
 def simulate_recurrent_qif(
-    times: Tensor,
-    weight: Tensor,
-    recurrent: Tensor,
-    potential: Tensor,
-    current: Tensor,
-    neuron: QIF,
-    t_end: float,
-    *,
+    times: Tensor, weight: Tensor, recurrent: Tensor, potential: Tensor, current: Tensor, neuron: QIF, t_end: float, *,
     plan: Plan | None = None,
-) -> tuple[Tensor, QIFState]:
+) -> tuple[Tensor, QIFState]:  # fmt: skip
     """A recurrent network of QIF neurons as a function, see `RecurrentQIF`: ordinary spikes, and the state at the end.
 
     Args:
@@ -125,30 +95,6 @@ def simulate_recurrent_qif(
         f"got {tuple(recurrent.shape)} in {recurrent.dtype}.",
     )
     check_parameters(times, LARGEST, weight=weight, recurrent=recurrent, potential=potential, current=current)
-    simulated = trains, weight, recurrent, *start_rows(potential, current), (neuron.tau, t_end), kernel, plan
-    spikes, angle, end = _Simulation.apply(*simulated)  # type: ignore[no-untyped-call]
+    start, weights = (potential, current), (weight, recurrent)
+    spikes, angle, end = Simulation.apply(trains, *start, (neuron.tau, t_end), kernel, plan, *weights)  # type: ignore[no-untyped-call]
     return spikes, QIFState(angle, end)
-
-
-class _Simulation(torch.autograd.Function):
-    """Spike times, angle and current at the end of a recurrent network; see `kernels.cpu.recurrent`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, trains: Tensor, weight: Tensor, recurrent: Tensor, potential: Tensor, current: Tensor,
-        flow: tuple[float, float], kernel: ModuleType, plan: Plan,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        events, weights = flatten_events(trains), (weight.detach().contiguous(), recurrent.detach().contiguous())
-        model = RecurrentModel(*weights, projective(potential, current), *flow)
-        times, end, tape = kernel.simulate(events, model, plan)
-        ctx.save_for_backward(trains, recurrent, potential, current)
-        ctx.simulated, ctx.tape, ctx.kernel = (events, model, plan), tape, kernel
-        return times, torch.atan2(end[0], end[1]), end[2]
-
-    @staticmethod
-    def backward(ctx: Any, by_times: Tensor, by_angle: Tensor, by_current: Tensor) -> tuple[Tensor | None, ...]:
-        trains, _, potential, current = ctx.saved_tensors
-        given = OutputGrads(by_times.contiguous(), torch.stack((by_angle, by_current)))
-        by_weight, by_recurrent, by_start, by_event = ctx.kernel.adjoint(*ctx.simulated, ctx.tape, given)
-        by_trains = scatter_events(by_event, ctx.simulated[0], trains.shape)
-        return by_trains, by_weight, by_recurrent, *start_grads(by_start, potential, current), None, None, None

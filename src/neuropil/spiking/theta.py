@@ -138,9 +138,8 @@ class ThetaLayer(SpikingLayer):
         self, inputs: int, outputs: int, *, neuron: Theta | None = None, t_end: float = 2.0, plan: Plan | None = None
     ):
         chosen = neuron or Theta()
-        super().__init__(chosen, t_end)
+        super().__init__(chosen, t_end, plan)
         require(inputs >= 1 and outputs >= 1, f"a layer needs neurons on both sides, got {inputs} and {outputs}.")
-        self.plan = plan or Plan()
         self.weight = nn.Parameter(torch.empty(inputs, outputs).uniform_(-0.5, 0.5) / inputs**0.5)
         self.phase = nn.Parameter(torch.full((outputs,), chosen.period / 2))
 

@@ -18,9 +18,9 @@ __all__ = ["Events", "check_times", "flatten_events", "scatter_events"]
 compiled = numba.njit(cache=True, nogil=True)
 
 SHORT = 200  # spikes of a sample up to which sorting by insertion is fastest; input spikes often come sorted
-FAULTS = ("", "NaN", "a negative time", "a spike after the one that follows it", "a time after the end")
+UNSORTED = "a spike after the one that follows it"
+FAULTS = ("NaN", "a negative time", UNSORTED, "a time after the end")
 CURES = (
-    "",
     "a silent neuron is inf",
     "times count from 0, the start of the trial",
     "sort the spikes of every neuron (times.sort(-1))",
@@ -54,7 +54,7 @@ def check_times(times: Tensor, t_end: float) -> Tensor:
     )
     trains = times if times.ndim == 3 else times[..., None]
     if not (_sound(trains.detach().numpy(), t_end) if trains.device.type == "cpu" else _fine(trains, t_end)):
-        fault, *place = _first_fault(trains.detach().cpu().numpy(), t_end)
+        fault, *place = _first_fault(trains.detach(), t_end)
         where = f"sample {place[0]}, neuron {place[1]}, spike {place[2]}"
         raise Refusal(
             f"spike times need 0 <= t <= {t_end:g}, ascending, or inf, got {FAULTS[fault]}, "
@@ -129,23 +129,12 @@ def _sound(trains, t_end):  # type: ignore[no-untyped-def]
     return True
 
 
-@compiled
-def _first_fault(trains, t_end):  # type: ignore[no-untyped-def]
+def _first_fault(trains: Tensor, t_end: float) -> tuple[int, ...]:
     """(kind of fault, sample, neuron, spike) of the first spike that is not as it should be."""
-    batch, neurons, spikes = trains.shape
-    for b in range(batch):
-        for j in range(neurons):
-            for s in range(spikes):
-                t = trains[b, j, s]
-                if np.isnan(t):
-                    return 1, b, j, s
-                if t < 0:
-                    return 2, b, j, s
-                if s > 0 and t < trains[b, j, s - 1]:
-                    return 3, b, j, s - 1
-                if t_end < t < np.inf:
-                    return 4, b, j, s
-    return 0, 0, 0, 0
+    unsorted = nn.functional.pad(trains[..., 1:] < trains[..., :-1], (1, 0))
+    wrong = torch.stack((trains.isnan(), trains < 0, unsorted, (trains > t_end) & ~trains.isinf()), -1)
+    b, j, s, fault = wrong.nonzero()[0].tolist()
+    return fault, b, j, s - (FAULTS[fault] == UNSORTED)
 
 
 @compiled

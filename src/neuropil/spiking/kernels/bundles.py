@@ -49,6 +49,14 @@ class OutputGrads(NamedTuple):
     state: Tensor  # theta: (batch, neurons), of the angle at the end; QIF: (2, batch, neurons), of angle and current
 
 
+class InputGrads(NamedTuple):
+    """What the adjoint of a layer writes on the CPU; what several trials share has one copy per thread."""
+
+    weight: Any  # (threads, inputs, neurons)
+    start: Any  # theta: (threads, neurons), of the angle at time 0; QIF: (2, batch, neurons), of angle and current
+    time: Any  # (batch, events)
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a simulation runs. No field changes its result.

@@ -64,11 +64,12 @@ def largest(current):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def max_step(rest, peak):  # type: ignore[no-untyped-def]
-    """How much of a time `rest` (in tau) may be done at once when no current exceeds `peak`."""
-    if sqrt(peak) * -expm1(-rest) <= MAX_ANGLE:
+def max_step(rest, current):  # type: ignore[no-untyped-def]
+    """How much of a time `rest` (in tau) may be done at once by neurons with these currents."""
+    root = sqrt(largest(current))
+    if root * -expm1(-rest) <= MAX_ANGLE:
         return rest
-    return -log1p(-MAX_ANGLE * SAFE / sqrt(peak))
+    return -log1p(-MAX_ANGLE * SAFE / root)
 
 
 @compiled
@@ -156,7 +157,7 @@ def next_spike(x, y, current):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def sensitivity(x, y, current, s, cube):  # type: ignore[no-untyped-def]
+def slopes(x, y, current, s, cube):  # type: ignore[no-untyped-def]
     """Derivatives of the time of the spike `s` ahead by the state now: d(time / tau) / d angle and / dI.
 
     With A = |dy/ds| at the zero, A^2 = x^2 + I y^2, it is -1 / (A^2 (1 - s)) and -s^3 cube(I s^2) / (1 - s).

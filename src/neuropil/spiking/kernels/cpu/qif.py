@@ -13,20 +13,10 @@ import torch
 from torch import Tensor
 
 from neuropil._threads import share_out, shares
-from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel, arrays, no_spikes
-from neuropil.spiking.kernels.cpu.oscillator import (
-    TABLES,
-    compiled,
-    largest,
-    max_step,
-    next_spike,
-    sensitivity,
-    step,
-    step_adjoint,
-)
+from neuropil.spiking.kernels.bundles import InputGrads, OutputGrads, Plan, QIFModel, arrays, no_spikes
+from neuropil.spiking.kernels.cpu.oscillator import TABLES, compiled, max_step, next_spike, slopes, step, step_adjoint
 from neuropil.spiking.times import Events
 
-Tape = tuple[Tensor, Tensor]  # number of spikes (batch, neurons), and steps of every sample
 SLOTS = 8  # room for the spikes of a neuron at first
 
 
@@ -37,14 +27,6 @@ class Found(NamedTuple):
     spikes: Any  # (batch, neurons), their true number
     end: Any  # (3, batch, neurons), x, y and I at the end
     steps: Any  # (batch,), of the simulation
-
-
-class InputGrads(NamedTuple):
-    """What `backward` writes; weights have one copy per thread."""
-
-    weight: Any  # (threads, inputs, neurons)
-    start: Any  # (2, batch, neurons), of angle and current at time 0
-    time: Any  # (batch, events)
 
 
 class States(NamedTuple):
@@ -62,8 +44,8 @@ def latest(t_end: float, dtype: np.dtype[Any]) -> float:
     return float(end if float(end) <= t_end else np.nextafter(end, dtype.type(0)))
 
 
-def simulate(events: Events, model: QIFModel, plan: Plan) -> tuple[Tensor, Tensor, Tape]:
-    """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, (x, y, I) at the end, and the tape."""
+def simulate(events: Events, model: QIFModel, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+    """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, (x, y, I) at the end, and the steps."""
     weight, slots = model.weight, plan.slots or SLOTS
     batch, neurons = len(events.time), weight.shape[1]
     end, steps = torch.empty(3, batch, neurons, dtype=weight.dtype), torch.empty(batch, dtype=torch.int64)
@@ -75,25 +57,25 @@ def simulate(events: Events, model: QIFModel, plan: Plan) -> tuple[Tensor, Tenso
         share_out(forward, batch, arrays(events), arrays(model), TABLES[weight.dtype], final, found)
         most = max(int(spikes.max()) if spikes.numel() else 0, 1)
         if most <= slots:
-            return out[..., :most].contiguous(), end, (spikes, steps)
+            return out[..., :most].contiguous(), end, steps
         slots = most
 
 
 def adjoint(
-    events: Events, model: QIFModel, plan: Plan, times: Tensor, tape: Tape, given: OutputGrads
+    events: Events, model: QIFModel, plan: Plan, times: Tensor, steps: Tensor, given: OutputGrads
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the weights, of angle and current at time 0, (2, batch, neurons), and of the events' times.
 
     Args:
-        events, model, plan: as in `simulate`, which gave `times` and `tape`.
+        events, model, plan: as in `simulate`, which gave `times` and `steps`.
         given: gradients of its outputs.
     """
-    batch, weight = len(times), model.weight
+    batch, weight, spikes = len(times), model.weight, times.isfinite().sum(-1)
     by_weight = torch.zeros(shares(batch), *weight.shape, dtype=weight.dtype)
     wanted = InputGrads(by_weight, torch.empty_like(given.state), torch.zeros_like(events.time))
-    taped = [part.numpy() for part in (times, tape[0].clone(), tape[1])]
+    found = times.numpy(), spikes.numpy(), steps.numpy()
     bundles = arrays(given), arrays(wanted)
-    share_out(backward, batch, arrays(events), arrays(model), TABLES[weight.dtype], *taped, *bundles)
+    share_out(backward, batch, arrays(events), arrays(model), TABLES[weight.dtype], *found, *bundles)
     return by_weight.sum(0), wanted.start, wanted.time
 
 
@@ -144,7 +126,7 @@ def forward(part, first, last, events, model, table, latest, found):  # type: ig
         while True:
             e = receive(state, model.weight, events, b, e, now)
             until = float(events.time[b, e]) if e < events.total[b] else model.t_end
-            rest = max_step((until - now) / tau, largest(state[2]))
+            rest = max_step((until - now) / tau, state[2])
             if step(state, after, factor, rest, table) > 0:
                 record_spikes(state, factor, now, rest, tau, latest, found.out[b], found.spikes[b])
             state, after = after, state
@@ -166,7 +148,7 @@ def recompute_states(events, b, model, table, tape):  # type: ignore[no-untyped-
         e = receive(state, model.weight, events, b, e, now)
         tape.seen[k] = e
         until = float(events.time[b, e]) if e < events.total[b] else model.t_end
-        rest = max_step((until - now) / tau, largest(state[2]))
+        rest = max_step((until - now) / tau, state[2])
         step(state, tape.states[k + 1], tape.factors[k], rest, table)
         whole = rest == (until - now) / tau
         k += 1
@@ -182,7 +164,7 @@ def add_spike_grads(state, factor, now, tau, out, spikes, by_out, grad_angle, gr
         if factor[j] < 0:
             spikes[j] -= 1
             s = max(-expm1((now - out[j, spikes[j]]) / tau), 0.0)
-            by_angle, by_current = sensitivity(state[0, j], state[1, j], state[2, j], s, cube)
+            by_angle, by_current = slopes(state[0, j], state[1, j], state[2, j], s, cube)
             grad_angle[j] += tau * by_out[j, spikes[j]] * by_angle
             grad_current[j] += tau * by_out[j, spikes[j]] * by_current
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neuropil._threads import share_out, shares
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, RecurrentModel, arrays, check_room, no_spikes
-from neuropil.spiking.kernels.cpu.oscillator import TABLES, compiled, largest, max_step, next_spike, step, step_adjoint
+from neuropil.spiking.kernels.cpu.oscillator import TABLES, compiled, max_step, next_spike, step, step_adjoint
 from neuropil.spiking.kernels.cpu.qif import accumulate_input_grad, latest, load_start, room_for_states
 from neuropil.spiking.times import Events
 
@@ -29,9 +29,6 @@ class Log(NamedTuple):
     steps: Any  # (batch,) of the simulation
 
 
-Tape = tuple[Log, Tensor]  # the events, and the number of spikes of every neuron, (batch, neurons)
-
-
 class InputGrads(NamedTuple):
     """What `backward` writes; weights have one copy per thread."""
 
@@ -41,41 +38,40 @@ class InputGrads(NamedTuple):
     time: Any  # (batch, room), of every logged event
 
 
-def simulate(events: Events, model: RecurrentModel, plan: Plan) -> tuple[Tensor, Tensor, Tape]:
-    """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, (x, y, I) at the end, and the tape."""
+def simulate(events: Events, model: RecurrentModel, plan: Plan) -> tuple[Tensor, Tensor, Log]:
+    """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, (x, y, I) at the end, and the log."""
     batch, neurons, kind = len(events.time), model.recurrent.shape[1], model.recurrent.dtype
     end, counts = torch.empty(3, batch, neurons, dtype=kind), torch.empty(2, batch, dtype=torch.int64)
     room = plan.events + events.time.shape[1]
     while True:
         check_room(batch * room, 16, end.device, plan)
         logged = (torch.empty(batch, room, dtype=dtype) for dtype in (torch.float64, torch.int64))
-        tape = Log(*logged, *counts)
-        share_out(forward, batch, arrays(events), arrays(model), TABLES[kind], arrays(tape), end.numpy())
-        if int(tape.total.max() if batch else 0) <= room:
+        log = Log(*logged, *counts)
+        share_out(forward, batch, arrays(events), arrays(model), TABLES[kind], arrays(log), end.numpy())
+        if int(log.total.max() if batch else 0) <= room:
             break
         room *= 2
     spikes = torch.zeros(batch, neurons, dtype=torch.int64)
-    count_spikes(arrays(tape), spikes.numpy())
+    count_spikes(arrays(log), spikes.numpy())
     out = no_spikes(batch, neurons, max(int(spikes.max()) if batch else 0, 1), end, plan)
-    collect_spikes(arrays(tape), latest(model.t_end, end.numpy().dtype), out.numpy())
-    return out, end, (tape, spikes)
+    collect_spikes(arrays(log), latest(model.t_end, end.numpy().dtype), out.numpy())
+    return out, end, log
 
 
 def adjoint(
-    events: Events, model: RecurrentModel, plan: Plan, tape: Tape, given: OutputGrads
+    events: Events, model: RecurrentModel, plan: Plan, times: Tensor, log: Log, given: OutputGrads
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of both weights, of angle and current at time 0, (2, batch, neurons), and of the inputs' times.
 
     Args:
-        events, model, plan: as in `simulate`, which gave `tape`.
+        events, model, plan: as in `simulate`, which gave `times` and `log`.
         given: gradients of its outputs.
     """
-    log, spikes = tape
-    batch, kind = len(log.total), model.weight.dtype
+    batch, kind, spikes = len(times), model.weight.dtype, times.isfinite().sum(-1)
     outer, inner = (torch.zeros(shares(batch), *part.shape, dtype=kind) for part in (model.weight, model.recurrent))
     wanted = InputGrads(outer, inner, torch.empty_like(given.state), torch.zeros(log.time.shape, dtype=kind))
     bundles = arrays(given), arrays(wanted)
-    share_out(backward, batch, arrays(log), arrays(model), TABLES[kind], spikes.clone().numpy(), *bundles)
+    share_out(backward, batch, arrays(log), arrays(model), TABLES[kind], spikes.numpy(), *bundles)
     by_input = select_inputs(wanted.time, log.sender, log.total, events.time)
     return wanted.weight.sum(0), wanted.recurrent.sum(0), wanted.start, by_input
 
@@ -119,7 +115,7 @@ def receive(state, row):  # type: ignore[no-untyped-def]
 def advance(state, after, factor, now, until, spiking, tau, table):  # type: ignore[no-untyped-def]
     """One step from `now` towards `until`, where `spiking` is due; the time it reaches."""
     whole = (until - now) / tau
-    rest = max_step(whole, largest(state[2]))
+    rest = max_step(whole, state[2])
     step(state, after, factor, rest, table)
     reset_spiking(after, factor, spiking if rest == whole else -1)
     return until if rest == whole else now + rest * tau

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from neuropil._threads import share_out, shares
-from neuropil.spiking.kernels.bundles import OutputGrads, Plan, ThetaModel, arrays, no_spikes
+from neuropil.spiking.kernels.bundles import InputGrads, OutputGrads, Plan, ThetaModel, arrays, no_spikes
 from neuropil.spiking.times import Events
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
@@ -30,14 +30,6 @@ inlined = numba.njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz"
 
 MAX_ANGLE = np.float32(3.0)  # largest rotation at once: below pi, so that no spike hides behind another
 NORMALISE_EVERY = 4  # times at which inputs arrive between two normalisations of (x, y)
-
-
-class InputGrads(NamedTuple):
-    """Gradients that the adjoint adds up; weight and start have one copy per thread."""
-
-    weight: Any  # (threads, inputs, neurons)
-    start: Any  # (threads, neurons), of the angle at time 0
-    time: Any  # (batch, events), or no columns if they are not needed
 
 
 class States(NamedTuple):
@@ -81,10 +73,8 @@ def adjoint(
     """
     batch, neurons = spikes.shape
     kind, threads = model.weight.numpy().dtype, shares(batch)
-    columns = events.time.shape[1] if by_time else 0
-    wanted = InputGrads(
-        *(np.zeros(s, kind) for s in ((threads, *model.weight.shape), (threads, neurons), (batch, columns)))
-    )
+    shapes = (threads, *model.weight.shape), (threads, neurons), (batch, events.time.shape[1] if by_time else 0)
+    wanted = InputGrads(*(np.zeros(shape, kind) for shape in shapes))
     share_out(backward, batch, arrays(events), _compiled(model), spikes.numpy(), arrays(given), wanted)
     return torch.from_numpy(wanted.weight.sum(0)), torch.from_numpy(wanted.start.sum(0)), torch.from_numpy(wanted.time)
 
@@ -256,15 +246,10 @@ def backward(part, first, last, events, model, spikes, given, wanted):  # type: 
     fires = 0
     for b in range(first, last):
         fires = max(fires, spikes[b].sum())
-    states = States(
-        np.empty((most, neurons), kind),
-        np.empty((most, neurons), kind),
-        np.empty((most // NORMALISE_EVERY, neurons), kind),
-        np.empty(most + 1, np.int32),
-        np.empty(most + 1, np.int32),
-        np.empty(fires + neurons, np.int32),
-        np.empty(fires, kind),
-    )
+    inputs, counts = np.empty((2, most, neurons), kind), np.empty((2, most + 1), np.int32)
+    scales = np.empty((most // NORMALISE_EVERY, neurons), kind)
+    neuron, lengths = np.empty(fires + neurons, np.int32), np.empty(fires, kind)
+    states = States(inputs[0], inputs[1], scales, counts[0], counts[1], neuron, lengths)
     buffer, left = np.empty((4, neurons), kind), np.empty(neurons, np.int32)
     x, y, total, beta = buffer[0], buffer[1], buffer[2], buffer[3]
     for b in range(first, last):

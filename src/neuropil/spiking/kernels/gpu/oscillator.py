@@ -4,37 +4,10 @@ Everything works on numbers and on blocks, in float32 and float64, on the GPU an
 knows no libdevice, so what Triton itself lacks is made here from sin, cos, exp and log.
 """
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
 MAX_ANGLE, SAFE = tl.constexpr(2.0), tl.constexpr(0.999)  # as in kernels.cpu.oscillator
-BUDGET = 2**28  # bytes that the workspace of one backward pass may take
-
-
-def block_of(neurons: int, most: int) -> int:
-    """Neurons that one program simulates together."""
-    return min(most, int(triton.next_power_of_2(neurons)))
-
-
-def programs(batch: int, device: torch.device, size: int) -> int:
-    """How many programs share the samples of a batch, when each needs a workspace of `size` bytes.
-
-    They go through their samples one after the other, so that memory does not grow with the batch.
-    """
-    cores = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-    return max(1, min(batch, 4 * cores, BUDGET // max(size, 1)))
-
-
-def scalars(values: tuple[float, ...], like: Tensor) -> Tensor:
-    """Scalars for a kernel, in the type of `like`: plain arguments would be rounded to float32."""
-    return torch.tensor(values, dtype=like.dtype, device=like.device)
-
-
-def terms(dtype: torch.dtype) -> int:
-    """Of the power series, for |z| <= 4."""
-    return 13 if dtype == torch.float64 else 8
 
 
 @triton.jit
@@ -145,7 +118,7 @@ def next_spike(x, y, current):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def sensitivity(x, y, current, s, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
+def slopes(x, y, current, s, TERMS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Derivatives of the time of the spike `s` ahead by the state now: d(time / tau) / d angle and / dI; float64."""
     grown = tl.exp(tl.sqrt(tl.abs(current)) * s)
     flat = x * 2 / (grown + 1 / grown)

@@ -10,24 +10,13 @@ import triton.language as tl
 from torch import Tensor
 
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel, no_spikes
-from neuropil.spiking.kernels.cpu.qif import SLOTS, Tape, latest
-from neuropil.spiking.kernels.gpu.oscillator import (
-    block_of,
-    expm1,
-    flow,
-    flow_adjoint,
-    log1p,
-    max_step,
-    next_spike,
-    programs,
-    scalars,
-    sensitivity,
-    terms,
-)
+from neuropil.spiking.kernels.cpu.qif import SLOTS, latest
+from neuropil.spiking.kernels.gpu.launch import block_of, programs, scalars, terms
+from neuropil.spiking.kernels.gpu.oscillator import expm1, flow, flow_adjoint, log1p, max_step, next_spike, slopes
 from neuropil.spiking.times import Events
 
 
-def simulate(events: Events, model: QIFModel, plan: Plan) -> tuple[Tensor, Tensor, Tape]:
+def simulate(events: Events, model: QIFModel, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """What `kernels.cpu.qif.simulate` gives, but that every block of neurons has its own number of steps."""
     (batch, width), weight, start = events.time.shape, model.weight, model.start
     neurons, slots, block = weight.shape[1], plan.slots or SLOTS, block_of(weight.shape[1], plan.block)
@@ -43,26 +32,26 @@ def simulate(events: Events, model: QIFModel, plan: Plan) -> tuple[Tensor, Tenso
         )  # fmt: skip
         most = max(int(spikes.max()) if spikes.numel() else 0, 1)
         if most <= slots:
-            return out[..., :most].contiguous(), end, (spikes, steps)
+            return out[..., :most].contiguous(), end, steps
         slots = most
 
 
 def adjoint(
-    events: Events, model: QIFModel, plan: Plan, times: Tensor, tape: Tape, given: OutputGrads
+    events: Events, model: QIFModel, plan: Plan, times: Tensor, steps: Tensor, given: OutputGrads
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `kernels.cpu.qif.adjoint` gives."""
     (batch, width), weight, slots = events.time.shape, model.weight, times.shape[2]
     (inputs, neurons), block = weight.shape, block_of(weight.shape[1], plan.block)
-    blocks, most = triton.cdiv(neurons, block), int(tape[1].max()) if batch else 0
+    blocks, most = triton.cdiv(neurons, block), int(steps.max()) if batch else 0
     size = 4 * (most + 1) * blocks * block + inputs * neurons
     parts = programs(batch, weight.device, size * weight.element_size() + 12 * (most + 1) * blocks)
     space = weight.new_empty(parts, blocks, 4, most + 1, block)
     clock = torch.empty(parts, blocks, most + 1, dtype=torch.float64, device=weight.device)
     seen = torch.empty(parts, blocks, most + 1, dtype=torch.int32, device=weight.device)
     by_weight, by_start = weight.new_zeros(parts, inputs, neurons), torch.empty_like(given.state)
-    by_event = weight.new_zeros(blocks, batch, width)
+    by_event, spikes = weight.new_zeros(blocks, batch, width), times.isfinite().sum(-1, dtype=torch.int32)
     backward[(parts, blocks)](
-        *_shared(events, model), times, tape[0], *(part.contiguous() for part in given), space, clock, seen,
+        *_shared(events, model), times, spikes, *(part.contiguous() for part in given), space, clock, seen,
         by_weight, by_start, by_event, batch, width, neurons, len(model.start[0]), slots, inputs, most + 1,
         TERMS=terms(weight.dtype), BLOCK=block,
     )  # fmt: skip
@@ -185,7 +174,7 @@ def add_spike_grads(x, y, current, hit, grad_angle, grad_current, now, at, given
     """Add what the gradients `given` of the spikes `at` of one step mean for the state at its start."""
     s = tl.where(hit, tl.maximum(-expm1(tl.minimum((now - at.to(tl.float64)) / tau, 0.0)), 0.0), 0.0)
     u, v = tl.where(hit, x, 1.0).to(tl.float64), tl.where(hit, y, 1.0).to(tl.float64)
-    by_angle, by_current = sensitivity(u, v, tl.where(hit, current, 1.0).to(tl.float64), s, TERMS)
+    by_angle, by_current = slopes(u, v, tl.where(hit, current, 1.0).to(tl.float64), s, TERMS)
     given = given.to(tl.float64) * tau
     grad_angle += tl.where(hit, given * by_angle, 0.0).to(x.dtype)
     grad_current += tl.where(hit, given * by_current, 0.0).to(x.dtype)

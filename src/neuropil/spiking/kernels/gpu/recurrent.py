@@ -14,18 +14,8 @@ from torch import Tensor
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, RecurrentModel, check_room, no_spikes
 from neuropil.spiking.kernels.cpu.qif import latest
 from neuropil.spiking.kernels.cpu.recurrent import select_inputs
-from neuropil.spiking.kernels.gpu.oscillator import (
-    block_of,
-    expm1,
-    flow,
-    flow_adjoint,
-    log1p,
-    max_step,
-    next_spike,
-    programs,
-    scalars,
-    terms,
-)
+from neuropil.spiking.kernels.gpu.launch import block_of, programs, scalars, terms
+from neuropil.spiking.kernels.gpu.oscillator import expm1, flow, flow_adjoint, log1p, max_step, next_spike
 from neuropil.spiking.kernels.gpu.qif import input_time_grad, load_start
 from neuropil.spiking.times import Events
 
@@ -68,7 +58,7 @@ def simulate(events: Events, model: RecurrentModel, plan: Plan) -> tuple[Tensor,
 
 
 def adjoint(
-    events: Events, model: RecurrentModel, plan: Plan, tape: Log, given: OutputGrads
+    events: Events, model: RecurrentModel, plan: Plan, times: Tensor, tape: Log, given: OutputGrads
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What `kernels.cpu.recurrent.adjoint` gives."""
     weight, inner = model.weight, model.recurrent

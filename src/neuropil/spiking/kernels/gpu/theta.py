@@ -11,7 +11,8 @@ import triton.language as tl
 from torch import Tensor
 
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, ThetaModel, no_spikes
-from neuropil.spiking.kernels.gpu.oscillator import arc, block_of, programs, scalars
+from neuropil.spiking.kernels.gpu.launch import block_of, programs, scalars
+from neuropil.spiking.kernels.gpu.oscillator import arc
 from neuropil.spiking.times import Events
 
 

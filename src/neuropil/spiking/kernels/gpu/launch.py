@@ -1,0 +1,31 @@
+"""How the Triton kernels are launched: their blocks, programs, scalars and workspace."""
+
+import torch
+import triton
+from torch import Tensor
+
+BUDGET = 2**28  # bytes that the workspace of one backward pass may take
+
+
+def block_of(neurons: int, most: int) -> int:
+    """Neurons that one program simulates together."""
+    return min(most, int(triton.next_power_of_2(neurons)))
+
+
+def programs(batch: int, device: torch.device, size: int) -> int:
+    """How many programs share the samples of a batch, when each needs a workspace of `size` bytes.
+
+    They go through their samples one after the other, so that memory does not grow with the batch.
+    """
+    cores = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+    return max(1, min(batch, 4 * cores, BUDGET // max(size, 1)))
+
+
+def scalars(values: tuple[float, ...], like: Tensor) -> Tensor:
+    """Scalars for a kernel, in the type of `like`: plain arguments would be rounded to float32."""
+    return torch.tensor(values, dtype=like.dtype, device=like.device)
+
+
+def terms(dtype: torch.dtype) -> int:
+    """Of the power series, for |z| <= 4."""
+    return 13 if dtype == torch.float64 else 8

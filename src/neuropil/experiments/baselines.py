@@ -3,7 +3,9 @@
 Each is one function for the whole project. A recipe hands over its architecture and its settings.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from torch import Generator, nn
 
@@ -44,6 +46,17 @@ def backprop(network: nn.Sequential, training: SupervisedTraining, *, name: str 
         name: as it stands in tables.
     """
     return Method(name, "baseline", BackpropClassifier(network, training=training))
+
+
+def relu_network(sizes: Sequence[int], rng: Generator) -> nn.Sequential:
+    """Dense layers with ReLU on flattened inputs, from the inputs to the last hidden layer; He et al. 2015."""
+    body = nn.Sequential(nn.Flatten())
+    for inputs, units in pairwise(sizes):
+        layer = nn.Linear(inputs, units)
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=rng)
+        nn.init.zeros_(layer.bias)
+        body.extend([layer, nn.ReLU()])
+    return body
 
 
 def frozen_features(

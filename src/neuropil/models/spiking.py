@@ -14,7 +14,7 @@ from neuropil.data import Split
 from neuropil.errors import needs
 from neuropil.models.contract import Classifier, FeatureLayer
 from neuropil.models.description import savable
-from neuropil.models.training.adabelief import AdaBelief
+from neuropil.models.training.adabelief import AdaBelief, descend_
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.supervised import passes
 from neuropil.runs.rows import EpochRow
@@ -113,14 +113,9 @@ class SpikingClassifier(Classifier):
     shown = ("hidden", "encode", "neuron", "t_end", "training")
 
     def __init__(
-        self,
-        hidden: tuple[int, ...] = (100, 100),
-        *,
-        encode: Encode | None = None,
-        neuron: Theta | QIF | None = None,
-        t_end: float = 2.0,
-        training: SpikeTimeTraining | None = None,
-    ):
+        self, hidden: tuple[int, ...] = (100, 100), *, encode: Encode | None = None, neuron: Theta | QIF | None = None,
+        t_end: float = 2.0, training: SpikeTimeTraining | None = None,
+    ):  # fmt: skip
         self.hidden = hidden
         self.encode = encode or ThresholdEncoding()
         self.neuron, self.t_end = neuron or Theta(), t_end
@@ -164,12 +159,7 @@ class SpikingClassifier(Classifier):
             output = network(settings.times_of(batch.x, self.encode, rng))
             times = output.times[..., 0]
             loss = settings.loss(times, batch.y, self.t_end)
-            optimizer.zero_grad()
-            loss.backward()
-            if settings.clip < math.inf:
-                nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-            optimizer.step()
-            schedule.step()
+            descend_(loss, optimizer, schedule, settings.clip)
             network.clamp_phases_()
             loss_sum += loss.detach() * len(batch)
             correct += (times.argmin(1) == batch.y).sum()

@@ -19,13 +19,12 @@ Try: neuropil run mnist_theta --seeds 5 --out runs/mnist_theta
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from math import pi
 
-from torch import Generator, nn
+from torch import Generator
 
 from neuropil.data import Split
-from neuropil.experiments.baselines import backprop, linear
+from neuropil.experiments.baselines import backprop, linear, relu_network
 from neuropil.experiments.comparison import Comparison, Method, run_comparison
 from neuropil.experiments.settings import ComparisonSettings
 from neuropil.experiments.spikes import log_spikes
@@ -83,14 +82,8 @@ def spiking(config: Config, train: Split, rng: Generator) -> Method:
 
 def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
     """A ReLU network of the same hidden layers, on grey values."""
-    sizes = (train.x[0].numel(), *config.hidden)
-    body = nn.Sequential(nn.Flatten())
-    for inputs, units in pairwise(sizes):
-        layer = nn.Linear(inputs, units)
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=rng)
-        nn.init.zeros_(layer.bias)
-        body.extend([layer, nn.ReLU()])
-    return backprop(body, SupervisedTraining(epochs=20, batch=200, lr=1e-3))
+    network = relu_network((train.x[0].numel(), *config.hidden), rng)
+    return backprop(network, SupervisedTraining(epochs=20, batch=200, lr=1e-3))
 
 
 METHODS: dict[str, Callable[..., Method]] = {

@@ -13,14 +13,13 @@ Group: spiking. Minutes: 12. Data: mnist.
 Try: neuropil run mnist_theta_best --seeds 3 --out runs/mnist_theta_best
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Generator, nn
+from torch import Generator
 
 from neuropil.data import Split
-from neuropil.experiments.baselines import backprop, linear
+from neuropil.experiments.baselines import backprop, linear, relu_network
 from neuropil.experiments.comparison import Comparison, Method, run_comparison
 from neuropil.experiments.settings import ComparisonSettings
 from neuropil.experiments.spikes import log_spikes
@@ -102,10 +101,7 @@ def spiking(config: Config, train: Split, rng: Generator) -> Method:
 
 def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
     """A ReLU network with as many hidden units, on the grey values of the same distorted images."""
-    hidden = nn.Linear(train.x[0].numel(), config.units)
-    nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu", generator=rng)
-    nn.init.zeros_(hidden.bias)
-    body = nn.Sequential(OrderedDict(flat=nn.Flatten(), hidden=hidden, act=nn.ReLU()))
+    body = relu_network((train.x[0].numel(), config.units), rng)
     return backprop(body, supervised(config))
 
 

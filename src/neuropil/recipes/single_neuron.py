@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from neuropil.errors import at_least
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
-from neuropil.models.training.adabelief import AdaBelief
+from neuropil.models.training.adabelief import AdaBelief, descend_
 from neuropil.runs import EpochRow, Row, Run
 from neuropil.spiking import QIF, simulate_qif
 from neuropil.spiking.losses import spike_time_loss
@@ -72,11 +72,7 @@ def main(config: Config, run: Run) -> None:
             late, spikes = first_spikes(times, weights, config.t_end, len(targets))
             loss = spike_time_loss(late, targets, one_sided=one_sided)
             paths[index, step] = late.detach()
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_([times, weights], config.clip)
-            optimizer.step()
-            schedule.step()
+            descend_(loss, optimizer, schedule, config.clip)
             with torch.no_grad():
                 times.clamp_(0, config.t_end)
             if step % max(1, config.n_updates // 100) == 0:

@@ -1,10 +1,12 @@
 """AdaBelief: Adam that divides by how far gradients stray from their mean, not by how large they are."""
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from neuropil.errors import require
 
@@ -60,3 +62,13 @@ class AdaBelief(Optimizer):
         spread.mul_(betas[1]).addcmul_(strays, strays, value=1 - betas[1]).add_(eps)
         root = spread.sqrt().div_((1 - betas[1] ** count) ** 0.5).add_(eps)
         param.addcdiv_(mean, root, value=-lr / (1 - betas[0] ** count))
+
+
+def descend_(loss: Tensor, optimizer: Optimizer, schedule: LRScheduler, clip: float) -> None:
+    """One step down the gradient of `loss`, whose norm over all parameters is clipped to `clip`; inf clips nothing."""
+    optimizer.zero_grad()
+    loss.backward()
+    if clip < math.inf:
+        nn.utils.clip_grad_norm_([part for group in optimizer.param_groups for part in group["params"]], clip)
+    optimizer.step()
+    schedule.step()

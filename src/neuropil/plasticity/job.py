@@ -100,8 +100,8 @@ class Sample(NamedTuple):
     Attributes:
         job: the law on the layer that they go through.
         pre: its input, (batch, *in).
-        said: the post factor. Units that were chosen come with one number that is finite if all drives are, and
-            with the bias (or 0) in place of the drives as their decay: the weights give the rest of it.
+        said: the post factor. Units that were chosen come with one number that is finite if all drives are. Their
+            decay has the bias (or 0) in place of the drives; the weights give the rest of it.
         by_drive: whether the decay is by the drive.
         shape: of the output of the layer, (batch, *out).
         own: whether the drives are what the drive weights make of `pre`.

@@ -95,7 +95,7 @@ def in_sample(rule: PatchRule, layer: nn.Module, pre: Tensor, fraction: float, r
 def as_dense(layer: nn.Module) -> nn.Linear:
     """The dense layer with the same weights, which sees patches (n, fan-in)."""
     weight = rows(layer, weight_of(layer))
-    dense = nn.Linear.__new__(nn.Linear)  # its own __init__ would draw weights first
+    dense = nn.Linear.__new__(nn.Linear)  # its own __init__ would initialise weights first
     nn.Module.__init__(dense)
     dense.out_features, dense.in_features = weight.shape
     dense.weight, dense.bias = nn.Parameter(weight, requires_grad=False), layer.bias  # type: ignore[assignment]

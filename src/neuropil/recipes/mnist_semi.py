@@ -142,17 +142,17 @@ class SelfTraining:
 
     Attributes:
         learner: the associative network.
-        images: (n, channels, height, width), without labels.
+        unlabelled: (n, channels, height, width), without labels.
         labelled_fraction: as in `mixed`.
     """
 
     learner: Any
-    images: Tensor
+    unlabelled: Tensor
     labelled_fraction: float
 
     def fit(self, labelled: Split, *, rng: Generator, tracker: Tracker) -> Self:
         """Learn from `labelled` and all images."""
-        self.learner.fit(mixed(labelled, self.images, self.labelled_fraction), rng=rng, tracker=tracker)
+        self.learner.fit(mixed(labelled, self.unlabelled, self.labelled_fraction), rng=rng, tracker=tracker)
         return self
 
     def predict(self, x: Tensor) -> Tensor:
@@ -183,12 +183,12 @@ class PseudoLabels(SelfTraining):
 
     def _with_answers(self, labelled: Split) -> Split:
         """Repeated labelled images, and those of the others whose answer is confident."""
-        images = Split.unlabelled(self.images, labelled.classes)
+        images = Split.unlabelled(self.unlabelled, labelled.classes)
         batches = images.batches(min(1000, len(images)))
         probabilities = torch.cat([self.learner.decision_function(batch.x).softmax(1) for batch in batches])
         best, answer = probabilities.max(1)
         confident = best >= self.confidence
-        shown = mixed(labelled, self.images[confident], self.labelled_fraction)
+        shown = mixed(labelled, self.unlabelled[confident], self.labelled_fraction)
         return Split(shown.x, torch.cat([shown.labelled().y, answer[confident]]), labelled.classes)
 
 

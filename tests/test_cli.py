@@ -35,6 +35,12 @@ def test_every_command_explains_itself(capsys, name):
     assert f"usage: neuropil {name}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", ["data fetch --help", "copy a b.py -h", "attack out --help", "report out -h"])
+def test_help_may_stand_after_other_words(capsys, words):
+    assert main(words.split()) == 0
+    assert f"usage: neuropil {words.split()[0]}" in capsys.readouterr().out
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"neuropil {neuropil.__version__}\n"

@@ -80,6 +80,7 @@ WRONG = {
     "run mnist_conv_krotov --kernel 0": "setting 'kernel' needs a number >= 1, got 0.",
     "run mnist_conv_krotov --device abacus": "device 'abacus' cannot be used (Expected one of cpu, cuda",
     "run mnist_semi --labelled-fraction nan": "setting 'labelled_fraction' needs a number >= 0, got nan.",
+    "run mnist_krotov --seed 99999999999999999999": "setting 'seed' needs 64 bits at most, got 99999999999999999999.",
     "compare --threads -1": "setting 'threads' needs a number >= 0, got -1.",
     "compare --n-test -1": "setting 'n_test' needs a number >= 0, got -1.",
     "run mnist_theta --threads -1": "setting 'threads' needs a number >= 0, got -1.",

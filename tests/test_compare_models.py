@@ -49,3 +49,8 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         compare({"mine": frozen}, "digits", out=tmp_path)
     with pytest.raises(Refusal, match="Did you mean 'digits'"):
         compare({"mine": frozen}, "digit", out=tmp_path / "out")
+
+
+def test_models_without_names_are_refused():
+    with pytest.raises(Refusal, match="needs a mapping of names to functions"):
+        compare([1], "digits", seeds=1)

@@ -321,3 +321,9 @@ def test_a_dense_change_may_follow_a_sparse_one_and_the_other_way_round():
 def test_a_sparse_change_of_a_convolution_is_refused():
     with pytest.raises(Refusal, match="sparse change needs a Linear layer, got Conv2d"):
         KrotovHopfield(k=2, sparse=True)(nn.Conv2d(1, 4, 3), torch.rand(2, 1, 6, 6))
+
+
+def test_a_layer_that_returns_several_tensors_is_refused():
+    model = nn.Sequential(nn.LSTM(3, 4))
+    with pytest.raises(Refusal, match="tap needs one tensor into and out of a layer; '0' is a LSTM"), tap(model, ["0"]):
+        model(torch.rand(5, 2, 3))

@@ -31,7 +31,7 @@ import neuropil
 from neuropil.cli.recipes import no_such
 from neuropil.errors import Refusal, require
 
-OWN_HELP = {"compare"}  # its help is the settings of its recipe
+OWN_HELP = {"bench", "compare", "run"}  # after a name, their help is the settings of what is named
 COMMANDS = Path(__file__).parent / "commands"
 
 
@@ -101,7 +101,8 @@ def _obey(words: list[str]) -> int:
         return 0
     if command not in command_names():
         raise no_such(command, "command", command_names())
-    if words[:1] in (["-h"], ["--help"]) and command not in OWN_HELP:
+    asks = {"-h", "--help"} & set(words[:1] if command in OWN_HELP else words)
+    if asks and command != "compare":
         print(_doc(command))
         return 0
     return import_module(f"neuropil.cli.commands.{command}").main(words)

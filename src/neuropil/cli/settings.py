@@ -71,6 +71,8 @@ def use_machine(config: Any) -> None:
     """Put the settings `device` and `threads` to work, where `config` has them; refuse what this machine has not."""
     import torch
 
+    seed = getattr(config, "seed", 0)
+    require(not isinstance(seed, int) or abs(seed) < 2**63, f"setting 'seed' needs 64 bits at most, got {seed}.")
     if hasattr(config, "device"):
         check_device(config.device)
     if hasattr(config, "threads"):

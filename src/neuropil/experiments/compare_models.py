@@ -60,6 +60,8 @@ def compare(
         >>> [row["accuracy"] > 0.9 for row in rows if row["kind"] == "result"]
         [True]
     """
+    names = isinstance(models, Mapping)
+    require(names, f"compare needs a mapping of names to functions (train, rng), got {type(models).__name__}.")
     require(bool(models) and seeds >= 1, f"compare needs a model and seeds >= 1, got {len(models)} and seeds={seeds}.")
     builds: list[Build] = [partial(_build, name, make) for name, make in models.items()]
     if isinstance(data, str):

@@ -56,6 +56,8 @@ def tap(model: nn.Module, names: Iterable[str], *, pre_only: bool = False) -> It
 
     def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> None:
         sides = [side for side in (inputs[0], output) if side is not None]
+        plain = all(isinstance(side, Tensor) for side in sides)
+        require(plain, f"tap needs one tensor into and out of a layer; {name!r} is a {type(layer).__name__}.")
         inference = any(side.is_inference() for side in sides)
         require(not inference, "tap cannot watch torch.inference_mode(); use torch.no_grad() instead.")
         new = Activity(*(_cut(layer, side) for side in sides))

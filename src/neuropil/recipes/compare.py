@@ -9,6 +9,7 @@ Measured: digits, n = 5, 95 % interval, correct under all attacks of Linf 0.1: h
 Group: start here. Minutes: 8. Data: any.
 
 Try: neuropil compare --data digits --seeds 5 --out demo
+
 Try: neuropil compare --data digits --attack --out runs/robustness_digits
 """
 

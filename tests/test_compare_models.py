@@ -40,9 +40,9 @@ def test_a_model_is_what_it_would_be_alone():
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
-    with pytest.raises(Refusal, match="needs a model"):
+    with pytest.raises(Refusal, match="needs at least one model"):
         compare({}, "digits")
-    with pytest.raises(Refusal, match="needs a model and seeds >= 1"):
+    with pytest.raises(Refusal, match="needs seeds >= 1"):
         compare({"mine": frozen}, "digits", seeds=0)
     (tmp_path / "run.json").touch()
     with pytest.raises(Refusal, match="exists already"):
@@ -54,3 +54,14 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
 def test_models_without_names_are_refused():
     with pytest.raises(Refusal, match="needs a mapping of names to functions"):
         compare([1], "digits", seeds=1)
+
+
+@pytest.mark.parametrize("make", [lambda train, rng: 3, frozen(None, None)], ids=["no model", "no function"])
+def test_what_makes_no_model_is_refused(make):
+    with pytest.raises(Refusal, match="needs a function"):
+        compare({"mine": make}, "digits", seeds=1)
+
+
+def test_fewer_labels_than_classes_are_refused_before_anything_learns():
+    with pytest.raises(Refusal, match="every class needs a label"):
+        compare({"mine": frozen}, "digits", seeds=1, labels=[5])

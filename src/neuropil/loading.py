@@ -61,7 +61,8 @@ def saved_models(
     runs = sorted(file.parent for file in folder.rglob("run.json"))
     require(bool(runs), f"there is no run in {folder}: no run.json in it or below.")
     for run in runs:
-        require(read(run).finished, f"the run in {run} is unfinished; go on with: neuropil run --resume {run}")
+        idle = run != folder and not models_of(run)  # such as the run that attacks the others
+        require(idle or read(run).finished, f"the run in {run} is unfinished; go on with: neuropil run --resume {run}")
     headers = [header for run in runs for header in models_of(run)]
     names = {slug(header.about["name"]): header.about["name"] for header in headers}
     if name is not None and slug(name) not in names:

@@ -30,9 +30,11 @@ class Config(Machine):
     """What to measure.
 
     Attributes:
-        inputs, units: pixels, and hidden units of each population.
+        inputs: pixels of an image.
+        units: hidden units of each population.
         batches: sizes of the batch.
-        max_iterations, nudge_steps: iterations of settling and of the nudged phase in a step.
+        max_iterations: iterations of settling in a step.
+        nudge_steps: iterations of the nudged phase in a step.
         epoch_images: images of an epoch.
         repeats: rounds of the loop.
     """

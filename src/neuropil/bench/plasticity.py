@@ -35,7 +35,8 @@ class Config(Machine):
     """What to measure.
 
     Attributes:
-        inputs, units: size of the dense layer.
+        inputs: inputs of the dense layer.
+        units: its units.
         batches: sizes of the batch.
         repeats: rounds of the loop; every contestant runs once in each.
         rules: names of the rules; empty for all.

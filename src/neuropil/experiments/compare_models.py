@@ -62,7 +62,8 @@ def compare(
     """
     names = isinstance(models, Mapping)
     require(names, f"compare needs a mapping of names to functions (train, rng), got {type(models).__name__}.")
-    require(bool(models) and seeds >= 1, f"compare needs a model and seeds >= 1, got {len(models)} and seeds={seeds}.")
+    require(bool(models), "compare needs at least one model, got none; name a function (train, rng) that makes one.")
+    require(seeds >= 1, f"compare needs seeds >= 1, got seeds={seeds}.")
     builds: list[Build] = [partial(_build, name, make) for name, make in models.items()]
     if isinstance(data, str):
         plan = Comparison(builds, data, range(seeds), partial(data_splits, data, 0), origin=Origin(data))
@@ -83,7 +84,12 @@ def compare(
 
 def _build(name: str, make: Callable[[Split, Generator], Any], train: Split, rng: Generator) -> Method:
     """The model that `make` makes, as a method called `name`."""
+    require(callable(make), f"model {name!r} needs a function (train, rng), got {type(make).__name__}.")
     made = make(train, rng)
+    fits = isinstance(made, Method) or (hasattr(made, "fit") and hasattr(made, "predict"))
+    require(
+        fits, f"model {name!r} needs a function that returns a model, with fit and predict; got {type(made).__name__}."
+    )
     if isinstance(made, Method):
         return replace(made, name=name)
     frozen = isinstance(made, FeatureClassifier) and made.learning is None

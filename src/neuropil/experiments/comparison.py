@@ -9,7 +9,7 @@ import torch
 from torch import Generator
 
 from neuropil.data import Split, load, relabel, subset
-from neuropil.errors import check_device, unknown
+from neuropil.errors import check_device, require, unknown
 from neuropil.evaluate import fit_and_score, log_units, sample_efficiency
 from neuropil.experiments.spikes import log_rasters
 from neuropil.loading import model_path
@@ -130,6 +130,8 @@ def run_methods(
         run: where it is written; every fit in it can be resumed.
         after: called when a method has been tried.
     """
+    few = [count for count in labels if count < train.classes]
+    require(not few, f"every class needs a label, got labels {few} for {train.classes} classes; ask for more labels.")
     for index in run.loop("learners", len(plan.builds)):
         rng = torch.Generator().manual_seed(seed)
         method = plan.builds[index](train, rng)

@@ -76,7 +76,7 @@ def test_an_attack_that_was_stopped_goes_on_bit_for_bit(compared, tmp_path, monk
     room = import_module("neuropil.evaluate.robustness.suite")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert main(["attack", str(compared), *FEEBLE.split(), "--out", str(whole)]) == 0
-    original, calls = room.judge, []
+    original, calls = room.verify, []
 
     def stop(*args, **kwargs):
         calls.append(1)
@@ -84,10 +84,10 @@ def test_an_attack_that_was_stopped_goes_on_bit_for_bit(compared, tmp_path, monk
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(room, "judge", stop)
+    monkeypatch.setattr(room, "verify", stop)
     monkeypatch.setattr(Run, "__init__", eager(Run.__init__))
     assert main(["attack", str(compared), *FEEBLE.split(), "--out", str(stopped)]) == 130
-    monkeypatch.setattr(room, "judge", original)
+    monkeypatch.setattr(room, "verify", original)
     assert main(["run", "--resume", str(stopped)]) == 0
     assert timeless(stopped) == timeless(whole)
 
@@ -95,8 +95,8 @@ def test_an_attack_that_was_stopped_goes_on_bit_for_bit(compared, tmp_path, monk
 def eager(begin):
     """A run that writes a checkpoint after every iteration."""
 
-    def made(self, *args):
-        begin(self, *args)
+    def made(self, *args, **settings):
+        begin(self, *args, **settings)
         self.every = 0.0
 
     return made

@@ -84,6 +84,11 @@ def tap(model: nn.Module, names: Iterable[str], *, pre_only: bool = False) -> It
     finally:
         for hook in hooks:
             hook.remove()
+    _refuse_changed(passed)
+
+
+def _refuse_changed(passed: list[tuple[str, Tensor, int]]) -> None:
+    """Refuse activity that was changed in place since it was recorded with its version."""
     for name, side, version in passed:
         require(
             side._version == version,

@@ -47,13 +47,16 @@ def unit_statistics(weight: Tensor, wins: Tensor, *, p: float = 2.0) -> UnitStat
 
 
 def participation_ratio(singular_values: Tensor) -> float:
-    """(sum s^2)^2 / sum s^4: how many of the singular values s take part; 0 if all are 0.
+    """(sum s^2)^2 / sum s^4: how many of the singular values s take part; 0 if all are 0, NaN if one is.
 
     >>> participation_ratio(torch.tensor([2.0, 2.0, 2.0, 0.0]))
     3.0
+    >>> participation_ratio(torch.zeros(3)), participation_ratio(torch.tensor([1.0, torch.nan]))
+    (0.0, nan)
     """
     energy = singular_values.square()
-    return (energy.sum() ** 2 / energy.square().sum()).nan_to_num().item()
+    fourth = energy.square().sum()
+    return 0.0 if fourth == 0 else (energy.sum() ** 2 / fourth).item()
 
 
 def entropy(amounts: Tensor) -> Tensor:

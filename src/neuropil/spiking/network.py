@@ -1,6 +1,7 @@
 """What layers and networks of spiking neurons share: their output, and how pseudospikes pass through layers."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -46,7 +47,7 @@ class Neuron(Protocol):
         """The first `n_spikes` spikes of every neuron, pseudospikes after ordinary ones: (batch, neurons, n_spikes)."""
 
 
-class SpikingLayer(nn.Module):
+class SpikingLayer(nn.Module, ABC):
     """Neurons of one kind, each driven by every input; `ThetaLayer` and `QIFLayer` are finished ones.
 
     A finished layer has a parameter ``weight``, (inputs, neurons), and the method `simulate`.
@@ -59,9 +60,9 @@ class SpikingLayer(nn.Module):
         check_end(t_end)
         self.neuron, self.t_end, self.plan = neuron, t_end, plan or Plan()
 
+    @abstractmethod
     def simulate(self, times: Tensor) -> tuple[Tensor, Any]:
         """Ordinary spikes, (batch, neurons, spikes), and the state at the end."""
-        raise NotImplementedError
 
     def clamp_phases_(self) -> None:
         """Put first states that an optimiser drove out of their range back to its end; not all neurons have one."""
@@ -82,7 +83,7 @@ class SpikingLayer(nn.Module):
         return f"{inputs}, {neurons}, neuron={self.neuron}, t_end={self.t_end}"
 
 
-class SpikingNetwork(nn.Module):
+class SpikingNetwork(nn.Module, ABC):
     r"""Stacked layers, whose pseudospikes make gradients reach the bottom of a silent network.
 
     Rates tell what spikes after the end T would do. The inputs of the network have none. Layer by layer, the rate of a
@@ -126,9 +127,9 @@ class SpikingNetwork(nn.Module):
         late = self.neuron.with_pseudospikes(spikes[-1], states[-1], self.t_end, n_spikes)
         return SpikingOutput(tuple(spikes[1:]), late, tuple(states))
 
+    @abstractmethod
     def init_(self, rng: torch.Generator) -> None:
         """Initialise the weights of all layers from `rng`, in place."""
-        raise NotImplementedError
 
     def clamp_phases_(self) -> None:
         """Put first states that an optimiser drove out of their range back to its end."""

@@ -1,7 +1,9 @@
 """Sentences of a Markdown page or of docstrings, for the tests of words and of plain English."""
 
 import ast
+import io
 import re
+import tokenize
 
 END = re.compile(r"(?<=[.!?])[\"')*_]*\s+(?=[\"'(*_`\[]*[A-Z0-9±−+-])")
 ABBREVIATIONS = re.compile(r"\b(et al|e\.g|i\.e|vs|Fig|Eq|No|Sec|cf|approx|Phys|Rev|Lett|Neural|Comput)\.(?=\s)")
@@ -40,7 +42,13 @@ def words(sentence):
 
 
 def docstrings(source):
-    """(line number, text) of every docstring and help text of a Python file, each entry of a list its own paragraph."""
+    """(line number, text) of every docstring and comment of a Python file, each entry of a list its own paragraph.
+
+    The comments of a settings class are its help texts.
+    """
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string.lstrip("# ")
     for node in ast.walk(ast.parse(source)):
         body = getattr(node, "body", None)
         for item in body if isinstance(body, list) else ():

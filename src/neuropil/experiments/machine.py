@@ -7,7 +7,5 @@ from dataclasses import dataclass
 class Machine:
     """Device and threads. `neuropil` checks both and sets the threads before a run begins."""
 
-    device: str = "cpu"
-    """where data and networks lie: cpu, or cuda where torch sees a GPU"""
-    threads: int = 0
-    """threads of the CPU; 0 for as many as torch takes by itself"""
+    device: str = "cpu"  # where data and networks lie: cpu, or cuda where torch sees a GPU
+    threads: int = 0  # threads of the CPU; 0 for as many as torch takes by itself

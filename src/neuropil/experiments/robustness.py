@@ -17,19 +17,13 @@ from neuropil.runs import Run
 class Attacks(Machine):
     """How hard learners are attacked."""
 
-    n_test: int = 1000
-    """attack only that many test examples, a stratified subset for each seed; 0 for all"""
-    linf: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
-    """budgets: largest change of any pixel, of values in [0, 1]"""
-    l2: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
-    """budgets: Euclidean length of the change of an image"""
-    attack_steps: int = 20
-    """gradient steps of PGD from each starting point"""
-    attack_restarts: int = 2
-    """starting points of PGD"""
-    attack_queries: int = 200
-    """predictions that an attack without gradients may ask for, per image"""
-    threads: int = 1
+    n_test: int = 1000  # attack only that many test examples, a stratified subset for each seed; 0 for all
+    linf: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)  # budgets: largest change of any pixel, of values in [0, 1]
+    l2: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)  # budgets: Euclidean length of the change of an image
+    attack_steps: int = 20  # gradient steps of PGD from each starting point
+    attack_restarts: int = 2  # starting points of PGD
+    attack_queries: int = 200  # predictions that an attack without gradients may ask for, per image
+    threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
     def __post_init__(self) -> None:
         at_least(0, self, "n_test")

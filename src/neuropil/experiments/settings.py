@@ -21,18 +21,15 @@ AUGMENT_COPIES: dict[str, Augment] = {**AUGMENT, "cifar10": Mirror(1.0)}
 class DataSettings(Machine):
     """From how many examples is learned, with which seed."""
 
-    seed: int = 0
-    """seed of all that is random, such as first weights and the order of examples"""
-    n_train: int = 0
-    """use only that many training examples; 0 for all"""
+    seed: int = 0  # seed of all that is random, such as first weights and the order of examples
+    n_train: int = 0  # use only that many training examples; 0 for all
 
 
 @dataclass(frozen=True)
 class ComparisonSettings(DataSettings):
     """Besides, which methods learn."""
 
-    learners: tuple[str, ...] = ()
-    """methods to run, by short name; all if none is named"""
+    learners: tuple[str, ...] = ()  # methods to run, by short name; all if none is named
 
     def plan(self, methods: Mapping[str, Callable[..., Method]], data: str) -> Comparison:
         """The named ones of `methods` on a data set. Each is called with these settings, the examples, a generator."""
@@ -45,16 +42,11 @@ class ComparisonSettings(DataSettings):
 class BackpropSettings(ComparisonSettings):
     """Besides, how the baseline is trained that learns end to end."""
 
-    backprop_epochs: int = 10
-    """passes of backprop over the examples"""
-    backprop_batch: int = 500
-    """examples in a step of backprop"""
-    backprop_lr: float = 2e-3
-    """first learning rate of backprop, falls linearly to 0"""
-    backprop_weight_decay: float = 0.1
-    """weight decay of backprop"""
-    smoothing: float = 0.1
-    """label smoothing of every network with a hidden layer"""
+    backprop_epochs: int = 10  # passes of backprop over the examples
+    backprop_batch: int = 500  # examples in a step of backprop
+    backprop_lr: float = 2e-3  # first learning rate of backprop, falls linearly to 0
+    backprop_weight_decay: float = 0.1  # weight decay of backprop
+    smoothing: float = 0.1  # label smoothing of every network with a hidden layer
 
     def end_to_end(self, min_steps: int, augment: Augment | None = None) -> SupervisedTraining:
         """How all weights of a network are trained by backprop."""
@@ -71,20 +63,14 @@ class BackpropSettings(ComparisonSettings):
 class FeatureSettings(BackpropSettings):
     """Besides, how linear readouts of learned and of frozen features are trained, and with how many labels."""
 
+    # numbers of labels for the sample-efficiency curves; those not below the training set are left out
     labels: tuple[int, ...] = ()
-    """numbers of labels for the sample-efficiency curves; those not below the training set are left out"""
-    readout_epochs: int = 12
-    """passes of the readouts over the features"""
-    readout_batch: int = 500
-    """examples in a step of the readouts"""
-    readout_lr: float = 1e-3
-    """first learning rate of the readouts, falls linearly to 0"""
-    readout_min_steps: int = 200
-    """fewest steps of the readouts, where labels are few"""
-    weight_decay: float = 0.0
-    """weight decay of the readouts"""
-    backprop_min_steps: int = 500
-    """fewest steps of backprop, where labels are few"""
+    readout_epochs: int = 12  # passes of the readouts over the features
+    readout_batch: int = 500  # examples in a step of the readouts
+    readout_lr: float = 1e-3  # first learning rate of the readouts, falls linearly to 0
+    readout_min_steps: int = 200  # fewest steps of the readouts, where labels are few
+    weight_decay: float = 0.0  # weight decay of the readouts
+    backprop_min_steps: int = 500  # fewest steps of backprop, where labels are few
 
     def readout(self, weight_decay: float | None = None) -> SupervisedTraining:
         """How a readout is trained; with `weight_decay` in place of the chosen one if that is given."""
@@ -97,10 +83,9 @@ class FeatureSettings(BackpropSettings):
 class AugmentedSettings(FeatureSettings):
     """Besides, the augmented copies of images from which readouts learn."""
 
-    n_augmented: int = 0
-    """augmented copies of every labelled image from which readouts learn besides the image"""
+    n_augmented: int = 0  # augmented copies of every labelled image from which readouts learn besides the image
+    # fewest examples of the readouts, copies included; few labels get as many more copies as this takes
     min_examples: int = 0
-    """fewest examples of the readouts, copies included; few labels get as many more copies as this takes"""
 
     def copies(self, data: str) -> dict[str, Any]:
         """The augmented copies, as arguments of `FeatureClassifier`."""

@@ -27,10 +27,8 @@ from neuropil.runs import ResultRow, Run, read
 class Config(Attacks):
     """Which run, and how hard."""
 
-    of: str = ""
-    """folder of a finished run, or one that holds folders of runs with different seeds"""
-    tasks: tuple[str, ...] = ()
-    """of a run of several tasks attack only these ("mnist 4 or 9"), all if none is named"""
+    of: str = ""  # folder of a finished run, or one that holds folders of runs with different seeds
+    tasks: tuple[str, ...] = ()  # of a run of several tasks attack only these ("mnist 4 or 9"), all if none is named
 
 
 def main(config: Config, run: Run) -> None:

@@ -48,37 +48,28 @@ class Config(AugmentedSettings):
     Tuples hold a number for every layer, from below.
     """
 
-    data: Literal["cifar10", "mnist"] = "cifar10"
-    """data set"""
-    channels: tuple[int, ...] = (24, 96, 384)
-    """kernels of each layer"""
-    kernels: tuple[int, ...] = (5, 3, 3)
-    """sides of the kernels, pixels; odd"""
-    tau: tuple[float, ...] = (1.0, 1.54, 4.0)
-    """temperatures of the competition"""
-    lr: tuple[float, ...] = (0.08, 0.005, 0.01)
-    """learning rates of the layers, for a kernel whose norm is far from 1"""
+    data: Literal["cifar10", "mnist"] = "cifar10"  # data set
+    channels: tuple[int, ...] = (24, 96, 384)  # kernels of each layer
+    kernels: tuple[int, ...] = (5, 3, 3)  # sides of the kernels, pixels; odd
+    tau: tuple[float, ...] = (1.0, 1.54, 4.0)  # temperatures of the competition
+    lr: tuple[float, ...] = (0.08, 0.005, 0.01)  # learning rates of the layers, for a kernel whose norm is far from 1
+    # power of |1 - norm| by which the learning rate of a kernel falls as its norm gets near 1
     norm_lr_power: float = 0.5
-    """power of |1 - norm| by which the learning rate of a kernel falls as its norm gets near 1"""
-    init_norm: float = 25.0
-    """norm of the first kernels"""
-    batch: int = 10
-    """images in a step of the kernels"""
-    epochs: int = 1
-    """passes of the kernels over the images, without labels"""
-    max_images: int = 0
-    """use only that many images for these passes; 0 for all"""
-    power: tuple[float, ...] = (0.7, 1.4, 1.0)
-    """powers of the triangle activation of learned and of random features"""
+    init_norm: float = 25.0  # norm of the first kernels
+    batch: int = 10  # images in a step of the kernels
+    epochs: int = 1  # passes of the kernels over the images, without labels
+    max_images: int = 0  # use only that many images for these passes; 0 for all
+    power: tuple[float, ...] = (0.7, 1.4, 1.0)  # powers of the triangle activation of learned and of random features
+    # powers of the activation of backprop; below 1 the gradient is infinite where a kernel falls silent
     backprop_power: tuple[float, ...] = (1.0, 1.0, 1.0)
-    """powers of the activation of backprop; below 1 the gradient is infinite where a kernel falls silent"""
+    # numbers of labels for the sample-efficiency curves; those not below the training set are left out
     labels: tuple[int, ...] = (500, 5000)
-    weight_decay: float = 3.0
-    n_augmented: int = 1
-    backprop_epochs: int = 6
-    backprop_batch: int = 20
-    backprop_lr: float = 5e-4
-    backprop_min_steps: int = 400
+    weight_decay: float = 3.0  # weight decay of the readouts
+    n_augmented: int = 1  # augmented copies of every labelled image from which readouts learn besides the image
+    backprop_epochs: int = 6  # passes of backprop over the examples
+    backprop_batch: int = 20  # examples in a step of backprop
+    backprop_lr: float = 5e-4  # first learning rate of backprop, falls linearly to 0
+    backprop_min_steps: int = 400  # fewest steps of backprop, where labels are few
 
     def __post_init__(self) -> None:
         at_least(1, self, "channels", "kernels")

@@ -28,18 +28,14 @@ from neuropil.runs import Run
 class Config(Attacks, ComparisonSettings):
     """Settings of the comparison; the methods' own settings are in their files."""
 
-    data: str = "digits"
-    """data set, by name (`neuropil data list`)"""
+    data: str = "digits"  # data set, by name (`neuropil data list`)
+    # independent repetitions; each has its own weights, order of examples and, without an official test set, split
     seeds: int = 5
-    """independent repetitions; each has its own weights, order of examples and, without an official test set, split"""
-    seed: int = 0
-    """first seed"""
-    units: int = 300
-    """hidden units of every method that has them"""
+    seed: int = 0  # first seed
+    units: int = 300  # hidden units of every method that has them
+    # numbers of labels for the sample-efficiency curves; those not below the training set are left out
     labels: tuple[int, ...] = (20, 50, 100, 300)
-    """numbers of labels for the sample-efficiency curves; those not below the training set are left out"""
-    attack: bool = False
-    """also attack, corrupt and damage every trained model, and report it"""
+    attack: bool = False  # also attack, corrupt and damage every trained model, and report it
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,16 +38,11 @@ EXCITATION = 0.5  # when the excitatory input comes, in membrane time constants
 class Config(Machine):
     """Chosen so that every curve has a spike that vanishes."""
 
-    points: int = 1000
-    """points of every curve; four times as many in the finer one, whose largest jump is compared"""
-    t_end: float = 3.0
-    """end of the trial, in membrane time constants"""
-    qif_weight: float = 6.5
-    """excitatory weight of the QIF neuron while the inhibitory input moves"""
-    lif_weight: float = 5.0
-    """the same for the LIF neuron"""
-    inhibition: float = 4.0
-    """size of the inhibitory weight"""
+    points: int = 1000  # points of every curve; four times as many in the finer one, whose largest jump is compared
+    t_end: float = 3.0  # end of the trial, in membrane time constants
+    qif_weight: float = 6.5  # excitatory weight of the QIF neuron while the inhibitory input moves
+    lif_weight: float = 5.0  # the same for the LIF neuron
+    inhibition: float = 4.0  # size of the inhibitory weight
 
     def __post_init__(self) -> None:
         at_least(2, self, "points")

@@ -36,74 +36,50 @@ from neuropil.runs import Run
 class Config(ComparisonSettings):
     """Chosen on images held out of the training images."""
 
-    data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
-    """data set"""
-    threads: int = 1
+    data: Literal["digits", "mnist", "fashion_mnist"] = "digits"  # data set
+    threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
+    # hidden units of each layer between pixels and label; the baselines have the same layers
     classification_units: tuple[int, ...] = (256,)
-    """hidden units of each layer between pixels and label; the baselines have the same layers"""
+    # with two or more layers: pixels project to every layer, and every layer projects to the label and back
     skip_connections: bool = False
-    """with two or more layers: pixels project to every layer, and every layer projects to the label and back"""
-    generation_units: int = 128
-    """hidden units that generate images; 0 for a network that only classifies"""
-    completion_units: int = 128
-    """hidden units that classify images with missing pixels; 0 for none"""
-    init_gain: float = 1.0
-    """spread of the first weights of units that classify, relative to Glorot's initialisation"""
+    generation_units: int = 128  # hidden units that generate images; 0 for a network that only classifies
+    completion_units: int = 128  # hidden units that classify images with missing pixels; 0 for none
+    init_gain: float = 1.0  # spread of the first weights of units that classify, relative to Glorot's initialisation
 
+    # classification tasks for each generation task in a step, and as many with missing pixels if any unit does that
     n_classify: int = 1
-    """classification tasks for each generation task in a step, and as many with missing pixels if any unit does that"""
-    occlusion_probability: float = 0.0
-    """probability that the missing pixels of a training image are a rectangle"""
+    occlusion_probability: float = 0.0  # probability that the missing pixels of a training image are a rectangle
+    # augmentation: largest rotation of an image in degrees, for the baseline trained by backprop too
     rotation: float = 8.0
-    """augmentation: largest rotation of an image in degrees, for the baseline trained by backprop too"""
-    scale: float = 0.05
-    """augmentation: largest relative change of size and shear (0.1 = ten per cent)"""
-    shift: float = 0.5
-    """augmentation: largest shift in pixels"""
-    epochs: int = 50
-    """passes over the training images"""
-    batch: int = 50
-    """images in a step"""
-    classification_lr: float = 3e-3
-    """learning rate of synapses onto units that classify"""
-    label_lr: float = 1e-2
-    """learning rate of synapses onto the label units"""
-    generation_lr: float = 2e-3
-    """learning rate of synapses onto units that generate"""
-    pixel_lr: float = 1e-2
-    """learning rate of synapses onto the pixels"""
-    lr_decay: float = 0.95
-    """factor of all learning rates after each epoch"""
+    scale: float = 0.05  # augmentation: largest relative change of size and shear (0.1 = ten per cent)
+    shift: float = 0.5  # augmentation: largest shift in pixels
+    epochs: int = 50  # passes over the training images
+    batch: int = 50  # images in a step
+    classification_lr: float = 3e-3  # learning rate of synapses onto units that classify
+    label_lr: float = 1e-2  # learning rate of synapses onto the label units
+    generation_lr: float = 2e-3  # learning rate of synapses onto units that generate
+    pixel_lr: float = 1e-2  # learning rate of synapses onto the pixels
+    lr_decay: float = 0.95  # factor of all learning rates after each epoch
 
-    max_iterations: int = 4
-    """most iterations of settling during training; ten times as many in use"""
-    step_size: float = 1.0
-    """step size of settling, from 0 to 1"""
-    tolerance: float = 1e-2
-    """activity has settled when no free unit is further than this from where its drive sends it"""
-    momentum: float = 0.0
-    """momentum of settling, from 0 to 1"""
-    free_unit_gain: float = 0.1
-    """fraction of its activity that a missing pixel sends to other units"""
-    nudge_steps: int = 3
-    """iterations of the nudged phase"""
-    nudge_beta: float = 0.5
-    """strength with which the nudge pulls units towards the data"""
+    max_iterations: int = 4  # most iterations of settling during training; ten times as many in use
+    step_size: float = 1.0  # step size of settling, from 0 to 1
+    tolerance: float = 1e-2  # activity has settled when no free unit is further than this from where its drive sends it
+    momentum: float = 0.0  # momentum of settling, from 0 to 1
+    free_unit_gain: float = 0.1  # fraction of its activity that a missing pixel sends to other units
+    nudge_steps: int = 3  # iterations of the nudged phase
+    nudge_beta: float = 0.5  # strength with which the nudge pulls units towards the data
+    # factor by which aSTDP extrapolates the effect of the nudge; 0 for mSTDP, which does not
     extrapolation: float = 0.0
-    """factor by which aSTDP extrapolates the effect of the nudge; 0 for mSTDP, which does not"""
 
-    n_samples: int = 100
-    """generated images of each class that are scored"""
-    contrast: float = 1.0
-    """contrast with which generated pixels are shown; 1 shows mean values"""
+    n_samples: int = 100  # generated images of each class that are scored
+    contrast: float = 1.0  # contrast with which generated pixels are shown; 1 shows mean values
+    # a generated image is accepted if the score of its class exceeds all others by this much; 0 accepts every image
     accept_margin: float = 0.8
-    """a generated image is accepted if the score of its class exceeds all others by this much; 0 accepts every image"""
 
+    # methods to run: mstdp (astdp with --extrapolation), backprop, random_features, linear; all if none is named
     learners: tuple[str, ...] = ()
-    """methods to run: mstdp (astdp with --extrapolation), backprop, random_features, linear; all if none is named"""
-    backprop_epochs: int = 50
-    """passes over the training images of the baseline trained by backprop"""
+    backprop_epochs: int = 50  # passes over the training images of the baseline trained by backprop
 
 
 def main(config: Config, run: Run) -> None:

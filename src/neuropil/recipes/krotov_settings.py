@@ -81,16 +81,11 @@ WIDTH = {"mnist_krotov": "units", "mnist_conv_krotov": "kernels"}
 class Config(ComparisonSettings):
     """What to choose settings for."""
 
-    experiment: Experiment = "mnist_krotov"
-    """recipe, or variant of a recipe, whose settings are changed"""
-    changes: int = 0
-    """try only that many changes of each method; 0 for all"""
-    width: int = 0
-    """hidden units or kernels of every method that has them; 0 for as many as the recipe has"""
-    holdout_fraction: float = 1 / 6
-    """fraction of the training images that is held out"""
-    label_fraction: float = 0.01
-    """fraction of the labels with which every candidate is scored once more"""
+    experiment: Experiment = "mnist_krotov"  # recipe, or variant of a recipe, whose settings are changed
+    changes: int = 0  # try only that many changes of each method; 0 for all
+    width: int = 0  # hidden units or kernels of every method that has them; 0 for as many as the recipe has
+    holdout_fraction: float = 1 / 6  # fraction of the training images that is held out
+    label_fraction: float = 0.01  # fraction of the labels with which every candidate is scored once more
 
     def __post_init__(self) -> None:
         at_least(0, self, "changes", "width", "n_train", "label_fraction")

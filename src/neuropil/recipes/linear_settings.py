@@ -41,10 +41,8 @@ AS_THEY_ARE = many_steps((1e-2, 1.0), (1e-2, 0.1), (1e-2, 0.0), (3e-2, 0.0), (4e
 class Config(DataSettings):
     """What to choose settings for."""
 
-    data: str = "mnist"
-    """data set, by name (`neuropil data list`)"""
-    holdout_fraction: float = 1 / 6
-    """fraction of the training examples that is held out"""
+    data: str = "mnist"  # data set, by name (`neuropil data list`)
+    holdout_fraction: float = 1 / 6  # fraction of the training examples that is held out
 
 
 def main(config: Config, run: Run) -> None:

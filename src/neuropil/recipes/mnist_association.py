@@ -43,42 +43,27 @@ from neuropil.runs import Run, Tracker
 class Config(BackpropSettings):
     """Chosen on 10,000 images held out of the training images; see docs/results/association.md."""
 
-    data: Literal["mnist", "iris"] = "mnist"
-    """data set"""
+    data: Literal["mnist", "iris"] = "mnist"  # data set
+    # all classes; odd against even classes; or every pair of classes, whose mean accuracy counts
     task: Literal["classes", "parity", "pairs"] = "classes"
-    """all classes; odd against even classes; or every pair of classes, whose mean accuracy counts"""
-    pairs: tuple[str, ...] = ()
-    """of the pairs of classes only these, such as "4 9"; all if none is named"""
-    n_train: int = 0
-    """use only that many training examples (of each pair); 0 for all"""
-    hidden: tuple[int, ...] = (1000, 1000)
-    """neurons of each layer, of every method that has layers"""
-    columns: tuple[int, ...] = (25, 10)
-    """number of columns of each layer; neurons compete within their column"""
+    pairs: tuple[str, ...] = ()  # of the pairs of classes only these, such as "4 9"; all if none is named
+    n_train: int = 0  # use only that many training examples (of each pair); 0 for all
+    hidden: tuple[int, ...] = (1000, 1000)  # neurons of each layer, of every method that has layers
+    columns: tuple[int, ...] = (25, 10)  # number of columns of each layer; neurons compete within their column
+    # side of the square of pixels that a column of the first layer is connected to; 0 for the whole input
     receptive_field: int = 14
-    """side of the square of pixels that a column of the first layer is connected to; 0 for the whole input"""
-    k: int = 1
-    """neurons of a column that win among those of the class, and among the others"""
-    n_send: int = 4
-    """neurons of a column whose activity reaches the next layer, the most active ones"""
-    slope: float = 32.0
-    """slope of the sigmoid that makes activity of a drive"""
-    unit_norm_input: bool = True
-    """scale every example to unit length for the association rule"""
-    epochs: int = 8
-    """passes of the association rule over the examples"""
-    batch: int = 100
-    """label events in a step"""
-    lr: float = 4e-3
-    """first learning rate of the association rule, falls linearly to 0"""
-    plain_epochs: int = 2
-    """passes of the plain rule, without competition"""
-    plain_lr: float = 1e-2
-    """first learning rate of the plain rule, falls linearly to 0"""
-    readout_epochs: int = 10
-    """passes of the readout of random features over the examples"""
+    k: int = 1  # neurons of a column that win among those of the class, and among the others
+    n_send: int = 4  # neurons of a column whose activity reaches the next layer, the most active ones
+    slope: float = 32.0  # slope of the sigmoid that makes activity of a drive
+    unit_norm_input: bool = True  # scale every example to unit length for the association rule
+    epochs: int = 8  # passes of the association rule over the examples
+    batch: int = 100  # label events in a step
+    lr: float = 4e-3  # first learning rate of the association rule, falls linearly to 0
+    plain_epochs: int = 2  # passes of the plain rule, without competition
+    plain_lr: float = 1e-2  # first learning rate of the plain rule, falls linearly to 0
+    readout_epochs: int = 10  # passes of the readout of random features over the examples
+    # fewest optimiser steps of every method; a small data set gets as many more passes as this takes
     min_steps: int = 1
-    """fewest optimiser steps of every method; a small data set gets as many more passes as this takes"""
 
     def __post_init__(self) -> None:
         at_least(1, self, "hidden", "columns", "n_send")

@@ -44,17 +44,12 @@ MASKS = {  # name in the rows, and what is known
 class Config(Machine):
     """The network, and the images that it completes."""
 
-    of: str = ""
-    """folder of a finished run of mnist_mstdp, or of another recipe whose network generates"""
-    n_test: int = 10000
-    """number of test images"""
-    n_train: int = 0
-    """number of training images of the baseline; 0 for all"""
-    baseline_epochs: int = 10
-    """passes of the baseline over the training images, for each mask; 0 for no baseline"""
-    seed: int = 0
-    """seed of the random mask and of the baseline"""
-    threads: int = 1
+    of: str = ""  # folder of a finished run of mnist_mstdp, or of another recipe whose network generates
+    n_test: int = 10000  # number of test images
+    n_train: int = 0  # number of training images of the baseline; 0 for all
+    baseline_epochs: int = 10  # passes of the baseline over the training images, for each mask; 0 for no baseline
+    seed: int = 0  # seed of the random mask and of the baseline
+    threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
 
 def main(config: Config, run: Run) -> None:

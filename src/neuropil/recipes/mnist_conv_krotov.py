@@ -45,43 +45,29 @@ POOLS: dict[str, type[nn.Module]] = {"average": nn.AdaptiveAvgPool2d, "max": nn.
 class Config(AugmentedSettings):
     """Chosen on images held out of the training images; see docs/results/conv_krotov.md."""
 
-    data: Literal["mnist", "fashion_mnist", "cifar10"] = "mnist"
-    """data set"""
-    kernels: int = 100
-    """kernels of every method that has them"""
-    kernel: int = 9
-    """side of a kernel, pixels"""
-    whitening_floor: float = 0.0
-    """floor of the whitening of patches, see `PatchNormConv2d.whiten_`; 0 for no whitening"""
-    pool: Literal["average", "max"] = "max"
-    """how the activity of a kernel is pooled over a cell of the grid"""
-    grid: int = 4
-    """side of the grid over which activity is pooled, cells"""
-    k: int = 7
-    """rank of the kernel that moves away from the patch"""
-    delta: float = 0.4
-    """how far that kernel moves, relative to the winner"""
-    lr: float = 0.3
-    """first learning rate of the kernels, falls linearly to 0"""
-    epochs: int = 2
-    """passes of the kernels over the images, without labels"""
-    batch: int = 100
-    """images in a step of the kernels"""
-    patch_fraction: float = 0.02
-    """fraction of the patches of each image from which the kernels learn"""
-    power: float = 1.0
-    """power of the triangle activation of learned features and random patches"""
-    random_power: float = 1.0
-    """power of the activation of random features"""
-    backprop_power: float = 1.0
-    """power of the activation of backprop"""
+    data: Literal["mnist", "fashion_mnist", "cifar10"] = "mnist"  # data set
+    kernels: int = 100  # kernels of every method that has them
+    kernel: int = 9  # side of a kernel, pixels
+    whitening_floor: float = 0.0  # floor of the whitening of patches, see `PatchNormConv2d.whiten_`; 0 for no whitening
+    pool: Literal["average", "max"] = "max"  # how the activity of a kernel is pooled over a cell of the grid
+    grid: int = 4  # side of the grid over which activity is pooled, cells
+    k: int = 7  # rank of the kernel that moves away from the patch
+    delta: float = 0.4  # how far that kernel moves, relative to the winner
+    lr: float = 0.3  # first learning rate of the kernels, falls linearly to 0
+    epochs: int = 2  # passes of the kernels over the images, without labels
+    batch: int = 100  # images in a step of the kernels
+    patch_fraction: float = 0.02  # fraction of the patches of each image from which the kernels learn
+    power: float = 1.0  # power of the triangle activation of learned features and random patches
+    random_power: float = 1.0  # power of the activation of random features
+    backprop_power: float = 1.0  # power of the activation of backprop
+    # numbers of labels for the sample-efficiency curves; those not below the training set are left out
     labels: tuple[int, ...] = (600, 6000)
-    readout_lr: float = 3e-3
-    weight_decay: float = 0.1
-    backprop_epochs: int = 6
-    backprop_batch: int = 20
-    backprop_lr: float = 3e-4
-    backprop_min_steps: int = 1600
+    readout_lr: float = 3e-3  # first learning rate of the readouts, falls linearly to 0
+    weight_decay: float = 0.1  # weight decay of the readouts
+    backprop_epochs: int = 6  # passes of backprop over the examples
+    backprop_batch: int = 20  # examples in a step of backprop
+    backprop_lr: float = 3e-4  # first learning rate of backprop, falls linearly to 0
+    backprop_min_steps: int = 1600  # fewest steps of backprop, where labels are few
 
     def __post_init__(self) -> None:
         at_least(1, self, "kernels", "kernel", "grid")

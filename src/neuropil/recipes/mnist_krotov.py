@@ -33,38 +33,26 @@ from neuropil.runs import Run, Tracker
 class Config(FeatureSettings):
     """Chosen on 10,000 images held out of the training images; see docs/results/mnist_krotov.md."""
 
-    data: Literal["mnist", "fashion_mnist"] = "mnist"
-    """data set"""
-    units: int = 2000
-    """hidden units of every method that has them"""
-    k: int = 7
-    """rank of the unit that moves away from the image"""
-    delta: float = 0.4
-    """how far that unit moves, relative to the winner"""
-    lr: float = 0.3
-    """first learning rate of the hidden units, falls linearly to 0"""
-    epochs: int = 4
-    """passes of the hidden units over the images, without labels"""
-    batch: int = 200
-    """images in a step of the hidden units"""
-    power: float = 2.0
-    """power of the rectified activation (RePU) of learned features and random examples"""
-    random_power: float = 1.0
-    """power of the activation of random features"""
-    random_weight_decay: float = 1.0
-    """weight decay of the readout of random features"""
+    data: Literal["mnist", "fashion_mnist"] = "mnist"  # data set
+    units: int = 2000  # hidden units of every method that has them
+    k: int = 7  # rank of the unit that moves away from the image
+    delta: float = 0.4  # how far that unit moves, relative to the winner
+    lr: float = 0.3  # first learning rate of the hidden units, falls linearly to 0
+    epochs: int = 4  # passes of the hidden units over the images, without labels
+    batch: int = 200  # images in a step of the hidden units
+    power: float = 2.0  # power of the rectified activation (RePU) of learned features and random examples
+    random_power: float = 1.0  # power of the activation of random features
+    random_weight_decay: float = 1.0  # weight decay of the readout of random features
+    # numbers of labels for the sample-efficiency curves; those not below the training set are left out
     labels: tuple[int, ...] = (100, 1000, 10000)
-    readout_epochs: int = 50
-    readout_batch: int = 1000
-    readout_lr: float = 1e-2
-    readout_min_steps: int = 500
-    weight_decay: float = 0.0
-    """weight decay of the readout of learned features and random examples"""
-    backprop_weight_decay: float = 0.0
-    backprop_power: float = 2.0
-    """power of the activation of backprop"""
-    backprop_init_std: float = 0.05
-    """standard deviation of the first hidden weights of backprop"""
+    readout_epochs: int = 50  # passes of the readouts over the features
+    readout_batch: int = 1000  # examples in a step of the readouts
+    readout_lr: float = 1e-2  # first learning rate of the readouts, falls linearly to 0
+    readout_min_steps: int = 500  # fewest steps of the readouts, where labels are few
+    weight_decay: float = 0.0  # weight decay of the readout of learned features and random examples
+    backprop_weight_decay: float = 0.0  # weight decay of backprop
+    backprop_power: float = 2.0  # power of the activation of backprop
+    backprop_init_std: float = 0.05  # standard deviation of the first hidden weights of backprop
 
     def __post_init__(self) -> None:
         at_least(1, self, "units")

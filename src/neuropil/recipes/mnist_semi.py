@@ -36,44 +36,30 @@ from neuropil.runs import Run, TaggedTracker, Tracker
 class Config(DataSettings):
     """Chosen on 10,000 images held out of the training images."""
 
-    labels: tuple[int, ...] = (100, 1000)
-    """numbers of labels"""
-    threads: int = 1
+    labels: tuple[int, ...] = (100, 1000)  # numbers of labels
+    threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
+    # an image gets a pseudo-label if the activity of that label unit exceeds all others by this much
     pseudo_label_margin: float = 0.5
-    """an image gets a pseudo-label if the activity of that label unit exceeds all others by this much"""
-    labelled_fraction: float = 0.15
-    """labelled images are repeated until their number is this fraction of the others"""
+    labelled_fraction: float = 0.15  # labelled images are repeated until their number is this fraction of the others
 
+    # hidden units of each layer between pixels and label; the baselines have the same layers
     classification_units: tuple[int, ...] = (500,)
-    """hidden units of each layer between pixels and label; the baselines have the same layers"""
+    # augmentation: largest rotation of an image in degrees, for the baselines trained by backprop too
     rotation: float = 8.0
-    """augmentation: largest rotation of an image in degrees, for the baselines trained by backprop too"""
-    scale: float = 0.08
-    """augmentation: largest relative change of size and shear (0.1 = ten per cent)"""
-    shift: float = 1.0
-    """augmentation: largest shift in pixels"""
-    epochs: int = 8
-    """passes over the training images"""
-    batch: int = 100
-    """images in a step"""
-    min_steps: int = 1000
-    """fewest steps of the network that learns from labelled images alone"""
-    classification_lr: float = 1e-3
-    """learning rate of synapses onto the hidden units"""
-    label_lr: float = 3e-3
-    """learning rate of synapses onto the label units"""
-    lr_decay: float = 0.7
-    """factor of all learning rates after each epoch"""
-    max_iterations: int = 4
-    """most iterations of settling during training; ten times as many in use"""
-    nudge_steps: int = 3
-    """iterations of the nudged phase"""
+    scale: float = 0.08  # augmentation: largest relative change of size and shear (0.1 = ten per cent)
+    shift: float = 1.0  # augmentation: largest shift in pixels
+    epochs: int = 8  # passes over the training images
+    batch: int = 100  # images in a step
+    min_steps: int = 1000  # fewest steps of the network that learns from labelled images alone
+    classification_lr: float = 1e-3  # learning rate of synapses onto the hidden units
+    label_lr: float = 3e-3  # learning rate of synapses onto the label units
+    lr_decay: float = 0.7  # factor of all learning rates after each epoch
+    max_iterations: int = 4  # most iterations of settling during training; ten times as many in use
+    nudge_steps: int = 3  # iterations of the nudged phase
 
-    backprop_epochs: int = 12
-    """passes over the training images of the baselines trained by backprop"""
-    n_rounds: int = 2
-    """how often backprop with pseudo-labels labels the images and starts again"""
+    backprop_epochs: int = 12  # passes over the training images of the baselines trained by backprop
+    n_rounds: int = 2  # how often backprop with pseudo-labels labels the images and starts again
 
     def __post_init__(self) -> None:
         at_least(0, self, "labelled_fraction", "n_rounds")

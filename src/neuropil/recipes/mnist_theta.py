@@ -37,29 +37,18 @@ from neuropil.spiking import Theta, ThresholdEncoding
 class Config(ComparisonSettings):
     """The paper's settings, but twice as many pixels are flipped, which was chosen on held-out training images."""
 
-    hidden: tuple[int, ...] = (100, 100)
-    """numbers of neurons of the hidden layers"""
-    tau: float = 6 / pi
-    """membrane time constant, in the unit of all times, which is free"""
-    drive: float = 5 / 4
-    """constant input of every neuron, above 1/4, without a unit"""
-    t_end: float = 2.0
-    """end of a trial, in the unit of times"""
-    threshold: float = 127.5 / 255
-    """grey value, 0 to 1, above which a pixel spikes"""
-    spike_time: float = 0.0201
-    """when these pixels spike, in the unit of times"""
-    epochs: int = 100
-    """passes over the training images"""
-    batch: int = 1000
-    """images in one optimiser step"""
-    lr: float = 4e-3
-    """first learning rate of AdaBelief; it falls by a factor e over all epochs"""
-    flip_probability: float = 0.04
-    """fraction of the pixels that are flipped in training; published: 0.02"""
-    early_weight: float = 0.01
-    """weight of the loss term that asks the label's neuron to fire early"""
-    threads: int = 1
+    hidden: tuple[int, ...] = (100, 100)  # numbers of neurons of the hidden layers
+    tau: float = 6 / pi  # membrane time constant, in the unit of all times, which is free
+    drive: float = 5 / 4  # constant input of every neuron, above 1/4, without a unit
+    t_end: float = 2.0  # end of a trial, in the unit of times
+    threshold: float = 127.5 / 255  # grey value, 0 to 1, above which a pixel spikes
+    spike_time: float = 0.0201  # when these pixels spike, in the unit of times
+    epochs: int = 100  # passes over the training images
+    batch: int = 1000  # images in one optimiser step
+    lr: float = 4e-3  # first learning rate of AdaBelief; it falls by a factor e over all epochs
+    flip_probability: float = 0.04  # fraction of the pixels that are flipped in training; published: 0.02
+    early_weight: float = 0.01  # weight of the loss term that asks the label's neuron to fire early
+    threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
 
 def spiking(config: Config, train: Split, rng: Generator) -> Method:

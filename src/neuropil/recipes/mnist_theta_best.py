@@ -32,43 +32,25 @@ from neuropil.spiking import LatencyEncoding, Theta
 class Config(ComparisonSettings):
     """Chosen on held-out training images; see docs/results/mnist_theta_best.md."""
 
-    units: int = 500
-    """number of hidden neurons, of the spiking and of the rate network"""
-    drive: float = 1.75
-    """constant input of every neuron, above 1/4, without a unit"""
-    t_end: float = 2.5
-    """end of a trial, in the unit of times"""
-    last: float = 1.0
-    """when the darkest pixels spike that spike at all"""
-    low: float = 0.1
-    """grey value, 0 to 1, up to which pixels are silent"""
-    levels: int = 8
-    """number of different input spike times"""
-    epochs: int = 30
-    """passes over the training images"""
-    batch: int = 200
-    """images in one optimiser step"""
-    lr: float = 2e-3
-    """first learning rate of AdaBelief; it falls to 0"""
-    baseline_lr: float = 1e-3
-    """first learning rate of AdamW, for the baselines; it falls to 0"""
-    inverse_temperature: float = 3.0
-    """1 / unit of the times in which outputs compete"""
-    late_weight: float = 0.1
-    """weight of the loss term that asks the label's neuron to fire within the trial"""
-    margin: float = 0.1
-    """how long before the end of the trial it should fire at the latest"""
-    clip: float = 0.5
-    """largest norm of the gradient"""
-    rotation: float = 8.0
-    """largest angle by which images are rotated, degrees"""
-    scale: float = 0.08
-    """largest change of an axis, as a logarithm"""
-    shift: float = 1.0
-    """largest shift along an axis, pixels"""
-    shear: float = 0.05
-    """largest horizontal shift per height"""
-    threads: int = 1
+    units: int = 500  # number of hidden neurons, of the spiking and of the rate network
+    drive: float = 1.75  # constant input of every neuron, above 1/4, without a unit
+    t_end: float = 2.5  # end of a trial, in the unit of times
+    last: float = 1.0  # when the darkest pixels spike that spike at all
+    low: float = 0.1  # grey value, 0 to 1, up to which pixels are silent
+    levels: int = 8  # number of different input spike times
+    epochs: int = 30  # passes over the training images
+    batch: int = 200  # images in one optimiser step
+    lr: float = 2e-3  # first learning rate of AdaBelief; it falls to 0
+    baseline_lr: float = 1e-3  # first learning rate of AdamW, for the baselines; it falls to 0
+    inverse_temperature: float = 3.0  # 1 / unit of the times in which outputs compete
+    late_weight: float = 0.1  # weight of the loss term that asks the label's neuron to fire within the trial
+    margin: float = 0.1  # how long before the end of the trial it should fire at the latest
+    clip: float = 0.5  # largest norm of the gradient
+    rotation: float = 8.0  # largest angle by which images are rotated, degrees
+    scale: float = 0.08  # largest change of an axis, as a logarithm
+    shift: float = 1.0  # largest shift along an axis, pixels
+    shear: float = 0.05  # largest horizontal shift per height
+    threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
 
 def distort(config: Config) -> Distort:

@@ -38,21 +38,14 @@ WITHOUT_LABEL = Task("pixels", "partial", label_fraction=0.0)
 class Config(DataSettings):
     """Chosen on 10,000 images held out of the training images."""
 
-    threads: int = 1
-    units: int = 500
-    """hidden units; also the number of random features and of centres of k-means"""
-    components: int = 100
-    """principal components"""
-    epochs: int = 4
-    """passes over the training images"""
-    batch: int = 100
-    """images in a step"""
-    lr: float = 2e-3
-    """learning rate of synapses onto the hidden units and onto the pixels"""
-    lr_decay: float = 0.6
-    """factor of the learning rates after each epoch"""
-    readout_epochs: int = 20
-    """passes of the readout over the activity of the units"""
+    threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
+    units: int = 500  # hidden units; also the number of random features and of centres of k-means
+    components: int = 100  # principal components
+    epochs: int = 4  # passes over the training images
+    batch: int = 100  # images in a step
+    lr: float = 2e-3  # learning rate of synapses onto the hidden units and onto the pixels
+    lr_decay: float = 0.6  # factor of the learning rates after each epoch
+    readout_epochs: int = 20  # passes of the readout over the activity of the units
 
 
 def main(config: Config, run: Run) -> None:

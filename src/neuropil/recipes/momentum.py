@@ -36,19 +36,13 @@ Found = dict[str, dict[tuple[float, float], float]]  # task, (step size, momentu
 class Config(Machine):
     """What is tried."""
 
-    seed: int = 0
-    """seed of the split, the weights and the order of images"""
-    threads: int = 1
-    momenta: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
-    """values of the momentum of settling"""
-    step_sizes: tuple[float, ...] = (0.05, 0.2, 0.5, 1.0)
-    """step sizes of settling"""
-    tolerance: float = 1e-4
-    """activity has settled when no free unit is further than this from where its drive sends it"""
-    max_iterations: int = 2000
-    """iterations after which it counts as not settled"""
-    epochs: int = 30
-    """passes over the training images before the test"""
+    seed: int = 0  # seed of the split, the weights and the order of images
+    threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
+    momenta: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)  # values of the momentum of settling
+    step_sizes: tuple[float, ...] = (0.05, 0.2, 0.5, 1.0)  # step sizes of settling
+    tolerance: float = 1e-4  # activity has settled when no free unit is further than this from where its drive sends it
+    max_iterations: int = 2000  # iterations after which it counts as not settled
+    epochs: int = 30  # passes over the training images before the test
 
 
 def main(config: Config, run: Run) -> None:

@@ -36,32 +36,19 @@ TOLERANCE = 0.1  # membrane time constants; a spike nearer to its target hits it
 class Config(Machine):
     """As published, but the learning rate is higher and falls, the gradient is clipped, and beta_2 is smaller."""
 
-    seed: int = 0
-    """seed of inputs and target times"""
-    neurons: int = 10
-    """number of neurons in the network; the first two have targets"""
-    input_rate: float = 1.0
-    """spikes of an input per membrane time constant"""
-    input_weight: float = 5.0
-    """weight of the excitatory inputs, and minus that of the inhibitory ones"""
-    t_end: float = 10.0
-    """end of the trial, in membrane time constants"""
-    n_targets: tuple[int, int] = (7, 2)
-    """numbers of target times of the two neurons"""
-    min_gap: float = 1.0
-    """least time between two targets of a neuron, in membrane time constants"""
-    n_updates: int = 10000
-    """number of optimiser steps"""
-    lr: float = 3e-2
-    """first learning rate of AdaBelief; it falls to 0"""
-    beta2: float = 0.99
-    """decay rate of AdaBelief's running variance"""
-    clip: float = 1e-2
-    """largest norm of the gradient"""
-    frozen: bool = False
-    """the control: synapses between the neurons stay at 0, only V and I at the start are learned"""
-    threads: int = 1
-    """threads of the CPU; 0 for as many as torch takes by itself"""
+    seed: int = 0  # seed of inputs and target times
+    neurons: int = 10  # number of neurons in the network; the first two have targets
+    input_rate: float = 1.0  # spikes of an input per membrane time constant
+    input_weight: float = 5.0  # weight of the excitatory inputs, and minus that of the inhibitory ones
+    t_end: float = 10.0  # end of the trial, in membrane time constants
+    n_targets: tuple[int, int] = (7, 2)  # numbers of target times of the two neurons
+    min_gap: float = 1.0  # least time between two targets of a neuron, in membrane time constants
+    n_updates: int = 10000  # number of optimiser steps
+    lr: float = 3e-2  # first learning rate of AdaBelief; it falls to 0
+    beta2: float = 0.99  # decay rate of AdaBelief's running variance
+    clip: float = 1e-2  # largest norm of the gradient
+    frozen: bool = False  # the control: synapses between the neurons stay at 0, only V and I at the start are learned
+    threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
     def __post_init__(self) -> None:
         at_least(2, self, "neurons")

@@ -33,22 +33,14 @@ STARTS = {"from silence": 0.5, "from too many": 8.0}  # weight of every input at
 class Config(Machine):
     """The published task: targets 2.5 and 7.5 of 10 membrane time constants."""
 
-    seed: int = 0
-    """seed of the input times"""
-    inputs: int = 10
-    """number of inputs, one spike each"""
-    t_end: float = 10.0
-    """end of the trial, in membrane time constants"""
-    targets: tuple[float, ...] = (2.5, 7.5)
-    """target times, in membrane time constants"""
-    n_updates: int = 2000
-    """number of optimiser steps, for each start"""
-    lr: float = 2e-2
-    """first learning rate of AdaBelief; it falls to 0"""
-    clip: float = 1.0
-    """largest norm of the gradient"""
-    threads: int = 1
-    """threads of the CPU; 0 for as many as torch takes by itself"""
+    seed: int = 0  # seed of the input times
+    inputs: int = 10  # number of inputs, one spike each
+    t_end: float = 10.0  # end of the trial, in membrane time constants
+    targets: tuple[float, ...] = (2.5, 7.5)  # target times, in membrane time constants
+    n_updates: int = 2000  # number of optimiser steps, for each start
+    lr: float = 2e-2  # first learning rate of AdaBelief; it falls to 0
+    clip: float = 1.0  # largest norm of the gradient
+    threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
     def __post_init__(self) -> None:
         at_least(1, self, "inputs", "n_updates")

@@ -34,19 +34,13 @@ from neuropil.spiking import QIF, LinearTimeEncoding
 class Config(ComparisonSettings):
     """Chosen on the validation points."""
 
-    units: int = 120
-    """number of hidden neurons, of every network that has them"""
-    t_end: float = 4.0
-    """end of the trial, in membrane time constants"""
-    span: float = 2.5
-    """when a coordinate of 1 spikes; a coordinate of 0 spikes at 0"""
-    epochs: int = 100
-    """passes over the training points"""
-    batch: int = 50
-    """points in one optimiser step"""
-    lr: float = 5e-3
-    """first learning rate of AdaBelief; it falls to 0"""
-    threads: int = 1
+    units: int = 120  # number of hidden neurons, of every network that has them
+    t_end: float = 4.0  # end of the trial, in membrane time constants
+    span: float = 2.5  # when a coordinate of 1 spikes; a coordinate of 0 spikes at 0
+    epochs: int = 100  # passes over the training points
+    batch: int = 50  # points in one optimiser step
+    lr: float = 5e-3  # first learning rate of AdaBelief; it falls to 0
+    threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
 
 def spiking(config: Config, train: Split, rng: Generator) -> Method:

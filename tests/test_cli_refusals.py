@@ -49,6 +49,7 @@ WRONG = {
     "run toy.py --outt x --sed 1": "unknown setting 'outt'. Did you mean 'out'? Known: data, fast_head, ",
     "run toy.py --out": "setting 'out' takes a path, got nothing.",
     "run toy.py --out .": ". exists already, and a run needs a new folder",
+    "run mnist_krotov --random-weight-decay -1 --learners linear": "'random_weight_decay' needs",
     "run --resume": "setting 'resume' takes a path, got nothing.",
     "run --resume nowhere": "there is no run in nowhere: no such folder.",
     "run --resume .": ". is not a run: it has no run.json.",

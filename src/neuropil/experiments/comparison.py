@@ -13,7 +13,7 @@ from neuropil.errors import check_device, require, unknown
 from neuropil.evaluate import fit_and_score, log_units, sample_efficiency
 from neuropil.experiments.spikes import log_rasters
 from neuropil.loading import model_path
-from neuropil.models import receptive_fields
+from neuropil.models import SpikingClassifier, receptive_fields
 from neuropil.runs import LabelsRow, Run, TaggedTracker
 
 N_COMPETING = 1000  # images on which the units of a convolution compete once more, at every position
@@ -172,7 +172,7 @@ def save_pictures(method: Method, train: Split, tracker: TaggedTracker) -> None:
     learner, run, name, images = method.learner, tracker.run, method.name, train.x.ndim == 4
     if images:
         run.save(**{f"fields.{name}": receptive_fields(learner.network_, train.x.shape[1:])})
-    if method.family == "spiking":
+    if isinstance(learner, SpikingClassifier):
         log_rasters(learner, train, tracker)
     if getattr(learner, "generates", False) and images:
         rng = torch.Generator().manual_seed(tracker.seed or 0)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from neuropil.errors import at_least
 from neuropil.experiments.comparison import Comparison, Method, Origin, data_splits, select
 from neuropil.experiments.machine import Machine
 from neuropil.models import Distort, Mirror, SupervisedTraining
@@ -33,6 +34,7 @@ class ComparisonSettings(DataSettings):
 
     def plan(self, methods: Mapping[str, Callable[..., Method]], data: str) -> Comparison:
         """The named ones of `methods` on a data set. Each is called with these settings, the examples, a generator."""
+        at_least(0, self, *(name for name in vars(self) if name.endswith("weight_decay")))
         builds = [partial(build, self) for build in select(methods, self.learners)]
         splits = partial(data_splits, data, self.n_train, device=self.device)
         return Comparison(builds, data, [self.seed], splits, origin=Origin(data))

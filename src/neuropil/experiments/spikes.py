@@ -15,14 +15,14 @@ POINTS = 61  # on the straight line from the first to the trained parameters
 
 
 def log_spikes(method: Any, train: Split, test: Split, tracker: TaggedTracker) -> None:
-    """Log a row "spikes" of a spiking method; other methods have none.
+    """Log a row "spikes" of a spiking classifier; other models have none.
 
     It has the accuracy from ordinary spikes alone, where a trial without an output spike is wrong. It also has the
     spikes per neuron and trial, and how much of the network was silent before training.
     """
-    if method.family != "spiking":
-        return
     learner, x = method.learner, test.pixels()
+    if not isinstance(learner, SpikingClassifier):
+        return
     before = torch.cat(learner.activity(train[:1000].pixels(), learner.start_), 1)
     after = learner.activity(x)
     metrics = {

@@ -54,6 +54,12 @@ class Connectivity(nn.Module):
         """Whether a label can drive the pixels."""
         return (LABEL, PIXELS) in self.projections
 
+    def plastic(self, target: str) -> list[str]:
+        """The populations whose synapses a nudge of `target` may change: the target, and one kind of hidden units."""
+        if target == LABEL:
+            return [target, *self.with_role(*CLASSIFIERS)]
+        return [target, *self.with_role(GENERATION if GENERATION in self.sizes else CLASSIFICATION)]
+
     def init_(self, rng: Generator, gains: Mapping[str, float]) -> None:
         """Weights from N(0, gain^2 * 2 / (fan_in + fan_out)), with the gain of the postsynaptic role; biases 0."""
         for pre, post in self.projections:

@@ -5,15 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from neuropil.associative.connectivity import (
-    CLASSIFICATION,
-    CLASSIFIERS,
-    GENERATION,
-    LABEL,
-    PIXELS,
-    Connectivity,
-    State,
-)
+from neuropil.associative.connectivity import LABEL, PIXELS, Connectivity, State
 from neuropil.associative.inference import initial_state, state_to_classify
 from neuropil.associative.sampling import margin
 from neuropil.associative.settling import Masks, Nudge, Settled, Settling
@@ -77,13 +69,6 @@ def pseudo_labels(net: Connectivity, settling: Settling, x: Tensor, y: Tensor, l
     return y.index_put((rows,), torch.where(margin(label, answer) >= least, answer, -1))
 
 
-def plastic(net: Connectivity, target: str) -> list[str]:
-    """The populations whose synapses a nudge of `target` may change: the target, and one kind of hidden units."""
-    if target == LABEL:
-        return [target, *net.with_role(*CLASSIFIERS)]
-    return [target, *net.with_role(GENERATION if GENERATION in net.sizes else CLASSIFICATION)]
-
-
 def apply_rule_(net: Connectivity, task: Task, nudge: Nudge, traces: Traces) -> None:
     """Propose the change of every plastic synapse to the optimiser.
 
@@ -92,7 +77,7 @@ def apply_rule_(net: Connectivity, task: Task, nudge: Nudge, traces: Traces) -> 
     """
     sent, before, after = traces.sent, traces.settled.state, traces.after
     rule = DifferentialHebb(task.lr_scale / (nudge.beta * len(before[PIXELS])))
-    for post in filter(before.__contains__, plastic(net, task.target)):
+    for post in filter(before.__contains__, net.plastic(task.target)):
         for pre, target in net.projections:
             if target == post and pre in before:
                 layer = net.between(pre, post)

@@ -72,18 +72,10 @@ class AssociativeNetwork(Model):
     """
 
     def __init__(
-        self,
-        classification_units: tuple[int, ...] = (500,),
-        generation_units: int = 0,
-        completion_units: int = 0,
-        *,
-        settling: Settling | None = None,
-        nudge: Nudge | None = None,
-        training: AssociativeTraining | None = None,
-        sampling: Sampling | None = None,
-        skip_connections: bool = False,
-        init_gains: Mapping[str, float] | None = None,
-    ):
+        self, classification_units: tuple[int, ...] = (500,), generation_units: int = 0, completion_units: int = 0, *,
+        settling: Settling | None = None, nudge: Nudge | None = None, training: AssociativeTraining | None = None,
+        sampling: Sampling | None = None, skip_connections: bool = False, init_gains: Mapping[str, float] | None = None,
+    ):  # fmt: skip
         fits = len(classification_units) > 0 and min(classification_units) > 0
         require(fits, f"AssociativeNetwork needs layers of 1 unit or more, got {classification_units}.")
         units = (generation_units, completion_units)
@@ -125,10 +117,6 @@ class AssociativeNetwork(Model):
             tracker.log(EpochRow(stage="STDP", epoch=epoch, metrics=statistics.row()))
         self._expose_first_layer()
         return self
-
-    def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
-        """Learn everything afresh from `labelled` alone: there is no readout apart from the network."""
-        return self.fit(labelled, rng=rng, tracker=tracker)
 
     def initialise_(self, train: Split, rng: Generator) -> Self:
         """Random weights for such data, without any training."""
@@ -216,14 +204,9 @@ class AssociativeNetwork(Model):
         return differentiable_scores(self.net_, self.settling, x)
 
     def complete(
-        self,
-        x: Tensor,
-        mask: Tensor,
-        *,
-        labels: Tensor | None = None,
-        rng: Generator | None = None,
+        self, x: Tensor, mask: Tensor, *, labels: Tensor | None = None, rng: Generator | None = None,
         sampling: Sampling | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """Images with their missing pixels filled in, shaped like `x`.
 
         Args:

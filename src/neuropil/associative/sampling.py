@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from neuropil.associative.connectivity import PIXELS, Connectivity, State
 from neuropil.associative.settling import Masks, Settling, drive_of
 from neuropil.associative.tasks import spikes
-from neuropil.errors import require
+from neuropil.errors import needs
 
 RESAMPLED = 0.25  # fraction of the missing pixels that is sampled again each time
 
@@ -51,10 +51,8 @@ class Sampling:
     max_attempts: int = 10
 
     def __post_init__(self) -> None:
-        positive = self.n_rounds >= 1 and self.max_attempts >= 1
-        require(positive, f"Sampling needs n_rounds and max_attempts >= 1, got {self}.")
-        fits = self.n_resamples >= 0 and self.contrast > 0
-        require(fits, f"Sampling needs n_resamples >= 0 and contrast > 0, got {self}.")
+        needs(self, self.n_rounds >= 1 and self.max_attempts >= 1, "n_rounds and max_attempts >= 1")
+        needs(self, self.n_resamples >= 0 and self.contrast > 0, "n_resamples >= 0 and contrast > 0")
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neuropil.associative.connectivity import PIXELS, Connectivity, State
-from neuropil.errors import require
+from neuropil.errors import needs
 
 Masks = dict[str, Tensor | None]  # for each population that moves: 1 for free and 0 for clamped units, None if all move
 
@@ -58,12 +58,11 @@ class Settling:
     free_unit_gain: float = 0.1
 
     def __post_init__(self) -> None:
-        positive = self.max_iterations >= 1 and self.check_every >= 1
-        require(positive, f"Settling needs max_iterations and check_every >= 1, got {self}.")
-        require(0 < self.step_size <= 1, f"Settling needs 0 < step_size <= 1, got {self}.")
-        require(0 <= self.momentum < 1, f"Settling needs 0 <= momentum < 1, got {self}.")
-        require(self.tolerance >= 0, f"Settling needs tolerance >= 0, got {self}.")
-        require(0 <= self.free_unit_gain <= 1, f"Settling needs 0 <= free_unit_gain <= 1, got {self}.")
+        needs(self, self.max_iterations >= 1 and self.check_every >= 1, "max_iterations and check_every >= 1")
+        needs(self, 0 < self.step_size <= 1, "0 < step_size <= 1")
+        needs(self, 0 <= self.momentum < 1, "0 <= momentum < 1")
+        needs(self, self.tolerance >= 0, "tolerance >= 0")
+        needs(self, 0 <= self.free_unit_gain <= 1, "0 <= free_unit_gain <= 1")
 
     def __call__(self, net: Connectivity, state: State, free: Masks, fixed: State | None = None) -> Settled:
         """Settle `state` in place: the free phase.
@@ -100,19 +99,13 @@ class Nudge:
     extrapolation: float | None = None
 
     def __post_init__(self) -> None:
-        require(self.steps >= 1 and self.beta > 0, f"Nudge needs steps >= 1 and beta > 0, got {self}.")
-        positive = self.extrapolation is None or self.extrapolation > 0
-        require(positive, f"Nudge needs extrapolation > 0 or None, got {self}.")
+        needs(self, self.steps >= 1 and self.beta > 0, "steps >= 1 and beta > 0")
+        needs(self, self.extrapolation is None or self.extrapolation > 0, "extrapolation > 0 or None")
 
     def __call__(
-        self,
-        net: Connectivity,
-        before: State,
-        free: Masks,
-        targets: Mapping[str, Tensor],
-        settling: Settling,
+        self, net: Connectivity, before: State, free: Masks, targets: Mapping[str, Tensor], settling: Settling,
         fixed: State | None = None,
-    ) -> State:
+    ) -> State:  # fmt: skip
         """The activity after the nudged phase; `before` stays as it is.
 
         Args:

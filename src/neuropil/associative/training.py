@@ -9,7 +9,7 @@ from torch import Tensor
 from neuropil.associative.connectivity import CLASSIFIERS, LABEL, PIXELS, Connectivity
 from neuropil.associative.learning import Traces
 from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
-from neuropil.errors import require, unknown
+from neuropil.errors import needs, require, unknown
 from neuropil.models.training.augment import Augment
 
 GAINS = {"classification": 0.5, "completion": 0.5, "label": 0.5, "generation": 1.0, "pixels": 0.0}
@@ -46,11 +46,10 @@ class AssociativeTraining:
     min_steps: int = 1
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1 and self.batch >= 1, f"AssociativeTraining needs epochs and batch >= 1, got {self}.")
+        needs(self, self.epochs >= 1 and self.batch >= 1, "epochs and batch >= 1")
         require(len(self.tasks) > 0, "AssociativeTraining needs at least one task, got none.")
-        lr_decay, feedback = self.lr_decay, self.feedback_lr_scale
-        require(0 < lr_decay <= 1, f"AssociativeTraining needs 0 < lr_decay <= 1, got {lr_decay=}.")
-        require(feedback >= 0, f"AssociativeTraining needs feedback_lr_scale >= 0, got {feedback}.")
+        needs(self, 0 < self.lr_decay <= 1, "0 < lr_decay <= 1")
+        needs(self, self.feedback_lr_scale >= 0, "feedback_lr_scale >= 0")
         by_role("learning rate", self.learning_rates, LEARNING_RATES)
 
     def parameter_groups(self, net: Connectivity) -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from neuropil.associative import CLASSIFY, GENERATE, AssociativeNetwork, Nudge, Settling, Task
-from neuropil.associative.learning import clamp_task, plastic
+from neuropil.associative.learning import clamp_task
 from neuropil.bench._timing import clock, medians
 from neuropil.data import Split
 from neuropil.errors import at_least
@@ -97,7 +97,7 @@ def ready(
     weights = {(pre, post): net.between(pre, post).weight for pre, post in net.projections if post in free}
     inner = [(state[pre], weight) for (pre, _), weight in weights.items() if pre in free]
     outer = [(state[pre], weight) for (pre, _), weight in weights.items() if pre not in free]
-    onto = [name for name in plastic(net, task.target) if name in state]
+    onto = [name for name in net.plastic(task.target) if name in state]
     pairs = [(state[post].T, state[pre].T) for pre, post in net.projections if post in onto]
     multiply = lambda parts: [torch.mm(activity, weight.T) for activity, weight in parts]
     return {

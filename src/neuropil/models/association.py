@@ -105,17 +105,10 @@ class AssociationClassifier(Classifier):
     shown = ("hidden", "columns", "receptive_field", "k", "slope", "n_send", "training")
 
     def __init__(
-        self,
-        hidden: tuple[int, ...] = (1000, 1000),
-        *,
-        columns: tuple[int, ...] | None = None,
-        receptive_field: int | None = None,
-        k: int | None = 3,
-        slope: float = 32.0,
-        n_send: int | None = 24,
-        unit_norm_input: bool = True,
-        training: AssociationLearning | None = None,
-    ):
+        self, hidden: tuple[int, ...] = (1000, 1000), *, columns: tuple[int, ...] | None = None,
+        receptive_field: int | None = None, k: int | None = 3, slope: float = 32.0, n_send: int | None = 24,
+        unit_norm_input: bool = True, training: AssociationLearning | None = None,
+    ):  # fmt: skip
         require(len(hidden) >= 1, "AssociationClassifier needs a layer of neurons, got hidden=().")
         columns = columns or (1,) * len(hidden)
         got = f"got columns={columns} and hidden={hidden}."
@@ -132,10 +125,6 @@ class AssociationClassifier(Classifier):
         network.zero_grad(set_to_none=True)
         self.network_ = network.eval().requires_grad_(False)
         return self
-
-    def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
-        """Learn everything afresh from `labelled` alone: without a label there is no event."""
-        return self.fit(labelled, rng=rng, tracker=tracker)
 
     def rules(self, classes: int) -> dict[str, Association]:
         """What each layer learns by, by its name in the network."""

@@ -41,9 +41,5 @@ class BackpropClassifier(ReadoutClassifier):
         self.training.fit_(self.network_, train, stage="backprop", rng=rng, tracker=tracker or NullTracker())
         return self
 
-    def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
-        """Train everything afresh on `labelled` alone: backprop learns nothing from images without labels."""
-        return self.fit(labelled, rng=rng, tracker=tracker)
-
 
 savable(BackpropClassifier, learned=("network_",), for_learning=("body", "training"))

@@ -42,7 +42,11 @@ class Model(Protocol):
         """(n, *shape) to (n, classes), the same scores with their gradient by `x`, all at once."""
 
     def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
-        """Learn again what needs labels, from `labelled` alone; features learned without labels stay."""
+        """Learn again what needs labels, from `labelled` alone; features learned without labels stay.
+
+        A model without a readout apart from its features learns everything afresh: it needs labels throughout.
+        """
+        return self.fit(labelled, rng=rng, tracker=tracker)
 
     def feature_layers(self) -> list[FeatureLayer]:
         """The layers of units below the readout, from below; none for a linear model."""

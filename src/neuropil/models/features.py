@@ -56,15 +56,9 @@ class FeatureClassifier(ReadoutClassifier):
     shown = ("body", "learning", "readout")
 
     def __init__(
-        self,
-        body: nn.Sequential,
-        *,
-        learning: Learning | None = None,
-        readout: SupervisedTraining | None = None,
-        n_augmented: int = 0,
-        augment: Augment | None = None,
-        min_examples: int = 0,
-    ):
+        self, body: nn.Sequential, *, learning: Learning | None = None, readout: SupervisedTraining | None = None,
+        n_augmented: int = 0, augment: Augment | None = None, min_examples: int = 0,
+    ):  # fmt: skip
         fine = n_augmented >= 0 and min_examples >= 0 and (n_augmented + min_examples > 0) == (augment is not None)
         needed = "n_augmented and min_examples >= 0, and augment where one of them is above 0"
         got = f"n_augmented={n_augmented}, min_examples={min_examples} and augment={augment}"

@@ -137,10 +137,6 @@ class SpikingClassifier(Classifier):
         self.network_ = network.eval().requires_grad_(False)
         return self
 
-    def refit_readout(self, labelled: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
-        """Train everything afresh on `labelled` alone: the network has no readout apart from its last layer."""
-        return self.fit(labelled, rng=rng, tracker=tracker)
-
     def initialised(self, train: Split, rng: Generator) -> SpikingNetwork:
         """An untrained network for `train`; see `ThetaNetwork.init_` and `QIFNetwork.init_`."""
         inputs = self.encode(train[:1].pixels()).shape[1]
@@ -164,16 +160,14 @@ class SpikingClassifier(Classifier):
             loss_sum += loss.detach() * len(batch)
             correct += (times.argmin(1) == batch.y).sum()
             spikes += sum(layer.isfinite().sum() for layer in output.spikes[:-1])
-        n = len(train)
         means = {"loss": loss_sum, "train_accuracy": correct, "spikes": spikes / max(1, sum(self.hidden))}
-        return {name: value.item() / n for name, value in means.items()}
+        return {name: value.item() / len(train) for name, value in means.items()}
 
     def feature_layers(self) -> list[FeatureLayer]:
         """The hidden layers, from below; the activity of a neuron is its number of spikes in a trial."""
-        weights = [layer.weight.detach().T for layer in self.network_.stack()]
         return [
-            FeatureLayer(f"layers.{depth}", SpikeCounts(self.encode, self.network_, depth), weight)
-            for depth, weight in enumerate(weights[:-1])
+            FeatureLayer(f"layers.{depth}", SpikeCounts(self.encode, self.network_, depth), layer.weight.detach().T)
+            for depth, layer in enumerate(self.network_.stack()[:-1])
         ]
 
     def forward(self, x: Tensor) -> Tensor:

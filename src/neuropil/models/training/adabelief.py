@@ -25,13 +25,9 @@ class AdaBelief(Optimizer):
     """
 
     def __init__(
-        self,
-        params: Iterable[Tensor],
-        lr: float = 1e-3,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
+        self, params: Iterable[Tensor], lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-16,
-    ):
+    ):  # fmt: skip
         require(lr > 0 and eps > 0, f"AdaBelief needs lr > 0 and eps > 0, got lr={lr} and eps={eps}.")
         require(all(0 <= beta < 1 for beta in betas), f"AdaBelief needs 0 <= beta < 1, got betas={betas}.")
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})

@@ -47,14 +47,9 @@ def network_of(body: nn.Sequential, readout: nn.Sequential) -> nn.Sequential:
 
 @torch.no_grad()
 def featurise(
-    body: nn.Module,
-    split: Split,
-    *,
-    batch: int = 1000,
-    n_augmented: int = 0,
-    augment: Augment | None = None,
+    body: nn.Module, split: Split, *, batch: int = 1000, n_augmented: int = 0, augment: Augment | None = None,
     rng: Generator | None = None,
-) -> Split:
+) -> Split:  # fmt: skip
     """`split` seen through `body` in evaluation mode: (n, features) float32, labels as they were.
 
     Args:

@@ -1,6 +1,7 @@
 """What the kernels take: parameters of a layer, gradients of its outputs, and how much room they may take."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -105,3 +106,25 @@ def no_spikes(batch: int, neurons: int, slots: int, like: Tensor, plan: Plan) ->
     """Spike times without a spike, (batch, neurons, slots) of inf, on the device and in the dtype of `like`."""
     check_room(batch * neurons * slots, like.element_size(), like.device, plan)
     return torch.full((batch, neurons, slots), torch.inf, dtype=like.dtype, device=like.device)
+
+
+def with_room(
+    simulate: Callable[[Tensor, Tensor], Any], batch: int, neurons: int, slots: int, like: Tensor, plan: Plan
+) -> tuple[Tensor, Tensor]:
+    """Simulate with room for `slots` spikes of every neuron, and again with more room if that was not enough.
+
+    Args:
+        simulate: fills in spike times (batch, neurons, slots), as far as there is room, and their true numbers.
+        batch, neurons, slots, like, plan: as for `no_spikes`.
+
+    Returns:
+        times (batch, neurons, spikes), as many as the busiest neuron has, and numbers (batch, neurons) int32.
+    """
+    while True:
+        times = no_spikes(batch, neurons, slots, like, plan)
+        numbers = torch.zeros(batch, neurons, dtype=torch.int32, device=like.device)
+        simulate(times, numbers)
+        most = max(int(numbers.max()) if numbers.numel() else 0, 1)
+        if most <= slots:
+            return times[..., :most], numbers
+        slots = most

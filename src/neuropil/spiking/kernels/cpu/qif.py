@@ -13,20 +13,11 @@ import torch
 from torch import Tensor
 
 from neuropil._threads import share_out, shares
-from neuropil.spiking.kernels.bundles import InputGrads, OutputGrads, Plan, QIFModel, arrays, no_spikes
+from neuropil.spiking.kernels.bundles import InputGrads, OutputGrads, Plan, QIFModel, arrays, with_room
 from neuropil.spiking.kernels.cpu.oscillator import TABLES, compiled, max_step, next_spike, slopes, step, step_adjoint
 from neuropil.spiking.times import Events
 
 SLOTS = 8  # room for the spikes of a neuron at first
-
-
-class Found(NamedTuple):
-    """What `forward` writes."""
-
-    out: Any  # (batch, neurons, slots), spike times as far as there is room
-    spikes: Any  # (batch, neurons), their true number
-    end: Any  # (3, batch, neurons), x, y and I at the end
-    steps: Any  # (batch,), of the simulation
 
 
 class States(NamedTuple):
@@ -38,27 +29,21 @@ class States(NamedTuple):
     seen: Any  # (steps + 1,), how many events were received by then
 
 
-def latest(t_end: float, dtype: np.dtype[Any]) -> float:
+def latest(t_end: float, dtype: torch.dtype) -> float:
     """The largest number of the dtype that is not after the end of the trial."""
-    end = dtype.type(t_end)
-    return float(end if float(end) <= t_end else np.nextafter(end, dtype.type(0)))
+    end = torch.tensor(t_end, dtype=dtype)
+    return float(end if float(end) <= t_end else torch.nextafter(end, torch.zeros_like(end)))
 
 
 def simulate(events: Events, model: QIFModel, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, (x, y, I) at the end, and the steps."""
-    weight, slots = model.weight, plan.slots or SLOTS
-    batch, neurons = len(events.time), weight.shape[1]
-    end, steps = torch.empty(3, batch, neurons, dtype=weight.dtype), torch.empty(batch, dtype=torch.int64)
-    final = latest(model.t_end, weight.numpy().dtype)
-    while True:
-        out = no_spikes(batch, neurons, slots, weight, plan)
-        spikes = torch.zeros(batch, neurons, dtype=torch.int64)
-        found = arrays(Found(out, spikes, end, steps))
-        share_out(forward, batch, arrays(events), arrays(model), TABLES[weight.dtype], final, found)
-        most = max(int(spikes.max()) if spikes.numel() else 0, 1)
-        if most <= slots:
-            return out[..., :most].contiguous(), end, steps
-        slots = most
+    batch, neurons, kind = len(events.time), model.weight.shape[1], model.weight.dtype
+    end, steps = torch.empty(3, batch, neurons, dtype=kind), torch.empty(batch, dtype=torch.int64)
+    given = arrays(events), arrays(model), TABLES[kind], latest(model.t_end, kind)
+    found = end.numpy(), steps.numpy()
+    run = lambda times, numbers: share_out(forward, batch, *given, times.numpy(), numbers.numpy(), *found)
+    out, _ = with_room(run, batch, neurons, plan.slots or SLOTS, model.weight, plan)
+    return out.contiguous(), end, steps
 
 
 def adjoint(
@@ -110,13 +95,15 @@ def record_spikes(state, factor, now, rest, tau, latest, out, spikes):  # type: 
 
 
 @compiled
-def forward(part, first, last, events, model, table, latest, found):  # type: ignore[no-untyped-def]
+def forward(part, first, last, events, model, table, latest, out, spikes, end, steps):  # type: ignore[no-untyped-def]
     """Simulate the samples `first` to `last`.
 
     Args:
-        events, model, found: an `Events`, a `QIFModel` and a `Found`, of NumPy arrays.
+        events, model: an `Events` and a `QIFModel`, of NumPy arrays.
         table: the power series for this dtype.
         latest: the largest time that a spike may have.
+        out, spikes: filled in: spike times (batch, neurons, slots) as far as there is room, and their true numbers.
+        end, steps: filled in: x, y and I at the end (3, batch, neurons), and how many steps it took (batch,).
     """
     tau, neurons, kind = model.tau, model.weight.shape[1], model.weight.dtype
     state, after, factor = np.empty((3, neurons), kind), np.empty((3, neurons), kind), np.empty(neurons, kind)
@@ -128,14 +115,14 @@ def forward(part, first, last, events, model, table, latest, found):  # type: ig
             until = float(events.time[b, e]) if e < events.total[b] else model.t_end
             rest = max_step((until - now) / tau, state[2])
             if step(state, after, factor, rest, table) > 0:
-                record_spikes(state, factor, now, rest, tau, latest, found.out[b], found.spikes[b])
+                record_spikes(state, factor, now, rest, tau, latest, out[b], spikes[b])
             state, after = after, state
             done += 1
             whole = rest == (until - now) / tau
             now = until if whole else now + rest * tau
             if whole and e == events.total[b]:
                 break
-        found.end[:, b], found.steps[b] = state, done
+        end[:, b], steps[b] = state, done
 
 
 @compiled
@@ -182,13 +169,10 @@ def accumulate_input_grad(state, row, grad_angle, grad_current, tau, by_row):  #
 @compiled
 def room_for_states(steps, first, last, neurons, kind):  # type: ignore[no-untyped-def]
     """A `States` that has room for each of the samples `first` to `last`."""
-    most = 0
+    n = 1
     for b in range(first, last):
-        most = max(most, steps[b])
-    shape = (most + 1, 3, neurons)
-    return States(
-        np.empty(shape, kind), np.empty((most + 1, neurons), kind), np.empty(most + 1), np.empty(most + 1, np.int64)
-    )
+        n = max(n, steps[b] + 1)
+    return States(np.empty((n, 3, neurons), kind), np.empty((n, neurons), kind), np.empty(n), np.empty(n, np.int64))
 
 
 @compiled

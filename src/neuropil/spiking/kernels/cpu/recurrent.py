@@ -54,7 +54,7 @@ def simulate(events: Events, model: RecurrentModel, plan: Plan) -> tuple[Tensor,
     spikes = torch.zeros(batch, neurons, dtype=torch.int64)
     count_spikes(arrays(log), spikes.numpy())
     out = no_spikes(batch, neurons, max(int(spikes.max()) if batch else 0, 1), end, plan)
-    collect_spikes(arrays(log), latest(model.t_end, end.numpy().dtype), out.numpy())
+    collect_spikes(arrays(log), latest(model.t_end, kind), out.numpy())
     return out, end, log
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from neuropil._threads import share_out, shares
-from neuropil.spiking.kernels.bundles import InputGrads, OutputGrads, Plan, ThetaModel, arrays, no_spikes
+from neuropil.spiking.kernels.bundles import InputGrads, OutputGrads, Plan, ThetaModel, arrays, with_room
 from neuropil.spiking.times import Events
 
 compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
@@ -51,14 +51,9 @@ def simulate(events: Events, model: ThetaModel, plan: Plan) -> tuple[Tensor, Ten
         (batch, neurons, spikes), as many as the busiest neuron has; (batch, neurons); (2, batch, neurons).
     """
     batch, neurons = len(events.time), model.weight.shape[1]
-    end, slots = torch.empty(2, batch, neurons, dtype=model.weight.dtype), plan.slots
-    while True:
-        out, spikes = no_spikes(batch, neurons, slots, model.weight, plan), np.zeros((batch, neurons), np.int32)
-        share_out(forward, batch, arrays(events), _compiled(model), out.numpy(), spikes, end.numpy())
-        most = int(spikes.max(initial=1))
-        if most <= slots:
-            return out[:, :, :most], torch.from_numpy(spikes), end
-        slots = most
+    end, given = torch.empty(2, batch, neurons, dtype=model.weight.dtype), (arrays(events), _compiled(model))
+    run = lambda times, numbers: share_out(forward, batch, *given, times.numpy(), numbers.numpy(), end.numpy())
+    return *with_room(run, batch, neurons, plan.slots, model.weight, plan), end
 
 
 def adjoint(

@@ -21,9 +21,9 @@ def programs(batch: int, device: torch.device, size: int) -> int:
     return max(1, min(batch, 4 * cores, BUDGET // max(size, 1)))
 
 
-def scalars(values: tuple[float, ...], like: Tensor) -> Tensor:
-    """Scalars for a kernel, in the type of `like`: plain arguments would be rounded to float32."""
-    return torch.tensor(values, dtype=like.dtype, device=like.device)
+def scalars(values: tuple[float, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
+    """Scalars for a kernel, on the device of `like`: plain arguments would be rounded to float32."""
+    return torch.tensor(values, dtype=dtype, device=like.device)
 
 
 def terms(dtype: torch.dtype) -> int:

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel, no_spikes
+from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel, with_room
 from neuropil.spiking.kernels.cpu.qif import SLOTS, latest
 from neuropil.spiking.kernels.gpu.launch import block_of, programs, scalars, terms
 from neuropil.spiking.kernels.gpu.oscillator import expm1, flow, flow_adjoint, log1p, max_step, next_spike, slopes
@@ -19,21 +19,14 @@ from neuropil.spiking.times import Events
 def simulate(events: Events, model: QIFModel, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """What `kernels.cpu.qif.simulate` gives, but that every block of neurons has its own number of steps."""
     (batch, width), weight, start = events.time.shape, model.weight, model.start
-    neurons, slots, block = weight.shape[1], plan.slots or SLOTS, block_of(weight.shape[1], plan.block)
+    neurons, block = weight.shape[1], block_of(weight.shape[1], plan.block)
     blocks, sizes = triton.cdiv(neurons, block), (batch, width, neurons, len(start[0]))
-    end = start.new_empty(3, batch, neurons)
+    end, given = start.new_empty(3, batch, neurons), _shared(events, model)
     steps = torch.empty(batch, blocks, dtype=torch.int32, device=weight.device)
-    while True:
-        out = no_spikes(batch, neurons, slots, weight, plan)
-        spikes = torch.zeros(batch, neurons, dtype=torch.int32, device=weight.device)
-        found = out, spikes, end, steps
-        forward[(batch, blocks)](
-            *_shared(events, model), *found, *sizes, slots, TERMS=terms(weight.dtype), BLOCK=block
-        )  # fmt: skip
-        most = max(int(spikes.max()) if spikes.numel() else 0, 1)
-        if most <= slots:
-            return out[..., :most].contiguous(), end, steps
-        slots = most
+    run, kinds = forward[(batch, blocks)], {"TERMS": terms(weight.dtype), "BLOCK": block}
+    simulate_in = lambda times, numbers: run(*given, times, numbers, end, steps, *sizes, times.shape[2], **kinds)
+    out, _ = with_room(simulate_in, batch, neurons, plan.slots or SLOTS, weight, plan)
+    return out.contiguous(), end, steps
 
 
 def adjoint(
@@ -60,8 +53,7 @@ def adjoint(
 
 def _shared(events: Events, model: QIFModel) -> tuple[Tensor, ...]:
     """What both kernels take first; of the scalars, the last is the largest time that is not after the end."""
-    final = latest(model.t_end, model.weight.new_zeros(0, device="cpu").numpy().dtype)
-    numbers = scalars((model.tau, model.t_end, final), model.weight.new_empty(0, dtype=torch.float64))
+    numbers = scalars((model.tau, model.t_end, latest(model.t_end, model.weight.dtype)), torch.float64, model.weight)
     return events.time, events.source, events.total, model.weight, model.start, numbers
 
 

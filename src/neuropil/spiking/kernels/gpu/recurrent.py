@@ -51,8 +51,7 @@ def simulate(events: Events, model: RecurrentModel, plan: Plan) -> tuple[Tensor,
     place, most = _places(torch.where(spiked, sender, neurons).long(), neurons)
     out = no_spikes(batch, neurons, most, end, plan)
     sample, event = spiked.nonzero(as_tuple=True)
-    final = latest(model.t_end, end.new_zeros(0, device="cpu").numpy().dtype)
-    late = log[sample, event].clamp(max=final).to(out.dtype)
+    late = log[sample, event].clamp(max=latest(model.t_end, kind)).to(out.dtype)
     out[sample, sender[sample, event].long(), place[sample, event]] = late
     return out, end, Log(log, sender, total, steps, torch.where(spiked, place, -1))
 
@@ -85,7 +84,7 @@ def adjoint(
 
 def _shared(model: RecurrentModel) -> tuple[Tensor, ...]:
     """What both kernels take of the model; tau and the end of the trial are float64."""
-    numbers = scalars((model.tau, model.t_end), model.start.new_empty(0, dtype=torch.float64))
+    numbers = scalars((model.tau, model.t_end), torch.float64, model.start)
     return model.weight, model.recurrent, model.start, numbers
 
 
@@ -98,10 +97,9 @@ def _places(sender: Tensor, neurons: int) -> tuple[Tensor, int]:
     counts = torch.zeros(len(sender), neurons + 1, dtype=torch.long, device=sender.device)
     counts.scatter_add_(1, sender, torch.ones_like(sender))
     sorted_senders, order = sender.sort(dim=1, stable=True)
+    most = int(counts[:, :neurons].max()) if len(sender) else 0
     place = torch.arange(sender.shape[1], device=sender.device) - (counts.cumsum(1) - counts).gather(1, sorted_senders)
-    return torch.empty_like(sender).scatter_(1, order, place), max(
-        int(counts[:, :neurons].max()) if len(sender) else 0, 1
-    )
+    return torch.empty_like(sender).scatter_(1, order, place), max(most, 1)
 
 
 @triton.jit

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from neuropil.spiking.kernels.bundles import OutputGrads, Plan, ThetaModel, no_spikes
+from neuropil.spiking.kernels.bundles import OutputGrads, Plan, ThetaModel, with_room
 from neuropil.spiking.kernels.gpu.launch import block_of, programs, scalars
 from neuropil.spiking.kernels.gpu.oscillator import arc
 from neuropil.spiking.times import Events
@@ -19,16 +19,10 @@ from neuropil.spiking.times import Events
 def simulate(events: Events, model: ThetaModel, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """What `kernels.cpu.theta.simulate` gives."""
     (batch, width), neurons, weight = events.time.shape, model.weight.shape[1], model.weight
-    end, block, slots = model.start.new_empty(2, batch, neurons), block_of(neurons, plan.block), plan.slots
-    while True:
-        out = no_spikes(batch, neurons, slots, weight, plan)
-        spikes = torch.zeros(batch, neurons, dtype=torch.int32, device=weight.device)
-        grid = batch, triton.cdiv(neurons, block)
-        forward[grid](*_shared(events, model), out, spikes, end, batch, width, neurons, slots, BLOCK=block)
-        most = max(int(spikes.max()) if spikes.numel() else 0, 1)
-        if most <= slots:
-            return out[:, :, :most], spikes, end
-        slots = most
+    end, block, given = model.start.new_empty(2, batch, neurons), block_of(neurons, plan.block), _shared(events, model)
+    run, sizes = forward[(batch, triton.cdiv(neurons, block))], (batch, width, neurons)
+    simulate_in = lambda times, numbers: run(*given, times, numbers, end, *sizes, times.shape[2], BLOCK=block)
+    return *with_room(simulate_in, batch, neurons, plan.slots, weight, plan), end
 
 
 def adjoint(
@@ -53,7 +47,7 @@ def adjoint(
 
 def _shared(events: Events, model: ThetaModel) -> tuple[Tensor, ...]:
     """What both kernels take first."""
-    numbers = scalars((model.speed, model.r, model.t_end), model.weight)
+    numbers = scalars((model.speed, model.r, model.t_end), model.weight.dtype, model.weight)
     return events.time, events.source, events.total, model.weight.contiguous(), model.start.contiguous(), numbers
 
 

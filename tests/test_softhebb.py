@@ -104,7 +104,7 @@ def test_backprop_trains_its_batch_statistics_and_then_fixes_them(train):
 def test_the_deep_body_is_the_published_one():
     config = Config(channels=(96, 384, 1536))
     images = Split(torch.rand(2, 3, 32, 32), torch.tensor([0, 1]), 10)
-    body = network_for(config, images, config.power)
+    body = network_for(config, images, seeded(), config.power)
     assert body(images.x).shape == (2, 1536, 4, 4)
     sizes = []
     for name, layer in body.named_children():
@@ -123,7 +123,7 @@ def test_the_deep_body_is_the_published_one():
 def test_the_border_of_odd_maps_is_pooled_as_well():
     config = Config(channels=(2, 2, 3))
     images = Split(torch.zeros(1, 1, 28, 28), torch.tensor([0]), 10)
-    pool = network_for(config, images, config.power).get_submodule("pool3")
+    pool = network_for(config, images, seeded(), config.power).get_submodule("pool3")
     seen = torch.zeros(1, 3, 7, 7)
     seen[..., 6, 6] = 1.0
     assert pool(seen)[0, :, 3, 3].tolist() == [1.0] * 3
@@ -131,7 +131,7 @@ def test_the_border_of_odd_maps_is_pooled_as_well():
 
 def test_one_pass_brings_the_kernels_from_afar_towards_norm_one(train):
     config = Config(channels=(6, 8, 10), lr=(0.5, 0.5, 0.5), epochs=30)
-    body = network_for(config, train, config.power)
+    body = network_for(config, train, seeded(), config.power)
     for weight in body.parameters():
         with torch.no_grad():
             weight.normal_(0, 5 * weight[0].numel() ** -0.5, generator=seeded())
@@ -162,7 +162,7 @@ def test_settings_that_do_not_fit_together_are_refused(words, says, tmp_path, ca
 def test_augmented_copies_reach_every_readout_and_augmented_images_backprop(recipe, n_augmented, min_examples, train):
     copies = {"n_augmented": n_augmented, "min_examples": min_examples}
     config = recipe.Config(data="cifar10", **copies, **({"kernel": 5} if recipe is mnist_conv_krotov else {}))
-    builds = recipe.comparison(config).builds
+    builds = config.plan(recipe.METHODS, config.data).builds
     learners = {method.name: method.learner for build in builds if (method := build(train, seeded()))}
     heads = [learner for name, learner in learners.items() if name not in ("backprop", "linear")]
     assert len(heads) >= 2

@@ -46,6 +46,7 @@ class Method:
 
 
 Build = Callable[[Split, Generator], Method]
+Methods = Mapping[str, Callable[..., Method]]  # by short name; called with (config, train, rng)
 After = Callable[[Method, Split, Split, TaggedTracker], None]
 """What a recipe looks at in a fitted method, with the training and the test examples."""
 

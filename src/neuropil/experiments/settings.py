@@ -1,12 +1,11 @@
 """Settings that recipes share. A `Config` inherits them, and gives a default of its own where it needs another."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from neuropil.errors import at_least
-from neuropil.experiments.comparison import Comparison, Method, Origin, data_splits, select
+from neuropil.experiments.comparison import Comparison, Methods, Origin, data_splits, select
 from neuropil.experiments.machine import Machine
 from neuropil.models import Distort, Mirror, SupervisedTraining
 from neuropil.models.training.augment import Augment
@@ -32,7 +31,7 @@ class ComparisonSettings(DataSettings):
 
     learners: tuple[str, ...] = ()  # methods to run, by short name; all if none is named
 
-    def plan(self, methods: Mapping[str, Callable[..., Method]], data: str) -> Comparison:
+    def plan(self, methods: Methods, data: str) -> Comparison:
         """The named ones of `methods` on a data set. Each is called with these settings, the examples, a generator."""
         at_least(0, self, *(name for name in vars(self) if name.endswith("weight_decay")))
         builds = [partial(build, self) for build in select(methods, self.learners)]
@@ -52,13 +51,8 @@ class BackpropSettings(ComparisonSettings):
 
     def end_to_end(self, min_steps: int, augment: Augment | None = None) -> SupervisedTraining:
         """How all weights of a network are trained by backprop."""
-        epochs, batch, lr, decay = (
-            self.backprop_epochs,
-            self.backprop_batch,
-            self.backprop_lr,
-            self.backprop_weight_decay,
-        )
-        return SupervisedTraining(epochs, batch, lr, decay, self.smoothing, min_steps, augment)
+        epochs, batch, decay = self.backprop_epochs, self.backprop_batch, self.backprop_weight_decay
+        return SupervisedTraining(epochs, batch, self.backprop_lr, decay, self.smoothing, min_steps, augment)
 
 
 @dataclass(frozen=True)

@@ -60,20 +60,15 @@ def chosen(headers: Sequence[Header], tasks: tuple[str, ...]) -> list[list[Heade
 def test_of(header: Header, device: str) -> Split:
     """The test examples of a model."""
     origin = header.about["origin"]
-    require(
-        origin is not None,
-        f"{header.path} does not say from which data set its test examples come; it is not attacked.",
-    )
+    lacks = f"{header.path} does not say from which data set its test examples come; it is not attacked."
+    require(origin is not None, lacks)
     return Origin(**origin).test(header.about["seed"], device)
 
 
 def verify_accuracy(method: Method, header: Header, test: Split, run: Run) -> None:
     """Log the accuracy of a loaded model, which must be the one that its run wrote down."""
     found, about = accuracy(method.learner, test), header.about
-    require(
-        abs(found - about["accuracy"]) < 0.005,
-        f"{header.path} classifies {found:.2%} correctly, its run wrote {about['accuracy']:.2%}; changed code or data?",
-    )
-    method.tracker(run, about["data"], about["seed"]).log(
-        ResultRow(n_train=about["n_train"], accuracy=found, majority_rate=majority_rate(test))
-    )
+    said = f"{found:.2%} correctly, its run wrote {about['accuracy']:.2%}; changed code or data?"
+    require(abs(found - about["accuracy"]) < 0.005, f"{header.path} classifies {said}")
+    row = ResultRow(n_train=about["n_train"], accuracy=found, majority_rate=majority_rate(test))
+    method.tracker(run, about["data"], about["seed"]).log(row)

@@ -16,9 +16,9 @@ Try: neuropil run cifar_softhebb --seeds 3 --out runs/cifar_softhebb
 Try: neuropil run cifar_softhebb --channels 96 384 1536 --readout-lr 3e-4 --learners soft_hebb
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Generator, nn
@@ -26,16 +26,9 @@ from torch import Generator, nn
 from neuropil.data import Split
 from neuropil.errors import at_least, require
 from neuropil.experiments.baselines import backprop, frozen_features, linear
-from neuropil.experiments.comparison import Comparison, Method, run_comparison
+from neuropil.experiments.comparison import Method, Methods, run_comparison
 from neuropil.experiments.settings import AUGMENT, AugmentedSettings
-from neuropil.models import (
-    FeatureClassifier,
-    Triangle,
-    gather_statistics_,
-    init_kernels_,
-    rate_by_norm,
-    stacked,
-)
+from neuropil.models import FeatureClassifier, Triangle, gather_statistics_, init_kernels_, rate_by_norm, stacked
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import SoftHebb, propose_, tap
 from neuropil.runs import Run, Tracker
@@ -75,18 +68,20 @@ class Config(AugmentedSettings):
         at_least(1, self, "channels", "kernels")
         at_least(0, self, "init_norm")
         names = ("channels", "kernels", "tau", "lr", "power", "backprop_power")
-        lengths = {name: len(getattr(self, name)) for name in names}
-        require(
-            len(set(lengths.values())) == 1, f"SoftHebb needs one setting for every layer, got numbers of {lengths}."
-        )
+        numbers = {name: len(getattr(self, name)) for name in names}
+        alike = len(set(numbers.values())) == 1
+        require(alike, f"SoftHebb needs one setting for every layer, got numbers of {numbers}.")
         require(min(self.tau) > 0, f"SoftHebb needs temperatures tau > 0, got {self.tau}.")
         require(all(k % 2 for k in self.kernels), f"SoftHebb needs odd kernels, got {self.kernels}.")
 
 
-def network_for(config: Config, train: Split, powers: Sequence[float]) -> nn.Sequential:
+def network_for(
+    config: Config, train: Split, rng: Generator, powers: Sequence[float], init_norm: float = 1.0
+) -> nn.Sequential:
     """Per layer: batch normalisation, convolution, triangle activation, pooling; the last layer pools by averages.
 
     Where the last has an odd number of positions, as on 28 x 28 pixels, those at the border are averaged as well.
+    Kernels start at random, with norms of about `init_norm`; the statistics of the normalisation are those of `train`.
     """
     depth, channels = len(config.channels), (train.x.shape[1], *config.channels)
     stages: list[dict[str, nn.Module]] = []
@@ -96,7 +91,10 @@ def network_for(config: Config, train: Split, powers: Sequence[float]) -> nn.Seq
         pool = nn.AvgPool2d(2, ceil_mode=True) if k == depth - 1 else nn.MaxPool2d(4, 2, 1)
         norm = nn.BatchNorm2d(channels[k], affine=False)
         stages.append({"norm": norm, "conv": conv, "act": Triangle(power), "pool": pool})
-    return stacked(*stages).to(train.x.device)
+    network = stacked(*stages).to(train.x.device)
+    init_kernels_(network, rng, scale=init_norm)
+    gather_statistics_(network, train)
+    return network
 
 
 @dataclass(frozen=True)
@@ -116,14 +114,8 @@ class SoftCompetition:
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=config.epochs)
         network.train()
         below = network[:-2]  # up to the last convolution
-        for epoch in tracker.loop(
-            f"features {' + '.join(names)}",
-            config.epochs,
-            network=network,
-            optimizer=optimizer,
-            schedule=schedule,
-            rng=rng,
-        ):
+        state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
+        for epoch in tracker.loop(f"features {' + '.join(names)}", config.epochs, **state):
             before = [weight.detach().clone() for weight in weights]
             for images in train.batches(config.batch, shuffle=rng):
                 with torch.no_grad(), tap(below, names) as seen:
@@ -139,32 +131,25 @@ class SoftCompetition:
 
 def soft_hebb(config: Config, train: Split, rng: Generator) -> Method:
     """Kernels that start with a large norm and learn without labels."""
-    network = network_for(config, train, config.power)
-    init_kernels_(network, rng, scale=config.init_norm)
-    gather_statistics_(network, train)
-    learner = FeatureClassifier(
-        network, learning=SoftCompetition(config), readout=config.readout(), **config.copies(config.data)
-    )
+    network, learning = network_for(config, train, rng, config.power, config.init_norm), SoftCompetition(config)
+    copies = config.copies(config.data)
+    learner = FeatureClassifier(network, learning=learning, readout=config.readout(), **copies)
     return Method("SoftHebb", "local", learner, norm=2.0)
 
 
 def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
     """The same architecture, trained with backpropagation on augmented images."""
-    network = network_for(config, train, config.backprop_power)
-    init_kernels_(network, rng)
-    gather_statistics_(network, train)
+    network = network_for(config, train, rng, config.backprop_power)
     return backprop(network, config.end_to_end(config.backprop_min_steps, AUGMENT[config.data]))
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """The same architecture with its first kernels, frozen."""
-    network = network_for(config, train, config.power)
-    init_kernels_(network, rng, scale=config.init_norm)
-    gather_statistics_(network, train)
+    network = network_for(config, train, rng, config.power, config.init_norm)
     return frozen_features(network, config.readout(), **config.copies(config.data))
 
 
-METHODS: dict[str, Callable[..., Method]] = {
+METHODS: Methods = {
     "soft_hebb": soft_hebb,
     "backprop": end_to_end,
     "random_features": random_features,
@@ -172,11 +157,6 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 
 
-def comparison(config: Config) -> Comparison:
-    """The methods and their data."""
-    return config.plan(METHODS, config.data)
-
-
 def main(config: Config, run: Run) -> None:
     """Train all methods with one seed, score them on the test images, log everything."""
-    run_comparison(comparison(config), config.labels, run)
+    run_comparison(config.plan(METHODS, config.data), config.labels, run)

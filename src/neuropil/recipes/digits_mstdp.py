@@ -107,9 +107,8 @@ def associative(config: Config, train: Split, rng: Generator) -> Method:
 def network(config: Config) -> AssociativeNetwork:
     """The network, untrained."""
     units = (config.classification_units, config.generation_units, config.completion_units)
-    settling = Settling(
-        config.max_iterations, config.step_size, config.momentum, config.tolerance, 2, config.free_unit_gain
-    )
+    most, tolerance, gain = config.max_iterations, config.tolerance, config.free_unit_gain
+    settling = Settling(most, config.step_size, config.momentum, tolerance, check_every=2, free_unit_gain=gain)
     return AssociativeNetwork(
         *units,
         settling=settling,

@@ -31,48 +31,26 @@ Tried = dict[str, dict[str, tuple[Any, ...]]]  # for each method and each of its
 SHAPES: dict[str, tuple[Any, ...]] = {"kernel": (5, 7, 9), "grid": (5, 6), "pool": ("average", "max")}
 DENSE: Tried = {
     "krotov_hopfield": {
-        "k": (2, 20),
-        "delta": (0.0, 0.2, 0.6),
-        "lr": (0.1,),
-        "epochs": (2, 12),
-        "power": (1.0, 3.0),
-        "smoothing": (0.0,),
-        "weight_decay": (1.0,),
-        "readout_epochs": (20,),
-        "readout_lr": (2e-3,),
+        "k": (2, 20), "delta": (0.0, 0.2, 0.6), "lr": (0.1,), "epochs": (2, 12), "power": (1.0, 3.0),
+        "smoothing": (0.0,), "weight_decay": (1.0,), "readout_epochs": (20,), "readout_lr": (2e-3,),
     },
     "backprop": {
-        "backprop_init_std": (0.1, 0.02),
-        "backprop_lr": (1e-3, 4e-3),
-        "backprop_epochs": (20,),
-        "backprop_power": (1.0,),
-        "smoothing": (0.0,),
-        "backprop_weight_decay": (0.1,),
+        "backprop_init_std": (0.1, 0.02), "backprop_lr": (1e-3, 4e-3), "backprop_epochs": (20,),
+        "backprop_power": (1.0,), "smoothing": (0.0,), "backprop_weight_decay": (0.1,),
     },
     "random_features": {"random_power": (2.0,), "random_weight_decay": (0.0, 0.3)},
-}
+}  # fmt: skip
 CONVOLUTIONAL: Tried = {
     "krotov_hopfield": {
-        "delta": (0.0, 0.2, 0.6),
-        "k": (2,),
-        "patch_fraction": (0.002, 0.1, 1.0),
-        "epochs": (1,),
-        **SHAPES,
-        "power": (0.7, 2.0),
-        "whitening_floor": (0.0, 0.1),
-        "weight_decay": (1.0,),
-        "readout_lr": (1e-3,),
-        "n_augmented": (1,),
+        "delta": (0.0, 0.2, 0.6), "k": (2,), "patch_fraction": (0.002, 0.1, 1.0), "epochs": (1,), **SHAPES,
+        "power": (0.7, 2.0), "whitening_floor": (0.0, 0.1),
+        "weight_decay": (1.0,), "readout_lr": (1e-3,), "n_augmented": (1,),
     },
-    "backprop": {
-        "backprop_lr": (1e-4, 3e-4, 1e-3, 4e-3),
-        "backprop_epochs": (2, 12),
-        "backprop_power": (2.0,),
-    },
+    "backprop": {"backprop_lr": (1e-4, 3e-4, 1e-3, 4e-3), "backprop_epochs": (2, 12), "backprop_power": (2.0,)},
     "random_patches": {},
     "random_features": {**SHAPES, "random_power": (0.7, 2.0)},
     "linear": {},
-}
+}  # fmt: skip
 TRIED = {"mnist_krotov": DENSE, "mnist_conv_krotov": CONVOLUTIONAL}
 WIDTH = {"mnist_krotov": "units", "mnist_conv_krotov": "kernels"}
 
@@ -99,7 +77,7 @@ def main(config: Config, run: Run) -> None:
     chosen = tyro.cli(recipe.Config, args=shlex.split(row["words"]))
     chosen = replace(chosen, seed=config.seed, **({width: config.width} if config.width else {}))
     candidates = [
-        Candidate(name, change, recipe.comparison(replace(chosen, learners=(name,), **change)).builds[0])
+        Candidate(name, change, replace(chosen, learners=(name,), **change).plan(recipe.METHODS, chosen.data).builds[0])
         for name in select({name: name for name in tried}, config.learners)
         for change in changes(tried[name])[: config.changes or None]
     ]

@@ -27,7 +27,7 @@ from torch import Generator, Tensor, nn
 from neuropil.data import Split, relabel
 from neuropil.errors import at_least
 from neuropil.experiments.baselines import backprop, frozen_features, linear
-from neuropil.experiments.comparison import Comparison, Method, Origin, run_comparison
+from neuropil.experiments.comparison import Comparison, Method, Methods, Origin, run_comparison
 from neuropil.experiments.pairs import pair_comparisons, run_pair_comparisons
 from neuropil.experiments.settings import BackpropSettings
 from neuropil.models import AssociationClassifier, SupervisedTraining
@@ -128,10 +128,9 @@ def association(config: Config, train: Split, rng: Generator) -> Method:
 
 def plain_association(config: Config, train: Split, rng: Generator) -> Method:
     """The rule as the abstract has it: all neurons of the class fire, all others are silent."""
-    events = AssociationLearning(config.plain_epochs, config.batch, config.plain_lr, config.min_steps)
-    learner = AssociationClassifier(
-        config.hidden, k=None, slope=1.0, n_send=None, unit_norm_input=False, training=events
-    )
+    training = AssociationLearning(config.plain_epochs, config.batch, config.plain_lr, config.min_steps)
+    plain: dict[str, Any] = {"k": None, "slope": 1.0, "n_send": None, "unit_norm_input": False}
+    learner = AssociationClassifier(config.hidden, **plain, training=training)
     return Method("association, plain rule", "local", learner, competes=False)
 
 
@@ -161,7 +160,7 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
 
 
 PARITY = tuple(digit % 2 for digit in range(10))  # digits become odd (1) and even (0), which no line separates
-METHODS: dict[str, Callable[..., Method]] = {
+METHODS: Methods = {
     "association": association,
     "plain_association": plain_association,
     "backprop": end_to_end,
@@ -186,9 +185,8 @@ def comparison(config: Config) -> Comparison | list[Comparison]:
     if config.task == "pairs":
         return pair_comparisons(plan, config.pairs, config.n_train)
     if config.task == "parity":
-        return plan._replace(
-            data=f"{config.data} parity", splits=partial(parity, plan.splits), origin=Origin(config.data, PARITY)
-        )
+        splits, origin = partial(parity, plan.splits), Origin(config.data, PARITY)
+        return plan._replace(data=f"{config.data} parity", splits=splits, origin=origin)
     return plan
 
 

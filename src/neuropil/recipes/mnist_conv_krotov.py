@@ -13,7 +13,6 @@ Group: Hebbian features. Minutes: 5. Data: mnist, fashion_mnist, cifar10.
 Try: neuropil run mnist_conv_krotov --seeds 5 --out runs/mnist_conv_krotov
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,16 +22,9 @@ from torch import Generator, nn
 from neuropil.data import Split
 from neuropil.errors import at_least
 from neuropil.experiments.baselines import backprop, frozen_features, linear
-from neuropil.experiments.comparison import Comparison, Method, run_comparison
+from neuropil.experiments.comparison import Method, Methods, run_comparison
 from neuropil.experiments.settings import AUGMENT, AugmentedSettings
-from neuropil.models import (
-    FeatureClassifier,
-    PatchNormConv2d,
-    Triangle,
-    init_kernels_,
-    init_patches_,
-    stacked,
-)
+from neuropil.models import FeatureClassifier, PatchNormConv2d, Triangle, init_kernels_, init_patches_, stacked
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import KrotovHopfield, propose_, tap
 from neuropil.plasticity.patches import in_sample
@@ -110,9 +102,8 @@ def krotov_hopfield(config: Config, train: Split, rng: Generator) -> Method:
     """Kernels that start at random patches and learn without labels."""
     network = network_for(config, train, config.power)
     init_patches_(network, train, rng)
-    learner = FeatureClassifier(
-        network, learning=Competition(config), readout=config.readout(), **config.copies(config.data)
-    )
+    copies = config.copies(config.data)
+    learner = FeatureClassifier(network, learning=Competition(config), readout=config.readout(), **copies)
     return Method("Krotov-Hopfield", "local", learner, norm=2.0)
 
 
@@ -138,7 +129,7 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
     return frozen_features(network, config.readout(), **config.copies(config.data))
 
 
-METHODS: dict[str, Callable[..., Method]] = {
+METHODS: Methods = {
     "krotov_hopfield": krotov_hopfield,
     "backprop": end_to_end,
     "random_patches": random_patches,
@@ -147,11 +138,6 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 
 
-def comparison(config: Config) -> Comparison:
-    """The methods and their data."""
-    return config.plan(METHODS, config.data)
-
-
 def main(config: Config, run: Run) -> None:
     """Train all methods with one seed, score them on the test images, log everything."""
-    run_comparison(comparison(config), config.labels, run)
+    run_comparison(config.plan(METHODS, config.data), config.labels, run)

@@ -11,7 +11,6 @@ Group: Hebbian features. Minutes: 4. Data: mnist, fashion_mnist.
 Try: neuropil run mnist_krotov --seeds 5 --out runs/mnist_krotov
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from torch import Generator, nn
 from neuropil.data import Split
 from neuropil.errors import at_least
 from neuropil.experiments.baselines import backprop, frozen_features, linear
-from neuropil.experiments.comparison import Comparison, Method, run_comparison
+from neuropil.experiments.comparison import Method, Methods, run_comparison
 from neuropil.experiments.settings import FeatureSettings
 from neuropil.models import FeatureClassifier, dense_body, init_examples_, init_normal_
 from neuropil.models.training.local import log_progress
@@ -111,7 +110,7 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
     return frozen_features(network, config.readout(config.random_weight_decay))
 
 
-METHODS: dict[str, Callable[..., Method]] = {
+METHODS: Methods = {
     "krotov_hopfield": krotov_hopfield,
     "backprop": end_to_end,
     "random_examples": random_examples,
@@ -120,11 +119,6 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 
 
-def comparison(config: Config) -> Comparison:
-    """The methods and their data."""
-    return config.plan(METHODS, config.data)
-
-
 def main(config: Config, run: Run) -> None:
     """Train all methods with one seed, score them on the test images, log everything."""
-    run_comparison(comparison(config), config.labels, run)
+    run_comparison(config.plan(METHODS, config.data), config.labels, run)

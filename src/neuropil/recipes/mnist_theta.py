@@ -17,7 +17,6 @@ Group: spiking. Minutes: 40. Data: mnist.
 Try: neuropil run mnist_theta --seeds 5 --out runs/mnist_theta
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import pi
 
@@ -25,7 +24,7 @@ from torch import Generator
 
 from neuropil.data import Split
 from neuropil.experiments.baselines import backprop, linear, relu_network
-from neuropil.experiments.comparison import Comparison, Method, run_comparison
+from neuropil.experiments.comparison import Method, Methods, run_comparison
 from neuropil.experiments.settings import ComparisonSettings
 from neuropil.experiments.spikes import log_spikes
 from neuropil.models import SpikeTimeTraining, SpikingClassifier, SupervisedTraining
@@ -53,19 +52,10 @@ class Config(ComparisonSettings):
 
 def spiking(config: Config, train: Split, rng: Generator) -> Method:
     """The spiking network."""
-    learner = SpikingClassifier(
-        config.hidden,
-        encode=ThresholdEncoding(config.threshold, config.spike_time),
-        neuron=Theta(config.tau, config.drive),
-        t_end=config.t_end,
-        training=SpikeTimeTraining(
-            epochs=config.epochs,
-            batch=config.batch,
-            lr=config.lr,
-            flip_probability=config.flip_probability,
-            early_weight=config.early_weight,
-        ),
-    )
+    flips, early = config.flip_probability, config.early_weight
+    training = SpikeTimeTraining(config.epochs, config.batch, config.lr, flip_probability=flips, early_weight=early)
+    encode, neuron = ThresholdEncoding(config.threshold, config.spike_time), Theta(config.tau, config.drive)
+    learner = SpikingClassifier(config.hidden, encode=encode, neuron=neuron, t_end=config.t_end, training=training)
     return Method("exact spikes", "spiking", learner)
 
 
@@ -75,18 +65,13 @@ def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
     return backprop(network, SupervisedTraining(epochs=20, batch=200, lr=1e-3))
 
 
-METHODS: dict[str, Callable[..., Method]] = {
+METHODS: Methods = {
     "exact_spikes": spiking,
     "backprop": rate_baseline,
     "linear": lambda config, train, rng: linear(train, rng),
 }
 
 
-def comparison(config: Config) -> Comparison:
-    """The methods that are compared, and their data."""
-    return config.plan(METHODS, "mnist")
-
-
 def main(config: Config, run: Run) -> None:
     """One seed. Every method reads the test set once, when its training is over."""
-    run_comparison(comparison(config), (), run, after=log_spikes)
+    run_comparison(config.plan(METHODS, "mnist"), (), run, after=log_spikes)

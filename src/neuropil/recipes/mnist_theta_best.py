@@ -13,14 +13,13 @@ Group: spiking. Minutes: 12. Data: mnist.
 Try: neuropil run mnist_theta_best --seeds 3 --out runs/mnist_theta_best
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Generator
 
 from neuropil.data import Split
 from neuropil.experiments.baselines import backprop, linear, relu_network
-from neuropil.experiments.comparison import Comparison, Method, run_comparison
+from neuropil.experiments.comparison import Method, Methods, run_comparison
 from neuropil.experiments.settings import ComparisonSettings
 from neuropil.experiments.spikes import log_spikes
 from neuropil.models import Distort, SpikeTimeTraining, SpikingClassifier, SupervisedTraining
@@ -60,50 +59,30 @@ def distort(config: Config) -> Distort:
 
 def spiking(config: Config, train: Split, rng: Generator) -> Method:
     """The spiking network."""
-    learner = SpikingClassifier(
-        (config.units,),
-        encode=LatencyEncoding(config.last, low=config.low, levels=config.levels),
-        neuron=Theta(drive=config.drive),
-        t_end=config.t_end,
-        training=SpikeTimeTraining(
-            epochs=config.epochs,
-            batch=config.batch,
-            lr=config.lr,
-            lr_time_constant=None,
-            augment=distort(config),
-            flip_probability=0.0,
-            inverse_temperature=config.inverse_temperature,
-            late_weight=config.late_weight,
-            margin=config.margin,
-            clip=config.clip,
-        ),
-    )
+    training = SpikeTimeTraining(
+        epochs=config.epochs, batch=config.batch, lr=config.lr, lr_time_constant=None,
+        augment=distort(config), flip_probability=0.0,
+        inverse_temperature=config.inverse_temperature, late_weight=config.late_weight, margin=config.margin,
+        clip=config.clip,
+    )  # fmt: skip
+    encode, neuron = LatencyEncoding(config.last, low=config.low, levels=config.levels), Theta(drive=config.drive)
+    learner = SpikingClassifier((config.units,), encode=encode, neuron=neuron, t_end=config.t_end, training=training)
     return Method("exact spikes", "spiking", learner)
 
 
 def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
     """A ReLU network with as many hidden units, on the grey values of the same distorted images."""
-    body = relu_network((train.x[0].numel(), config.units), rng)
-    return backprop(body, supervised(config))
+    training = SupervisedTraining(config.epochs, config.batch, config.baseline_lr, augment=distort(config))
+    return backprop(relu_network((train.x[0].numel(), config.units), rng), training)
 
 
-def supervised(config: Config) -> SupervisedTraining:
-    """As many epochs and optimiser steps as the spiking network has."""
-    return SupervisedTraining(epochs=config.epochs, batch=config.batch, lr=config.baseline_lr, augment=distort(config))
-
-
-METHODS: dict[str, Callable[..., Method]] = {
+METHODS: Methods = {
     "exact_spikes": spiking,
     "backprop": rate_baseline,
     "linear": lambda config, train, rng: linear(train, rng),
 }
 
 
-def comparison(config: Config) -> Comparison:
-    """The methods that are compared, and their data."""
-    return config.plan(METHODS, "mnist")
-
-
 def main(config: Config, run: Run) -> None:
     """One seed. Every method reads the test set once, when its training is over."""
-    run_comparison(comparison(config), (), run, after=log_spikes)
+    run_comparison(config.plan(METHODS, "mnist"), (), run, after=log_spikes)

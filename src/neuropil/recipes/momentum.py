@@ -85,11 +85,8 @@ def settle_both(
     completed = settling(net, *initial_state(net, pixels * upper, label, {"pixels": missing}, "pixels"))
     error = ((completed.state["pixels"] - pixels) * missing).square().sum() / missing.sum()
     ended: Callable[[Settled], dict[str, float]] = lambda s: {"iterations": s.iterations, "settled": float(s.converged)}
-    classify, complete = (
-        {**ended(classified), "accuracy": accuracy},
-        {**ended(completed), "squared_error": error.item()},
-    )
-    return {"classify": classify, "complete": complete}
+    completion = {**ended(completed), "squared_error": error.item()}
+    return {"classify": {**ended(classified), "accuracy": accuracy}, "complete": completion}
 
 
 def plot(found: Found, config: Config, run: Run) -> None:

@@ -14,15 +14,15 @@ Try: neuropil run yin_yang --seeds 5 --out runs/yin_yang
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.experiments import baselines
-from neuropil.experiments.comparison import Comparison, Method, run_comparison
+from neuropil.experiments.comparison import Method, Methods, run_comparison
 from neuropil.experiments.pictures import keep, panels
 from neuropil.experiments.settings import ComparisonSettings
 from neuropil.models import SpikeTimeTraining, SpikingClassifier, SupervisedTraining
@@ -46,17 +46,9 @@ class Config(ComparisonSettings):
 def spiking(config: Config, train: Split, rng: Generator) -> Method:
     """The spiking network."""
     training = SpikeTimeTraining(
-        epochs=config.epochs,
-        batch=config.batch,
-        lr=config.lr,
-        lr_time_constant=None,
-        flip_probability=0.0,
-        inverse_temperature=10.0,
-        early_weight=0.02,
-        late_weight=0.2,
-        margin=0.3,
-        clip=1.0,
-    )
+        epochs=config.epochs, batch=config.batch, lr=config.lr, lr_time_constant=None, flip_probability=0.0,
+        inverse_temperature=10.0, early_weight=0.02, late_weight=0.2, margin=0.3, clip=1.0,
+    )  # fmt: skip
     encode = LinearTimeEncoding(config.span)
     learner = SpikingClassifier((config.units,), encode=encode, neuron=QIF(), t_end=config.t_end, training=training)
     return Method("exact spikes", "spiking", learner)
@@ -84,7 +76,7 @@ def hidden_layer(config: Config) -> nn.Sequential:
     return body
 
 
-METHODS: dict[str, Callable[..., Method]] = {
+METHODS: Methods = {
     "exact_spikes": spiking,
     "backprop": backprop,
     "random_features": random_features,
@@ -92,14 +84,9 @@ METHODS: dict[str, Callable[..., Method]] = {
 }
 
 
-def comparison(config: Config) -> Comparison:
-    """The methods that are compared, and their data."""
-    return config.plan(METHODS, "yin_yang")
-
-
 def main(config: Config, run: Run) -> None:
     """One seed of the spiking network and its baselines."""
-    run_comparison(comparison(config), (), run, after=log_ordinary_spikes)
+    run_comparison(config.plan(METHODS, "yin_yang"), (), run, after=log_ordinary_spikes)
 
 
 def log_ordinary_spikes(method: Method, train: Split, test: Split, tracker: TaggedTracker) -> None:
@@ -122,15 +109,14 @@ def plot_times(learner: SpikingClassifier, test: Split, run: Run) -> None:
     x, y = torch.meshgrid(side, side, indexing="xy")
     grid = torch.stack((x, y, 1 - x, 1 - y), -1).view(-1, 4).to(test.x.device)
     times, classes = -learner.decision_function(grid).cpu(), learner.predict(grid).cpu()
+    square: dict[str, Any] = {"origin": "lower", "extent": (0, 1, 0, 1)}
     with panels(1, 4, width=11, height=2.9) as (figure, axes):
-        axes[0].imshow(classes.view(200, 200).numpy(), origin="lower", extent=(0, 1, 0, 1), cmap="Pastel1")
+        axes[0].imshow(classes.view(200, 200).numpy(), **square, cmap="Pastel1")
         wrong = learner.predict(test.x) != test.y
         axes[0].scatter(*test.x[wrong, :2].T.cpu().numpy(), s=14, marker="x", color="black")
         axes[0].set_title(f"class; {int(wrong.sum())} of {len(test)} test points are wrong (x)")
         for k, axis in enumerate(axes[1:]):
-            shown = axis.imshow(
-                times[:, k].view(200, 200).numpy(), origin="lower", extent=(0, 1, 0, 1), vmax=learner.t_end
-            )
+            shown = axis.imshow(times[:, k].view(200, 200).numpy(), **square, vmax=learner.t_end)
             axis.set_title(f"first spike of output {k} (tau)")
             figure.colorbar(shown, ax=axis, shrink=0.8)
         caption = (

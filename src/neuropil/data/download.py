@@ -13,8 +13,8 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from neuropil.data.files import File, Source, data_root, md5, read_bytes, state
-from neuropil.data.registry import set_module
+from neuropil.data.files import File, Source, data_root, md5, read_bytes
+from neuropil.data.registry import check, set_module
 from neuropil.errors import Refusal, require
 
 
@@ -34,13 +34,13 @@ def fetch(name: str, root: str | Path | None = None, mirrors: Sequence[str] | No
     if not isinstance(source, Source):
         raise Refusal(f"data set {name!r} needs no fetching: {source}.")
     folder = data_root(root) / source.folder
-    wanted = [file for file in source.files if not _whole(folder, file)]
+    wanted = [file for file, row in zip(source.files, check(name, root)) if row.status != "ok"]
     if wanted:
-        with _room_to_work(folder) as desk, _progress() as progress:
-            urls = tuple(mirrors or source.mirrors)
-            for path in _whole_files(source, wanted, urls, desk, progress):
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        with _room_to_work(folder) as desk, Progress(*columns, console=Console(stderr=True)) as progress:
+            for path in _whole_files(source, wanted, mirrors or source.mirrors, desk, progress):
                 path.replace(folder / path.name)
-    return [state(folder, file)[0] for file in source.files]
+    return [row.path for row in check(name, root)]
 
 
 def _whole_files(
@@ -51,11 +51,6 @@ def _whole_files(
         yield from _extract(_download(source.archive, mirrors, desk, progress), source.folder, wanted)
     else:
         yield from (_download(file, mirrors, desk, progress) for file in wanted)
-
-
-def _whole(folder: Path, file: File) -> bool:
-    _, expected, found = state(folder, file)
-    return found == expected
 
 
 @contextmanager
@@ -122,11 +117,6 @@ def _extract(tar: Path, folder: str, files: Sequence[File]) -> Iterator[Path]:
                 yield tar.with_name(file.name)
     except (tarfile.TarError, EOFError, zlib.error, KeyError) as fault:
         raise Refusal(f"{tar.name} is not the published archive: {fault.args[0]}.") from fault
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
 
 
 class _Bar:

@@ -49,9 +49,6 @@ class Source:
     mirrors: tuple[str, ...]
     archive: File | None = None
 
-    def file(self, name: str) -> File:
-        return next(file for file in self.files if file.name == name)
-
 
 def data_root(root: str | Path | None = None) -> Path:
     """`root`, or $NEUROPIL_DATA, or the platform's user cache."""
@@ -82,7 +79,7 @@ def read(source: Source, name: str, root: str | Path | None = None) -> bytes:
         Refusal: the file is missing, unreadable, truncated or altered.
     """
     folder = data_root(root) / source.folder
-    file = source.file(name)
+    file = next(file for file in source.files if file.name == name)
     path = locate(folder, file)
     if path is None:
         raise Refusal(
@@ -91,11 +88,8 @@ def read(source: Source, name: str, root: str | Path | None = None) -> bytes:
         )
     raw = read_bytes(path)
     want, got = file.forms()[path.name], md5(raw)
-    require(
-        got == want,
-        f"{path} is truncated or altered: md5 {want} expected, {got} found; "
-        f"get it again with `neuropil data fetch {source.name}`.",
-    )
+    cure = f"get it again with `neuropil data fetch {source.name}`."
+    require(got == want, f"{path} is truncated or altered: md5 {want} expected, {got} found; {cure}")
     return gunzip(raw, str(path)) if path.suffix == ".gz" else raw
 
 

@@ -22,17 +22,13 @@ def parse_idx(raw: bytes, axes: int, where: str) -> npt.NDArray[np.uint8]:
     start = 4 + 4 * axes
     require(len(raw) >= start, f"{where} is truncated: an IDX header needs {start} bytes, got {len(raw)}.")
     want, magic = bytes([0, 0, 8, axes]), raw[:4]
-    require(
-        magic == want,
-        f"{where} is not IDX of unsigned bytes with {axes} axes: magic {want.hex()} expected, {magic.hex()} found.",
-    )
+    kind = f"IDX of unsigned bytes with {axes} axes"
+    require(magic == want, f"{where} is not {kind}: magic {want.hex()} expected, {magic.hex()} found.")
     shape = struct.unpack(f">{axes}I", raw[4:start])
-    size = int(np.prod(shape, dtype=object))
-    require(
-        len(raw) - start == size,
-        f"{where} needs {size} bytes after its header for shape {shape}, found {len(raw) - start}; "
-        f"it is {'truncated' if len(raw) - start < size else 'followed by something else'}.",
-    )
+    size, found = int(np.prod(shape, dtype=object)), len(raw) - start
+    fault = "truncated" if found < size else "followed by something else"
+    needed = f"{size} bytes after its header for shape {shape}"
+    require(found == size, f"{where} needs {needed}, found {found}; it is {fault}.")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 

@@ -66,11 +66,9 @@ def random_masks(
     Raises:
         Refusal: occlusions of examples that are no images.
     """
-    require(
-        len(shape) == 3 or not occlusion_probability,
-        f"only images can be occluded by rectangles, got examples of shape {tuple(shape)}; "
-        "use occlusion_probability=0.",
-    )
+    fits = len(shape) == 3 or not occlusion_probability
+    got = f"got examples of shape {tuple(shape)}; use occlusion_probability=0."
+    require(fits, f"only images can be occluded by rectangles, {got}")
     units = shape.numel()
     fraction = torch.rand(n, 1, generator=rng, device=rng.device).square()
     mask = (torch.rand(n, units, generator=rng, device=rng.device) < fraction).float()

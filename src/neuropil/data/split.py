@@ -77,11 +77,8 @@ class Split:
     def check_labelled(self, who: str) -> None:
         """Refuse on behalf of `who` if an example has no label."""
         missing = int((self.y < 0).sum())
-        require(
-            missing == 0,
-            f"{who} needs a label for every example, but {missing} of {len(self)} have none (y = -1); "
-            "use split.labelled().",
-        )
+        lacks = f"{missing} of {len(self)} have none (y = -1); use split.labelled()."
+        require(missing == 0, f"{who} needs a label for every example, but {lacks}")
 
     def pixels(self) -> Tensor:
         """x as float32: uint8 images divided by 255; anything else is x itself, so do not write into it."""
@@ -142,10 +139,9 @@ def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     counts = _counts(split)
     held = _apportion(counts.double() * fraction, round(fraction * len(split)))
     for label in ((counts > 0) & ((held == 0) | (held == counts))).nonzero().flatten().tolist()[:1]:
-        raise Refusal(
-            f"hold_out(fraction={fraction}) needs examples of every class on both sides, but {_stratum(label, split)} "
-            f"has {counts[label]} and would have {held[label]} held out; take another fraction or more data."
-        )
+        needed = f"hold_out(fraction={fraction}) needs examples of every class on both sides"
+        got = f"{_stratum(label, split)} has {counts[label]} and would have {held[label]} held out"
+        raise Refusal(f"{needed}, but {got}; take another fraction or more data.")
     first, others = _choose(split, held, seed)
     return split._rows(others), split._rows(first)
 
@@ -179,10 +175,9 @@ def subset(split: Split, n: int, seed: int) -> Split:
     counts = _counts(split)
     taken = _apportion(counts.double() * n / len(split), n)
     for label in ((counts > 0) & (taken == 0)).nonzero().flatten().tolist()[:1]:
-        raise Refusal(
-            f"subset(n={n}) leaves no example of {_stratum(label, split)}, which has {counts[label]} of {len(split)}; "
-            f"take n >= {-(-len(split) // int(counts[label]))}."
-        )
+        lost = f"{_stratum(label, split)}, which has {counts[label]} of {len(split)}"
+        fewest = -(-len(split) // int(counts[label]))
+        raise Refusal(f"subset(n={n}) leaves no example of {lost}; take n >= {fewest}.")
     return split._rows(_choose(split, taken, seed)[0])
 
 
@@ -220,17 +215,14 @@ def _choose(split: Split, wanted: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
 def _check_form(x: Tensor) -> None:
     shape, dtype = tuple(x.shape), str(x.dtype).removeprefix("torch.")
-    require(
-        (x.ndim == 4 and x.dtype in (torch.uint8, torch.float32)) or (x.ndim == 2 and x.dtype == torch.float32),
-        "x needs images (n, channels, height, width) in uint8 or float32, or vectors (n, features) in float32, "
-        f"got {shape} in {dtype}" + ("; add the channel axis with x[:, None]." if x.ndim == 3 else "."),
-    )
+    fits = x.ndim in (2, 4) and (x.dtype == torch.float32 or (x.ndim == 4 and x.dtype == torch.uint8))
+    needed = "images (n, channels, height, width) in uint8 or float32, or vectors (n, features) in float32"
+    cure = "; add the channel axis with x[:, None]." if x.ndim == 3 else "."
+    require(fits, f"x needs {needed}, got {shape} in {dtype}{cure}")
     require(x.numel() > 0, f"a split needs at least one example and one value in it, got x of {shape}.")
-    require(
-        x.ndim == 2 or shape[1] <= 4 or shape[2] <= 4 or shape[3] > 4,
-        f"images need (n, channels, height, width), got {shape}, which has {shape[1]} channels and looks "
-        "channels-last; use x.permute(0, 3, 1, 2).",
-    )
+    if x.ndim == 4 and shape[1] > 4 and shape[2] > 4 and shape[3] <= 4:
+        looks = f"which has {shape[1]} channels and looks channels-last; use x.permute(0, 3, 1, 2)."
+        raise Refusal(f"images need (n, channels, height, width), got {shape}, {looks}")
 
 
 def _check_labels(x: Tensor, y: Tensor, classes: int) -> None:
@@ -247,8 +239,7 @@ def _check_values(x: Tensor) -> None:
     low, high = (float(value) for value in x.aminmax())  # both are NaN if any value is
     if not (low > -torch.inf and high < torch.inf):
         bad = x.isfinite().logical_not().flatten(1).any(1).nonzero().flatten()
-        raise Refusal(
-            f"x needs finite values, got NaN or infinity in {len(bad)} of {len(x)} examples, first in example {bad[0]}."
-        )
+        where = f"{len(bad)} of {len(x)} examples, first in example {bad[0]}"
+        raise Refusal(f"x needs finite values, got NaN or infinity in {where}.")
     message = f"float32 images need pixels in [0, 1], got {low:.4g} to {high:.4g}; keep uint8, or divide by 255."
     require(x.ndim == 2 or (low >= 0 and high <= 1), message)

@@ -17,11 +17,8 @@ def associations(units: int, classes: int) -> Tensor:
         Refusal: fewer neurons than classes, so that a class would have none.
     """
     require(classes >= 2, f"an association needs at least 2 classes, got {classes}.")
-    require(
-        units >= classes,
-        f"every class needs a neuron that is associated with it, got {units} neurons for {classes} classes; "
-        "use more neurons.",
-    )
+    got = f"got {units} neurons for {classes} classes; use more neurons."
+    require(units >= classes, f"every class needs a neuron that is associated with it, {got}")
     return torch.arange(units) % classes
 
 
@@ -91,19 +88,13 @@ class Association(Rule):
         size, rest = divmod(units, self.columns)
         require(rest == 0, f"Association needs columns of equal size, got {units} neurons in {self.columns} columns.")
         fewest = len(associations(size, self.classes)) // self.classes
-        require(
-            self.k is None or self.k <= fewest,
-            f"Association needs k <= neurons per class in a column, got k={self.k} and {size} neurons for "
-            f"{self.classes} classes, {fewest} each; use more neurons or a smaller k.",
-        )
+        few = f"{size} neurons for {self.classes} classes, {fewest} each; use more neurons or a smaller k."
+        fits = self.k is None or self.k <= fewest
+        require(fits, f"Association needs k <= neurons per class in a column, got k={self.k} and {few}")
 
     def _check_label(self, label: Tensor) -> None:
-        require(
-            label.dtype == torch.int64,
-            f"Association needs labels in int64, got {str(label.dtype).removeprefix('torch.')}.",
-        )
+        dtype = str(label.dtype).removeprefix("torch.")
+        require(label.dtype == torch.int64, f"Association needs labels in int64, got {dtype}.")
         low, high = (int(value) for value in label.aminmax())
-        require(
-            low >= 0 and high < self.classes,
-            f"Association needs labels 0 <= y < classes={self.classes}, got {low} to {high}.",
-        )
+        fits = low >= 0 and high < self.classes
+        require(fits, f"Association needs labels 0 <= y < classes={self.classes}, got {low} to {high}.")

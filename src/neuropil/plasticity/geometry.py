@@ -118,10 +118,9 @@ def check_output(layer: nn.Module, pre: Tensor, post: Tensor) -> None:
     """Refuse an activity that cannot be the output of `layer` for the input `pre`, which was checked."""
     axis = unit_axis(layer)
     if post.dim() != pre.dim() or post.shape[:axis] != pre.shape[:axis] or post.shape[axis] != units(layer):
-        raise Refusal(
-            f"{type(layer).__name__} with {units(layer)} units was given pre {tuple(pre.shape)} but post "
-            f"{tuple(post.shape)}; pass the layer's own output, before flattening or pooling."
-        )
+        who, got = type(layer).__name__, f"pre {tuple(pre.shape)} but post {tuple(post.shape)}"
+        cure = "pass the layer's own output, before flattening or pooling."
+        raise Refusal(f"{who} with {units(layer)} units was given {got}; {cure}")
 
 
 def total(activity: Tensor) -> Tensor:
@@ -132,10 +131,8 @@ def total(activity: Tensor) -> Tensor:
 def check_finite(layer: nn.Module, *activities: Tensor) -> None:
     """Refuse NaN and infinity before they reach a weight."""
     if not math.isfinite(float(reduce(torch.add, map(total, activities)))):
-        raise Refusal(
-            f"a rule on {type(layer).__name__} was given NaN or infinite activity; "
-            "check the data, or lower the learning rate if the weights have run away."
-        )
+        cure = "check the data, or lower the learning rate if the weights have run away."
+        raise Refusal(f"a rule on {type(layer).__name__} was given NaN or infinite activity; {cure}")
 
 
 def weight_of(layer: nn.Module) -> Tensor:
@@ -144,10 +141,8 @@ def weight_of(layer: nn.Module) -> Tensor:
     if is_lazy(weight):
         raise Refusal(f"{type(layer).__name__} has no weight yet; let a batch through the network first.")
     if not isinstance(weight, nn.Parameter):
-        raise Refusal(
-            f"the weight of {type(layer).__name__} is computed from other parameters, which no change can reach; "
-            "remove the parametrization."
-        )
+        fault = f"the weight of {type(layer).__name__} is computed from other parameters, which no change can reach"
+        raise Refusal(f"{fault}; remove the parametrization.")
     return weight.detach()
 
 

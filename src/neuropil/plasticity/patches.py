@@ -25,9 +25,8 @@ def has_patches(layer: nn.Module) -> bool:
     A subclass of a convolution counts if it has a method ``preprocess_patches``: patches (n, fan-in) to what meets the
     weights, (m, fan-in). It may leave out patches that no unit answers to.
     """
-    return (
-        isinstance(layer, Conv) and layer.groups == 1 and (type(layer) in Conv or hasattr(layer, "preprocess_patches"))
-    )
+    known = type(layer) in Conv or hasattr(layer, "preprocess_patches")
+    return known and isinstance(layer, Conv) and layer.groups == 1
 
 
 def patches(layer: nn.Module, pre: Tensor, *, plan: Plan = PLAN) -> Iterator[Tensor]:
@@ -107,11 +106,9 @@ def windows(layer: nn.Module, pre: Tensor) -> Tensor:
     pre = padded(layer, pre)
     size, kernel = pre.shape[2:], layer.kernel_size
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, layer.dilation)]  # type: ignore[arg-type]
-    require(
-        all(0 < span <= room for span, room in zip(spans, size)),
-        f"{type(layer).__name__} with a kernel that spans {tuple(spans)} was given positions {tuple(size)}, padding "
-        "included; use a smaller kernel, less dilation or more padding.",
-    )
+    fits = all(0 < span <= room for span, room in zip(spans, size))
+    got = f"a kernel that spans {tuple(spans)} was given positions {tuple(size)}, padding included"
+    require(fits, f"{type(layer).__name__} with {got}; use a smaller kernel, less dilation or more padding.")
     steps = pre.stride()[2:]
     positions = [(room - span) // s + 1 for room, span, s in zip(size, spans, layer.stride)]  # type: ignore[arg-type]
     hop = [step * s for step, s in zip(steps, layer.stride)]  # type: ignore[arg-type]

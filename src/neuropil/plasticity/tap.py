@@ -89,12 +89,10 @@ def tap(model: nn.Module, names: Iterable[str], *, pre_only: bool = False) -> It
 
 def _refuse_changed(passed: list[tuple[str, Tensor, int]]) -> None:
     """Refuse activity that was changed in place since it was recorded with its version."""
+    cure = "use inplace=False in the activation after it, and x = x + y instead of x += y."
     for name, side, version in passed:
-        require(
-            side._version == version,
-            f"what went into or out of layer {name!r} was changed in place before its rule could see it; "
-            "use inplace=False in the activation after it, and x = x + y instead of x += y.",
-        )
+        fault = f"what went into or out of layer {name!r} was changed in place before its rule could see it"
+        require(side._version == version, f"{fault}; {cure}")
 
 
 def _named(model: nn.Module, names: list[str]) -> dict[str, nn.Module]:
@@ -158,11 +156,8 @@ def propose_(target: nn.Module | nn.Parameter, change: Tensor, bias: Tensor | No
 
 def _descend_(param: nn.Parameter, change: Tensor, what: str) -> None:
     """The gradient of `param` becomes minus `change`."""
-    require(
-        change.shape == param.shape,
-        f"a change of shape {tuple(change.shape)} was proposed for a {what} of {tuple(param.shape)}; "
-        f"a rule's change is shaped like the {what}.",
-    )
+    got = f"a change of shape {tuple(change.shape)} was proposed for a {what} of {tuple(param.shape)}"
+    require(change.shape == param.shape, f"{got}; a rule's change is shaped like the {what}.")
     if param.grad is None or param.grad.is_sparse or change.is_sparse:
         param.grad = -change.detach().to(param)
     else:

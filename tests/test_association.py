@@ -26,8 +26,8 @@ def test_the_law_on_a_dense_layer(k, columns, classes):
         error = error_by_hand(rule, layer(pre), label)
         for b, j, i in torch.cartesian_prod(torch.arange(12), torch.arange(12), torch.arange(7)).tolist():
             want[j, i] += error[b, j] * pre[b, i]
-    torch.testing.assert_close(rule(layer, pre, label=label), want, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(rule(layer, pre, layer(pre), label=label), want, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(rule(layer, pre, label=label, reduction="sum"), want, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(rule(layer, pre, layer(pre), label=label), want / 12, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("k", [None, 2])
@@ -40,7 +40,7 @@ def test_in_a_convolution_the_channels_of_every_position_compete(k):
             [error_by_hand(rule, drive[:, :, r, c], label) for r in range(3) for c in range(2)], -1
         ).view_as(drive)
         want = correlate_by_hand(layer, pre, error)
-    torch.testing.assert_close(rule(layer, pre, label=label), want, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(rule(layer, pre, label=label, reduction="sum"), want, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(("units", "classes"), [(10, 10), (23, 10), (1000, 7), (5, 2)])

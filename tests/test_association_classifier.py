@@ -92,7 +92,7 @@ def learn(layer, optimizer, rule, pre, label):
     """One step of one layer on its own; what it makes of `pre` before it learns."""
     with torch.no_grad():
         drive = layer(pre)
-    propose_(layer, rule(layer, pre, drive, label=label))
+    propose_(layer, rule(layer, pre, drive, label=label, reduction="sum"))
     optimizer.step()
     return drive
 

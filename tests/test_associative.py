@@ -37,7 +37,7 @@ def test_the_rule_is_presynaptic_activity_times_postsynaptic_change():
     layer = nn.Linear(3, 2, bias=False).double()
     pre, before, after = (torch.rand(4, n, generator=rng(n), dtype=torch.float64) for n in (3, 2, 2))
     after = after.flip(0)
-    change = DifferentialHebb(scale=0.5)(layer, pre, before, post_after=after)
+    change = DifferentialHebb(scale=0.5)(layer, pre, before, post_after=after, reduction="sum")
     for i in range(2):
         for j in range(3):
             want = 0.5 * sum(pre[b, j].item() * (after[b, i] - before[b, i]).item() for b in range(4))

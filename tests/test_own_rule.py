@@ -40,7 +40,7 @@ def test_it_works_on_every_geometry_in_every_dtype(rule, name):
     layer, pre = make(name, torch.bfloat16)
     want = by_loops(layer.double(), pre.double())
     for dtype, error in ((torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.03)):
-        change = rule(layer.to(dtype), pre.to(dtype))
+        change = rule(layer.to(dtype), pre.to(dtype), reduction="sum")
         assert change.dtype == dtype
         assert (change.double() - want).norm() <= error * want.norm()
 
@@ -49,13 +49,13 @@ def test_it_works_on_every_geometry_in_every_dtype(rule, name):
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_chunks_and_compiled_code_make_no_difference(rule, name, plan):
     layer, pre = make(name)
-    torch.testing.assert_close(rule(layer, pre, plan=plan), by_loops(layer, pre), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(rule(layer, pre, plan=plan, reduction="sum"), by_loops(layer, pre), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["dense", "dense with bias", "dense, extra axes", "dense, many samples"])
 def test_rows_may_be_sparse(rule, name):
     layer, pre = make(name)
-    change = replace(rule, sparse=True)(layer, pre)
+    change = replace(rule, sparse=True)(layer, pre, reduction="sum")
     assert change.is_sparse
     torch.testing.assert_close(change.to_dense(), by_loops(layer, pre), rtol=1e-9, atol=1e-9)
     with pytest.raises(Refusal, match="needs a Linear layer"):

@@ -29,7 +29,7 @@ def learn(rule, layer, x, steps, rate, anneal=False):
     for step in range(steps):
         share = 1 - step / steps if anneal else 1
         with torch.no_grad():
-            layer.weight += rate * share / len(x) * rule(layer, x)
+            layer.weight += rate * share * rule(layer, x)
     return layer.weight.detach()
 
 
@@ -122,7 +122,9 @@ def test_the_bench_compares_a_rule_with_its_own_textbook():
     for name, case in bench.CASES.items():
         rule = replace(case.rule, ranking_dtype=None) if "bfloat16" in name else case.rule
         want = case.textbook(layer.weight.detach(), x)
-        torch.testing.assert_close(rule(layer, x).to_dense(), want, rtol=1e-4, atol=1e-5 * want.abs().max().item())
+        torch.testing.assert_close(
+            rule(layer, x, reduction="sum").to_dense(), want, rtol=1e-4, atol=1e-5 * want.abs().max().item()
+        )
 
 
 def test_the_bench_gives_a_row_per_rule_and_batch():

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import oracles
 from neuropil.errors import Refusal
-from neuropil.plasticity import BCM, DifferentialHebb, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb
+from neuropil.plasticity import BCM, DifferentialHebb, HardWTA, Hebb, KrotovHopfield, Oja, Plan, Sanger, SoftHebb
 from neuropil.plasticity.geometry import per_sample, rows, unit_axis
 from oracles import FEW, GEOMETRIES, Unfolded, make
 
@@ -51,12 +51,30 @@ def law_of(rule, layer, pre):
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_a_rule_is_its_law_summed_over_samples(rule, name):
+def test_a_rule_is_its_law_summed_or_averaged_over_samples_and_positions(rule, name):
     layer, pre = make(name)
     with torch.no_grad():
         want = Unfolded(layer, pre).change(law_of(rule, layer, pre))
-    torch.testing.assert_close(rule(layer, pre), want, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(rule(layer, pre, reduction="sum"), want, rtol=1e-9, atol=1e-9)
+    mean = want / len(per_sample(layer, layer(pre)))
+    torch.testing.assert_close(rule(layer, pre), mean, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(rule(layer, pre, layer(pre)), mean, rtol=1e-9, atol=1e-9)
     assert want.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("rule", [KH, Sanger(), SoftHebb(anti=True)], ids=repr)
+@pytest.mark.parametrize("plan", [Plan(outputs=1), Plan(compiled=False, patch_entries=20)], ids=["pieces", "patches"])
+def test_the_mean_knows_no_pieces(rule, plan):
+    layer, pre = make("conv2d")
+    torch.testing.assert_close(rule(layer, pre, plan=plan), rule(layer, pre), rtol=1e-10, atol=1e-12)
+
+
+def test_average_and_normalise_know_no_reduction_and_others_are_refused():
+    layer, pre = make("conv2d")
+    for rule in replace(KH, average=True), replace(KH, normalise=True):
+        assert torch.equal(rule(layer, pre), rule(layer, pre, reduction="sum"))
+    with pytest.raises(Refusal, match="reduction='mean' or 'sum', got 'none'"):
+        KH(layer, pre, reduction="none")
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -89,7 +107,7 @@ def test_autograd_of_a_surrogate_gives_the_same_change(rule, name):
     }[type(rule)]
     energy = (g * u).sum() - (per_sample(layer, g * h).sum(0) * rows(layer, layer.weight).square().sum(1)).sum() / 2
     energy.backward()
-    torch.testing.assert_close(rule(layer, pre), layer.weight.grad, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(rule(layer, pre, reduction="sum"), layer.weight.grad, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("rule", [KH, SoftHebb()], ids=["KH", "SoftHebb"])
@@ -107,7 +125,7 @@ def test_average_divides_each_row_by_the_samples_that_chose_it(name):
     rule = replace(KH, p=2.0)
     order = per_sample(layer, layer(pre)).argsort(1, descending=True)
     chosen = [float(((order[:, 0] == unit) | (order[:, 2] == unit)).sum()) for unit in range(order.shape[1])]
-    want = rows(layer, rule(layer, pre)) / torch.tensor(chosen).clamp(min=1)[:, None]
+    want = rows(layer, rule(layer, pre, reduction="sum")) / torch.tensor(chosen).clamp(min=1)[:, None]
     torch.testing.assert_close(rows(layer, replace(rule, average=True)(layer, pre)), want)
     assert max(chosen) > 1
 
@@ -162,9 +180,11 @@ def test_without_unlearning_the_rank_does_not_matter(k):
 def test_a_bcm_step_uses_the_old_threshold_and_slides_it():
     layer, pre = make("conv2d")
     rule, old = BCM(momentum=0.75), BCM().init(layer, 2 * pre)
-    change, new = rule.step(layer, pre, None, old)
+    change, new = rule.step(layer, pre, None, old, reduction="sum")
     want = Unfolded(layer, pre).change(oracles.bcm(old.theta.tolist()))
     torch.testing.assert_close(change, want, rtol=1e-9, atol=1e-9)
+    mean, _ = rule.step(layer, pre, None, old)
+    torch.testing.assert_close(mean, want / len(per_sample(layer, layer(pre))), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(new.theta, 0.75 * old.theta + 0.25 * rule.init(layer, pre).theta)
 
 

@@ -145,7 +145,7 @@ def test_learning_from_a_share_meets_that_share(train, monkeypatch):
     met = []
     body = stacked({"conv": nn.Conv2d(1, 12, 3, bias=False)})
 
-    def count(layer, pre):
+    def count(layer, pre, reduction):
         met.append((type(layer), len(pre)))
         return torch.zeros_like(layer.weight)
 

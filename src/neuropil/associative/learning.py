@@ -81,6 +81,6 @@ def apply_rule_(net: Connectivity, task: Task, nudge: Nudge, traces: Traces) -> 
         for pre, target in net.projections:
             if target == post and pre in before:
                 layer = net.between(pre, post)
-                propose_(layer, rule(layer, sent[pre], before[post], post_after=after[post]))
+                propose_(layer, rule(layer, sent[pre], before[post], post_after=after[post], reduction="sum"))
         bias: nn.Parameter = net.bias[post]
         propose_(bias, (after[post] - before[post]).sum(0).mul_(rule.scale))

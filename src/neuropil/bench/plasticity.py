@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from neuropil.bench._timing import clock, fastest, medians, peak_extra
 from neuropil.errors import at_least, unknown
 from neuropil.experiments.machine import Machine
-from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, propose_
+from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Rule, Sanger, SoftHebb, propose_
 from neuropil.plasticity.geometry import product
 
 CAPTION = """
@@ -56,7 +56,7 @@ class Config(Machine):
 class Case:
     """A rule, what it is measured against, and the number of multiply-adds that its law needs at least."""
 
-    rule: Callable[[nn.Module, Tensor], Tensor]
+    rule: Rule
     textbook: Callable[[Tensor, Tensor], Tensor]  # (weight, batch) -> change
     products: Callable[[int, int, int], int]  # (batch, inputs, units) -> multiply-adds
     drive: torch.dtype = torch.float32
@@ -167,14 +167,14 @@ def row(name: str, case: Case, batch: int, config: Config) -> dict[str, Any]:
     optimizer = torch.optim.SGD(layer.parameters(), lr=RATE)
 
     def step() -> None:
-        propose_(layer, case.rule(layer, x))
+        propose_(layer, case.rule(layer, x, reduction="sum"))
         optimizer.step()
 
     low, low_x = weight.to(case.drive), x.to(case.drive)
     contestants: dict[str, Callable[[], object]] = {
         "gemm": lambda: F.linear(x, weight),
         "drive": lambda: product(low_x, low),
-        "rule": lambda: case.rule(layer, x),
+        "rule": lambda: case.rule(layer, x, reduction="sum"),
         "step": step,
         "textbook": lambda: baseline.add_(case.textbook(baseline, x), alpha=RATE),
     }

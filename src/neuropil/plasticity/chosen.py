@@ -17,7 +17,7 @@ def row_changes(sample: Sample, said: Chosen) -> Tensor:
     check_finite(job.layer, finiteness(sample, said))
     chosen = _by_rank(said)
     if sample.by_drive and job.bias is None and job.plan.compiled and compilable(pre, weight):
-        return row_change(pre, chosen, said.gains, weight, job.drive_weight, law, job.plan)
+        return row_change(pre, chosen, said.gains, weight, job.drive_weight, law, job.divisor, job.plan)
     touched, hebbian, counts = sum_by_unit(pre, chosen, said.gains)
     gains = gain_by_unit(chosen, said.gains, len(weight))[touched] if _needs_gains(said) else counts
     change = _finish(job, sample.by_drive, said, hebbian, gains, counts, touched)
@@ -130,6 +130,8 @@ def _finish(
         change = decayed(change, gains * left, weight)
     if job.law.average:
         change = change / counts.clamp_min(1)[:, None]
+    elif job.divisor > 1:
+        change = change / job.divisor
     return scaled(change) if job.law.normalise else change
 
 

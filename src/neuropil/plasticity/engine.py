@@ -6,13 +6,14 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from neuropil.errors import require
 from neuropil.plasticity.chosen import Choices, decayed, drive_decayed, finiteness, full_factor, row_changes, scaled
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import Conv, check_finite, from_rows, rows, units, weight_of
 from neuropil.plasticity.job import Job, Sample, Third, start
 from neuropil.plasticity.kernels.ranking import rankable
 from neuropil.plasticity.law import Chosen, Dense, Law
-from neuropil.plasticity.patches import as_dense, has_patches, patches, pieces
+from neuropil.plasticity.patches import as_dense, has_patches, patches, pieces, sample_count
 from neuropil.plasticity.plan import PLAN, Plan
 
 
@@ -37,14 +38,16 @@ class Rule(Law):
     """
 
     def __call__(
-        self, layer: nn.Module, pre: Tensor, post: Tensor | None = None, *, plan: Plan = PLAN, **third: Tensor
-    ) -> Tensor:
-        r"""The change of the weight of `layer`, a sum over samples.
+        self, layer: nn.Module, pre: Tensor, post: Tensor | None = None, *,
+        reduction: str = "mean", plan: Plan = PLAN, **third: Tensor,
+    ) -> Tensor:  # fmt: skip
+        r"""The change of the weight of `layer`: the mean over samples of what the law sums; each position is a sample.
 
         Args:
             layer: a dense layer, a convolution or a transposed convolution.
             pre: its input, (batch, \*in).
             post: its output, (batch, \*out), before any activation; computed if not given.
+            reduction: "mean", or "sum" for the law's own sum; no matter to a law that averages or normalises.
             plan: how the engine goes about it; makes no difference but for rounding.
             third: third factors of the rule by name: (batch,), or shaped like the output.
 
@@ -54,7 +57,10 @@ class Rule(Law):
         Raises:
             Refusal: shapes, dtypes or devices do not fit the layer; NaN or infinite activity.
         """
+        require(reduction in ("mean", "sum"), f"a rule needs reduction='mean' or 'sum', got {reduction!r}.")
         job, pre, post = start(self, layer, pre, post, plan, third)
+        if reduction == "mean" and not (self.average or self.normalise):
+            job = job._replace(divisor=max(1, sample_count(layer, pre)))
         if pre.device.type == "cpu":
             _keep_freed_memory()
         change: Tensor | None = None
@@ -73,6 +79,7 @@ class Rule(Law):
             return from_rows(layer, choices.change())
         if change is None:  # no patch was left
             return torch.zeros_like(weight_of(layer))
+        change = change / job.divisor if job.divisor > 1 else change
         return from_rows(layer, scaled(change) if self.normalise else change)
 
     def __repr__(self) -> str:
@@ -82,7 +89,7 @@ class Rule(Law):
 def gains(rule: Rule, layer: nn.Module, pre: Tensor, post: Tensor | None = None, **third: Tensor) -> Tensor:
     r"""The post factor g of every sample and unit, (batch, \*out); arguments and errors as of `Rule`.
 
-    For what learns beside the weight: the change of a bias is the sum of these gains over samples.
+    For what learns beside the weight: the change of a bias is the mean of these gains over samples, or their sum.
     """
     job, pre, post = start(rule, layer, pre, post, PLAN, third)
     sample = job.sample(pre, post, third)

@@ -101,7 +101,7 @@ class BCM(Rule):
         >>> layer = torch.nn.Linear(2, 1, bias=False)
         >>> _ = torch.nn.init.ones_(layer.weight)
         >>> BCM()(layer, torch.tensor([[1.0, 0.0], [0.0, 3.0]]))
-        tensor([[ -4., -18.]])
+        tensor([[-2., -9.]])
     """
 
     momentum: float = 0.9
@@ -114,22 +114,25 @@ class BCM(Rule):
         return Dense(u * (u - along_units(theta, u)))
 
     def __call__(
-        self, layer: nn.Module, pre: Tensor, post: Tensor | None = None, *, plan: Plan = PLAN, **third: Tensor
-    ) -> Tensor:
+        self, layer: nn.Module, pre: Tensor, post: Tensor | None = None, *,
+        reduction: str = "mean", plan: Plan = PLAN, **third: Tensor,
+    ) -> Tensor:  # fmt: skip
         """The change, under the threshold of this batch or under a given ``theta`` (1, units)."""
         post = self._once(layer, pre, post)
         third = third or {"theta": self._mean_square(layer, pre, post, plan)[None]}
-        return super().__call__(layer, pre, post, plan=plan, **third)
+        return super().__call__(layer, pre, post, reduction=reduction, plan=plan, **third)
 
     def init(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Threshold:
         """The memory to start from: the mean of u^2 over a first batch."""
         return Threshold(self._mean_square(layer, pre, post))
 
-    def step(self, layer: nn.Module, pre: Tensor, post: Tensor | None, old: Threshold) -> tuple[Tensor, Threshold]:
+    def step(
+        self, layer: nn.Module, pre: Tensor, post: Tensor | None, old: Threshold, *, reduction: str = "mean"
+    ) -> tuple[Tensor, Threshold]:
         """The change under the old threshold, and the threshold after this batch."""
         post = self._once(layer, pre, post)
         slid = self.momentum * old.theta + (1 - self.momentum) * self._mean_square(layer, pre, post)
-        return self(layer, pre, post, theta=old.theta[None]), Threshold(slid)
+        return self(layer, pre, post, reduction=reduction, theta=old.theta[None]), Threshold(slid)
 
     def _once(self, layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor | None:
         """The output, which is needed twice; None where it is not given and too large to be kept."""

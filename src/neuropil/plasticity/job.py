@@ -23,6 +23,7 @@ class Job(NamedTuple):
         drive_weight: (units, fan-in), the very same tensor if the law takes the drive with the weight itself.
         bias: what the drive has besides, (units,); None for nothing.
         by_output: whether the drive is the output of the layer.
+        divisor: of the change: the number of samples for their mean, 1 for their sum.
     """
 
     law: Law
@@ -32,6 +33,7 @@ class Job(NamedTuple):
     drive_weight: Tensor
     bias: Tensor | None
     by_output: bool
+    divisor: int = 1
 
     def drive(self, pre: Tensor) -> Tensor:
         """(batch, *out) drives for `pre`, in the dtype of the ranking."""

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil._threads import share_out
 from neuropil.errors import require
-from neuropil.plasticity.geometry import Conv, check_input, from_rows, padded, rows, units, weight_of
+from neuropil.plasticity.geometry import Conv, Transposed, check_input, from_rows, padded, rows, units, weight_of
 from neuropil.plasticity.kernels.rows import compilable
 from neuropil.plasticity.plan import PLAN, Plan
 
@@ -63,9 +63,22 @@ def pieces(layer: nn.Module, pre: Tensor, plan: Plan = PLAN) -> Iterator[Tensor]
         yield pre
         return
     check_input(layer, pre)
-    each = units(layer) * windows(layer, pre[:1]).shape[1 : pre.dim() - 1].numel()
+    each = units(layer) * sample_count(layer, pre[:1])
     limit = plan.outputs if pre.device.type == "cpu" else 4 * plan.outputs
     yield from pre.split(max(1, limit // each))
+
+
+def sample_count(layer: nn.Module, pre: Tensor) -> int:
+    """How many samples `layer` sees in `pre`: every position of the output of a convolution is one."""
+    if isinstance(layer, Transposed):
+        names = ("stride", "padding", "dilation", "kernel_size", "output_padding")
+        sizes = zip(pre.shape[2:], *(getattr(layer, name) for name in names))
+        return len(pre) * math.prod(
+            int((n - 1) * s - 2 * p + d * (k - 1) + extra + 1) for n, s, p, d, k, extra in sizes
+        )
+    if not isinstance(layer, Conv):
+        return pre.shape[:-1].numel()
+    return len(pre) * windows(layer, pre.new_empty(1, *pre.shape[1:])).shape[1 : pre.dim() - 1].numel()
 
 
 def sample_patches(layer: nn.Module, pre: Tensor, count: int, rng: Generator) -> Tensor:
@@ -84,9 +97,8 @@ def sample_patches(layer: nn.Module, pre: Tensor, count: int, rng: Generator) ->
 
 
 def in_sample(rule: PatchRule, layer: nn.Module, pre: Tensor, fraction: float, rng: Generator) -> Tensor:
-    """The change of a convolution from a random fraction of its patches: the sum over those, not scaled up."""
-    positions = windows(layer, pre.detach()).shape[: pre.dim() - 1].numel()
-    patch = sample_patches(layer, pre, max(1, round(fraction * positions)), rng)
+    """The change of a convolution from a random fraction of its patches, as the rule gives it for those alone."""
+    patch = sample_patches(layer, pre, max(1, round(fraction * sample_count(layer, pre))), rng)
     weight = rows(layer, weight_of(layer))
     return from_rows(layer, rule(as_dense(layer), patch) if len(patch) else torch.zeros_like(weight))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -38,6 +39,7 @@ class LocalLearning:
             all of them with `joint`.
         max_images: learn from the first so many images only; 0 for all.
         min_steps: fewest steps; a small data set gets as many more epochs as this takes.
+        reduction: "mean" or "sum" over the samples of a batch, see `Rule`.
     """
 
     rules: Mapping[str, Rule] = field(default_factory=dict)
@@ -49,11 +51,13 @@ class LocalLearning:
     patch_fraction: float = 1.0
     max_images: int = 0
     min_steps: int = 1
+    reduction: str = "mean"
 
     def __post_init__(self) -> None:
         needs(self, self.epochs >= 1 and self.batch >= 1, "epochs and batch >= 1")
         rates = [self._rate(name) for name in self.rules] if isinstance(self.lr, Mapping) else [self.lr]
         needs(self, all(rate > 0 for rate in rates), "a positive learning rate lr for every layer with a rule")
+        needs(self, self.reduction in ("mean", "sum"), "reduction='mean' or 'sum'")
         needs(self, self.max_images >= 0, "max_images >= 0 (0 for all)")
         sampled = 0 < self.patch_fraction < 1 and not self.joint
         needs(self, sampled or self.patch_fraction == 1, "0 < patch_fraction <= 1, and all patches if joint=True")
@@ -105,13 +109,16 @@ class LocalLearning:
             if len(stage) == 1:  # its rule needs what reaches the layer, not what the layer makes of it
                 rule, layer, pre = self.rules[stage[0]], body[-1], body[:-1](x)
                 sampled = self.patch_fraction < 1 and has_patches(layer)
-                propose_(layer, in_sample(rule, layer, pre, self.patch_fraction, rng) if sampled else rule(layer, pre))
+                change = partial(rule, reduction=self.reduction)
+                propose_(
+                    layer, in_sample(change, layer, pre, self.patch_fraction, rng) if sampled else change(layer, pre)
+                )
                 return
             with tap(body, stage) as seen:
                 body(x)
         for name, activity in seen.items():
             layer = body.get_submodule(name)
-            propose_(layer, self.rules[name](layer, *activity))
+            propose_(layer, self.rules[name](layer, *activity, reduction=self.reduction))
 
 
 def unit_state(weight: Tensor, wins: Tensor, *, norm: float) -> dict[str, float]:

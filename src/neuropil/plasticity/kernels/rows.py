@@ -68,8 +68,9 @@ def _add_chosen(thread, start, stop, pre, chosen, gains, hebbian, counts):  # ty
 
 
 def row_change(
-    pre: Tensor, chosen: Tensor, gains: tuple[float, ...], weight: Tensor, drive_weight: Tensor, law: Law, plan: Plan
-) -> Tensor:
+    pre: Tensor, chosen: Tensor, gains: tuple[float, ...], weight: Tensor, drive_weight: Tensor, law: Law,
+    divisor: int, plan: Plan,
+) -> Tensor:  # fmt: skip
     """The change of a weight through the rows that some sample chose, with a decay by the drive.
 
     Args:
@@ -79,6 +80,7 @@ def row_change(
         weight: (units, in).
         drive_weight: weights of the drive, (units, in). Its memory becomes the change unless it is the weight's own.
         law: whether to average, to normalise and to leave out rows.
+        divisor: of every row, unless the law averages.
         plan: how to go about it.
     """
     flat, gained = chosen.numpy(), np.array([*gains, 0], pre.numpy().dtype)
@@ -91,7 +93,7 @@ def row_change(
     else:
         change = torch.empty_like(weight) if drive_weight.data_ptr() == weight.data_ptr() else drive_weight
     where = np.arange(len(touched)) if law.sparse else touched
-    divisors = (counts if law.average else np.ones(len(touched))).astype(gained.dtype)
+    divisors = (counts if law.average else np.full(len(touched), divisor)).astype(gained.dtype)
     peaks = np.zeros(len(touched) + 1, gained.dtype)
     index = (where, touched, counts.cumsum(), order)
     values = (pre.numpy(), weight.numpy(), drive_weight.numpy(), gained, divisors)

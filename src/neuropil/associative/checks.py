@@ -1,11 +1,8 @@
 """What an associative network refuses, and what it warns of."""
 
-import warnings
-
 import torch
 from torch import Tensor
 
-from neuropil.associative.settling import Settled, Settling
 from neuropil.errors import require
 
 
@@ -38,15 +35,3 @@ def check_labels(labels: Tensor, classes: int, n: int) -> Tensor:
         low, high = (int(value) for value in labels.aminmax())
         require(low >= -1 and high < classes, f"labels need 0 to {classes - 1}, or -1 if unknown, got {low} to {high}.")
     return labels
-
-
-def warn_unless_settled(settled: Settled, settling: Settling) -> None:
-    """Warn that activity was still moving when it was read."""
-    if not settled.converged:
-        moving = int((settled.residual >= settling.tolerance).sum())
-        warnings.warn(
-            f"{moving} of {len(settled.residual)} samples had not settled after {settled.iterations} iterations: some "
-            f"unit is {settled.residual.max():.2g} from where its drive sends it (tolerance {settling.tolerance:.2g}); "
-            "give Settling more iterations or less momentum.",
-            stacklevel=3,
-        )

@@ -1,12 +1,12 @@
 """What an associative network answers once it has its weights: it classifies, completes and generates."""
 
+import warnings
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from neuropil.associative.checks import warn_unless_settled
 from neuropil.associative.connectivity import CLASSIFICATION, COMPLETION, LABEL, PIXELS, Connectivity, State
 from neuropil.associative.gradient import unrolled_settling
 from neuropil.associative.sampling import Samples, Sampling, margin, sample_missing_
@@ -160,6 +160,16 @@ def silenced(net: Connectivity, *, partial: bool) -> list[str]:
 
 
 def settle_fully(net: Connectivity, settling: Settling, state: State, free: Masks) -> None:
-    """Settle in use: with more iterations than in training, where a nudge comes as soon as most units are close."""
-    patient = replace(settling, max_iterations=PATIENCE * settling.max_iterations)
-    warn_unless_settled(patient(net, state, free), patient)
+    """Settle in use: with more iterations than in training, where a nudge comes as soon as most units are close.
+
+    Warn if activity is still moving then.
+    """
+    settled = replace(settling, max_iterations=PATIENCE * settling.max_iterations)(net, state, free)
+    if not settled.converged:
+        moving = int((settled.residual >= settling.tolerance).sum())
+        warnings.warn(
+            f"{moving} of {len(settled.residual)} samples had not settled after {settled.iterations} iterations: some "
+            f"unit is {settled.residual.max():.2g} from where its drive sends it (tolerance {settling.tolerance:.2g}); "
+            "give Settling more iterations or less momentum.",
+            stacklevel=2,
+        )

@@ -161,7 +161,7 @@ class _Sweep:
 
     def __call__(self, check: bool) -> list[Tensor]:
         """Make the step; with `check`, how far each sample's free units were from f(u), (batch,) a population."""
-        distances = []
+        settling, distances = self.settling, list[Tensor]()
         for post, mask in self.free.items():
             s = self.state[post]
             pull = drive_(self.net, self.sent, post, self.free, self.fixed[post], self.drives[post])
@@ -172,19 +172,15 @@ class _Sweep:
                 pull.mul_(mask)
             if check:
                 distances.append(pull.abs().amax(1))
-            self._move_(post, s, pull)
+            if settling.momentum:
+                s.add_(self.velocity[post].mul_(settling.momentum).add_(pull, alpha=settling.step_size))
+            else:
+                s.add_(pull, alpha=settling.step_size)
+            if self.may_leave:
+                s.clamp_(0, 1)
             if mask is not None:
-                send(s, mask, self.settling.free_unit_gain, out=self.sent[post])
+                send(s, mask, settling.free_unit_gain, out=self.sent[post])
         return distances
-
-    def _move_(self, post: str, s: Tensor, pull: Tensor) -> None:
-        momentum, step_size = self.settling.momentum, self.settling.step_size
-        if momentum:
-            s.add_(self.velocity[post].mul_(momentum).add_(pull, alpha=step_size))
-        else:
-            s.add_(pull, alpha=step_size)
-        if self.may_leave:
-            s.clamp_(0, 1)
 
 
 def send(activity: Tensor, mask: Tensor | None, free_unit_gain: float, out: Tensor | None = None) -> Tensor:

@@ -48,12 +48,11 @@ def spike_time_loss(times: Tensor, targets: Tensor, *, one_sided: Tensor | None 
         one_sided: bool, like `targets`.
         offset: c, in the unit of `times`; makes errors of early and late spikes comparable.
     """
-    require(
-        targets.ndim <= times.ndim
-        and all(goal in (1, time) for goal, time in zip(targets.shape[::-1], times.shape[::-1])),
-        f"spike_time_loss needs targets that broadcast to the times, got {tuple(targets.shape)} for "
-        f"{tuple(times.shape)}; ask the network for as many spikes as there are targets.",
-    )
+    sizes = zip(targets.shape[::-1], times.shape[::-1])
+    fits = targets.ndim <= times.ndim and all(goal in (1, time) for goal, time in sizes)
+    got = f"got {tuple(targets.shape)} for {tuple(times.shape)}"
+    cure = "ask the network for as many spikes as there are targets."
+    require(fits, f"spike_time_loss needs targets that broadcast to the times, {got}; {cure}")
     asked = ~targets.isnan()
     goal = torch.where(asked, targets, 0)
     error = torch.where(asked, (times - goal) / (goal + offset), 0)

@@ -14,8 +14,6 @@ from neuropil.spiking.times import check_times
 
 __all__ = ["Neuron", "SpikingLayer", "SpikingNetwork", "SpikingOutput"]
 
-DTYPES = (torch.float32, torch.float64)
-
 
 class SpikingOutput(NamedTuple):
     """What spiking neurons did until the end of the trial, and what they would do next.
@@ -154,9 +152,7 @@ def check_inputs(times: Tensor, weight: Tensor, t_end: float, who: str = "spikin
     """
     check_end(t_end)
     trains = check_times(times, t_end)
-    require(
-        weight.ndim == 2 and len(weight) == trains.shape[1] and weight.dtype == trains.dtype,
-        f"{who} weights (inputs, neurons) for times {tuple(times.shape)} of their dtype, "
-        f"got {tuple(weight.shape)}, {trains.dtype} and {weight.dtype}.",
-    )
+    fits = weight.ndim == 2 and len(weight) == trains.shape[1] and weight.dtype == trains.dtype
+    got = f"got {tuple(weight.shape)}, {trains.dtype} and {weight.dtype}."
+    require(fits, f"{who} weights (inputs, neurons) for times {tuple(times.shape)} of their dtype, {got}")
     return trains

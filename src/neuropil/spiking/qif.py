@@ -13,7 +13,7 @@ from torch.nn.functional import pad, softplus
 from neuropil.errors import require
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel, RecurrentModel
 from neuropil.spiking.kernels.dispatch import check_parameters, kernels
-from neuropil.spiking.network import DTYPES, SpikingLayer, SpikingNetwork, check_inputs
+from neuropil.spiking.network import SpikingLayer, SpikingNetwork, check_inputs
 from neuropil.spiking.oscillator import NextSpike, entire, projective, start_grads
 from neuropil.spiking.times import flatten_events, scatter_events
 
@@ -177,8 +177,7 @@ class QIFLayer(SpikingLayer):
 
     def init_(self, rng: torch.Generator, *, mean: float = 0.0, std: float = 1.0) -> Self:
         """Initialise the weights from a normal distribution, in place."""
-        with torch.no_grad():
-            self.weight.normal_(mean, std, generator=rng)
+        nn.init.normal_(self.weight, mean, std, generator=rng)
         return self
 
     def simulate(self, times: Tensor) -> tuple[Tensor, QIFState]:
@@ -248,7 +247,7 @@ def simulate_qif(
 
 def check_dtype(dtype: torch.dtype) -> None:
     """Refuse dtypes that the kernels do not know."""
-    require(dtype in DTYPES, f"QIF neurons need float32 or float64, got {dtype}.")
+    require(dtype in (torch.float32, torch.float64), f"QIF neurons need float32 or float64, got {dtype}.")
 
 
 class Simulation(torch.autograd.Function):

@@ -89,11 +89,10 @@ def simulate_recurrent_qif(
     plan = plan or Plan()
     kernel, trains = kernels("recurrent", times.device, plan), check_inputs(times, weight, t_end)
     neurons = weight.shape[1]
-    require(
-        recurrent.shape == (neurons, neurons) and recurrent.dtype == weight.dtype,
-        f"a recurrent network of {neurons} neurons needs recurrent weights ({neurons}, {neurons}) in {weight.dtype}, "
-        f"got {tuple(recurrent.shape)} in {recurrent.dtype}.",
-    )
+    fits = recurrent.shape == (neurons, neurons) and recurrent.dtype == weight.dtype
+    needed = f"recurrent weights ({neurons}, {neurons}) in {weight.dtype}"
+    got = f"{tuple(recurrent.shape)} in {recurrent.dtype}"
+    require(fits, f"a recurrent network of {neurons} neurons needs {needed}, got {got}.")
     check_parameters(times, LARGEST, weight=weight, recurrent=recurrent, potential=potential, current=current)
     start, weights = (potential, current), (weight, recurrent)
     spikes, angle, end = Simulation.apply(trains, *start, (neuron.tau, t_end), kernel, plan, *weights)  # type: ignore[no-untyped-call]

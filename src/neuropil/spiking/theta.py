@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, ThetaModel
 from neuropil.spiking.kernels.dispatch import bounded, check_parameters, kernels
 from neuropil.spiking.network import SpikingLayer, SpikingNetwork, check_inputs
@@ -229,11 +229,10 @@ class _Simulation(torch.autograd.Function):
         model = ThetaModel(weight.detach(), start, speed, neuron.r, t_end)
         plan = plan if plan.slots else replace(plan, slots=2 + int(t_end / neuron.period))
         times, spikes, end = kernel.simulate(events, model, plan)
-        require(
-            bounded(end),
-            f"theta neurons lost count: weights up to {float(weight.abs().max()):.3g} are too large for "
-            f"{str(weight.dtype).removeprefix('torch.')}; scale them down.",
-        )
+        if not bounded(end):
+            most, kind = float(weight.abs().max()), str(weight.dtype).removeprefix("torch.")
+            what = f"weights up to {most:.3g} are too large for {kind}"
+            raise Refusal(f"theta neurons lost count: {what}; scale them down.")
         ctx.save_for_backward(weight)
         ctx.simulated, ctx.spikes, ctx.shape, ctx.kernel = (events, model, plan), spikes, trains.shape, kernel
         return times, torch.atan2(end[1], -end[0]) / speed

@@ -47,19 +47,15 @@ def check_times(times: Tensor, t_end: float) -> Tensor:
     Raises:
         Refusal: another shape or dtype, NaN, negative or unsorted times, or finite ones after the end.
     """
-    require(
-        times.ndim in (2, 3) and times.dtype in (torch.float32, torch.float64),
-        "spike times need (batch, neurons, spikes) or (batch, neurons) in float32 or float64, "
-        f"got {tuple(times.shape)} in {str(times.dtype).removeprefix('torch.')}.",
-    )
+    fits = times.ndim in (2, 3) and times.dtype in (torch.float32, torch.float64)
+    needed, dtype = "(batch, neurons, spikes) or (batch, neurons) in float32 or float64", str(times.dtype)
+    require(fits, f"spike times need {needed}, got {tuple(times.shape)} in {dtype.removeprefix('torch.')}.")
     trains = times if times.ndim == 3 else times[..., None]
     if not (_sound(trains.detach().numpy(), t_end) if trains.device.type == "cpu" else _fine(trains, t_end)):
         fault, *place = _first_fault(trains.detach(), t_end)
         where = f"sample {place[0]}, neuron {place[1]}, spike {place[2]}"
-        raise Refusal(
-            f"spike times need 0 <= t <= {t_end:g}, ascending, or inf, got {FAULTS[fault]}, "
-            f"{trains[tuple(place)]:.6g} in {where}; {CURES[fault]}."
-        )
+        got = f"{FAULTS[fault]}, {trains[tuple(place)]:.6g} in {where}"
+        raise Refusal(f"spike times need 0 <= t <= {t_end:g}, ascending, or inf, got {got}; {CURES[fault]}.")
     return trains
 
 

@@ -95,11 +95,9 @@ def device_memory(device: torch.device) -> int:
 def check_room(spikes: int, size: int, device: torch.device, plan: Plan) -> None:
     """Refuse `spikes` of `size` bytes each if they take more than half of the memory."""
     most, gib = (plan.memory or device_memory(device)) // 2, 2**30
-    require(
-        spikes * size <= most,
-        f"the spikes of this batch need {spikes * size / gib:.3g} GiB, more than half of the memory, {most / gib:.3g}; "
-        "take a smaller batch, an earlier end or smaller weights.",
-    )
+    needed = f"{spikes * size / gib:.3g} GiB, more than half of the memory, {most / gib:.3g}"
+    cure = "take a smaller batch, an earlier end or smaller weights."
+    require(spikes * size <= most, f"the spikes of this batch need {needed}; {cure}")
 
 
 def no_spikes(batch: int, neurons: int, slots: int, like: Tensor, plan: Plan) -> Tensor:

@@ -232,7 +232,6 @@ def backward(part, first, last, log, model, table, spikes, given, wanted):  # ty
                     continue
                 spikes[b, j] -= 1
                 by_row = wanted.recurrent[part, j]
-                wanted.time[b, e] = given.times[b, j, spikes[b, j]] + accumulate_input_grad(
-                    state, model.recurrent[j], angle, current, tau, by_row
-                )
+                received = accumulate_input_grad(state, model.recurrent[j], angle, current, tau, by_row)
+                wanted.time[b, e] = given.times[b, j, spikes[b, j]] + received
                 angle[j] -= tau * wanted.time[b, e]

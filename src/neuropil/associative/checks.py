@@ -1,4 +1,4 @@
-"""What an associative network refuses, and what it warns of."""
+"""What an associative network refuses."""
 
 import torch
 from torch import Tensor

@@ -35,7 +35,7 @@ def test_models_come_back_bit_for_bit(compared):
     x = digits(seed=1)[1].pixels()
     rows = {row["learner"]: row["accuracy"] for row in read(compared).rows if row["kind"] == "result" and row["seed"]}
     train, test = plan.splits(1)
-    for build in plan.builds:
+    for build in plan.builds.values():
         rng = torch.Generator().manual_seed(1)
         method = build(train, rng)
         fresh, model = method.learner.fit(train, rng=rng), npl.load(compared, method.name, seed=1)

@@ -162,7 +162,7 @@ def test_settings_that_do_not_fit_together_are_refused(words, says, tmp_path, ca
 def test_augmented_copies_reach_every_readout_and_augmented_images_backprop(recipe, n_augmented, min_examples, train):
     copies = {"n_augmented": n_augmented, "min_examples": min_examples}
     config = recipe.Config(data="cifar10", **copies, **({"kernel": 5} if recipe is mnist_conv_krotov else {}))
-    builds = config.plan(recipe.METHODS, config.data).builds
+    builds = config.plan(recipe.METHODS, config.data).builds.values()
     learners = {method.name: method.learner for build in builds if (method := build(train, seeded()))}
     heads = [learner for name, learner in learners.items() if name not in ("backprop", "linear")]
     assert len(heads) >= 2

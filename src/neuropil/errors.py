@@ -8,6 +8,10 @@ class Refusal(ValueError):
     """A request that cannot be met; its message is one line meant for the person who asked."""
 
 
+class Diverged(Refusal):
+    """Learning that ran away: loss, weights or scores are NaN or infinite, or all activity is at its limits."""
+
+
 def require(condition: bool, message: str) -> None:
     """Refuse with `message` unless `condition` holds."""
     if not condition:

@@ -17,7 +17,7 @@ from neuropil.associative.settling import Nudge, Settling, send
 from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
 from neuropil.associative.training import GAINS, AssociativeTraining, EpochStatistics, by_role
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import Diverged, require
 from neuropil.models.contract import FeatureLayer, Model
 from neuropil.models.description import savable
 from neuropil.models.training.supervised import passes
@@ -167,7 +167,8 @@ class AssociativeNetwork(Model):
         finite = all(bool(part.isfinite().all()) for part in self.net_.parameters())
         what = f"diverged in epoch {epoch}: {statistics.saturated:.0%} of its hidden activity is at 0 or 1"
         cure = "lower the learning rates, or the gain of the first weights."
-        require(finite and statistics.saturated < 0.98, f"the associative network {what}; {cure}")
+        if not finite or statistics.saturated >= 0.98:
+            raise Diverged(f"the associative network {what}; {cure}")
 
     def _expose_first_layer(self) -> None:
         first = self.net_.between(PIXELS, FIRST)

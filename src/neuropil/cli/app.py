@@ -41,7 +41,10 @@ def command_names() -> list[str]:
 
 
 def main(words: Sequence[str]) -> int:
-    """Do what `words` say; the exit code: 0, or 2 after one line on stderr about what is wrong, or 130 if stopped."""
+    """Do what `words` say; the exit code.
+
+    It is 0, or 2 after one line on stderr about what is wrong, 3 if no learner had a result, or 130 if stopped.
+    """
     try:
         text = " ".join(words)
         whole = text.encode(errors="ignore").decode() == text

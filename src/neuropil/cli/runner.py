@@ -140,15 +140,18 @@ def report(folders: list[Path], out: Path) -> int:
 
 
 def _report_if_any(out: Path) -> int:
-    """The report of the finished runs in `out`, if they have results to report, and the pictures that they made."""
-    rows = (row for path in sorted(out.rglob("run.json")) for row in read(path.parent).rows)
-    if any(row["kind"] == "result" for row in rows):
+    """The report of the finished runs in `out`, if they have results to report, and the pictures that they made.
+
+    The exit code: 3 if learners failed, or were left out, and none has a result.
+    """
+    kinds = {row["kind"] for path in out.rglob("run.json") for row in read(path.parent).rows}
+    if kinds & {"result", "failed"}:
         report([out], out / "report.html")
     else:
         print(f"{out} is finished; it logged no result, so there is no report.")
     for picture in sorted(out.rglob("pictures/*.png")):
         print(f"picture: {picture}")
-    return 0
+    return 3 if "failed" in kinds and "result" not in kinds else 0
 
 
 def _new_folder(job: Job) -> tuple[Path, list[Path]]:

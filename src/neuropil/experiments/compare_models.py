@@ -33,6 +33,8 @@ def compare(
 ) -> list[dict[str, Any]]:
     """Train every model with every seed, score it once on the test examples, and print the table.
 
+    A model that refuses the data, or that diverges, is a row of kind "failed" that says why; the others go on.
+
     Every model starts from its own generator with the same seed, so leaving one out changes no other.
 
     Args:
@@ -48,6 +50,7 @@ def compare(
 
     Raises:
         Refusal: no model, an unknown data set, or a folder that exists.
+        TypeError: a function returns no model.
 
     Examples:
         >>> import neuropil as npl
@@ -63,8 +66,10 @@ def compare(
     names = isinstance(models, Mapping)
     require(names, f"compare needs a mapping of names to functions (train, rng), got {type(models).__name__}.")
     require(bool(models), "compare needs at least one model, got none; name a function (train, rng) that makes one.")
+    for name, make in models.items():
+        require(callable(make), f"model {name!r} needs a function (train, rng), got {type(make).__name__}.")
     require(seeds >= 1, f"compare needs seeds >= 1, got seeds={seeds}.")
-    builds: list[Build] = [partial(_build, name, make) for name, make in models.items()]
+    builds: dict[str, Build] = {name: partial(_build, name, make) for name, make in models.items()}
     if isinstance(data, str):
         plan = Comparison(builds, data, range(seeds), partial(data_splits, data, 0), origin=Origin(data))
     else:
@@ -84,12 +89,9 @@ def compare(
 
 def _build(name: str, make: Callable[[Split, Generator], Any], train: Split, rng: Generator) -> Method:
     """The model that `make` makes, as a method called `name`."""
-    require(callable(make), f"model {name!r} needs a function (train, rng), got {type(make).__name__}.")
     made = make(train, rng)
-    fits = isinstance(made, Method) or (hasattr(made, "fit") and hasattr(made, "predict"))
-    require(
-        fits, f"model {name!r} needs a function that returns a model, with fit and predict; got {type(made).__name__}."
-    )
+    if not (isinstance(made, Method) or (hasattr(made, "fit") and hasattr(made, "predict"))):
+        raise TypeError(f"{name!r} needs to return a model, with fit and predict; got {type(made).__name__}.")
     if isinstance(made, Method):
         return replace(made, name=name)
     frozen = isinstance(made, FeatureClassifier) and made.learning is None

@@ -9,12 +9,12 @@ import torch
 from torch import Generator
 
 from neuropil.data import Split, load, relabel, subset
-from neuropil.errors import check_device, require, unknown
+from neuropil.errors import Diverged, Refusal, check_device, require, unknown
 from neuropil.evaluate import fit_and_score, log_units, sample_efficiency
 from neuropil.experiments.spikes import log_rasters
 from neuropil.loading import model_path
 from neuropil.models import SpikingClassifier, receptive_fields
-from neuropil.runs import LabelsRow, Run, TaggedTracker
+from neuropil.runs import FailedRow, LabelsRow, Run, TaggedTracker, WarningRow
 
 N_COMPETING = 1000  # images on which the units of a convolution compete once more, at every position
 
@@ -72,7 +72,7 @@ class Comparison(NamedTuple):
     """Who is compared on what: all that is needed to do a comparison, or to bring its learners back.
 
     Attributes:
-        builds: make a fresh learner from the training data and a generator.
+        builds: by short name, make a fresh learner from the training data and a generator.
         data: name of the data set.
         seeds: one after the other.
         splits: maps a seed to (train, test).
@@ -80,7 +80,7 @@ class Comparison(NamedTuple):
         origin: where the test examples come from; None if they are in no data set, so that they cannot be loaded again.
     """
 
-    builds: Sequence[Build]
+    builds: Mapping[str, Build]
     data: str
     seeds: Sequence[int]
     splits: Callable[[int], tuple[Split, Split]]
@@ -88,12 +88,12 @@ class Comparison(NamedTuple):
     origin: Origin | None = None
 
 
-def select(methods: Mapping[str, T], names: Sequence[str]) -> list[T]:
+def select(methods: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
     """The methods of these short names, or all if none is named."""
     for name in names:
         if name not in methods:
             raise unknown("learner", name, methods)
-    return [methods[name] for name in names or methods]
+    return {name: methods[name] for name in names or methods}
 
 
 def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu") -> tuple[Split, Split]:
@@ -123,34 +123,86 @@ def run_methods(
 ) -> None:
     """Fit each method on `train`, read `test` once, then ask what fewer labels would have given; log everything.
 
+    A method that refuses the data, or that diverges, is a row that says why; the others go on.
+
     Args:
         plan: the methods, of which every one gets its own generator, from `seed`. Its first seed has pictures, too.
         train, test: what to learn from, and what to read once.
         seed: column of every row.
-        labels: numbers of labels for the sample-efficiency curves; those not below the training set are left out.
+        labels: numbers of labels for the sample-efficiency curves, see `label_counts`.
         run: where it is written; every fit in it can be resumed.
         after: called when a method has been tried.
     """
-    few = [count for count in labels if count < train.classes]
-    require(not few, f"every class needs a label, got labels {few} for {train.classes} classes; ask for more labels.")
+    counts = label_counts(labels, train, seed)
     for index in run.loop("learners", len(plan.builds)):
         rng = torch.Generator().manual_seed(seed)
-        method = plan.builds[index](train, rng)
-        learner = method.learner
+        method = fitted(plan, index, train, test, seed=seed, rng=rng, run=run)
+        if method is None:
+            continue
         tracker = method.tracker(run, plan.data, seed)
-        accuracy = fit_and_score(learner, train, test, rng=rng, tracker=tracker)
-        facts = {"accuracy": accuracy, "n_train": len(train), "data": plan.data, "seed": seed, "place": index}
-        save_learned(method, run, plan.origin, facts)
         if seed == plan.seeds[0]:
             save_pictures(method, train, tracker)
         if after is not None:
             after(method, train, test, tracker)
         if method.family == "local":
             log_unit_statistics(method, train, tracker)
-        counts = [count for count in labels if count < len(train)]
-        again = partial(learner.refit_readout, rng=rng)
-        for count, right in [*sample_efficiency(again, train, test, counts, seed=seed), (len(train), accuracy)]:
-            tracker.log(LabelsRow(n_labels=count, accuracy=right))
+        log_label_curve(method, counts, train, test, seed=seed, rng=rng, tracker=tracker)
+
+
+def label_counts(labels: Sequence[int], train: Split, seed: int) -> list[int]:
+    """Those of `labels` that are below the training set and leave a label for every class.
+
+    Raises:
+        Refusal: there are some below the training set, and all are too few.
+    """
+    below, few = [count for count in labels if count < len(train)], {}
+    for count in below:
+        try:
+            subset(train, count, seed)
+        except Refusal as refusal:
+            few[count] = refusal
+    need = f"every class needs a label, got labels {list(few)} for {train.classes} classes; ask for more labels."
+    require(not few or len(few) < len(below), need)
+    return [count for count in below if count not in few]
+
+
+def fitted(
+    plan: Comparison, index: int, train: Split, test: Split, *, seed: int, rng: Generator, run: Run
+) -> Method | None:
+    """The method `index` of `plan`, fitted, scored and saved; None if it refuses or diverges, and the row says why."""
+    name = list(plan.builds)[index]
+    tracker = TaggedTracker(run, learner=name.replace("_", " "), data=plan.data, seed=seed)
+    try:
+        method = plan.builds[name](train, rng)
+        tracker = method.tracker(run, plan.data, seed)
+        accuracy = fit_and_score(method.learner, train, test, rng=rng, tracker=tracker)
+    except Refusal as refusal:
+        tracker.log(FailedRow(reason=str(refusal), diverged=isinstance(refusal, Diverged)))
+        return None
+    facts = {"accuracy": accuracy, "n_train": len(train), "data": plan.data, "seed": seed, "place": index}
+    save_learned(method, run, plan.origin, facts)
+    tracker.log(LabelsRow(n_labels=len(train), accuracy=accuracy))
+    return method
+
+
+def log_label_curve(
+    method: Method,
+    counts: Sequence[int],
+    train: Split,
+    test: Split,
+    *,
+    seed: int,
+    rng: Generator,
+    tracker: TaggedTracker,
+) -> None:
+    """Log the test accuracy with so many labels; a count with which the method diverges becomes a warning."""
+    again = partial(method.learner.refit_readout, rng=rng)
+    for count in counts:
+        try:
+            for _, right in sample_efficiency(again, train, test, [count], seed=seed):
+                tracker.log(LabelsRow(n_labels=count, accuracy=right))
+        except Refusal as refusal:
+            tracker.log(WarningRow(message=f"no accuracy with {count} labels: {refusal}"))
 
 
 def save_learned(method: Method, run: Run, origin: Origin | None, facts: Mapping[str, Any], task: str = "") -> None:

@@ -69,7 +69,7 @@ def run_pair_comparisons(whole: Comparison, plans: Sequence[Comparison], run: Ru
     for index in run.loop("pairs", len(plans), table=table):
         plan = plans[index]
         some, others = plan.splits(seed)
-        for place, build in enumerate(plan.builds):
+        for place, build in enumerate(plan.builds.values()):
             rng = torch.Generator().manual_seed(seed)
             method, result = build(some, rng), Result()
             fit_and_score(method.learner, some, others, rng=rng, tracker=result)
@@ -82,7 +82,7 @@ def run_pair_comparisons(whole: Comparison, plans: Sequence[Comparison], run: Ru
             if index == len(plans) - 1:
                 mean = dict(zip(MEANS, table[place].mean(0).tolist()))
                 run.log(ResultRow(**tags, data=data, **mean, metrics={"pairs": len(plans)}))
-    names = [build(plans[0].splits(seed)[0], torch.Generator()).name for build in whole.builds]
+    names = [build(plans[0].splits(seed)[0], torch.Generator()).name for build in whole.builds.values()]
     plot_errors(data, dict(zip(names, table[:, :, 1])), [plan.task for plan in plans], run)
 
 

@@ -34,7 +34,7 @@ class ComparisonSettings(DataSettings):
     def plan(self, methods: Methods, data: str) -> Comparison:
         """The named ones of `methods` on a data set. Each is called with these settings, the examples, a generator."""
         at_least(0, self, *(name for name in vars(self) if name.endswith("weight_decay")))
-        builds = [partial(build, self) for build in select(methods, self.learners)]
+        builds = {name: partial(build, self) for name, build in select(methods, self.learners).items()}
         splits = partial(data_splits, data, self.n_train, device=self.device)
         return Comparison(builds, data, [self.seed], splits, origin=Origin(data))
 

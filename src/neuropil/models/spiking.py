@@ -16,7 +16,7 @@ from neuropil.models.contract import Classifier, FeatureLayer
 from neuropil.models.description import savable
 from neuropil.models.training.adabelief import AdaBelief, descend_
 from neuropil.models.training.augment import Augment
-from neuropil.models.training.supervised import passes
+from neuropil.models.training.supervised import check_loss, passes
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
 from neuropil.spiking import QIF, QIFNetwork, SpikingNetwork, SpikingOutput, Theta, ThetaNetwork
@@ -133,6 +133,7 @@ class SpikingClassifier(Classifier):
         stage = "exact spikes"
         for epoch in tracker.loop(stage, epochs, network=network, optimizer=optimizer, schedule=schedule, rng=rng):
             numbers = self._epoch(network, train, optimizer, schedule, rng)
+            check_loss(stage, epoch, numbers["loss"])
             tracker.log(EpochRow(stage=stage, epoch=epoch, metrics=numbers))
         self.network_ = network.eval().requires_grad_(False)
         return self

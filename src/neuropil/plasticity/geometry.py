@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
-from neuropil.errors import Refusal
+from neuropil.errors import Diverged, Refusal
 from neuropil.plasticity.plan import PLAN, Plan
 
 Conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -132,7 +132,7 @@ def check_finite(layer: nn.Module, *activities: Tensor) -> None:
     """Refuse NaN and infinity before they reach a weight."""
     if not math.isfinite(float(reduce(torch.add, map(total, activities)))):
         cure = "check the data, or lower the learning rate if the weights have run away."
-        raise Refusal(f"a rule on {type(layer).__name__} was given NaN or infinite activity; {cure}")
+        raise Diverged(f"a rule on {type(layer).__name__} was given NaN or infinite activity; {cure}")
 
 
 def weight_of(layer: nn.Module) -> Tensor:

@@ -45,7 +45,7 @@ class Config(Attacks, ComparisonSettings):
 
 def comparison(config: Config) -> Comparison:
     """The methods and their data."""
-    builds = [partial(build, units=config.units) for build in builders(config.learners)]
+    builds = {name: partial(build, units=config.units) for name, build in builders(config.learners).items()}
     seeds = range(config.seed, config.seed + config.seeds)
     splits = partial(data_splits, config.data, config.n_train, device=config.device)
     return Comparison(builds, config.data, seeds, splits, origin=Origin(config.data))

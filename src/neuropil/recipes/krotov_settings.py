@@ -77,7 +77,9 @@ def main(config: Config, run: Run) -> None:
     chosen = tyro.cli(recipe.Config, args=shlex.split(row["words"]))
     chosen = replace(chosen, seed=config.seed, **({width: config.width} if config.width else {}))
     candidates = [
-        Candidate(name, change, replace(chosen, learners=(name,), **change).plan(recipe.METHODS, chosen.data).builds[0])
+        Candidate(
+            name, change, replace(chosen, learners=(name,), **change).plan(recipe.METHODS, chosen.data).builds[name]
+        )
         for name in select({name: name for name in tried}, config.learners)
         for change in changes(tried[name])[: config.changes or None]
     ]

@@ -63,7 +63,7 @@ def render(results: Results) -> tuple[str, Files]:
         light={name: pair[0] for name, pair in COLOURS.items()},
         dark={name: pair[1] for name, pair in COLOURS.items()},
         unfinished=tables.unfinished_of(results),
-        uneven=tables.uneven_of(results),
+        uneven=[*tables.failed_of(results), *tables.uneven_of(results)],
         heads=heads,
         columns=tables.HEADS,
         note=tables.NOTE,
@@ -83,7 +83,10 @@ def heads_of(results: Results, styles: dict[str, Style], files: Files) -> list[d
     """The sentence and the figure at the top, for each data set."""
     heads = []
     for index, data in enumerate(results.data):
-        wide, narrow, png = summary_figure(results.on(data), styles, f"head{index}")
+        shown = [one for one in results.on(data) if one.accuracy or one.unfinished]
+        if not shown:
+            continue
+        wide, narrow, png = summary_figure(shown, styles, f"head{index}")
         files.add("accuracy" if len(results.data) == 1 else f"accuracy-{data}", png)
         sentence = tables.summary_sentence(results, data)
         heads.append({"data": data, "sentence": sentence, "wide": wide, "narrow": narrow})

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from neuropil.errors import Refusal, require
 from neuropil.report.stats import interval, paired
-from neuropil.runs import Record, ResultRow, Row, WarningRow, parse_row, read
+from neuropil.runs import FailedRow, Record, ResultRow, Row, WarningRow, parse_row, read
 
 __all__ = ["BASELINES", "Outcome", "Results", "RunRows", "Summary", "gather"]
 
@@ -75,6 +75,7 @@ class Summary:
         baseline: the learner that it is compared with.
         accuracy, unfinished: seed -> test accuracy, from finished and from unfinished runs.
         mean, half_width: of `accuracy`, and of its 95 % interval; nan where there is none.
+        failed: seed -> why there is no accuracy, from finished and unfinished runs.
         seconds, peak_mb: means over the finished runs, nan where nothing was measured.
         difference, difference_half_width, pairs: to the baseline over equal seeds; None where there is none.
     """
@@ -85,6 +86,7 @@ class Summary:
     baseline: str
     accuracy: Mapping[int, float]
     unfinished: Mapping[int, float]
+    failed: Mapping[int, str]
     n_train: tuple[int, ...]
     seconds: float
     peak_mb: float
@@ -163,13 +165,15 @@ def gather(runs: Sequence[Path] | Results) -> Results:
     paths = dict.fromkeys(path for given in runs for path in folders_of(Path(given)))
     found = [rows_of(read(path)) for path in paths]
     outcomes = [outcome(run, row) for run in found for row in run.of(ResultRow)]
-    if not outcomes:
+    failures = [row for run in found for row in run.of(FailedRow)]
+    if not outcomes and not failures:
         names = ", ".join(f"'{run.record.folder}'" for run in found)
         finished = found[0].record.finished
         cure = "run a recipe that logs one" if finished else "finish it with 'neuropil run --resume DIR'"
         raise Refusal(f"a report needs at least one result row, got none in {names}; {cure}.")
     refuse_duplicates(outcomes)
-    summaries = [one for data in dict.fromkeys(one.data for one in outcomes) for one in summaries_on(data, outcomes)]
+    named = dict.fromkeys([*(one.data for one in outcomes), *(str(row.data) for row in failures)])
+    summaries = [one for data in named for one in summaries_on(data, outcomes, failures)]
     results = Results(found, outcomes, summaries)
     warnings = [row for run in found for row in run.of(WarningRow)]
     return replace(results, tables=merged_tables(results), warnings=best_first(warnings, results.learners))
@@ -224,8 +228,12 @@ def outcome(run: RunRows, row: ResultRow) -> Outcome:
     message = f"a result row needs an accuracy in 0..1, got {row.accuracy!r} for {row.learner!r} in '{folder}'."
     require(isinstance(row.accuracy, int | float) and 0 <= row.accuracy <= 1, message)
     learner, data, seed = str(row.learner), str(row.data), cast(int, row.seed)
-    family = row.family or ("baseline" if learner in BASELINES else "local")
-    return Outcome(row, learner, data, seed, family, run.name, finished)
+    return Outcome(row, learner, data, seed, family_of(learner, row.family), run.name, finished)
+
+
+def family_of(learner: str, logged: str | None) -> str:
+    """The family that was logged, or the usual one."""
+    return logged or ("baseline" if learner in BASELINES else "local")
 
 
 def refuse_duplicates(outcomes: Sequence[Outcome]) -> None:
@@ -241,14 +249,14 @@ def refuse_duplicates(outcomes: Sequence[Outcome]) -> None:
         seen[key] = one.run
 
 
-def summaries_on(data: str, outcomes: Sequence[Outcome]) -> list[Summary]:
+def summaries_on(data: str, outcomes: Sequence[Outcome], failures: Sequence[FailedRow]) -> list[Summary]:
     """The summaries of one data set, best mean first, learners without a finished run last."""
-    by_learner = defaultdict(list)
-    for one in outcomes:
-        if one.data == data:
-            by_learner[one.learner].append(one)
-    accuracy = {name: accuracy_by_seed(own, finished=True) for name, own in by_learner.items()}
-    made = [summarise(own, accuracy) for own in by_learner.values()]
+    by_learner: dict[str, list[Outcome | FailedRow]] = defaultdict(list)
+    for one in (one for some in (outcomes, failures) for one in some if one.data == data):
+        by_learner[one.learner or ""].append(one)
+    reached = {name: [one for one in own if isinstance(one, Outcome)] for name, own in by_learner.items()}
+    accuracy = {name: accuracy_by_seed(own, finished=True) for name, own in reached.items()}
+    made = [summarise(own, reached[name], accuracy) for name, own in by_learner.items()]
     return sorted(made, key=lambda one: (math.isnan(one.mean), -one.mean if one.accuracy else 0.0, one.learner))
 
 
@@ -257,21 +265,24 @@ def accuracy_by_seed(outcomes: Iterable[Outcome], *, finished: bool) -> dict[int
     return {one.seed: one.row.accuracy for one in outcomes if one.finished == finished}
 
 
-def summarise(own: Sequence[Outcome], accuracy: Mapping[str, Mapping[int, float]]) -> Summary:
-    """The summary of one learner from its outcomes and the accuracies of all."""
-    first, done = own[0], [one.row for one in own if one.finished]
-    baseline = first.row.baseline or BASELINE
-    mine, other = accuracy[first.learner], accuracy.get(baseline, {})
+def summarise(
+    all_of_it: Sequence[Outcome | FailedRow], own: Sequence[Outcome], accuracy: Mapping[str, Mapping[int, float]]
+) -> Summary:
+    """The summary of one learner from all that was logged, its outcomes among that, and the accuracies of all."""
+    learner, done = all_of_it[0].learner or "", [one.row for one in own if one.finished]
+    baseline = (own[0].row.baseline if own else None) or BASELINE
+    mine, other = accuracy[learner], accuracy.get(baseline, {})
     center, half_width = interval(mine.values()) if mine else (math.nan, math.nan)
-    pairs = 0 if first.learner == baseline else len(mine.keys() & other.keys())
+    pairs = 0 if learner == baseline else len(mine.keys() & other.keys())
     difference, difference_half_width = paired(mine, other) if pairs else (None, math.nan)
     return Summary(
-        learner=first.learner,
-        data=first.data,
-        family=first.family,
+        learner=learner,
+        data=all_of_it[0].data or "",
+        family=family_of(learner, all_of_it[0].family),
         baseline=baseline,
         accuracy=mine,
         unfinished=accuracy_by_seed(own, finished=False),
+        failed={one.seed or 0: plain(one.words) for one in all_of_it if isinstance(one, FailedRow)},
         n_train=tuple(sorted({one.row.n_train for one in own if one.row.n_train is not None})),
         seconds=mean(row.seconds for row in done),
         peak_mb=mean(row.peak_mb for row in done),

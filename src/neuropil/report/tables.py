@@ -110,9 +110,10 @@ def escape(text: str) -> str:
 
 def cells_of(summary: Summary) -> list[str]:
     """The cells of one summary, in the order of HEADS."""
-    count = f"{len(summary.accuracy)}"
-    if summary.unfinished:
-        count = (f"{count} + " if summary.accuracy else "") + f"{len(summary.unfinished)} unfinished"
+    kinds = [words.partition(":")[0] for words in summary.failed.values()]
+    others = {"unfinished": len(summary.unfinished)} | {kind: kinds.count(kind) for kind in ("failed", "left out")}
+    done = [f"{len(summary.accuracy)}"] if summary.accuracy else []
+    count = " + ".join([*done, *(f"{n} {kind}" for kind, n in others.items() if n)])
     accuracy = percent(summary.mean, summary.half_width) if summary.accuracy else DASH
     costs = quantity(summary.seconds), quantity(summary.peak_mb)
     return [summary.learner, count, accuracy, *costs, difference_of(summary)]
@@ -131,7 +132,12 @@ def difference_of(summary: Summary) -> str:
 def remarks_on(results: Results) -> list[str]:
     """What a reader of the bare table has to know: unfinished runs, uneven comparisons, warnings."""
     counts = [f"{name} ({count})" for name, count in counts_of(warnings_of(results)).items()]
-    return [*unfinished_of(results), *uneven_of(results), *([f"Warnings: {', '.join(counts)}."] if counts else [])]
+    return [
+        *unfinished_of(results),
+        *failed_of(results),
+        *uneven_of(results),
+        *([f"Warnings: {', '.join(counts)}."] if counts else []),
+    ]
 
 
 def counts_of(warnings: Mapping[str, Sequence[Warned]]) -> dict[str, int]:
@@ -143,6 +149,20 @@ def unfinished_of(results: Results) -> list[str]:
     """One sentence about unfinished runs, if there are any."""
     names = ", ".join(results.unfinished)
     return [f"Unfinished: {names}. What an unfinished run has logged is shown, but enters no mean."] if names else []
+
+
+def failed_of(results: Results) -> list[str]:
+    """One sentence for each learner that failed or was left out, and each reason; those of a kind once."""
+    said = []
+    for one in results.summaries:
+        reasons: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for seed, words in one.failed.items():
+            reasons[without_numbers(words)].append((seed, words))
+        where = f" on {one.data}" * (len(results.data) > 1)
+        for found in reasons.values():
+            seeds = f"seed{'s' * (len(found) > 1)} {spans(seed for seed, _ in found)}"
+            said.append(f"{one.learner}{where}, {found[0][1].rstrip('.')} ({seeds}).")
+    return said
 
 
 def uneven_of(results: Results) -> list[str]:
@@ -169,9 +189,13 @@ def warnings_of(results: Results) -> dict[str, list[Warned]]:
     found: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
     for row in results.warnings:
         message = plain(row.message)
-        same = re.sub(r"\d+(\.\d+)?", "0", message)
-        found[row.learner or "the run"][same].append((row.seed or 0, message))
+        found[row.learner or "the run"][without_numbers(message)].append((row.seed or 0, message))
     return {name: [warned(sorted(rows)) for rows in kinds.values()] for name, kinds in found.items()}
+
+
+def without_numbers(text: str) -> str:
+    """`text` with every number as 0, so that sentences of a kind are equal."""
+    return re.sub(r"\d+(\.\d+)?", "0", text)
 
 
 def warned(rows: Sequence[tuple[int, str]]) -> Warned:
@@ -209,7 +233,7 @@ def summary_rows(results: Results) -> list[dict[str, Any]]:
     rows = []
     for one in results.summaries:
         whose = {"learner": one.learner, "data": one.data, "family": one.family, "n": len(one.accuracy)}
-        seeds = {"seeds": sorted(one.accuracy), "unfinished_seeds": sorted(one.unfinished)}
+        seeds = {"seeds": sorted(one.accuracy), "unfinished_seeds": sorted(one.unfinished), "failed": one.failed}
         reached = {"accuracy_mean": one.mean, "accuracy_interval": one.half_width}
         costs = {"seconds_mean": one.seconds, "peak_mb_mean": one.peak_mb}
         beside = {"baseline": one.baseline, "difference_mean": one.difference}

@@ -12,6 +12,7 @@ from neuropil.runs.rows import (
     CorruptionRow,
     DamageRow,
     EpochRow,
+    FailedRow,
     LabelsRow,
     MatchedRow,
     RasterRow,
@@ -27,8 +28,8 @@ from neuropil.runs.run import Run
 from neuropil.runs.tracker import NullTracker, TaggedTracker, Tracker
 
 __all__ = [
-    "AttackRow", "CheckRow", "ConfusionRow", "CorruptionRow", "DamageRow", "EpochRow", "LabelsRow", "MatchedRow",
-    "NullTracker", "RasterRow", "Record", "ResultRow", "Row", "Run", "SamplesRow", "SilenceRow", "Stateful",
-    "TaggedTracker", "Tracker", "UnitsRow", "WarningRow", "jsonable", "load_recipe_file", "parse_row", "peak_memory_mb",
-    "read",
+    "AttackRow", "CheckRow", "ConfusionRow", "CorruptionRow", "DamageRow", "EpochRow", "FailedRow", "LabelsRow",
+    "MatchedRow", "NullTracker", "RasterRow", "Record", "ResultRow", "Row", "Run", "SamplesRow", "SilenceRow",
+    "Stateful", "TaggedTracker", "Tracker", "UnitsRow", "WarningRow", "jsonable", "load_recipe_file", "parse_row",
+    "peak_memory_mb", "read",
 ]  # fmt: skip

@@ -67,6 +67,18 @@ class ResultRow(Row):
     baseline: str | None = None
 
 
+class FailedRow(Row):
+    """Why a learner has no result: it cannot take the data, or, if it `diverged`, its training ran away."""
+
+    reason: str
+    diverged: bool = False
+
+    @property
+    def words(self) -> str:
+        """'failed: why' or 'left out: why'."""
+        return f"{'failed' if self.diverged else 'left out'}: {self.reason}"
+
+
 class EpochRow(Row):
     """The `metrics` of one epoch of training.
 

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from torch import Generator
 
 from neuropil.data import Split
+from neuropil.errors import Diverged
 from neuropil.evaluate.metrics.accuracy import Predicts, confusion, fraction_correct, majority_rate
 from neuropil.evaluate.metrics.cost import peak_memory
 from neuropil.runs.rows import ConfusionRow, ResultRow
@@ -27,13 +28,25 @@ def fit_and_score(learner: Learns, train: Split, test: Split, *, rng: Generator,
         test: read once, after learning.
         rng: all randomness of the fit.
         tracker: takes the rows and is handed to `fit`.
+
+    Raises:
+        Diverged: its scores of some of the first test examples are NaN.
     """
     start = tracker.seconds
     with peak_memory() as peak:
         learner.fit(train, rng=rng, tracker=tracker)
     seconds = tracker.seconds - start
+    _check_scores(learner, test)
     counts, n, rate = confusion(learner, test), len(train), majority_rate(test)
     right = fraction_correct(counts)
     tracker.log(ResultRow(n_train=n, accuracy=right, majority_rate=rate, seconds=seconds, peak_mb=peak.mb))
     tracker.log(ConfusionRow(matrix=counts.tolist()))
     return right
+
+
+def _check_scores(learner: Learns, test: Split, *, n: int = 1000) -> None:
+    """Refuse scores that are NaN, whose largest is always class 0; a learner without scores passes."""
+    if hasattr(learner, "decision_function"):
+        wrong = int(learner.decision_function(test[:n].pixels()).isnan().any(1).sum())
+        if wrong:
+            raise Diverged(f"the scores of {wrong} of {len(test[:n])} test examples are NaN; lower the learning rate.")

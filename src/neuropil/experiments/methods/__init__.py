@@ -22,7 +22,7 @@ def method_names() -> list[str]:
     return sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py"))
 
 
-def builders(names: Sequence[str]) -> list[Any]:
+def builders(names: Sequence[str]) -> dict[str, Any]:
     """The ``build`` of each named file; of all files if no name is given."""
     files = select({name: name for name in method_names()}, names)
-    return [import_module(f"{__name__}.{name}").build for name in files]
+    return {name: import_module(f"{__name__}.{name}").build for name in files}

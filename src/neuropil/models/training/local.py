@@ -31,7 +31,7 @@ class LocalLearning:
     Attributes:
         rules: a rule for each layer that learns, by its name in the body.
         epochs: passes over the images, for each layer (greedily) or for all (joint).
-        batch: images in a step; no more than there are.
+        batch: images in a step; a smaller data set is one batch.
         lr: first learning rate of plain SGD, for all layers or by name.
         norm_rate: power q of `rate_by_norm`, by which units whose norm is far from 1 learn faster; 0 for none.
         joint: whether all layers learn at once.
@@ -95,7 +95,7 @@ class LocalLearning:
         title = "features " + " + ".join(stage)
         for epoch in tracker.loop(title, epochs, body=body, optimizer=optimizer, schedule=schedule, rng=rng):
             before = {name: weight.detach().clone() for name, weight in weights.items()}
-            for part in train.batches(self.batch, shuffle=rng):
+            for part in train.batches(min(self.batch, len(train)), shuffle=rng):
                 self._propose(body, stage, part.x, rng)
                 optimizer.step()
             schedule.step()

@@ -8,7 +8,7 @@ from torch import Generator, nn
 from torch.nn import functional as F
 
 from neuropil.data import Split
-from neuropil.errors import needs
+from neuropil.errors import Diverged, needs
 from neuropil.models.description import savable
 from neuropil.models.training.augment import Augment
 from neuropil.runs.rows import EpochRow
@@ -57,6 +57,7 @@ class SupervisedTraining:
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
         for epoch in tracker.loop(stage, epochs, network=network, optimizer=optimizer, schedule=schedule, rng=rng):
             loss = self._epoch(network, train, optimizer, rng)
+            check_loss(stage, epoch, loss)
             schedule.step()
             tracker.log(EpochRow(stage=stage, epoch=epoch, metrics={"loss": loss}))
         network.eval().requires_grad_(False)
@@ -72,6 +73,12 @@ class SupervisedTraining:
             optimizer.step()
             total += loss.detach() * len(part)
         return total.item() / len(train)
+
+
+def check_loss(stage: str, epoch: int, loss: float) -> None:
+    """Refuse to go on with a loss that is NaN or infinite."""
+    if not math.isfinite(loss):
+        raise Diverged(f"{stage} diverged: its loss is {loss} in epoch {epoch}; lower its learning rate.")
 
 
 def passes(examples: int, *, epochs: int, batch: int, min_steps: int) -> int:

@@ -1,0 +1,162 @@
+"""A comparison always finishes: who cannot take the data is left out, who diverges has failed, the others go on."""
+
+import json
+import math
+import os
+from functools import partial
+
+import pytest
+import torch
+
+from neuropil import BackpropClassifier, Split, SupervisedTraining, compare, dense_body
+from neuropil.cli import main
+from neuropil.data import digits, set_names
+from neuropil.errors import Diverged, Refusal
+from neuropil.experiments.baselines import linear
+from neuropil.experiments.comparison import Comparison, Method, data_splits, label_counts, run_methods
+from neuropil.experiments.methods import builders
+from neuropil.runs import EpochRow, Run, read
+
+SOME = ("association", "hard_wta", "mstdp", "plain_linear")
+FAST = SupervisedTraining(epochs=2, min_steps=1)
+
+
+def picky(train, rng):
+    raise Refusal("it needs cats, got digits.")
+
+
+def runaway(train, rng):
+    return BackpropClassifier(dense_body(train, 20, n=2.0), training=SupervisedTraining(epochs=2, lr=1e30))
+
+
+def buggy(train, rng):
+    return 1 / 0
+
+
+class Unsure:
+    """Has no opinion: its scores are NaN, whose largest is always the first class."""
+
+    def fit(self, train, *, rng, tracker=None):
+        return self
+
+    def decision_function(self, x):
+        return torch.full((len(x), 10), math.nan)
+
+    def predict(self, x):
+        return torch.zeros(len(x), dtype=torch.int64)
+
+
+@pytest.fixture
+def some():
+    return tuple(part[:200] for part in digits(seed=0))
+
+
+def test_who_refuses_is_left_out_who_diverges_has_failed_and_the_others_go_on(tmp_path, capsys):
+    quick = lambda train, rng: linear(train, rng, training=FAST)
+    models = {"picky": picky, "runaway": runaway, "unsure": lambda train, rng: Unsure(), "linear": quick}
+    rows = compare(models, "digits", seeds=2, out=tmp_path / "out")
+    failed = {(row["learner"], row["seed"]): row for row in rows if row["kind"] == "failed"}
+    assert set(failed) == {(name, seed) for name in ("picky", "runaway", "unsure") for seed in (0, 1)}
+    assert [failed[name, 0]["diverged"] for name in ("picky", "runaway", "unsure")] == [False, True, True]
+    assert "its loss is nan in epoch" in failed["runaway", 1]["reason"]
+    assert "the scores of 359 of 359 test examples are NaN" in failed["unsure", 0]["reason"]
+    assert [row["seed"] for row in rows if row["kind"] == "result"] == [0, 1]
+    told = " ".join(capsys.readouterr().out.split())
+    assert "picky, left out: it needs cats, got digits (seeds 0–1)." in told
+    assert "2 failed" in told
+    assert "picky, left out: it needs cats" in (tmp_path / "out/report.html").read_text()
+    summary = json.loads((tmp_path / "out/results.json").read_text())["summary"]
+    assert {one["learner"]: len(one["failed"]) for one in summary} == {
+        "linear": 0,
+        "picky": 2,
+        "runaway": 2,
+        "unsure": 2,
+    }
+
+
+def test_a_fault_of_the_program_is_not_hidden(some):
+    with pytest.raises(ZeroDivisionError):
+        compare({"buggy": buggy, "linear": linear}, some, seeds=1)
+
+
+def test_where_nobody_has_a_result_there_is_still_a_report(some, tmp_path):
+    assert all(row["kind"] != "result" for row in compare({"picky": picky}, some, seeds=1, out=tmp_path / "out"))
+    assert "left out: it needs cats" in (tmp_path / "out/report.html").read_text()
+
+
+@pytest.mark.parametrize(("learners", "code"), [("mstdp plain_linear", 0), ("mstdp astdp", 3)])
+def test_the_exit_code_says_whether_anybody_had_a_result(learners, code, tmp_path, capsys):
+    words = f"compare --data iris --seeds 1 --learners {learners} --out".split()
+    assert main([*words, str(tmp_path / "out")]) == code
+    assert "mSTDP, left out: an associative network needs pixels in [0, 1]" in " ".join(capsys.readouterr().out.split())
+    assert main(["report", str(tmp_path / "out")]) == 0
+
+
+class Killed(BaseException):
+    pass
+
+
+class Ending:
+    """Diverges in the second pass, and counts its steps with `tick`."""
+
+    def __init__(self, tick):
+        self.tick = tick
+
+    def fit(self, train, *, rng, tracker):
+        state = torch.zeros(2)
+        for epoch in tracker.loop("work", 3, state=state, rng=rng):
+            state += torch.rand(2, generator=rng)
+            tracker.log(EpochRow(epoch=epoch, metrics={"loss": state.sum().item()}))
+            self.tick()
+            if epoch == 1:
+                raise Diverged(f"at {state.sum().item()}")
+
+
+def test_killed_before_or_after_a_failure_a_run_ends_as_if_it_had_not_been(some, tmp_path):
+    def go(run, kill=None):
+        ticks = iter(range(100))
+
+        def tick(*_):
+            if next(ticks) == kill:
+                raise Killed
+
+        quick = lambda train, rng: linear(train, rng, training=FAST)
+        builds = {"ending": lambda train, rng: Method("Ending", "local", Ending(tick)), "linear": quick, "again": picky}
+        plan, run.every = Comparison(builds, "digits", [0], None), 0
+        try:
+            run_methods(plan, *some, seed=0, labels=(20,), run=run, after=tick)
+            run.finish()
+        finally:
+            run.close()
+        rows = [{**row, "seconds": 0, "peak_mb": 0} for row in read(run.folder).rows]
+        assert [row["learner"] for row in rows if row["kind"] == "failed"] == ["Ending", "again"]
+        return rows
+
+    start = lambda name: Run.start(tmp_path / name, recipe="compare", config={}, command="neuropil compare")
+    whole = go(start("whole"))
+    for kill in range(3):
+        with pytest.raises(Killed):
+            go(start(f"{kill}"), kill)
+        assert go(Run.resume(tmp_path / f"{kill}")) == whole
+
+
+def test_numbers_of_labels_that_leave_a_class_without_one_are_left_out_or_refused():
+    rare = Split(torch.rand(100, 2), (torch.arange(100) % 50 == 0).long(), 2)
+    assert label_counts((10, 50, 200), rare, seed=0) == [50]
+    with pytest.raises(Refusal, match=r"every class needs a label, got labels \[5, 10\] for 2 classes"):
+        label_counts((5, 10), rare, seed=0)
+
+
+@pytest.mark.parametrize("name", set_names())
+def test_with_60_examples_every_data_set_gives_every_method_a_row(name, tmp_path):
+    if name not in ("digits", "iris", "yin_yang") and not os.environ.get("NEUROPIL_DATA"):
+        pytest.skip("needs the files of the data set")
+    builds = {key: partial(build, units=10) for key, build in builders(SOME).items()}
+    train, test = data_splits(name, 60, 0)
+    run = Run.start(tmp_path / "run", recipe="compare", config={}, command="neuropil compare")
+    run_methods(Comparison(builds, name, [0], None), train, test[:100], seed=0, labels=(), run=run)
+    run.finish()
+    rows = [row for row in read(run.folder).rows if row["kind"] in ("result", "failed")]
+    assert len({row["learner"] for row in rows}) == len(rows) == len(builds)
+    left_out = {row["learner"] for row in rows if row["kind"] == "failed" and not row["diverged"]}
+    assert left_out == ({"mSTDP"} if name == "iris" else set())

@@ -56,8 +56,8 @@ def jump(phase: Tensor, weight: Tensor, neuron: Theta) -> Tensor:
 
 def joined(weights: Sequence[Tensor]) -> Tensor:
     """One matrix (inputs + all neurons, all neurons) from the weights (inputs, outputs) of stacked layers."""
-    rows, columns = [len(weights[0])] + [w.shape[1] for w in weights], [w.shape[1] for w in weights]
-    blank = [[torch.zeros(a, b, dtype=weights[0].dtype) for b in columns] for a in rows]
+    columns = [w.shape[1] for w in weights]
+    blank = [[torch.zeros(a, b, dtype=weights[0].dtype) for b in columns] for a in (len(weights[0]), *columns)]
     for place, weight in enumerate(weights):
         blank[place][place] = weight
     return torch.cat([torch.cat(row, 1) for row in blank])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.bench._timing import clock, medians, peak_extra
-from neuropil.bench.plasticity import RATE, krotov_scaled
+from neuropil.bench.plasticity import RATE, Law, krotov, scaled, soft
 from neuropil.errors import at_least, require
 from neuropil.experiments.machine import Machine
 from neuropil.plasticity import KrotovHopfield, SoftHebb, propose_
@@ -50,18 +50,9 @@ class Config(Machine):
 GEOMETRIES = {"28 x 28 x 1, 400 kernels": (1, 28, 400), "32 x 32 x 3, 96 kernels": (3, 32, 96)}
 
 
-def soft_textbook(weight: Tensor, x: Tensor) -> Tensor:
-    """SoftHebb with all activities at once, divided by its largest absolute entry."""
-    u = x @ weight.T
-    y = torch.softmax(u, 1)
-    change = y.T @ x - (y * u).sum(0)[:, None] * weight
-    return change / change.abs().max()
-
-
-Textbook = Callable[[Tensor, Tensor], Tensor]
-RULES: dict[str, tuple[KrotovHopfield | SoftHebb, Textbook]] = {
-    "Krotov-Hopfield": (KrotovHopfield(normalise=True), krotov_scaled),
-    "SoftHebb": (SoftHebb(normalise=True), soft_textbook),
+RULES: dict[str, tuple[KrotovHopfield | SoftHebb, Law]] = {  # and the textbook of each
+    "Krotov-Hopfield": (KrotovHopfield(normalise=True), scaled(krotov)),
+    "SoftHebb": (SoftHebb(normalise=True), scaled(soft)),
 }
 
 

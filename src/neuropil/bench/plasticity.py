@@ -28,6 +28,7 @@ of limit: fraction of the step that the law's multiply-adds need at the rate of 
 extra: memory beyond weight, gradient and batch.
 """
 RATE = 1e-8  # small enough to leave the weights alone
+Law = Callable[[Tensor, Tensor], Tensor]  # (weight, batch) -> change
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Case:
     """A rule, what it is measured against, and the number of multiply-adds that its law needs at least."""
 
     rule: Rule
-    textbook: Callable[[Tensor, Tensor], Tensor]  # (weight, batch) -> change
+    textbook: Law
     products: Callable[[int, int, int], int]  # (batch, inputs, units) -> multiply-adds
     drive: torch.dtype = torch.float32
 
@@ -66,7 +67,7 @@ def krotov(weight: Tensor, x: Tensor, p: float = 3.0, k: int = 7, delta: float =
     """The change by Krotov & Hopfield with a dense post factor, a second product and a dense decay term.
 
     It is the published code in torch, made faster in two ways. The drives lie so that the top-k runs along contiguous
-    units, and only `krotov_scaled` divides by the largest entry.
+    units, and only `scaled(krotov)` divides by the largest entry.
     """
     u = x @ (weight.sign() * weight.abs() ** (p - 1)).T
     ranks = u.topk(k, 1).indices
@@ -75,10 +76,14 @@ def krotov(weight: Tensor, x: Tensor, p: float = 3.0, k: int = 7, delta: float =
     return g.T @ x - (g * u).sum(0)[:, None] * weight
 
 
-def krotov_scaled(weight: Tensor, x: Tensor) -> Tensor:
-    """`krotov` divided by its largest absolute entry, as published."""
-    change = krotov(weight, x)
-    return change / change.abs().max()
+def scaled(law: Law) -> Law:
+    """`law` with its change divided by the largest absolute entry, as published."""
+
+    def change(weight: Tensor, x: Tensor) -> Tensor:
+        published = law(weight, x)
+        return published / published.abs().max()
+
+    return change
 
 
 def sanger(weight: Tensor, x: Tensor) -> Tensor:
@@ -132,7 +137,7 @@ CASES = {
     "Krotov-Hopfield, sparse": Case(KrotovHopfield(sparse=True), krotov, one),
     "Krotov-Hopfield, p = 2": Case(KrotovHopfield(p=2.0), partial(krotov, p=2.0), one),
     "Krotov-Hopfield, p = 2, sparse": Case(KrotovHopfield(p=2.0, sparse=True), partial(krotov, p=2.0), one),
-    "Krotov-Hopfield, scaled": Case(KrotovHopfield(normalise=True), krotov_scaled, one),
+    "Krotov-Hopfield, scaled": Case(KrotovHopfield(normalise=True), scaled(krotov), one),
     "Krotov-Hopfield, bfloat16 drive": Case(KrotovHopfield(ranking_dtype=torch.bfloat16), krotov, one, torch.bfloat16),
     "hard WTA": Case(HardWTA(), instar, one),
     "SoftHebb": Case(SoftHebb(), soft, two),

@@ -4,7 +4,6 @@ Each is one function for the whole project. A recipe hands over its architecture
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from torch import Generator, nn
@@ -24,11 +23,6 @@ def linear(train: Split, rng: Generator, *, training: SupervisedTraining = LINEA
     Pixels are taken as they are; the features of a table, which may have different units, are standardised.
     """
     return linear_classifier("linear", training, standardise=train.x.ndim == 2)
-
-
-def plain_linear(train: Split, rng: Generator) -> Method:
-    """Softmax regression on the inputs as they are, with strong weight decay: hard to attack."""
-    return linear_classifier("plain linear", replace(LINEAR, weight_decay=1.0), standardise=False)
 
 
 def linear_classifier(name: str, training: SupervisedTraining, *, standardise: bool) -> Method:

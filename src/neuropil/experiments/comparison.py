@@ -112,15 +112,9 @@ def run_comparison(plan: Comparison, labels: Sequence[int], run: Run, *, after: 
 
 
 def run_methods(
-    plan: Comparison,
-    train: Split,
-    test: Split,
-    *,
-    seed: int,
-    labels: Sequence[int],
-    run: Run,
+    plan: Comparison, train: Split, test: Split, *, seed: int, labels: Sequence[int], run: Run,
     after: After | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Fit each method on `train`, read `test` once, then ask what fewer labels would have given; log everything.
 
     A method that refuses the data, or that diverges, is a row that says why; the others go on.

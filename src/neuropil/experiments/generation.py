@@ -27,11 +27,8 @@ def log_generation_scores(method: Method, train: Split, test: Split, tracker: Ta
     reference = ReferenceClassifier().fit(train, rng=rng, tracker=tracker)
     asked = torch.arange(train.classes).repeat_interleave(each)
     made = method.learner.generate(torch.arange(train.classes), each, rng)
-    generated = {
-        method.name: made.images,
-        "probabilistic PCA": pca_samples(train, asked, rng),
-        "class means": class_means(train)[asked],
-    }
+    pca = pca_samples(train, asked, rng)
+    generated = {method.name: made.images, "probabilistic PCA": pca, "class means": class_means(train)[asked]}
     reached = accuracy(reference, test)
     for name, images in {**generated, "real test images": test.pixels()}.items():
         classes = asked if name in generated else test.y

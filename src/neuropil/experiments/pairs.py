@@ -12,7 +12,7 @@ from neuropil.data import Split, relabel, subset
 from neuropil.errors import unknown
 from neuropil.evaluate import fit_and_score
 from neuropil.experiments.comparison import Comparison, Origin, save_learned
-from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
+from neuropil.experiments.pictures import BLUE, GREY, ORANGE, picture
 from neuropil.runs import NullTracker, ResultRow, Row, Run
 
 COLOURS = {"association": ORANGE, "backprop": BLUE, "linear": GREY}
@@ -103,10 +103,10 @@ def plot_errors(data: str, accuracy: dict[str, Tensor], pairs: list[str], run: R
     if not wrong:
         return
     order = wrong.get("backprop", next(iter(wrong.values()))).argsort(descending=True)
-    with panels(1, 1, width=9, height=3.2) as (figure, axes):
+    caption = "Test error of each pair of classes, one seed."
+    with picture(run.folder, "pairs", caption, width=9, height=3.2) as axes:
         for name, row in wrong.items():
             axes[0].plot(row[order].numpy(), ".-", color=COLOURS[name], label=name, linewidth=0.8)
         axes[0].set_xticks(range(len(pairs)), [pairs[index] for index in order], rotation=90)
         axes[0].set(xlabel="pair of classes, the hardest for backprop first", ylabel="test error, %", title=data)
         axes[0].legend(frameon=False)
-        keep(figure, run.folder, "pairs", "Test error of each pair of classes, one seed.")

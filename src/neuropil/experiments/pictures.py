@@ -16,19 +16,20 @@ ORANGE, BLUE, GREY = "#d1440c", "#1061ad", "#727e8a"
 
 
 @contextmanager
-def panels(rows: int, columns: int, *, width: float, height: float) -> Iterator[tuple[Figure, Any]]:
-    """A figure (inches) and its axes, an array of rows * columns, all in one style."""
+def picture(
+    folder: Path, name: str, caption: str, *, rows: int = 1, columns: int = 1, width: float, height: float
+) -> Iterator[Any]:
+    """The axes of a figure (inches), an array of rows * columns; it is written with its caption when the block ends.
+
+    A picture is there as a whole or not at all.
+    """
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
-        yield figure, np.asarray(figure.subplots(rows, columns, squeeze=False)).ravel()
-
-
-def keep(figure: Figure, folder: Path, name: str, caption: str) -> None:
-    """Write a figure and its caption; a picture is there as a whole or not at all."""
-    place = folder / "pictures"
-    place.mkdir(exist_ok=True)
-    (place / f"{name}.txt").write_text(caption + "\n", encoding="utf-8")
-    part = place / f".{name}.part.png"
-    figure.savefig(part, dpi=150)
-    os.replace(part, place / f"{name}.png")
+        yield np.asarray(figure.subplots(rows, columns, squeeze=False)).ravel()
+        place = folder / "pictures"
+        place.mkdir(exist_ok=True)
+        (place / f"{name}.txt").write_text(caption + "\n", encoding="utf-8")
+        part = place / f".{name}.part.png"
+        figure.savefig(part, dpi=150)
+        os.replace(part, place / f"{name}.png")

@@ -14,25 +14,15 @@ from neuropil.runs import Run
 
 
 @dataclass(frozen=True)
-class Attacks(Machine):
-    """How hard learners are attacked."""
+class Attacks(Suite, Machine):
+    """How hard learners are attacked, and on how many examples."""
 
     n_test: int = 1000  # attack only that many test examples, a stratified subset for each seed; 0 for all
-    linf: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)  # budgets: largest change of any pixel, of values in [0, 1]
-    l2: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)  # budgets: Euclidean length of the change of an image
-    attack_steps: int = 20  # gradient steps of PGD from each starting point
-    attack_restarts: int = 2  # starting points of PGD
-    attack_queries: int = 200  # predictions that an attack without gradients may ask for, per image
     threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
     def __post_init__(self) -> None:
         at_least(0, self, "n_test")
-        suite_of(self)
-
-
-def suite_of(attacks: Attacks) -> Suite:
-    """The suite of these settings."""
-    return Suite(attacks.linf, attacks.l2, attacks.attack_steps, attacks.attack_restarts, attacks.attack_queries)
+        super().__post_init__()
 
 
 def loaded(headers: Iterable[Header], device: str) -> list[Method]:
@@ -46,7 +36,7 @@ def attack_all(methods: Sequence[Method], test: Split, attacks: Attacks, *, data
     some = subset(test, attacks.n_test, seed) if 0 < attacks.n_test < len(test) else test
     trackers = {one.name: one.tracker(run, data, seed) for one in methods}
     learners = {one.name: one.learner for one in methods}
-    robustness(learners, some, trackers=trackers, baselines=baselines, suite=suite_of(attacks), seed=seed)
+    robustness(learners, some, trackers=trackers, baselines=baselines, suite=attacks, seed=seed)
 
 
 def run_seeds(plan: Comparison, labels: Sequence[int], run: Run, *, attacks: Attacks | None = None) -> None:

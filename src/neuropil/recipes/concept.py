@@ -26,7 +26,7 @@ from torch import Tensor
 
 from neuropil.errors import at_least
 from neuropil.experiments.machine import Machine
-from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
+from neuropil.experiments.pictures import BLUE, GREY, ORANGE, picture
 from neuropil.runs import Row, Run
 from neuropil.spiking import QIF, simulate_qif
 from neuropil.spiking.lif import LIF
@@ -97,11 +97,10 @@ def main(config: Config, run: Run) -> None:
         numbers = {"jump": jump(time, end), "jump_finer": jump(finer, end), "gradient_error": worst.item()}
         run.log(Row(kind="concept", metrics={"curve": name, **numbers}))
         plotted[index] = torch.stack((at, time, slope, difference))
-    with panels(2, len(curves), width=12, height=5) as (figure, axes):
+    caption = "First spike against a weight or a time; below, its exact gradient (line), finite differences (dots)."
+    with picture(run.folder, "concept", caption, rows=2, columns=len(curves), width=12, height=5) as axes:
         for upper, lower, values, name in zip(axes, axes[len(curves) :], plotted, curves):
             plot_curve(upper, lower, values, end, name)
-        caption = "First spike against a weight or a time; below, its exact gradient (line), finite differences (dots)."
-        keep(figure, run.folder, "concept", caption)
 
 
 def follow(curve: Curve, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -32,12 +32,9 @@ from neuropil.models import BackpropClassifier, SupervisedTraining
 from neuropil.runs import Row, Run, TaggedTracker, Tracker, read
 
 MASKS = {  # name in the rows, and what is known
-    "upper half": "top",
-    "left half": "left",
-    "random half": "random",
-    "all but the centre": "frame",
-    "label alone": "none",
-}
+    "upper half": "top", "left half": "left", "random half": "random",
+    "all but the centre": "frame", "label alone": "none",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,11 +80,8 @@ def main(config: Config, run: Run) -> None:
 def errors(learner: AssociativeNetwork, train: Split, test: Split, mask: Tensor) -> dict[str, float]:
     """Squared error per missing pixel, label known: of the network, of the class means, of the mean image."""
     x, missing = test.pixels(), 1 - mask
-    guesses = {
-        "squared_error": learner.complete(x, mask, labels=test.y),
-        "class_mean_error": class_means(train)[test.y],
-        "mean_error": train.pixels().mean(0, keepdim=True),
-    }
+    made, mean = learner.complete(x, mask, labels=test.y), train.pixels().mean(0, keepdim=True)
+    guesses = {"squared_error": made, "class_mean_error": class_means(train)[test.y], "mean_error": mean}
     count = missing.sum() * len(x)
     return {name: (((guess - x) * missing).square().sum() / count).item() for name, guess in guesses.items()}
 

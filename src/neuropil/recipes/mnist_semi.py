@@ -109,14 +109,10 @@ def backprop_with_pseudo_labels(config: Config, by_backprop: Build, train: Split
 
 def network(config: Config, task: Task, *, min_steps: int = 1) -> AssociativeNetwork:
     """One hidden population, one task."""
+    lr = {"classification": config.classification_lr, "label": config.label_lr}
+    augment = distortion(config.rotation, config.scale, config.shift)
     training = AssociativeTraining(
-        tasks=(task,),
-        epochs=config.epochs,
-        batch=config.batch,
-        learning_rates={"classification": config.classification_lr, "label": config.label_lr},
-        lr_decay=config.lr_decay,
-        augment=distortion(config.rotation, config.scale, config.shift),
-        min_steps=min_steps,
+        (task,), config.epochs, config.batch, lr, lr_decay=config.lr_decay, augment=augment, min_steps=min_steps
     )
     settling, nudge = Settling(config.max_iterations, step_size=1.0, check_every=2), Nudge(config.nudge_steps)
     return AssociativeNetwork(config.classification_units, settling=settling, nudge=nudge, training=training)

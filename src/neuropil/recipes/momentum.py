@@ -25,7 +25,7 @@ from neuropil.associative.tasks import CLASSIFY, CLASSIFY_PARTIAL, GENERATE
 from neuropil.data.masks import image_mask
 from neuropil.experiments.comparison import data_splits
 from neuropil.experiments.machine import Machine
-from neuropil.experiments.pictures import BLUE, ORANGE, keep, panels
+from neuropil.experiments.pictures import BLUE, ORANGE, picture
 from neuropil.models import Distort
 from neuropil.runs import Row, Run, TaggedTracker
 
@@ -91,7 +91,12 @@ def settle_both(
 
 def plot(found: Found, config: Config, run: Run) -> None:
     """Iterations against momentum, one panel for each task, one line for each step size."""
-    with panels(1, 2, width=7, height=2.8) as (figure, axes):
+    caption = (
+        f"Iterations until no free unit is further than {config.tolerance:g} from where its drive sends it, on all "
+        f"test images. The number beside a line is the step size. {config.max_iterations} iterations mean that it "
+        "never settled."
+    )
+    with picture(run.folder, "momentum", caption, columns=2, width=7, height=2.8) as axes:
         for axis, (task, iterations) in zip(axes, found.items()):
             for k, size in enumerate(config.step_sizes):
                 shade = (k + 1) / len(config.step_sizes)
@@ -101,9 +106,3 @@ def plot(found: Found, config: Config, run: Run) -> None:
                 axis.annotate(f"{size:g}", (config.momenta[0], line[0]), **beside)
             axis.set(title=task, xlabel="momentum", ylabel="iterations to settle", yscale="log")
             axis.margins(x=0.15)
-        caption = (
-            f"Iterations until no free unit is further than {config.tolerance:g} from where its drive sends it, on all "
-            f"test images. The number beside a line is the step size. {config.max_iterations} iterations mean that it "
-            "never settled."
-        )
-        keep(figure, run.folder, "momentum", caption)

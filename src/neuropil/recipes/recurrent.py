@@ -23,7 +23,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.errors import at_least, require
 from neuropil.experiments.machine import Machine
-from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
+from neuropil.experiments.pictures import BLUE, GREY, ORANGE, picture
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.runs import EpochRow, Row, Run
 from neuropil.spiking import RecurrentQIF
@@ -152,7 +152,8 @@ def log_result(net: RecurrentQIF, times: Tensor, targets: Tensor, one_sided: Ten
 
 def plot_trials(before: Tensor, after: Tensor, targets: Tensor, losses: Tensor, config: Config, run: Run) -> None:
     """The trial before and after learning, and the loss."""
-    with panels(1, 3, width=9, height=2.6) as (figure, axes):
+    caption = "Spikes of all neurons; circles are the targets of neurons 0 and 1. Losses below 1e-16 are plotted there."
+    with picture(run.folder, "recurrent", caption, columns=3, width=9, height=2.6) as axes:
         for axis, spikes, title in zip(axes, (before, after), ("before learning", "after learning")):
             rows = [train[train.isfinite()].tolist() for train in spikes[0]]
             colours = [ORANGE, BLUE] + [GREY] * (len(rows) - 2)
@@ -163,7 +164,3 @@ def plot_trials(before: Tensor, after: Tensor, targets: Tensor, losses: Tensor, 
         axes[2].semilogy(range(1, len(losses) + 1), losses.clamp(min=1e-16), color=GREY, lw=0.5)
         axes[2].semilogy(range(1, len(losses) + 1), losses.cummin(0).values.clamp(min=1e-16), color=ORANGE)
         axes[2].set(title="loss of every update, and the least so far", xlabel="update", xscale="log")
-        caption = (
-            "Spikes of all neurons; circles are the targets of neurons 0 and 1. Losses below 1e-16 are plotted there."
-        )
-        keep(figure, run.folder, "recurrent", caption)

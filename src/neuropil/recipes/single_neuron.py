@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from neuropil.errors import at_least
 from neuropil.experiments.machine import Machine
-from neuropil.experiments.pictures import BLUE, GREY, ORANGE, keep, panels
+from neuropil.experiments.pictures import BLUE, GREY, ORANGE, picture
 from neuropil.models.training.adabelief import AdaBelief, descend_
 from neuropil.runs import EpochRow, Row, Run
 from neuropil.spiking import QIF, simulate_qif
@@ -88,7 +88,8 @@ def first_spikes(times: Tensor, weights: Tensor, t_end: float, count: int) -> tu
 
 def plot_paths(paths: Tensor, config: Config, run: Run) -> None:
     """How the output times moved."""
-    with panels(1, len(paths), width=9, height=3) as (figure, axes):
+    caption = "Output times of one neuron while it learns. Above the line they are pseudospikes. Dotted: targets."
+    with picture(run.folder, "single_neuron", caption, columns=len(paths), width=9, height=3) as axes:
         for axis, path, name in zip(axes, paths, STARTS):
             for k, colour in zip(range(path.shape[1]), (ORANGE, BLUE, GREY)):
                 axis.plot(path[:, k].numpy(), color=colour, label=f"spike {k + 1}")
@@ -97,5 +98,3 @@ def plot_paths(paths: Tensor, config: Config, run: Run) -> None:
                 axis.axhline(target, color="black", lw=0.8, ls=":")
             axis.set(title=name, xlabel="update", ylabel="output time (tau)", ylim=(0, 1.5 * config.t_end))
             axis.legend(frameon=False)
-        caption = "Output times of one neuron while it learns. Above the line they are pseudospikes. Dotted: targets."
-        keep(figure, run.folder, "single_neuron", caption)

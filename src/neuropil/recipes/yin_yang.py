@@ -23,7 +23,7 @@ from torch import Generator, nn
 from neuropil.data import Split
 from neuropil.experiments import baselines
 from neuropil.experiments.comparison import Method, Methods, run_comparison
-from neuropil.experiments.pictures import keep, panels
+from neuropil.experiments.pictures import picture
 from neuropil.experiments.settings import ComparisonSettings
 from neuropil.models import SpikeTimeTraining, SpikingClassifier, SupervisedTraining
 from neuropil.runs import ResultRow, Run, TaggedTracker
@@ -110,7 +110,10 @@ def plot_times(learner: SpikingClassifier, test: Split, run: Run) -> None:
     grid = torch.stack((x, y, 1 - x, 1 - y), -1).view(-1, 4).to(test.x.device)
     times, classes = -learner.decision_function(grid).cpu(), learner.predict(grid).cpu()
     square: dict[str, Any] = {"origin": "lower", "extent": (0, 1, 0, 1)}
-    with panels(1, 4, width=11, height=2.9) as (figure, axes):
+    caption = (
+        "Yin-Yang: which output fires first, and when. Times at the top of the scale lie past the end of the trial."
+    )
+    with picture(run.folder, "yin_yang", caption, columns=4, width=11, height=2.9) as axes:
         axes[0].imshow(classes.view(200, 200).numpy(), **square, cmap="Pastel1")
         wrong = learner.predict(test.x) != test.y
         axes[0].scatter(*test.x[wrong, :2].T.cpu().numpy(), s=14, marker="x", color="black")
@@ -118,8 +121,4 @@ def plot_times(learner: SpikingClassifier, test: Split, run: Run) -> None:
         for k, axis in enumerate(axes[1:]):
             shown = axis.imshow(times[:, k].view(200, 200).numpy(), **square, vmax=learner.t_end)
             axis.set_title(f"first spike of output {k} (tau)")
-            figure.colorbar(shown, ax=axis, shrink=0.8)
-        caption = (
-            "Yin-Yang: which output fires first, and when. Times at the top of the scale lie past the end of the trial."
-        )
-        keep(figure, run.folder, "yin_yang", caption)
+            axis.figure.colorbar(shown, ax=axis, shrink=0.8)

@@ -140,9 +140,8 @@ def facts_of(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
             if key not in ("command", "recipe", "config"):
                 name = plain(key).capitalize() if isinstance(value, dict) else "Run"
                 add(groups.setdefault(name, {}), flat(value, "" if isinstance(value, dict) else plain(key)))
-    return [
-        (name, [(key, ", ".join(values)) for key, values in pairs.items()]) for name, pairs in groups.items() if pairs
-    ]
+    written = lambda pairs: [(key, ", ".join(values)) for key, values in pairs.items()]
+    return [(name, written(pairs)) for name, pairs in groups.items() if pairs]
 
 
 def add(group: dict[str, list[str]], pairs: Iterable[tuple[str, str]]) -> None:

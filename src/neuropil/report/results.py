@@ -206,10 +206,9 @@ def plain(text: object) -> str:
 
 def merged_tables(results: Results) -> Tables:
     """The rows of all shown runs by class, best learner first."""
-    kinds = dict.fromkeys(kind for run in results.shown for kind in run.tables)
-    return {
-        kind: best_first([row for run in results.shown for row in run.of(kind)], results.learners) for kind in kinds
-    }
+    shown, learners = results.shown, results.learners
+    kinds = dict.fromkeys(kind for run in shown for kind in run.tables)
+    return {kind: best_first([row for run in shown for row in run.of(kind)], learners) for kind in kinds}
 
 
 def best_first(rows: Iterable[R], learners: Sequence[str]) -> list[R]:

@@ -104,20 +104,18 @@ def check_table(results: Results, data: str, norm: str) -> RobustnessTable:
             found[row.learner or "", row.attack][row.check].append(row)
     names = list(dict.fromkeys(name for checks in found.values() for name in checks))
     names.sort(key=lambda name: name.startswith("beats"))
-    rows = [
-        [f"{learner}: {attack}", *(outcome(checks.get(name, [])) for name in names)]
-        for (learner, attack), checks in found.items()
-    ]
+    cells = lambda checks: [outcome(checks.get(name, [])) for name in names]
+    rows = [[f"{learner}: {attack}", *cells(checks)] for (learner, attack), checks in found.items()]
     return RobustnessTable(f"checks for gradient masking; {norm}", ["learner: attack", *names], rows, folded=True)
 
 
 def invalid_sentences(table: RobustnessTable) -> list[str]:
     """A sentence for every curve that failed a check."""
-    failed = [
-        (row[0], [f"{head} {cell}" for head, cell in zip(table.heads[1:], row[1:]) if cell.startswith("failed")])
-        for row in table.rows
-    ]
-    return [f"Invalid: {name}. {'; '.join(reasons)}." for name, reasons in failed if reasons]
+    said = []
+    for name, *cells in table.rows:
+        reasons = [f"{head} {cell}" for head, cell in zip(table.heads[1:], cells) if cell.startswith("failed")]
+        said += [f"Invalid: {name}. {'; '.join(reasons)}."] if reasons else []
+    return said
 
 
 def outcome(rows: Sequence[CheckRow]) -> str:
@@ -155,9 +153,8 @@ def linear_comparison(results: Results, curves: Curves, data: str) -> list[str]:
     for row in results.of(MatchedRow):
         if (row.data or "") == data and row.learner != row.linear:
             found[row.learner or ""][row.norm].append(row)
-    said = [
-        f"{name}: " + "; ".join(verdict(rows, curves, data) for rows in norms.values()) for name, norms in found.items()
-    ]
+    by_norm = lambda norms: "; ".join(verdict(rows, curves, data) for rows in norms.values())
+    said = [f"{name}: {by_norm(norms)}" for name, norms in found.items()]
     if said:
         linear = next(row.linear for norms in found.values() for rows in norms.values() for row in rows)
         said.insert(0, question(linear))

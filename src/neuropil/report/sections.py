@@ -112,10 +112,8 @@ def with_sheets(section: Section, sheets: Sequence[Sheet], files: Files) -> Sect
 
 def figures_of(panels: Sequence[Panel], name: str) -> list[Figure]:
     """The panels as inline SVG."""
-    return [
-        Figure(panel.title, panel.caption, svg(panel, f"{name}{index}"), f"{panel.width}px")
-        for index, panel in enumerate(panels)
-    ]
+    drawn = [(panel, svg(panel, f"{name}{index}")) for index, panel in enumerate(panels)]
+    return [Figure(panel.title, panel.caption, body, f"{panel.width}px") for panel, body in drawn]
 
 
 def legend(results: Results, styles: Mapping[str, Style], kind: type[Row]) -> list[Style]:

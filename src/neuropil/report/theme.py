@@ -170,9 +170,7 @@ def png(panels: Sequence[Panel], styles: Iterable[Style] = ()) -> bytes:
     """All panels on one white sheet, with a legend, for papers and slides."""
     columns = min(3, len(panels))
     rows = math.ceil(len(panels) / columns)
-    legend = [
-        Line2D([], [], color=s.colour, linestyle=s.dash, marker=s.marker, label=short_name(s.name)) for s in styles
-    ]
+    legend = [Line2D([], [], color=s.colour, ls=s.dash, marker=s.marker, label=short_name(s.name)) for s in styles]
     below = 0.34 * math.ceil(len(legend) / 4)
     wide, high = max(panel.width for panel in panels), max(panel.height for panel in panels)
     figure = Figure(figsize=(columns * wide / 96, rows * (high / 96 + 0.3) + below), layout="constrained")

@@ -70,11 +70,10 @@ def _weights(value: Any) -> Iterator[Tensor]:
 
 def hidden_layers(learner: Any) -> list[nn.Module]:
     """The dense and convolutional layers of what `learner` has learned, without the last, whose units are classes."""
-    modules = [value for value in learned_values(learner) if isinstance(value, nn.Module)]
-    layers: dict[nn.Module, None] = dict.fromkeys(
-        layer for module in modules for layer in module.modules() if isinstance(layer, GEOMETRIES)
-    )
-    return list(layers)[:-1]
+    networks = [value for value in learned_values(learner) if isinstance(value, nn.Module)]
+    modules = dict.fromkeys(module for network in networks for module in network.modules())
+    layers: list[nn.Module] = [module for module in modules if isinstance(module, GEOMETRIES)]
+    return layers[:-1]
 
 
 def drop_weights_(learner: Any, amount: float, rng: Generator) -> None:

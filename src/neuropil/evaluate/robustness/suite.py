@@ -33,25 +33,19 @@ WORST = "all attacks"  # the name of the curve of what no attack of the suite co
 
 @dataclass(frozen=True)
 class Suite:
-    """What is done to every learner.
+    """What is done to every learner; without budgets a norm is left out."""
 
-    Attributes:
-        linf, l2: budgets in the two norms, of pixels in [0, 1]; none leaves a norm out.
-        attack_steps, attack_restarts: of PGD.
-        attack_queries: of the score-based and of the decision-based attack, about one image.
-    """
-
-    linf: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
-    l2: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
-    attack_steps: int = 20
-    attack_restarts: int = 2
-    attack_queries: int = 200
+    linf: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)  # budgets: largest change of any pixel, of values in [0, 1]
+    l2: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)  # budgets: Euclidean length of the change of an image
+    attack_steps: int = 20  # gradient steps of PGD from each starting point
+    attack_restarts: int = 2  # starting points of PGD
+    attack_queries: int = 200  # predictions that an attack without gradients may ask for, per image
 
     def __post_init__(self) -> None:
         sizes = (*self.linf, *self.l2)
         require(min(sizes, default=1) > 0, f"budgets of an attack need to be above 0, got {sizes}.")
-        least = min(self.attack_steps, self.attack_restarts)
-        require(least >= 1, f"PGD needs attack_steps and attack_restarts >= 1, got {self}.")
+        steps, restarts = self.attack_steps, self.attack_restarts
+        require(min(steps, restarts) >= 1, f"PGD needs attack_steps and attack_restarts >= 1, got {steps}, {restarts}.")
         queries = self.attack_queries
         require(queries > BISECTIONS, f"black-box attacks need over {BISECTIONS} attack_queries, got {queries}.")
 

@@ -12,9 +12,8 @@ from neuropil.experiments.comparison import Method as Method
 from neuropil.experiments.comparison import select
 from neuropil.models import SupervisedTraining
 
-READOUT = SupervisedTraining(
-    epochs=50, batch=1000, lr=1e-2, weight_decay=0.0, smoothing=0.1, min_steps=1500
-)  # of all methods with a hidden layer
+# of all methods with a hidden layer
+READOUT = SupervisedTraining(epochs=50, batch=1000, lr=1e-2, weight_decay=0.0, smoothing=0.1, min_steps=1500)
 
 
 def method_names() -> list[str]:

@@ -1,5 +1,7 @@
 """Softmax regression on the pixels as they are, with strong weight decay: the linear classifier hard to attack."""
 
+from dataclasses import replace
+
 from torch import Generator
 
 from neuropil.data import Split
@@ -9,4 +11,5 @@ from neuropil.experiments.methods import Method
 
 def build(train: Split, rng: Generator, units: int) -> Method:
     """No hidden layer, so `units` does not matter."""
-    return baselines.plain_linear(train, rng)
+    strong = replace(baselines.LINEAR, weight_decay=1.0)
+    return baselines.linear_classifier("plain linear", strong, standardise=False)

@@ -15,6 +15,5 @@ def build(train: Split, rng: Generator, units: int) -> Method:
     body.act = CReLU(1.0)
     init_normal_(body, rng, std=inputs**-0.5)
     learning = LocalLearning({"hidden": Sanger()}, epochs=4, batch=100, lr=0.01, min_steps=450, reduction="sum")
-    return Method(
-        "Sanger (PCA)", "local", FeatureClassifier(body, learning=learning, readout=READOUT), norm=2.0, competes=False
-    )
+    learner = FeatureClassifier(body, learning=learning, readout=READOUT)
+    return Method("Sanger (PCA)", "local", learner, norm=2.0, competes=False)

@@ -16,10 +16,9 @@ PLUS, MINUS = (0xD1, 0x44, 0x0C), (0x1A, 0x6F, 0xBF)
 
 def field_sheets(results: Results) -> list[Sheet]:
     """One sheet for each learner that left its fields, from the first shown run that has them, best learner first."""
-    seen = {
-        name: field_sheet(name, run.name, weight, wins_of(run, name, len(weight)))
-        for name, (run, weight) in results.saved("fields.").items()
-    }
+    seen = {}
+    for name, (run, weight) in results.saved("fields.").items():
+        seen[name] = field_sheet(name, run.name, weight, wins_of(run, name, len(weight)))
     return [seen[name] for name in dict.fromkeys([*results.learners, *seen]) if name in seen]
 
 

@@ -142,9 +142,7 @@ def zero_gradient_fraction(attack: FGSM | PGD, split: Split, *, batch: int = 100
     """Fraction of `split` at which every loss of `attack` has a gradient of zero (or not finite) in every pixel."""
     found = 0
     for chunk in split.batches(min(batch, len(split))):
-        gradients = [
-            input_gradient(attack.forward, loss, chunk.x, chunk.y).gradient.flatten(1) for loss in attack.losses
-        ]
-        useless = [(g == 0).all(1) | ~g.isfinite().all(1) for g in gradients]
+        gradients = [input_gradient(attack.forward, loss, chunk.x, chunk.y).gradient for loss in attack.losses]
+        useless = [(g == 0).all(1) | ~g.isfinite().all(1) for g in (one.flatten(1) for one in gradients)]
         found += int(torch.stack(useless).all(0).sum())
     return found / len(split)

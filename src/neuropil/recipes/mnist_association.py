@@ -109,16 +109,11 @@ class AssociationLearning:
 
 def competing(config: Config) -> AssociationClassifier:
     """Layers of neurons that compete within the columns of their class; the last layer votes."""
+    training = AssociationLearning(config.epochs, config.batch, config.lr, config.min_steps)
     return AssociationClassifier(
-        config.hidden,
-        columns=config.columns,
-        receptive_field=config.receptive_field or None,
-        k=config.k,
-        slope=config.slope,
-        n_send=config.n_send,
-        unit_norm_input=config.unit_norm_input,
-        training=AssociationLearning(config.epochs, config.batch, config.lr, config.min_steps),
-    )
+        config.hidden, columns=config.columns, receptive_field=config.receptive_field or None, training=training,
+        k=config.k, slope=config.slope, n_send=config.n_send, unit_norm_input=config.unit_norm_input,
+    )  # fmt: skip
 
 
 def association(config: Config, train: Split, rng: Generator) -> Method:

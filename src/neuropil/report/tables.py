@@ -132,12 +132,8 @@ def difference_of(summary: Summary) -> str:
 def remarks_on(results: Results) -> list[str]:
     """What a reader of the bare table has to know: unfinished runs, uneven comparisons, warnings."""
     counts = [f"{name} ({count})" for name, count in counts_of(warnings_of(results)).items()]
-    return [
-        *unfinished_of(results),
-        *failed_of(results),
-        *uneven_of(results),
-        *([f"Warnings: {', '.join(counts)}."] if counts else []),
-    ]
+    counted = [f"Warnings: {', '.join(counts)}."] if counts else []
+    return [*unfinished_of(results), *failed_of(results), *uneven_of(results), *counted]
 
 
 def counts_of(warnings: Mapping[str, Sequence[Warned]]) -> dict[str, int]:

@@ -15,12 +15,8 @@ def build(train: Split, rng: Generator, units: int) -> Method:
     shape = train.x.shape[1:]
     columns = 9 if len(shape) == 3 and units >= 9 * train.classes else 1
     learner = AssociationClassifier(
-        (units // columns * columns, units),
-        columns=(columns, 1),
-        receptive_field=min(shape[1:]) // 2 if columns > 1 else None,
-        k=1,
-        n_send=max(4, 24 // columns),
-        unit_norm_input=len(shape) == 3,
-        training=AssociationTraining(min_steps=600),
-    )
+        (units // columns * columns, units), columns=(columns, 1),
+        receptive_field=min(shape[1:]) // 2 if columns > 1 else None, unit_norm_input=len(shape) == 3,
+        k=1, n_send=max(4, 24 // columns), training=AssociationTraining(min_steps=600),
+    )  # fmt: skip
     return Method("association", "local", learner, competes=False)

@@ -12,7 +12,6 @@ def build(train: Split, rng: Generator, units: int) -> Method:
     """Units start at random examples."""
     body = dense_body(train, units, n=2.0)
     init_examples_(body, train, rng)
-    learning = LocalLearning(
-        {"hidden": HardWTA(sparse=True)}, epochs=4, batch=100, lr=0.05, min_steps=450, reduction="sum"
-    )
+    rule = HardWTA(sparse=True)
+    learning = LocalLearning({"hidden": rule}, epochs=4, batch=100, lr=0.05, min_steps=450, reduction="sum")
     return Method("hard WTA", "local", FeatureClassifier(body, learning=learning, readout=READOUT))

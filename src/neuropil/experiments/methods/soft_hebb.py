@@ -12,7 +12,6 @@ def build(train: Split, rng: Generator, units: int) -> Method:
     """Units start at random examples; the temperature is in units of the cosine between input and weight."""
     body = dense_body(train, units, n=2.0)
     init_examples_(body, train, rng)
-    learning = LocalLearning(
-        {"hidden": SoftHebb(tau=0.05)}, epochs=4, batch=100, lr=0.02, min_steps=450, reduction="sum"
-    )
+    rule = SoftHebb(tau=0.05)
+    learning = LocalLearning({"hidden": rule}, epochs=4, batch=100, lr=0.02, min_steps=450, reduction="sum")
     return Method("SoftHebb", "local", FeatureClassifier(body, learning=learning, readout=READOUT), norm=2.0)

@@ -163,3 +163,17 @@ def soft(tau: float, anti: bool) -> Law:
         return (-y if anti and u[j] != max(u) else y) * (x[j] - u[j] * w[j])
 
     return law
+
+
+def explain_away(k: int) -> Law:
+    """y (x - sum y_i w_i), the sum over the winners that see the same channels; y = max(u, 0) of the k largest."""
+
+    def law(j: int, w: list[Tensor], x: list[Tensor], u: list[float]) -> Tensor:
+        y = [max(v, 0.0) if sorted(u, reverse=True).index(v) < k else 0.0 for v in u]
+        rest = x[j].clone()
+        for i in range(len(w)):
+            if torch.allclose(x[i], x[j]):
+                rest -= y[i] * w[i]
+        return y[j] * rest
+
+    return law

@@ -9,7 +9,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import oracles
 from neuropil.errors import Refusal
-from neuropil.plasticity import BCM, DifferentialHebb, HardWTA, Hebb, KrotovHopfield, Oja, Plan, Sanger, SoftHebb
+from neuropil.plasticity import (
+    BCM,
+    DifferentialHebb,
+    ExplainAway,
+    HardWTA,
+    Hebb,
+    KrotovHopfield,
+    Oja,
+    Plan,
+    Sanger,
+    SoftHebb,
+)
 from neuropil.plasticity.geometry import per_sample, rows, unit_axis
 from oracles import FEW, GEOMETRIES, Unfolded, make
 
@@ -26,6 +37,7 @@ RULES = {
     "KH p=4.5": replace(KH, p=4.5, delta=0.0),
     "SoftHebb": SoftHebb(tau=0.5),
     "SoftHebb anti": SoftHebb(tau=0.5, anti=True),
+    "ExplainAway": ExplainAway(k=2),
 }
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
@@ -47,6 +59,8 @@ def law_of(rule, layer, pre):
             return oracles.krotov(rule.p, rule.k, rule.delta)
         case SoftHebb():
             return oracles.soft(rule.tau, rule.anti)
+        case ExplainAway():
+            return oracles.explain_away(rule.k)
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)

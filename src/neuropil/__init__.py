@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # for editors and type checkers; _NAMES below says the same
     from neuropil.models import FeatureClassifier, LocalLearning, Model, PatchNormConv2d, SpikeTimeTraining
     from neuropil.models import SpikingClassifier, SupervisedTraining, Triangle, dense_body, init_examples_
     from neuropil.models import init_kernels_, init_normal_, init_patches_, savable, stacked
-    from neuropil.plasticity import BCM, Association, Chosen, Dense, DifferentialHebb, HardWTA, Hebb, KrotovHopfield
-    from neuropil.plasticity import Oja, Rule, Sanger, SoftHebb, correlate, propose_, tap
+    from neuropil.plasticity import BCM, Association, Chosen, Dense, DifferentialHebb, ExplainAway, HardWTA, Hebb
+    from neuropil.plasticity import KrotovHopfield, Oja, Rule, Sanger, SoftHebb, attach, correlate, propose_, tap
     # isort: on
 
 __version__ = "0.1.0"
@@ -32,11 +32,11 @@ __version__ = "0.1.0"
 __all__ = [
     "BCM", "Association", "AssociationClassifier", "AssociationTraining", "AssociativeNetwork",
     "AssociativeTraining", "BackpropClassifier", "Chosen", "Dense", "DifferentialHebb", "Distort",
-    "FeatureClassifier", "HardWTA", "Hebb", "KrotovHopfield", "LocalLearning", "Model", "Oja", "PatchNormConv2d",
-    "Rule", "Sanger", "SoftHebb", "SpikeTimeTraining", "SpikingClassifier", "Split", "SupervisedTraining",
-    "Triangle", "accuracy", "compare", "correlate", "dense_body", "hold_out", "init_examples_", "init_kernels_",
-    "init_normal_", "init_patches_", "load", "load_data", "propose_", "savable", "saved_models", "stacked",
-    "subset", "tap",
+    "ExplainAway", "FeatureClassifier", "HardWTA", "Hebb", "KrotovHopfield", "LocalLearning", "Model", "Oja",
+    "PatchNormConv2d", "Rule", "Sanger", "SoftHebb", "SpikeTimeTraining", "SpikingClassifier", "Split",
+    "SupervisedTraining", "Triangle", "accuracy", "attach", "compare", "correlate", "dense_body", "hold_out",
+    "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "load", "load_data", "propose_", "savable",
+    "saved_models", "stacked", "subset", "tap",
 ]  # fmt: skip
 
 _NAMES = {  # by the room that they are in; all others are in neuropil.models
@@ -46,8 +46,8 @@ _NAMES = {  # by the room that they are in; all others are in neuropil.models
     "experiments.compare_models": ("compare",),
     "loading": ("load", "saved_models"),
     "plasticity": (
-        "BCM", "Association", "Chosen", "Dense", "DifferentialHebb", "HardWTA", "Hebb", "KrotovHopfield", "Oja",
-        "Rule", "Sanger", "SoftHebb", "correlate", "propose_", "tap",
+        "BCM", "Association", "Chosen", "Dense", "DifferentialHebb", "ExplainAway", "HardWTA", "Hebb",
+        "KrotovHopfield", "Oja", "Rule", "Sanger", "SoftHebb", "attach", "correlate", "propose_", "tap",
     ),
 }  # fmt: skip
 

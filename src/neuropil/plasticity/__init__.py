@@ -1,18 +1,19 @@
 """Local learning rules for any PyTorch layer: a rule proposes a change, the optimiser writes it."""
 
 from neuropil.plasticity.association import Association, associations
-from neuropil.plasticity.competitive import HardWTA, KrotovHopfield, SoftHebb
+from neuropil.plasticity.competitive import ExplainAway, HardWTA, KrotovHopfield, SoftHebb
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.differential import DifferentialHebb
 from neuropil.plasticity.engine import Rule, gains
 from neuropil.plasticity.hebbian import BCM, Hebb, Oja, Sanger
 from neuropil.plasticity.kernels.ranking import first_and_kth, winner
 from neuropil.plasticity.law import Chosen, Dense
+from neuropil.plasticity.learner import Learner, attach
 from neuropil.plasticity.plan import Plan
 from neuropil.plasticity.tap import Activity, propose_, tap
 
 __all__ = [
-    "BCM", "Activity", "Association", "Chosen", "Dense", "DifferentialHebb", "HardWTA", "Hebb", "KrotovHopfield", "Oja",
-    "Plan", "Rule", "Sanger", "SoftHebb", "associations", "correlate", "first_and_kth", "gains", "propose_", "tap",
-    "winner",
+    "BCM", "Activity", "Association", "Chosen", "Dense", "DifferentialHebb", "ExplainAway", "HardWTA", "Hebb",
+    "KrotovHopfield", "Learner", "Oja", "Plan", "Rule", "Sanger", "SoftHebb", "associations", "attach", "correlate",
+    "first_and_kth", "gains", "propose_", "tap", "winner",
 ]  # fmt: skip

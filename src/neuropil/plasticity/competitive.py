@@ -1,4 +1,4 @@
-"""Hebbian rules whose units compete for every sample: hard winner-take-all, Krotov-Hopfield, SoftHebb."""
+"""Hebbian rules whose units compete for every sample: winner-take-all, Krotov-Hopfield, SoftHebb, explaining away."""
 
 from dataclasses import dataclass
 
@@ -137,6 +137,47 @@ class KrotovHopfield(Rule):
         """g = 1 for the winner and -delta for the k-th, h = u."""
         units, finite = first_and_kth(u, self.k)
         return Chosen(units, (1.0, -self.delta), decay=u, finite=finite)
+
+
+@dataclass(frozen=True)
+class ExplainAway(Rule):
+    r"""A few winners explain the input together: :math:`\Delta W_j = \sum_b y_{bj} (x_b - \sum_i y_{bi} W_i)`.
+
+    Of every sample the k units with the largest drives u = W x answer with y = max(u, 0), the others with 0. A winner
+    learns what all winners together leave unexplained, so units share the input and do not become copies. With all
+    units linear and heard it is Oja's subspace rule (Oja 1989, Int. J. Neural Syst. 1). Lateral inhibition and learning
+    from the rest are those of sparse coding: Foldiak 1990 (Biol. Cybern. 64), Olshausen & Field 1996 (Nature 381). In a
+    grouped convolution a group explains what it sees.
+
+    Attributes:
+        k: how many units answer to a sample; None for one in thirty, at least one.
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import ExplainAway
+        >>> layer = torch.nn.Linear(2, 3, bias=False)
+        >>> layer.weight.data = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+        >>> ExplainAway(k=2)(layer, torch.tensor([[2.0, 0.0]]))
+        tensor([[-1.0000, -1.0000],
+                [-0.5000, -0.5000],
+                [ 0.0000,  0.0000]])
+    """
+
+    k: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.k is None or self.k >= 1, f"ExplainAway needs k >= 1, or None for units / 30, got k={self.k}.")
+
+    def check_units(self, units: int) -> None:
+        """Refuse a layer with fewer units than k."""
+        require((self.k or 1) <= units, f"ExplainAway needs k <= units, got k={self.k} and {units} units.")
+
+    def post(self, u: Tensor) -> Dense:
+        """g = y; units mix by the sum of y y^T."""
+        first = u.topk(self.k or max(1, u.shape[1] // 30), 1)
+        y = torch.zeros_like(u).scatter(1, first.indices, first.values.clamp_min(0))
+        samples = y.movedim(1, -1).flatten(0, -2)
+        return Dense(y, mixing=samples.T @ samples)
 
 
 def signed_power(weight: Tensor, power: float) -> Tensor:

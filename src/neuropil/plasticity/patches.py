@@ -132,7 +132,7 @@ def windows(layer: nn.Module, pre: Tensor) -> Tensor:
 def unfolded(block: Tensor, dims: int, plan: Plan = PLAN) -> Tensor:
     """A copy of the view `block` as (n, fan-in): its first `dims` axes count patches, the others what is in them."""
     if not (plan.compiled and compilable(block, block)) or not block.numel():
-        return block.reshape(block.shape[:dims].numel(), -1)
+        return block.reshape(block.shape[:dims].numel(), block.shape[dims:].numel())
     shape, hop = block.shape, block.stride()
     places, reach = (_offsets(shape[axes], hop[axes]) for axes in (slice(dims), slice(dims, None)))
     room = block.as_strided((int(places[-1] + reach[-1]) + 1,), (1,))

@@ -1,0 +1,287 @@
+"""Rules on layers of a plain network: a state for each layer gives a rule the input, start and bias that it needs."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from neuropil.errors import require
+from neuropil.plasticity.chosen import full_factor
+from neuropil.plasticity.engine import Rule
+from neuropil.plasticity.geometry import Conv, bias_of, check_finite, from_rows, rows, weight_of
+from neuropil.plasticity.job import Job
+from neuropil.plasticity.law import Dense
+from neuropil.plasticity.patches import patches, sample_count, sample_patches
+from neuropil.plasticity.plan import PLAN
+from neuropil.plasticity.tap import propose_, tap
+
+MOMENTUM = 0.05  # weight of the latest batch in every running mean
+CONSCIENCE = 0.3  # handicap of a unit that wins twice its part, in standard deviations of the drive
+FLAT = 0.1  # a sample shorter than this fraction of the mean length fades out
+
+
+class LayerState(NamedTuple):
+    """What a layer remembers between steps: running means, and the norms of its rows."""
+
+    mean: Tensor  # of what units see, (groups, fan-in)
+    size: Tensor  # length of a centred sample, ()
+    norms: Tensor  # of the rows, as they were before, (units,)
+    usage: Tensor  # fraction of samples that a unit wins, (units,)
+    drive_mean: Tensor  # what the synapses alone make of the input, (units,)
+    drive_sd: Tensor  # its standard deviation, (units,)
+    steps: Tensor  # batches seen, ()
+
+
+class Learner:
+    """Rules attached to layers of a network, as `attach` makes it.
+
+    Attributes:
+        model: the network.
+        rules: a rule for each layer that learns, by name, in the order in which a pass reaches them.
+        states: what each of these layers remembers.
+        untrained: weight and bias of each before its rule was attached.
+    """
+
+    def __init__(self, model: nn.Module, rules: Mapping[str, Rule], threshold: float | None, most: int, rng: Generator):
+        self.model, self.rules, self.rng = model, dict(rules), rng
+        self.states: dict[str, LayerState] = {}
+        self.untrained: dict[str, dict[str, Tensor]] = {}
+        self._threshold, self._most, self._settled = threshold, most, True
+
+    @torch.no_grad()
+    def propose_(self, images: Tensor) -> None:
+        """Let a batch through the network and hand every attached layer's change to the optimiser.
+
+        Layers in training mode (batch normalisation, dropout) do what they do in training.
+
+        Raises:
+            Refusal: NaN or infinite activity.
+        """
+        self.settle_()
+        with tap(self.model, self.rules) as seen:
+            self.model(images)
+        for name, activity in seen.items():
+            layer, state = self.model.get_submodule(name), self.states[name]
+            samples = take(layer, activity.pre, self._most, self.rng)
+            if not len(samples):
+                propose_(layer, torch.zeros_like(weight_of(layer)))
+                continue
+            state = observe(layer, samples, state)
+            change, usage = turn(self.rules[name], layer, prepared(samples, state), state)
+            propose_(layer, change)
+            self.states[name] = state._replace(usage=usage)
+        self._settled = False
+
+    @torch.no_grad()
+    def settle_(self) -> None:
+        """After ``optimizer.step()``: rows lose their mean and regain their norm, biases follow the drives.
+
+        Adam, momentum and weight decay move rows off the sphere on which they turn. A step that was not settled is
+        settled by the next `propose_`.
+        """
+        for name, state in self.states.items() if not self._settled else ():
+            settle_layer_(self.model.get_submodule(name), state, self._threshold)
+        self._settled = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the network: with its state and that of the optimiser a run goes on bit for bit."""
+        layers = {name: state._asdict() for name, state in self.states.items()}
+        return {"layers": layers, "untrained": self.untrained, "rng": self.rng.get_state(), "settled": self._settled}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`; load the state of the network after `attach`, which starts its rows afresh."""
+        names = (sorted(state["layers"]), sorted(self.states))
+        require(names[0] == names[1], f"the state of a learner on layers {names[0]} was given to one on {names[1]}.")
+        self.states = {name: LayerState(**state["layers"][name]) for name in self.rules}
+        self.untrained, self._settled = dict(state["untrained"]), state["settled"]
+        self.rng.set_state(state["rng"])
+
+
+def attach(
+    model: nn.Module,
+    rules: Mapping[str, Rule],
+    images: Tensor,
+    *,
+    threshold: float | None = None,
+    most: int = 4096,
+    rng: Generator | None = None,
+) -> Learner:
+    r"""Let layers of a network learn by local rules, whatever their inputs, sizes and optimiser.
+
+    A rule sees inputs without their running mean and each sample's own, of length 1, and units that compete by the
+    cosine :math:`u_j = \langle W_j, x \rangle / |W_j|`. Its change turns a row,
+    :math:`\Delta W_j = |W_j| P_j (\sum_b g_{bj} x_b - \sum_i M_{ji} W_i / |W_i|) / \sum_b |g_{bj}|`, with P_j the
+    projection off W_j: decay by a unit's own weight drops out. The rate 0.05 of SGD or 0.001 of Adam fits every rule.
+
+    Rows start at inputs or patches from up to 1000 of `images`, with the norm they had. Where there are fewer than two
+    for each unit, torch's own start stays. A bias is set, without the optimiser, to minus the running mean of the drive
+    and `threshold` standard deviations.
+
+    Args:
+        model: any module tree; dense layers and convolutions can learn.
+        rules: a rule for each layer that learns, by its name in ``model.named_modules()``.
+        images: a batch as the network takes it.
+        threshold: of the bias; None for 1 in dense layers and 0 in convolutions.
+        most: inputs or patches that a layer learns from in a step, at random if there are more.
+        rng: of the start and of these; None for a generator with seed 0.
+
+    Raises:
+        Refusal: a rule or layer that cannot learn so; a name that the network does not have.
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import ExplainAway, attach
+        >>> model = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU())
+        >>> learner = attach(model, {"0": ExplainAway()}, torch.rand(100, 20))
+        >>> optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        >>> for images in torch.rand(5, 100, 20):
+        ...     learner.propose_(images)
+        ...     optimizer.step()
+        ...     learner.settle_()
+    """
+    learner = Learner(model, {}, threshold, most, rng or Generator().manual_seed(0))
+    images = images[torch.randperm(len(images), generator=learner.rng)[:1000].to(images.device)]
+    with torch.no_grad():
+        with tap(model, rules) as seen:
+            model(images)
+        for name in seen:
+            layer = model.get_submodule(name)
+            _check(name, layer, rules[name])
+            learner.untrained[name] = {key: value.detach().clone() for key, value in layer.named_parameters()}
+        for name in list(seen):  # a layer starts on what the layers below make of the images from now on
+            with tap(model, [name], pre_only=True) as seen:
+                model(images)
+            learner.rules[name] = rules[name]
+            layer = model.get_submodule(name)
+            learner.states[name] = _start_(layer, seen[name].pre, most, learner.rng)
+            settle_layer_(layer, learner.states[name], threshold)
+    return learner
+
+
+def _start_(layer: nn.Module, pre: Tensor, most: int, rng: Generator) -> LayerState:
+    """Let the rows start at samples of `pre`; the state after that batch."""
+    weight = rows(layer, weight_of(layer))
+    samples = take(layer, pre, max(most, 4 * len(weight)), rng)
+    require(len(samples) > 0, "attach needs images to start from, got none that a layer could learn from.")
+    ones, zero = torch.ones_like(weight[:, 0]), weight.new_zeros(())
+    state = LayerState(zero, zero, weight.norm(dim=1), ones / len(ones), zero, zero, zero)
+    state = observe(layer, samples, state)
+    for start, x in zip(weight.chunk(samples.shape[1]), prepared(samples, state).unbind(1)):
+        x = x[x.norm(dim=1) > 0.5]  # not the flat ones
+        if len(x) >= 2 * len(start):
+            start.copy_(x[torch.randperm(len(x), generator=rng)[: len(start)].to(x.device)])
+    weight.copy_(_directions(weight) * state.norms[:, None])
+    return observe(layer, samples, state._replace(steps=zero))
+
+
+def settle_layer_(layer: nn.Module, state: LayerState, threshold: float | None) -> None:
+    """Rows without their mean and of their norm; the bias below the drive by `threshold`, see `attach`."""
+    weight = rows(layer, weight_of(layer))
+    weight.copy_(_directions(weight) * state.norms[:, None])
+    if (bias := bias_of(layer)) is not None:
+        threshold = float(not isinstance(layer, Conv)) if threshold is None else threshold
+        bias.copy_(-(state.drive_mean + threshold * state.drive_sd))
+
+
+def take(layer: nn.Module, pre: Tensor, most: int, rng: Generator) -> Tensor:
+    """What units see of an input, at most `most` inputs or patches of it: (n, groups, fan-in)."""
+    if isinstance(layer, nn.Linear):
+        x = pre.flatten(0, -2)
+        return (x[torch.randint(len(x), (most,), generator=rng).to(x.device)] if len(x) > most else x)[:, None]
+    groups, fan_in = getattr(layer, "groups", 1), weight_of(layer)[0].numel()
+    if sample_count(layer, pre) > most:
+        x = sample_patches(layer, pre, most, rng)
+    else:
+        x = torch.cat([pre.new_zeros(0, groups * fan_in), *patches(layer, pre)])
+    return x.view(len(x), groups, fan_in)
+
+
+def observe(layer: nn.Module, samples: Tensor, state: LayerState) -> LayerState:
+    """The state after `samples` (n, groups, fan-in): means over the first batches, later running means."""
+    part = max(MOMENTUM, 1 / (1 + int(state.steps)))
+    weight = rows(layer, weight_of(layer)).unflatten(0, (samples.shape[1], -1))
+    drive = torch.einsum("ngf,guf->ngu", samples, weight).flatten(1)
+    check_finite(layer, drive)
+    mean = state.mean.lerp(samples.mean(0), part)
+    return state._replace(
+        mean=mean,
+        size=state.size.lerp(_centred(samples, mean).norm(dim=2).mean(), part),
+        drive_mean=state.drive_mean.lerp(drive.mean(0), part),
+        drive_sd=state.drive_sd.lerp(drive.std(0, correction=0), part),
+        steps=state.steps + 1,
+    )
+
+
+def prepared(samples: Tensor, state: LayerState) -> Tensor:
+    """Samples without the mean of each input and without their own, of length 1; flat ones are shorter."""
+    x = _centred(samples, state.mean)
+    length: Tensor = x.norm(dim=2, keepdim=True)
+    return x / length.clamp_min(FLAT * state.size).clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def _centred(samples: Tensor, mean: Tensor) -> Tensor:
+    x: Tensor = samples - mean
+    return x - x.mean(2, keepdim=True)
+
+
+def turn(rule: Rule, layer: nn.Module, samples: Tensor, state: LayerState) -> tuple[Tensor, Tensor]:
+    """The change of the weight, and the usage of the units after it.
+
+    Args:
+        rule, layer: what learns.
+        samples: as `prepared` gives them, (n, groups, fan-in).
+        state: of the layer.
+    """
+    directions = F.normalize(rows(layer, weight_of(layer)), dim=1)
+    groups = samples.shape[1]
+    changes, usages = [], []
+    for x, v, usage in zip(samples.unbind(1), directions.chunk(groups), state.usage.chunk(groups)):
+        job = Job(rule, layer, PLAN, v, rule.weights(v), None, False)
+        u = x @ job.drive_weight.T
+        u = u - CONSCIENCE * u.std(correction=0) * (len(v) * usage - 1).clamp(max=10)
+        sample = job.ask(x, u, u.shape, {}, own=False)
+        said = sample.said
+        gain = said.gain if isinstance(said, Dense) else full_factor(sample, said)
+        change = gain.T @ x
+        if isinstance(said, Dense) and said.mixing is not None:
+            change = change - said.mixing @ v
+        change = change - (change * v).sum(1, keepdim=True) * v
+        changes.append(change / gain.abs().sum(0).clamp_min(torch.finfo(x.dtype).eps)[:, None])
+        usages.append(usage.lerp(u.argmax(1).bincount(minlength=len(v)).to(u) / len(u), MOMENTUM))
+    return from_rows(layer, state.norms[:, None] * torch.cat(changes)), torch.cat(usages)
+
+
+def _directions(weight: Tensor) -> Tensor:
+    """Rows without their mean, of length 1."""
+    return F.normalize(weight - weight.mean(1, keepdim=True), dim=1)
+
+
+def _check(name: str, layer: nn.Module, rule: Rule) -> None:
+    """Refuse what cannot learn."""
+    kind, what = type(layer).__name__, type(rule).__name__
+    require(isinstance(layer, (nn.Linear, *Conv)), f"layer {name!r} is a {kind}; attach takes Linear and Conv layers.")
+    groups, (count, fan_in) = getattr(layer, "groups", 1), rows(layer, weight_of(layer)).shape
+    require(fan_in > 1, f"a unit of layer {name!r} has a single input, in which there is no direction to learn.")
+    rule.check_units(count // groups)
+    cure = "use ExplainAway, HardWTA, KrotovHopfield or SoftHebb, or call the rule itself without attach."
+    third = list(inspect.signature(rule.post).parameters)[1:]
+    require(not third, f"attach gives a rule its drives only, but {what} needs {', '.join(third)} as well; {cure}")
+    require(
+        competes(rule, count // groups),
+        f"units of layer {name!r} would not compete under {what}: each answers whatever the others do, and they end as "
+        f"copies or noise; {cure}",
+    )
+
+
+def competes(rule: Rule, count: int) -> bool:
+    """Whether what one of `count` units answers depends on the drives of the others."""
+    drive = torch.arange(8.0 * count).sin().view(8, count)
+    other = drive.clone()
+    other[:, 0] += 3
+    said, then = rule.post(drive), rule.post(other)
+    if count == 1 or not isinstance(said, Dense) or not isinstance(then, Dense):
+        return True
+    return not torch.equal(said.gain[:, 1:], then.gain[:, 1:])

@@ -1,0 +1,333 @@
+"""Rules attached to a plain network: one step against loops, what a step keeps, resuming, geometries and refusals."""
+
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from neuropil.errors import Refusal
+from neuropil.plasticity import (
+    BCM,
+    Chosen,
+    Dense,
+    ExplainAway,
+    HardWTA,
+    Hebb,
+    KrotovHopfield,
+    Oja,
+    Rule,
+    Sanger,
+    SoftHebb,
+    attach,
+)
+from neuropil.plasticity.learner import CONSCIENCE, FLAT, MOMENTUM
+
+LAYERS = {
+    "dense": (lambda: nn.Linear(7, 5), (40, 7)),
+    "dense, tokens": (lambda: nn.Linear(7, 5, bias=False), (10, 4, 7)),
+    "conv1d": (lambda: nn.Conv1d(3, 5, 3, padding=1), (6, 3, 9)),
+    "conv2d, strided and dilated": (lambda: nn.Conv2d(2, 5, 2, stride=2, dilation=2), (6, 2, 7, 8)),
+    "conv3d, reflect": (lambda: nn.Conv3d(1, 5, 2, padding=1, padding_mode="zeros"), (2, 1, 3, 4, 3)),
+}
+RULES = {
+    "HardWTA": HardWTA(),
+    "SoftHebb": SoftHebb(tau=0.1),
+    "Krotov": KrotovHopfield(p=2, k=3),
+    "explain": ExplainAway(k=2),
+}
+
+
+def seed(number=0):
+    return torch.Generator().manual_seed(number)
+
+
+def start(name, rule, **settings):
+    """A learner on a one-layer network, images for its start, and a batch."""
+    torch.manual_seed(1)
+    factory, shape = LAYERS[name]
+    model = nn.Sequential(factory().double())
+    images = torch.rand(shape, dtype=torch.float64) ** 3 + 0.2
+    return attach(model, {"0": rule}, images, rng=seed(), **settings), torch.rand(shape, dtype=torch.float64) ** 2
+
+
+def patches_of(layer, x):
+    """(n, fan-in) by torch's own unfold, or by slices."""
+    if isinstance(layer, nn.Linear):
+        return x.flatten(0, -2)
+    if isinstance(layer, nn.Conv2d):
+        return F.unfold(x, layer.kernel_size, layer.dilation, layer.padding, layer.stride).mT.flatten(0, 1)
+    pad = [side for side in layer.padding for _ in range(2)]
+    x = F.pad(x, pad)
+    for axis, size in enumerate(layer.kernel_size, 2):
+        x = x.unfold(axis, size, 1)
+    dims = len(layer.kernel_size)
+    return x.movedim(1, 1 + dims).reshape(-1, layer.weight[0].numel())
+
+
+def gains(rule, u):
+    """y of one sample by the words of the law, and what the winners explain: a function of the directions."""
+    order = sorted(range(len(u)), key=lambda j: -u[j])
+    match rule:
+        case HardWTA():
+            return {order[0]: 1.0}, False
+        case KrotovHopfield():
+            return {order[0]: 1.0, order[rule.k - 1]: -rule.delta}, False
+        case SoftHebb():
+            total = sum(math.exp(v / rule.tau) for v in u)
+            return {j: math.exp(v / rule.tau) / total for j, v in enumerate(u)}, False
+        case ExplainAway():
+            return {j: max(u[j], 0.0) for j in order[: rule.k]}, True
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_a_step_is_its_law_in_loops(name, rule):
+    learner, batch = start(name, rule)
+    layer, old = learner.model[0], learner.states["0"]
+    learner.propose_(batch)
+    weight, seen, new = layer.weight.detach().flatten(1), patches_of(layer, batch), learner.states["0"]
+    mean = (old.mean[0] + seen.mean(0)) / 2  # the second batch of two
+    x = [v - mean - (v - mean).mean() for v in seen]
+    size = (old.size + sum(v.norm() for v in x) / len(x)) / 2
+    x = [v / max(v.norm(), FLAT * size) for v in x]
+    rows = [w / w.norm() for w in weight]
+    u = torch.tensor([[float(v @ row) for row in rows] for v in x], dtype=torch.float64)
+    u = u - CONSCIENCE * u.std(correction=0) * (5 * old.usage - 1).clamp(max=10)
+    change, total, wins = torch.zeros_like(weight), [0.0] * 5, [0.0] * 5
+    for sample, drives in zip(x, u.tolist()):
+        y, explains = gains(rule, drives)
+        rest = sample - sum(y[j] * rows[j] for j in y) if explains else sample
+        wins[drives.index(max(drives))] += 1 / len(x)
+        for j, gain in y.items():
+            change[j] += gain * rest
+            total[j] += abs(gain)
+    for j in range(5):
+        change[j] -= (change[j] @ rows[j]) * rows[j]
+        change[j] *= weight[j].norm() / total[j] if total[j] else 0
+    torch.testing.assert_close(-layer.weight.grad.flatten(1), change, rtol=1e-9, atol=1e-12)
+    assert change.abs().max() > 1e-3
+    usage = (1 - MOMENTUM) * old.usage + MOMENTUM * torch.tensor(wins, dtype=torch.float64)
+    torch.testing.assert_close(new.usage, usage)
+    drive = seen @ weight.T
+    torch.testing.assert_close(new.drive_mean, (old.drive_mean + drive.mean(0)) / 2)
+    torch.testing.assert_close(new.drive_sd, (old.drive_sd + drive.std(0, correction=0)) / 2)
+
+
+@pytest.mark.parametrize("make", [
+    lambda p: torch.optim.SGD(p, lr=0.5, momentum=0.9, weight_decay=0.1),
+    lambda p: torch.optim.Adam(p, lr=0.1),
+], ids=["SGD", "Adam"])  # fmt: skip
+@pytest.mark.parametrize("name", ["dense", "conv1d"])
+def test_whatever_the_optimiser_rows_keep_their_norm_and_sum_to_zero_and_biases_follow_drives(name, make):
+    torch.manual_seed(1)
+    norms = LAYERS[name][0]().weight.detach().flatten(1).norm(dim=1).double()
+    learner, batch = start(name, HardWTA())
+    layer, optimizer = learner.model[0], make(learner.model.parameters())
+    for _ in range(5):
+        learner.propose_(batch)
+        assert layer.bias.grad is None
+        optimizer.step()
+        learner.settle_()
+        rows, state = layer.weight.detach().flatten(1), learner.states["0"]
+        torch.testing.assert_close(rows.norm(dim=1), norms)
+        torch.testing.assert_close(rows.sum(1), torch.zeros_like(norms), atol=1e-12, rtol=0)
+        threshold = state.drive_sd if name == "dense" else 0
+        torch.testing.assert_close(layer.bias.detach(), -(state.drive_mean + threshold))
+
+
+def test_a_given_threshold_is_that_of_the_bias():
+    learner, _ = start("conv1d", HardWTA(), threshold=0.7)
+    state = learner.states["0"]
+    torch.testing.assert_close(learner.model[0].bias.detach(), -(state.drive_mean + 0.7 * state.drive_sd))
+
+
+def learn(learner, batches, *, optimizer=None, settle=True):
+    optimizer = optimizer or torch.optim.Adam(learner.model.parameters(), lr=1e-2)
+    for batch in batches:
+        learner.propose_(batch)
+        optimizer.step()
+        if settle:
+            learner.settle_()
+    return optimizer
+
+
+def network():
+    torch.manual_seed(2)
+    return nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.BatchNorm2d(6), nn.Conv2d(6, 8, 3), nn.Flatten(), nn.ReLU())
+
+
+IMAGES = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+BOTH = {"3": ExplainAway(), "0": HardWTA()}
+
+
+def test_a_forgotten_settling_is_made_up_for_by_the_next_step():
+    learners = [attach(network(), BOTH, IMAGES, rng=seed()) for _ in range(2)]
+    for learner, settle in zip(learners, (True, False)):
+        learn(learner, IMAGES.split(20), settle=settle)
+        learner.settle_()
+    same(*(learner.model.state_dict() for learner in learners))
+
+
+def same(one, two):
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("settle", [True, False], ids=["settled", "not settled"])
+def test_a_run_goes_on_bit_for_bit_from_its_states(settle, tmp_path):
+    whole = attach(network(), BOTH, IMAGES, most=500, rng=seed())
+    optimizer = learn(whole, IMAGES.split(20)[:2], settle=settle)
+    state = {"model": whole.model.state_dict(), "learner": whole.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(state, tmp_path / "run.pt")
+    learn(whole, IMAGES.split(20), optimizer=optimizer)
+    state = torch.load(tmp_path / "run.pt", weights_only=True)
+    again = attach(network(), BOTH, IMAGES[:9], most=500, rng=seed(9))
+    again.model.load_state_dict(state["model"])
+    again.load_state_dict(state["learner"])
+    optimizer = torch.optim.Adam(again.model.parameters(), lr=1e-2)
+    optimizer.load_state_dict(state["optimizer"])
+    learn(again, IMAGES.split(20), optimizer=optimizer)
+    same(whole.model.state_dict(), again.model.state_dict())
+    same(whole.untrained["0"], again.untrained["0"])
+    same(dict(network()[0].named_parameters()), again.untrained["0"])
+    with pytest.raises(Refusal, match=r"on layers \['0', '3'\] was given to one on \['0'\]"):
+        attach(network(), {"0": HardWTA()}, IMAGES).load_state_dict(state["learner"])
+
+
+def test_only_attached_layers_change_and_the_architecture_stays():
+    model = network()
+    before, text = deepcopy(model.state_dict()), repr(model)
+    learn(attach(model, {"3": HardWTA()}, IMAGES, rng=seed()), IMAGES.split(20))
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == {"3.weight", "3.bias", "2.running_mean", "2.running_var", "2.num_batches_tracked"}
+    assert repr(model) == text
+    assert not [module for module in model.modules() if module._forward_hooks or module._forward_pre_hooks]
+
+
+def test_layers_learn_in_the_order_of_the_pass_and_rows_start_at_inputs():
+    learner = attach(network(), BOTH, IMAGES, rng=seed())
+    assert list(learner.states) == ["0", "3"]
+    seen = patches_of(learner.model[0], IMAGES)
+    seen = F.normalize(seen - learner.states["0"].mean[0] - (seen - learner.states["0"].mean[0]).mean(1, keepdim=True))
+    cosine = F.normalize(learner.model[0].weight.detach().flatten(1)) @ seen.T
+    assert (cosine.amax(1) > 1 - 1e-5).all()
+
+
+def test_torchs_own_start_stays_where_there_are_too_few_inputs():
+    model = nn.Sequential(nn.Linear(9, 30))
+    own = model[0].weight.detach().clone()
+    attach(model, {"0": HardWTA()}, torch.rand(59, 9))
+    centred = own - own.mean(1, keepdim=True)
+    torch.testing.assert_close(F.normalize(model[0].weight.detach()), F.normalize(centred))
+    attach(model, {"0": HardWTA()}, torch.rand(60, 9))
+    assert not torch.allclose(F.normalize(model[0].weight.detach()), F.normalize(centred), atol=1e-2)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_scale_and_shift_of_the_input_do_not_matter(rule):
+    learners = [
+        attach(network().double()[:2], {"0": rule}, a * IMAGES.double() + b, rng=seed()) for a, b in ((1, 0), (10, 3))
+    ]
+    for learner, (a, b) in zip(learners, ((1, 0), (10, 3))):
+        learn(
+            learner, (a * IMAGES.double() + b).split(20), optimizer=torch.optim.SGD(learner.model.parameters(), lr=0.05)
+        )
+    torch.testing.assert_close(learners[0].model[0].weight, learners[1].model[0].weight)
+    out = [learner.model(a * IMAGES.double() + b) / a for learner, (a, b) in zip(learners, ((1, 0), (10, 3)))]
+    torch.testing.assert_close(*out)
+
+
+def test_a_grouped_convolution_learns_as_its_groups_do_side_by_side():
+    torch.manual_seed(3)
+    images = torch.rand(20, 4, 6, 6, dtype=torch.float64)
+    whole = attach(nn.Sequential(nn.Conv2d(4, 10, 3, groups=2).double()), {"0": ExplainAway(k=2)}, images)
+    for group in range(2):
+        half = attach(nn.Sequential(nn.Conv2d(2, 5, 3).double()), {"0": ExplainAway(k=2)}, images[:, :2])
+        units, channels = slice(5 * group, 5 * group + 5), slice(2 * group, 2 * group + 2)
+        half.model[0].weight.data = whole.model[0].weight.data[units].clone()
+        old = whole.states["0"]
+        half.states["0"] = old._replace(
+            mean=old.mean[group], norms=old.norms[units], usage=old.usage[units],
+            drive_mean=old.drive_mean[units], drive_sd=old.drive_sd[units],
+        )  # fmt: skip
+        half.propose_(images[:, channels])
+        if group == 0:
+            whole.propose_(images)
+            whole.states["0"] = old
+        torch.testing.assert_close(half.model[0].weight.grad, whole.model[0].weight.grad[units], rtol=0.05, atol=1e-3)
+
+
+def test_large_inputs_are_sampled_with_the_generator():
+    changes = []
+    for number in (0, 0, 1):
+        learner = attach(network(), {"0": HardWTA()}, IMAGES, most=100, rng=seed(3))
+        learner.rng = seed(number)
+        learner.propose_(IMAGES)
+        changes.append(learner.model[0].weight.grad)
+    assert torch.equal(changes[0], changes[1])
+    assert not torch.equal(changes[0], changes[2])
+
+
+@pytest.mark.parametrize("batch", [torch.full((5, 1, 8, 8), 0.3), IMAGES[:0]], ids=["flat", "empty"])
+def test_flat_and_empty_batches_teach_nothing(batch):
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Flatten())
+    learner = attach(model, {"0": HardWTA()}, IMAGES, rng=seed())
+    learner.propose_(batch)
+    assert model[0].weight.grad.abs().max() < 0.01
+
+
+class Silent(Rule):
+    """A rule of one's own with independent units."""
+
+    def post(self, u):
+        return Dense(u.relu())
+
+
+class Rivals(Rule):
+    """A rule of one's own that competes: the runner-up moves away."""
+
+    def post(self, u):
+        return Chosen(u.topk(2, 1).indices, (1.0, -0.1))
+
+
+@pytest.mark.parametrize("rule", [Hebb(), Oja(), Sanger(), Silent()], ids=lambda rule: type(rule).__name__)
+def test_rules_whose_units_do_not_compete_say_so_before_they_start(rule):
+    model = network()
+    before = deepcopy(model.state_dict())
+    with pytest.raises(Refusal, match=f"'3' would not compete under {type(rule).__name__}: .*use ExplainAway, HardWTA"):
+        attach(model, {"0": HardWTA(), "3": rule}, IMAGES)
+    assert all(torch.equal(before[key], model.state_dict()[key]) for key in before if "weight" in key)
+    attach(nn.Linear(5, 1), {"": rule}, torch.rand(9, 5))  # one unit has no one to copy
+
+
+def test_a_rule_of_ones_own_learns():
+    learn(attach(network(), {"0": Rivals()}, IMAGES), IMAGES.split(20))
+
+
+@pytest.mark.parametrize(
+    ("model", "rule", "images", "text"),
+    [
+        (nn.Sequential(nn.Linear(4, 3)), BCM(), torch.rand(9, 4), "drives only, but BCM needs theta as well; use Expl"),
+        (nn.Sequential(nn.Linear(4, 3)), ExplainAway(k=4), torch.rand(9, 4), "k <= units, got k=4 and 3 units"),
+        (nn.Sequential(nn.Linear(1, 3)), HardWTA(), torch.rand(9, 1), "'0' has a single input"),
+        (nn.Sequential(nn.ConvTranspose1d(2, 3, 2)), HardWTA(), torch.rand(9, 2, 4), "a ConvTranspose1d; attach takes"),
+        (nn.Sequential(nn.BatchNorm1d(4)), HardWTA(), torch.rand(9, 4), "a BatchNorm1d; attach takes Linear and Conv"),
+        (nn.Sequential(nn.Linear(4, 3)), HardWTA(), torch.full((9, 4), torch.nan), "NaN or infinite"),
+        (nn.Sequential(nn.Linear(4, 3)), HardWTA(), torch.rand(0, 4), "needs images to start from"),
+    ],
+)
+def test_what_cannot_learn_is_refused_in_one_line(model, rule, images, text):
+    with pytest.raises(Refusal, match=text) as refused:
+        attach(model, {"0": rule}, images)
+    assert "\n" not in str(refused.value)
+
+
+def test_infinite_activity_later_on_is_refused_and_leaves_the_weights():
+    learner = attach(network(), BOTH, IMAGES)
+    before = deepcopy(learner.model[0].weight)
+    with pytest.raises(Refusal, match="NaN or infinite"):
+        learner.propose_(IMAGES * torch.inf)
+    assert torch.equal(before, learner.model[0].weight)

@@ -276,7 +276,7 @@ def test_flat_and_empty_batches_teach_nothing(batch):
     model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.Flatten())
     learner = attach(model, {"0": HardWTA()}, IMAGES, rng=seed())
     learner.propose_(batch)
-    assert model[0].weight.grad.abs().max() < 0.01
+    assert model[0].weight.grad.abs().max() < 0.1 * model[0].weight.abs().max()
 
 
 class Silent(Rule):

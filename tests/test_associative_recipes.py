@@ -15,7 +15,7 @@ from neuropil.data import Split, digits
 from neuropil.data.masks import image_mask
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
-from neuropil.experiments import comparison as _baselines
+from neuropil.experiments import own_data as _baselines
 from neuropil.recipes import mnist_complete, mnist_semi, mnist_unsupervised
 from neuropil.report import save_sheet
 from neuropil.report.figures.samples import tiled

@@ -9,7 +9,7 @@ import torch
 import neuropil as npl
 from neuropil.cli import main
 from neuropil.data import digits
-from neuropil.experiments import comparison as _baselines
+from neuropil.experiments import own_data as _baselines
 from neuropil.models import FeatureClassifier
 from neuropil.recipes import compare
 from neuropil.runs import Run, read

@@ -18,6 +18,7 @@ import torch
 from neuropil import data
 from neuropil.data.files import File, Source, data_root, gunzip, md5, read
 from neuropil.data.idx import parse_idx
+from neuropil.data.records import parse_records
 from neuropil.data.sets import cifar10, mnist
 from neuropil.errors import Refusal
 
@@ -63,7 +64,7 @@ ALTER = {
     "truncated": lambda raw: raw[:-7],
     "one byte flipped": lambda raw: raw[:12] + bytes([raw[12] ^ 1]) + raw[13:],
     "empty": lambda raw: b"",
-    "something appended": lambda raw: raw + b"\0",
+    "something appended": lambda raw: raw + b"x",
 }
 
 
@@ -138,14 +139,14 @@ def test_fewer_labels_than_images_are_refused(tiny, monkeypatch):
 
 def test_cifar_records_are_a_label_and_three_planes():
     raw = b"".join(bytes([k]) + bytes([k]) * 1024 + bytes([20 + k]) * 1024 + bytes([40 + k]) * 1024 for k in (3, 9))
-    split = cifar10.parse_records(raw, "b")
+    split = parse_records(raw, "b", cifar10.NAMES)
     assert split.y.tolist() == [3, 9]
     assert split.x[1].flatten(1).unique(dim=1).flatten().tolist() == [9, 29, 49]
     for fault, message in ((raw[:-1], "whole number of records of 3073 bytes, got 6145"), (b"", "got 0 bytes")):
         with pytest.raises(Refusal, match=message):
-            cifar10.parse_records(fault, "b")
+            parse_records(fault, "b", cifar10.NAMES)
     with pytest.raises(Refusal, match="classes=10, or -1 where there is none, got 3 to 10"):
-        cifar10.parse_records(raw[:3073] + b"\x0a" + raw[3074:], "b")
+        parse_records(raw[:3073] + b"\x0a" + raw[3074:], "b", cifar10.NAMES)
 
 
 def test_the_data_root_is_the_argument_then_the_variable_then_the_cache(monkeypatch):

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-from functools import partial
 
 import pytest
 import torch
@@ -151,7 +150,7 @@ def test_numbers_of_labels_that_leave_a_class_without_one_are_left_out_or_refuse
 def test_with_60_examples_every_data_set_gives_every_method_a_row(name, tmp_path):
     if name not in ("digits", "iris", "yin_yang") and not os.environ.get("NEUROPIL_DATA"):
         pytest.skip("needs the files of the data set")
-    builds = {key: partial(build, units=10) for key, build in builders(SOME).items()}
+    builds = builders(SOME, 10)
     train, test = data_splits(name, 60, 0)
     run = Run.start(tmp_path / "run", recipe="compare", config={}, command="neuropil compare")
     run_methods(Comparison(builds, name, [0], None), train, test[:100], seed=0, labels=(), run=run)

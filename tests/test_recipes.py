@@ -11,7 +11,7 @@ import torch
 from neuropil.cli import main
 from neuropil.cli.recipes import recipe_names, resolve
 from neuropil.data import Split, digits, load
-from neuropil.experiments import comparison as _baselines
+from neuropil.experiments import own_data as _baselines
 from neuropil.experiments.methods import method_names
 from neuropil.experiments.spikes import log_rasters
 from neuropil.models import SpikeTimeTraining, SpikingClassifier, SupervisedTraining

@@ -7,7 +7,7 @@ from torch import nn
 from neuropil.cli import main
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
-from neuropil.experiments import comparison as _baselines
+from neuropil.experiments import own_data as _baselines
 from neuropil.models import BackpropClassifier, FeatureClassifier, Mirror, SupervisedTraining
 from neuropil.models.training.readout import featurise
 from neuropil.recipes import cifar_softhebb, mnist_conv_krotov

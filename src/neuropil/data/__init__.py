@@ -6,11 +6,17 @@ The files in `sets/` are the registry: `neuropil.data.NAME` is the function NAME
 from collections.abc import Callable
 
 from neuropil.data.download import fetch
-from neuropil.data.registry import check, list_sets, load, set_names
+from neuropil.data.idx import read_idx
+from neuropil.data.records import parse_records
+from neuropil.data.registry import check, is_own, list_sets, load, set_names
 from neuropil.data.registry import set_module as _set_module
-from neuropil.data.split import Split, hold_out, relabel, subset
+from neuropil.data.split import Split
+from neuropil.data.subsets import hold_out, relabel, subset
 
-__all__ = ["Split", "check", "fetch", "hold_out", "list_sets", "load", "relabel", "set_names", "subset"]
+__all__ = [
+    "Split", "check", "fetch", "hold_out", "is_own", "list_sets", "load", "parse_records", "read_idx", "relabel",
+    "set_names", "subset",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Callable[..., tuple[Split, Split]]:

@@ -1,7 +1,5 @@
 """Fetching published files, only when asked: mirrors in turn, checksums verified, nothing half-written."""
 
-import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,15 +11,16 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from neuropil.data.files import File, Source, data_root, md5, read_bytes
-from neuropil.data.registry import check, set_module
-from neuropil.errors import Refusal, require
+from neuropil.data.files import File, Source, data_root, local_archive, md5, members, read_bytes
+from neuropil.data.registry import file_rows, set_module
+from neuropil.errors import Refusal
 
 
 def fetch(name: str, root: str | Path | None = None, mirrors: Sequence[str] | None = None) -> list[Path]:
     """Download what is missing or altered of the data set `name`; the paths of all its files.
 
-    Files that are whole already are left alone. A file appears under its name only when its checksum is right.
+    Files that are whole already are left alone. An archive that lies in the data root or the folder is unpacked. A file
+    appears under its name only when its checksum is right.
 
     Args:
         root: the folder of data folders; default $NEUROPIL_DATA or the user cache.
@@ -33,22 +32,26 @@ def fetch(name: str, root: str | Path | None = None, mirrors: Sequence[str] | No
     source = set_module(name).SOURCE
     if not isinstance(source, Source):
         raise Refusal(f"data set {name!r} needs no fetching: {source}.")
-    folder = data_root(root) / source.folder
-    wanted = [file for file, row in zip(source.files, check(name, root)) if row.status != "ok"]
+    folder, tar = data_root(root) / source.folder, local_archive(source, root)
+    wanted = [file for file, row in zip(source.files, file_rows(source, root)) if row.status != "ok"]
     if wanted:
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         with _room_to_work(folder) as desk, Progress(*columns, console=Console(stderr=True)) as progress:
-            for path in _whole_files(source, wanted, mirrors or source.mirrors, desk, progress):
+            for path in _whole_files(source, wanted, mirrors or source.mirrors, tar, desk, progress):
                 path.replace(folder / path.name)
-    return [row.path for row in check(name, root)]
+    return [row.path for row in file_rows(source, root)]
 
 
 def _whole_files(
-    source: Source, wanted: Sequence[File], mirrors: Sequence[str], desk: Path, progress: Progress
+    source: Source, wanted: Sequence[File], mirrors: Sequence[str], tar: Path | None, desk: Path, progress: Progress
 ) -> Iterator[Path]:
     """The wanted files in `desk`, one by one, so that what has come is kept if the next one fails."""
     if source.archive:
-        yield from _extract(_download(source.archive, mirrors, desk, progress), source.folder, wanted)
+        whole = tar is not None and md5(read_bytes(tar)) == source.archive.md5
+        archive = tar if tar and whole else _download(source.archive, mirrors, desk, progress)
+        for file, raw in members(archive, source.folder, wanted):
+            (desk / file.name).write_bytes(raw)
+            yield desk / file.name
     else:
         yield from (_download(file, mirrors, desk, progress) for file in wanted)
 
@@ -99,24 +102,6 @@ def _try(url: str, path: Path, progress: Progress) -> str:
     except requests.RequestException as fault:
         return type(fault).__name__
     return ""
-
-
-def _extract(tar: Path, folder: str, files: Sequence[File]) -> Iterator[Path]:
-    """The files, beside the archive, under their own names: no path in the archive is ever used as a path."""
-    try:
-        with tarfile.open(tar) as archive:
-            for file in files:
-                member = archive.getmember(f"{folder}/{file.name}")
-                held = archive.extractfile(member) if member.isreg() else None
-                if held is None:
-                    raise Refusal(f"{file.name} in {tar.name} is not a regular file; nothing was unpacked.")
-                raw = held.read()
-                got = md5(raw)
-                require(got == file.md5, f"{file.name} in {tar.name} is altered: md5 {file.md5} expected, {got} found.")
-                tar.with_name(file.name).write_bytes(raw)
-                yield tar.with_name(file.name)
-    except (tarfile.TarError, EOFError, zlib.error, KeyError) as fault:
-        raise Refusal(f"{tar.name} is not the published archive: {fault.args[0]}.") from fault
 
 
 class _Bar:

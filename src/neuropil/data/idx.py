@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from neuropil.data.files import File, Source, read
+from neuropil.data.files import File, Source, gunzip, read, read_bytes
 from neuropil.data.split import Split
 from neuropil.errors import require
 
@@ -35,17 +34,24 @@ def parse_idx(raw: bytes, axes: int, where: str) -> npt.NDArray[np.uint8]:
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-def idx_source(name: str, folder: str, checksums: Sequence[tuple[str, str]], mirrors: tuple[str, ...]) -> Source:
+def idx_source(
+    name: str, folder: str, checksums: Sequence[tuple[str, str]], mirrors: tuple[str, ...], layouts: tuple[str, ...]
+) -> Source:
     """The four files that MNIST and its relatives are published in, with the md5 of each unpacked and packed."""
-    return Source(name, folder, tuple(File(file, *md5) for file, md5 in zip(FILES, checksums)), mirrors)
+    files = tuple(File(file, *md5) for file, md5 in zip(FILES, checksums))
+    return Source(name, folder, files, mirrors, layouts=layouts)
 
 
-def idx_pair(source: Source, root: str | Path | None, classes: int) -> tuple[Split, Split]:
+def idx_pair(source: Source, root: str | Path | None, classes: int, names: Sequence[str] = ()) -> tuple[Split, Split]:
     """(train, test) from the four files of `idx_source`."""
-    return _idx_split(source, *FILES[:2], root, classes), _idx_split(source, *FILES[2:], root, classes)
+    arrays = [parse_idx(read(source, name, root), axes, name) for name, axes in zip(FILES, (3, 1, 3, 1))]
+    train, test = (Split.from_numpy(*pair, classes=classes, names=names) for pair in (arrays[:2], arrays[2:]))
+    return train, test
 
 
-def _idx_split(source: Source, images: str, labels: str, root: str | Path | None, classes: int) -> Split:
-    x = parse_idx(read(source, images, root), 3, images)
-    y = parse_idx(read(source, labels, root), 1, labels)
-    return Split(torch.tensor(x[:, None]), torch.tensor(y, dtype=torch.int64), classes)
+def read_idx(path: str | Path) -> npt.NDArray[np.uint8]:
+    """The array in an IDX file of unsigned bytes, packed (.gz) or not: images (n, height, width), labels (n,)."""
+    path = Path(path)
+    raw = read_bytes(path)
+    raw = gunzip(raw, str(path)) if path.suffix == ".gz" else raw
+    return parse_idx(raw, raw[3] if len(raw) > 3 else 1, str(path))

@@ -10,7 +10,8 @@ from inspect import signature
 from pathlib import Path
 from types import ModuleType
 
-from neuropil.data.files import Source, data_root, locate, state
+from neuropil.data.files import Source, data_root, local_archive, locate, md5, read_bytes, state
+from neuropil.data.own import load_own
 from neuropil.data.split import Split
 from neuropil.errors import unknown
 
@@ -52,9 +53,9 @@ def load(name: str, root: str | Path | None = None, seed: int = 0) -> tuple[Spli
     """(train, test) of the data set `name`. Nothing is downloaded.
 
     Args:
-        name: as `neuropil data list` shows it.
+        name: as `neuropil data list` shows it, or the path of data of your own, see `load_own`.
         root: folder of the data folders; data sets that are generated have no use for it.
-        seed: chooses the test examples where the publisher fixed none (digits, iris).
+        seed: chooses the test examples where nobody fixed them (digits, iris, a folder without a test part).
 
     Raises:
         Refusal: an unknown name, or a file that is missing or altered.
@@ -63,10 +64,17 @@ def load(name: str, root: str | Path | None = None, seed: int = 0) -> tuple[Spli
         >>> load("iris")[0]
         Split(120 examples of (4,), 3 classes)
     """
+    if is_own(name):
+        return load_own(Path(name).expanduser(), seed)
     make = getattr(set_module(name), name)
     settings = {"root": root, "seed": seed}
     splits: tuple[Split, Split] = make(**{key: settings[key] for key in signature(make).parameters})
     return splits
+
+
+def is_own(name: str) -> bool:
+    """Whether `name` is a path and not one of our data sets."""
+    return name not in set_names() and (len(Path(name).parts) > 1 or bool(Path(name).suffix) or Path(name).exists())
 
 
 def list_sets(root: str | Path | None = None) -> list[DataSetInfo]:
@@ -79,8 +87,15 @@ def check(name: str, root: str | Path | None = None) -> list[FileRow]:
     source = set_module(name).SOURCE
     if not isinstance(source, Source):
         return []
-    folder = data_root(root) / source.folder
-    return [_file_row(*state(folder, file)) for file in source.files]
+    tar = local_archive(source, root)
+    if source.archive and tar and not any(locate(source, file, root) for file in source.files):
+        return [_file_row(tar, source.archive.md5, md5(read_bytes(tar)))]
+    return file_rows(source, root)
+
+
+def file_rows(source: Source, root: str | Path | None = None) -> list[FileRow]:
+    """The state of every unpacked file of `source`, hashed."""
+    return [_file_row(*state(source, file, root)) for file in source.files]
 
 
 def _row(name: str, root: str | Path | None) -> DataSetInfo:
@@ -88,8 +103,9 @@ def _row(name: str, root: str | Path | None) -> DataSetInfo:
     purpose = (module.__doc__ or "").strip().partition("\n")[0]
     if not isinstance(module.SOURCE, Source):
         return DataSetInfo(name, purpose, module.EXAMPLES, module.SOURCE, True)
+    unpacked = [locate(module.SOURCE, file, root) for file in module.SOURCE.files]
+    present = all(unpacked) or (not any(unpacked) and local_archive(module.SOURCE, root) is not None)
     folder = data_root(root) / module.SOURCE.folder
-    present = all(locate(folder, file) for file in module.SOURCE.files)
     return DataSetInfo(name, purpose, module.EXAMPLES, str(folder), present)
 
 

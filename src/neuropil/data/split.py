@@ -3,12 +3,15 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from neuropil.errors import Refusal, require
+from neuropil.data.arrays import collected, examples_of, labels_of, looks_channels_last, names_in
+from neuropil.data.images import class_folders, read_images
+from neuropil.errors import Refusal, require, unknown
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -20,6 +23,8 @@ class Split:
             or vectors (n, features), float32, any finite value.
         y: labels (n,), int64, 0 <= y < classes; -1 where an example has no label.
         classes: number of classes.
+        names: what the classes are called, in the order of their labels; empty if nothing is known of it.
+        channels_first: whether images that look channels-last, such as (n, 64, 5, 3), are meant as they are.
 
     Raises:
         Refusal: a shape, dtype, pixel or label that is not as above.
@@ -35,9 +40,13 @@ class Split:
     x: Tensor
     y: Tensor
     classes: int
+    names: tuple[str, ...] = ()
+    channels_first: bool = False
 
     def __post_init__(self) -> None:
-        _check_form(self.x)
+        _check_form(self.x, guess=not self.channels_first)
+        named = len(self.names) in (0, self.classes)
+        require(named, f"a split needs a name for each of its {self.classes} classes, or none, got {self.names}.")
         _check_labels(self.x, self.y, self.classes)
         if self.x.dtype == torch.float32:
             _check_values(self.x)
@@ -46,6 +55,76 @@ class Split:
     def unlabelled(cls, x: Tensor, classes: int) -> "Split":
         """Examples `x` of which none has a label."""
         return cls(x, torch.full((len(x),), -1, device=x.device), classes)
+
+    @classmethod
+    def from_numpy(
+        cls,
+        x: Any,
+        y: Any,
+        *,
+        classes: int | None = None,
+        names: Sequence[str] = (),
+        channels_last: bool | None = None,
+    ) -> "Split":
+        """Examples and labels from numpy arrays, or from what numpy makes arrays of; they are copied.
+
+        Args:
+            x: grey images (n, height, width), or images (n, channels, height, width), uint8 or floats in [0, 1]; or
+                vectors (n, features), any numbers.
+            y: labels (n,): whole numbers from 0, -1 where there is none; or the names of the classes.
+            classes: number of classes; as many as there are names, or 1 + the largest label, if it is not given.
+            names: of the classes, in the order of their labels; sorted as in `y`, if that has names.
+            channels_last: True for images (n, height, width, channels); False for images that look so and are not.
+
+        Raises:
+            Refusal: other shapes or types, NaN, images that look channels-last, a label that is no class.
+
+        Examples:
+            >>> import numpy as np
+            >>> Split.from_numpy(np.zeros((3, 8, 8)), ["cat", "dog", "cat"]).names
+            ('cat', 'dog')
+        """
+        labels, named = labels_of(y, names)
+        count = classes or len(named) or max(int(labels.amax()), 0) + 1
+        return cls(examples_of(x, channels_last=channels_last), labels, count, named, channels_last is not None)
+
+    @classmethod
+    def from_folder(
+        cls, folder: Path | str, *, names: Sequence[str] = (), size: tuple[int, int] | None = None
+    ) -> "Split":
+        """The PNG and JPEG images in `folder/CLASS/`: uint8, (n, 1 or 3, height, width), classes sorted by name.
+
+        Args:
+            folder: has a folder for each class.
+            names: of the classes, if others than the folders that are there, or in another order.
+            size: (height, width) to which each image is resized; None if all have one size.
+
+        Raises:
+            Refusal: no folder or no image in it, images of several sizes, a file that is no image.
+        """
+        folder = Path(folder)
+        found = class_folders(folder)
+        for name in found:
+            if names and name not in names:
+                raise unknown(f"class in {folder}", name, names)
+        files = [(path, name) for name, inside in found.items() for path in inside]
+        require(bool(files), f"{folder} needs a folder with PNG or JPEG images for each class, found none.")
+        images = read_images([path for path, _ in files], size)
+        return cls.from_numpy(images, [name for _, name in files], names=names, channels_last=False)
+
+    @classmethod
+    def from_dataset(cls, data: Any, *, classes: int | None = None, names: Sequence[str] = ()) -> "Split":
+        """All examples of a torch Dataset of pairs (example, label), or of a DataLoader; see `from_numpy`.
+
+        The names of the classes are taken from its attribute `classes`, if it has one. Leave out of its transforms what
+        is random, and `Normalize`: images stay uint8, or in [0, 1].
+
+        Examples:
+            >>> from torch.utils.data import TensorDataset
+            >>> Split.from_dataset(TensorDataset(torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 1, 2])))
+            Split(4 examples of (1, 8, 8), 3 classes)
+        """
+        return cls.from_numpy(*collected(data), classes=classes, names=names or names_in(data))
 
     def __len__(self) -> int:
         return len(self.y)
@@ -106,122 +185,34 @@ class Split:
             parts = (self[start : start + size] for start in range(0, len(self), size))
         else:
             order = torch.randperm(len(self), generator=shuffle, device=shuffle.device).to(self.x.device)
-            parts = (self._rows(index) for index in order.split(size))
+            parts = (self.rows(index) for index in order.split(size))
         for part in parts:
             yield part._with(part.pixels(), part.y)
 
-    def _rows(self, index: Tensor) -> "Split":
+    def rows(self, index: Tensor) -> "Split":
         """`self[index]` for indices from 0 on, ten times as fast: whole rows are copied."""
         return self._with(self.x.index_select(0, index), self.y.index_select(0, index))
 
     def _with(self, x: Tensor, y: Tensor) -> "Split":
         """A part of checked data needs no second check, which would stall a GPU at every batch."""
         part = object.__new__(Split)
-        part.__dict__.update(x=x, y=y, classes=self.classes)
+        part.__dict__.update(vars(self) | {"x": x, "y": y})
         return part
 
 
-def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
-    """(rest, held): two disjoint splits in random order, `fraction` of the examples in `held`.
-
-    Stratified: the number held of each class is within one example of its exact fraction. Examples without a label
-    count as one more class. The same seed gives the same splits.
-
-    Raises:
-        Refusal: a fraction outside (0, 1), or a class too small to be on both sides.
-
-    Examples:
-        >>> rest, held = hold_out(Split(torch.rand(10, 2), torch.arange(10) % 2, 2), 0.2, seed=0)
-        >>> len(rest), len(held)
-        (8, 2)
-    """
-    require(0 < fraction < 1, f"hold_out needs 0 < fraction < 1, got fraction={fraction}.")
-    counts = _counts(split)
-    held = _apportion(counts.double() * fraction, round(fraction * len(split)))
-    for label in ((counts > 0) & ((held == 0) | (held == counts))).nonzero().flatten().tolist()[:1]:
-        needed = f"hold_out(fraction={fraction}) needs examples of every class on both sides"
-        got = f"{_stratum(label, split)} has {counts[label]} and would have {held[label]} held out"
-        raise Refusal(f"{needed}, but {got}; take another fraction or more data.")
-    first, others = _choose(split, held, seed)
-    return split._rows(others), split._rows(first)
-
-
-def relabel(split: Split, labels: Sequence[int]) -> Split:
-    """The examples with the label ``labels[c]`` in place of the class c; those of a class that becomes -1 are left out.
-
-    >>> digits = Split(torch.rand(3, 4), torch.tensor([4, 7, 9]), 10)
-    >>> relabel(digits, [-1, -1, -1, -1, 0, -1, -1, -1, -1, 1]).y
-    tensor([0, 1])
-    """
-    require(len(labels) == split.classes, f"relabel needs {split.classes} labels, got {len(labels)}.")
-    split.check_labelled("relabel")
-    y = torch.tensor(labels, device=split.y.device)[split.y]
-    return Split(split.x[y >= 0], y[y >= 0], max(labels) + 1)
-
-
-def subset(split: Split, n: int, seed: int) -> Split:
-    """`n` examples in random order, the number of each class within one of its exact fraction; fixed by `seed`.
-
-    Examples without a label count as one more class.
-
-    Raises:
-        Refusal: more examples than there are, or so few that a class would have none.
-
-    Examples:
-        >>> subset(Split(torch.rand(10, 2), torch.arange(10) % 2, 2), 4, seed=0).y.sort().values
-        tensor([0, 0, 1, 1])
-    """
-    require(1 <= n <= len(split), f"subset needs 1 <= n <= {len(split)} (the data), got n={n}.")
-    counts = _counts(split)
-    taken = _apportion(counts.double() * n / len(split), n)
-    for label in ((counts > 0) & (taken == 0)).nonzero().flatten().tolist()[:1]:
-        lost = f"{_stratum(label, split)}, which has {counts[label]} of {len(split)}"
-        fewest = -(-len(split) // int(counts[label]))
-        raise Refusal(f"subset(n={n}) leaves no example of {lost}; take n >= {fewest}.")
-    return split._rows(_choose(split, taken, seed)[0])
-
-
-def _strata(split: Split) -> Tensor:
-    """(n,) the class of each example, and `classes` where it has no label."""
-    y = split.y.cpu()
-    return torch.where(y < 0, split.classes, y)
-
-
-def _stratum(label: int, split: Split) -> str:
-    return f"class {label}" if label < split.classes else "the group without a label"
-
-
-def _counts(split: Split) -> Tensor:
-    return torch.bincount(_strata(split), minlength=split.classes)
-
-
-def _apportion(exact: Tensor, total: int) -> Tensor:
-    """Whole numbers that sum to `total`, each within one of `exact`, by largest remainder."""
-    shares = exact.floor().long()
-    order = (exact - shares).sort(descending=True, stable=True).indices
-    shares[order[: total - int(shares.sum())]] += 1
-    return shares
-
-
-def _choose(split: Split, wanted: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of `wanted[c]` examples of each class c, and of all others, both in random order."""
-    order = torch.randperm(len(split), generator=Generator().manual_seed(seed))
-    labels = _strata(split)[order]
-    taken = torch.zeros(len(split), dtype=torch.bool)
-    for label, count in enumerate(wanted.tolist()):
-        taken[(labels == label).nonzero().flatten()[:count]] = True
-    return order[taken].to(split.y.device), order[~taken].to(split.y.device)
-
-
-def _check_form(x: Tensor) -> None:
+def _check_form(x: Tensor, *, guess: bool) -> None:
+    tensor = isinstance(x, Tensor)
+    require(tensor, f"x needs a torch tensor, got {type(x).__name__}; use Split.from_numpy(x, y).")
     shape, dtype = tuple(x.shape), str(x.dtype).removeprefix("torch.")
     fits = x.ndim in (2, 4) and (x.dtype == torch.float32 or (x.ndim == 4 and x.dtype == torch.uint8))
     needed = "images (n, channels, height, width) in uint8 or float32, or vectors (n, features) in float32"
     cure = "; add the channel axis with x[:, None]." if x.ndim == 3 else "."
     require(fits, f"x needs {needed}, got {shape} in {dtype}{cure}")
     require(x.numel() > 0, f"a split needs at least one example and one value in it, got x of {shape}.")
-    if x.ndim == 4 and shape[1] > 4 and shape[2] > 4 and shape[3] <= 4:
-        looks = f"which has {shape[1]} channels and looks channels-last; use x.permute(0, 3, 1, 2)."
+    if guess and looks_channels_last(shape):
+        looks = (
+            f"which has {shape[1]} channels and looks channels-last; use x.permute(0, 3, 1, 2), or channels_first=True."
+        )
         raise Refusal(f"images need (n, channels, height, width), got {shape}, {looks}")
 
 
@@ -241,5 +232,6 @@ def _check_values(x: Tensor) -> None:
         bad = x.isfinite().logical_not().flatten(1).any(1).nonzero().flatten()
         where = f"{len(bad)} of {len(x)} examples, first in example {bad[0]}"
         raise Refusal(f"x needs finite values, got NaN or infinity in {where}.")
-    message = f"float32 images need pixels in [0, 1], got {low:.4g} to {high:.4g}; keep uint8, or divide by 255."
-    require(x.ndim == 2 or (low >= 0 and high <= 1), message)
+    cure = "keep uint8, or divide by 255, without Normalize."
+    fine = x.ndim == 2 or (low >= 0 and high <= 1)
+    require(fine, f"float32 images need pixels in [0, 1], got {low:.4g} to {high:.4g}; {cure}")

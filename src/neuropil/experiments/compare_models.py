@@ -13,9 +13,10 @@ from torch import Generator
 
 from neuropil.data import Split
 from neuropil.errors import require
-from neuropil.experiments.comparison import Build, Comparison, Method, Origin, data_splits
+from neuropil.experiments.comparison import Build, Comparison, Method, plan_on
+from neuropil.experiments.own_learners import as_method
 from neuropil.experiments.robustness import Attacks, run_seeds
-from neuropil.models import BackpropClassifier, FeatureClassifier, Model, SpikingClassifier
+from neuropil.models import Model
 from neuropil.report import table, write
 from neuropil.runs import Run, read
 
@@ -39,7 +40,7 @@ def compare(
 
     Args:
         models: by name, functions that make a fresh model (or a `Method`) of the training examples and a generator.
-        data: name of a data set, or a pair of splits: training and test examples.
+        data: name of a data set, path of data of your own, or a pair of splits: training and test examples.
         seeds: how often everything is repeated. A data set without an official test set is split anew by each seed.
         labels: numbers of labels with which each model is scored once more.
         attack: also attack, corrupt and damage every trained model.
@@ -69,9 +70,9 @@ def compare(
     for name, make in models.items():
         require(callable(make), f"model {name!r} needs a function (train, rng), got {type(make).__name__}.")
     require(seeds >= 1, f"compare needs seeds >= 1, got seeds={seeds}.")
-    builds: dict[str, Build] = {name: partial(_build, name, make) for name, make in models.items()}
+    builds: dict[str, Build] = {name: partial(_named, name, make) for name, make in models.items()}
     if isinstance(data, str):
-        plan = Comparison(builds, data, range(seeds), partial(data_splits, data, 0), origin=Origin(data))
+        plan = plan_on(data, 0, range(seeds), builds, "cpu")
     else:
         plan = Comparison(builds, "data", range(seeds), lambda seed: data)
     with ExitStack() as stack:
@@ -87,14 +88,5 @@ def compare(
         return read(folder).rows
 
 
-def _build(name: str, make: Callable[[Split, Generator], Any], train: Split, rng: Generator) -> Method:
-    """The model that `make` makes, as a method called `name`."""
-    made = make(train, rng)
-    if not (isinstance(made, Method) or (hasattr(made, "fit") and hasattr(made, "predict"))):
-        raise TypeError(f"{name!r} needs to return a model, with fit and predict; got {type(made).__name__}.")
-    if isinstance(made, Method):
-        return replace(made, name=name)
-    frozen = isinstance(made, FeatureClassifier) and made.learning is None
-    if frozen or isinstance(made, BackpropClassifier):
-        return Method(name, "baseline", made)
-    return Method(name, "spiking" if isinstance(made, SpikingClassifier) else "local", made)
+def _named(name: str, make: Callable[[Split, Generator], Any], train: Split, rng: Generator) -> Method:
+    return replace(as_method(name, make, train, rng), name=name)

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Generator
 
-from neuropil.data import Split, load, relabel, subset
+from neuropil.data import Split, is_own, relabel, subset
 from neuropil.errors import Diverged, Refusal, check_device, require, unknown
 from neuropil.evaluate import fit_and_score, log_units, sample_efficiency
+from neuropil.experiments.own_data import examples, title_of
 from neuropil.experiments.spikes import log_rasters
 from neuropil.loading import model_path
 from neuropil.models import SpikingClassifier, receptive_fields
@@ -55,16 +57,21 @@ class Origin(NamedTuple):
     """Where test examples come from.
 
     Attributes:
-        data_set: its name.
+        data_set: its name, or the path of data of one's own.
         labels: what each class is called, see `relabel`; empty if they keep their labels.
     """
 
     data_set: str
     labels: tuple[int, ...] = ()
 
+    @classmethod
+    def of(cls, data: str) -> "Origin":
+        """Data as they were named on the command line; a path is made absolute."""
+        return cls(str(Path(data).expanduser().resolve()) if is_own(data) else data)
+
     def test(self, seed: int, device: str = "cpu") -> Split:
         """The test examples of this seed."""
-        test = load(self.data_set, seed=seed)[1]
+        test = examples(self.data_set, seed)[1]
         return (relabel(test, self.labels) if self.labels else test).to(device)
 
 
@@ -88,6 +95,13 @@ class Comparison(NamedTuple):
     origin: Origin | None = None
 
 
+def plan_on(data: str, n_train: int, seeds: Sequence[int], builds: Mapping[str, Build], device: str) -> Comparison:
+    """A comparison on a data set of ours, or on data of one's own by their path."""
+    return Comparison(
+        builds, title_of(data), seeds, partial(data_splits, data, n_train, device=device), "", Origin.of(data)
+    )
+
+
 def select(methods: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
     """The methods of these short names, or all if none is named."""
     for name in names:
@@ -97,9 +111,9 @@ def select(methods: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
 
 
 def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu") -> tuple[Split, Split]:
-    """(train, test) of the data set `data`, with `n_train` training examples, or all if that is 0, on `device`."""
+    """(train, test) of a name or a path, with `n_train` training examples, or all if that is 0, on `device`."""
     check_device(device)
-    train, test = load(data, seed=seed)
+    train, test = examples(data, seed)
     return (subset(train, n_train, seed) if n_train else train).to(device), test.to(device)
 
 
@@ -138,7 +152,7 @@ def run_methods(
             save_pictures(method, train, tracker)
         if after is not None:
             after(method, train, test, tracker)
-        if method.family == "local":
+        if method.family == "local" and hasattr(method.learner, "feature_layers"):
             log_unit_statistics(method, train, tracker)
         log_label_curve(method, counts, train, test, seed=seed, rng=rng, tracker=tracker)
 
@@ -173,7 +187,14 @@ def fitted(
     except Refusal as refusal:
         tracker.log(FailedRow(reason=str(refusal), diverged=isinstance(refusal, Diverged)))
         return None
-    facts = {"accuracy": accuracy, "n_train": len(train), "data": plan.data, "seed": seed, "place": index}
+    facts = {
+        "accuracy": accuracy,
+        "n_train": len(train),
+        "data": plan.data,
+        "seed": seed,
+        "place": index,
+        "short": name,
+    }
     save_learned(method, run, plan.origin, facts)
     tracker.log(LabelsRow(n_labels=len(train), accuracy=accuracy))
     return method
@@ -190,10 +211,12 @@ def log_label_curve(
     tracker: TaggedTracker,
 ) -> None:
     """Log the test accuracy with so many labels; a count with which the method diverges becomes a warning."""
-    again = partial(method.learner.refit_readout, rng=rng)
+    again = getattr(method.learner, "refit_readout", None)
     for count in counts:
         try:
-            for _, right in sample_efficiency(again, train, test, [count], seed=seed):
+            if again is None:
+                raise Refusal("the model has no refit_readout(labelled, rng=...).")
+            for _, right in sample_efficiency(partial(again, rng=rng), train, test, [count], seed=seed):
                 tracker.log(LabelsRow(n_labels=count, accuracy=right))
         except Refusal as refusal:
             tracker.log(WarningRow(message=f"no accuracy with {count} labels: {refusal}"))
@@ -202,7 +225,12 @@ def log_label_curve(
 def save_learned(method: Method, run: Run, origin: Origin | None, facts: Mapping[str, Any], task: str = "") -> None:
     """Save the fitted model of `method` in its run, with the `facts` that testing it again needs."""
     about = {"name": method.name, "family": method.family, "origin": origin and origin._asdict(), **facts}
-    method.learner.save(model_path(run.folder, method.name, facts["seed"], task), about=about)
+    try:
+        require(hasattr(method.learner, "save"), "it has no save(path, about=...)")
+        method.learner.save(model_path(run.folder, method.name, facts["seed"], task), about=about)
+    except Refusal as refusal:
+        said = WarningRow(message=f"the model is not saved, so that it cannot be attacked: {refusal}")
+        method.tracker(run, facts["data"], facts["seed"]).log(said)
 
 
 def log_unit_statistics(method: Method, train: Split, tracker: TaggedTracker) -> None:
@@ -217,7 +245,7 @@ def log_unit_statistics(method: Method, train: Split, tracker: TaggedTracker) ->
 def save_pictures(method: Method, train: Split, tracker: TaggedTracker) -> None:
     """Save receptive fields, samples of models that generate, and a trial of spiking networks."""
     learner, run, name, images = method.learner, tracker.run, method.name, train.x.ndim == 4
-    if images:
+    if images and hasattr(learner, "network_"):
         run.save(**{f"fields.{name}": receptive_fields(learner.network_, train.x.shape[1:])})
     if isinstance(learner, SpikingClassifier):
         log_rasters(learner, train, tracker)

@@ -5,8 +5,9 @@ from functools import partial
 from typing import Any
 
 from neuropil.errors import at_least
-from neuropil.experiments.comparison import Comparison, Methods, Origin, data_splits, select
+from neuropil.experiments.comparison import Build, Comparison, Methods, plan_on
 from neuropil.experiments.machine import Machine
+from neuropil.experiments.own_learners import chosen
 from neuropil.models import Distort, Mirror, SupervisedTraining
 from neuropil.models.training.augment import Augment
 
@@ -29,14 +30,14 @@ class DataSettings(Machine):
 class ComparisonSettings(DataSettings):
     """Besides, which methods learn."""
 
-    learners: tuple[str, ...] = ()  # methods to run, by short name; all if none is named
+    learners: tuple[str, ...] = ()  # methods to run, by short name, or ./mine.py; all if none is named
 
     def plan(self, methods: Methods, data: str) -> Comparison:
         """The named ones of `methods` on a data set. Each is called with these settings, the examples, a generator."""
         at_least(0, self, *(name for name in vars(self) if name.endswith("weight_decay")))
-        builds = {name: partial(build, self) for name, build in select(methods, self.learners).items()}
-        splits = partial(data_splits, data, self.n_train, device=self.device)
-        return Comparison(builds, data, [self.seed], splits, origin=Origin(data))
+        builds: dict[str, Build] = {name: partial(build, self) for name, build in methods.items()}
+        own = chosen(builds, self.learners, getattr(self, "units", None))
+        return plan_on(data, self.n_train, [self.seed], own, self.device)
 
 
 @dataclass(frozen=True)

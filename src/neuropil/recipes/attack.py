@@ -11,6 +11,7 @@ Try: neuropil attack DIR
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from neuropil.data import Split
@@ -18,9 +19,9 @@ from neuropil.errors import require, unknown
 from neuropil.evaluate import accuracy, majority_rate
 from neuropil.experiments.comparison import Method, Origin
 from neuropil.experiments.robustness import Attacks, attack_all, loaded
-from neuropil.loading import saved_models
+from neuropil.loading import saved_models, slug
 from neuropil.models.saving import Header
-from neuropil.runs import ResultRow, Run, read
+from neuropil.runs import FailedRow, ResultRow, Run, load_recipe_file, parse_row, read
 
 
 @dataclass(frozen=True)
@@ -29,25 +30,46 @@ class Config(Attacks):
 
     of: str = ""  # folder of a finished run, or one that holds folders of runs with different seeds
     tasks: tuple[str, ...] = ()  # of a run of several tasks attack only these ("mnist 4 or 9"), all if none is named
+    learners: tuple[str, ...] = ()  # attack only these, by short name; ./mine.py has the classes of your own model
+    data: str = ""  # where the test examples come from, if not from where the run took them: a name, or a path
 
 
 def main(config: Config, run: Run) -> None:
     """Runs, tasks and seeds, one after the other; every attack can be resumed."""
     require(bool(config.of), "setting 'of' is needed: the folder of the run whose models are attacked.")
-    groups = chosen(saved_models(config.of), config.tasks)
+    for file in (Path(name) for name in config.learners if name.endswith(".py")):
+        load_recipe_file(file)  # so that its classes are known
+    headers = [header for header in saved_models(config.of) if is_named(header, config.learners)]
+    groups = chosen(headers, config.tasks)
     for folder in {group[0].path.parents[1] for group in groups}:
         run.update_metadata(attacked={str(folder): read(folder).facts.get("data", {})})
     for step in run.loop("tasks and seeds", len(groups)):
         about = groups[step][0].about
-        test, methods = test_of(groups[step][0], config.device), loaded(groups[step], config.device)
+        test, methods = test_of(groups[step][0], config), loaded(groups[step], config.device)
         for method, header in zip(methods, groups[step]):
             verify_accuracy(method, header, test, run)
+        log_failures(groups[step][0], config.learners, run)
         attack_all(methods, test, config, data=about["data"], seed=about["seed"], run=run)
+
+
+def is_named(header: Header, learners: Sequence[str]) -> bool:
+    """Whether the model is one of `learners`, by its short name; all are if there are none."""
+    names = {slug(Path(name).stem) for name in learners}
+    return not names or bool(names & {slug(header.about["name"]), slug(header.about.get("short", ""))})
+
+
+def log_failures(header: Header, learners: Sequence[str], run: Run) -> None:
+    """Repeat why others have no model of the task and the seed of this one, unless only some are attacked."""
+    about = header.about
+    for columns in read(header.path.parents[1]).rows if not learners else ():
+        row = parse_row(columns)
+        if isinstance(row, FailedRow) and (row.data, row.seed) == (about["data"], about["seed"]):
+            run.log(row)
 
 
 def chosen(headers: Sequence[Header], tasks: tuple[str, ...]) -> list[list[Header]]:
     """The models that learned the same task with the same seed in the same run, of the named tasks or of all."""
-    require(bool(headers), "these runs left no models; a run of another version cannot be attacked.")
+    require(bool(headers), "these runs left no such model; see their reports. One of another version leaves none.")
     known = {header.about["data"] for header in headers}
     for name in tasks:
         if name not in known:
@@ -57,12 +79,15 @@ def chosen(headers: Sequence[Header], tasks: tuple[str, ...]) -> list[list[Heade
     return [list(group) for _, group in groupby(wanted, same)]
 
 
-def test_of(header: Header, device: str) -> Split:
-    """The test examples of a model."""
+def test_of(header: Header, config: Config) -> Split:
+    """The test examples of a model. A file of code is run only if the settings name it."""
     origin = header.about["origin"]
-    lacks = f"{header.path} does not say from which data set its test examples come; it is not attacked."
-    require(origin is not None, lacks)
-    return Origin(**origin).test(header.about["seed"], device)
+    said = origin is not None or bool(config.data)
+    require(said, f"{header.path} does not say where its test examples come from; say so with --data.")
+    known = Origin(**origin) if origin else Origin("")
+    code = known.data_set.endswith(".py") and not config.data
+    require(not code, f"the test examples of {header.path} come from {known.data_set}; run it with --data FILE.py.")
+    return known._replace(data_set=config.data or known.data_set).test(header.about["seed"], config.device)
 
 
 def verify_accuracy(method: Method, header: Header, test: Split, run: Run) -> None:

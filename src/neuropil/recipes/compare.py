@@ -14,10 +14,9 @@ Try: neuropil compare --data digits --attack --out runs/robustness_digits
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 from neuropil.errors import at_least
-from neuropil.experiments.comparison import Comparison, Origin, data_splits
+from neuropil.experiments.comparison import Comparison, plan_on
 from neuropil.experiments.methods import builders
 from neuropil.experiments.robustness import Attacks, run_seeds
 from neuropil.experiments.settings import ComparisonSettings
@@ -28,12 +27,12 @@ from neuropil.runs import Run
 class Config(Attacks, ComparisonSettings):
     """Settings of the comparison; the methods' own settings are in their files."""
 
-    data: str = "digits"  # data set, by name (`neuropil data list`)
+    data: str = "digits"  # data set, by name (`neuropil data list`), or data of your own: a path
     # independent repetitions; each has its own weights, order of examples and, without an official test set, split
     seeds: int = 5
     seed: int = 0  # first seed
     units: int = 300  # hidden units of every method that has them
-    # numbers of labels for the sample-efficiency curves; those not below the training set are left out
+    # numbers of labels for the sample-efficiency curves; those too few or too many for the training set are left out
     labels: tuple[int, ...] = (20, 50, 100, 300)
     attack: bool = False  # also attack, corrupt and damage every trained model, and report it
 
@@ -45,10 +44,9 @@ class Config(Attacks, ComparisonSettings):
 
 def comparison(config: Config) -> Comparison:
     """The methods and their data."""
-    builds = {name: partial(build, units=config.units) for name, build in builders(config.learners).items()}
+    builds = builders(config.learners, config.units)
     seeds = range(config.seed, config.seed + config.seeds)
-    splits = partial(data_splits, config.data, config.n_train, device=config.device)
-    return Comparison(builds, config.data, seeds, splits, origin=Origin(config.data))
+    return plan_on(config.data, config.n_train, seeds, builds, config.device)
 
 
 def main(config: Config, run: Run) -> None:

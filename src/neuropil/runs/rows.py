@@ -99,9 +99,10 @@ class LabelsRow(Row):
 
 
 class ConfusionRow(Row):
-    """Test examples counted by class: true class in rows, predicted class in columns."""
+    """Test examples counted by class: true class in rows, predicted class in columns; `classes` are called so."""
 
     matrix: Sequence[Sequence[int]]
+    classes: Sequence[str] | None = None
 
 
 class UnitsRow(Row):

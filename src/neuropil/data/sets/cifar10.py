@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from neuropil.data.files import File, Source, read
+from neuropil.data.files import File, Source, read_all
+from neuropil.data.records import parse_records
 from neuropil.data.split import Split
-from neuropil.errors import require
 
 EXAMPLES = (50_000, 10_000)
 SOURCE = Source(
@@ -23,24 +20,12 @@ SOURCE = Source(
     ),
     mirrors=("https://www.cs.toronto.edu/~kriz/",),
     archive=File("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"),
+    pickled=("cifar-10-python.tar.gz", "cifar-10-batches-py"),
 )
-RECORD = 1 + 3 * 32 * 32  # a label, then the red, green and blue planes
+NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def cifar10(root: str | Path | None = None) -> tuple[Split, Split]:
-    """(train, test): 50,000 and 10,000 images (n, 3, 32, 32) in uint8, red, green, blue.
-
-    Labels: airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck.
-    """
-    *batches, test = (file.name for file in SOURCE.files)
-    train = b"".join(read(SOURCE, name, root) for name in batches)
-    return parse_records(train, "data_batch"), parse_records(read(SOURCE, test, root), test)
-
-
-def parse_records(raw: bytes, where: str) -> Split:
-    """The records of a binary batch; `where` names the file in a refusal."""
-    message = f"{where} needs a whole number of records of {RECORD} bytes, got {len(raw)} bytes."
-    require(len(raw) > 0 and len(raw) % RECORD == 0, message)
-    records = np.frombuffer(raw, np.uint8).reshape(-1, RECORD)
-    images = torch.from_numpy(records[:, 1:].copy()).view(-1, 3, 32, 32)
-    return Split(images, torch.from_numpy(records[:, 0].astype(np.int64)), classes=10)
+    """(train, test): 50,000 and 10,000 images (n, 3, 32, 32) in uint8, red, green, blue."""
+    *batches, test = read_all(SOURCE, root)
+    return parse_records(b"".join(batches), "data_batch", NAMES), parse_records(test, "test_batch.bin", NAMES)

@@ -2,7 +2,8 @@
 
 import torch
 
-from neuropil.data.split import Split, hold_out
+from neuropil.data.split import Split
+from neuropil.data.subsets import hold_out
 
 EXAMPLES = (1438, 359)
 SOURCE = "it comes with scikit-learn"

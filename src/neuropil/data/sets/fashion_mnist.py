@@ -16,12 +16,10 @@ MIRRORS = (
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
 )
-SOURCE = idx_source("fashion_mnist", "fashion-mnist", CHECKSUMS, MIRRORS)
+NAMES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+SOURCE = idx_source("fashion_mnist", "fashion-mnist", CHECKSUMS, MIRRORS, ("FashionMNIST/raw",))
 
 
 def fashion_mnist(root: str | Path | None = None) -> tuple[Split, Split]:
-    """(train, test): 60,000 and 10,000 images (n, 1, 28, 28) in uint8; arXiv 1708.07747.
-
-    Labels: T-shirt, trouser, pullover, dress, coat, sandal, shirt, sneaker, bag, ankle boot.
-    """
-    return idx_pair(SOURCE, root, classes=10)
+    """(train, test): 60,000 and 10,000 images (n, 1, 28, 28) in uint8; arXiv 1708.07747."""
+    return idx_pair(SOURCE, root, 10, NAMES)

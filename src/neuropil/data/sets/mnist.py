@@ -13,7 +13,7 @@ CHECKSUMS = (
     ("27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c"),
 )
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
-SOURCE = idx_source("mnist", "mnist", CHECKSUMS, MIRRORS)
+SOURCE = idx_source("mnist", "mnist", CHECKSUMS, MIRRORS, ("MNIST/raw",))
 
 
 def mnist(root: str | Path | None = None) -> tuple[Split, Split]:

@@ -40,7 +40,7 @@ def fit_and_score(learner: Learns, train: Split, test: Split, *, rng: Generator,
     counts, n, rate = confusion(learner, test), len(train), majority_rate(test)
     right = fraction_correct(counts)
     tracker.log(ResultRow(n_train=n, accuracy=right, majority_rate=rate, seconds=seconds, peak_mb=peak.mb))
-    tracker.log(ConfusionRow(matrix=counts.tolist()))
+    tracker.log(ConfusionRow(matrix=counts.tolist(), classes=test.names or None))
     return right
 
 

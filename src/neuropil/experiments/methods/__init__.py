@@ -4,12 +4,16 @@ The file of a method has a docstring and ``build(train, rng, units) -> Method``;
 """
 
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
+from torch import Generator
+
+from neuropil.data import Split
+from neuropil.experiments.comparison import Build
 from neuropil.experiments.comparison import Method as Method
-from neuropil.experiments.comparison import select
+from neuropil.experiments.own_learners import chosen
 from neuropil.models import SupervisedTraining
 
 # of all methods with a hidden layer
@@ -21,7 +25,12 @@ def method_names() -> list[str]:
     return sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py"))
 
 
-def builders(names: Sequence[str]) -> dict[str, Any]:
-    """The ``build`` of each named file; of all files if no name is given."""
-    files = select({name: name for name in method_names()}, names)
-    return {name: import_module(f"{__name__}.{name}").build for name in files}
+def builders(names: Sequence[str], units: int) -> dict[str, Build]:
+    """What builds each named method, with `units` hidden units; all of this folder if no name is given."""
+    ours: dict[str, Build] = {name: partial(_build, name, units) for name in method_names()}
+    return chosen(ours, names, units)
+
+
+def _build(name: str, units: int, train: Split, rng: Generator) -> Method:
+    method: Method = import_module(f"{__name__}.{name}").build(train, rng, units)
+    return method

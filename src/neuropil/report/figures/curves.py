@@ -12,9 +12,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
 from neuropil.errors import require
-from neuropil.report.results import Results
+from neuropil.report.results import Results, plain
 from neuropil.report.stats import interval
-from neuropil.report.theme import INK, RULE, Panel, Style, style_axes, style_for
+from neuropil.report.theme import INK, RULE, Panel, Style, short_name, style_axes, style_for
 from neuropil.runs import ConfusionRow, EpochRow, LabelsRow
 
 Curve = dict[float, list[float]]  # x -> one value per seed
@@ -159,13 +159,15 @@ def log_ticks(axes: Axes, middles: list[float]) -> None:
 def confusions(results: Results) -> list[Panel]:
     """One panel per data set and learner: all seeds summed, each row in fractions of its true class, one scale."""
     fractions = {key: total / np.maximum(total.sum(1, keepdims=True), 1) for key, total in summed(results).items()}
+    named = {row.data or "": [plain(name) for name in row.classes] for row in results.of(ConfusionRow) if row.classes}
     top = max([0.02, *((one * (1 - np.eye(len(one)))).max() for one in fractions.values())])
     panels = []
     for (data, name), one in fractions.items():
         title = f"{name}, {data}" if len(results.data) > 1 else name
-        alt = f"Confusion matrix of {name} on {data}. {commonest_mistakes(one)}"
-        plot = partial(plot_confusion, fractions=one, top=top)
-        panels.append(Panel(title, alt, plot, commonest_mistakes(one), 230, 230))
+        classes = named.get(data, list(map(str, range(len(one)))))
+        said = commonest_mistakes(one, classes)
+        plot = partial(plot_confusion, fractions=one, top=top, classes=classes)
+        panels.append(Panel(title, f"Confusion matrix of {name} on {data}. {said}", plot, said, 230, 230))
     return panels
 
 
@@ -183,16 +185,20 @@ def summed(results: Results) -> dict[tuple[str, str], np.ndarray]:
     return found
 
 
-def commonest_mistakes(fractions: np.ndarray) -> str:
+def commonest_mistakes(fractions: np.ndarray, classes: Sequence[str]) -> str:
     """The three commonest in words."""
     wrong = fractions * (1 - np.eye(len(fractions)))
     order = np.argsort(-wrong, axis=None, kind="stable")[:3]
     cells = [divmod(int(index), len(fractions)) for index in order]
-    said = [f"{true}→{given} {100 * wrong[true, given]:.1f} %" for true, given in cells if wrong[true, given] > 0]
+    said = [
+        f"{classes[true]}→{classes[given]} {100 * wrong[true, given]:.1f} %"
+        for true, given in cells
+        if wrong[true, given] > 0
+    ]
     return "Commonest mistakes: " + ", ".join(said) if said else "No mistakes"
 
 
-def plot_confusion(axes: Axes, fractions: np.ndarray, top: float) -> None:
+def plot_confusion(axes: Axes, fractions: np.ndarray, top: float, classes: Sequence[str]) -> None:
     """Correct in grey, mistakes in orange; their strength grows with the root of their fraction, up to `top`."""
     correct = np.eye(len(fractions), dtype=bool)
     strength = np.where(correct, 0.55 * fractions, np.sqrt(fractions / top))
@@ -201,9 +207,12 @@ def plot_confusion(axes: Axes, fractions: np.ndarray, top: float) -> None:
     style_axes(axes, grid="")
     for spine in axes.spines.values():
         spine.set(visible=True, color=RULE)
-    classes = len(fractions)
-    ticks = range(classes) if classes <= 12 else range(0, classes, math.ceil(classes / 10))
+    n = len(fractions)
+    ticks = range(n) if n <= 12 else range(0, n, math.ceil(n / 10))
     axes.set(xticks=ticks, yticks=ticks, xlabel="predicted class", ylabel="true class")
+    labels = [short_name(classes[tick], 9) for tick in ticks]
+    axes.set_xticklabels(labels, rotation=90 if max(map(len, labels)) > 2 else 0)
+    axes.set_yticklabels(labels)
 
 
 def unit_panels(norms: Sequence[float], wins: Sequence[float], colour: str) -> list[Panel]:

@@ -1,0 +1,177 @@
+"""Data of one's own by path: folders of images, .npz, CSV, IDX and CIFAR-100 files, split by seed where need be."""
+
+import csv
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neuropil.data.arrays import labels_of
+from neuropil.data.files import read_bytes
+from neuropil.data.idx import read_idx
+from neuropil.data.images import class_folders
+from neuropil.data.records import parse_records
+from neuropil.data.split import Split
+from neuropil.data.subsets import hold_out
+from neuropil.errors import Refusal, require
+
+LABELS, IMAGES = ("label", "labels", "y", "class", "target", "targets"), ("x", "images", "data", "features")
+TRAIN, TEST = ("train", "training"), ("test", "t10k", "val", "valid", "validation")
+IDX = re.compile(r"(train|t10k|test)(.*)images(.)idx3(.*)$")
+HELD_OUT = 0.2  # of the examples, for the test, where there are no test examples
+
+
+def load_own(path: Path, seed: int) -> tuple[Split, Split]:
+    """(train, test) from a file or folder: see docs/data.md for what it may be.
+
+    Without test examples a fifth is held out, stratified, chosen by `seed`. Vectors that leave [0, 1] are shifted and
+    scaled by the mean and the standard deviation of the training vectors, feature by feature.
+
+    Raises:
+        Refusal: nothing there, another kind of file, or what `Split.from_numpy` refuses.
+    """
+    require(path.exists(), f"there is no file or folder {path}.")
+    if path.is_dir():
+        train, test = _folder(path)
+    elif path.suffix == ".npz":
+        train, test = _npz(path)
+    elif path.suffix == ".csv":
+        train, test = _pair(_csv(path))
+    elif IDX.search(path.name):
+        train, test = _idx(path)
+    else:
+        raise Refusal(f"data need a folder, a .npz, .csv or IDX file, or a file.py of yours, got {path}.")
+    return scaled(*((train, test) if test else hold_out(train, HELD_OUT, seed)))
+
+
+def scaled(train: Split, test: Split) -> tuple[Split, Split]:
+    """Vectors standardised by those of `train`, unless all lie in [0, 1]; images as they are."""
+    low, high = (float(value) for value in train.x.aminmax())
+    if train.x.ndim != 2 or (low >= 0 and high <= 1):
+        return train, test
+    mean, spread = train.x.mean(0), train.x.std(0, correction=0)
+    scale: Any = lambda split: Split(
+        (split.x - mean) / spread.where(spread > 0, 1), split.y, split.classes, split.names
+    )
+    return scale(train), scale(test)
+
+
+Arrays = tuple[Any, Any]
+
+
+def _pair(train: Arrays, test: Arrays | None = None) -> tuple[Split, Split | None]:
+    """Splits of examples and labels. Labels other than 0, 1, 2, ... become these, and are kept as names."""
+    labels, names = labels_of(np.concatenate([train[1], test[1]]) if test else train[1])
+    y, known = labels.numpy(), np.unique(labels[labels >= 0])
+    if not names and known.tolist() != list(range(len(known))):
+        y, names = np.where(y < 0, -1, np.searchsorted(known, y)), tuple(map(str, known))
+    n, count = len(train[1]), len(known)
+    first = Split.from_numpy(train[0], y[:n], classes=count, names=names)
+    return first, Split.from_numpy(test[0], y[n:], classes=count, names=names) if test else None
+
+
+def _folder(path: Path) -> tuple[Split, Split | None]:
+    """Class folders, in train and test or not; else train.csv and test.csv, train.bin and test.bin, or IDX files."""
+    inside = {one.name.lower(): one for one in sorted(path.iterdir())}
+
+    def part(names: tuple[str, ...], end: str = "") -> Path | None:
+        return next((inside[name + end] for name in names if name + end in inside), None)
+
+    train, test = part(TRAIN), part(TEST)
+    if train and train.is_dir():
+        first = Split.from_folder(train)
+        return first, Split.from_folder(test, names=first.names) if test else None
+    if table := part(TRAIN, ".csv"):
+        other = part(TEST, ".csv")
+        return _pair(_csv(table), _csv(other) if other else None)
+    if (records := part(TRAIN, ".bin")) and (others := part(TEST, ".bin")):
+        return _cifar100(records, others)
+    found = [one for name, one in inside.items() if (match := IDX.search(name)) and match[1] == "train"]
+    if found:
+        several = ", ".join(one.name for one in found)
+        require(len(found) == 1, f"{path} has several sets of IDX files; name one of {several}.")
+        return _idx(found[0])
+    kinds = "a folder of images for each class, train/ and test/ with such folders, or CSV, IDX or CIFAR-100 files"
+    require(bool(class_folders(path)), f"{path} needs {kinds}; found none.")
+    return Split.from_folder(path), None
+
+
+def _npz(path: Path) -> tuple[Split, Split | None]:
+    """Arrays named x and y, or x_train, y_train, x_test and y_test; images and labels will do, in any order."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = dict(_named_arrays(arrays))
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as fault:
+        raise Refusal(f"{path} cannot be read: {fault}") from fault
+    train = found.get(("train", "x"), found.get(("", "x"))), found.get(("train", "y"), found.get(("", "y")))
+    test = found.get(("test", "x")), found.get(("test", "y"))
+    needed = "arrays x and y, or x_train, y_train, x_test and y_test"
+    require(all(part is not None for part in train), f"{path} needs {needed}; found {', '.join(arrays.files)}.")
+    return _pair(train, test if all(part is not None for part in test) else None)
+
+
+def _named_arrays(arrays: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Any]]:
+    """(train, test or nothing; x or y) and the array, of each whose name says so."""
+    for key in arrays:
+        words = set(key.lower().split("_"))
+        part = "train" if words & set(TRAIN) else "test" if words & {"test"} else ""
+        kind = "x" if words & set(IMAGES) else "y" if words & set(LABELS) else ""
+        if kind and not words & set(TEST[2:]):
+            yield (part, kind), arrays[key]
+
+
+def _csv(path: Path) -> Arrays:
+    """Numbers, and the label in the column called label, class, target or y, or in the last one."""
+    text = read_bytes(path).decode("utf-8-sig", errors="replace")
+    first = text.partition("\n")[0]
+    rows = [row for row in csv.reader(text.splitlines(), delimiter=max(",;\t", key=first.count)) if row]
+    require(len(rows) > 1 and len(rows[0]) > 1, f"{path} needs a row for each example: numbers and a label.")
+    head = [cell.strip().lower() for cell in rows[0]]
+    named = [place for place, cell in enumerate(head) if cell in LABELS]
+    rows = rows[1:] if named or not any(map(_is_number, head)) else rows
+    at = named[0] if named else len(head) - 1
+    for number, row in enumerate(rows, start=1):
+        bad = [cell for place, cell in enumerate(row) if place != at and not _is_number(cell)]
+        fits = len(row) == len(head)
+        require(fits, f"{path} needs {len(head)} cells in every row, got {len(row)} in example {number}.")
+        require(not bad, f"{path} needs a number in every cell but the label's, got {bad[:1]} in example {number}.")
+    x = np.array([[float(cell) for place, cell in enumerate(row) if place != at] for row in rows], np.float32)
+    labels = [row[at].strip() for row in rows]
+    whole = all(re.fullmatch(r"\d+", label) for label in labels)
+    return x, np.array([int(label) for label in labels] if whole else labels)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _idx(path: Path) -> tuple[Split, Split | None]:
+    """The images of `path`, their labels beside it, and the test files; EMNIST's images are stored transposed."""
+    train = _idx_arrays(path)
+    match = IDX.search(path.name)
+    others = (
+        path.with_name(path.name[: match.start()] + name + path.name[match.end(1) :]) for name in TEST[:2] if match
+    )
+    test = next((other for other in others if other.is_file()), None)
+    return _pair(train, _idx_arrays(test) if test else None)
+
+
+def _idx_arrays(path: Path) -> Arrays:
+    images = read_idx(path)
+    labels = read_idx(path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1")))
+    return images.swapaxes(1, 2) if path.name.startswith("emnist") else images, labels
+
+
+def _cifar100(train: Path, test: Path) -> tuple[Split, Split]:
+    """The binary files of CIFAR-100, with their fine labels; the names are in fine_label_names.txt."""
+    file = train.with_name("fine_label_names.txt")
+    names = file.read_text(encoding="utf-8").split() if file.is_file() else [str(label) for label in range(100)]
+    first, second = (parse_records(read_bytes(path), path.name, names, labels=2) for path in (train, test))
+    return first, second

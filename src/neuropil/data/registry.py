@@ -55,7 +55,7 @@ def load(name: str, root: str | Path | None = None, seed: int = 0) -> tuple[Spli
     Args:
         name: as `neuropil data list` shows it, or the path of data of your own, see `load_own`.
         root: folder of the data folders; data sets that are generated have no use for it.
-        seed: chooses the test examples where nobody fixed them (digits, iris, a folder without a test part).
+        seed: chooses the test examples where none are fixed (digits, iris, a folder without test images).
 
     Raises:
         Refusal: an unknown name, or a file that is missing or altered.

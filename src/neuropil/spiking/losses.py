@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 from neuropil.spiking.network import check_inputs
 from neuropil.spiking.times import flatten_events
 
@@ -49,10 +49,10 @@ def spike_time_loss(times: Tensor, targets: Tensor, *, one_sided: Tensor | None 
         offset: c, in the unit of `times`; makes errors of early and late spikes comparable.
     """
     sizes = zip(targets.shape[::-1], times.shape[::-1])
-    fits = targets.ndim <= times.ndim and all(goal in (1, time) for goal, time in sizes)
-    got = f"got {tuple(targets.shape)} for {tuple(times.shape)}"
-    cure = "ask the network for as many spikes as there are targets."
-    require(fits, f"spike_time_loss needs targets that broadcast to the times, {got}; {cure}")
+    if targets.ndim > times.ndim or not all(goal in (1, time) for goal, time in sizes):
+        got = f"got {tuple(targets.shape)} for {tuple(times.shape)}"
+        cure = "ask the network for as many spikes as there are targets."
+        raise Refusal(f"spike_time_loss needs targets that broadcast to the times, {got}; {cure}")
     asked = ~targets.isnan()
     goal = torch.where(asked, targets, 0)
     error = torch.where(asked, (times - goal) / (goal + offset), 0)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 from neuropil.spiking.kernels.bundles import Plan
 from neuropil.spiking.times import check_times
 
@@ -152,7 +152,7 @@ def check_inputs(times: Tensor, weight: Tensor, t_end: float, who: str = "spikin
     """
     check_end(t_end)
     trains = check_times(times, t_end)
-    fits = weight.ndim == 2 and len(weight) == trains.shape[1] and weight.dtype == trains.dtype
-    got = f"got {tuple(weight.shape)}, {trains.dtype} and {weight.dtype}."
-    require(fits, f"{who} weights (inputs, neurons) for times {tuple(times.shape)} of their dtype, {got}")
+    if weight.ndim != 2 or len(weight) != trains.shape[1] or weight.dtype != trains.dtype:
+        got = f"got {tuple(weight.shape)}, {trains.dtype} and {weight.dtype}."
+        raise Refusal(f"{who} weights (inputs, neurons) for times {tuple(times.shape)} of their dtype, {got}")
     return trains

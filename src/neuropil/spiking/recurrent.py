@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 from neuropil.spiking.kernels.bundles import Plan
 from neuropil.spiking.kernels.dispatch import check_parameters, kernels
 from neuropil.spiking.network import SpikingLayer, check_inputs
@@ -89,10 +89,10 @@ def simulate_recurrent_qif(
     plan = plan or Plan()
     kernel, trains = kernels("recurrent", times.device, plan), check_inputs(times, weight, t_end)
     neurons = weight.shape[1]
-    fits = recurrent.shape == (neurons, neurons) and recurrent.dtype == weight.dtype
-    needed = f"recurrent weights ({neurons}, {neurons}) in {weight.dtype}"
-    got = f"{tuple(recurrent.shape)} in {recurrent.dtype}"
-    require(fits, f"a recurrent network of {neurons} neurons needs {needed}, got {got}.")
+    if recurrent.shape != (neurons, neurons) or recurrent.dtype != weight.dtype:
+        needed = f"recurrent weights ({neurons}, {neurons}) in {weight.dtype}"
+        got = f"{tuple(recurrent.shape)} in {recurrent.dtype}"
+        raise Refusal(f"a recurrent network of {neurons} neurons needs {needed}, got {got}.")
     check_parameters(times, LARGEST, weight=weight, recurrent=recurrent, potential=potential, current=current)
     start, weights = (potential, current), (weight, recurrent)
     spikes, angle, end = Simulation.apply(trains, *start, (neuron.tau, t_end), kernel, plan, *weights)  # type: ignore[no-untyped-call]

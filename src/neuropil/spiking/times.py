@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil._threads import share_out
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal
 
 __all__ = ["Events", "check_times", "flatten_events", "scatter_events"]
 
@@ -47,9 +47,9 @@ def check_times(times: Tensor, t_end: float) -> Tensor:
     Raises:
         Refusal: another shape or dtype, NaN, negative or unsorted times, or finite ones after the end.
     """
-    fits = times.ndim in (2, 3) and times.dtype in (torch.float32, torch.float64)
-    needed, dtype = "(batch, neurons, spikes) or (batch, neurons) in float32 or float64", str(times.dtype)
-    require(fits, f"spike times need {needed}, got {tuple(times.shape)} in {dtype.removeprefix('torch.')}.")
+    if times.ndim not in (2, 3) or times.dtype not in (torch.float32, torch.float64):
+        needed, dtype = "(batch, neurons, spikes) or (batch, neurons) in float32 or float64", str(times.dtype)
+        raise Refusal(f"spike times need {needed}, got {tuple(times.shape)} in {dtype.removeprefix('torch.')}.")
     trains = times if times.ndim == 3 else times[..., None]
     if not (_sound(trains.detach().numpy(), t_end) if trains.device.type == "cpu" else _fine(trains, t_end)):
         fault, *place = _first_fault(trains.detach(), t_end)

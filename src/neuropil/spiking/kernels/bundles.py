@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from neuropil.errors import require
+from neuropil.errors import Refusal
 
 UNKNOWN = 2**32  # bytes assumed for a machine that does not tell how much memory it has
 Bundle = TypeVar("Bundle", bound=tuple[Any, ...])
@@ -95,9 +95,10 @@ def device_memory(device: torch.device) -> int:
 def check_room(spikes: int, size: int, device: torch.device, plan: Plan) -> None:
     """Refuse `spikes` of `size` bytes each if they take more than half of the memory."""
     most, gib = (plan.memory or device_memory(device)) // 2, 2**30
-    needed = f"{spikes * size / gib:.3g} GiB, more than half of the memory, {most / gib:.3g}"
-    cure = "take a smaller batch, an earlier end or smaller weights."
-    require(spikes * size <= most, f"the spikes of this batch need {needed}; {cure}")
+    if spikes * size > most:
+        needed = f"{spikes * size / gib:.3g} GiB, more than half of the memory, {most / gib:.3g}"
+        cure = "take a smaller batch, an earlier end or smaller weights."
+        raise Refusal(f"the spikes of this batch need {needed}; {cure}")
 
 
 def no_spikes(batch: int, neurons: int, slots: int, like: Tensor, plan: Plan) -> Tensor:

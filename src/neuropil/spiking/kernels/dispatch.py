@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 from neuropil.spiking.kernels.bundles import Plan
 from neuropil.spiking.kernels.cpu import qif as qif_cpu
 from neuropil.spiking.kernels.cpu import recurrent as recurrent_cpu
@@ -38,11 +38,11 @@ def kernels(kind: str, device: torch.device, plan: Plan, gpu: Mapping[str, Modul
     Raises:
         Refusal: the device has no kernels.
     """
+    if device.type == "cpu" and not plan.triton:
+        return CPU[kind]
     cure = "move times and network to the CPU."
     known = device.type in ("cpu", "cuda")
     require(known, f"spiking networks run on the CPU and on CUDA GPUs, got times on {device}; {cure}")
-    if device.type == "cpu" and not plan.triton:
-        return CPU[kind]
     needed = "triton, which comes with the CUDA builds of torch for Linux"
     require(bool(gpu), f"spiking networks on a GPU need {needed}; install it, or {cure}")
     return gpu[kind]
@@ -59,8 +59,9 @@ def bounded(part: Tensor, low: float = LARGEST, high: float = LARGEST) -> bool:
 def check_parameters(times: Tensor, most: float = LARGEST, **parts: Tensor) -> None:
     """Refuse parameters on another device than the times, NaN, and what exceeds `most`; a potential may be -inf."""
     for name, part in parts.items():
-        got = f"{times.device} and {part.device}; move one of them with .to()."
-        require(part.device == times.device, f"times and {name} need one device, got {got}")
-        fine = bounded(part, torch.inf) if name == "potential" else bounded(part, most, most)
-        too = "inf" if most == LARGEST or name == "potential" else f"values beyond {most:g}"
-        require(fine, f"{name} has NaN or {too}; did training diverge? try a smaller step.")
+        if part.device != times.device:
+            got = f"{times.device} and {part.device}; move one of them with .to()."
+            raise Refusal(f"times and {name} need one device, got {got}")
+        if not (bounded(part, torch.inf) if name == "potential" else bounded(part, most, most)):
+            too = "inf" if most == LARGEST or name == "potential" else f"values beyond {most:g}"
+            raise Refusal(f"{name} has NaN or {too}; did training diverge? try a smaller step.")

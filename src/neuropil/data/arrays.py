@@ -51,8 +51,8 @@ def labels_of(y: Any, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, ...
         cure = "y.astype('int64') if they are whole numbers"
         require(array.dtype.kind != "f", f"y needs labels as whole numbers or names, got {array.dtype}; use {cure}.")
         return torch.from_numpy(array.astype(np.int64)), tuple(names)
-    wrong = next((one for one in array if not isinstance(one, str)), None)
-    require(wrong is None, f"y needs labels as whole numbers or names, got {wrong!r}, a {type(wrong).__name__}.")
+    for wrong in (one for one in array if not isinstance(one, str)):
+        raise Refusal(f"y needs labels as whole numbers or names, got {wrong!r}, a {type(wrong).__name__}.")
     known = {name: label for label, name in enumerate(names or sorted(set(array.tolist())))}
     for name in array.tolist():
         if name not in known:

@@ -120,7 +120,8 @@ def _named_arrays(arrays: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], 
         part = "train" if words & set(TRAIN) else "test" if words & {"test"} else ""
         kind = "x" if words & set(IMAGES) else "y" if words & set(LABELS) else ""
         if kind and not words & set(TEST[2:]):
-            yield (part, kind), arrays[key]
+            column = kind == "y" and arrays[key].ndim == 2 and arrays[key].shape[1] == 1
+            yield (part, kind), arrays[key][:, 0] if column else arrays[key]
 
 
 def _csv(path: Path) -> Arrays:

@@ -95,11 +95,12 @@ class Comparison(NamedTuple):
     origin: Origin | None = None
 
 
-def plan_on(data: str, n_train: int, seeds: Sequence[int], builds: Mapping[str, Build], device: str) -> Comparison:
-    """A comparison on a data set of ours, or on data of one's own by their path."""
-    return Comparison(
-        builds, title_of(data), seeds, partial(data_splits, data, n_train, device=device), "", Origin.of(data)
-    )
+def plan_on(
+    data: str, n_train: int, seeds: Sequence[int], builds: Mapping[str, Build], device: str, min_side: int = 0
+) -> Comparison:
+    """A comparison on a data set of ours, or on data of one's own by their path; see `data_splits`."""
+    splits = partial(data_splits, data, n_train, device=device, min_side=min_side)
+    return Comparison(builds, title_of(data), seeds, splits, origin=Origin.of(data))
 
 
 def select(methods: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
@@ -110,10 +111,15 @@ def select(methods: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
     return {name: methods[name] for name in names or methods}
 
 
-def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu") -> tuple[Split, Split]:
-    """(train, test) of a name or a path, with `n_train` training examples, or all if that is 0, on `device`."""
+def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu", min_side: int = 0) -> tuple[Split, Split]:
+    """(train, test) of a name or a path, with `n_train` training examples, or all if that is 0, on `device`.
+
+    Data other than images of at least `min_side` pixels a side are refused, if that is above 0.
+    """
     check_device(device)
     train, test = examples(data, seed)
+    fits = not min_side or (train.x.ndim == 4 and min(train.x.shape[2:]) >= min_side)
+    require(fits, f"images of {min_side}x{min_side} or more are needed, {data} has {tuple(train.x.shape[1:])}.")
     return (subset(train, n_train, seed) if n_train else train).to(device), test.to(device)
 
 

@@ -13,7 +13,7 @@ from neuropil.models.training.augment import Augment
 
 DISTORT, SHIFT = Distort(rotation=10, scale=0.1, shear=0.1, shift=1.5), Distort(rotation=0, scale=0, shear=0, shift=1)
 AUGMENT: dict[str, Augment] = {"mnist": DISTORT, "fashion_mnist": SHIFT, "cifar10": Mirror()}
-"""How images are augmented for backprop, afresh in every pass."""
+"""How images are augmented for backprop, afresh in every pass; images of other data sets are shifted."""
 AUGMENT_COPIES: dict[str, Augment] = {**AUGMENT, "cifar10": Mirror(1.0)}
 """How the copies of images are augmented from which readouts learn."""
 
@@ -32,12 +32,15 @@ class ComparisonSettings(DataSettings):
 
     learners: tuple[str, ...] = ()  # methods to run, by short name, or ./mine.py; all if none is named
 
-    def plan(self, methods: Methods, data: str) -> Comparison:
-        """The named ones of `methods` on a data set. Each is called with these settings, the examples, a generator."""
+    def plan(self, methods: Methods, data: str, *, min_side: int = 0) -> Comparison:
+        """The named ones of `methods` on a data set. Each is called with these settings, the examples, a generator.
+
+        With `min_side` above 0, data are refused that are no images with at least so many pixels a side.
+        """
         at_least(0, self, *(name for name in vars(self) if name.endswith("weight_decay")))
         builds: dict[str, Build] = {name: partial(build, self) for name, build in methods.items()}
         own = chosen(builds, self.learners, getattr(self, "units", None))
-        return plan_on(data, self.n_train, [self.seed], own, self.device)
+        return plan_on(data, self.n_train, [self.seed], own, self.device, min_side)
 
 
 @dataclass(frozen=True)
@@ -86,5 +89,5 @@ class AugmentedSettings(FeatureSettings):
 
     def copies(self, data: str) -> dict[str, Any]:
         """The augmented copies, as arguments of `FeatureClassifier`."""
-        augment = AUGMENT_COPIES[data] if self.n_augmented or self.min_examples else None
+        augment = AUGMENT_COPIES.get(data, SHIFT) if self.n_augmented or self.min_examples else None
         return {"n_augmented": self.n_augmented, "augment": augment, "min_examples": self.min_examples}

@@ -18,7 +18,7 @@ Try: neuropil run cifar_softhebb --channels 96 384 1536 --readout-lr 3e-4 --lear
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Generator, nn
@@ -27,7 +27,7 @@ from neuropil.data import Split
 from neuropil.errors import at_least, require
 from neuropil.experiments.baselines import backprop, frozen_features, linear
 from neuropil.experiments.comparison import Method, Methods, run_comparison
-from neuropil.experiments.settings import AUGMENT, AugmentedSettings
+from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
 from neuropil.models import FeatureClassifier, Triangle, gather_statistics_, init_kernels_, rate_by_norm, stacked
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import SoftHebb, propose_, tap
@@ -41,7 +41,7 @@ class Config(AugmentedSettings):
     Tuples hold a number for every layer, from below.
     """
 
-    data: Literal["cifar10", "mnist"] = "cifar10"  # data set
+    data: str = "cifar10"  # data set: cifar10, mnist; or images of your own, by path
     channels: tuple[int, ...] = (24, 96, 384)  # kernels of each layer
     kernels: tuple[int, ...] = (5, 3, 3)  # sides of the kernels, pixels; odd
     tau: tuple[float, ...] = (1.0, 1.54, 4.0)  # temperatures of the competition
@@ -140,7 +140,7 @@ def soft_hebb(config: Config, train: Split, rng: Generator) -> Method:
 def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
     """The same architecture, trained with backpropagation on augmented images."""
     network = network_for(config, train, rng, config.backprop_power)
-    return backprop(network, config.end_to_end(config.backprop_min_steps, AUGMENT[config.data]))
+    return backprop(network, config.end_to_end(config.backprop_min_steps, AUGMENT.get(config.data, SHIFT)))
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
@@ -159,4 +159,4 @@ METHODS: Methods = {
 
 def main(config: Config, run: Run) -> None:
     """Train all methods with one seed, score them on the test images, log everything."""
-    run_comparison(config.plan(METHODS, config.data), config.labels, run)
+    run_comparison(config.plan(METHODS, config.data, min_side=8), config.labels, run)

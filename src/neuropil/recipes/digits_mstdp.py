@@ -16,7 +16,6 @@ Then: neuropil generate runs/digits_mstdp/seed-5
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
 
 from torch import Generator
 
@@ -36,7 +35,7 @@ from neuropil.runs import Run
 class Config(ComparisonSettings):
     """Chosen on images held out of the training images."""
 
-    data: Literal["digits", "mnist", "fashion_mnist"] = "digits"  # data set
+    data: str = "digits"  # data set: digits, mnist, fashion_mnist; or images of your own, by path
     threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
     # hidden units of each layer between pixels and label; the baselines have the same layers
@@ -96,7 +95,7 @@ def comparison(config: Config) -> Comparison:
         "random_features": lambda _, *given: random_features(*given, units=units),
         "linear": lambda _, *given: linear(*given),
     }
-    return config.plan(methods, config.data)
+    return config.plan(methods, config.data, min_side=4)
 
 
 def associative(config: Config, train: Split, rng: Generator) -> Method:

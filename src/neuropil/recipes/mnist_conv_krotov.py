@@ -23,7 +23,7 @@ from neuropil.data import Split
 from neuropil.errors import at_least
 from neuropil.experiments.baselines import backprop, frozen_features, linear
 from neuropil.experiments.comparison import Method, Methods, run_comparison
-from neuropil.experiments.settings import AUGMENT, AugmentedSettings
+from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
 from neuropil.models import FeatureClassifier, PatchNormConv2d, Triangle, init_kernels_, init_patches_, stacked
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import KrotovHopfield, propose_, tap
@@ -37,7 +37,7 @@ POOLS: dict[str, type[nn.Module]] = {"average": nn.AdaptiveAvgPool2d, "max": nn.
 class Config(AugmentedSettings):
     """Chosen on images held out of the training images; see docs/results/conv_krotov.md."""
 
-    data: Literal["mnist", "fashion_mnist", "cifar10"] = "mnist"  # data set
+    data: str = "mnist"  # data set: mnist, fashion_mnist, cifar10; or images of your own, by path
     kernels: int = 100  # kernels of every method that has them
     kernel: int = 9  # side of a kernel, pixels
     whitening_floor: float = 0.0  # floor of the whitening of patches, see `PatchNormConv2d.whiten_`; 0 for no whitening
@@ -111,7 +111,7 @@ def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
     """The same architecture, trained with backpropagation; on augmented images where readouts see such copies."""
     network = network_for(config, train, config.backprop_power)
     init_kernels_(network, rng)
-    augment = AUGMENT[config.data] if config.n_augmented or config.min_examples else None
+    augment = AUGMENT.get(config.data, SHIFT) if config.n_augmented or config.min_examples else None
     return backprop(network, config.end_to_end(config.backprop_min_steps, augment))
 
 
@@ -140,4 +140,4 @@ METHODS: Methods = {
 
 def main(config: Config, run: Run) -> None:
     """Train all methods with one seed, score them on the test images, log everything."""
-    run_comparison(config.plan(METHODS, config.data), config.labels, run)
+    run_comparison(config.plan(METHODS, config.data, min_side=config.kernel), config.labels, run)

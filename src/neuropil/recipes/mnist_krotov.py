@@ -12,7 +12,7 @@ Try: neuropil run mnist_krotov --seeds 5 --out runs/mnist_krotov
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Generator, nn
@@ -32,7 +32,7 @@ from neuropil.runs import Run, Tracker
 class Config(FeatureSettings):
     """Chosen on 10,000 images held out of the training images; see docs/results/mnist_krotov.md."""
 
-    data: Literal["mnist", "fashion_mnist"] = "mnist"  # data set
+    data: str = "mnist"  # data set: mnist, fashion_mnist; or images of your own, by path
     units: int = 2000  # hidden units of every method that has them
     k: int = 7  # rank of the unit that moves away from the image
     delta: float = 0.4  # how far that unit moves, relative to the winner

@@ -81,7 +81,8 @@ def sample_efficiency(results: Results, styles: Mapping[str, Style]) -> list[Pan
     for data, rows in found.items():
         accuracy = collect((row.learner, row.n_labels, row.accuracy) for row in rows)
         error = collect((row.learner, row.n_labels, 1 - row.accuracy) for row in rows)
-        for name, curves, scale in (("accuracy", accuracy, "linear"), ("error", error, "log")):
+        shown = [("accuracy", accuracy, "linear"), ("error", error, "log")][: 1 + any(row.accuracy < 1 for row in rows)]
+        for name, curves, scale in shown:
             plot = partial(plot_labels, curves=curves, styles=styles, scale=scale)
             title = (f"{data}: " if len(found) > 1 else "") + f"{name}, %" + (", log scale" if scale == "log" else "")
             panels.append(Panel(title, f"Test {name} on {data} against number of labels", plot, width=500, height=310))

@@ -1,0 +1,402 @@
+"""Data and learners of one's own: what is taken, what is refused in one line, and what the commands make of it."""
+
+import gzip
+import json
+import tarfile
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+
+from neuropil import Split, compare, data
+from neuropil.cli import main
+from neuropil.data.files import File, Source, md5
+from neuropil.data.sets import cifar10, mnist
+from neuropil.errors import Refusal
+from neuropil.runs import read
+from test_data_files import PACKED, PLAIN, TINY, idx
+
+RNG = np.random.default_rng(0)
+BYTES = RNG.integers(0, 256, (15, 5, 7), dtype=np.uint8)  # grey images, 5 high and 7 wide
+LABELS = np.arange(15) % 3
+NAMES = np.array(["cat", "ape", "dog"])[LABELS]
+
+
+def test_numpy_arrays_become_images_and_vectors_and_are_copied():
+    grey = Split.from_numpy(BYTES, LABELS)
+    assert (grey.x.shape, grey.x.dtype, grey.classes, grey.names) == ((15, 1, 5, 7), torch.uint8, 3, ())
+    BYTES_THEN = BYTES.copy()
+    grey.x.zero_()
+    assert (BYTES == BYTES_THEN).all()
+    colour = Split.from_numpy(np.stack([BYTES] * 3, 3) / 255, LABELS, channels_last=True)
+    assert (colour.x.shape, colour.x.dtype) == ((15, 3, 5, 7), torch.float32)
+    assert torch.equal(colour.x[:, 1], torch.tensor(BYTES) / 255)
+    vectors = Split.from_numpy(np.arange(30).reshape(15, 2), LABELS.astype(np.uint8), classes=5)
+    assert (vectors.x[3].tolist(), vectors.classes, vectors.y.dtype) == ([6.0, 7.0], 5, torch.int64)
+
+
+def test_names_of_classes_are_sorted_or_as_given_and_stay_with_every_part():
+    split = Split.from_numpy(BYTES, NAMES)
+    assert split.names == ("ape", "cat", "dog")
+    assert split.y[:3].tolist() == [1, 0, 2]
+    for part in (split[2:5], split.to("cpu"), data.subset(split, 6, 0), data.hold_out(split, 0.5, 0)[1]):
+        assert part.names == split.names
+    given = Split.from_numpy(BYTES, NAMES, names=("dog", "cat", "ape"))
+    assert given.y[:3].tolist() == [1, 2, 0]
+    with pytest.raises(Refusal, match="unknown class 'dog'"):
+        Split.from_numpy(BYTES, NAMES, names=("cat", "ape"))
+
+
+def test_the_shape_of_64_channels_is_taken_where_it_is_said_so():
+    signals = RNG.random((15, 64, 5, 3))
+    with pytest.raises(Refusal, match=r"\(15, 64, 5, 3\) looks channels-last; say channels_last=True if it is so"):
+        Split.from_numpy(signals, LABELS)
+    meant = Split.from_numpy(signals, LABELS, channels_last=False)
+    assert data.relabel(meant, [0, 1, -1]).x.shape == (10, 64, 5, 3)
+    assert Split.from_numpy(signals, LABELS, channels_last=True).x.shape == (15, 3, 64, 5)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (BYTES.astype(int), LABELS, "images need uint8, or floats in .* got int64, .*astype"),
+        (BYTES / 1.0, LABELS, "pixels in .* divide by 255, without Normalize"),
+        (np.full((2, 3), np.nan), [0, 1], "NaN or infinity in 2 of 2 examples"),
+        (np.full((2, 3), 1e300), [0, 1], "NaN or infinity"),
+        (BYTES, LABELS / 2, "whole numbers or names, got float64"),
+        (BYTES, np.eye(3)[LABELS], r"got \(15, 3\); of one-hot rows take y.argmax\(1\)"),
+        (BYTES, [None] * 15, "got None, a NoneType"),
+        (BYTES, LABELS[:5], "15 examples and 5 labels"),
+        (np.array(["a", "b"]), [0, 1], "array of numbers"),
+        (BYTES[None], LABELS, r"x needs|one label"),
+        (np.zeros((2, 2, 2, 2, 2)), [0, 1], r"x needs images .* got \(2, 2, 2, 2, 2\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_from_numpy_refuses(x, y, message):
+    with pytest.raises(Refusal, match=message):
+        Split.from_numpy(x, y)
+
+
+def test_an_array_given_to_split_itself_is_told_of_from_numpy():
+    with pytest.raises(Refusal, match="torch tensor, got ndarray; use"):
+        Split(BYTES, LABELS, 3)
+
+
+class Photos(Dataset):
+    """As torchvision's: images of pillow, and the names of the classes."""
+
+    classes = ("ape", "cat", "dog")
+
+    def __len__(self):
+        return len(BYTES)
+
+    def __getitem__(self, index):
+        return Image.fromarray(BYTES[index]).convert("RGB"), int(LABELS[index])
+
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter(TensorDataset(torch.tensor(BYTES[:, None]), torch.tensor(LABELS)))
+
+
+def test_datasets_and_loaders_give_what_their_items_are():
+    want = torch.tensor(BYTES)
+    photos = Split.from_dataset(Photos())
+    assert (photos.x.shape, photos.names) == ((15, 3, 5, 7), ("ape", "cat", "dog"))
+    assert torch.equal(photos.x[:, 2], want)
+    assert Split.from_dataset(Subset(Photos(), [0, 1])).names == photos.names
+    tensors = TensorDataset(want[:, None] / 255, torch.tensor(LABELS))
+    for given in (tensors, DataLoader(tensors, batch_size=5)):
+        split = Split.from_dataset(given)
+        assert torch.equal(split.x[:, 0], want / 255)
+        assert split.y.tolist() == LABELS.tolist()
+    assert torch.equal(Split.from_dataset(Stream()).x[:, 0], want)
+    with pytest.raises(Refusal, match=r"pairs .* got Tensor as item 0"):
+        Split.from_dataset(want)
+    with pytest.raises(Refusal, match="at least one example"):
+        Split.from_dataset([])
+
+
+def photo(folder, name, image):
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(folder / name)
+
+
+def test_folders_of_images_are_classes_grey_or_in_colour(tmp_path):
+    for number, (image, name) in enumerate(zip(BYTES, NAMES)):
+        photo(tmp_path / name, f"{number:02}.png", image)
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    split = Split.from_folder(tmp_path)
+    assert (split.names, split.x.shape) == (("ape", "cat", "dog"), (15, 1, 5, 7))
+    assert torch.equal(split.x[0, 0], torch.tensor(BYTES[1]))  # the first ape
+    photo(tmp_path / "dog", "99.png", np.stack([BYTES[0]] * 3, 2))
+    assert Split.from_folder(tmp_path).x.shape == (16, 3, 5, 7)
+    photo(tmp_path / "dog", "large.jpg", np.zeros((10, 14), np.uint8))
+    with pytest.raises(Refusal, match=r"one size, got 10x14 in .*large.jpg and 5x7"):
+        Split.from_folder(tmp_path)
+    assert Split.from_folder(tmp_path, size=(4, 6)).x.shape == (17, 3, 4, 6)
+    (tmp_path / "dog" / "broken.png").write_bytes(b"nothing")
+    with pytest.raises(Refusal, match=r"broken\.png is no PNG or JPEG image"):
+        Split.from_folder(tmp_path, size=(4, 6))
+    with pytest.raises(Refusal, match="needs a folder with PNG or JPEG images for each class"):
+        Split.from_folder(tmp_path / "cat")
+    with pytest.raises(Refusal, match="there is no folder"):
+        Split.from_folder(tmp_path / "bird")
+
+
+def test_a_folder_has_a_train_and_a_test_part_or_is_split_by_the_seed(tmp_path):
+    for number, (image, name) in enumerate(zip(BYTES, NAMES)):
+        for part in ("whole", "parts/train", *(["parts/test"] if number < 2 else [])):
+            photo(tmp_path / part / name, f"{number}.png", image)
+    train, test = data.load(str(tmp_path / "parts"))
+    assert (len(train), len(test), test.names, test.classes) == (15, 2, ("ape", "cat", "dog"), 3)
+    (rest, held), (_, other) = (data.load(str(tmp_path / "whole"), seed=seed) for seed in (0, 1))
+    assert (len(rest), len(held)) == (12, 3)
+    assert not torch.equal(held.x, other.x)
+
+
+def test_npz_files_by_the_usual_names_and_never_unpickled(tmp_path):
+    np.savez(tmp_path / "one.npz", images=BYTES, labels=LABELS + 5)
+    np.savez(tmp_path / "two.npz", x_train=BYTES, y_train=LABELS[:, None], x_test=BYTES[:4], y_test=LABELS[:4])
+    np.savez(tmp_path / "three.npz", train_images=BYTES, train_labels=NAMES, test_images=BYTES, test_labels=NAMES)
+    train, test = data.load(str(tmp_path / "one.npz"))
+    assert (len(train), len(test), train.names, train.y.unique().tolist()) == (12, 3, ("5", "6", "7"), [0, 1, 2])
+    assert [len(part) for part in data.load(str(tmp_path / "two.npz"))] == [15, 4]
+    assert data.load(str(tmp_path / "three.npz"))[1].names == ("ape", "cat", "dog")
+    np.savez(tmp_path / "evil.npz", x=BYTES, y=np.array([{}] * 15, dtype=object))
+    with pytest.raises(Refusal, match=r"evil\.npz cannot be read: .*pickle"):
+        data.load(str(tmp_path / "evil.npz"))
+    np.savez(tmp_path / "bare.npz", stuff=BYTES)
+    with pytest.raises(Refusal, match=r"needs arrays x and y, .*; found stuff"):
+        data.load(str(tmp_path / "bare.npz"))
+
+
+@pytest.mark.parametrize(
+    ("text", "x", "names"),
+    [
+        ("a,b,class\n1,200,dog\n3,400,cat\n", [[1, 200], [3, 400]], ("cat", "dog")),
+        ("label;a;b\n7;1;2\n9;3;4\n", [[1, 2], [3, 4]], ("7", "9")),
+        ("1,2,dog\n3,4,cat\n", [[1, 2], [3, 4]], ("cat", "dog")),
+        ("1\t2\t0\n3\t4\t1\n", [[1, 2], [3, 4]], ()),
+    ],
+)
+def test_tables_with_and_without_names_of_columns(text, x, names, tmp_path):
+    (tmp_path / "train.csv").write_text(text)
+    (tmp_path / "test.csv").write_text(text)
+    train, test = data.load(str(tmp_path))
+    spread = torch.tensor(x, dtype=torch.float32).std(0, correction=0)
+    torch.testing.assert_close(train.x * spread + torch.tensor(x).float().mean(0), torch.tensor(x).float())
+    assert torch.equal(train.x, test.x)
+    assert train.names == names
+
+
+def test_a_table_is_standardised_by_its_training_part_alone(tmp_path):
+    (tmp_path / "train.csv").write_text("1,5,a\n3,5,b\n")
+    (tmp_path / "test.csv").write_text("5,7,a\n7,5,b\n")
+    train, test = data.load(str(tmp_path))
+    assert train.x.tolist() == [[-1, 0], [1, 0]]
+    assert test.x.tolist() == [[3, 2], [5, 0]]
+    (tmp_path / "train.csv").write_text("0,0.5,a\n1,0,b\n")
+    assert data.load(str(tmp_path))[0].x.tolist() == [[0, 0.5], [1, 0]]  # in [0, 1] already
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a row for each example"),
+        ("1,2,a\n1,b\n", "3 cells in every row, got 2 in example 2"),
+        ("1,2,a\n1,x,b\n", r"a number in every cell but the label's, got \['x'\] in example 2"),
+        ("1,2,a\n1,nan,b\n2,2,a\n2,3,b\n", "NaN or infinity"),
+    ],
+)
+def test_tables_that_are_none_are_refused(text, message, tmp_path):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(Refusal, match=message):
+        data.load(str(tmp_path / "x.csv"))
+
+
+def test_idx_files_of_relatives_of_mnist(tmp_path):
+    for name, raw in PLAIN.items():
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(raw))
+    train, test = data.load(str(tmp_path))
+    assert (train.x.shape, test.x.shape) == ((5, 1, 4, 3), (2, 1, 4, 3))
+    assert (train.names, test.y.tolist()) == (("0", "1", "2", "3", "4", "9"), [5, 0])
+    letters = tmp_path / "emnist"
+    letters.mkdir()
+    for part, kind, raw in (("train", "images-idx3", BYTES), ("train", "labels-idx1", LABELS + 1)):
+        (letters / f"emnist-letters-{part}-{kind}-ubyte").write_bytes(idx(raw))
+    train, test = data.load(str(letters / "emnist-letters-train-images-idx3-ubyte"))
+    assert (train.x.shape, train.names, len(test)) == ((12, 1, 7, 5), ("1", "2", "3"), 3)  # stored transposed
+    assert np.array_equal(data.read_idx(letters / "emnist-letters-train-images-idx3-ubyte"), BYTES)
+
+
+def test_cifar_100_files_have_two_labels_of_which_the_fine_one_counts(tmp_path):
+    record = lambda coarse, fine: bytes([coarse, fine]) + bytes([fine]) * 3072
+    (tmp_path / "train.bin").write_bytes(record(1, 99) + record(2, 7))
+    (tmp_path / "test.bin").write_bytes(record(3, 7))
+    (tmp_path / "fine_label_names.txt").write_text("\n".join(f"thing{k}" for k in range(100)))
+    train, test = data.load(str(tmp_path))
+    assert (train.x.shape, train.y.tolist(), test.names[7]) == ((2, 3, 32, 32), [99, 7], "thing7")
+    assert train.x[0].unique().tolist() == [99]
+
+
+def test_what_is_no_data_is_refused(tmp_path):
+    (tmp_path / "x.txt").touch()
+    for path, message in ((tmp_path / "none", "no file or folder"), (tmp_path / "x.txt", "data need a folder")):
+        with pytest.raises(Refusal, match=message):
+            data.load(str(path))
+    with pytest.raises(Refusal, match="needs a folder of images for each class, train/ and test/"):
+        data.load(str(tmp_path))
+    with pytest.raises(Refusal, match="Did you mean 'digits'"):
+        data.load("digit")
+
+
+def test_published_files_are_found_in_other_layouts_and_packed_anew(tmp_path, monkeypatch):
+    source = Source("mnist", "mnist", TINY.files, (), layouts=("MNIST/raw",))
+    monkeypatch.setattr(mnist, "SOURCE", source)
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, content in PLAIN.items():
+        anew = gzip.compress(content, compresslevel=1, mtime=1)
+        assert anew != PACKED[name]
+        (raw / f"{name.replace('-idx', '.idx')}.gz").write_bytes(anew)
+    assert [len(part) for part in data.mnist(tmp_path)] == [5, 2]
+    assert {row.status for row in data.check("mnist", tmp_path)} == {"ok"}
+    assert data.fetch("mnist", tmp_path, ["http://127.0.0.1:9"])[0].parent == raw
+    (raw / "train-labels.idx1-ubyte.gz").write_bytes(gzip.compress(b"others"))
+    with pytest.raises(Refusal, match="truncated or altered"):
+        data.mnist(tmp_path)
+
+
+RECORDS = bytes([3]) + bytes(3072)
+
+
+@pytest.mark.parametrize("place", ["", "c"])
+def test_an_archive_in_the_data_folder_is_read_and_unpacked_without_a_network(place, tmp_path, monkeypatch):
+    out = BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for name in ("a.bin", "b.bin"):
+            info = tarfile.TarInfo(f"c/{name}")
+            info.size = len(RECORDS)
+            archive.addfile(info, BytesIO(RECORDS))
+    files = tuple(File(name, md5(RECORDS)) for name in ("a.bin", "b.bin"))
+    source = Source(
+        "cifar10", "c", files, ("http://127.0.0.1:9",), File("c.tar.gz", md5(out.getvalue())), (), ("p.tar",)
+    )
+    monkeypatch.setattr(cifar10, "SOURCE", source)
+    (tmp_path / "p.tar").touch()
+    with pytest.raises(Refusal, match=r"p\.tar holds pickles, which are never loaded"):
+        data.cifar10(tmp_path)
+    (tmp_path / place).mkdir(exist_ok=True)
+    (tmp_path / place / "c.tar.gz").write_bytes(out.getvalue())
+    assert [part.y.tolist() for part in data.cifar10(tmp_path)] == [[3], [3]]
+    assert [row.status for row in data.check("cifar10", tmp_path)] == ["ok"]
+    assert [row.present for row in data.list_sets(tmp_path) if row.name == "cifar10"] == [True]
+    assert data.fetch("cifar10", tmp_path) == [tmp_path / "c" / name for name in ("a.bin", "b.bin")]
+
+
+MINE = """
+from neuropil.data import load, subset
+
+
+def mine(seed):
+    train, test = load("digits", seed=seed)
+    return subset(train, 100, seed), test
+"""
+LEARNER = '''
+from torch import nn
+
+import neuropil as npl
+
+
+class Mine(npl.BackpropClassifier):
+    """A class of one's own."""
+
+
+npl.savable(Mine, learned=("network_",), for_learning=("body", "training"))
+
+
+def build(train, rng):
+    return Mine(nn.Sequential(nn.Flatten()), training=npl.SupervisedTraining(epochs=2, min_steps=20))
+'''
+FEEBLE = "--n-test 20 --linf 0.1 --l2 0.5 --attack-steps 1 --attack-restarts 1 --attack-queries 25"
+
+
+def go(words):
+    return main(words.split())
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "my_learner.py").write_text(LEARNER)
+    np.savez(tmp_path / "x.npz", x=np.repeat(BYTES, 4, 0), y=np.repeat(NAMES, 4))
+    return tmp_path
+
+
+def test_files_of_ones_own_are_compared_resumed_and_attacked(own, capsys):
+    words = "compare --data ./mine.py --learners ./my_learner.py plain_linear --seeds 1 --labels 20 --out out"
+    assert go(words) == 0
+    rows = [row for row in read(own / "out").rows if row["kind"] == "result"]
+    assert [(row["learner"], row["data"], row["n_train"]) for row in rows] == [
+        ("my learner", "mine", 100),
+        ("plain linear", "mine", 100),
+    ]
+    assert main(["attack", "out", *FEEBLE.split()]) == 2
+    assert "run it with --data FILE.py" in capsys.readouterr().err
+    words = f"attack out --learners ./my_learner.py --data ./mine.py {FEEBLE} --out attacked"
+    assert go(words) == 0
+    assert {row["learner"] for row in read(own / "attacked").rows} == {"my learner"}
+
+
+def test_classes_keep_their_names_up_to_the_report(own):
+    assert go("compare --data x.npz --learners plain_linear --seeds 1 --labels 20 --out out") == 0
+    (row,) = (row for row in read(own / "out").rows if row["kind"] == "confusion")
+    assert row["classes"] == ["ape", "cat", "dog"]
+    assert main(["attack", "out", *FEEBLE.split(), "--out", "attacked"]) == 0  # from another file than code: as it is
+    assert json.loads((own / "attacked/results.json").read_text())["summary"][0]["data"] == "x"
+
+
+def test_recipes_take_data_and_learners_of_ones_own(own, capsys):
+    words = "run mnist_krotov --data x.npz --learners ./my_learner.py linear --labels 20 --out out"
+    assert go(words) == 0
+    assert {row["learner"] for row in read(own / "out").rows} >= {"my learner", "linear"}
+    assert go("run mnist_conv_krotov --data x.npz --out conv") == 2
+    assert "images of 9x9 or more are needed, x.npz has (1, 5, 7)" in capsys.readouterr().err
+
+
+def test_in_python_data_may_be_a_path_too(own):
+    from neuropil.experiments.baselines import linear
+
+    (row,) = (row for row in compare({"linear": linear}, "x.npz", seeds=1) if row["kind"] == "result")
+    assert (row["data"], row["n_train"]) == ("x", 48)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", r"needs a function bad\(seed\) or load\(seed\)"),
+        ("def load(:", r"bad\.py line 1"),
+        (None, r"no file bad\.py"),
+    ],
+)
+def test_a_file_that_gives_no_data_is_refused(text, message, own, capsys):
+    if text is not None:
+        (own / "bad.py").write_text(text)
+    assert go("compare --data bad.py --learners linear --seeds 1") == 2
+    with pytest.raises(Refusal, match=message):
+        raise Refusal(capsys.readouterr().err)
+    assert not (own / "runs").exists()
+
+
+def test_a_learner_file_without_build_is_refused_before_anything_is_written(own, capsys):
+    assert go("compare --learners ./mine.py --seeds 1") == 2
+    assert "needs a function build(train, rng) that returns a model" in capsys.readouterr().err
+    assert go("compare --learners ./none.py --seeds 1") == 2
+    assert "there is no file none.py" in capsys.readouterr().err
+    assert not (own / "runs").exists()

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import oracles
-from neuropil.plasticity import correlate
+from neuropil.errors import Refusal
+from neuropil.plasticity import Oja, correlate
 from neuropil.plasticity.correlate import _by_autograd
 from neuropil.plasticity.geometry import from_rows, per_sample, product, respond, rows, unit_axis, units
 from oracles import GEOMETRIES, correlate_by_hand, make
@@ -76,3 +77,42 @@ def test_the_large_product_is_the_product(shape):
 
 def test_a_product_of_an_empty_batch_is_empty():
     assert product(torch.zeros(0, 300), torch.zeros(70, 300)).shape == (0, 70)
+
+
+class Own(nn.Module):
+    """A module of somebody's own that is linear in its weight and is none of torch's."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 5).double())
+
+    def forward(self, x):
+        return (2 * x.tanh()) @ self.weight.T + 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "pre"),
+    [
+        (Own(), torch.randn(3, 5).double()),
+        (nn.Embedding(6, 4).double(), torch.tensor([[0, 5], [5, 2], [1, 1]])),
+        (nn.Linear(5, 4).double(), torch.randn(2, 3, 5).double()),  # the projection of every token
+        (nn.LayerNorm(4).double(), torch.randn(3, 4).double()),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_modules_of_every_kind_that_are_linear_in_their_weight(layer, pre):
+    with torch.no_grad():
+        post = torch.randn(layer(pre).shape).double()
+        want = correlate_by_hand(layer, pre, post)
+    torch.testing.assert_close(correlate(layer, pre, post), want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM(4, 4), nn.GRU(4, 4), nn.MultiheadAttention(4, 2), nn.Bilinear(4, 4, 4)])
+def test_modules_that_are_not_are_refused(layer):
+    with pytest.raises(Refusal, match=r"has no weight of its own|takes one tensor, Bilinear takes two"):
+        correlate(layer, torch.rand(3, 4), torch.rand(3, 4))
+
+
+def test_a_rule_on_a_module_of_ones_own_says_what_it_needs():
+    with pytest.raises(Refusal, match="got Own; make a layer of your own a subclass of one of these"):
+        Oja()(Own(), torch.rand(3, 5).double())

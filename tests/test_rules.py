@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import oracles
-from neuropil.errors import Refusal
+from neuropil.errors import Diverged, Refusal
 from neuropil.plasticity import (
     BCM,
     DifferentialHebb,
@@ -20,6 +20,7 @@ from neuropil.plasticity import (
     Plan,
     Sanger,
     SoftHebb,
+    propose_,
 )
 from neuropil.plasticity.geometry import per_sample, rows, unit_axis
 from oracles import FEW, GEOMETRIES, Unfolded, make
@@ -320,3 +321,29 @@ def test_a_dense_layer_answers_once(rule):
     layer.register_forward_hook(lambda *_: passes.append(1))
     rule(layer, pre)
     assert len(passes) <= 1
+
+
+@pytest.mark.parametrize("name", ["dense", "conv2d", "transposed 1d"])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("size", [1e15, 1e30, 1e38])
+def test_a_change_is_finite_or_refused_whatever_the_size_of_the_input(rule, name, size):
+    layer, pre = make(name, torch.float32)
+    try:
+        change = rule(layer, pre * size)
+    except Diverged as refusal:
+        assert "NaN or infinite activity, or so large that its change is" in str(refusal)  # noqa: PT017
+    else:
+        assert change.isfinite().all()
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_where_learning_runs_away_the_weights_are_still_finite_at_the_refusal(rule):
+    layer, x = nn.Linear(64, 9), torch.rand(50, 64, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    for _ in range(200):
+        try:
+            propose_(layer, rule(layer, x, reduction="sum"))
+        except Diverged:
+            break
+        optimizer.step()
+    assert layer.weight.isfinite().all()

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neuropil.errors import Refusal
-from neuropil.plasticity import HardWTA, Hebb, KrotovHopfield, Oja, propose_, tap
+from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, propose_, tap
 
 
 class Net(nn.Module):
@@ -129,7 +129,7 @@ def test_inference_mode_is_refused():
 def test_no_hook_outlives_the_block():
     model = Net()
     with tap(model, ["body.0"]):
-        assert hooks(model) == 2
+        assert hooks(model) == 3
     assert hooks(model) == 0
     with pytest.raises(KeyError), tap(model, ["body.0"]):
         raise KeyError
@@ -323,7 +323,141 @@ def test_a_sparse_change_of_a_convolution_is_refused():
         KrotovHopfield(k=2, sparse=True)(nn.Conv2d(1, 4, 3), torch.rand(2, 1, 6, 6))
 
 
-def test_a_layer_that_returns_several_tensors_is_refused():
-    model = nn.Sequential(nn.LSTM(3, 4))
-    with pytest.raises(Refusal, match="tap needs one tensor into and out of a layer; '0' is a LSTM"), tap(model, ["0"]):
-        model(torch.rand(5, 2, 3))
+class ByMethods(nn.Module):
+    """Calls its layer by keyword, in forward and in a method of its own."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.f, self.unused = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def encode(self, x):
+        return self.f(input=x)
+
+    def forward(self, x):
+        return self.encode(x).relu()
+
+
+@pytest.mark.parametrize("pre_only", [False, True])
+def test_input_may_come_by_keyword(pre_only):
+    model, x = ByMethods(), torch.randn(5, 4)
+    with tap(model, ["f"], pre_only=pre_only) as seen:
+        model(x)
+    assert torch.equal(Oja()(model.f, *seen["f"]), Oja()(model.f, x))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(nn.LSTM(3, 4), (5, 2, 3)), (nn.GRU(3, 4), (5, 2, 3)), (nn.MultiheadAttention(4, 2), (5, 2, 4))],
+    ids=lambda x: type(x).__name__,
+)
+def test_a_layer_that_takes_or_gives_several_tensors_is_refused(layer, shape):
+    words = f"tap needs one tensor into and out of a layer; '' is a {type(layer).__name__}; name a Linear"
+    x = torch.rand(shape)
+    with pytest.raises(Refusal, match=words), tap(layer, [""]):
+        layer(*[x] * 3) if isinstance(layer, nn.MultiheadAttention) else layer(x)
+    with pytest.raises(Refusal, match="'' is a Bilinear"), tap(bilinear := nn.Bilinear(2, 2, 3), [""], pre_only=True):
+        bilinear(torch.rand(4, 2), torch.rand(4, 2))
+
+
+def test_a_layer_that_was_never_reached_says_so_when_it_is_asked_for():
+    model = ByMethods()
+    with tap(model, ["f", "unused"]) as seen:
+        model(torch.randn(5, 4))
+    assert list(seen) == ["f"]
+    with pytest.raises(Refusal, match="no pass of the block has reached layer 'unused'"):
+        seen["unused"]
+    attention = nn.Sequential(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True))
+    with tap(attention, ["0.self_attn.out_proj", "0.linear1"]) as seen:
+        attention(torch.rand(2, 3, 4))
+    assert Oja()(attention[0].linear1, *seen["0.linear1"]).shape == (8, 4)
+    with pytest.raises(Refusal, match="an attention layer uses the weights of its projections without calling them"):
+        seen["0.self_attn.out_proj"]
+
+
+def test_a_second_pass_outside_of_the_models_own_call_is_refused():
+    model, a, b = ByMethods(), torch.randn(5, 4), torch.randn(2, 4)
+    with tap(model, ["f"]) as seen:
+        model.encode(a)
+    assert torch.equal(seen["f"].pre, a)
+    with tap(model, ["f"]) as seen:
+        model.encode(a)
+        model(b)  # a pass of the model starts anew
+    assert torch.equal(seen["f"].pre, b)
+    for first in model.encode, model:
+        with tap(model, ["f"]):
+            first(a)
+            with pytest.raises(Refusal, match=r"'f' was reached a second time outside of model\(\.\.\.\)"):
+                model.encode(b)
+    assert hooks(model) == 0
+
+
+def test_a_pass_that_fails_has_ended():
+    model, x = ByMethods(), torch.randn(5, 4)
+    with tap(model, ["f"]) as seen:
+        with pytest.raises(RuntimeError):
+            model(torch.randn(5, 7))
+        model(x)
+    assert torch.equal(seen["f"].pre, x)
+
+
+def wrapped(model, monkeypatch):
+    """What stands around a model on several devices or processes, but for the devices and processes."""
+    monkeypatch.setattr(nn.parallel.DistributedDataParallel, "__init__", lambda self, module: nn.Module.__init__(self))
+    monkeypatch.setattr(nn.parallel.DistributedDataParallel, "forward", lambda self, x: self.module(x))
+    processes = nn.parallel.DistributedDataParallel(model)
+    processes.module = model
+    return [nn.DataParallel(model), processes, nn.DataParallel(torch.compile(model, backend="eager"))]
+
+
+def test_names_look_through_what_wraps_the_model(monkeypatch):
+    model, x = ByMethods(), torch.randn(5, 4)
+    for outer in wrapped(model, monkeypatch):
+        with tap(outer, ["f"]) as seen:
+            outer(torch.randn(2, 4))
+            outer(x)
+        assert torch.equal(seen["f"].pre, x)
+        (own,) = [name for name, layer in outer.named_modules() if layer is model.f]
+        with tap(outer, own) as seen:
+            outer(x)
+        assert torch.equal(seen[own].pre, x)
+    assert hooks(model) == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (lambda m: m.f, "given by their names, got a Linear; it is called 'f'"),
+        (lambda m: [m.f], "given by their names, got a Linear; it is called 'f'"),
+        (lambda m: [nn.Linear(2, 2)], r"they stand in model\.named_modules"),
+        (lambda m: [0], "given by their names, got a int"),
+        (lambda m: "g", "unknown layer 'g'"),
+        (lambda m: {"f": Oja}, r"rule of layer 'f' is the class Oja; make one with Oja\(\)"),
+    ],
+)
+def test_names_that_are_none_are_refused(names, words):
+    model = ByMethods()
+    with pytest.raises(Refusal, match=words), tap(model, names(model)):
+        pass
+
+
+def test_a_single_name_serves_and_a_class_is_no_model():
+    model, x = ByMethods(), torch.randn(5, 4)
+    with tap(model, "f") as seen:
+        model(x)
+    assert torch.equal(seen["f"].pre, x)
+    with pytest.raises(Refusal, match=r"an nn\.Module that was made, got the class ByMethods"), tap(ByMethods, ["f"]):
+        pass
+
+
+@pytest.mark.parametrize("rule", [Oja(), KrotovHopfield(k=2), BCM()], ids=repr)
+def test_activity_that_was_not_unpacked_and_a_rule_that_was_not_made_are_refused(rule):
+    model, x = ByMethods(), torch.randn(5, 4)
+    with tap(model, ["f"]) as seen:
+        model(x)
+    with pytest.raises(Refusal, match=r"got Activity; unpack what tap recorded: rule\(layer, \*seen\[name\]\)"):
+        rule(model.f, seen["f"])
+    with pytest.raises(Refusal, match=r"make the rule first: \w+\(\)\(layer, pre, post\)"):
+        type(rule)(model.f, *seen["f"])
+    with pytest.raises(Refusal, match="a change is a tensor, got Activity"):
+        propose_(model.f, seen["f"])

@@ -1,4 +1,4 @@
-"""Local learning rules for any PyTorch layer: a rule proposes a change, the optimiser writes it."""
+"""Local learning rules for dense and convolutional layers: a rule proposes a change, the optimiser writes it."""
 
 from neuropil.plasticity.association import Association, associations
 from neuropil.plasticity.competitive import ExplainAway, HardWTA, KrotovHopfield, SoftHebb
@@ -10,7 +10,8 @@ from neuropil.plasticity.kernels.ranking import first_and_kth, winner
 from neuropil.plasticity.law import Chosen, Dense
 from neuropil.plasticity.learner import Learner, attach
 from neuropil.plasticity.plan import Plan
-from neuropil.plasticity.tap import Activity, propose_, tap
+from neuropil.plasticity.propose import propose_
+from neuropil.plasticity.tap import Activity, tap
 
 __all__ = [
     "BCM", "Activity", "Association", "Chosen", "Dense", "DifferentialHebb", "ExplainAway", "HardWTA", "Hebb",

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from neuropil.plasticity.geometry import Conv, Transposed, padded, product, weight_of
+from neuropil.errors import require
+from neuropil.plasticity.geometry import Conv, Transposed, check_plain, padded, product, weight_of
 
 
 def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
@@ -14,10 +15,17 @@ def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
     one function serves every geometry. Dense layers and convolutions take a direct route to the same numbers.
 
     Args:
-        layer: any module with a ``weight``, linear in that weight.
+        layer: a module with a ``weight`` in which its output is linear and which takes one tensor: dense layers,
+            convolutions, `nn.Embedding`, your own. `nn.Bilinear` and `nn.MultiheadAttention` are refused.
         pre: its input, (batch, *in).
         post: activity on its output side, (batch, *out).
+
+    Raises:
+        Refusal: a layer that is not like that; inputs that are not tensors, or inside a transform of ``torch.func``.
     """
+    check_plain(pre, post)
+    kind = type(layer).__name__
+    require(not isinstance(layer, nn.Bilinear), f"correlate needs a layer that takes one tensor, {kind} takes two.")
     if type(layer) is nn.Linear:
         return _dense(post, pre) if pre.dim() == 2 else _dense(post.flatten(0, -2), pre.flatten(0, -2))
     pre, post = pre.detach(), post.detach()

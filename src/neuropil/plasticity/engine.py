@@ -1,7 +1,8 @@
-"""The one engine: any law on any layer. It knows geometry, chunks, checks, ranking dtype, sparse rows and kernels."""
+"""The one engine: any law on any dense or convolutional layer, in chunks, checked, in every dtype, sparse or not."""
 
 from collections.abc import Iterable, Iterator
 from functools import cache
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from neuropil.errors import require
 from neuropil.plasticity.chosen import Choices, decayed, drive_decayed, finiteness, full_factor, row_changes, scaled
 from neuropil.plasticity.correlate import correlate
-from neuropil.plasticity.geometry import Conv, check_finite, from_rows, rows, units, weight_of
+from neuropil.plasticity.geometry import Conv, check_finite, from_rows, rows, units
 from neuropil.plasticity.job import Job, Sample, Third, start
 from neuropil.plasticity.kernels.ranking import rankable
 from neuropil.plasticity.law import Chosen, Dense, Law
@@ -37,6 +38,14 @@ class Rule(Law):
                 [0., 0.]])
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse a layer where the settings of the rule belong."""
+        cure = f"make the rule first: {cls.__name__}()(layer, pre, post)"
+        require(
+            not any(isinstance(arg, nn.Module) for arg in args), f"{cls.__name__}(layer, ...) makes no change; {cure}."
+        )
+        return super().__new__(cls)
+
     def __call__(
         self, layer: nn.Module, pre: Tensor, post: Tensor | None = None, *,
         reduction: str = "mean", plan: Plan = PLAN, **third: Tensor,
@@ -55,7 +64,7 @@ class Rule(Law):
             what to add to the weight, shaped like it.
 
         Raises:
-            Refusal: shapes, dtypes or devices do not fit the layer; NaN or infinite activity.
+            Refusal: shapes, dtypes or devices do not fit the layer; activity or a change is NaN or infinite.
         """
         require(reduction in ("mean", "sum"), f"a rule needs reduction='mean' or 'sum', got {reduction!r}.")
         job, pre, post = start(self, layer, pre, post, plan, third)
@@ -63,27 +72,34 @@ class Rule(Law):
             job = job._replace(divisor=max(1, sample_count(layer, pre)))
         if pre.device.type == "cpu":
             _keep_freed_memory()
-        change: Tensor | None = None
-        choices: Choices | None = None
-        for sample in _samples(job, pre, post, third):
-            if isinstance(sample.said, Dense):
-                new = _dense_change(sample, sample.said)
-                change = new if change is None else change + new
-            elif type(layer) is nn.Linear:
-                return row_changes(sample, sample.said)
-            else:
-                choices = choices or Choices(job, sample.said, sample.by_drive)
-                choices.add_(sample, sample.said)
-            del sample  # its memory serves the next
-        if choices is not None:
-            return from_rows(layer, choices.change())
-        if change is None:  # no patch was left
-            return torch.zeros_like(weight_of(layer))
-        change = change / job.divisor if job.divisor > 1 else change
-        return from_rows(layer, scaled(change) if self.normalise else change)
+        change = from_rows(layer, _change(job, _samples(job, pre, post, third)))
+        check_finite(layer, change.values() if change.is_sparse else change)
+        return change
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def _change(job: Job, samples: Iterable[Sample]) -> Tensor:
+    """(units, fan-in): what all samples change."""
+    change: Tensor | None = None
+    choices: Choices | None = None
+    for sample in samples:
+        if isinstance(sample.said, Dense):
+            new = _dense_change(sample, sample.said)
+            change = new if change is None else change + new
+        elif type(job.layer) is nn.Linear:
+            return row_changes(sample, sample.said)
+        else:
+            choices = choices or Choices(job, sample.said, sample.by_drive)
+            choices.add_(sample, sample.said)
+        del sample  # its memory serves the next
+    if choices is not None:
+        return choices.change()
+    if change is None:  # no patch was left
+        return torch.zeros_like(job.weight)
+    change = change / job.divisor if job.divisor > 1 else change
+    return scaled(change) if job.law.normalise else change
 
 
 def gains(rule: Rule, layer: nn.Module, pre: Tensor, post: Tensor | None = None, **third: Tensor) -> Tensor:
@@ -163,15 +179,10 @@ def _answers_fast(layer: nn.Module, pre: Tensor, plan: Plan) -> bool:
 
 
 def _dense_change(sample: Sample, said: Dense) -> Tensor:
-    """(units, fan-in): what samples change in which every unit may learn.
-
-    NaN and infinity are refused. The price is one sum over activity or over the hebbian term, where either shows; on a
-    GPU it is one synchronisation.
-    """
+    """(units, fan-in): what samples change in which every unit may learn; NaN and infinity stay visible in it."""
     job, layer, weight = sample.job, sample.job.layer, sample.job.weight
     gain = said.gain.to(weight.dtype)
     hebbian = correlate(layer, sample.pre, gain if gain.shape == sample.shape else gain.view(sample.shape))
-    check_finite(layer, *([hebbian] if hebbian.numel() < gain.numel() else [sample.pre, gain]))
     change = rows(layer, hebbian)
     if sample.by_drive and sample.own and job.bias is None and gain.numel() > weight.numel():
         change = drive_decayed(change, weight, job.drive_weight)  # the shorter way to the same numbers

@@ -23,7 +23,9 @@ def unit_axis(layer: nn.Module) -> int:
         return -1
     if isinstance(layer, Conv + Transposed):
         return 1
-    raise Refusal(f"a rule needs a Linear, Conv or ConvTranspose layer to know its units, got {type(layer).__name__}.")
+    cure = "make a layer of your own a subclass of one of these, or write your rule with correlate"
+    what = "a rule needs a Linear, Conv or ConvTranspose layer to know its units"
+    raise Refusal(f"{what}, got {type(layer).__name__}; {cure}.")
 
 
 def units(layer: nn.Module) -> int:
@@ -105,6 +107,17 @@ def check_input(layer: nn.Module, pre: Tensor) -> None:
     raise Refusal(f"a rule on {type(layer).__name__} needs pre {what}, got {tuple(shape)}.")
 
 
+def check_plain(*activities: object) -> None:
+    """Refuse what is no tensor, and tensors inside a transform of torch.func, where every derivative would be 0."""
+    for activity in activities:
+        if activity is not None and not isinstance(activity, Tensor):
+            cure = "unpack what tap recorded: rule(layer, *seen[name])"
+            raise Refusal(f"activity is a tensor, got {type(activity).__name__}; {cure}.")
+        if isinstance(activity, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(activity):
+            cure = "call it outside of torch.func.grad, vmap and their like"
+            raise Refusal(f"a rule's change has no derivative and is made of whole batches; {cure}.")
+
+
 def check_alike(layer: nn.Module, weight: Tensor, *activities: Tensor | None) -> None:
     """Refuse activities on another device, or of another type of numbers, than `weight`, that of `layer`."""
     for activity in activities:
@@ -131,13 +144,15 @@ def total(activity: Tensor) -> Tensor:
 def check_finite(layer: nn.Module, *activities: Tensor) -> None:
     """Refuse NaN and infinity before they reach a weight."""
     if not math.isfinite(float(reduce(torch.add, map(total, activities)))):
-        cure = "check the data, or lower the learning rate if the weights have run away."
-        raise Diverged(f"a rule on {type(layer).__name__} was given NaN or infinite activity; {cure}")
+        what = f"a rule on {type(layer).__name__} was given NaN or infinite activity, or so large that its change is"
+        raise Diverged(f"{what}; check the data, or lower the learning rate if the weights have run away.")
 
 
 def weight_of(layer: nn.Module) -> Tensor:
     """The weight of `layer`, cut from the autograd graph."""
-    weight: Tensor = layer.weight  # type: ignore[assignment]
+    weight = getattr(layer, "weight", None)
+    if weight is None:
+        raise Refusal(f"{type(layer).__name__} has no weight of its own; name the layer inside it that has one.")
     if is_lazy(weight):
         raise Refusal(f"{type(layer).__name__} has no weight yet; let a batch through the network first.")
     if not isinstance(weight, nn.Parameter):

@@ -121,6 +121,7 @@ def start(
     law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan, third: Third
 ) -> tuple[Job, Tensor, Tensor | None]:
     """The job and its activity, all checked and cut from the autograd graph; no output if it is not the drive."""
+    geometry.check_plain(pre, post, *third.values())
     count = geometry.units(layer)
     law.check_units(count)
     parameter = geometry.weight_of(layer)

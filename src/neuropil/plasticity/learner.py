@@ -16,7 +16,8 @@ from neuropil.plasticity.job import Job
 from neuropil.plasticity.law import Dense
 from neuropil.plasticity.patches import patches, sample_count, sample_patches
 from neuropil.plasticity.plan import PLAN
-from neuropil.plasticity.tap import propose_, tap
+from neuropil.plasticity.propose import propose_
+from neuropil.plasticity.tap import tap
 
 MOMENTUM = 0.05  # weight of the latest batch in every running mean
 CONSCIENCE = 0.3  # handicap of a unit that wins twice its part, in standard deviations of the drive

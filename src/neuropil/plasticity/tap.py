@@ -1,7 +1,7 @@
-"""How activity reaches a rule and how a rule's change reaches the optimiser."""
+"""How activity reaches a rule."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neuropil.errors import require, unknown
-from neuropil.plasticity.geometry import weight_of
+from neuropil.errors import Refusal, require, unknown
+from neuropil.plasticity.law import Law
 
 
 class Activity(NamedTuple):
@@ -18,6 +18,15 @@ class Activity(NamedTuple):
 
     pre: Tensor  # (batch, *in)
     post: Tensor | None = None  # (batch, *out); None where only inputs were recorded
+
+
+class Seen(dict[str, Activity]):
+    """Activity by the name of the layer; a layer that no pass has reached is refused."""
+
+    def __missing__(self, name: str) -> Activity:
+        """Refuse the name."""
+        kind, why = f"no pass of the block has reached layer {name!r}", "its model was not called, or passes it by"
+        raise Refusal(f"{kind}: {why} (an attention layer uses the weights of its projections without calling them).")
 
 
 class _AllReached(BaseException):
@@ -34,13 +43,17 @@ def tap(model: nn.Module, names: Iterable[str], *, pre_only: bool = False) -> It
     autocast, too, activity is recorded in the dtype of the weight.
 
     Args:
-        model: any module tree.
-        names: dotted names of layers, as in ``model.named_modules()``; a dict of rules by layer name serves as well.
+        model: any module tree; names are those inside ``DataParallel``, ``DistributedDataParallel`` and
+            ``torch.compile`` as well.
+        names: dotted names of layers, as in ``model.named_modules()``; a single name or a dict of rules by layer name
+            serves as well.
         pre_only: record inputs only. The block ends as soon as every named layer has got its input. No product of the
             last of them and nothing after it is computed; no later statement of the block runs.
 
     Raises:
-        Refusal: no layer has such a name; activity was changed in place; the pass runs in inference mode.
+        Refusal: no layer has such a name. A layer does not take and give one tensor, or was reached a second time
+            outside of the model's own call. Activity was changed in place. The pass runs in inference mode. A layer
+            is asked for that was never reached.
 
     Examples:
         >>> import torch
@@ -50,41 +63,67 @@ def tap(model: nn.Module, names: Iterable[str], *, pre_only: bool = False) -> It
         ...     _ = layer(torch.ones(4, 3))
         >>> propose_(layer, Hebb()(layer, *seen[""]))
     """
-    layers = _named(model, list(names))
-    seen: dict[str, Activity] = {}
-    passed: list[tuple[str, Tensor, int]] = []
-
-    def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None) -> None:
-        sides = [side for side in (inputs[0], output) if side is not None]
-        plain = all(isinstance(side, Tensor) for side in sides)
-        require(plain, f"tap needs one tensor into and out of a layer; {name!r} is a {type(layer).__name__}.")
-        inference = any(side.is_inference() for side in sides)
-        require(not inference, "tap cannot watch torch.inference_mode(); use torch.no_grad() instead.")
-        new = Activity(*(_cut(layer, side) for side in sides))
-        seen[name] = _join(seen[name], new) if name in seen else new
-        passed.extend((name, side, side._version) for side in sides)
-        if pre_only and len(seen) == len(layers):
-            raise ended
-
-    def clear(*_: Any) -> None:
-        seen.clear()
-        passed.clear()
-
-    ended = _AllReached()
-    hooks = [model.register_forward_pre_hook(clear)]
-    for name, layer in layers.items():
-        register = layer.register_forward_pre_hook if pre_only else layer.register_forward_hook
-        hooks.append(register(partial(record, name)))
+    recorder = _Recorder(named_layers(model, names), pre_only)
+    hooks = recorder.hooks(bare(model)[-1])
     try:
         with _uncompiled():
-            yield seen
+            yield recorder.seen
     except _AllReached as reason:
-        if reason is not ended:  # another tap around this one waits for it
+        if reason is not recorder.ended:  # another tap around this one waits for it
             raise
     finally:
         for hook in hooks:
             hook.remove()
-    _refuse_changed(passed)
+    _refuse_changed(recorder.passed)
+
+
+class _Recorder:
+    """What the hooks of one block write into."""
+
+    def __init__(self, layers: dict[str, nn.Module], pre_only: bool):
+        self.layers, self.pre_only = layers, pre_only
+        self.seen, self.ended, self.depth = Seen(), _AllReached(), 0
+        self.passed: list[tuple[str, Tensor, int]] = []
+
+    def hooks(self, model: nn.Module) -> list[Any]:
+        """Let `model` tell where a pass begins and ends, and the layers what goes through them."""
+        hooks = [model.register_forward_pre_hook(self.enter)]
+        for name, layer in self.layers.items():
+            register: Callable[..., Any] = (
+                layer.register_forward_pre_hook if self.pre_only else layer.register_forward_hook
+            )
+            hooks.append(register(partial(self.record, name), with_kwargs=True))
+        return [*hooks, model.register_forward_hook(self.leave, always_call=True)]
+
+    def enter(self, *_: Any) -> None:
+        """A pass begins; the model may call itself."""
+        if not self.depth:
+            self.seen.clear()
+            self.passed.clear()
+        self.depth += 1
+
+    def leave(self, *_: Any) -> None:
+        """A pass ends."""
+        self.depth -= 1
+
+    def record(
+        self, name: str, layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any = None
+    ) -> None:
+        """What went through a layer; `output` is missing where only inputs are recorded."""
+        first, *others = [*inputs, *named.values()] or [None]
+        sides = [first] if self.pre_only else [first, output]
+        one = all(isinstance(side, Tensor) for side in sides) and not any(isinstance(x, Tensor) for x in others)
+        what = f"tap needs one tensor into and out of a layer; {name!r} is a {type(layer).__name__}"
+        require(one, f"{what}; name a Linear, convolution or embedding layer instead.")
+        inference = any(side.is_inference() for side in sides)
+        require(not inference, "tap cannot watch torch.inference_mode(); use torch.no_grad() instead.")
+        again = "outside of model(...), where one pass cannot be told from the next; open a tap for each pass"
+        require(self.depth > 0 or name not in self.seen, f"layer {name!r} was reached a second time {again}.")
+        new = Activity(*(_cut(layer, side) for side in sides))
+        self.seen[name] = _join(self.seen[name], new) if name in self.seen else new
+        self.passed.extend((name, side, side._version) for side in sides)
+        if self.pre_only and len(self.seen) == len(self.layers):
+            raise self.ended
 
 
 def _refuse_changed(passed: list[tuple[str, Tensor, int]]) -> None:
@@ -95,13 +134,36 @@ def _refuse_changed(passed: list[tuple[str, Tensor, int]]) -> None:
         require(side._version == version, f"{fault}; {cure}")
 
 
-def _named(model: nn.Module, names: list[str]) -> dict[str, nn.Module]:
-    """The layers of these names. In a compiled model they are those of the model it was made from, or its own."""
-    layers = dict(getattr(model, "_orig_mod", model).named_modules()) | dict(model.named_modules())
-    for name in names:
+def bare(model: nn.Module) -> list[nn.Module]:
+    """`model`, what it wraps (compiled, on several devices or processes), and so on down to the user's own."""
+    require(isinstance(model, nn.Module), f"a model is an nn.Module that was made, got {_what(model)}.")
+    inside: Any = getattr(model, "_orig_mod", None)
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        inside = model.module
+    return [model, *bare(inside)] if isinstance(inside, nn.Module) else [model]
+
+
+def named_layers(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+    """The layers of these names, in the user's own model or in what wraps it; arguments and errors as of `tap`."""
+    layers = {name: layer for wrapped in bare(model) for name, layer in wrapped.named_modules()}
+    if isinstance(names, Mapping):
+        for name, rule in names.items():
+            made = not isinstance(rule, type) or not issubclass(rule, Law)
+            require(made, f"the rule of layer {name!r} is {_what(rule)}; make one with {_what(rule)[10:]}().")
+    listed = [names] if isinstance(names, (str, nn.Module)) else list(names)
+    for name in listed:
+        if not isinstance(name, str):
+            own = [key for key, layer in layers.items() if layer is name]
+            cure = f"it is called {own[-1]!r}" if own else "they stand in model.named_modules()"
+            raise Refusal(f"layers are given by their names, got {_what(name)}; {cure}.")
         if name not in layers:
             raise unknown("layer", name, [known for known in layers if known])
-    return {name: layers[name] for name in names}
+    return {name: layers[name] for name in listed}
+
+
+def _what(given: object) -> str:
+    """What something is, in a few words."""
+    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
 
 
 def _uncompiled() -> AbstractContextManager[Any]:
@@ -118,47 +180,3 @@ def _cut(layer: nn.Module, activity: Tensor) -> Tensor:
 def _join(old: Activity, new: Activity) -> Activity:
     post = None if old.post is None or new.post is None else torch.cat([old.post, new.post])
     return Activity(torch.cat([old.pre, new.pre]), post)
-
-
-def propose_(target: nn.Module | nn.Parameter, change: Tensor, bias: Tensor | None = None) -> None:
-    """Hand `change` to the optimiser, which descends: the gradient of the weight becomes minus the change.
-
-    The one place where learning without backpropagation writes a gradient. A dense gradient that is already there is
-    overwritten in its own memory, as torch's backward pass does.
-
-    Args:
-        target: the layer that learns, or a parameter that belongs to no single layer.
-        change: what to add to the weight, shaped like it, dense or sparse.
-        bias: what to add to the layer's bias, shaped like it; None leaves the gradient of the bias alone.
-
-    Raises:
-        Refusal: a change is not shaped like what it changes; the layer has no bias; its weight is computed from others.
-
-    Examples:
-        >>> import torch
-        >>> from neuropil.plasticity import propose_
-        >>> layer = torch.nn.Linear(2, 1)
-        >>> propose_(layer, torch.ones(1, 2), bias=torch.ones(1))
-        >>> layer.weight.grad, layer.bias.grad
-        (tensor([[-1., -1.]]), tensor([-1.]))
-    """
-    if isinstance(target, nn.Parameter):
-        require(bias is None, "a parameter by itself has no bias; propose two changes.")
-        _descend_(target, change, "parameter")
-        return
-    weight_of(target)  # refuses what no change can reach
-    _descend_(target.weight, change, "weight")  # type: ignore[arg-type]
-    if bias is not None:
-        own = getattr(target, "bias", None)
-        require(isinstance(own, nn.Parameter), f"{type(target).__name__} has no bias that a change could be given to.")
-        _descend_(own, bias, "bias")  # type: ignore[arg-type]
-
-
-def _descend_(param: nn.Parameter, change: Tensor, what: str) -> None:
-    """The gradient of `param` becomes minus `change`."""
-    got = f"a change of shape {tuple(change.shape)} was proposed for a {what} of {tuple(param.shape)}"
-    require(change.shape == param.shape, f"{got}; a rule's change is shaped like the {what}.")
-    if param.grad is None or param.grad.is_sparse or change.is_sparse:
-        param.grad = -change.detach().to(param)
-    else:
-        torch.neg(change.detach().to(param), out=param.grad)

@@ -1,0 +1,142 @@
+"""How a change reaches the optimiser, and what happens to it before the optimiser writes it."""
+
+import sys
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from neuropil.errors import require
+from neuropil.plasticity.geometry import weight_of
+
+FRAMES = 12  # between a GradScaler and the optimiser's own step: schedules and wrappers
+SAMPLE = 4096  # entries of a change that are looked at
+
+
+class Proposal(NamedTuple):
+    """A change that waits in a gradient for the optimiser."""
+
+    version: int  # of the gradient
+    some: Tensor  # whether a sample of its entries shows that it is not zero
+    scaled: bool  # whether a GradScaler has scaled it
+    lost: Tensor | None  # whether it overwrote another that was not zero and that no optimiser has written
+
+
+_waiting: Any = WeakTensorKeyDictionary()  # parameter -> Proposal
+
+
+def propose_(
+    target: nn.Module | nn.Parameter, change: Tensor, bias: Tensor | None = None, *,
+    accumulate: bool = False, scaler: GradScaler | None = None,
+) -> None:  # fmt: skip
+    """Hand `change` to the optimiser, which descends: the gradient of the weight becomes minus the change.
+
+    The one place where learning without backpropagation writes a gradient. A gradient that is there, for example from a
+    backward pass, is overwritten, if dense then in its own memory.
+
+    Args:
+        target: the layer that learns, or a parameter that belongs to no single layer.
+        change: what to add to the weight, shaped like it, dense or sparse.
+        bias: what to add to the layer's bias, shaped like it; None leaves the gradient of the bias alone.
+        accumulate: subtract the change from the gradient that is there, instead of overwriting it.
+        scaler: of gradients, where one takes the step of the optimiser.
+
+    Raises:
+        Refusal: a change is not shaped like what it changes; the layer has no bias; its weight is computed from others.
+            ``optimizer.step()`` refuses a change that ``zero_grad()`` cleared, that overwrote another, or that its
+            ``GradScaler`` did not scale.
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import propose_
+        >>> layer = torch.nn.Linear(2, 1)
+        >>> propose_(layer, torch.ones(1, 2), bias=torch.ones(1))
+        >>> layer.weight.grad, layer.bias.grad
+        (tensor([[-1., -1.]]), tensor([-1.]))
+    """
+    _watch_optimisers()
+    if isinstance(target, nn.Parameter):
+        require(bias is None, "a parameter by itself has no bias; propose two changes.")
+        _descend_(target, change, "parameter", accumulate, scaler)
+        return
+    weight_of(target)  # refuses what no change can reach
+    _descend_(target.weight, change, "weight", accumulate, scaler)  # type: ignore[arg-type]
+    if bias is not None:
+        own = getattr(target, "bias", None)
+        require(isinstance(own, nn.Parameter), f"{type(target).__name__} has no bias that a change could be given to.")
+        _descend_(own, bias, "bias", accumulate, scaler)  # type: ignore[arg-type]
+
+
+def _descend_(param: nn.Parameter, change: Tensor, what: str, accumulate: bool, scaler: GradScaler | None) -> None:
+    """The gradient of `param` becomes minus `change`, or less by `change`."""
+    require(
+        isinstance(change, Tensor), f"a change is a tensor, got {type(change).__name__}; propose what a rule returns."
+    )
+    got = f"a change of shape {tuple(change.shape)} was proposed for a {what} of {tuple(param.shape)}"
+    require(change.shape == param.shape, f"{got}; a rule's change is shaped like the {what}.")
+    change, old = change.detach().to(param), param.grad
+    change = change if scaler is None else scaler.scale(change)
+    waiting = _waiting.get(param)
+    lost = None
+    if waiting is not None and old is not None and not accumulate:
+        lost = old.any() if waiting.lost is None else waiting.lost | old.any()
+    if old is None or (not accumulate and (old.is_sparse or change.is_sparse)):
+        param.grad = -change
+    elif accumulate:
+        param.grad = old - change
+    else:
+        torch.neg(change, out=old)
+    entries = (change.coalesce().values() if change.is_sparse else change).flatten()
+    some = entries[:: max(1, len(entries) // SAMPLE)].any()
+    _waiting[param] = Proposal(param.grad._version, some, scaler is not None and scaler.is_enabled(), lost)  # type: ignore[union-attr]
+
+
+@cache
+def _watch_optimisers() -> None:
+    """From the first proposal on, every step of an optimiser is refused where it would not write what was proposed."""
+    register_optimizer_step_pre_hook(_refuse_before)
+    register_optimizer_step_post_hook(_refuse_cleared)
+
+
+def _proposals(optimizer: Optimizer) -> list[nn.Parameter]:
+    """The parameters of an optimiser for which a change waits."""
+    return [param for group in optimizer.param_groups for param in group["params"] if param in _waiting]
+
+
+def _refuse_before(optimizer: Optimizer, *_: Any) -> None:
+    """Refuse to write the last of several changes, or one that a GradScaler did not scale or that it scaled."""
+    waiting = [_waiting[param] for param in _proposals(optimizer)]
+    lost = "several changes were proposed before this step, of which only the last is left"
+    cure = "give propose_ accumulate=True to add them up, or call zero_grad() to drop one"
+    require(not any(proposal.lost for proposal in waiting if proposal.lost is not None), f"{lost}; {cure}.")
+    scaling = bool(waiting) and _under_scaler()
+    cure = "propose_(layer, change, scaler=scaler) goes with scaler.step(optimizer), propose_(layer, change) with"
+    fits = all(proposal.scaled == scaling for proposal in waiting)
+    require(fits, f"a change was proposed {'without' if scaling else 'with'} a GradScaler; {cure} optimizer.step().")
+
+
+def _refuse_cleared(optimizer: Optimizer, *_: Any) -> None:
+    """Refuse where a gradient was cleared between proposal and step."""
+    for param in _proposals(optimizer):
+        proposal, grad = _waiting.pop(param), param.grad
+        kept = grad is not None and (grad._version == proposal.version or bool(grad.any()) or not bool(proposal.some))
+        cure = "call zero_grad() before propose_; Lightning needs automatic_optimization = False for that"
+        require(
+            kept, f"the change proposed for a parameter of {tuple(param.shape)} was cleared before the step; {cure}."
+        )
+
+
+def _under_scaler() -> bool:
+    """Whether a GradScaler takes the step that is being taken."""
+    frame, left = sys._getframe(), FRAMES
+    while frame.f_back and left:
+        frame, left = frame.f_back, left - 1
+        scaler = frame.f_locals.get("self")
+        if isinstance(scaler, GradScaler):
+            return scaler.is_enabled()
+    return False

@@ -1,0 +1,179 @@
+"""What may happen between a proposal and the step that writes it: each is done right or refused."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from neuropil.errors import Refusal
+from neuropil.plasticity import HardWTA, Hebb, Oja, correlate, propose_, tap
+from test_docs import ROOT
+
+X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+
+
+def layer_and(make=torch.optim.SGD, **settings):
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 3)
+    return layer, make(layer.parameters(), lr=0.1, **settings)
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_change_that_zero_grad_cleared_is_refused_at_the_step(set_to_none, sparse):
+    layer, optimizer = layer_and()
+    propose_(layer, HardWTA(sparse=sparse)(layer, X))
+    optimizer.zero_grad(set_to_none)
+    with pytest.raises(
+        Refusal, match=r"proposed for a parameter of \(3, 4\) was cleared before the step; call zero_grad"
+    ):
+        optimizer.step()
+    optimizer.step()  # nothing waits any more
+
+
+def test_clipping_schedules_and_zero_grad_in_its_place_are_fine():
+    layer, optimizer = layer_and()
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=3)
+    for change in torch.ones(3, 4), torch.zeros(3, 4), torch.ones(3, 4):
+        optimizer.zero_grad(set_to_none=False)
+        propose_(layer, change)
+        nn.utils.clip_grad_norm_(layer.parameters(), 0.1)
+        optimizer.step()
+        schedule.step()
+
+
+def test_several_changes_before_a_step_are_refused_or_added_up():
+    layer, optimizer = layer_and()
+    start, parts = layer.weight.detach().clone(), X.split(2)
+    for part in parts:
+        propose_(layer, Oja()(layer, part))
+    with pytest.raises(Refusal, match=r"several changes were proposed before this step.*accumulate=True"):
+        optimizer.step()
+    assert torch.equal(layer.weight, start)
+    optimizer.zero_grad()
+    for part in parts:
+        propose_(layer, Oja()(layer, part) / len(parts), accumulate=True)
+    optimizer.step()
+    torch.testing.assert_close(layer.weight, start + 0.1 * Oja()(layer_and()[0], X))
+    propose_(layer, torch.ones(3, 4))
+    optimizer.zero_grad()
+    propose_(layer, torch.ones(3, 4))  # instead of the first
+    optimizer.step()
+
+
+def test_accumulation_adds_sparse_changes_and_adds_to_what_backprop_left():
+    layer, _ = layer_and()
+    changes = [HardWTA(sparse=True)(layer, part) for part in X.split(4)]
+    for change in changes:
+        propose_(layer, change, accumulate=True)
+    torch.testing.assert_close(layer.weight.grad.to_dense(), -(changes[0] + changes[1]).to_dense())
+    layer, _ = layer_and()
+    layer(X).square().mean().backward()
+    grad = layer.weight.grad.clone()
+    propose_(layer, torch.ones(3, 4), accumulate=True)
+    torch.testing.assert_close(layer.weight.grad, grad - 1)
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam])
+def test_a_grad_scaler_scales_what_it_divides(make):
+    layer, optimizer = layer_and(make)
+    scaler, start = torch.amp.GradScaler("cpu"), layer.weight.detach().clone()
+    plain, other = layer_and(make)
+    for _ in range(3):
+        change = Hebb()(layer, X)
+        optimizer.zero_grad()
+        propose_(layer, change, scaler=scaler)
+        scaler.step(optimizer)
+        scaler.update()
+        propose_(plain, change)
+        other.step()
+    torch.testing.assert_close(layer.weight, plain.weight)
+    assert not torch.equal(layer.weight, start)
+
+
+def test_a_grad_scaler_that_was_not_told_is_refused_and_so_is_one_too_many():
+    layer, optimizer = layer_and()
+    scaler, start = torch.amp.GradScaler("cpu"), layer.weight.detach().clone()
+    scaler.scale(layer(X).sum()).backward()
+    propose_(layer, torch.ones(3, 4))
+    with pytest.raises(Refusal, match="proposed without a GradScaler"):
+        scaler.step(optimizer)
+    propose_(layer, torch.ones(3, 4), scaler=scaler)
+    optimizer.zero_grad()
+    propose_(layer, torch.ones(3, 4), scaler=scaler)
+    with pytest.raises(Refusal, match="proposed with a GradScaler"):
+        optimizer.step()
+    assert torch.equal(layer.weight, start)
+    optimizer.zero_grad()
+    disabled = torch.amp.GradScaler("cpu", enabled=False)
+    propose_(layer, torch.ones(3, 4), scaler=disabled)
+    disabled.step(optimizer)
+    torch.testing.assert_close(layer.weight, start + 0.1)
+
+
+class LightningModule(nn.Module):
+    """As much of Lightning as the page on rules uses."""
+
+    automatic_optimization = True
+
+    def optimizers(self):
+        return self.optimizer
+
+
+def lightning_module():
+    """The class of the page on rules, with a layer and its optimiser."""
+    (code,) = re.findall(r"```py\n(.*?)```", (ROOT / "docs/rules.md").read_text(encoding="utf-8"), re.DOTALL)
+    here = {"lightning": SimpleNamespace(LightningModule=LightningModule), "tap": tap, "propose_": propose_}
+    exec(code, here)
+    layer, optimizer = layer_and()
+    module = here["Local"](layer, {"": Oja()})
+    module.optimizer = optimizer
+    return module
+
+
+def test_lightnings_manual_optimisation_learns_as_the_page_on_rules_shows_it():
+    module, (layer, _) = lightning_module(), layer_and()
+    assert not module.automatic_optimization
+    module.training_step((X, None), 0)
+    torch.testing.assert_close(module.model.weight, layer.weight + 0.1 * Oja()(layer, X))
+
+
+def test_its_automatic_optimisation_is_refused():
+    """It calls step with a closure: training step, then zero_grad, then the backward pass."""
+    layer, optimizer = layer_and()
+
+    def closure():
+        propose_(layer, Oja()(layer, X))
+        optimizer.zero_grad()
+
+    with pytest.raises(Refusal, match="Lightning needs automatic_optimization = False"):
+        optimizer.step(closure)
+
+
+def test_a_step_with_a_closure_that_proposes_is_written():
+    layer, optimizer = layer_and()
+    start = layer.weight.detach().clone()
+    optimizer.step(lambda: propose_(layer, torch.ones(3, 4)))
+    torch.testing.assert_close(layer.weight, start + 0.1)
+
+
+def test_other_optimisers_do_not_mind():
+    layer, optimizer = layer_and()
+    other, second = layer_and()
+    propose_(layer, torch.ones(3, 4))
+    other(X).sum().backward()
+    second.step()
+    assert layer.weight.grad is not None
+    optimizer.step()
+
+
+@pytest.mark.parametrize("rule", [Oja(), HardWTA()], ids=repr)
+def test_transforms_of_torch_func_are_refused(rule):
+    layer, _ = layer_and()
+    for transform in torch.func.grad, torch.func.jacrev, torch.func.vmap:
+        with pytest.raises(Refusal, match=r"no derivative.*outside of torch\.func\.grad, vmap"):
+            transform(lambda x: rule(layer, x.view(-1, 4)).sum())(X)
+        with pytest.raises(Refusal, match="no derivative"):
+            transform(lambda x: correlate(layer, x.view(-1, 4), X[:, :3]).sum())(X)

@@ -23,7 +23,7 @@ from neuropil.plasticity import (
     SoftHebb,
     attach,
 )
-from neuropil.plasticity.learner import CONSCIENCE, FLAT, MOMENTUM
+from neuropil.plasticity.learner import FLAT
 
 LAYERS = {
     "dense": (lambda: nn.Linear(7, 5), (40, 7)),
@@ -95,22 +95,19 @@ def test_a_step_is_its_law_in_loops(name, rule):
     x = [v / max(v.norm(), FLAT * size) for v in x]
     rows = [w / w.norm() for w in weight]
     u = torch.tensor([[float(v @ row) for row in rows] for v in x], dtype=torch.float64)
-    u = u - CONSCIENCE * u.std(correction=0) * (5 * old.usage - 1).clamp(max=10)
-    change, total, wins = torch.zeros_like(weight), [0.0] * 5, [0.0] * 5
+    change, total, answers = torch.zeros_like(weight), [0.0] * 5, [False] * 5
     for sample, drives in zip(x, u.tolist()):
         y, explains = gains(rule, drives)
         rest = sample - sum(y[j] * rows[j] for j in y) if explains else sample
-        wins[drives.index(max(drives))] += 1 / len(x)
         for j, gain in y.items():
             change[j] += gain * rest
             total[j] += abs(gain)
+            answers[j] |= gain > 0
     for j in range(5):
         change[j] -= (change[j] @ rows[j]) * rows[j]
-        change[j] *= weight[j].norm() / total[j] if total[j] else 0
+        change[j] *= weight[j].norm() / total[j] if answers[j] else 0
     torch.testing.assert_close(-layer.weight.grad.flatten(1), change, rtol=1e-9, atol=1e-12)
     assert change.abs().max() > 1e-3
-    usage = (1 - MOMENTUM) * old.usage + MOMENTUM * torch.tensor(wins, dtype=torch.float64)
-    torch.testing.assert_close(new.usage, usage)
     drive = seen @ weight.T
     torch.testing.assert_close(new.drive_mean, (old.drive_mean + drive.mean(0)) / 2)
     torch.testing.assert_close(new.drive_sd, (old.drive_sd + drive.std(0, correction=0)) / 2)
@@ -250,7 +247,7 @@ def test_a_grouped_convolution_learns_as_its_groups_do_side_by_side():
         half.model[0].weight.data = whole.model[0].weight.data[units].clone()
         old = whole.states["0"]
         half.states["0"] = old._replace(
-            mean=old.mean[group], norms=old.norms[units], usage=old.usage[units],
+            mean=old.mean[group], norms=old.norms[units],
             drive_mean=old.drive_mean[units], drive_sd=old.drive_sd[units],
         )  # fmt: skip
         half.propose_(images[:, channels])

@@ -1,7 +1,7 @@
 """Rules on layers of a plain network: a state for each layer gives a rule the input, start and bias that it needs."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +20,6 @@ from neuropil.plasticity.propose import propose_
 from neuropil.plasticity.tap import tap
 
 MOMENTUM = 0.05  # weight of the latest batch in every running mean
-CONSCIENCE = 0.3  # handicap of a unit that wins twice its part, in standard deviations of the drive
 FLAT = 0.1  # a sample shorter than this fraction of the mean length fades out
 
 
@@ -30,7 +29,6 @@ class LayerState(NamedTuple):
     mean: Tensor  # of what units see, (groups, fan-in)
     size: Tensor  # length of a centred sample, ()
     norms: Tensor  # of the rows, as they were before, (units,)
-    usage: Tensor  # fraction of samples that a unit wins, (units,)
     drive_mean: Tensor  # what the synapses alone make of the input, (units,)
     drive_sd: Tensor  # its standard deviation, (units,)
     steps: Tensor  # batches seen, ()
@@ -44,13 +42,14 @@ class Learner:
         rules: a rule for each layer that learns, by name, in the order in which a pass reaches them.
         states: what each of these layers remembers.
         untrained: weight and bias of each before its rule was attached.
+        rng, threshold, most: as given to `attach`.
     """
 
     def __init__(self, model: nn.Module, rules: Mapping[str, Rule], threshold: float | None, most: int, rng: Generator):
         self.model, self.rules, self.rng = model, dict(rules), rng
         self.states: dict[str, LayerState] = {}
         self.untrained: dict[str, dict[str, Tensor]] = {}
-        self._threshold, self._most, self._settled = threshold, most, True
+        self.threshold, self.most, self._settled = threshold, most, True
 
     @torch.no_grad()
     def propose_(self, images: Tensor) -> None:
@@ -66,14 +65,12 @@ class Learner:
             self.model(images)
         for name, activity in seen.items():
             layer, state = self.model.get_submodule(name), self.states[name]
-            samples = take(layer, activity.pre, self._most, self.rng)
+            samples = take(layer, activity.pre, self.most, self.rng)
             if not len(samples):
                 propose_(layer, torch.zeros_like(weight_of(layer)))
                 continue
-            state = observe(layer, samples, state)
-            change, usage = turn(self.rules[name], layer, prepared(samples, state), state)
-            propose_(layer, change)
-            self.states[name] = state._replace(usage=usage)
+            self.states[name] = state = observe(layer, samples, state)
+            propose_(layer, turn(self.rules[name], layer, prepared(samples, state)))
         self._settled = False
 
     @torch.no_grad()
@@ -84,8 +81,29 @@ class Learner:
         settled by the next `propose_`.
         """
         for name, state in self.states.items() if not self._settled else ():
-            settle_layer_(self.model.get_submodule(name), state, self._threshold)
+            settle_layer_(self.model.get_submodule(name), state, self.threshold)
         self._settled = True
+
+    @torch.no_grad()
+    def wins(self, images: Tensor) -> dict[str, Tensor]:
+        """(units,) for each layer: on how many samples a unit has more than its part, a gain above 1 / units."""
+        with tap(self.model, self.rules) as seen:
+            self.model(images)
+        counts = {}
+        for name, state in self.states.items():
+            layer, most = self.model.get_submodule(name), max(self.most, 50 * len(state.norms))
+            samples = prepared(take(layer, seen[name].pre, most, Generator().manual_seed(0)), state)
+            answers = [answer(self.rules[name], layer, x, v)[0] for x, v in by_group(layer, samples)]
+            counts[name] = torch.cat([(gain > 1 / gain.shape[1]).sum(0) for gain in answers])
+        return counts
+
+    def on(self, model: nn.Module) -> "Learner":
+        """The same learner, with a state of its own, on a copy of its network."""
+        rng = Generator(self.rng.device)
+        other = Learner(model, self.rules, self.threshold, self.most, rng)
+        other.states = dict(self.states)
+        other.load_state_dict(self.state_dict())
+        return other
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the network: with its state and that of the optimiser a run goes on bit for bit."""
@@ -115,7 +133,8 @@ def attach(
     A rule sees inputs without their running mean and each sample's own, of length 1, and units that compete by the
     cosine :math:`u_j = \langle W_j, x \rangle / |W_j|`. Its change turns a row,
     :math:`\Delta W_j = |W_j| P_j (\sum_b g_{bj} x_b - \sum_i M_{ji} W_i / |W_i|) / \sum_b |g_{bj}|`, with P_j the
-    projection off W_j: decay by a unit's own weight drops out. The rate 0.05 of SGD or 0.001 of Adam fits every rule.
+    projection off W_j: decay by a unit's own weight drops out. A unit with no g > 0 in a batch stays. The rate 0.05 of
+    SGD or 0.001 of Adam fits every rule.
 
     Rows start at inputs or patches from up to 1000 of `images`, with the norm they had. Where there are fewer than two
     for each unit, torch's own start stays. A bias is set, without the optimiser, to minus the running mean of the drive
@@ -167,8 +186,8 @@ def _start_(layer: nn.Module, pre: Tensor, most: int, rng: Generator) -> LayerSt
     weight = rows(layer, weight_of(layer))
     samples = take(layer, pre, max(most, 4 * len(weight)), rng)
     require(len(samples) > 0, "attach needs images to start from, got none that a layer could learn from.")
-    ones, zero = torch.ones_like(weight[:, 0]), weight.new_zeros(())
-    state = LayerState(zero, zero, weight.norm(dim=1), ones / len(ones), zero, zero, zero)
+    zero = weight.new_zeros(())
+    state = LayerState(zero, zero, weight.norm(dim=1), zero, zero, zero)
     state = observe(layer, samples, state)
     for start, x in zip(weight.chunk(samples.shape[1]), prepared(samples, state).unbind(1)):
         x = x[x.norm(dim=1) > 0.5]  # not the flat ones
@@ -228,31 +247,32 @@ def _centred(samples: Tensor, mean: Tensor) -> Tensor:
     return x - x.mean(2, keepdim=True)
 
 
-def turn(rule: Rule, layer: nn.Module, samples: Tensor, state: LayerState) -> tuple[Tensor, Tensor]:
-    """The change of the weight, and the usage of the units after it.
-
-    Args:
-        rule, layer: what learns.
-        samples: as `prepared` gives them, (n, groups, fan-in).
-        state: of the layer.
-    """
-    directions = F.normalize(rows(layer, weight_of(layer)), dim=1)
-    groups = samples.shape[1]
-    changes, usages = [], []
-    for x, v, usage in zip(samples.unbind(1), directions.chunk(groups), state.usage.chunk(groups)):
-        job = Job(rule, layer, PLAN, v, rule.weights(v), None, False)
-        u = x @ job.drive_weight.T
-        u = u - CONSCIENCE * u.std(correction=0) * (len(v) * usage - 1).clamp(max=10)
-        sample = job.ask(x, u, u.shape, {}, own=False)
-        said = sample.said
-        gain = said.gain if isinstance(said, Dense) else full_factor(sample, said)
-        change = gain.T @ x
-        if isinstance(said, Dense) and said.mixing is not None:
-            change = change - said.mixing @ v
+def turn(rule: Rule, layer: nn.Module, samples: Tensor) -> Tensor:
+    """The change of the weight by what `prepared` makes of samples; a unit that answers none of them stays."""
+    changes = []
+    for x, v in by_group(layer, samples):
+        gain, mixing = answer(rule, layer, x, v)
+        change = gain.T @ x if mixing is None else gain.T @ x - mixing @ v
         change = change - (change * v).sum(1, keepdim=True) * v
-        changes.append(change / gain.abs().sum(0).clamp_min(torch.finfo(x.dtype).eps)[:, None])
-        usages.append(usage.lerp(u.argmax(1).bincount(minlength=len(v)).to(u) / len(u), MOMENTUM))
-    return from_rows(layer, state.norms[:, None] * torch.cat(changes)), torch.cat(usages)
+        scale = (gain > 0).any(0) / gain.abs().sum(0).clamp_min(torch.finfo(x.dtype).eps)
+        changes.append(scale[:, None] * change)
+    weight = rows(layer, weight_of(layer))
+    return from_rows(layer, weight.norm(dim=1, keepdim=True) * torch.cat(changes))
+
+
+def answer(rule: Rule, layer: nn.Module, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The gains (n, units) and the mixing that the law of `rule` states for one group."""
+    job = Job(rule, layer, PLAN, v, rule.weights(v), None, False)
+    u = x @ job.drive_weight.T
+    sample = job.ask(x, u, u.shape, {}, own=False)
+    said = sample.said
+    return (said.gain, said.mixing) if isinstance(said, Dense) else (full_factor(sample, said), None)
+
+
+def by_group(layer: nn.Module, samples: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each group of `layer` what it sees, (n, fan-in), and the directions of its rows, (units, fan-in)."""
+    directions = F.normalize(rows(layer, weight_of(layer)), dim=1)
+    return zip(samples.unbind(1), directions.chunk(samples.shape[1]))
 
 
 def _directions(weight: Tensor) -> Tensor:

@@ -1,0 +1,112 @@
+"""Probes against scikit-learn and what can be known, diagnoses in words, and the benchmark of plain networks."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+import neuropil as npl
+from neuropil.bench import own
+from neuropil.errors import Refusal
+from neuropil.evaluate import linear_probe
+from neuropil.experiments.diagnose import copies, learn_, pooled
+from neuropil.plasticity import ExplainAway, HardWTA, KrotovHopfield, attach
+
+TRAIN, TEST = npl.load_data("digits")
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.BatchNorm2d(8), nn.Conv2d(8, 12, 3), nn.Flatten())
+
+
+def test_a_probe_is_the_logistic_regression_of_scikit_learn():
+    train, test = TRAIN[:500], TEST
+    x, z = (split.pixels().flatten(1).double().numpy() for split in (train, test))
+    scale = x.std(0).clip(1e-2 * x.std(0).mean())
+    mean = x.mean(0)
+    other = LogisticRegression(C=1 / (2 * 0.01 * len(train)), max_iter=1000).fit((x - mean) / scale, train.y.numpy())
+    want = (other.predict((z - mean) / scale) == test.y.numpy()).mean()
+    assert abs(linear_probe(train, test, weight_decay=0.01) - want) <= 1.01 / len(test)
+
+
+def test_a_probe_of_noise_is_at_the_level_of_guessing_and_infinite_features_are_refused():
+    rng = torch.Generator().manual_seed(0)
+    splits = [npl.Split(torch.randn(1000, 5, generator=rng), torch.randint(4, (1000,), generator=rng), 4) for _ in "ab"]
+    assert 0.2 < linear_probe(*splits) < 0.3
+    splits[0].x[3, 2] = torch.inf
+    with pytest.raises(Refusal, match="finite features"):
+        linear_probe(*splits)
+
+
+def test_a_diagnosis_changes_nothing_and_says_what_it_found():
+    model = network()
+    learner = attach(model, {"0": HardWTA(), "3": ExplainAway()}, TRAIN.pixels())
+    learn_(learner, TRAIN.pixels(), torch.optim.Adam(model.parameters(), lr=1e-3), epochs=1)
+    learner.propose_(TRAIN.pixels()[:50])
+    before, state = deepcopy(model.state_dict()), deepcopy(learner.state_dict())
+    found = npl.diagnose(model, learner, TRAIN.pixels(), TRAIN.y)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert torch.equal(state["rng"], learner.state_dict()["rng"])
+    assert model.training
+    assert list(found) == ["0", "3"]
+    assert all(min(layer.untrained, layer.control, layer.learned) > 0.6 for layer in found.values())
+    lines = str(found).splitlines()
+    assert lines[0].startswith("0: Conv2d, 8 units. Linear probe: ")
+    assert "as it is; learning" in lines[1]
+    assert "effective rank" in lines[1]
+
+
+def test_a_diagnosis_of_rules_learns_on_a_copy_and_knows_the_untrained_layer():
+    model = network()
+    before = deepcopy(model.state_dict())
+    found = npl.diagnose(model, {"0": KrotovHopfield(p=2, k=2)}, TRAIN.pixels(), TRAIN.y, epochs=1)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    order = torch.randperm(len(TRAIN), generator=torch.Generator().manual_seed(0)).chunk(2)
+    with torch.no_grad():
+        halves = [npl.Split(pooled(model[0], model[0](TRAIN.pixels()[i])), TRAIN.y[i], 10) for i in order]
+    assert found["0"].untrained == linear_probe(*halves)
+    with pytest.raises(Refusal, match="20 images or more and a label for each, got 7 and labels"):
+        npl.diagnose(model, {"0": HardWTA()}, TRAIN.pixels()[:7], TRAIN.y)
+
+
+def test_dead_units_and_copies_are_counted():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 30))
+    learner = attach(model, {"1": HardWTA()}, TRAIN.pixels())
+    with torch.no_grad():
+        model[1].weight[3] = 2 * model[1].weight[2]
+        model[1].weight[7] = -sum(TRAIN.pixels().flatten(1))
+    found = npl.diagnose(model, learner, TRAIN.pixels(), TRAIN.y)["1"]
+    assert copies(model[1].weight) >= 1
+    assert found.copies == copies(model[1].weight)
+    wins = learner.wins(TRAIN.pixels())["1"]
+    assert wins.sum() == len(TRAIN)
+    assert {3, 7} <= set((wins == 0).nonzero().flatten().tolist())
+    assert found.units.dead >= 2 / 30
+
+
+@pytest.mark.parametrize("shape", [(5, 12), (5, 9, 12), (5, 4, 7), (5, 4, 7, 6), (5, 4, 3, 7, 6)], ids=str)
+def test_a_probe_sees_few_features_of_every_geometry(shape):
+    layer = nn.Linear(3, 12) if len(shape) < 4 and shape[-1] == 12 else nn.Conv2d(1, 4, 1)
+    seen = pooled(layer, torch.randn(shape))
+    assert seen.shape == (5, 12 if isinstance(layer, nn.Linear) else 4 * torch.tensor(shape[2:]).clamp(max=4).prod())
+    assert (seen >= 0).all()
+
+
+def test_the_benchmark_has_a_row_for_every_case_and_says_who_is_refused():
+    config = own.Config(
+        data=("digits",), networks=("dense", "transformer", "series", "residual"), rules=("ExplainAway", "Oja"),
+        optimizers=("Adam",), seeds=2, n_train=200, n_probe=100, epochs=1, scale=10, shift=3, standardise=True,
+        resolution=4,
+    )  # fmt: skip
+    rows = own.main(config)
+    assert [(row["network"], row["rule"]) for row in rows] == [(n, r) for n in config.networks for r in config.rules]
+    shown = [own.cells(row) for row in rows]
+    assert all(cell["diverged"] == "0" for cell in shown[::2])
+    assert {cell["learned"] for cell in shown[1::2]} == {"refused"}
+    assert "±" in shown[0]["control"]
+    own.CAPTION.format(**rows[-1])
+    with pytest.raises(Refusal, match=r"unknown network 'desne'\. Did you mean 'dense'"):
+        own.Config(networks=("desne",))

@@ -69,7 +69,9 @@ def log_failures(header: Header, learners: Sequence[str], run: Run) -> None:
 
 def chosen(headers: Sequence[Header], tasks: tuple[str, ...]) -> list[list[Header]]:
     """The models that learned the same task with the same seed in the same run, of the named tasks or of all."""
-    require(bool(headers), "these runs left no such model; see their reports. One of another version leaves none.")
+    require(
+        bool(headers), "these runs left no models, or none of these names; a run of another version cannot be attacked."
+    )
     known = {header.about["data"] for header in headers}
     for name in tasks:
         if name not in known:

@@ -36,7 +36,7 @@ def everything(learner=LOCAL, seeds=(0, 1)):
     rows = []
     for seed in seeds:
         rows += [result(learner, seed, 0.9 + 0.01 * seed, majority_rate=0.1), result(BASELINE, seed, 0.95)]
-        curve = [{"loss": 2.0**-epoch, "valid_accuracy": 1 - 2.0**-epoch, "odd": math.nan} for epoch in range(1, 9)]
+        curve = [{"loss": 2.0**-epoch, "train_accuracy": 1 - 2.0**-epoch, "odd": math.nan} for epoch in range(1, 9)]
         rows += [
             ("epoch", {"learner": learner, "seed": seed, "stage": "head", "epoch": k, **c}) for k, c in enumerate(curve)
         ]
@@ -58,6 +58,16 @@ def everything(learner=LOCAL, seeds=(0, 1)):
             )
         ]
         rows += [("raster", {**about, **trial_of_spikes()}), ("silence", {**about, **way_out_of_silence()})]
+        if seed == seeds[0]:
+            rows += [("method", {**about, "about": "It learns <i>.", "link": "https://example.org/paper"})]
+            rows += [("method", {**about, "learner": BASELINE, "about": "All at once.", "link": "javascript:alert(1)"})]
+            images = {
+                "title": "Misclassified <i>",
+                "tensor": "wrong",
+                "words": ["1 → 0", "<b>"],
+                "caption": "One < two",
+            }
+            rows += [("images", {**about, **images}), ("tuning", {"seed": 0, "lr": 0.1, "note": "<u>"})]
         rows += [("warning", {"learner": learner, "seed": seed, "message": f"{12 + seed} units never win <i>"})]
     return rows
 

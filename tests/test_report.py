@@ -151,7 +151,10 @@ def test_the_same_learner_data_and_seed_twice_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (("warning", {"learner": LOCAL, "seed": 0, "message": "no"}), "at least one result row, got none"),
+        (
+            ("warning", {"learner": LOCAL, "seed": 0, "message": "no"}),
+            "at least one result row, learning curve or picture, got none",
+        ),
         (result(accuracy=97.5), r"accuracy in 0\.\.1, got 97\.5 for 'SoftHebb'"),
         (result(accuracy=math.nan), r"accuracy in 0\.\.1, got nan"),
         (("result", {"learner": LOCAL, "seed": 0, "accuracy": 0.5}), "needs 'data'"),

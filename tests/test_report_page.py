@@ -1,5 +1,7 @@
 """The page of the report: it needs nothing else, and takes nothing from a run folder for code."""
 
+import base64
+import hashlib
 import io
 import math
 import re
@@ -27,6 +29,8 @@ def page(tmp_path_factory):
     """A page with every kind of section, about a learner with a hostile name."""
     tmp_path = tmp_path_factory.mktemp("page")
     save = {f"fields.{HOSTILE}": torch.randn(4, 1, 5, 5), "fields.colour": torch.randn(120, 3, 5, 5)}
+    save |= {f"fields_before.{HOSTILE}": torch.randn(4, 1, 5, 5).half()}
+    save["wrong"] = torch.randint(256, (2, 1, 5, 5), dtype=torch.uint8)
     folder = make(tmp_path / "run", everything(HOSTILE), save=save, command="neuropil compare '<img src=x>'")
     (folder / "pictures").mkdir()
     Image.new("RGB", (3, 2), "red").save(folder / "pictures/extra.png")
@@ -55,8 +59,16 @@ class Page(HTMLParser):
 
 def test_the_page_needs_nothing_else(page):
     seen = Page(page.read_text())
-    assert not {"script", "iframe", "object", "embed"} & {tag for tag, _ in seen.tags}
-    links = [value for _, attrs in seen.tags for key, value in attrs.items() if key in ("src", "href", "xlink:href")]
+    assert not {"iframe", "object", "embed"} & {tag for tag, _ in seen.tags}
+    assert [attrs for tag, attrs in seen.tags if tag == "script"] == [{}]  # ours, written into the page
+    (policy,) = [attrs["content"] for tag, attrs in seen.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
+    (script,) = re.findall(r"<script>(.*?)</script>", page.read_text(), flags=re.S)
+    assert f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
+    assert policy.startswith("default-src 'none'; img-src data:")
+    links = [v for tag, attrs in seen.tags for k, v in attrs.items() if k in ("src", "href") and tag != "a"]
+    clicked = [attrs["href"] for tag, attrs in seen.tags if tag == "a" and not attrs["href"].startswith("#")]
+    assert clicked == ["https://example.org/paper"]
+    links += [attrs["href"] for tag, attrs in seen.tags if tag == "a" and attrs["href"].startswith("#")]
     assert links
     assert all(link.startswith(("#", "data:image/png;base64,", "data:,")) for link in links)
     assert not re.search(r"url\((?!#)|@import", page.read_text())
@@ -69,7 +81,8 @@ def test_the_page_needs_nothing_else(page):
 def test_hostile_names_are_plain_text_in_the_page(page):
     text = page.read_text()
     seen = Page(text)
-    assert "<script" not in text
+    assert text.count("<script") == 1  # ours
+    assert "javascript:" not in text
     assert "&lt;script&gt;alert(" in text
     assert "\x1b" not in text
     assert not {"i", "u", "b"} & {tag for tag, _ in seen.tags}
@@ -81,30 +94,19 @@ def test_hostile_names_are_plain_text_in_the_page(page):
 
 def test_the_page_has_every_section_in_order(page):
     text = page.read_text()
-    order = [
-        "accuracy",
-        "results",
-        "warnings",
-        "curves",
-        "labels",
-        "fields",
-        "spikes",
-        "confusion",
-        "units",
-        "pictures",
-        "reproduce",
-    ]
+    order = ["accuracy", "results", "methods", "curves", "labels", "fields", "images", "spikes", "confusion", "units"]
+    order += ["numbers", "pictures", "warnings", "reproduce", "words"]
     spots = [text.index(f'<section id="{name}"') for name in order]
     assert spots == sorted(spots)
+    assert re.findall(r'<li><a href="#(.*?)"', text) == order[1:]
     words = Page(text).words
     assert "2 learners on digits, 2 seeds, 1,437 training examples" in words
     assert "12 units never win <i>" in words
-    assert words.index("Warnings:") < words.index("Each point is a seed")  # at the top, not only below
     assert "16 of 16 values are NaN or infinite and are not plotted." in words
     assert "25.0 %" in words  # one of four units is dead
     assert "1→0 30.0 %, 0→1 10.0 %" in words
-    assert "100 of 120, evenly chosen units, in the order of their index. Red, green and blue" in words
-    assert "All 4 units, by how often they win" in words
+    assert "100 of 120 units. Red, green and blue" in words
+    assert "4 of 4 units, those that win most first." in words
     assert "5 spikes of one training example of class 1. Hollow marks after the end of the trial are 2 pseudo" in words
     assert "On the grey ground no output fires." in words
     assert "0.3 at its start, where no neurons fire, never below 0.3." in words
@@ -151,7 +153,7 @@ def test_spiking_networks_are_green_and_no_baselines(tmp_path):
     assert families == {"linear": "local-0", "spikes": "spiking-0", "backprop": "baseline-0"}
     page = write([tmp_path / "run"], tmp_path / "report.html").read_text()
     assert "the best spiking network is spikes, 90.00" in Page(page).words.replace("\N{NO-BREAK SPACE}", " ")
-    assert page.count('<tr class="baseline">') == 1
+    assert page.count('<tr class="baseline"') == 1
 
 
 def marks(axes):
@@ -204,14 +206,14 @@ def test_spikes_of_a_wrong_shape_are_refused():
 
 def test_sections_without_rows_are_left_out(tmp_path):
     text = write([make(tmp_path / "run", [result(), result(seed=1)])], tmp_path / "report.html").read_text()
-    assert re.findall(r'<section id="(\w+)"', text) == ["accuracy", "results", "reproduce"]
+    assert re.findall(r'<section id="(\w+)"', text) == ["accuracy", "results", "reproduce", "words"]
     assert sorted(file.name for file in (tmp_path / "figures").iterdir()) == ["accuracy.png"]
 
 
 def test_the_page_is_small_and_its_figures_are_pictures(page):
     assert page.stat().st_size < 1_000_000
     files = list((page.parent / "figures").iterdir())
-    assert len(files) == 8
+    assert len(files) == 9
     for file in files:
         with Image.open(file) as image:
             assert image.format == "PNG"
@@ -285,7 +287,7 @@ def test_units_that_diverged_are_blank_and_counted(channels):
     weight = torch.ones(2, channels, 3, 3)
     weight[0, 0, 1, 1] = math.nan
     found = field_sheet("a", "run", weight.numpy(), None)
-    assert found.caption.endswith("1 units with NaN or infinite weights are left blank. Run run.")
+    assert found.caption.endswith("1 units with NaN or infinite weights are left blank.")
     with Image.open(io.BytesIO(found.image)) as image:
         assert (image.getpixel((1, 1))[3], image.getpixel((1, image.height - 2))[3]) == (0, 255)
 

@@ -111,7 +111,7 @@ class AssociativeNetwork(Model):
             statistics = EpochStatistics()
             for part in train.batches(batch, shuffle=rng):
                 for task in training.tasks:
-                    statistics.add(task, self.train_step_(task, part.x, part.y, optimizer, rng))
+                    statistics.add(task, self.train_step_(task, part.x, part.y, optimizer, rng), part.y)
             schedule.step()
             self._refuse_if_diverged(statistics, epoch)
             tracker.log(EpochRow(stage="STDP", epoch=epoch, metrics=statistics.row()))

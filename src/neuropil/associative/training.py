@@ -79,23 +79,31 @@ class EpochStatistics:
     def __init__(self) -> None:
         self.steps, self.unsettled, self.iterations = 0, 0, 0
         self.moved: dict[str, list[Tensor]] = {}
+        self.right: list[Tensor] = []
         self.saturated = 0.0
 
-    def add(self, task: Task, traces: Traces | None) -> None:
-        """Take the numbers of one step, if it took place."""
+    def add(self, task: Task, traces: Traces | None, y: Tensor) -> None:
+        """Take the numbers of one step with these labels, if it took place."""
         if traces is None:
             return
         before, after = traces.settled, traces.after
         self.steps += 1
         self.unsettled += not before.converged
         self.iterations += before.iterations
+        answers = before.state[LABEL].argmax(1)
+        if task.target == LABEL and task.clamped != "partial" and len(answers) == len(y):
+            self.right.append((answers == y).float().mean())
         self.moved.setdefault(task.target, []).append((after[task.target] - before.state[task.target]).abs().mean())
         if self.steps % 100 == 1:
             hidden = torch.cat([s.flatten() for name, s in after.items() if name not in (PIXELS, LABEL)])
             self.saturated = ((hidden <= 0) | (hidden >= 1)).float().mean().item()
 
     def row(self) -> dict[str, float]:
-        """Mean iterations of settling, fraction of steps that did not settle, and how far nudges moved each target."""
+        """Mean iterations of settling, fraction of steps that did not settle, and how far nudges moved each target.
+
+        Where all labels are known, also the fraction that the free phase classified correctly.
+        """
         moved = {f"nudge_moved_{name}": torch.stack(found).mean().item() for name, found in self.moved.items()}
         steps = max(self.steps, 1)
-        return {"iterations": self.iterations / steps, "unsettled_fraction": self.unsettled / steps, **moved}
+        right = {"train_accuracy": torch.stack(self.right).mean().item()} if self.right else {}
+        return {"iterations": self.iterations / steps, "unsettled_fraction": self.unsettled / steps, **moved, **right}

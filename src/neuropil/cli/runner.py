@@ -140,15 +140,15 @@ def report(folders: list[Path], out: Path) -> int:
 
 
 def _report_if_any(out: Path) -> int:
-    """The report of the finished runs in `out`, if they have results to report, and the pictures that they made.
+    """The report of the finished runs in `out`, if they have anything to report, and the pictures that they made.
 
     The exit code: 3 if learners failed, or were left out, and none has a result.
     """
     kinds = {row["kind"] for path in out.rglob("run.json") for row in read(path.parent).rows}
-    if kinds & {"result", "failed"}:
+    if kinds & {"result", "failed", "epoch"} or any(out.rglob("pictures/*.png")):
         report([out], out / "report.html")
     else:
-        print(f"{out} is finished; it logged no result, so there is no report.")
+        print(f"{out} is finished; it logged nothing to show, so there is no report.")
     for picture in sorted(out.rglob("pictures/*.png")):
         print(f"picture: {picture}")
     return 3 if "failed" in kinds and "result" not in kinds else 0
@@ -178,6 +178,7 @@ def _all_seeds(job: Job, out: Path, *, quiet: bool) -> None:
 
 def _start(job: Job, folder: Path, again: Path) -> None:
     run = Run.start(folder, recipe=job.name, config=job.config, command=job.command, quiet=job.options.quiet)
+    run.update_metadata(purpose=about(job.asked).purpose)
     if is_file(job.name):
         shutil.copyfile(job.file, folder / COPY)
     _work(job, run, again)

@@ -1,7 +1,8 @@
 """The loop that every comparison shares: learners side by side on the same data, the test set read once by each."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -12,11 +13,10 @@ from torch import Generator
 from neuropil.data import Split, is_own, relabel, subset
 from neuropil.errors import Diverged, Refusal, check_device, require, unknown
 from neuropil.evaluate import fit_and_score, log_units, sample_efficiency
+from neuropil.experiments.gallery import log_examples, save_pictures
 from neuropil.experiments.own_data import examples, title_of
-from neuropil.experiments.spikes import log_rasters
 from neuropil.loading import model_path
-from neuropil.models import SpikingClassifier, receptive_fields
-from neuropil.runs import FailedRow, LabelsRow, Run, TaggedTracker, WarningRow
+from neuropil.runs import FailedRow, LabelsRow, MethodRow, Run, TaggedTracker, WarningRow
 
 N_COMPETING = 1000  # images on which the units of a convolution compete once more, at every position
 
@@ -34,6 +34,7 @@ class Method:
         learner: a `Model`.
         norm: the p of the fixed point sum |w|^p = 1 that its rule has, None if it has none.
         competes: whether its units compete, so that one that never wins is a waste.
+        about: what it does, in a sentence, with a link; None for the docstring of what builds it.
     """
 
     name: str
@@ -41,10 +42,30 @@ class Method:
     learner: Any
     norm: float | None = None
     competes: bool = True
+    about: str | None = None
 
     def tracker(self, run: Run, data: str, seed: int) -> TaggedTracker:
         """Logs rows about this method in `run`."""
         return TaggedTracker(run, learner=self.name, family=self.family, data=data, seed=seed)
+
+    def introduced(self, build: Any) -> "Method":
+        """The same, with what `about_of` finds of its `build` where it does not say itself what it does."""
+        return replace(self, about=about_of(build)) if self.about is None else self
+
+    def row(self) -> MethodRow:
+        """The first paragraph on the method, and its link."""
+        said = self.about or ""
+        link = re.search(r"https://\S+", said)
+        text = " ".join(said.strip().partition("\n\n")[0].split())
+        return MethodRow(about=text.replace(link[0], "").strip() if link else text, link=link[0] if link else "")
+
+
+def about_of(build: Any) -> str:
+    """The docstring of what builds a method, or of the file whose ``build`` it is."""
+    while isinstance(build, partial):
+        build = build.func
+    own_file = getattr(build, "__name__", "") == "build"
+    return (build.__globals__.get("__doc__") if own_file else build.__doc__) or ""
 
 
 Build = Callable[[Split, Generator], Method]
@@ -148,6 +169,8 @@ def run_methods(
         after: called when a method has been tried.
     """
     counts = label_counts(labels, train, seed)
+    if seed == plan.seeds[0]:
+        log_examples(test, TaggedTracker(run, learner="", data=plan.data, seed=seed))
     for index in run.loop("learners", len(plan.builds)):
         rng = torch.Generator().manual_seed(seed)
         method = fitted(plan, index, train, test, seed=seed, rng=rng, run=run)
@@ -155,7 +178,7 @@ def run_methods(
             continue
         tracker = method.tracker(run, plan.data, seed)
         if seed == plan.seeds[0]:
-            save_pictures(method, train, tracker)
+            save_pictures(method.learner, train, test, tracker)
         if after is not None:
             after(method, train, test, tracker)
         if method.family == "local" and hasattr(method.learner, "feature_layers"):
@@ -187,8 +210,10 @@ def fitted(
     name = list(plan.builds)[index]
     tracker = TaggedTracker(run, learner=name.replace("_", " "), data=plan.data, seed=seed)
     try:
-        method = plan.builds[name](train, rng)
+        method = plan.builds[name](train, rng).introduced(plan.builds[name])
         tracker = method.tracker(run, plan.data, seed)
+        if seed == plan.seeds[0] and method.about:
+            tracker.log(method.row())
         accuracy = fit_and_score(method.learner, train, test, rng=rng, tracker=tracker)
     except Refusal as refusal:
         tracker.log(FailedRow(reason=str(refusal), diverged=isinstance(refusal, Diverged)))
@@ -230,7 +255,8 @@ def log_label_curve(
 
 def save_learned(method: Method, run: Run, origin: Origin | None, facts: Mapping[str, Any], task: str = "") -> None:
     """Save the fitted model of `method` in its run, with the `facts` that testing it again needs."""
-    about = {"name": method.name, "family": method.family, "origin": origin and origin._asdict(), **facts}
+    own = {"name": method.name, "family": method.family, "about": method.about}
+    about = {**own, "origin": origin and origin._asdict(), **facts}
     try:
         require(hasattr(method.learner, "save"), "it has no save(path, about=...)")
         method.learner.save(model_path(run.folder, method.name, facts["seed"], task), about=about)
@@ -246,15 +272,3 @@ def log_unit_statistics(method: Method, train: Split, tracker: TaggedTracker) ->
         some, batch = (train[:N_COMPETING], 20) if weight.ndim > 2 else (train, 1000)
         rows = weight.flatten(1)
         log_units(module, rows, some, layer=layer, batch=batch, norm=norm, competes=competes, tracker=tracker)
-
-
-def save_pictures(method: Method, train: Split, tracker: TaggedTracker) -> None:
-    """Save receptive fields, samples of models that generate, and a trial of spiking networks."""
-    learner, run, name, images = method.learner, tracker.run, method.name, train.x.ndim == 4
-    if images and hasattr(learner, "network_"):
-        run.save(**{f"fields.{name}": receptive_fields(learner.network_, train.x.shape[1:])})
-    if isinstance(learner, SpikingClassifier):
-        log_rasters(learner, train, tracker)
-    if getattr(learner, "generates", False) and images:
-        rng = torch.Generator().manual_seed(tracker.seed or 0)
-        run.save(**{f"samples.{name}": learner.generate(torch.arange(train.classes), 10, rng).images})

@@ -1,6 +1,7 @@
 """The methods that a comparison was asked for: ours by short name, and files of one's own, ``--learners ./mine.py``."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import Generator
 
 from neuropil.data import Split
 from neuropil.errors import Refusal, require
-from neuropil.experiments.comparison import Build, Method, select
+from neuropil.experiments.comparison import Build, Method, about_of, select
 from neuropil.models import BackpropClassifier, FeatureClassifier, SpikingClassifier
 from neuropil.runs import load_recipe_file
 
@@ -40,10 +41,10 @@ def as_method(name: str, make: Any, train: Split, rng: Generator) -> Method:
     """
     made = make(train, rng)
     if isinstance(made, Method):
-        return made
+        return replace(made, about=about_of(make)) if made.about is None else made
     if not (hasattr(made, "fit") and hasattr(made, "predict")):
         raise TypeError(f"{name!r} needs to return a model, with fit and predict; got {type(made).__name__}.")
     frozen = isinstance(made, FeatureClassifier) and made.learning is None
-    if frozen or isinstance(made, BackpropClassifier):
-        return Method(name, "baseline", made)
-    return Method(name, "spiking" if isinstance(made, SpikingClassifier) else "local", made)
+    baseline, spiking = frozen or isinstance(made, BackpropClassifier), isinstance(made, SpikingClassifier)
+    family = "baseline" if baseline else "spiking" if spiking else "local"
+    return Method(name, family, made, about=about_of(make))

@@ -7,6 +7,7 @@ from neuropil.data import Split, subset
 from neuropil.errors import at_least
 from neuropil.evaluate.robustness.suite import Suite, robustness
 from neuropil.experiments.comparison import Comparison, Method, run_methods
+from neuropil.experiments.gallery import log_adversarial
 from neuropil.experiments.machine import Machine
 from neuropil.loading import models_of
 from neuropil.models.saving import Header, read_model
@@ -27,16 +28,27 @@ class Attacks(Suite, Machine):
 
 def loaded(headers: Iterable[Header], device: str) -> list[Method]:
     """The models of these files, on `device`."""
-    return [Method(header.about["name"], header.about["family"], read_model(header.path, device)) for header in headers]
+    return [
+        Method(one.about["name"], one.about["family"], read_model(one.path, device), about=one.about.get("about", ""))
+        for one in headers
+    ]
 
 
-def attack_all(methods: Sequence[Method], test: Split, attacks: Attacks, *, data: str, seed: int, run: Run) -> None:
-    """The whole suite on every method, on the same test examples; transfer attacks come from the baselines."""
+def attack_all(
+    methods: Sequence[Method], test: Split, attacks: Attacks, *, data: str, seed: int, run: Run, pictures: bool = True
+) -> None:
+    """The whole suite on every method, on the same test examples; transfer attacks come from the baselines.
+
+    With `pictures` some adversarial images in Linf, of the middle budget, are kept.
+    """
     baselines = sorted((one.name for one in methods if one.family == "baseline"), key=lambda name: name != "backprop")
     some = subset(test, attacks.n_test, seed) if 0 < attacks.n_test < len(test) else test
     trackers = {one.name: one.tracker(run, data, seed) for one in methods}
     learners = {one.name: one.learner for one in methods}
     robustness(learners, some, trackers=trackers, baselines=baselines, suite=attacks, seed=seed)
+    if attacks.linf and pictures:
+        for name, learner in learners.items():
+            log_adversarial(learner, some, trackers[name], attacks)
 
 
 def run_seeds(plan: Comparison, labels: Sequence[int], run: Run, *, attacks: Attacks | None = None) -> None:
@@ -57,4 +69,4 @@ def run_seeds(plan: Comparison, labels: Sequence[int], run: Run, *, attacks: Att
         run_methods(plan, train, test, seed=seed, labels=labels, run=run)
         if attacks:
             methods = loaded(models_of(run.folder, seed=seed), attacks.device)
-            attack_all(methods, test, attacks, data=plan.data, seed=seed, run=run)
+            attack_all(methods, test, attacks, data=plan.data, seed=seed, run=run, pictures=not step)

@@ -46,10 +46,13 @@ def main(config: Config, run: Run) -> None:
     for step in run.loop("tasks and seeds", len(groups)):
         about = groups[step][0].about
         test, methods = test_of(groups[step][0], config), loaded(groups[step], config.device)
+        first = all(group[0].about["data"] != about["data"] for group in groups[:step])
         for method, header in zip(methods, groups[step]):
+            if first and method.about:
+                method.tracker(run, about["data"], about["seed"]).log(method.row())
             verify_accuracy(method, header, test, run)
         log_failures(groups[step][0], config.learners, run)
-        attack_all(methods, test, config, data=about["data"], seed=about["seed"], run=run)
+        attack_all(methods, test, config, data=about["data"], seed=about["seed"], run=run, pictures=first)
 
 
 def is_named(header: Header, learners: Sequence[str]) -> bool:

@@ -1,8 +1,9 @@
 """Folders of runs become tables with n, mean and interval, figures, and one self-contained HTML page."""
 
 from neuropil.report.figures.samples import save_sheet
+from neuropil.report.notebook import gather
 from neuropil.report.page import write
-from neuropil.report.results import Results, gather
+from neuropil.report.results import Results
 from neuropil.report.stats import interval, paired
 from neuropil.report.tables import markdown, table
 

@@ -1,6 +1,9 @@
 """One self-contained HTML page about a set of runs, with its figures as PNG and its numbers as JSON beside it."""
 
+import re
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,14 @@ from markupsafe import Markup
 
 from neuropil.errors import require
 from neuropil.report import tables
-from neuropil.report.figures.summary_figure import summary_figure
+from neuropil.report.figures.summary_figure import caption_of, summary_figure
+from neuropil.report.layout import Files
 from neuropil.report.results import Results, Summary, gather, plain
-from neuropil.report.sections import Files, pictures, sections
+from neuropil.report.sections import format_value, pictures, sections
+from neuropil.report.stats import DASH
 from neuropil.report.theme import COLOURS, Style, styles_of
+from neuropil.report.words import Explainer
+from neuropil.runs import MethodRow
 from neuropil.runs.files import to_json, write_atomically
 
 __all__ = ["write"]
@@ -50,33 +57,59 @@ def results_json(results: Results) -> str:
     return to_json({"rows": rows, "summary": summary, "commands": commands_of(results)}, indent=1) + "\n"
 
 
-def render(results: Results) -> tuple[str, Files]:
-    """The HTML text and the PNG files that go beside it."""
-    styles, files = styles_of(results), Files()
-    warnings, heads = tables.warnings_of(results), heads_of(results, styles, files)
-    settings = Environment(
+def environment() -> Environment:
+    """Where the templates are, and how they treat text: as text."""
+    return Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    html = settings.get_template("page.html").render(
+
+
+def render(results: Results) -> tuple[str, Files]:
+    """The HTML text and the PNG files that go beside it."""
+    files, styles = Files(), styles_of(results)
+    shared, script = summary_parts(results, files), (HERE / "report.js").read_text(encoding="utf-8")
+    purposes = [run.record.facts.get("purpose") for run in results.runs]
+    page = environment().get_template("page.html")
+    html = page.render(
         title=title_of(results),
-        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
-        light={name: pair[0] for name, pair in COLOURS.items()},
-        dark={name: pair[1] for name, pair in COLOURS.items()},
+        purposes=dict.fromkeys(plain(text) for text in purposes if text),
         unfinished=tables.unfinished_of(results),
         uneven=[*tables.failed_of(results), *tables.uneven_of(results)],
-        heads=heads,
-        columns=tables.HEADS,
-        note=tables.NOTE,
-        tables=[(data, [row_of(one, styles, warnings) for one in results.on(data)]) for data in results.data],
-        warnings=warnings,
-        counts=tables.counts_of(warnings),
+        methods=methods_of(results, styles),
+        warnings=tables.warnings_of(results),
+        baseline_warnings=tables.warnings_of(results, baselines=True),
         sections=sections(results, styles, files),
         pictures=pictures(results),
         every=every_run(results),
         commands=commands_of(results),
         facts=facts_of(results),
+        script=Markup(script),
+        digest=b64encode(sha256(script.encode()).digest()).decode(),
+        **shared,
     )
-    return html, files
+    found = re.findall(r'<section id="([\w-]+)"[^>]*>\s*<h2>(.*?)</h2>', html)
+    links = "".join(f'<li><a href="#{id}">{name}</a></li>\n' for id, name in found)
+    return html.replace("<!-- contents -->", links), files
+
+
+def fragment(results: Results) -> str:
+    """Figure and table alone, for a notebook."""
+    return environment().get_template("fragment.html").render(**summary_parts(results, Files()))
+
+
+def summary_parts(results: Results, files: Files) -> dict[str, Any]:
+    """What the page and a notebook show alike: style, figure, table."""
+    styles, warnings = styles_of(results), tables.warnings_of(results)
+    return {
+        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        "light": {name: pair[0] for name, pair in COLOURS.items()},
+        "dark": {name: pair[1] for name, pair in COLOURS.items()},
+        "heads": heads_of(results, styles, files),
+        "tables": [table_of(results, data, styles, warnings) for data in results.data],
+        "few": tables.few_seeds_of(results),
+        "note": tables.NOTE,
+        "explain": Explainer(),
+    }
 
 
 def heads_of(results: Results, styles: dict[str, Style], files: Files) -> list[dict[str, Any]]:
@@ -88,24 +121,62 @@ def heads_of(results: Results, styles: dict[str, Style], files: Files) -> list[d
             continue
         wide, narrow, png = summary_figure(shown, styles, f"head{index}")
         files.add("accuracy" if len(results.data) == 1 else f"accuracy-{data}", png)
-        sentence = tables.summary_sentence(results, data)
-        heads.append({"data": data, "sentence": sentence, "wide": wide, "narrow": narrow})
+        sentence, caption = tables.summary_sentence(results, data), caption_of(shown)
+        heads.append({"data": data, "sentence": sentence, "wide": wide, "narrow": narrow, "caption": caption})
     return heads
 
 
 def title_of(results: Results) -> str:
     """What was compared, in a few words."""
+    recipes = list(dict.fromkeys(Path(run.record.recipe).stem for run in results.runs))
+    if not results.summaries:
+        return plain(", ".join(recipes).replace("_", " ").capitalize())
     families = {summary.family for summary in results.summaries}
     what = "Local learners beside their baselines" if families >= {"local", "baseline"} else "Results"
+    if recipes == ["attack"]:
+        what = "Robustness under attack"
     return f"{what}: {', '.join(results.data)}"
 
 
-def row_of(summary: Summary, styles: dict[str, Style], warnings: dict[str, list[tables.Warned]]) -> dict[str, Any]:
-    """One row of the table; `certain` where the interval of the difference leaves out zero."""
+def methods_of(results: Results, styles: dict[str, Style]) -> list[dict[str, Any]]:
+    """Every method in a sentence, with a link if it is one of the web, best first."""
+    found = {row.learner or "": row for row in reversed(results.of(MethodRow))}
+    link = lambda row: plain(row.link) if row.link.startswith("https://") else ""
+    said = [(name, found[name]) for name in results.learners if name in found]
+    about = lambda name, row: plain(row.about).removeprefix(f"{name}: ")
+    return [{"style": styles[name], "about": about(name, row), "link": link(row)} for name, row in said]
+
+
+COLUMNS = ("learner", "n", "accuracy", "seconds", "peak", "difference")
+
+
+def table_of(
+    results: Results, data: str, styles: dict[str, Style], warnings: dict[str, list[tables.Warned]]
+) -> tuple[str, list[tuple[str, str]], list[dict[str, Any]]]:
+    """(data set, columns, rows) of the table; a column in which nothing was measured is left out."""
+    cells = {one.learner: tables.cells_of(one) for one in results.on(data)}
+    kept = [k for k in range(len(COLUMNS)) if k < 3 or any(row[k] != DASH for row in cells.values())]
+    rows = [
+        row_of(one, cells[one.learner], kept, styles[one.learner], one.learner in warnings) for one in results.on(data)
+    ]
+    return data, [(COLUMNS[k], tables.HEADS[k]) for k in kept], rows
+
+
+def row_of(summary: Summary, cells: list[str], kept: list[int], style: Style, warned: bool) -> dict[str, Any]:
+    """One row of the table; `certain` where the interval of the difference, of three seeds or more, leaves out zero."""
     difference = summary.difference
-    certain = difference is not None and abs(difference) > summary.difference_half_width
-    row = {"cells": tables.cells_of(summary), "family": summary.family, "key": styles[summary.learner].key}
-    return {**row, "warned": summary.learner in warnings, "certain": certain}
+    values = ["", len(summary.accuracy), summary.mean, summary.seconds, summary.peak_mb, difference]
+    numbers = ["" if value is None or value != value else str(value) for value in values]
+    certain = difference is not None and summary.pairs > 2 and abs(difference) > summary.difference_half_width
+    shown = [(COLUMNS[k], tables.HEADS[k], cells[k], numbers[k]) for k in kept]
+    return {
+        "cells": shown,
+        "family": summary.family,
+        "key": style.key,
+        "tag": style.tag,
+        "warned": warned,
+        "certain": certain,
+    }
 
 
 def every_run(results: Results) -> dict[str, Any]:
@@ -116,13 +187,6 @@ def every_run(results: Results) -> dict[str, Any]:
     keys = [key for key in dict.fromkeys(first + rest) if any(key in row for row in logged)]
     rows = [[format_value(row.get(key, "")) for key in keys] for row in logged]
     return {"keys": [plain(key.replace("_", " ")) for key in keys], "rows": rows}
-
-
-def format_value(value: object) -> str:
-    """A value for a table: numbers with five figures, truth as yes and no."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.5g}" if isinstance(value, float) else plain(value)
 
 
 def commands_of(results: Results) -> list[str]:
@@ -137,7 +201,7 @@ def facts_of(results: Results) -> list[tuple[str, list[tuple[str, str]]]]:
     for record in (run.record for run in results.runs):
         add(groups.setdefault(f"Settings of {plain(record.recipe)}", {}), flat(record.config))
         for key, value in record.facts.items():
-            if key not in ("command", "recipe", "config"):
+            if key not in ("command", "recipe", "config", "purpose"):
                 name = plain(key).capitalize() if isinstance(value, dict) else "Run"
                 add(groups.setdefault(name, {}), flat(value, "" if isinstance(value, dict) else plain(key)))
     written = lambda pairs: [(key, ", ".join(values)) for key, values in pairs.items()]

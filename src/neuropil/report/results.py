@@ -3,7 +3,6 @@
 Every run is read once, here. Tables, figures and the page are made from `Results`.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,15 +14,13 @@ import numpy as np
 from torch import Tensor
 
 from neuropil.errors import Refusal, require
-from neuropil.report.stats import interval, paired
-from neuropil.runs import FailedRow, Record, ResultRow, Row, WarningRow, parse_row, read
+from neuropil.report.summaries import BASELINES, Outcome, Summary, family_of, mean, plain, summaries_on
+from neuropil.runs import EpochRow, FailedRow, Record, ResultRow, Row, WarningRow, parse_row, read
 
-__all__ = ["BASELINES", "Outcome", "Results", "RunRows", "Summary", "gather"]
+__all__ = ["BASELINES", "Outcome", "Results", "RunRows", "Summary", "gather", "mean", "plain"]
 
 R = TypeVar("R", bound=Row)
 Tables = Mapping[type[Row], list[Any]]  # class of rows -> its rows
-BASELINE = "backprop"
-BASELINES = (BASELINE, "random features", "linear")
 NAMES = ("learner", "data", "family", "baseline", "stage", "layer")  # columns whose text the reader sees
 
 
@@ -39,6 +36,11 @@ class RunRows:
         """That of its folder."""
         return plain(self.record.folder.resolve().name)
 
+    @property
+    def pictures(self) -> list[Path]:
+        """The pictures that it left."""
+        return sorted((self.record.folder / "pictures").glob("*.png"))
+
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """What the run saved, by name; read once."""
@@ -47,55 +49,6 @@ class RunRows:
     def of(self, kind: type[R]) -> list[R]:
         """The rows of one class."""
         return cast(list[R], self.tables.get(kind, []))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A checked result row with the run that logged it."""
-
-    row: ResultRow
-    learner: str
-    data: str
-    seed: int
-    family: str
-    run: str
-    finished: bool
-
-    def columns(self) -> dict[str, Any]:
-        """As results.json and the page show it."""
-        logged = {name: value for name, value in self.row.columns().items() if name not in ("kind", "family")}
-        return {**logged, "family": self.family, "run": self.run, "finished": self.finished}
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One learner on one data set, over its seeds. Unfinished runs enter no mean.
-
-    Attributes:
-        baseline: the learner that it is compared with.
-        accuracy, unfinished: seed -> test accuracy, from finished and from unfinished runs.
-        mean, half_width: of `accuracy`, and of its 95 % interval; nan where there is none.
-        failed: seed -> why there is no accuracy, from finished and unfinished runs.
-        seconds, peak_mb: means over the finished runs, nan where nothing was measured.
-        difference, difference_half_width, pairs: to the baseline over equal seeds; None where there is none.
-    """
-
-    learner: str
-    data: str
-    family: str
-    baseline: str
-    accuracy: Mapping[int, float]
-    unfinished: Mapping[int, float]
-    failed: Mapping[int, str]
-    n_train: tuple[int, ...]
-    seconds: float
-    peak_mb: float
-    majority_rate: float
-    mean: float = math.nan
-    half_width: float = math.nan
-    difference: float | None = None
-    difference_half_width: float = math.nan
-    pairs: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,7 +77,12 @@ class Results:
     @property
     def learners(self) -> list[str]:
         """The learners, best first; what a figure shows comes in this order."""
-        return list(dict.fromkeys(summary.learner for summary in self.summaries))
+        return list(dict.fromkeys(summary.learner for summary in self.summaries)) or self.trained
+
+    @property
+    def trained(self) -> list[str]:
+        """All that have learning curves, in the order of logging."""
+        return list(dict.fromkeys(row.learner or "" for run in self.shown for row in run.of(EpochRow)))
 
     @property
     def unfinished(self) -> list[str]:
@@ -157,7 +115,7 @@ def gather(runs: Sequence[Path] | Results) -> Results:
     """Read every run once and compare their results; what was gathered already is given back.
 
     Raises:
-        Refusal: no run, no result, a result that cannot be, or two results for one learner, data set and seed.
+        Refusal: no run, nothing to show, a result that cannot be, or two for one learner, data set and seed.
     """
     if isinstance(runs, Results):
         return runs
@@ -166,11 +124,13 @@ def gather(runs: Sequence[Path] | Results) -> Results:
     found = [rows_of(read(path)) for path in paths]
     outcomes = [outcome(run, row) for run in found for row in run.of(ResultRow)]
     failures = [row for run in found for row in run.of(FailedRow)]
-    if not outcomes and not failures:
+    if not outcomes and not failures and not any(run.of(EpochRow) or run.of(Row) or run.pictures for run in found):
         names = ", ".join(f"'{run.record.folder}'" for run in found)
         finished = found[0].record.finished
         cure = "run a recipe that logs one" if finished else "finish it with 'neuropil run --resume DIR'"
-        raise Refusal(f"a report needs at least one result row, got none in {names}; {cure}.")
+        raise Refusal(
+            f"a report needs at least one result row, learning curve or picture, got none in {names}; {cure}."
+        )
     refuse_duplicates(outcomes)
     named = dict.fromkeys([*(one.data for one in outcomes), *(str(row.data) for row in failures)])
     summaries = [one for data in named for one in summaries_on(data, outcomes, failures)]
@@ -199,11 +159,6 @@ def rows_of(record: Record) -> RunRows:
     return RunRows(record, dict(tables))
 
 
-def plain(text: object) -> str:
-    """A name as one printable line: whatever a terminal or a file format could take for a command is replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-
-
 def merged_tables(results: Results) -> Tables:
     """The rows of all shown runs by class, best learner first."""
     shown, learners = results.shown, results.learners
@@ -230,11 +185,6 @@ def outcome(run: RunRows, row: ResultRow) -> Outcome:
     return Outcome(row, learner, data, seed, family_of(learner, row.family), run.name, finished)
 
 
-def family_of(learner: str, logged: str | None) -> str:
-    """The family that was logged, or the usual one."""
-    return logged or ("baseline" if learner in BASELINES else "local")
-
-
 def refuse_duplicates(outcomes: Sequence[Outcome]) -> None:
     """Two numbers for one learner, data set and seed cannot both be the result."""
     seen: dict[tuple[str, str, int], str] = {}
@@ -246,55 +196,3 @@ def refuse_duplicates(outcomes: Sequence[Outcome]) -> None:
             f"(runs '{seen.get(key)}' and '{one.run}'); leave one run out, or give the learners different names.",
         )
         seen[key] = one.run
-
-
-def summaries_on(data: str, outcomes: Sequence[Outcome], failures: Sequence[FailedRow]) -> list[Summary]:
-    """The summaries of one data set, best mean first, learners without a finished run last."""
-    by_learner: dict[str, list[Outcome | FailedRow]] = defaultdict(list)
-    for one in (one for some in (outcomes, failures) for one in some if one.data == data):
-        by_learner[one.learner or ""].append(one)
-    reached = {name: [one for one in own if isinstance(one, Outcome)] for name, own in by_learner.items()}
-    accuracy = {name: accuracy_by_seed(own, finished=True) for name, own in reached.items()}
-    made = [summarise(own, reached[name], accuracy) for name, own in by_learner.items()]
-    return sorted(made, key=lambda one: (math.isnan(one.mean), -one.mean if one.accuracy else 0.0, one.learner))
-
-
-def accuracy_by_seed(outcomes: Iterable[Outcome], *, finished: bool) -> dict[int, float]:
-    """Seed -> accuracy, of the runs that have finished or of those that have not."""
-    return {one.seed: one.row.accuracy for one in outcomes if one.finished == finished}
-
-
-def summarise(
-    all_of_it: Sequence[Outcome | FailedRow], own: Sequence[Outcome], accuracy: Mapping[str, Mapping[int, float]]
-) -> Summary:
-    """The summary of one learner from all that was logged, its outcomes among that, and the accuracies of all."""
-    learner, done = all_of_it[0].learner or "", [one.row for one in own if one.finished]
-    baseline = (own[0].row.baseline if own else None) or BASELINE
-    mine, other = accuracy[learner], accuracy.get(baseline, {})
-    center, half_width = interval(mine.values()) if mine else (math.nan, math.nan)
-    pairs = 0 if learner == baseline else len(mine.keys() & other.keys())
-    difference, difference_half_width = paired(mine, other) if pairs else (None, math.nan)
-    return Summary(
-        learner=learner,
-        data=all_of_it[0].data or "",
-        family=family_of(learner, all_of_it[0].family),
-        baseline=baseline,
-        accuracy=mine,
-        unfinished=accuracy_by_seed(own, finished=False),
-        failed={one.seed or 0: plain(one.words) for one in all_of_it if isinstance(one, FailedRow)},
-        n_train=tuple(sorted({one.row.n_train for one in own if one.row.n_train is not None})),
-        seconds=mean(row.seconds for row in done),
-        peak_mb=mean(row.peak_mb for row in done),
-        majority_rate=mean(one.row.majority_rate for one in own),
-        mean=center,
-        half_width=half_width,
-        difference=difference,
-        difference_half_width=difference_half_width,
-        pairs=pairs,
-    )
-
-
-def mean(values: Iterable[float | None]) -> float:
-    """The mean of the finite values; nan if there is none."""
-    kept = [value for value in values if value is not None and math.isfinite(value)]
-    return sum(kept) / len(kept) if kept else math.nan

@@ -1,124 +1,142 @@
 """The sections of the page that stand below the table, each only if there are rows for it."""
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from markupsafe import Markup
-
-from neuropil.report.figures.curves import confusions, learning_curves, sample_efficiency, unit_panels
+from neuropil.report.figures.curves import confusions, learning_curves, progress_panels, sample_efficiency
 from neuropil.report.figures.receptive_fields import field_sheets
 from neuropil.report.figures.robustness import attack_panels, severity_panels
-from neuropil.report.figures.samples import Sheet, sample_sheets
+from neuropil.report.figures.samples import labelled_tiles, sample_sheets
 from neuropil.report.figures.spikes import spike_panels
+from neuropil.report.figures.units import unit_panels
+from neuropil.report.layout import Figure, Files, Group, Section, figures_of, legend, with_panels, with_sheets
 from neuropil.report.results import Results, mean, plain
-from neuropil.report.robustness_tables import MARK, DataRobustness, RobustnessTable, invalid_sentences, robustness_of
+from neuropil.report.robustness_tables import (
+    MARK,
+    DataRobustness,
+    RobustnessTable,
+    format_fractions,
+    invalid_sentences,
+    robustness_of,
+)
 from neuropil.report.stats import quantity
-from neuropil.report.theme import Panel, Style, data_uri, png, style_for, svg
-from neuropil.runs import AttackRow, CorruptionRow, EpochRow, LabelsRow, RasterRow, Row, SilenceRow, UnitsRow
+from neuropil.report.theme import Panel, Style, data_uri, png, style_for
+from neuropil.runs import AttackRow, CorruptionRow, EpochRow, ImagesRow, LabelsRow, RasterRow, Row, SilenceRow, UnitsRow
 
+ROWS = 200  # of a kind that has no figure
 PICTURE_BYTES = 3_000_000  # pictures that a page takes in; it stays under 5 MB with its figures
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-class Files(dict[str, bytes]):
-    """PNG files to be written, by names that every file system takes."""
-
-    def add(self, name: str, content: bytes) -> None:
-        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "figure"
-        unused = next(text for text in (slug, *(f"{slug}-{k}" for k in range(2, len(self) + 3))) if text not in self)
-        self[unused] = content
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture as the page shows it: inline SVG, or an image with its address."""
-
-    title: str
-    caption: str
-    body: Markup
-    size: str = ""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Figures that belong together, with what is known about them in numbers."""
-
-    title: str
-    figures: list[Figure]
-    facts: list[tuple[str, str]] = field(default_factory=list)
-    tables: list[RobustnessTable] = field(default_factory=list)
-    sentences: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Section:
-    id: str
-    title: str
-    text: str
-    groups: list[Group] = field(default_factory=list)
-    legend: list[Style] = field(default_factory=list)
-
-
 def sections(results: Results, styles: Mapping[str, Style], files: Files) -> list[Section]:
     """All sections for which there are rows, in the order of the page; their PNG files are added to `files`."""
-    epochs, labels = legend(results, styles, EpochRow), legend(results, styles, LabelsRow)
-    curves = Section("curves", "Learning curves", CURVES, legend=epochs)
-    efficiency = Section("labels", "Accuracy against number of labels", LABELS, legend=labels)
+    fields = Section("fields", "Receptive fields", FIELDS)
     made = [
-        with_panels(curves, learning_curves(results, styles), "learning-curves", files),
-        with_panels(efficiency, sample_efficiency(results, styles), "sample-efficiency", files),
+        curves_section(results, styles, files),
+        labels_section(results, styles, files),
         robustness_section(results, styles, files),
-        with_sheets(Section("fields", "Receptive fields", FIELDS), field_sheets(results), files),
-        spikes_section(results, styles, files),
+        with_sheets(fields, field_sheets(results), files),
+        images_section(results),
         with_sheets(Section("samples", "Samples", SAMPLES), sample_sheets(results), files),
+        spikes_section(results, styles, files),
         with_panels(Section("confusion", "Confusion", CONFUSION), confusions(results), "confusion", files),
         units_section(results, styles, files),
+        numbers_section(results),
     ]
     return [section for section in made if section.groups]
 
 
-CURVES = "Mean over seeds; the band is the 95 % interval of the mean."
-LABELS = "On the test split, when only some training examples carry a label; the bars are 95 % intervals over seeds."
-FIELDS = "The weights of each unit as an image."
+CURVES = "Mean over seeds; the band is the 95 % interval of the mean. One seed has none; of two seeds it spans the two."
+LABELS = (
+    "On the test split, when only some training examples carry a label; the bars are 95 % intervals over seeds "
+    "(of two seeds: from one to the other). Choose a learner in the legend to highlight it."
+)
+FIELDS = (
+    "The weights of units of the first layer, each as an image: what drives the unit most. At most 100 units of a "
+    "layer are shown, evenly chosen. Orange is positive, blue negative, each unit scaled to its largest weight."
+)
 SAMPLES = "Images that learners generate from the class label alone."
 CONFUSION = (
     "All seeds together; every row is a true class and sums to 100 %. Correct answers are grey, mistakes orange; "
-    "the strength of a mistake grows with the square root of its percentage, on one scale for all learners."
+    "the strength of a mistake grows with the square root of its percentage, on one scale for all learners. "
+    "Below each: its commonest mistakes, true class → class that was given."
 )
+IMAGES = "Small images that the runs kept, of their first seed."
+NUMBERS = "What the runs logged besides, as it was logged."
 
 
-def with_panels(section: Section, panels: Sequence[Panel], name: str, files: Files) -> Section:
-    """The section with these panels, which also become the PNG file `name`."""
-    if panels:
-        files.add(name, png(panels, section.legend))
-        section.groups.append(Group("", figures_of(panels, section.id)))
+def curves_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section:
+    """Accuracy of all methods over the training first; every other number of every stage is folded away."""
+    section = Section("curves", "Learning curves", CURVES, legend=legend(results, styles, EpochRow))
+    first, every = progress_panels(results, styles), learning_curves(results, styles)
+    with_panels(section, first, "training-accuracy", files)
+    with_panels(section, every, "learning-curves", files, folded="every stage and number" if first else "")
     return section
 
 
-def with_sheets(section: Section, sheets: Sequence[Sheet], files: Files) -> Section:
-    """The section with these sheets, which also become PNG files."""
-    figures = []
-    for sheet in sheets:
-        files.add(f"{section.id}-{sheet.learner}", sheet.paper)
-        image = Markup('<img class="{}" src="{}" alt="{}">').format(sheet.kind, data_uri(sheet.image), sheet.alt)
-        figures.append(Figure(sheet.learner, sheet.caption, image, "325px"))
-    section.groups.extend([Group("", figures)] if figures else [])
+def labels_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section:
+    """The curves, and the same in numbers."""
+    section = Section("labels", "Accuracy against number of labels", LABELS, legend=legend(results, styles, LabelsRow))
+    with_panels(section, sample_efficiency(results, styles), "sample-efficiency", files)
+    found: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for row in results.of(LabelsRow):
+        found[row.data or ""][row.learner or ""][row.n_labels].append(row.accuracy)
+    for data, learners in found.items():
+        counts = sorted({count for own in learners.values() for count in own})
+        cell = lambda own, count: format_fractions(own[count]) if count in own else "–"
+        rows = [[name, *(cell(own, count) for count in counts)] for name, own in learners.items()]
+        heads = ["learner", *(f"{count:,}" for count in counts)]
+        caption = f"{data}: the same in numbers, accuracy, %, by number of labels"
+        section.groups[0].tables.append(RobustnessTable(caption, heads, rows, folded=True))
     return section
 
 
-def figures_of(panels: Sequence[Panel], name: str) -> list[Figure]:
-    """The panels as inline SVG."""
-    drawn = [(panel, svg(panel, f"{name}{index}")) for index, panel in enumerate(panels)]
-    return [Figure(panel.title, panel.caption, body, f"{panel.width}px") for panel, body in drawn]
+def images_section(results: Results) -> Section:
+    """Images of one title together, a figure for each learner, from the first shown run that has them."""
+    groups: dict[str, Group] = {}
+    seen = set()
+    for run in results.shown:
+        for row in run.of(ImagesRow):
+            key = (row.title, row.data, row.learner)
+            if row.tensor in run.tensors and key not in seen:
+                seen.add(key)
+                images = run.tensors[row.tensor]
+                pixels = images.float().cpu().numpy() / (1 if images.is_floating_point() else 255)
+                group = groups.setdefault(row.title, Group(plain(row.title), [], text=plain(row.caption)))
+                caption = plain(row.caption) if plain(row.caption) != group.text else ""
+                size = f"{64 * row.per_line}px" if row.per_line else "325px" if row.learner else "100%"
+                group.figures.append(Figure(plain(row.learner or ""), caption, labelled_tiles(pixels, row), size))
+    place = {name: index for index, name in enumerate(results.learners)}
+    for group in groups.values():
+        group.figures.sort(key=lambda figure: place.get(figure.title, len(place)))
+    return Section("images", "Images", IMAGES, list(groups.values()))
 
 
-def legend(results: Results, styles: Mapping[str, Style], kind: type[Row]) -> list[Style]:
-    """The learners that have rows of this kind, in the order of the results."""
-    return [style_for(styles, name) for name in dict.fromkeys(row.learner or "" for row in results.of(kind))]
+def numbers_section(results: Results) -> Section:
+    """Rows of kinds that have no figure, a table for each kind; folded where there are results to look at."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in results.of(Row):
+        found[plain(row.kind)].append({name: value for name, value in row.columns().items() if name != "kind"})
+    groups = []
+    for kind, rows in found.items():
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        cells = [[format_value(row.get(key, "")) for key in keys] for row in rows[:ROWS]]
+        heads = [plain(key.replace("_", " ")) for key in keys]
+        table = RobustnessTable(kind.replace("_", " "), heads, cells, folded=bool(results.summaries))
+        groups.append(Group("", [], tables=[table]))
+    return Section("numbers", "Numbers", NUMBERS, groups)
+
+
+def format_value(value: object) -> str:
+    """A value for a table: numbers with five figures, truth as yes and no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(format_value, value))
+    return f"{value:.5g}" if isinstance(value, float) else plain(value)
 
 
 def robustness_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section:
@@ -208,7 +226,7 @@ def pictures(results: Results) -> list[dict[str, str]]:
     """Pictures that runs left in `pictures/NAME.png`, with the caption from `pictures/NAME.txt`; some only by name."""
     shown, room = [], PICTURE_BYTES
     for run in results.runs:
-        for path in sorted((run.record.folder / "pictures").glob("*.png")):
+        for path in run.pictures:
             content, caption = path.read_bytes(), caption_of(path)
             entry = {"name": plain(path.stem), "run": run.name, "caption": caption, "src": ""}
             if not content.startswith(SIGNATURE):

@@ -44,7 +44,7 @@ def table(runs: Sequence[Path] | Results) -> RenderableType:
     After attacks also what withstood all of them, and the comparison with the linear classifier.
     """
     results = gather(runs)
-    parts: list[RenderableType] = [result_table(results)]
+    parts: list[RenderableType] = [result_table(results)] if results.summaries else []
     for one in robustness_of(results):
         parts += [shown for table in one.tables if (shown := terminal_table(table))]
         parts += map(Text, one.comparison)
@@ -161,6 +161,19 @@ def failed_of(results: Results) -> list[str]:
     return said
 
 
+def few_seeds_of(results: Results) -> list[str]:
+    """What one or two seeds can tell, if there are no more."""
+    most = max((len(one.accuracy) for one in results.summaries), default=0)
+    return [FEW[most]] if most in FEW else []
+
+
+FEW = {
+    1: "One seed: there is no interval, and another seed may order the methods differently. Take more with --seeds 5.",
+    2: "Two seeds: their interval reaches six times their distance to either side, and is 0 where they are equal. "
+    "Read the two themselves, or take more with --seeds 5.",
+}
+
+
 def uneven_of(results: Results) -> list[str]:
     """Where learners on one data set had different seeds or different numbers of training examples."""
     said = []
@@ -180,10 +193,13 @@ def sizes(counts: Sequence[int]) -> str:
     return " or ".join(f"{count:,}" for count in counts) or "unknown"
 
 
-def warnings_of(results: Results) -> dict[str, list[Warned]]:
-    """Learner -> its warnings; sentences that differ in numbers only are one."""
+def warnings_of(results: Results, *, baselines: bool = False) -> dict[str, list[Warned]]:
+    """Learner -> its warnings, of methods or of baselines; sentences that differ in numbers only are one."""
     found: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
+    family = {one.learner: one.family for one in results.summaries}
     for row in results.warnings:
+        if (family.get(row.learner or "", row.family) == "baseline") != baselines:
+            continue
         message = plain(row.message)
         found[row.learner or "the run"][without_numbers(message)].append((row.seed or 0, message))
     return {name: [warned(sorted(rows)) for rows in kinds.values()] for name, kinds in found.items()}

@@ -5,6 +5,7 @@ import io
 import math
 import re
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.patches import Polygon
 
 from neuropil.report.results import BASELINES, Results
 
@@ -71,6 +73,11 @@ class Style:
         return COLOURS[self.variable][0]
 
     @property
+    def tag(self) -> str:
+        """By which the page knows everything of this learner; as an id of a plotted line it is kept as such."""
+        return tag_of(self.name)
+
+    @property
     def key(self) -> Markup:
         """The entry of this learner in a legend of the page."""
         line = f'<path d="M0 6H26" stroke-width="2" fill="none" stroke-dasharray="{STROKES[self.dash]}"/>'
@@ -91,10 +98,16 @@ class Panel:
     height: int = 220
 
 
+def tag_of(name: str) -> str:
+    """The tag of a learner, whatever letters are in its name."""
+    return f"s{zlib.crc32(name.encode()):08x}"
+
+
 def styles_of(results: Results) -> dict[str, Style]:
     """Learner -> style: colours of its family in the order of names; the three usual baselines are always alike."""
     families: dict[str, list[str]] = {"baseline": [], "local": [], "spiking": []}
-    for name, family in sorted({one.learner: one.family for one in results.summaries}.items()):
+    known = {one.learner: one.family for one in results.summaries} or dict.fromkeys(results.trained, "local")
+    for name, family in sorted(known.items()):
         families[family if family in families else "local"].append(name)
     families["baseline"] = [*BASELINES, *(name for name in families["baseline"] if name not in BASELINES)]
     found = {name: (family, slot) for family, names in families.items() for slot, name in enumerate(names)}
@@ -129,6 +142,28 @@ def style_axes(axes: Axes, grid: str = "y") -> None:
         name.set(color=SOFT, fontsize=8.25)
 
 
+def tell(axes: Axes, name: str, spots: Iterable[tuple[float, float, str]]) -> None:
+    """What the page says at these places (x, y) of a learner's curve; invisible in the figure itself."""
+    places = list(spots)
+    if places:
+        hidden = Polygon([(x, y) for x, y, _ in places], closed=False, visible=False, gid=tag_of(name))
+        hidden.set_label("\n".join(text for *_, text in places))
+        axes.add_artist(hidden)
+
+
+def spots_of(figure: Figure) -> str:
+    """The places that `tell` named, as circles with titles, in the coordinates of the SVG."""
+    made, high = [], figure.get_size_inches()[1] * 72
+    for axes in figure.axes:
+        for hidden in (one for one in axes.patches if not one.get_visible() and one.get_gid()):
+            points = axes.transData.transform(hidden.get_xy()) / figure.dpi * 72  # type: ignore[attr-defined]
+            for (x, y), text in zip(points, str(hidden.get_label()).split("\n")):
+                if math.isfinite(x + y):
+                    at = f'data-series="{hidden.get_gid()}" cx="{x:.1f}" cy="{high - y:.1f}" r="5"'
+                    made.append(f"<circle {at}><title>{escape(text)}</title></circle>")
+    return f'<g class="spots">{"".join(made)}</g>\n</svg>' if made else "</svg>"
+
+
 def annotate(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **look: Any) -> None:
     """A word `shift` points from `at`, which is x in units of the data and y as a fraction of the axes."""
     place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "color": SOFT}
@@ -152,6 +187,7 @@ def inline(figure: Figure, name: str, alt: str, width: int) -> Markup:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", buffer.getvalue(), flags=re.S)
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text).replace("xlink:href", "href").replace(" \n", " ")
+    text = re.sub(r' id="(s[0-9a-f]{8})"', r' data-series="\1"', text)
     used = set(re.findall(r'#([\w.]+)["\)]', text))
     text = re.sub(r' id="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", text)
     text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
@@ -159,7 +195,7 @@ def inline(figure: Figure, name: str, alt: str, width: int) -> Markup:
     body = re.sub(r"\n *", "\n", text[text.index(">", text.index("<svg")) + 1 :])
     wide, high = figure.get_size_inches() * 72
     head = f'<svg role="img" aria-label="{escape(alt)}" viewBox="0 0 {wide:g} {high:g}" style="max-width:{width}px">'
-    return Markup(head + body.rstrip())
+    return Markup(head + body.rstrip().removesuffix("</svg>") + spots_of(figure))
 
 
 def variable(colour: str) -> str:

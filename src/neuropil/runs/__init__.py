@@ -13,8 +13,10 @@ from neuropil.runs.rows import (
     DamageRow,
     EpochRow,
     FailedRow,
+    ImagesRow,
     LabelsRow,
     MatchedRow,
+    MethodRow,
     RasterRow,
     ResultRow,
     Row,
@@ -28,8 +30,8 @@ from neuropil.runs.run import Run
 from neuropil.runs.tracker import NullTracker, TaggedTracker, Tracker
 
 __all__ = [
-    "AttackRow", "CheckRow", "ConfusionRow", "CorruptionRow", "DamageRow", "EpochRow", "FailedRow", "LabelsRow",
-    "MatchedRow", "NullTracker", "RasterRow", "Record", "ResultRow", "Row", "Run", "SamplesRow", "SilenceRow",
-    "Stateful", "TaggedTracker", "Tracker", "UnitsRow", "WarningRow", "jsonable", "load_recipe_file", "parse_row",
-    "peak_memory_mb", "read",
+    "AttackRow", "CheckRow", "ConfusionRow", "CorruptionRow", "DamageRow", "EpochRow", "FailedRow", "ImagesRow",
+    "LabelsRow", "MatchedRow", "MethodRow", "NullTracker", "RasterRow", "Record", "ResultRow", "Row", "Run",
+    "SamplesRow", "SilenceRow", "Stateful", "TaggedTracker", "Tracker", "UnitsRow", "WarningRow", "jsonable",
+    "load_recipe_file", "parse_row", "peak_memory_mb", "read",
 ]  # fmt: skip

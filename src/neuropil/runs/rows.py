@@ -47,6 +47,31 @@ class Row:
         return {name: value for name, value in own.items() if value is not None} | dict(self.metrics)
 
 
+class MethodRow(Row):
+    """What a method does, in one sentence, and a `link` to where it comes from."""
+
+    about: str
+    link: str = ""
+
+
+class ImagesRow(Row):
+    """Small images that the run saved, and a word for each.
+
+    Attributes:
+        title: what they are; the report shows images of one title together.
+        tensor: name under which `Run.save` saved them: (n, channels, height, width), uint8, or float in [0, 1].
+        words: what stands below each; none for no words.
+        caption: what else a reader has to know.
+        per_line: images in a line; 0 for as many as fit.
+    """
+
+    title: str
+    tensor: str
+    words: Sequence[str] = ()
+    caption: str = ""
+    per_line: int = 0
+
+
 class ResultRow(Row):
     """What a fitted learner reached on the test set. One per learner, data set and seed of a run.
 

@@ -1,4 +1,7 @@
-"""Association rule, two layers: the label makes the likeliest neurons of its class fire; all layers learn at once."""
+"""Association rule, two layers: the label makes the likeliest neurons of its class fire; all layers learn at once.
+
+https://arxiv.org/abs/2011.12012
+"""
 
 from torch import Generator
 

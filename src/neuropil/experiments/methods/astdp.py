@@ -1,4 +1,7 @@
-"""aSTDP: the network of mSTDP with a nudge of one step, whose effect is extrapolated."""
+"""aSTDP: the network of mSTDP with a nudge of one step, whose effect is extrapolated.
+
+https://arxiv.org/abs/2206.14137
+"""
 
 from torch import Generator
 

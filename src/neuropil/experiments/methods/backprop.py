@@ -1,4 +1,7 @@
-"""The same architecture with all weights trained by backpropagation."""
+"""The same architecture with all weights trained by backpropagation.
+
+https://doi.org/10.1038/323533a0
+"""
 
 from torch import Generator
 

@@ -1,4 +1,7 @@
-"""Theta neurons trained end to end by exact gradients: bright pixels spike early, who fires first names the class."""
+"""Theta neurons trained end to end by exact gradients: bright pixels spike early, who fires first names the class.
+
+https://arxiv.org/abs/2309.14523
+"""
 
 from torch import Generator
 

@@ -1,4 +1,7 @@
-"""Hard winner-take-all: the winner moves to the mean of what it wins, online k-means with angles."""
+"""Hard winner-take-all: the winner moves to the mean of what it wins, online k-means with angles.
+
+https://doi.org/10.1007/BF00344744
+"""
 
 from torch import Generator
 

@@ -1,4 +1,7 @@
-"""Krotov-Hopfield: the winner moves towards its input, the k-th away from it. No label, no error, no backward pass."""
+"""Krotov-Hopfield: the winner moves towards its input, the k-th away from it. No label, no error, no backward pass.
+
+https://doi.org/10.1073/pnas.1820458116
+"""
 
 from torch import Generator
 

@@ -1,4 +1,7 @@
-"""A linear classifier: softmax regression, the least that anything with a hidden layer must beat."""
+"""A linear classifier: softmax regression, the least that anything with a hidden layer must beat.
+
+https://hastie.su.domains/ElemStatLearn/
+"""
 
 from torch import Generator
 

@@ -1,4 +1,7 @@
-"""mSTDP: pixels, label and hidden units connected both ways; every synapse changes by STDP. It generates, too."""
+"""mSTDP: pixels, label and hidden units connected both ways; every synapse changes by STDP. It generates, too.
+
+https://arxiv.org/abs/1912.00009
+"""
 
 from torch import Generator
 

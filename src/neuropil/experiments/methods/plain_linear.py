@@ -1,4 +1,7 @@
-"""Softmax regression on the pixels as they are, with strong weight decay: the linear classifier hard to attack."""
+"""Softmax regression on the pixels as they are, with strong weight decay: the linear classifier hard to attack.
+
+https://hastie.su.domains/ElemStatLearn/
+"""
 
 from dataclasses import replace
 

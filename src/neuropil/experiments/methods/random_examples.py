@@ -1,4 +1,7 @@
-"""The same architecture with random training examples as frozen hidden weights: where the local rules start."""
+"""The same architecture with random training examples as frozen hidden weights: where the local rules start.
+
+https://proceedings.mlr.press/v15/coates11a.html
+"""
 
 from torch import Generator
 

@@ -1,4 +1,7 @@
-"""The same architecture with frozen random weights, N(0, 1): what the architecture alone achieves."""
+"""The same architecture with frozen random weights, N(0, 1): what the architecture alone achieves.
+
+https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
+"""
 
 from torch import Generator
 

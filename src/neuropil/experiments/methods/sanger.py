@@ -1,4 +1,7 @@
-"""Sanger's rule: the units become the principal components, in order. Hebbian learning without competition."""
+"""Sanger's rule: the units become the principal components, in order. Hebbian learning without competition.
+
+https://doi.org/10.1016/0893-6080(89)90044-0
+"""
 
 from torch import Generator
 

@@ -1,4 +1,7 @@
-"""SoftHebb: every unit learns in proportion to its share of a softmax over all units."""
+"""SoftHebb: every unit learns in proportion to its share of a softmax over all units.
+
+https://doi.org/10.1088/2634-4386/aca710
+"""
 
 from torch import Generator
 

@@ -56,23 +56,27 @@ class SupervisedTraining:
         epochs = passes(len(train), epochs=self.epochs, batch=self.batch, min_steps=self.min_steps)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
         for epoch in tracker.loop(stage, epochs, network=network, optimizer=optimizer, schedule=schedule, rng=rng):
-            loss = self._epoch(network, train, optimizer, rng)
-            check_loss(stage, epoch, loss)
+            metrics = self._epoch(network, train, optimizer, rng)
+            check_loss(stage, epoch, metrics["loss"])
             schedule.step()
-            tracker.log(EpochRow(stage=stage, epoch=epoch, metrics={"loss": loss}))
+            tracker.log(EpochRow(stage=stage, epoch=epoch, metrics=metrics))
         network.eval().requires_grad_(False)
 
-    def _epoch(self, network: nn.Module, train: Split, optimizer: torch.optim.Optimizer, rng: Generator) -> float:
-        """One pass; the mean loss on the way."""
-        total = torch.zeros((), device=train.y.device)
+    def _epoch(
+        self, network: nn.Module, train: Split, optimizer: torch.optim.Optimizer, rng: Generator
+    ) -> dict[str, float]:
+        """One pass; the mean loss and the fraction classified correctly on the way."""
+        total, correct = (torch.zeros((), device=train.y.device) for _ in range(2))
         for part in train.batches(min(self.batch, len(train)), shuffle=rng):
             x = self.augment(part.x, rng) if self.augment else part.x
-            loss = F.cross_entropy(network(x), part.y, label_smoothing=self.smoothing)
+            scores = network(x)
+            loss = F.cross_entropy(scores, part.y, label_smoothing=self.smoothing)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             total += loss.detach() * len(part)
-        return total.item() / len(train)
+            correct += (scores.argmax(1) == part.y).sum()
+        return {"loss": total.item() / len(train), "train_accuracy": correct.item() / len(train)}
 
 
 def check_loss(stage: str, epoch: int, loss: float) -> None:

@@ -1,8 +1,8 @@
-"""Curves, confusion matrices and unit statistics as panels, each readable on its own."""
+"""Curves and confusion matrices as panels, each readable on its own."""
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from neuropil.errors import require
 from neuropil.report.results import Results, plain
-from neuropil.report.stats import interval
-from neuropil.report.theme import INK, RULE, Panel, Style, short_name, style_axes, style_for
+from neuropil.report.stats import interval, quantity
+from neuropil.report.theme import RULE, Panel, Style, short_name, style_axes, style_for, tell
 from neuropil.runs import ConfusionRow, EpochRow, LabelsRow
 
 Curve = dict[float, list[float]]  # x -> one value per seed
@@ -44,6 +44,40 @@ def learning_curves(results: Results, styles: Mapping[str, Style]) -> list[Panel
     place = {stage: index for index, stage in enumerate(logged)}
     ordered = sorted(found.items(), key=lambda item: place[item[0][0]])
     return [epoch_panel(stage, metric, points, styles) for (stage, metric), points in ordered]
+
+
+def progress_panels(results: Results, styles: Mapping[str, Style]) -> list[Panel]:
+    """For each data set one panel with all methods: accuracy on the training examples over the training.
+
+    Of a method with several stages it is the last one that logged an accuracy.
+    """
+    found: dict[str, dict[str, dict[str, list[EpochRow]]]] = defaultdict(lambda: defaultdict(dict))
+    for row in results.of(EpochRow):
+        if isinstance(row.metrics.get("train_accuracy"), int | float):
+            found[row.data or ""][row.learner or ""].setdefault(row.stage, []).append(row)
+    panels = []
+    for data, methods in found.items():
+        curves = collect(point for stages in methods.values() for point in progress([*stages.values()][-1]))
+        title = "accuracy on the training examples, %" + (f", {data}" if len(found) > 1 else "")
+        plot = partial(plot_progress, curves=curves, styles=styles)
+        panels.append(Panel(title, f"{title}, against progress of the training, all methods", plot, BEFORE, 680, 340))
+    return panels
+
+
+BEFORE = "Features that learn without labels have been learned before there is an accuracy; their curves begin then."
+
+
+def progress(rows: Sequence[EpochRow]) -> Iterator[Point]:
+    """(learner, percent of the training, accuracy) of one stage of a learner, for each seed."""
+    ends = {row.seed: row.epoch + 1 for row in rows}
+    for row in rows:
+        yield row.learner, round(100 * (row.epoch + 1) / ends[row.seed]), row.metrics["train_accuracy"]
+
+
+def plot_progress(axes: Axes, curves: Curves, styles: Mapping[str, Style]) -> None:
+    """Accuracy in percent against percent of the training."""
+    plot_curves(axes, curves, styles, 100, marks=False)
+    axes.set(xlabel="percent of the training that needs labels")
 
 
 def epoch_panel(stage: str, metric: str, points: Sequence[Point], styles: Mapping[str, Style]) -> Panel:
@@ -124,18 +158,32 @@ def plot_curves(axes: Axes, curves: Curves, styles: Mapping[str, Style], scale: 
         set_range(axes, middles, 100 if scale == 100 else math.inf)
 
 
+def band(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half the width of what is plotted around it: the 95 % interval; of two seeds their distance."""
+    middle, half_width = interval(values)
+    return middle, abs(values[0] - values[1]) / 2 if len(values) == 2 else half_width
+
+
 def plot_curve(axes: Axes, curve: Curve, style: Style, scale: float, shift: float | None) -> None:
     """The curve of one learner; with marks, moved aside by `shift`, if that is given."""
-    x = list(curve)
-    middle, half_width = np.array([interval(values) for values in curve.values()]).T * scale
+    x: Any = list(curve)
+    middle, half_width = np.array([band(values) for values in curve.values()]).T * scale
     line: dict[str, Any] = {"color": style.colour, "linestyle": style.dash, "linewidth": 1.6}
     if shift is None:
-        axes.plot(x, middle, **line)
-        axes.fill_between(x, middle - half_width, middle + half_width, color=style.colour, alpha=0.12, linewidth=0)
+        axes.plot(x, middle, gid=style.tag, **line)
+        ends = middle - half_width, middle + half_width
+        axes.fill_between(x, *ends, color=style.colour, alpha=0.12, linewidth=0, gid=style.tag)
     else:
-        beside = np.array(x) * max(1, *x) ** shift
-        bars = axes.errorbar(beside, middle, half_width, marker=style.marker, markersize=4.5, elinewidth=1, **line)
+        x = np.array(x) * max(1, *x) ** shift
+        bars = axes.errorbar(x, middle, half_width, marker=style.marker, markersize=4.5, elinewidth=1, **line)
         bars[-1][0].set_alpha(0.55)
+        for part in (bars[0], *bars[-1]):
+            part.set_gid(style.tag)
+    write = (lambda value: f"{value:.2f} %") if scale == 100 else quantity
+    some = range(0, len(middle), max(1, len(middle) // 10))  # enough to hover over
+    seeds = [", ".join(f"{scale * value:.4g}" for value in values[:10]) for values in curve.values()]
+    said = lambda k: f"{style.name}: {write(middle[k])}" + (f" (seeds: {seeds[k]})" if "," in seeds[k] else "")
+    tell(axes, style.name, ((x[k], middle[k], said(k)) for k in some))
 
 
 def set_range(axes: Axes, middles: list[float], top: float) -> None:
@@ -168,7 +216,8 @@ def confusions(results: Results) -> list[Panel]:
         classes = named.get(data, list(map(str, range(len(one)))))
         said = commonest_mistakes(one, classes)
         plot = partial(plot_confusion, fractions=one, top=top, classes=classes)
-        panels.append(Panel(title, f"Confusion matrix of {name} on {data}. {said}", plot, said, 230, 230))
+        alt = f"Confusion matrix of {name} on {data}. Commonest mistakes: {said}"
+        panels.append(Panel(title, alt, plot, said, 230, 230))
     return panels
 
 
@@ -196,7 +245,7 @@ def commonest_mistakes(fractions: np.ndarray, classes: Sequence[str]) -> str:
         for true, given in cells
         if wrong[true, given] > 0
     ]
-    return "Commonest mistakes: " + ", ".join(said) if said else "No mistakes"
+    return ", ".join(said) if said else "No mistakes"
 
 
 def plot_confusion(axes: Axes, fractions: np.ndarray, top: float, classes: Sequence[str]) -> None:
@@ -205,6 +254,11 @@ def plot_confusion(axes: Axes, fractions: np.ndarray, top: float, classes: Seque
     strength = np.where(correct, 0.55 * fractions, np.sqrt(fractions / top))
     colours = np.where(correct[..., None], to_rgb(CORRECT), to_rgb(WRONG))
     axes.imshow(np.dstack([colours, np.clip(strength, 0, 1)]), interpolation="none")
+    said = (
+        (k, i, f"true {classes[i]}, predicted {classes[k]}: {100 * value:.1f} %")
+        for (i, k), value in np.ndenumerate(fractions)
+    )
+    tell(axes, "", (cell for cell in said if fractions[cell[1], cell[0]] > 0))
     style_axes(axes, grid="")
     for spine in axes.spines.values():
         spine.set(visible=True, color=RULE)
@@ -214,46 +268,3 @@ def plot_confusion(axes: Axes, fractions: np.ndarray, top: float, classes: Seque
     labels = [short_name(classes[tick], 9) for tick in ticks]
     axes.set_xticklabels(labels, rotation=90 if max(map(len, labels)) > 2 else 0)
     axes.set_yticklabels(labels)
-
-
-def unit_panels(norms: Sequence[float], wins: Sequence[float], colour: str) -> list[Panel]:
-    """Histograms of the units' norms and wins, in percent of all units of all seeds."""
-    panels = []
-    if norms:
-        alt = f"Histogram of {len(norms)} units: norms from {min(norms):.3g} to {max(norms):.3g}"
-        panels.append(Panel("norm", alt, partial(plot_norms, values=norms, colour=colour)))
-    if wins:
-        alt = f"Histogram of wins: {sum(win == 0 for win in wins)} of {len(wins)} never win"
-        panels.append(Panel("wins", alt, partial(plot_wins, wins=wins, colour=colour)))
-    return panels
-
-
-def plot_norms(axes: Axes, values: Sequence[float], colour: str) -> None:
-    """A histogram around the mean."""
-    style_axes(axes)
-    width = max(np.ptp(values), 0.02 * abs(np.mean(values)), 1e-6)
-    counts, edges = np.histogram(values, bins=28, range=(np.mean(values) - width, np.mean(values) + width))
-    kept = np.flatnonzero(counts)
-    counts, edges = counts[kept[0] : kept[-1] + 1], edges[kept[0] : kept[-1] + 2]
-    axes.stairs(100 * counts / len(values), edges, fill=True, color=colour, alpha=0.75, linewidth=0)
-    axes.set(xlabel="norm of the weights", ylabel="% of units")
-    axes.locator_params(nbins=5)
-
-
-def plot_wins(axes: Axes, wins: Sequence[float], colour: str) -> None:
-    """Bars for never, once, 2-3 times, 4-7 times and so on; units that never win stand out in ink."""
-    style_axes(axes)
-    bins = np.array([int(win).bit_length() for win in wins])
-    height = 100 * np.bincount(bins, minlength=2) / len(bins)
-    axes.bar(range(len(height)), height, width=0.86, color=[INK] + [colour] * (len(height) - 1), alpha=0.75)
-    every = math.ceil(len(height) / 8)
-    ticks = [0, *range(1 if every == 1 else 2, len(height), every)]
-    axes.set_xticks(ticks, ["never", *(short_count(2 ** (tick - 1)) for tick in ticks[1:])])
-    axes.set(xlabel="wins, from", ylabel="% of units")
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-
-
-def short_count(count: int) -> str:
-    """1, 512, 2k, 1M."""
-    size, unit = next(((size, unit) for size, unit in ((1 << 20, "M"), (1 << 10, "k")) if count >= size), (1, ""))
-    return f"{count // size}{unit}"

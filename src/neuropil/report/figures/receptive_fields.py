@@ -16,9 +16,10 @@ PLUS, MINUS = (0xD1, 0x44, 0x0C), (0x1A, 0x6F, 0xBF)
 
 def field_sheets(results: Results) -> list[Sheet]:
     """One sheet for each learner that left its fields, from the first shown run that has them, best learner first."""
-    seen = {}
+    seen, before = {}, results.saved("fields_before.")
     for name, (run, weight) in results.saved("fields.").items():
-        seen[name] = field_sheet(name, run.name, weight, wins_of(run, name, len(weight)))
+        wins, first = wins_of(run, name, len(weight)), before.get(name, (run, None))[1]
+        seen[name] = field_sheet(name, run.name, weight, wins, first)
     return [seen[name] for name in dict.fromkeys([*results.learners, *seen]) if name in seen]
 
 
@@ -28,25 +29,33 @@ def wins_of(run: RunRows, name: str, units: int) -> np.ndarray | None:
     return next((np.array(wins) for wins in logged if len(wins) == units), None)
 
 
-def field_sheet(name: str, run: str, weight: np.ndarray, wins: np.ndarray | None) -> Sheet:
+def field_sheet(
+    name: str, run: str, weight: np.ndarray, wins: np.ndarray | None, before: np.ndarray | None = None
+) -> Sheet:
     """The picture of (units, channels, height, width) weights; vectors (units, features) become strips."""
     weight = weight[:, None, None] if weight.ndim == 2 else weight
     message = f"fields need (units, channels, height, width), got {weight.shape} for {name!r} in run '{run}'."
     require(weight.ndim == 4 and weight.size > 0, message)
     order = chosen_units(len(weight), wins)
-    broken = ~np.isfinite(weight).all((1, 2, 3))
-    shown = np.where(broken[order, None, None, None], 0, weight[order])
-    tiles = colour_tiles(shown) if weight.shape[1] == 3 else signed_tiles(strongest(shown))
-    tiles[broken[order]] = 0
-    how = "by how often they win, most often first" if wins is not None else "in the order of their index"
-    some = f"All {len(weight)}" if len(order) == len(weight) else f"{len(order)} of {len(weight)}, evenly chosen"
-    caption = f"{some} units, {how}. {note(weight)}"
-    if broken.any():
-        caption += f" {broken.sum()} units with NaN or infinite weights are left blank."
-    pixels = mosaic(tiles)
+    caption = f"{len(order)} of {len(weight)} units{', those that win most first' if wins is not None else ''}."
+    caption += note(weight)
+    broken = int((~np.isfinite(weight).all((1, 2, 3))).sum())
+    if broken:
+        caption += f" {broken} units with NaN or infinite weights are left blank."
+    pixels = sheet_of(weight[order])
+    first = encode(sheet_of(before[order])) if before is not None and before.shape == weight.shape else b""
     kind = "fields colour" if weight.shape[1] == 3 else "fields signed"
     alt = f"Receptive fields of {name}. {caption}"
-    return Sheet(name, alt, f"{caption} Run {run}.", encode(pixels), encode(on_white(pixels)), kind)
+    return Sheet(name, alt, caption, encode(pixels), encode(on_white(pixels)), kind, first)
+
+
+def sheet_of(weight: np.ndarray) -> np.ndarray:
+    """The units (n, channels, height, width) as one picture; those with NaN or infinite weights are blank."""
+    broken = ~np.isfinite(weight).all((1, 2, 3))
+    shown = np.where(broken[:, None, None, None], 0, weight)
+    tiles = colour_tiles(shown) if weight.shape[1] == 3 else signed_tiles(strongest(shown))
+    tiles[broken] = 0
+    return mosaic(tiles)
 
 
 def chosen_units(units: int, wins: np.ndarray | None) -> np.ndarray:
@@ -56,12 +65,11 @@ def chosen_units(units: int, wins: np.ndarray | None) -> np.ndarray:
 
 
 def note(weight: np.ndarray) -> str:
-    """How to read the colours."""
+    """How to read the colours, where they are not those of one channel."""
     channels = weight.shape[1]
     if channels == 3:
-        return "Red, green and blue as in the input; grey is zero."
-    strong = f"; of {channels} channels each unit's strongest" if channels > 1 else ""
-    return f"Orange is positive, blue negative, each unit scaled to its largest weight{strong}."
+        return " Red, green and blue as in the input; grey is zero."
+    return f" Of {channels} channels each unit's strongest." if channels > 1 else ""
 
 
 def strongest(weight: np.ndarray) -> np.ndarray:

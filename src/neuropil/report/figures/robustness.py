@@ -12,7 +12,7 @@ from neuropil.report.figures.curves import Curve
 from neuropil.report.results import Results
 from neuropil.report.robustness_tables import WORST, Curves, curves_of, data_of, norms_of, severity_rows
 from neuropil.report.stats import interval
-from neuropil.report.theme import Panel, Style, style_axes, style_for
+from neuropil.report.theme import Panel, Style, style_axes, style_for, tell
 
 
 def attack_panels(results: Results, styles: Mapping[str, Style]) -> dict[tuple[str, str], list[Panel]]:
@@ -53,14 +53,24 @@ def plot_fractions(axes: Axes, curve: Curve, style: Style, invalid: bool) -> Non
     x = np.array(list(curve))
     middle, half_width = 100 * np.array([interval(values) for values in curve.values()]).T
     dash, marker = (":", "x") if invalid else (style.dash, style.marker)
-    axes.plot(x, middle, color=style.colour, linestyle=dash, marker=marker, markersize=4.5, linewidth=1.6)
+    axes.plot(
+        x, middle, color=style.colour, linestyle=dash, marker=marker, markersize=4.5, linewidth=1.6, gid=style.tag
+    )
+    tell(axes, style.name, ((at, y, f"{style.name}: {y:.1f} %") for at, y in zip(x, middle)))
     if np.isfinite(half_width).all():
         ends = (middle - half_width, middle + half_width)
         if invalid:
-            face = {"facecolor": "none", "edgecolor": style.colour, "hatch": "////", "alpha": 0.3, "linewidth": 0}
+            face = {
+                "facecolor": "none",
+                "edgecolor": style.colour,
+                "hatch": "////",
+                "alpha": 0.3,
+                "linewidth": 0,
+                "gid": style.tag,
+            }
             axes.fill_between(x, *ends, **face)  # type: ignore[arg-type]
         else:
-            axes.fill_between(x, *ends, color=style.colour, alpha=0.12, linewidth=0)
+            axes.fill_between(x, *ends, color=style.colour, alpha=0.12, linewidth=0, gid=style.tag)
 
 
 def severity_panels(results: Results, styles: Mapping[str, Style], kind: str) -> dict[str, list[Panel]]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from neuropil.report.results import Summary
 from neuropil.report.tables import score_of
-from neuropil.report.theme import INK, PAPER, RULE, SOFT, Style, annotate, inline, png_of, short_name, style_axes
+from neuropil.report.theme import INK, PAPER, RULE, SOFT, Style, annotate, inline, png_of, short_name, style_axes, tell
 
 WIDE, NARROW = 900, 348  # CSS pixels
 NAME_LENGTH = 25  # letters
@@ -83,9 +83,12 @@ def empty_axes(
 
 
 def limits(summaries: Sequence[Summary]) -> tuple[float, float]:
-    """The range of all seeds and intervals in percent, with a margin; a majority rate near it is included."""
+    """The range of all seeds and intervals in percent, with a margin; a majority rate near it is included.
+
+    The interval of two seeds is so wide that it would leave no room for anything else; it may leave the figure.
+    """
     ends = [100 * value for one in summaries for value in (*one.accuracy.values(), *one.unfinished.values())]
-    with_interval = [one for one in summaries if math.isfinite(one.half_width)]
+    with_interval = [one for one in summaries if len(one.accuracy) > 2]
     ends += [100 * (one.mean + side * one.half_width) for one in with_interval for side in (-1, 1)]
     low, high = min(ends), max(ends)
     margin = 0.06 * (high - low) or 1.0
@@ -101,13 +104,41 @@ def plot_summary(axes: Axes, summary: Summary, y: float, style: Style, spread: f
         shift = [y + spread * ((index * 2) % 5 - 2) / 2 for index in range(len(seeds))]
         face = "none" if hollow else style.colour
         values = [100 * value for value in seeds.values()]
-        axes.scatter(values, shift, s=20, facecolor=face, edgecolor=style.colour, alpha=1 if hollow else 0.45, zorder=3)
-    if math.isfinite(summary.half_width):
-        ends = [100 * (summary.mean + side * summary.half_width) for side in (-1, 1)]
-        axes.plot(ends, [y, y], color=style.colour, linewidth=2.25, solid_capstyle="round", zorder=4)
-    if summary.accuracy:
+        look: dict[str, Any] = {"facecolor": face, "edgecolor": style.colour, "zorder": 3, "gid": style.tag}
+        axes.scatter(values, shift, s=20, alpha=1 if hollow or len(seeds) < 3 else 0.45, **look)
+        told = (f"{summary.learner}, seed {seed}: {100 * value:.2f} %" for seed, value in seeds.items())
+        tell(axes, summary.learner, zip(values, shift, told))
+    if len(summary.accuracy) > 1:
+        plot_interval(axes, summary, y, style)
+
+
+def plot_interval(axes: Axes, summary: Summary, y: float, style: Style) -> None:
+    """A diamond on a bar; of two seeds a tick on a thin line, with an arrow where it leaves the figure."""
+    middle, half, many = 100 * summary.mean, 100 * summary.half_width, len(summary.accuracy) > 2
+    low, high = axes.get_xlim()
+    line: dict[str, Any] = {"color": style.colour, "solid_capstyle": "round", "zorder": 4, "gid": style.tag}
+    ends = [max(low, middle - half), min(high, middle + half)]
+    axes.plot(ends, [y, y], linewidth=2.25 if many else 0.8, **line)
+    if many:
         diamond: dict[str, Any] = {"markersize": 7, "markeredgecolor": PAPER, "markeredgewidth": 1.2, "zorder": 5}
-        axes.plot(100 * summary.mean, y, "D", color=style.colour, **diamond)
+        axes.plot(middle, y, "D", color=style.colour, gid=style.tag, **diamond)
+    else:
+        axes.plot(middle, y, "|", color=style.colour, markersize=9, zorder=5, gid=style.tag)
+        for end, limit, arrow in ((middle - half, low, "<"), (middle + half, high, ">")):
+            if (end - limit) * (1 if arrow == ">" else -1) > 0:
+                axes.plot(limit, y, arrow, color=style.colour, markersize=4, clip_on=False, zorder=5, gid=style.tag)
+
+
+def caption_of(summaries: Sequence[Summary]) -> str:
+    """How to read the figure, with as many seeds as there are."""
+    said = ["Each point is a seed."]
+    if any(len(one.accuracy) > 2 for one in summaries):
+        said.append("The diamond is the mean, the bar its 95 % interval (Student t).")
+    if any(len(one.accuracy) == 2 for one in summaries):
+        said.append("Of two seeds the tick is the mean, the thin line the 95 % interval, which may leave the figure.")
+    if any(one.unfinished for one in summaries):
+        said.append("Hollow points are of unfinished runs.")
+    return " ".join(said)
 
 
 def mark_baseline(axes: Axes, summaries: Sequence[Summary]) -> None:

@@ -11,16 +11,20 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
+from markupsafe import escape
 from matplotlib.figure import Figure
 from PIL import Image
 
 from neuropil.errors import Refusal
+from neuropil.report import gather as npl_gather
 from neuropil.report import write
 from neuropil.report.figures.receptive_fields import field_sheet
 from neuropil.report.figures.spikes import spike_panels
+from neuropil.report.figures.summary_figure import wide_figure
 from neuropil.report.results import gather
 from neuropil.report.theme import PAPER, inline, png_of, style, styles_of
-from neuropil.runs import RasterRow, SilenceRow
+from neuropil.report.words import TERMS, Explainer
+from neuropil.runs import RasterRow, Run, SilenceRow, parse_row
 from report_runs import HOSTILE, LOCAL, everything, make, result, trial_of_spikes, way_out_of_silence
 
 
@@ -202,6 +206,76 @@ def test_spikes_of_a_wrong_shape_are_refused():
         spike_panels(
             None, SilenceRow(learner="a", **{**way_out_of_silence(), "gradient": [1.0]}), style("a", "spiking", 0)
         )
+
+
+def test_one_and_two_seeds_are_shown_as_what_they_are(tmp_path):
+    """One seed is a point alone; two have a tick and a thin line that may leave the figure, and nothing is certain."""
+    two = [result(LOCAL, seed, 0.9) for seed in (0, 1)] + [result("backprop", seed, 0.8) for seed in (0, 1)]
+    two += [result("linear", seed, (0.2, 0.8)[seed]) for seed in (0, 1)]
+    for name, rows, said in (("one", two[::2], "One seed: there is no interval"), ("two", two, "Two seeds: their")):
+        folder = make(tmp_path / name, rows)
+        seen = Page(write([folder], folder / "report.html").read_text())
+        assert said in seen.words
+        assert ("The diamond" in seen.words, "the tick is the mean" in seen.words) == (False, name == "two")
+        assert not [attrs for _, attrs in seen.tags if "certain" in attrs.get("class", "")]
+    summaries = gather([tmp_path / "two"]).on("digits")
+    figure = wide_figure(summaries, styles_of(gather([tmp_path / "two"])))
+    low, high = figure.axes[0].get_xlim()
+    assert (low > 10, high < 101) == (True, True)  # the seeds fill it, not the interval from -331 to 431
+    arrows = [line.get_marker() for line in figure.axes[0].lines if line.get_marker() in ("<", ">")]
+    assert sorted(arrows) == ["<", ">"]
+    three = [*two, *(result(name, 2, 0.9 - 0.1 * (name == "backprop")) for name in (LOCAL, "backprop"))]
+    seen = Page(write([make(tmp_path / "three", three)], tmp_path / "three.html").read_text())
+    assert [attrs for _, attrs in seen.tags if "certain" in attrs.get("class", "")]
+
+
+def test_warnings_come_last_and_those_of_baselines_are_folded(tmp_path):
+    rows = [result(), result("backprop", family="baseline")]
+    rows += [("warning", {"learner": name, "seed": 0, "message": f"{name} worries"}) for name in (LOCAL, "backprop")]
+    words = Page(write([make(tmp_path / "run", rows)], tmp_path / "report.html").read_text()).words
+    assert words.index("Results") < words.index(f"{LOCAL} worries") < words.index("about baselines (1)")
+    assert words.index("about baselines (1)") < words.index("backprop worries") < words.index("Every run")
+
+
+def test_a_run_without_results_has_a_report_too(tmp_path):
+    rows = [
+        ("epoch", {"learner": "from silence", "seed": 0, "stage": "updates", "epoch": k, "loss": 1.0 / k})
+        for k in (1, 2)
+    ]
+    folder = make(tmp_path / "run", [*rows, ("concept", {"curve": "QIF", "jump": 0.25})])
+    (folder / "pictures").mkdir()
+    Image.new("RGB", (3, 2), "red").save(folder / "pictures/concept.png")
+    text = write([folder], tmp_path / "report.html").read_text()
+    assert re.findall(r'<section id="(\w+)"', text) == ["pictures", "curves", "numbers", "reproduce", "words"]
+    assert "<h1>Compare</h1>" in text
+    assert "0.25" in Page(text).words
+
+
+def test_an_attack_has_a_title_of_its_own(tmp_path):
+    run = Run.start(tmp_path / "run", recipe="attack", config={}, command="neuropil attack")
+    run.log(parse_row({"kind": "result", **result()[1]}))
+    run.update_metadata(purpose="The suite on <models>.")
+    run.finish()
+    text = write([tmp_path / "run"], tmp_path / "report.html").read_text()
+    assert "<title>Robustness under attack: digits</title>" in text
+    assert "The suite on &lt;models&gt;." in text
+
+
+def test_a_notebook_shows_table_and_figure(page):
+    shown = npl_gather([page.parents[1] / "run"])._repr_html_()
+    assert shown.count("<table") == 1
+    assert shown.count('role="img"') == 2  # wide and narrow
+    assert "&lt;script&gt;" in shown
+    assert not {"script", "html", "body"} & {tag for tag, _ in Page(shown).tags}
+    assert ".neuropil {" in shown
+
+
+def test_a_term_is_explained_once_and_in_its_own_word():
+    explain = Explainer()
+    text = explain("Two seeds, a seed & <i>seeds</i>: Linf-like Linf.")
+    assert text.count("<abbr") == 2
+    assert text.startswith(f'Two <abbr title="{escape(TERMS["seed"])}">seeds</abbr>, a seed &amp; &lt;i&gt;seeds')
+    assert [term for term, _ in explain.glossary()] == ["Linf", "seed"]
 
 
 def test_sections_without_rows_are_left_out(tmp_path):

@@ -148,7 +148,7 @@ def _report_if_any(out: Path) -> int:
     if kinds & {"result", "failed", "epoch"} or any(out.rglob("pictures/*.png")):
         report([out], out / "report.html")
     else:
-        print(f"{out} is finished; it logged nothing to show, so there is no report.")
+        print(f"{out} is finished; it logged no result, so there is no report.")
     for picture in sorted(out.rglob("pictures/*.png")):
         print(f"picture: {picture}")
     return 3 if "failed" in kinds and "result" not in kinds else 0

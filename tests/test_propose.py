@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from neuropil.errors import Refusal
-from neuropil.plasticity import HardWTA, Hebb, Oja, correlate, propose_, tap
+from neuropil.plasticity import HardWTA, Hebb, Oja, attach, correlate, propose_, tap
 from test_docs import ROOT
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
@@ -177,3 +177,19 @@ def test_transforms_of_torch_func_are_refused(rule):
             transform(lambda x: rule(layer, x.view(-1, 4)).sum())(X)
         with pytest.raises(Refusal, match="no derivative"):
             transform(lambda x: correlate(layer, x.view(-1, 4), X[:, :3]).sum())(X)
+
+
+def test_attached_rules_take_a_scaler_too():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    learner = attach(model, {"0": HardWTA()}, X)
+    optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1), torch.amp.GradScaler("cpu")
+    before = model[0].weight.detach().clone()
+    learner.propose_(X, scaler)
+    change = -model[0].weight.grad / scaler.get_scale()
+    scaler.step(optimizer)
+    torch.testing.assert_close(model[0].weight, before + 0.1 * change)
+    scaler.update()
+    learner.propose_(X)
+    with pytest.raises(Refusal, match="proposed without a GradScaler"):
+        scaler.step(optimizer)

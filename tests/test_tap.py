@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neuropil.errors import Refusal
-from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, propose_, tap
+from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, attach, propose_, tap
 
 
 class Net(nn.Module):
@@ -461,3 +461,17 @@ def test_activity_that_was_not_unpacked_and_a_rule_that_was_not_made_are_refused
         type(rule)(model.f, *seen["f"])
     with pytest.raises(Refusal, match="a change is a tensor, got Activity"):
         propose_(model.f, seen["f"])
+
+
+def test_attach_looks_through_wrappers_and_refuses_layers_out_of_reach(monkeypatch):
+    model, x = ByMethods(), torch.randn(50, 4)
+    parallel, processes, compiled = wrapped(model, monkeypatch)
+    for outer in parallel, compiled:
+        learner = attach(outer, {"f": HardWTA()}, x)
+        learner.propose_(x)
+        assert learner.model is model
+        model.zero_grad()
+    with pytest.raises(Refusal, match=r"attach learns in one process.*attach to model\.module"):
+        attach(processes, {"f": HardWTA()}, x)
+    with pytest.raises(Refusal, match="no pass of the block has reached layer 'unused'"):
+        attach(model, {"f": HardWTA(), "unused": HardWTA()}, x)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
 from neuropil.errors import require
@@ -17,7 +18,7 @@ from neuropil.plasticity.law import Dense
 from neuropil.plasticity.patches import patches, sample_count, sample_patches
 from neuropil.plasticity.plan import PLAN
 from neuropil.plasticity.propose import propose_
-from neuropil.plasticity.tap import tap
+from neuropil.plasticity.tap import bare, tap
 
 MOMENTUM = 0.05  # weight of the latest batch in every running mean
 FLAT = 0.1  # a sample shorter than this fraction of the mean length fades out
@@ -52,10 +53,11 @@ class Learner:
         self.threshold, self.most, self._settled = threshold, most, True
 
     @torch.no_grad()
-    def propose_(self, images: Tensor) -> None:
+    def propose_(self, images: Tensor, scaler: GradScaler | None = None) -> None:
         """Let a batch through the network and hand every attached layer's change to the optimiser.
 
-        Layers in training mode (batch normalisation, dropout) do what they do in training.
+        Layers in training mode (batch normalisation, dropout) do what they do in training. A `scaler` of
+        gradients is given where one takes the step of the optimiser.
 
         Raises:
             Refusal: NaN or infinite activity.
@@ -67,10 +69,10 @@ class Learner:
             layer, state = self.model.get_submodule(name), self.states[name]
             samples = take(layer, activity.pre, self.most, self.rng)
             if not len(samples):
-                propose_(layer, torch.zeros_like(weight_of(layer)))
+                propose_(layer, torch.zeros_like(weight_of(layer)), scaler=scaler)
                 continue
             self.states[name] = state = observe(layer, samples, state)
-            propose_(layer, turn(self.rules[name], layer, prepared(samples, state)))
+            propose_(layer, turn(self.rules[name], layer, prepared(samples, state)), scaler=scaler)
         self._settled = False
 
     @torch.no_grad()
@@ -141,7 +143,8 @@ def attach(
     and `threshold` standard deviations.
 
     Args:
-        model: any module tree; dense layers and convolutions can learn.
+        model: any module tree; dense layers and convolutions can learn. A compiled or parallel one serves as the
+            model that it was made from.
         rules: a rule for each layer that learns, by its name in ``model.named_modules()``.
         images: a batch as the network takes it.
         threshold: of the bias; None for 1 in dense layers and 0 in convolutions.
@@ -149,7 +152,8 @@ def attach(
         rng: of the start and of these; None for a generator with seed 0.
 
     Raises:
-        Refusal: a rule or layer that cannot learn so; a name that the network does not have.
+        Refusal: a rule or layer that cannot learn so; a name that the network does not have; a layer that no pass
+            reaches; a model that learns in several processes.
 
     Examples:
         >>> import torch
@@ -162,11 +166,16 @@ def attach(
         ...     optimizer.step()
         ...     learner.settle_()
     """
+    split = any(isinstance(outer, nn.parallel.DistributedDataParallel) for outer in bare(model))
+    require(not split, "attach learns in one process, whose changes no other hears of; attach to model.module there.")
+    model = bare(model)[-1]
     learner = Learner(model, {}, threshold, most, rng or Generator().manual_seed(0))
     images = images[torch.randperm(len(images), generator=learner.rng)[:1000].to(images.device)]
     with torch.no_grad():
         with tap(model, rules) as seen:
             model(images)
+        for name in rules:
+            _ = seen[name]  # refuses a layer that was not reached
         for name in seen:
             layer = model.get_submodule(name)
             _check(name, layer, rules[name])

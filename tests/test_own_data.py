@@ -16,7 +16,7 @@ from neuropil.cli import main
 from neuropil.data.files import File, Source, md5
 from neuropil.data.sets import cifar10, mnist
 from neuropil.errors import Refusal
-from neuropil.runs import read
+from neuropil.runs import Run, read
 from test_data_files import PACKED, PLAIN, TINY, idx
 
 RNG = np.random.default_rng(0)
@@ -342,6 +342,8 @@ def own(tmp_path, monkeypatch):
 def test_files_of_ones_own_are_compared_resumed_and_attacked(own, capsys):
     words = "compare --data ./mine.py --learners ./my_learner.py plain_linear --seeds 1 --labels 20 --out out"
     assert go(words) == 0
+    assert (own / "out/mine.py").read_text() == MINE
+    assert (own / "out/my_learner.py").read_text() == LEARNER
     rows = [row for row in read(own / "out").rows if row["kind"] == "result"]
     assert [(row["learner"], row["data"], row["n_train"]) for row in rows] == [
         ("my learner", "mine", 100),
@@ -400,3 +402,19 @@ def test_a_learner_file_without_build_is_refused_before_anything_is_written(own,
     assert go("compare --learners ./none.py --seeds 1") == 2
     assert "there is no file none.py" in capsys.readouterr().err
     assert not (own / "runs").exists()
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+    def go(run, checksum, kill):
+        run.every = 0
+        run.update_metadata(data={"mine": {"train": checksum}})
+        for step in run.loop("steps", 3):
+            if step == kill:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(Run.start(tmp_path / "run", recipe="x", config={}, command="x"), "a", kill=2)
+    (run_again := Run.resume(tmp_path / "run")).close()
+    with pytest.raises(Refusal, match="began with other data; start a new run"):
+        go(run_again, "b", kill=None)
+    go(run_again, "a", kill=None)

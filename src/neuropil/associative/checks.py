@@ -8,6 +8,8 @@ from neuropil.errors import require
 
 def check_pixels(x: Tensor) -> Tensor:
     """`x` if it lies in [0, 1], as activity does."""
+    if not len(x):
+        return x
     low, high = (float(value) for value in x.aminmax())
     require(
         low >= 0 and high <= 1,  # false for NaN

@@ -179,15 +179,22 @@ def _all_seeds(job: Job, out: Path, *, quiet: bool) -> None:
 def _start(job: Job, folder: Path, again: Path) -> None:
     run = Run.start(folder, recipe=job.name, config=job.config, command=job.command, quiet=job.options.quiet)
     run.update_metadata(purpose=about(job.asked).purpose)
-    if is_file(job.name):
-        shutil.copyfile(job.file, folder / COPY)
+    for name, path in _code(job).items():
+        shutil.copyfile(path, folder / name)
     _work(job, run, again)
+
+
+def _code(job: Job) -> dict[str, Path]:
+    """The files of the user whose code is run, by the name of the copy in the run: recipe, data and learners."""
+    named = (getattr(job.config, "data", ""), *getattr(job.config, "learners", ()))
+    own = {path.name: path for path in (Path(str(name)) for name in named if is_file(str(name))) if path.is_file()}
+    return own | ({COPY: job.file} if is_file(job.name) else {})
 
 
 def _forget_if_empty(folder: Path, missing: list[Path]) -> None:
     """Remove a folder in which no work was done, and those above it, so that the same words work once they can."""
     left = [path for path in folder.rglob("*") if path.is_file()]
-    if {path.name for path in left} <= {"run.json", ".lock", COPY, SEEDS}:
+    if {path.name for path in left if path.suffix != ".py"} <= {"run.json", ".lock", SEEDS}:
         shutil.rmtree(folder)
         with suppress(OSError):  # others may have put something there
             for path in missing[1:]:
@@ -203,8 +210,9 @@ def _resume(folder: Path, again: Path, *, quiet: bool) -> None:
     changed = [name for name in now | record.config if now.get(name) != record.config.get(name)]
     require(not changed, f"{job.name} has changed since this run began: {', '.join(changed)}. Start a new run.")
     run = Run.resume(folder, quiet=quiet)
-    if is_file(job.name) and (folder / COPY).read_bytes() != job.file.read_bytes():
-        say(f"{job.name} was edited since this run began; the result may differ.")
+    for name, path in _code(job).items():
+        if (folder / name).is_file() and (folder / name).read_bytes() != path.read_bytes():
+            say(f"{path} was edited since this run began; the result may differ.")
     then, other = record.facts.get("versions", {}), versions()
     differ = [f"{name} {then[name]}, now {other[name]}" for name in then if other.get(name, then[name]) != then[name]]
     if differ:

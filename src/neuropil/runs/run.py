@@ -119,13 +119,19 @@ class Run:
             files.append_line(self.folder / files.METRICS, files.to_json(columns).encode() + b"\n")
 
     def update_metadata(self, **facts: Any) -> None:
-        """Merge `facts` into run.json; dicts are merged key by key, at every depth."""
+        """Merge `facts` into run.json; dicts are merged key by key, at every depth.
+
+        A run that goes on refuses facts other than those it began with, such as checksums of data that have changed.
+        """
         self._refuse_if_finished()
         clash = set(facts) & _OWN
         require(not clash, f"run.json keeps {', '.join(sorted(clash))} for itself; use another name.")
         if self._awaits is None:
             self._facts = files.merged(self._facts, files.jsonable(facts))
             self._write_facts()
+        else:
+            same = files.merged(self._facts, files.jsonable(facts)) == self._facts
+            require(same, f"the run in {self.folder} began with other {', '.join(facts)}; start a new run.")
 
     def save(self, **tensors: Tensor) -> None:
         """Add `tensors` to weights.safetensors; a name that is there already is replaced."""

@@ -64,6 +64,13 @@ def test_one_network_classifies_generates_and_completes(learned, train):
     assert learned.predict(test.x, upper).eq(test.y).float().mean() > 0.4
 
 
+def test_no_images_get_no_labels(learned):
+    none = torch.empty(0, 1, 8, 8)
+    assert learned.predict(none).shape == (0,)
+    assert learned.predict(none, torch.ones(1, 8, 8)).shape == (0,)
+    assert learned.decision_function(none).shape == (0, 10)
+
+
 def test_the_gradient_of_the_scores_is_that_of_settled_activity(learned):
     """Against central differences of where it settles, in float64, away from the kinks of the activation."""
     exact = deepcopy(learned)

@@ -7,14 +7,14 @@ import os
 import pytest
 import torch
 
-from neuropil import BackpropClassifier, Split, SupervisedTraining, compare, dense_body
+from neuropil import BackpropClassifier, Hebb, LocalLearning, Split, SupervisedTraining, compare, dense_body
 from neuropil.cli import main
 from neuropil.data import digits, set_names
 from neuropil.errors import Diverged, Refusal
 from neuropil.experiments.baselines import linear
 from neuropil.experiments.comparison import Comparison, Method, data_splits, label_counts, run_methods
 from neuropil.experiments.methods import builders
-from neuropil.runs import EpochRow, Run, read
+from neuropil.runs import EpochRow, NullTracker, Run, read
 
 SOME = ("association", "hard_wta", "mstdp", "plain_linear")
 FAST = SupervisedTraining(epochs=2, min_steps=1)
@@ -159,3 +159,32 @@ def test_with_60_examples_every_data_set_gives_every_method_a_row(name, tmp_path
     assert len({row["learner"] for row in rows}) == len(rows) == len(builds)
     left_out = {row["learner"] for row in rows if row["kind"] == "failed" and not row["diverged"]}
     assert left_out == ({"mSTDP"} if name == "iris" else set())
+
+
+def test_a_batch_larger_than_the_data_is_all_of_the_data(some):
+    few = some[0][:7]
+    weights = []
+    for batch in (100, 7):
+        body = dense_body(few, 5, n=1.0)
+        torch.nn.init.normal_(body.hidden.weight, generator=torch.Generator().manual_seed(0))
+        before = body.hidden.weight.clone()
+        learning = LocalLearning({"hidden": Hebb()}, epochs=2, batch=batch)
+        learning.fit_(body, few, rng=torch.Generator().manual_seed(1), tracker=NullTracker())
+        assert not torch.equal(body.hidden.weight, before)
+        weights.append(body.hidden.weight)
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("run digits_mstdp --n-samples 1", "'n_samples' needs a number >= 2, got 1"),
+        ("compare --data digits --n-train 5", "subset"),
+        ("compare --data digits --labels 5", "every class needs a label, got labels [5] for 10 classes"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_learns(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

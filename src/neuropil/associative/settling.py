@@ -132,7 +132,7 @@ def _settle_(sweep: "_Sweep", iterations: int) -> Settled:
         distances = sweep(check)
         if check:
             residual = torch.stack(distances).amax(0)
-            converged = bool(residual.max() < settling.tolerance)
+            converged = bool((residual < settling.tolerance).all())
             if converged:
                 break
     return Settled(sweep.state, made, residual, converged)

@@ -117,7 +117,7 @@ class SoftCompetition:
         state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop(f"features {' + '.join(names)}", config.epochs, **state):
             before = [weight.detach().clone() for weight in weights]
-            for images in train.batches(config.batch, shuffle=rng):
+            for images in train.batches(min(config.batch, len(train)), shuffle=rng):
                 with torch.no_grad(), tap(below, names) as seen:
                     below(images.x)
                 for name, rule in rules.items():

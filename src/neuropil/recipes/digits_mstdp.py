@@ -22,6 +22,7 @@ from torch import Generator
 from neuropil.associative import AssociativeNetwork, AssociativeTraining, Nudge, Sampling, Settling
 from neuropil.associative.tasks import CLASSIFY, CLASSIFY_PARTIAL, GENERATE
 from neuropil.data import Split
+from neuropil.errors import at_least
 from neuropil.experiments.associative import distortion, end_to_end, random_features
 from neuropil.experiments.baselines import linear
 from neuropil.experiments.comparison import Comparison, Method, run_comparison
@@ -79,6 +80,9 @@ class Config(ComparisonSettings):
     # methods to run: mstdp (astdp with --extrapolation), backprop, random_features, linear; all if none is named
     learners: tuple[str, ...] = ()
     backprop_epochs: int = 50  # passes over the training images of the baseline trained by backprop
+
+    def __post_init__(self) -> None:
+        at_least(2, self, "n_samples")
 
 
 def main(config: Config, run: Run) -> None:

@@ -89,7 +89,7 @@ class Competition:
         state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop("features conv1", config.epochs, **state):
             before = network.get_parameter("conv1.weight").detach().clone()
-            for images in train.batches(config.batch, shuffle=rng):
+            for images in train.batches(min(config.batch, len(train)), shuffle=rng):
                 with torch.no_grad(), tap(network, ["conv1"], pre_only=True) as seen:
                     network(images.x)
                 propose_(conv, in_sample(rule, conv, seen["conv1"].pre, config.patch_fraction, rng))

@@ -72,7 +72,7 @@ class Competition:
         state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop("features hidden", config.epochs, **state):
             before = network.get_parameter("hidden.weight").detach().clone()
-            for images in train.batches(config.batch, shuffle=rng):
+            for images in train.batches(min(config.batch, len(train)), shuffle=rng):
                 with torch.no_grad(), tap(network, ["hidden"], pre_only=True) as seen:
                     network(images.x)
                 propose_(hidden, rule(hidden, *seen["hidden"]))

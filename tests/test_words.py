@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/neuropil"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 TEXTS = [
-    *sorted(path for end in ("py", "html", "css", "toml") for path in PACKAGE.rglob(f"*.{end}")),
+    *sorted(path for end in ("py", "html", "css", "js", "toml") for path in PACKAGE.rglob(f"*.{end}")),
     *PAGES,
     ROOT / "Makefile",
     ROOT / "pyproject.toml",

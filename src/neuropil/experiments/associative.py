@@ -24,13 +24,19 @@ def hidden_layers(train: Split, units: tuple[int, ...], rng: Generator) -> nn.Se
 
 
 def end_to_end(train: Split, rng: Generator, *, units: tuple[int, ...], epochs: int, augment: Distort | None) -> Method:
-    """`hidden_layers`, all weights trained by backprop."""
+    """The same hidden layers, all weights trained by backpropagation.
+
+    https://doi.org/10.1038/323533a0
+    """
     training = SupervisedTraining(epochs=epochs, batch=100, lr=2e-3, min_steps=1500, augment=augment)
     return backprop(hidden_layers(train, units, rng), training)
 
 
 def random_features(train: Split, rng: Generator, *, units: tuple[int, ...]) -> Method:
-    """`hidden_layers` with frozen random weights, and a trained readout."""
+    """The same hidden layers with frozen random weights, and a trained readout.
+
+    https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
+    """
     return frozen_features(hidden_layers(train, units, rng), LINEAR)
 
 

@@ -20,6 +20,8 @@ LINEAR = SupervisedTraining(epochs=20, batch=500, lr=1e-2, weight_decay=0.0, min
 def linear(train: Split, rng: Generator, *, training: SupervisedTraining = LINEAR) -> Method:
     """Softmax regression: what any network with a hidden layer has to beat.
 
+    https://hastie.su.domains/ElemStatLearn/
+
     Pixels are taken as they are; the features of a table, which may have different units, are standardised.
     """
     return linear_classifier("linear", training, standardise=train.x.ndim == 2)

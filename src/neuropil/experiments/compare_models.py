@@ -17,10 +17,21 @@ from neuropil.experiments.comparison import Build, Comparison, Method, plan_on
 from neuropil.experiments.own_learners import as_method
 from neuropil.experiments.robustness import Attacks, run_seeds
 from neuropil.models import Model
-from neuropil.report import table, write
-from neuropil.runs import Run, read
+from neuropil.report import gather, table, write
+from neuropil.runs import Run
 
 __all__ = ["compare"]
+
+
+class ComparedRows(list[dict[str, Any]]):
+    """What a comparison logged, row by row; a notebook shows its figure and table."""
+
+    def __init__(self, folder: Path):
+        self._results = gather([folder])
+        super().__init__(self._results.runs[0].record.rows)
+
+    def _repr_html_(self) -> str:
+        return self._results._repr_html_()
 
 
 def compare(
@@ -31,7 +42,7 @@ def compare(
     labels: Sequence[int] = (),
     attack: bool = False,
     out: Path | str | None = None,
-) -> list[dict[str, Any]]:
+) -> ComparedRows:
     """Train every model with every seed, score it once on the test examples, and print the table.
 
     A model that refuses the data, or that diverges, is a row of kind "failed" that says why; the others go on.
@@ -47,7 +58,8 @@ def compare(
         out: a new folder for the run, its models and its report; None keeps nothing.
 
     Returns:
-        what was logged: a dict for each row; those with kind "result" have the accuracies.
+        what was logged: a list with a dict for each row; those with kind "result" have the accuracies. A notebook
+        shows it as figure and table.
 
     Raises:
         Refusal: no model, an unknown data set, or a folder that exists.
@@ -82,10 +94,11 @@ def compare(
         stack.callback(run.close)
         run_seeds(plan, labels, run, attacks=Attacks() if attack else None)
         run.finish()
+        rows = ComparedRows(folder)
         if out:
-            write([folder], folder / "report.html")
-        Console().print(table([folder]))
-        return read(folder).rows
+            write(rows._results, folder / "report.html")
+        Console().print(table(rows._results))
+        return rows
 
 
 def _named(name: str, make: Callable[[Split, Generator], Any], train: Split, rng: Generator) -> Method:

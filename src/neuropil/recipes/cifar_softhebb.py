@@ -130,7 +130,10 @@ class SoftCompetition:
 
 
 def soft_hebb(config: Config, train: Split, rng: Generator) -> Method:
-    """Kernels that start with a large norm and learn without labels."""
+    """Kernels that start with a large norm and learn without labels.
+
+    https://arxiv.org/abs/2209.11883
+    """
     network, learning = network_for(config, train, rng, config.power, config.init_norm), SoftCompetition(config)
     copies = config.copies(config.data)
     learner = FeatureClassifier(network, learning=learning, readout=config.readout(), **copies)
@@ -138,13 +141,19 @@ def soft_hebb(config: Config, train: Split, rng: Generator) -> Method:
 
 
 def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
-    """The same architecture, trained with backpropagation on augmented images."""
+    """The same architecture, trained with backpropagation on augmented images.
+
+    https://doi.org/10.1038/323533a0
+    """
     network = network_for(config, train, rng, config.backprop_power)
     return backprop(network, config.end_to_end(config.backprop_min_steps, AUGMENT.get(config.data, SHIFT)))
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
-    """The same architecture with its first kernels, frozen."""
+    """The same architecture with its first kernels, frozen.
+
+    https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
+    """
     network = network_for(config, train, rng, config.power, config.init_norm)
     return frozen_features(network, config.readout(), **config.copies(config.data))
 

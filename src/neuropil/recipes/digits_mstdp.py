@@ -103,7 +103,10 @@ def comparison(config: Config) -> Comparison:
 
 
 def associative(config: Config, train: Split, rng: Generator) -> Method:
-    """The network under test."""
+    """Pixels, label and hidden units connected both ways; every synapse learns by the differential Hebbian rule.
+
+    https://arxiv.org/abs/1912.00009
+    """
     return Method("aSTDP" if config.extrapolation else "mSTDP", "local", network(config), competes=False)
 
 

@@ -117,12 +117,18 @@ def competing(config: Config) -> AssociationClassifier:
 
 
 def association(config: Config, train: Split, rng: Generator) -> Method:
-    """The most active neurons of the class fire at its event."""
+    """The most active neurons of the class fire at its event.
+
+    https://arxiv.org/abs/2011.12012
+    """
     return Method("association", "local", competing(config), competes=False)
 
 
 def plain_association(config: Config, train: Split, rng: Generator) -> Method:
-    """The rule as the abstract has it: all neurons of the class fire, all others are silent."""
+    """The rule as the abstract has it: all neurons of the class fire, all others are silent.
+
+    https://arxiv.org/abs/2011.12012
+    """
     training = AssociationLearning(config.plain_epochs, config.batch, config.plain_lr, config.min_steps)
     plain: dict[str, Any] = {"k": None, "slope": 1.0, "n_send": None, "unit_norm_input": False}
     learner = AssociationClassifier(config.hidden, **plain, training=training)
@@ -130,7 +136,10 @@ def plain_association(config: Config, train: Split, rng: Generator) -> Method:
 
 
 def end_to_end(config: Config, train: Split, rng: Generator, *, same_fields: bool = False) -> Method:
-    """Layers of as many ReLU units, trained with backpropagation; `same_fields`: with the same receptive fields."""
+    """Layers of as many ReLU units, trained with backpropagation; `same_fields`: with the same receptive fields.
+
+    https://doi.org/10.1038/323533a0
+    """
     inputs, layers = train.x[0].numel(), OrderedDict[str, nn.Module](flat=nn.Flatten())
     for depth, units in enumerate(config.hidden):
         layer = nn.Linear(inputs, units)
@@ -147,7 +156,10 @@ def end_to_end(config: Config, train: Split, rng: Generator, *, same_fields: boo
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
-    """The network of the association rule with its first weights, frozen, under a linear readout."""
+    """The network of the association rule with its first weights, frozen, under a linear readout.
+
+    https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
+    """
     network = competing(config).fresh(train, rng)
     network[-1] = TopKSigmoid(config.slope)
     readout = SupervisedTraining(epochs=config.readout_epochs, lr=1e-2, weight_decay=0.0, min_steps=config.min_steps)

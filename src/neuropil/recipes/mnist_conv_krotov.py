@@ -99,7 +99,10 @@ class Competition:
 
 
 def krotov_hopfield(config: Config, train: Split, rng: Generator) -> Method:
-    """Kernels that start at random patches and learn without labels."""
+    """Kernels that start at random patches and learn without labels.
+
+    https://doi.org/10.1073/pnas.1820458116
+    """
     network = network_for(config, train, config.power)
     init_patches_(network, train, rng)
     copies = config.copies(config.data)
@@ -108,7 +111,10 @@ def krotov_hopfield(config: Config, train: Split, rng: Generator) -> Method:
 
 
 def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
-    """The same architecture, trained with backpropagation; on augmented images where readouts see such copies."""
+    """The same architecture, trained with backpropagation; on augmented images where readouts see such copies.
+
+    https://doi.org/10.1038/323533a0
+    """
     network = network_for(config, train, config.backprop_power)
     init_kernels_(network, rng)
     augment = AUGMENT.get(config.data, SHIFT) if config.n_augmented or config.min_examples else None
@@ -116,14 +122,20 @@ def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
 
 
 def random_patches(config: Config, train: Split, rng: Generator) -> Method:
-    """The same architecture where the rule starts: random patches as kernels, frozen."""
+    """The same architecture where the rule starts: random patches as kernels, frozen.
+
+    https://proceedings.mlr.press/v15/coates11a.html
+    """
     network = network_for(config, train, config.power)
     init_patches_(network, train, rng)
     return frozen_features(network, config.readout(), name="random patches", **config.copies(config.data))
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
-    """The same architecture with kernels from N(0, 1 / fan-in), frozen."""
+    """The same architecture with kernels from N(0, 1 / fan-in), frozen.
+
+    https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
+    """
     network = network_for(config, train, config.random_power)
     init_kernels_(network, rng)
     return frozen_features(network, config.readout(), **config.copies(config.data))

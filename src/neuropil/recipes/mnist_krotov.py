@@ -82,7 +82,10 @@ class Competition:
 
 
 def krotov_hopfield(config: Config, train: Split, rng: Generator) -> Method:
-    """Units that start at random images and learn without labels."""
+    """Units that start at random images and learn without labels.
+
+    https://doi.org/10.1073/pnas.1820458116
+    """
     network = dense_body(train, config.units, n=config.power)
     init_examples_(network, train, rng)
     learner = FeatureClassifier(network, learning=Competition(config), readout=config.readout())
@@ -90,21 +93,30 @@ def krotov_hopfield(config: Config, train: Split, rng: Generator) -> Method:
 
 
 def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
-    """The same architecture, trained with backpropagation."""
+    """The same architecture, trained with backpropagation.
+
+    https://doi.org/10.1038/323533a0
+    """
     network = dense_body(train, config.units, n=config.backprop_power)
     init_normal_(network, rng, std=config.backprop_init_std)
     return backprop(network, config.end_to_end(config.backprop_min_steps))
 
 
 def random_examples(config: Config, train: Split, rng: Generator) -> Method:
-    """The same architecture where the rule starts: random training images as weights, frozen."""
+    """The same architecture where the rule starts: random training images as weights, frozen.
+
+    https://proceedings.mlr.press/v15/coates11a.html
+    """
     network = dense_body(train, config.units, n=config.power)
     init_examples_(network, train, rng)
     return frozen_features(network, config.readout(), name="random examples")
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
-    """The same architecture with weights from N(0, 1), frozen."""
+    """The same architecture with weights from N(0, 1), frozen.
+
+    https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
+    """
     network = dense_body(train, config.units, n=config.random_power)
     init_normal_(network, rng)
     return frozen_features(network, config.readout(config.random_weight_decay))

@@ -89,14 +89,20 @@ def methods(config: Config) -> list[Build]:
 
 
 def with_pseudo_labels(config: Config, train: Split, rng: Generator) -> Method:
-    """The network under test, with all images."""
+    """The network takes its own confident answers for the missing labels.
+
+    https://arxiv.org/abs/1912.00009
+    """
     task = Task("label", "all", pseudo_label_margin=config.pseudo_label_margin)
     learner = SelfTraining(network(config, task), train.x, config.labelled_fraction)
     return Method("mSTDP with pseudo-labels", "local", learner)
 
 
 def labelled_only(config: Config, train: Split, rng: Generator) -> Method:
-    """The same network without the images that have no label."""
+    """The same network without the images that have no label.
+
+    https://arxiv.org/abs/1912.00009
+    """
     learner = network(config, Task("label", "all"), min_steps=config.min_steps)
     return Method("mSTDP, labelled images only", "local", learner)
 

@@ -51,7 +51,10 @@ class Config(ComparisonSettings):
 
 
 def spiking(config: Config, train: Split, rng: Generator) -> Method:
-    """The spiking network."""
+    """Neurons that spike, trained end to end by exact gradients of their spike times.
+
+    https://arxiv.org/abs/2309.14523
+    """
     flips, early = config.flip_probability, config.early_weight
     training = SpikeTimeTraining(config.epochs, config.batch, config.lr, flip_probability=flips, early_weight=early)
     encode, neuron = ThresholdEncoding(config.threshold, config.spike_time), Theta(config.tau, config.drive)
@@ -60,7 +63,10 @@ def spiking(config: Config, train: Split, rng: Generator) -> Method:
 
 
 def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
-    """A ReLU network of the same hidden layers, on grey values."""
+    """A ReLU network of the same hidden layers, on grey values.
+
+    https://doi.org/10.1038/323533a0
+    """
     network = relu_network((train.x[0].numel(), *config.hidden), rng)
     return backprop(network, SupervisedTraining(epochs=20, batch=200, lr=1e-3))
 

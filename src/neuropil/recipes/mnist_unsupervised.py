@@ -71,7 +71,10 @@ def units(model: Model) -> nn.Module:
 
 
 def stdp(config: Config, train: Split, rng: Generator) -> Method:
-    """The units under test."""
+    """Units that learn from images alone, by the differential Hebbian rule.
+
+    https://arxiv.org/abs/1912.00009
+    """
     lr = {"classification": config.lr, "pixels": config.lr}
     training = AssociativeTraining((WITHOUT_LABEL,), config.epochs, config.batch, lr, lr_decay=config.lr_decay)
     settling, nudge = Settling(4, step_size=1.0, check_every=2), Nudge(2)
@@ -82,12 +85,18 @@ def stdp(config: Config, train: Split, rng: Generator) -> Method:
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
-    """The same units with frozen random weights."""
+    """The same units with frozen random weights.
+
+    https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
+    """
     return with_readout(config, "random features", hidden_layers(train, (config.units,), rng))
 
 
 def centres(config: Config, train: Split, rng: Generator) -> Method:
-    """Centres of k-means, as active as an image is nearer to them than to the others on average. Coates et al. 2011."""
+    """Centres of k-means, as active as an image is nearer to them than to the others on average. Coates et al. 2011.
+
+    https://proceedings.mlr.press/v15/coates11a.html
+    """
     found = MiniBatchKMeans(config.units, batch_size=2000, n_init=1, max_iter=20, random_state=config.seed)
     middle = torch.from_numpy(found.fit(train.pixels().flatten(1).cpu().numpy()).cluster_centers_).float()
     return with_readout(config, "k-means", fixed_body(2 * middle, -middle.square().sum(1), Triangle()))

@@ -44,7 +44,10 @@ class Config(ComparisonSettings):
 
 
 def spiking(config: Config, train: Split, rng: Generator) -> Method:
-    """The spiking network."""
+    """Neurons that spike, trained end to end by exact gradients of their spike times.
+
+    https://arxiv.org/abs/2309.14523
+    """
     training = SpikeTimeTraining(
         epochs=config.epochs, batch=config.batch, lr=config.lr, lr_time_constant=None, flip_probability=0.0,
         inverse_temperature=10.0, early_weight=0.02, late_weight=0.2, margin=0.3, clip=1.0,
@@ -55,13 +58,19 @@ def spiking(config: Config, train: Split, rng: Generator) -> Method:
 
 
 def backprop(config: Config, train: Split, rng: Generator) -> Method:
-    """A ReLU network with as many hidden units, trained end to end."""
+    """A ReLU network with as many hidden units, trained end to end.
+
+    https://doi.org/10.1038/323533a0
+    """
     training = SupervisedTraining(epochs=config.epochs, lr=1e-2, weight_decay=1e-4)
     return baselines.backprop(hidden_layer(config), training)
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
-    """The same with frozen random weights under a trained readout."""
+    """The same with frozen random weights under a trained readout.
+
+    https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
+    """
     head = SupervisedTraining(epochs=100, lr=1e-2)
     return baselines.frozen_features(hidden_layer(config), head)
 

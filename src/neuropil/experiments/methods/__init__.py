@@ -32,5 +32,6 @@ def builders(names: Sequence[str], units: int) -> dict[str, Build]:
 
 
 def _build(name: str, units: int, train: Split, rng: Generator) -> Method:
-    method: Method = import_module(f"{__name__}.{name}").build(train, rng, units)
-    return method
+    build = import_module(f"{__name__}.{name}").build
+    method: Method = build(train, rng, units)
+    return method.introduced(build)

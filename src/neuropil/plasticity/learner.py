@@ -1,6 +1,5 @@
 """Rules on layers of a plain network: a state for each layer gives a rule the input, start and bias that it needs."""
 
-import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
 from neuropil.errors import require
+from neuropil.plasticity.attachable import in_one_process, reached
 from neuropil.plasticity.chosen import full_factor
 from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.geometry import Conv, bias_of, check_finite, from_rows, rows, weight_of
@@ -18,7 +18,7 @@ from neuropil.plasticity.law import Dense
 from neuropil.plasticity.patches import patches, sample_count, sample_patches
 from neuropil.plasticity.plan import PLAN
 from neuropil.plasticity.propose import propose_
-from neuropil.plasticity.tap import bare, tap
+from neuropil.plasticity.tap import tap
 
 MOMENTUM = 0.05  # weight of the latest batch in every running mean
 FLAT = 0.1  # a sample shorter than this fraction of the mean length fades out
@@ -152,8 +152,8 @@ def attach(
         rng: of the start and of these; None for a generator with seed 0.
 
     Raises:
-        Refusal: a rule or layer that cannot learn so; a name that the network does not have; a layer that no pass
-            reaches; a model that learns in several processes.
+        Refusal: a rule or layer that cannot learn so. A name that the network does not have, or that no pass reaches.
+            A model that learns in several processes.
 
     Examples:
         >>> import torch
@@ -166,21 +166,16 @@ def attach(
         ...     optimizer.step()
         ...     learner.settle_()
     """
-    split = any(isinstance(outer, nn.parallel.DistributedDataParallel) for outer in bare(model))
-    require(not split, "attach learns in one process, whose changes no other hears of; attach to model.module there.")
-    model = bare(model)[-1]
+    model = in_one_process(model)
     learner = Learner(model, {}, threshold, most, rng or Generator().manual_seed(0))
     images = images[torch.randperm(len(images), generator=learner.rng)[:1000].to(images.device)]
     with torch.no_grad():
-        with tap(model, rules) as seen:
-            model(images)
-        for name in rules:
-            _ = seen[name]  # refuses a layer that was not reached
-        for name in seen:
-            layer = model.get_submodule(name)
-            _check(name, layer, rules[name])
-            learner.untrained[name] = {key: value.detach().clone() for key, value in layer.named_parameters()}
-        for name in list(seen):  # a layer starts on what the layers below make of the images from now on
+        names = reached(model, rules, images)
+        for name in names:
+            learner.untrained[name] = {
+                key: x.detach().clone() for key, x in model.get_submodule(name).named_parameters()
+            }
+        for name in names:  # a layer starts on what the layers below make of the images from now on
             with tap(model, [name], pre_only=True) as seen:
                 model(images)
             learner.rules[name] = rules[name]
@@ -287,31 +282,3 @@ def by_group(layer: nn.Module, samples: Tensor) -> Iterator[tuple[Tensor, Tensor
 def _directions(weight: Tensor) -> Tensor:
     """Rows without their mean, of length 1."""
     return F.normalize(weight - weight.mean(1, keepdim=True), dim=1)
-
-
-def _check(name: str, layer: nn.Module, rule: Rule) -> None:
-    """Refuse what cannot learn."""
-    kind, what = type(layer).__name__, type(rule).__name__
-    require(isinstance(layer, (nn.Linear, *Conv)), f"layer {name!r} is a {kind}; attach takes Linear and Conv layers.")
-    groups, (count, fan_in) = getattr(layer, "groups", 1), rows(layer, weight_of(layer)).shape
-    require(fan_in > 1, f"a unit of layer {name!r} has a single input, in which there is no direction to learn.")
-    rule.check_units(count // groups)
-    cure = "use ExplainAway, HardWTA, KrotovHopfield or SoftHebb, or call the rule itself without attach."
-    third = list(inspect.signature(rule.post).parameters)[1:]
-    require(not third, f"attach gives a rule its drives only, but {what} needs {', '.join(third)} as well; {cure}")
-    require(
-        competes(rule, count // groups),
-        f"units of layer {name!r} would not compete under {what}: each answers whatever the others do, and they end as "
-        f"copies or noise; {cure}",
-    )
-
-
-def competes(rule: Rule, count: int) -> bool:
-    """Whether what one of `count` units answers depends on the drives of the others."""
-    drive = torch.arange(8.0 * count).sin().view(8, count)
-    other = drive.clone()
-    other[:, 0] += 3
-    said, then = rule.post(drive), rule.post(other)
-    if count == 1 or not isinstance(said, Dense) or not isinstance(then, Dense):
-        return True
-    return not torch.equal(said.gain[:, 1:], then.gain[:, 1:])

@@ -1,0 +1,58 @@
+"""What `attach` can work on: models in one process, layers that a pass reaches, and rules whose units compete."""
+
+import inspect
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from neuropil.errors import require
+from neuropil.plasticity.engine import Rule
+from neuropil.plasticity.geometry import Conv, rows, weight_of
+from neuropil.plasticity.law import Dense
+from neuropil.plasticity.tap import bare, tap
+
+
+def in_one_process(model: nn.Module) -> nn.Module:
+    """The user's own model inside `model`, unless other processes have one that would not hear of its changes."""
+    split = any(isinstance(outer, nn.parallel.DistributedDataParallel) for outer in bare(model))
+    require(not split, "attach learns in one process, whose changes no other hears of; attach to model.module there.")
+    return bare(model)[-1]
+
+
+def reached(model: nn.Module, rules: Mapping[str, Rule], images: Tensor) -> list[str]:
+    """The names of `rules` in the order in which a pass reaches them; layers that cannot learn are refused."""
+    with tap(model, rules) as seen:
+        model(images)
+    for name, rule in rules.items():
+        _ = seen[name]  # refuses a layer that was not reached
+        _check(name, model.get_submodule(name), rule)
+    return list(seen)
+
+
+def _check(name: str, layer: nn.Module, rule: Rule) -> None:
+    """Refuse what cannot learn."""
+    kind, what = type(layer).__name__, type(rule).__name__
+    require(isinstance(layer, (nn.Linear, *Conv)), f"layer {name!r} is a {kind}; attach takes Linear and Conv layers.")
+    groups, (count, fan_in) = getattr(layer, "groups", 1), rows(layer, weight_of(layer)).shape
+    require(fan_in > 1, f"a unit of layer {name!r} has a single input, in which there is no direction to learn.")
+    rule.check_units(count // groups)
+    cure = "use ExplainAway, HardWTA, KrotovHopfield or SoftHebb, or call the rule itself without attach."
+    third = list(inspect.signature(rule.post).parameters)[1:]
+    require(not third, f"attach gives a rule its drives only, but {what} needs {', '.join(third)} as well; {cure}")
+    require(
+        competes(rule, count // groups),
+        f"units of layer {name!r} would not compete under {what}: each answers whatever the others do, and they end as "
+        f"copies or noise; {cure}",
+    )
+
+
+def competes(rule: Rule, count: int) -> bool:
+    """Whether what one of `count` units answers depends on the drives of the others."""
+    drive = torch.arange(8.0 * count).sin().view(8, count)
+    other = drive.clone()
+    other[:, 0] += 3
+    said, then = rule.post(drive), rule.post(other)
+    if count == 1 or not isinstance(said, Dense) or not isinstance(then, Dense):
+        return True
+    return not torch.equal(said.gain[:, 1:], then.gain[:, 1:])

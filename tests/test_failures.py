@@ -175,6 +175,25 @@ def test_a_batch_larger_than_the_data_is_all_of_the_data(some):
     assert torch.equal(*weights)
 
 
+class Bare:
+    """Fits and predicts, and no more."""
+
+    def fit(self, train, *, rng, tracker=None):
+        return self
+
+    def predict(self, x):
+        return torch.zeros(len(x), dtype=torch.int64)
+
+
+def test_a_model_that_only_fits_and_predicts_has_its_result_and_is_told_what_it_lacks(some, tmp_path):
+    rows = compare({"bare": lambda train, rng: Bare()}, some, seeds=1, labels=[20], out=tmp_path / "out")
+    zeros = (some[1].y == 0).double().mean().item()
+    assert [row["accuracy"] for row in rows if row["kind"] == "result"] == [pytest.approx(zeros)]
+    said = " ".join(row["message"] for row in rows if row["kind"] == "warning")
+    assert "cannot be attacked: it has no save(path, about=...)" in said
+    assert "no accuracy with 20 labels: the model has no refit_readout" in said
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

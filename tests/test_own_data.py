@@ -296,6 +296,10 @@ def test_an_archive_in_the_data_folder_is_read_and_unpacked_without_a_network(pl
     assert [part.y.tolist() for part in data.cifar10(tmp_path)] == [[3], [3]]
     assert [row.status for row in data.check("cifar10", tmp_path)] == ["ok"]
     assert [row.present for row in data.list_sets(tmp_path) if row.name == "cifar10"] == [True]
+    (tmp_path / place / "c.tar.gz").write_bytes(
+        gzip.compress(gzip.decompress(out.getvalue()), compresslevel=1, mtime=5)
+    )
+    assert [row.status for row in data.check("cifar10", tmp_path)] == ["ok"]  # packed anew
     assert data.fetch("cifar10", tmp_path) == [tmp_path / "c" / name for name in ("a.bin", "b.bin")]
 
 

@@ -11,7 +11,7 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from neuropil.data.files import File, Source, data_root, local_archive, md5, members, read_bytes
+from neuropil.data.files import File, Source, archive_md5, data_root, local_archive, md5, members, read_bytes
 from neuropil.data.registry import file_rows, set_module
 from neuropil.errors import Refusal
 
@@ -47,7 +47,7 @@ def _whole_files(
 ) -> Iterator[Path]:
     """The wanted files in `desk`, one by one, so that what has come is kept if the next one fails."""
     if source.archive:
-        whole = tar is not None and md5(read_bytes(tar)) == source.archive.md5
+        whole = tar is not None and archive_md5(tar, source) == source.archive.md5
         archive = tar if tar and whole else _download(source.archive, mirrors, desk, progress)
         for file, raw in members(archive, source.folder, wanted):
             (desk / file.name).write_bytes(raw)

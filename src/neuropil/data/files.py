@@ -136,6 +136,16 @@ def members(tar: Path, folder: str, files: Sequence[File]) -> Iterator[tuple[Fil
         raise Refusal(f"{tar.name} is not the published archive: {fault.args[0]}.") from fault
 
 
+def archive_md5(tar: Path, source: Source) -> str:
+    """The published md5 of the archive of `source` if all files in `tar` are right, however packed; else its own."""
+    try:
+        for _ in members(tar, source.folder, source.files):
+            pass
+    except Refusal:
+        return md5(read_bytes(tar))
+    return source.archive.md5 if source.archive else ""
+
+
 def _checked(path: Path, file: File) -> tuple[bytes, str, str]:
     """(content, expected md5, found md5); a file that was packed anew is right if its content is."""
     raw = read_bytes(path)

@@ -10,7 +10,7 @@ from inspect import signature
 from pathlib import Path
 from types import ModuleType
 
-from neuropil.data.files import Source, data_root, local_archive, locate, md5, read_bytes, state
+from neuropil.data.files import Source, archive_md5, data_root, local_archive, locate, state
 from neuropil.data.own import load_own
 from neuropil.data.split import Split
 from neuropil.errors import unknown
@@ -89,7 +89,7 @@ def check(name: str, root: str | Path | None = None) -> list[FileRow]:
         return []
     tar = local_archive(source, root)
     if source.archive and tar and not any(locate(source, file, root) for file in source.files):
-        return [_file_row(tar, source.archive.md5, md5(read_bytes(tar)))]
+        return [_file_row(tar, source.archive.md5, archive_md5(tar, source))]
     return file_rows(source, root)
 
 

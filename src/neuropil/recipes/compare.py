@@ -10,6 +10,8 @@ Group: start here. Minutes: 8. Data: any.
 
 Try: neuropil compare --data digits --seeds 5 --out demo
 
+Try: neuropil compare --data photos/ --learners ./mine.py backprop linear
+
 Try: neuropil compare --data digits --attack --out runs/robustness_digits
 """
 

@@ -6,6 +6,7 @@ import torch
 import chromium
 from neuropil.report import write
 from report_runs import BASELINE, HOSTILE, LOCAL, everything, make, result
+from test_report_robustness import rows as under_attack
 
 pytestmark = pytest.mark.skipif(not chromium.PROGRAM, reason="needs chromium, for example: apt-get install chromium")
 
@@ -21,7 +22,8 @@ def browser():
 def page(tmp_path_factory):
     """Everything that a page can show, about two learners of which one has a long and hostile name."""
     folder = tmp_path_factory.mktemp("page")
-    rows = everything(LOCAL) + [result(HOSTILE * 3, seed, 0.5 + 0.1 * seed) for seed in (0, 1, 2)]
+    rows = everything(LOCAL) + [row for row in under_attack(invalid=[LOCAL]) if row[0] != "result"]
+    rows += [result(HOSTILE * 3, seed, 0.5 + 0.1 * seed) for seed in (0, 1, 2)]
     save = {f"fields.{LOCAL}": torch.randn(30, 1, 5, 5), f"fields_before.{LOCAL}": torch.randn(30, 1, 5, 5).half()}
     save["wrong"] = torch.randint(256, (2, 1, 5, 5), dtype=torch.uint8)
     return write([make(folder / "run", rows, save=save)], folder / "report.html")
@@ -37,12 +39,22 @@ def test_nothing_overflows_and_nothing_is_wrong(browser, page, width, dark):
       !one.closest('.scroll, pre, svg')
       && one.getBoundingClientRect().right > innerWidth + 1).map(one => one.outerHTML)"""
     assert browser.run(outside) == []
+    captions = (
+        "Math.max(...[...document.querySelectorAll('caption span')].map(one => one.getBoundingClientRect().right))"
+    )
+    assert browser.run(captions) <= width
     cropped = """[...document.querySelectorAll('svg[role=img]')].filter(svg => svg.checkVisibility()).flatMap(svg =>
       [...svg.querySelectorAll('text')].filter(text => {
         const [a, b] = [text.getBoundingClientRect(), svg.getBoundingClientRect()];
         return a.left < b.left - 1 || a.right > b.right + 1 || a.top < b.top - 1 || a.bottom > b.bottom + 1;
       }).map(text => text.textContent))"""
     assert browser.run(cropped) == []
+    on_top = """[...document.querySelectorAll('svg[role=img]')].filter(svg => svg.checkVisibility()).flatMap(svg => {
+      const ticks = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
+      return ticks.filter(([, a], k) => ticks.some(([, b], other) => other > k && Math.abs(a.top - b.top) < 1
+        && a.left < b.right - 1 && b.left < a.right - 1)).map(([text]) => text);
+    })"""
+    assert browser.run(on_top) == []
     small = """Math.min(...[...document.querySelectorAll('svg[role=img] text')].filter(one => one.checkVisibility())
       .map(one => one.getBoundingClientRect().height))"""
     assert browser.run(small) >= 8  # CSS pixels of the smallest letters

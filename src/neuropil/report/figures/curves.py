@@ -20,6 +20,7 @@ from neuropil.runs import ConfusionRow, EpochRow, LabelsRow
 Curve = dict[float, list[float]]  # x -> one value per seed
 Curves = Mapping[str, Curve]  # by learner
 Point = tuple[str | None, float, float]  # learner, x, y
+POINTS = 150  # of a curve
 FRACTIONS = ("accuracy", "converged", "dead")
 CORRECT, WRONG = "#8b949e", "#dd5a1c"  # of confusion matrices, to be seen on white and on black
 
@@ -165,7 +166,9 @@ def band(values: Sequence[float]) -> tuple[float, float]:
 
 
 def plot_curve(axes: Axes, curve: Curve, style: Style, scale: float, shift: float | None) -> None:
-    """The curve of one learner; with marks, moved aside by `shift`, if that is given."""
+    """The curve of one learner, at no more points than can be seen; with marks, moved aside by `shift`, if given."""
+    kept = np.unique(np.linspace(0, len(curve) - 1, POINTS).round().astype(int))
+    curve = {x: values for index, (x, values) in enumerate(curve.items()) if index in kept}
     x: Any = list(curve)
     middle, half_width = np.array([band(values) for values in curve.values()]).T * scale
     line: dict[str, Any] = {"color": style.colour, "linestyle": style.dash, "linewidth": 1.6}

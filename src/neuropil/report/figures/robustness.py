@@ -46,6 +46,8 @@ def plot_accuracies(
     for name, curve in curves.items():
         plot_fractions(axes, curve, style_for(styles, name), name in invalid)
     axes.set(ylabel="accuracy, %", ylim=(-2, 102), **settings)
+    if "xticks" not in settings:
+        axes.locator_params(axis="x", nbins=5)
 
 
 def plot_fractions(axes: Axes, curve: Curve, style: Style, invalid: bool) -> None:

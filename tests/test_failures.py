@@ -185,6 +185,19 @@ class Bare:
         return torch.zeros(len(x), dtype=torch.int64)
 
 
+def test_what_cannot_be_measured_after_the_result_is_a_warning(some, tmp_path):
+    def after(*_):
+        raise Refusal("two examples are needed.")
+
+    run = Run.start(tmp_path / "run", recipe="compare", config={}, command="x")
+    plan = Comparison({"linear": lambda train, rng: linear(train, rng, training=FAST)}, "digits", [1], None)
+    run_methods(plan, *some, seed=0, labels=(20,), run=run, after=after)
+    run.close()
+    said = {row["kind"]: row for row in read(run.folder).rows}
+    assert "two examples are needed" in said["warning"]["message"]
+    assert {"result", "labels"} <= set(said)
+
+
 def test_a_model_that_only_fits_and_predicts_has_its_result_and_is_told_what_it_lacks(some, tmp_path):
     rows = compare({"bare": lambda train, rng: Bare()}, some, seeds=1, labels=[20], out=tmp_path / "out")
     zeros = (some[1].y == 0).double().mean().item()

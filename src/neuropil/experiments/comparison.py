@@ -177,12 +177,15 @@ def run_methods(
         if method is None:
             continue
         tracker = method.tracker(run, plan.data, seed)
-        if seed == plan.seeds[0]:
-            save_pictures(method.learner, train, test, tracker)
-        if after is not None:
-            after(method, train, test, tracker)
-        if method.family == "local" and hasattr(method.learner, "feature_layers"):
-            log_unit_statistics(method, train, tracker)
+        try:
+            if seed == plan.seeds[0]:
+                save_pictures(method.learner, train, test, tracker)
+            if after is not None:
+                after(method, train, test, tracker)
+            if method.family == "local" and hasattr(method.learner, "feature_layers"):
+                log_unit_statistics(method, train, tracker)
+        except Refusal as refusal:
+            tracker.log(WarningRow(message=f"not all of its measurements could be made: {refusal}"))
         log_label_curve(method, counts, train, test, seed=seed, rng=rng, tracker=tracker)
 
 

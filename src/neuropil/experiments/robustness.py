@@ -4,14 +4,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from neuropil.data import Split, subset
-from neuropil.errors import at_least
+from neuropil.errors import Refusal, at_least
 from neuropil.evaluate.robustness.suite import Suite, robustness
+from neuropil.evaluate.robustness.victim import victim_of
 from neuropil.experiments.comparison import Comparison, Method, run_methods
 from neuropil.experiments.gallery import log_adversarial
 from neuropil.experiments.machine import Machine
 from neuropil.loading import models_of
 from neuropil.models.saving import Header, read_model
-from neuropil.runs import Run
+from neuropil.runs import Run, TaggedTracker, WarningRow
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def attack_all(
 
     With `pictures` some adversarial images in Linf, of the middle budget, are kept.
     """
+    methods = [one for one in methods if _can_be_attacked(one, test, one.tracker(run, data, seed))]
     baselines = sorted((one.name for one in methods if one.family == "baseline"), key=lambda name: name != "backprop")
     some = subset(test, attacks.n_test, seed) if 0 < attacks.n_test < len(test) else test
     trackers = {one.name: one.tracker(run, data, seed) for one in methods}
@@ -49,6 +51,16 @@ def attack_all(
     if attacks.linf and pictures:
         for name, learner in learners.items():
             log_adversarial(learner, some, trackers[name], attacks)
+
+
+def _can_be_attacked(method: Method, test: Split, tracker: TaggedTracker) -> bool:
+    """Whether attacks can ask it what they need; a warning says what it lacks."""
+    try:
+        victim_of(method.learner, test.classes)
+    except Refusal as refusal:
+        tracker.log(WarningRow(message=f"it is not attacked: {refusal}"))
+        return False
+    return True
 
 
 def run_seeds(plan: Comparison, labels: Sequence[int], run: Run, *, attacks: Attacks | None = None) -> None:

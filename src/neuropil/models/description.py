@@ -156,5 +156,5 @@ def known_of(value: Any) -> Known:
 def known_class(name: str) -> Known:
     """What was registered under this name."""
     if name not in _known:
-        raise unknown("class", name, _known)
+        raise Refusal(f"{unknown('class', name, _known)} For one of yours, name its file: --learners ./mine.py.")
     return _known[name]

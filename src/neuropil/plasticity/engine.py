@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 from neuropil.plasticity.chosen import Choices, decayed, drive_decayed, finiteness, full_factor, row_changes, scaled
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import Conv, check_finite, from_rows, rows, units
@@ -66,7 +66,8 @@ class Rule(Law):
         Raises:
             Refusal: shapes, dtypes or devices do not fit the layer; activity or a change is NaN or infinite.
         """
-        require(reduction in ("mean", "sum"), f"a rule needs reduction='mean' or 'sum', got {reduction!r}.")
+        if reduction not in ("mean", "sum"):
+            raise Refusal(f"a rule needs reduction='mean' or 'sum', got {reduction!r}.")
         job, pre, post = start(self, layer, pre, post, plan, third)
         if reduction == "mean" and not (self.average or self.normalise):
             job = job._replace(divisor=max(1, sample_count(layer, pre)))
@@ -98,7 +99,6 @@ def _change(job: Job, samples: Iterable[Sample]) -> Tensor:
         return choices.change()
     if change is None:  # no patch was left
         return torch.zeros_like(job.weight)
-    change = change / job.divisor if job.divisor > 1 else change
     return scaled(change) if job.law.normalise else change
 
 
@@ -181,16 +181,18 @@ def _answers_fast(layer: nn.Module, pre: Tensor, plan: Plan) -> bool:
 def _dense_change(sample: Sample, said: Dense) -> Tensor:
     """(units, fan-in): what samples change in which every unit may learn; NaN and infinity stay visible in it."""
     job, layer, weight = sample.job, sample.job.layer, sample.job.weight
-    gain = said.gain.to(weight.dtype)
+    gain, mixing, divisor = said.gain.to(weight.dtype), said.mixing, job.divisor
+    if gain.numel() < weight.numel() and divisor > 1:  # the mean is taken where there is less to divide
+        gain, mixing, divisor = gain / divisor, None if mixing is None else mixing / divisor, 1
     hebbian = correlate(layer, sample.pre, gain if gain.shape == sample.shape else gain.view(sample.shape))
     change = rows(layer, hebbian)
     if sample.by_drive and sample.own and job.bias is None and gain.numel() > weight.numel():
         change = drive_decayed(change, weight, job.drive_weight)  # the shorter way to the same numbers
     elif isinstance(said.decay, Tensor) or said.decay != 0:
         change = decayed(change, (gain * said.decay).sum([axis for axis in range(gain.dim()) if axis != 1]), weight)
-    if said.mixing is not None:
-        change = change - _within_groups(layer, said.mixing) @ weight
-    return change
+    if mixing is not None:
+        change = change - _within_groups(layer, mixing) @ weight
+    return change.div_(divisor) if divisor > 1 else change
 
 
 def _within_groups(layer: nn.Module, mixing: Tensor) -> Tensor:

@@ -123,3 +123,10 @@ def test_without_its_script_the_page_can_still_be_read(browser, page):
     assert browser.run("document.querySelectorAll('button').length") == 0
     assert browser.run("document.querySelectorAll('table.cards tbody tr').length") == 3
     assert "the same in numbers" in browser.run("document.querySelector('#labels').innerText")
+
+
+def test_captions_stand_where_they_belong(browser, page):
+    """Of tables at the left, of small images in their middle."""
+    browser.open(page)
+    assert browser.run("getComputedStyle(document.querySelector('table caption')).textAlign") == "left"
+    assert browser.run("getComputedStyle(document.querySelector('.tiles figcaption')).textAlign") == "center"

@@ -18,6 +18,7 @@ from PIL import Image
 from neuropil.errors import Refusal
 from neuropil.report import gather as npl_gather
 from neuropil.report import write
+from neuropil.report.figures.curves import band
 from neuropil.report.figures.receptive_fields import field_sheet
 from neuropil.report.figures.spikes import spike_panels
 from neuropil.report.figures.summary_figure import wide_figure
@@ -227,6 +228,12 @@ def test_one_and_two_seeds_are_shown_as_what_they_are(tmp_path):
     three = [*two, *(result(name, 2, 0.9 - 0.1 * (name == "backprop")) for name in (LOCAL, "backprop"))]
     seen = Page(write([make(tmp_path / "three", three)], tmp_path / "three.html").read_text())
     assert [attrs for _, attrs in seen.tags if "certain" in attrs.get("class", "")]
+
+
+def test_curves_of_two_seeds_span_the_two():
+    assert band([0.5, 0.7]) == pytest.approx((0.6, 0.1))
+    assert band([0.5, 0.6, 0.7])[1] == pytest.approx(0.1 * 4.30265273 / math.sqrt(3))
+    assert math.isnan(band([0.5])[1])
 
 
 def test_warnings_come_last_and_those_of_baselines_are_folded(tmp_path):

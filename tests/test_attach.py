@@ -23,7 +23,7 @@ from neuropil.plasticity import (
     SoftHebb,
     attach,
 )
-from neuropil.plasticity.learner import FLAT
+from neuropil.plasticity.learner import FLAT, LEAK
 
 LAYERS = {
     "dense": (lambda: nn.Linear(7, 5), (40, 7)),
@@ -104,8 +104,10 @@ def test_a_step_is_its_law_in_loops(name, rule):
             total[j] += abs(gain)
             answers[j] |= gain > 0
     for j in range(5):
+        nearest = x[max(range(len(x)), key=lambda b: float(x[b] @ rows[j]))]
+        change[j] = change[j] / total[j] if answers[j] else LEAK * nearest
         change[j] -= (change[j] @ rows[j]) * rows[j]
-        change[j] *= weight[j].norm() / total[j] if answers[j] else 0
+        change[j] *= weight[j].norm()
     torch.testing.assert_close(-layer.weight.grad.flatten(1), change, rtol=1e-9, atol=1e-12)
     assert change.abs().max() > 1e-3
     drive = seen @ weight.T

@@ -5,6 +5,7 @@ own images. Some of the last 20,000 training images serve to learn from and to f
 score it. The control at rate 0 has the start and the bias that `attach` gives, and learns nothing.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ class Network(NamedTuple):
 
 def convolution(inputs: int, units: int) -> list[nn.Module]:
     """One stage of a convolutional network."""
-    return [nn.Conv2d(inputs, units, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+    return [nn.Conv2d(inputs, units, 5), nn.ReLU(), nn.MaxPool2d(2)]
 
 
 NETWORKS = {
@@ -152,6 +153,7 @@ def main(config: Config) -> list[dict[str, Any]]:
             for rule in config.rules or RULES:
                 for optimizer in config.optimizers:
                     rows.append(row(cases, rule, optimizer) | {"data": data, "network": name, **facts(config)})
+                    print(*cells(rows[-1]).values(), sep="  ", file=sys.stderr, flush=True)  # it may take an hour
     return rows
 
 

@@ -137,8 +137,8 @@ def attach(
     cosine :math:`u_j = \langle W_j, x \rangle / |W_j|`. Its change turns a row,
     :math:`\Delta W_j = |W_j| P_j (\sum_b g_{bj} x_b - \sum_i M_{ji} W_i / |W_i|) / \sum_b |g_{bj}|`, with P_j the
     projection off W_j: decay by a unit's own weight drops out. A unit with no g > 0 in a batch turns towards the
-    input nearest to it at a hundredth of the rate, so that no unit is dead (leaky learning, Rumelhart & Zipser 1985,
-    Cognitive Science 9). The rate 0.2 of SGD or 0.001 of Adam fits every rule.
+    input nearest to it at a hundredth of the rate. That keeps units from dying (leaky learning, Rumelhart & Zipser
+    1985, Cognitive Science 9). The rate 0.2 of SGD or 0.001 of Adam fits every rule.
 
     Rows start at inputs or patches from up to 1000 of `images`, with the norm they had. Where there are fewer than two
     for each unit, torch's own start stays. A bias is set, without the optimiser, to minus the running mean of the drive

@@ -35,19 +35,13 @@ class ComparedRows(list[dict[str, Any]]):
 
 
 def compare(
-    models: Mapping[str, Callable[[Split, Generator], Model | Method]],
-    data: str | tuple[Split, Split],
-    *,
-    seeds: int = 5,
-    labels: Sequence[int] = (),
-    attack: bool = False,
-    out: Path | str | None = None,
-) -> ComparedRows:
+    models: Mapping[str, Callable[[Split, Generator], Model | Method]], data: str | tuple[Split, Split], *,
+    seeds: int = 5, labels: Sequence[int] = (), attack: bool = False, out: Path | str | None = None,
+) -> ComparedRows:  # fmt: skip
     """Train every model with every seed, score it once on the test examples, and print the table.
 
-    A model that refuses the data, or that diverges, is a row of kind "failed" that says why; the others go on.
-
-    Every model starts from its own generator with the same seed, so leaving one out changes no other.
+    A model that refuses the data, or that diverges, is a row of kind "failed" that says why; the others go on. Every
+    model starts from its own generator with the same seed, so leaving one out changes no other.
 
     Args:
         models: by name, functions that make a fresh model (or a `Method`) of the training examples and a generator.

@@ -178,7 +178,7 @@ def _all_seeds(job: Job, out: Path, *, quiet: bool) -> None:
 
 def _start(job: Job, folder: Path, again: Path) -> None:
     run = Run.start(folder, recipe=job.name, config=job.config, command=job.command, quiet=job.options.quiet)
-    run.update_metadata(purpose=about(job.asked).purpose)
+    run.update_metadata(purpose=about(str(job.file) if is_file(job.asked) else job.asked).purpose)
     for name, path in _code(job).items():
         shutil.copyfile(path, folder / name)
     _work(job, run, again)

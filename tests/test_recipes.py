@@ -228,24 +228,22 @@ def test_an_unknown_learner_is_refused_with_the_nearest_name(tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:.*had not settled")  # images made to confuse may do that to a network that settles
-@pytest.mark.parametrize("name", method_names())
-def test_every_method_learns_more_than_chance(name, tmp_path):
-    out = tmp_path / "out"
-    words = f"compare --seeds 1 --units 60 --n-train 600 --labels 60 --learners {name} --out {out}"
-    assert main(words.split()) == 0
-    (row,) = json.loads((out / "results.json").read_text())["rows"]
-    assert row["accuracy"] > 0.8
-    assert f"fields.{row['learner']}" in read(out).tensors()
-    words = f"attack {out} {FEEBLE} --out {tmp_path / 'attacked'}"
-    assert main(words.split()) == 0
-    rows = read(tmp_path / "attacked").rows
-    assert [row["accuracy"] for row in rows if row["kind"] == "result"] == [accuracy_of(out)]
-    assert {row["attack"] for row in rows if row["kind"] == "attack"} >= {"boundary", "noise", "all attacks"}
+def test_every_method_learns_more_than_chance_and_is_attacked(tmp_path):
+    out, attacked = tmp_path / "out", tmp_path / "attacked"
+    assert main(f"compare --seeds 1 --units 60 --n-train 600 --labels 60 --out {out}".split()) == 0
+    assert main(f"attack {out} {FEEBLE} --out {attacked}".split()) == 0
+    found, fields, rows = accuracies(out), read(out).tensors(), read(attacked).rows
+    assert len(found) == len(method_names())
+    assert accuracies(attacked) == found
+    for name, accuracy in found.items():
+        assert accuracy > 0.8, name
+        assert f"fields.{name}" in fields
+        kinds = {row["attack"] for row in rows if row["kind"] == "attack" and row["learner"] == name}
+        assert kinds >= {"boundary", "noise", "all attacks"}, name
 
 
-def accuracy_of(folder):
-    (row,) = (row for row in read(folder).rows if row["kind"] == "result")
-    return row["accuracy"]
+def accuracies(folder):
+    return {row["learner"]: row["accuracy"] for row in read(folder).rows if row["kind"] == "result"}
 
 
 def test_the_trial_and_the_way_of_a_spiking_network_are_its_own(tmp_path):

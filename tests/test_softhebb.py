@@ -102,21 +102,21 @@ def test_backprop_trains_its_batch_statistics_and_then_fixes_them(train):
 
 
 def test_the_deep_body_is_the_published_one():
-    config = Config(channels=(96, 384, 1536))
+    config = Config(channels=(6, 24, 96))  # a sixteenth of the published widths
     images = Split(torch.rand(2, 3, 32, 32), torch.tensor([0, 1]), 10)
     body = network_for(config, images, seeded(), config.power)
-    assert body(images.x).shape == (2, 1536, 4, 4)
+    assert body(images.x).shape == (2, 96, 4, 4)
     sizes = []
     for name, layer in body.named_children():
         layer.register_forward_hook(lambda _, __, out, name=name: sizes.append((name, *out.shape[1:])))
     body.eval()(images.x)
     assert [size for size in sizes if size[0].startswith(("conv", "pool"))] == [
-        ("conv1", 96, 32, 32),
-        ("pool1", 96, 16, 16),
-        ("conv2", 384, 16, 16),
-        ("pool2", 384, 8, 8),
-        ("conv3", 1536, 8, 8),
-        ("pool3", 1536, 4, 4),
+        ("conv1", 6, 32, 32),
+        ("pool1", 6, 16, 16),
+        ("conv2", 24, 16, 16),
+        ("pool2", 24, 8, 8),
+        ("conv3", 96, 8, 8),
+        ("pool3", 96, 4, 4),
     ]
 
 

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LOWEST := .venv-lowest
-QUICK := imports face packaging words docs mutants cli cli_refusals runs correlate rules tap association settling unit_assignment lif \
+QUICK := imports face packaging words docs mutants cli cli_refusals runs correlate rules tap propose association settling unit_assignment lif \
   checkpoint spiking_refusals
 
 .PHONY: demo quick test lint types tests lowest mutants clean help

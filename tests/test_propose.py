@@ -1,14 +1,16 @@
-"""What may happen between a proposal and the step that writes it: each is done right or refused."""
+"""How a change reaches an optimiser: whatever happens between a proposal and the step is done right or refused."""
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from neuropil.errors import Refusal
-from neuropil.plasticity import HardWTA, Hebb, Oja, attach, correlate, propose_, tap
+from neuropil.plasticity import HardWTA, Hebb, KrotovHopfield, Oja, attach, correlate, propose_, tap
 from test_docs import ROOT
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
@@ -193,3 +195,130 @@ def test_attached_rules_take_a_scaler_too():
     learner.propose_(X)
     with pytest.raises(Refusal, match="proposed without a GradScaler"):
         scaler.step(optimizer)
+
+
+def test_sgd_adds_its_rate_times_the_change():
+    layer, x = nn.Linear(4, 3).double(), torch.randn(5, 4).double()
+    before, bias = layer.weight.detach().clone(), layer.bias.detach().clone()
+    change = Oja()(layer, x)
+    propose_(layer, change)
+    torch.optim.SGD(layer.parameters(), lr=0.25).step()
+    assert torch.equal(layer.weight, before + 0.25 * change)
+    assert torch.equal(layer.bias, bias)
+
+
+def test_a_second_proposal_replaces_the_first_in_its_memory():
+    layer, first, second = nn.Linear(4, 3), torch.randn(3, 4), torch.randn(3, 4)
+    propose_(layer, first)
+    grad = layer.weight.grad
+    propose_(layer, second)
+    assert layer.weight.grad is grad
+    assert torch.equal(grad, -second)
+    propose_(layer, layer.weight.grad)  # even from the gradient's own memory
+    assert torch.equal(grad, second)
+
+
+def test_a_bias_learns_through_the_same_door():
+    """A bias is a synapse from a unit that is always 1: Hebb on a layer with such an input is the oracle."""
+    x, layer = torch.randn(5, 4).double(), nn.Linear(4, 3).double()
+    wide = nn.Linear(5, 3, bias=False).double()
+    wide.weight.data = torch.cat([layer.weight, layer.bias[:, None]], 1).detach()
+    want = Hebb()(wide, torch.cat([x, torch.ones(5, 1)], 1))
+    for _ in range(2):  # the second time into the memory of the first
+        propose_(layer, Hebb()(layer, x), bias=layer(x).mean(0))
+        torch.testing.assert_close(layer.weight.grad, -want[:, :4])
+        torch.testing.assert_close(layer.bias.grad, -want[:, 4])
+    propose_(layer, torch.zeros(3, 4))
+    assert layer.bias.grad.any()  # left alone
+
+
+def test_a_parameter_may_learn_by_itself():
+    rest = nn.Parameter(torch.zeros(3))
+    propose_(rest, torch.tensor([1.0, -2.0, 0.5]))
+    assert torch.equal(rest.grad, torch.tensor([-1.0, 2.0, -0.5]))
+
+
+def test_changes_that_fit_nothing_are_refused():
+    with pytest.raises(Refusal, match=r"shape \(4,\) was proposed for a bias of \(3,\)"):
+        propose_(nn.Linear(4, 3), torch.zeros(3, 4), bias=torch.zeros(4))
+    with pytest.raises(Refusal, match="Linear has no bias"):
+        propose_(nn.Linear(4, 3, bias=False), torch.zeros(3, 4), bias=torch.zeros(3))
+    with pytest.raises(Refusal, match=r"shape \(2,\) was proposed for a parameter of \(3,\)"):
+        propose_(nn.Parameter(torch.zeros(3)), torch.zeros(2))
+    with pytest.raises(Refusal, match="has no bias; propose two"):
+        propose_(nn.Parameter(torch.zeros(3)), torch.zeros(3), bias=torch.zeros(3))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.SGD(p, lr=0.02, momentum=0.5),
+        lambda p: torch.optim.Adam(p, lr=0.05),
+        lambda p: torch.optim.AdamW(p, lr=0.05),
+        lambda p: torch.optim.RMSprop(p, lr=0.02),
+    ],
+)
+def test_any_optimiser_and_scheduler_learn_a_local_law(make):
+    """Oja under each of them raises the variance that one unit keeps to nearly all that one unit can keep."""
+    torch.manual_seed(0)
+    x = torch.randn(200, 4) * torch.tensor([2.0, 1.0, 0.5, 0.2])
+    layer = nn.Linear(4, 1, bias=False)
+    nn.init.constant_(layer.weight, 0.5)
+    optimizer = make(layer.parameters())
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=300)
+    for _ in range(300):
+        with tap(layer, [""]) as seen:
+            layer(x)
+        propose_(layer, Oja()(layer, *seen[""]))
+        optimizer.step()
+        scheduler.step()
+    assert F.cosine_similarity(layer.weight[0].detach().abs(), torch.tensor([1.0, 0, 0, 0]), dim=0) > 0.99
+    assert layer.weight.norm().item() == pytest.approx(1, abs=0.05)
+
+
+def test_a_wrong_shape_is_refused():
+    with pytest.raises(Refusal, match=r"shape \(4, 3\) was proposed for a weight of \(3, 4\)"):
+        propose_(nn.Linear(4, 3), torch.zeros(4, 3))
+
+
+def test_a_weight_that_no_optimiser_holds_is_refused():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    with pytest.raises(Refusal, match="computed from other parameters"):
+        Hebb()(layer, torch.randn(2, 4))
+    with pytest.raises(Refusal, match="computed from other parameters"):
+        propose_(layer, torch.zeros(3, 4))
+
+
+def test_a_change_takes_the_dtype_of_the_weight():
+    layer = nn.Linear(4, 3)
+    propose_(layer, torch.ones(3, 4).double())
+    assert layer.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("rule", [KrotovHopfield(k=2), KrotovHopfield(p=2, normalise=True, average=True), HardWTA()])
+def test_a_sparse_change_takes_the_same_steps_as_a_dense_one(rule):
+    layers = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        layer, x = nn.Linear(9, 40, bias=False).double(), torch.rand(5, 6, 9, dtype=torch.float64)
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+        for part in x:
+            change = replace(rule, sparse=sparse)(layer, part)
+            assert change.is_sparse == sparse
+            propose_(layer, change)
+            optimizer.step()
+        layers.append(layer)
+    torch.testing.assert_close(layers[1].weight, layers[0].weight, rtol=1e-12, atol=1e-12)
+
+
+def test_a_dense_change_may_follow_a_sparse_one_and_the_other_way_round():
+    layer, x = nn.Linear(9, 40, bias=False), torch.rand(6, 9)
+    for sparse in (True, False, True):
+        change = HardWTA(sparse=sparse)(layer, x)
+        propose_(layer, change)
+        assert torch.equal(layer.weight.grad.to_dense(), -change.to_dense())
+
+
+def test_a_sparse_change_of_a_convolution_is_refused():
+    with pytest.raises(Refusal, match="sparse change needs a Linear layer, got Conv2d"):
+        KrotovHopfield(k=2, sparse=True)(nn.Conv2d(1, 4, 3), torch.rand(2, 1, 6, 6))

@@ -74,3 +74,8 @@ def test_a_recipe_runs_with_as_many_threads_as_asked(place):  # noqa: F811
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused_in_one_line(place, capsys):  # noqa: F811
     assert "device 'cuda' cannot be used" in said(capsys, "run mnist_krotov --device cuda --out out")
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is such a device")
+def test_the_refusal_of_a_device_is_short(place, capsys):  # noqa: F811
+    assert len(said(capsys, "run mnist_krotov --device mps --out out")) < 250

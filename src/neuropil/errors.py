@@ -47,5 +47,5 @@ def check_device(name: str) -> None:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        why = str(error).splitlines()[0].removesuffix(".")
+        why = str(error).splitlines()[0].partition(". ")[0].removesuffix(".")  # torch may list all it has
         raise Refusal(f"device {name!r} cannot be used ({why}); take cpu, or cuda where torch sees a GPU.") from error

@@ -5,12 +5,14 @@ import torch
 from sklearn import metrics
 
 from neuropil.data import Split
+from neuropil.errors import Refusal
 from neuropil.evaluate import (
     accuracy,
     confusion,
     count_wins,
     fit_and_score,
     log_units,
+    majority_rate,
     peak_memory,
     sample_efficiency,
     select,
@@ -59,6 +61,51 @@ def test_confusion_and_accuracy_are_those_of_scikit_learn(guesses):
     split, answers = guesses
     assert confusion(Says(answers), split, batch=333).tolist() == metrics.confusion_matrix(split.y, answers).tolist()
     assert accuracy(Says(answers), split) == pytest.approx(metrics.accuracy_score(split.y, answers), abs=1e-12)
+
+
+def test_examples_that_a_learner_names_none_have_a_column_of_their_own():
+    """The matrix is a count by hand; each row sums to the examples of its class."""
+    labels = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
+    silent = Says(torch.tensor([0, 0, 0, -1, -1, -1, 2, 1, 2]))
+    assert confusion(silent, numbered(labels, 3)).tolist() == [[3, 0, 0, 0], [0, 0, 0, 3], [0, 1, 2, 0]]
+    assert accuracy(silent, numbered(labels, 3)) == pytest.approx(5 / 9, abs=1e-12)
+    never = Says(torch.full((9,), -1))
+    assert confusion(never, numbered(labels, 3)).sum(1).tolist() == [3, 3, 3]
+    assert accuracy(never, numbered(labels, 3)) == 0.0
+
+
+@pytest.mark.parametrize("form", [torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.int])
+def test_labels_may_come_as_list_array_or_other_integers(guesses, form):
+    split, answers = guesses
+    learner = Says(answers)
+    learner.predict = lambda x: form(answers[x[:, 0].long()])
+    assert torch.equal(confusion(learner, split), confusion(Says(answers), split))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (torch.tensor([0, 5, 0]), "labels from 0 to 1, got 0 to 5"),
+        (torch.tensor([0, -2, 0]), "labels from 0 to 1, got -2 to 0"),
+        (torch.zeros(3), "whole numbers as labels, got torch.float32"),
+        (torch.zeros(3, 2), r"name 3 examples, got labels \(3, 2\); if scores, take argmax"),
+        (torch.zeros(2).long(), r"name 3 examples, got labels \(2,\)"),
+        (["a", "b", "c"], "whole numbers as labels, got list"),
+        (None, "whole numbers as labels, got NoneType"),
+    ],
+)
+def test_answers_that_are_no_labels_are_refused_in_one_line(answer, words):
+    learner = Says(answer)
+    learner.predict = lambda x: answer
+    for score in (confusion, accuracy):
+        with pytest.raises(Refusal, match=words) as caught:
+            score(learner, numbered(torch.tensor([0, 1, 0]), 2))
+        assert "\n" not in str(caught.value)
+
+
+def test_the_majority_of_examples_without_labels_is_refused():
+    with pytest.raises(Refusal, match="majority rate"):
+        majority_rate(numbered(torch.tensor([0, -1]), 2))
 
 
 def test_a_trial_reads_the_test_set_once_and_writes_down_what_it_found(guesses):

@@ -13,6 +13,7 @@ from scipy import stats as oracle
 
 from neuropil.errors import Refusal
 from neuropil.report import interval, markdown, paired, results, table, write
+from neuropil.report.figures.curves import confusions
 from neuropil.report.results import gather
 from neuropil.report.stats import percent, points, spans
 from neuropil.report.tables import uneven_of, warnings_of
@@ -253,3 +254,16 @@ def test_hostile_names_are_plain_text_in_tables(tmp_path):
     assert "[red]a[/red]\N{REPLACEMENT CHARACTER}[31m|b" in shown(table([folder]))
     assert r"\[red\]a\[/red\]" in markdown([folder])
     assert r"\|b" in markdown([folder])
+
+
+# Confusion matrices
+
+
+def test_seeds_with_and_without_unnamed_examples_share_one_matrix_with_a_column_none(tmp_path):
+    about = {"learner": LOCAL, "data": "digits"}
+    rows = [("confusion", {**about, "seed": 0, "matrix": [[9, 1], [3, 7]]})]
+    rows += [("confusion", {**about, "seed": 1, "matrix": [[4, 0, 6], [0, 9, 1]]})]
+    (panel,) = confusions(gather([make(tmp_path / "run", [result(), *rows])]))
+    assert panel.caption == "0→none 30.0 %, 1→0 15.0 %, 0→1 5.0 %"
+    write([tmp_path / "run"], tmp_path / "report.html")
+    assert "true 0, predicted none: 30.0 %" in (tmp_path / "report.html").read_text()

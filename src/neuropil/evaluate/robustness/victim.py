@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.errors import Refusal, require
+from neuropil.evaluate.metrics.accuracy import named_labels
 
 Function = Callable[[Tensor], Tensor]
 
@@ -95,19 +96,9 @@ def _of_sklearn(classifier: Any, classes: int) -> Victim:
     return Victim(checked_labels(predict, classes, who), checked_scores(scores, classes, who) if ask else None)
 
 
-def checked_labels(predict: Function, classes: int, who: str) -> Function:
+def checked_labels(predict: Callable[[Tensor], Any], classes: int, who: str) -> Function:
     """`predict`, refused where it does not name one of `classes` for every example; -1 may say "none"."""
-
-    def named(x: Tensor) -> Tensor:
-        labels = predict(x)
-        require(labels.shape == (len(x),), f"{who} needs to name {len(x)} examples, got labels {tuple(labels.shape)}.")
-        require(not labels.is_floating_point(), f"{who} needs whole numbers as labels, got {labels.dtype}.")
-        low, high = (int(end) for end in labels.aminmax())
-        inside = low >= -1 and high < classes
-        require(inside, f"{who} needs labels from 0 to {classes - 1}, got {low} to {high}; wrong number of classes?")
-        return labels
-
-    return named
+    return lambda x: named_labels(predict(x), len(x), classes, who).to(x.device)
 
 
 def checked_scores(scores: Function, classes: int, who: str) -> Function:

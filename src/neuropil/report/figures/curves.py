@@ -23,6 +23,7 @@ Point = tuple[str | None, float, float]  # learner, x, y
 POINTS = 150  # of a curve
 FRACTIONS = ("accuracy", "converged", "dead")
 CORRECT, WRONG = "#8b949e", "#dd5a1c"  # of confusion matrices, to be seen on white and on black
+NONE = ("none",)  # the column of examples for which a learner named no class
 
 
 def collect(points: Iterable[Point]) -> dict[str, Curve]:
@@ -212,11 +213,11 @@ def confusions(results: Results) -> list[Panel]:
     """One panel per data set and learner: all seeds summed, each row in fractions of its true class, one scale."""
     fractions = {key: total / np.maximum(total.sum(1, keepdims=True), 1) for key, total in summed(results).items()}
     named = {row.data or "": [plain(name) for name in row.classes] for row in results.of(ConfusionRow) if row.classes}
-    top = max([0.02, *((one * (1 - np.eye(len(one)))).max() for one in fractions.values())])
+    top = max([0.02, *(mistakes(one).max() for one in fractions.values())])
     panels = []
     for (data, name), one in fractions.items():
         title = f"{name}, {data}" if len(results.data) > 1 else name
-        classes = named.get(data, list(map(str, range(len(one)))))
+        classes = [*named.get(data, list(map(str, range(len(one))))), *NONE[: one.shape[1] - len(one)]]
         said = commonest_mistakes(one, classes)
         plot = partial(plot_confusion, fractions=one, top=top, classes=classes)
         alt = f"Confusion matrix of {name} on {data}. Commonest mistakes: {said}"
@@ -225,24 +226,31 @@ def confusions(results: Results) -> list[Panel]:
 
 
 def summed(results: Results) -> dict[tuple[str, str], np.ndarray]:
-    """(data set, learner) -> the confusion matrices of all seeds, summed."""
+    """(data set, learner) -> the confusion matrices of all seeds, summed; a last column counts those named "none"."""
     found: dict[tuple[str, str], np.ndarray] = {}
     for row in results.of(ConfusionRow):
         key = (row.data or "", row.learner or "")
         matrix, before = np.array(row.matrix, dtype=np.float64), found.get(key)
         require(
-            matrix.ndim == 2 and len(set(matrix.shape)) == 1 and (before is None or before.shape == matrix.shape),
+            matrix.ndim == 2 and matrix.shape[1] - len(matrix) in (0, 1) and len(matrix) == len(found.get(key, matrix)),
             f"confusion matrices need one square shape, got {matrix.shape} for {key[1]!r} on {key[0]!r}.",
         )
-        found[key] = matrix if before is None else before + matrix
+        pair = [matrix] if before is None else [before, matrix]
+        wide = max(one.shape[1] for one in pair)
+        found[key] = np.sum([np.pad(one, ((0, 0), (0, wide - one.shape[1]))) for one in pair], axis=0)
     return found
+
+
+def mistakes(fractions: np.ndarray) -> np.ndarray:
+    """The same without those that were classified correctly."""
+    return np.asarray(fractions * (1 - np.eye(*fractions.shape)))
 
 
 def commonest_mistakes(fractions: np.ndarray, classes: Sequence[str]) -> str:
     """The three commonest in words."""
-    wrong = fractions * (1 - np.eye(len(fractions)))
+    wrong = mistakes(fractions)
     order = np.argsort(-wrong, axis=None, kind="stable")[:3]
-    cells = [divmod(int(index), len(fractions)) for index in order]
+    cells = [divmod(int(index), wrong.shape[1]) for index in order]
     said = [
         f"{classes[true]}→{classes[given]} {100 * wrong[true, given]:.1f} %"
         for true, given in cells
@@ -253,7 +261,7 @@ def commonest_mistakes(fractions: np.ndarray, classes: Sequence[str]) -> str:
 
 def plot_confusion(axes: Axes, fractions: np.ndarray, top: float, classes: Sequence[str]) -> None:
     """Correct in grey, mistakes in orange; their strength grows with the root of their fraction, up to `top`."""
-    correct = np.eye(len(fractions), dtype=bool)
+    correct = np.eye(*fractions.shape) > 0
     strength = np.where(correct, 0.55 * fractions, np.sqrt(fractions / top))
     colours = np.where(correct[..., None], to_rgb(CORRECT), to_rgb(WRONG))
     axes.imshow(np.dstack([colours, np.clip(strength, 0, 1)]), interpolation="none")
@@ -267,7 +275,8 @@ def plot_confusion(axes: Axes, fractions: np.ndarray, top: float, classes: Seque
         spine.set(visible=True, color=RULE)
     n = len(fractions)
     ticks = range(n) if n <= 12 else range(0, n, math.ceil(n / 10))
-    axes.set(xticks=ticks, yticks=ticks, xlabel="predicted class", ylabel="true class")
-    labels = [short_name(classes[tick], 9) for tick in ticks]
+    across = [*ticks, *range(n, fractions.shape[1])]
+    axes.set(xticks=across, yticks=ticks, xlabel="predicted class", ylabel="true class")
+    labels = [short_name(classes[tick], 9) for tick in across]
     axes.set_xticklabels(labels, rotation=90 if max(map(len, labels)) > 2 else 0)
-    axes.set_yticklabels(labels)
+    axes.set_yticklabels(labels[: len(ticks)])

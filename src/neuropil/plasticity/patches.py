@@ -4,18 +4,17 @@ import math
 from collections.abc import Callable, Iterator
 from functools import reduce
 
-import numba
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from neuropil._threads import share_out
+from neuropil._threads import compiler, share_out
 from neuropil.errors import require
 from neuropil.plasticity.geometry import Conv, Transposed, check_input, from_rows, padded, rows, units, weight_of
 from neuropil.plasticity.kernels.rows import compilable
 from neuropil.plasticity.plan import PLAN, Plan
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+compiled = compiler()
 PatchRule = Callable[[nn.Module, Tensor], Tensor]  # a dense layer and the samples it sees to the change of its weight
 
 

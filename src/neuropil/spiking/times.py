@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuropil._threads import share_out
+from neuropil._threads import compiler, share_out
 from neuropil.errors import Refusal
 
 __all__ = ["Events", "check_times", "flatten_events", "scatter_events"]
 
-compiled = numba.njit(cache=True, nogil=True)
+compiled = compiler()
 
 SHORT = 200  # spikes of a sample up to which sorting by insertion is fastest; input spikes often come sorted
 UNSORTED = "a spike after the one that follows it"

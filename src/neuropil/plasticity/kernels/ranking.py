@@ -1,15 +1,14 @@
 """Who wins: the first and the k-th of the units of every sample, in one pass over their drives."""
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil._threads import share_out
+from neuropil._threads import compiler, share_out
 from neuropil.plasticity.geometry import product
 from neuropil.plasticity.plan import PLAN, Plan
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+compiled = compiler()
 LANES = 128  # a long row is seen as that many interleaved lanes
 TILE = 128  # samples side by side
 SWEEP = 4  # ranks that the units of a tile go through at once

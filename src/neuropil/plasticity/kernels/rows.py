@@ -1,15 +1,14 @@
 """What Krotov-Hopfield does to a whole weight on the CPU, compiled: its power, and the change of the chosen rows."""
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil._threads import share_out
+from neuropil._threads import compiler, share_out
 from neuropil.plasticity.law import Law
 from neuropil.plasticity.plan import PLAN, Plan
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+compiled = compiler("contract", "reassoc", "nsz")
 
 
 def compilable(pre: Tensor, weight: Tensor) -> bool:

@@ -13,11 +13,12 @@ it is kept at unit length with y >= 0. Steps are cut so that |z| <= 4: at most o
 from math import atan2, atanh, cosh, expm1, factorial, log1p, sqrt
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+from neuropil._threads import compiler
+
+compiled = compiler("contract", "reassoc", "nsz")
 
 MAX_ANGLE = 2.0  # largest sqrt|z| of a step: below pi, so that no spike hides behind another
 SAFE = 0.999  # step lengths stay below it by more than rounding

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil._threads import share_out, shares
+from neuropil._threads import compiler, share_out, shares
 from neuropil.spiking.kernels.bundles import InputGrads, OutputGrads, Plan, ThetaModel, arrays, with_room
 from neuropil.spiking.times import Events
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"})
+compiled = compiler("contract", "reassoc", "nsz", "arcp")
 inlined = numba.njit(error_model="numpy", fastmath={"contract", "reassoc", "nsz", "arcp"}, forceinline=True)
 
 MAX_ANGLE = np.float32(3.0)  # largest rotation at once: below pi, so that no spike hides behind another

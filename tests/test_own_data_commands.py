@@ -1,0 +1,132 @@
+"""Data and learners of one's own in the commands: files of code, arrays and folders, from the words to the report."""
+
+import json
+
+import numpy as np
+import pytest
+
+from neuropil import compare
+from neuropil.cli import main
+from neuropil.errors import Refusal
+from neuropil.runs import Run, read
+from test_own_data import BYTES, NAMES
+
+MINE = """
+from neuropil.data import load, subset
+
+
+def mine(seed):
+    train, test = load("digits", seed=seed)
+    return subset(train, 100, seed), test
+"""
+LEARNER = '''
+from torch import nn
+
+import neuropil as npl
+
+
+class Mine(npl.BackpropClassifier):
+    """A class of one's own."""
+
+
+npl.savable(Mine, learned=("network_",), for_learning=("body", "training"))
+
+
+def build(train, rng):
+    return Mine(nn.Sequential(nn.Flatten()), training=npl.SupervisedTraining(epochs=2, min_steps=20))
+'''
+FEEBLE = "--n-test 20 --linf 0.1 --l2 0.5 --attack-steps 1 --attack-restarts 1 --attack-queries 25"
+
+
+def go(words):
+    return main(words.split())
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "my_learner.py").write_text(LEARNER)
+    np.savez(tmp_path / "x.npz", x=np.repeat(BYTES, 4, 0), y=np.repeat(NAMES, 4))
+    return tmp_path
+
+
+def test_files_of_ones_own_are_compared_resumed_and_attacked(own, capsys):
+    words = "compare --data ./mine.py --learners ./my_learner.py plain_linear --seeds 1 --labels 20 --out out"
+    assert go(words) == 0
+    assert (own / "out/mine.py").read_text() == MINE
+    assert (own / "out/my_learner.py").read_text() == LEARNER
+    rows = [row for row in read(own / "out").rows if row["kind"] == "result"]
+    assert [(row["learner"], row["data"], row["n_train"]) for row in rows] == [
+        ("my learner", "mine", 100),
+        ("plain linear", "mine", 100),
+    ]
+    assert main(["attack", "out", *FEEBLE.split()]) == 2
+    assert "run it with --data FILE.py" in capsys.readouterr().err
+    words = f"attack out --learners ./my_learner.py --data ./mine.py {FEEBLE} --out attacked"
+    assert go(words) == 0
+    assert {row["learner"] for row in read(own / "attacked").rows} == {"my learner"}
+
+
+def test_classes_keep_their_names_up_to_the_report(own):
+    assert go("compare --data x.npz --learners plain_linear --seeds 1 --labels 20 --out out") == 0
+    (row,) = (row for row in read(own / "out").rows if row["kind"] == "confusion")
+    assert row["classes"] == ["ape", "cat", "dog"]
+    assert main(["attack", "out", *FEEBLE.split(), "--out", "attacked"]) == 0  # from another file than code: as it is
+    assert json.loads((own / "attacked/results.json").read_text())["summary"][0]["data"] == "x"
+
+
+def test_recipes_take_data_and_learners_of_ones_own(own, capsys):
+    words = "run mnist_krotov --data x.npz --learners ./my_learner.py linear --labels 20 --out out"
+    assert go(words) == 0
+    assert {row["learner"] for row in read(own / "out").rows} >= {"my learner", "linear"}
+    assert go("run mnist_conv_krotov --data x.npz --out conv") == 2
+    assert "images of 9x9 or more are needed, x.npz has (1, 5, 7)" in capsys.readouterr().err
+
+
+def test_in_python_data_may_be_a_path_too(own):
+    from neuropil.experiments.baselines import linear
+
+    (row,) = (row for row in compare({"linear": linear}, "x.npz", seeds=1) if row["kind"] == "result")
+    assert (row["data"], row["n_train"]) == ("x", 48)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", r"needs a function bad\(seed\) or load\(seed\)"),
+        ("def load(:", r"bad\.py line 1"),
+        (None, r"no file bad\.py"),
+    ],
+)
+def test_a_file_that_gives_no_data_is_refused(text, message, own, capsys):
+    if text is not None:
+        (own / "bad.py").write_text(text)
+    assert go("compare --data bad.py --learners linear --seeds 1") == 2
+    with pytest.raises(Refusal, match=message):
+        raise Refusal(capsys.readouterr().err)
+    assert not (own / "runs").exists()
+
+
+def test_a_learner_file_without_build_is_refused_before_anything_is_written(own, capsys):
+    assert go("compare --learners ./mine.py --seeds 1") == 2
+    assert "needs a function build(train, rng) that returns a model" in capsys.readouterr().err
+    assert go("compare --learners ./none.py --seeds 1") == 2
+    assert "there is no file none.py" in capsys.readouterr().err
+    assert not (own / "runs").exists()
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+    def go(run, checksum, kill):
+        run.every = 0
+        run.update_metadata(data={"mine": {"train": checksum}})
+        for step in run.loop("steps", 3):
+            if step == kill:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(Run.start(tmp_path / "run", recipe="x", config={}, command="x"), "a", kill=2)
+    (run_again := Run.resume(tmp_path / "run")).close()
+    with pytest.raises(Refusal, match="began with other data; start a new run"):
+        go(run_again, "b", kill=None)
+    go(run_again, "a", kill=None)

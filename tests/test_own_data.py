@@ -49,7 +49,7 @@ def test_names_of_classes_are_sorted_or_as_given_and_stay_with_every_part():
 
 def test_the_shape_of_64_channels_is_taken_where_it_is_said_so():
     signals = RNG.random((15, 64, 5, 3))
-    with pytest.raises(Refusal, match=r"\(15, 64, 5, 3\) looks channels-last; say channels_last=True if it is so"):
+    with pytest.raises(Refusal, match=r"\(15, 64, 5, 3\) looks channels-last; use x\.transpose\(0, 3, 1, 2\), or say"):
         Split.from_numpy(signals, LABELS)
     meant = Split.from_numpy(signals, LABELS, channels_last=False)
     assert data.relabel(meant, [0, 1, -1]).x.shape == (10, 64, 5, 3)
@@ -167,6 +167,13 @@ def test_npz_files_by_the_usual_names_and_never_unpickled(tmp_path):
     np.savez(tmp_path / "evil.npz", x=BYTES, y=np.array([{}] * 15, dtype=object))
     with pytest.raises(Refusal, match=r"evil\.npz cannot be read: .*pickle"):
         data.load(str(tmp_path / "evil.npz"))
+    for name, content in (("text.npz", b"hello"), ("short.npz", (tmp_path / "one.npz").read_bytes()[:500])):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(Refusal, match=r"is no \.npz file, or a damaged one"):
+            data.load(str(tmp_path / name))
+    np.savez(tmp_path / "none.npz", x=BYTES[:0], y=LABELS[:0])
+    with pytest.raises(Refusal, match="at least one label, got none"):
+        data.load(str(tmp_path / "none.npz"))
     np.savez(tmp_path / "bare.npz", stuff=BYTES)
     with pytest.raises(Refusal, match=r"needs arrays x and y, .*; found stuff"):
         data.load(str(tmp_path / "bare.npz"))
@@ -208,12 +215,27 @@ def test_a_table_is_standardised_by_its_training_part_alone(tmp_path):
         ("1,2,a\n1,b\n", "3 cells in every row, got 2 in example 2"),
         ("1,2,a\n1,x,b\n", r"a number in every cell but the label's, got \['x'\] in example 2"),
         ("1,2,a\n1,nan,b\n2,2,a\n2,3,b\n", "NaN or infinity"),
+        ("a,b,label\n1,2,a\n1,2,\n", "a label in every row, got none in example 2"),
+        (b"1,2,caf\xe9\n1,2,caf\xe8\n", "text in UTF-8, got other bytes"),
+        ("1,2,a\n1,2,dog\n1,3,dog\n1,4,dog\n1,5,dog\n", "class 'a' has 1 and would have 0 held out"),
     ],
 )
 def test_tables_that_are_none_are_refused(text, message, tmp_path):
-    (tmp_path / "x.csv").write_text(text)
+    (tmp_path / "x.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(Refusal, match=message):
         data.load(str(tmp_path / "x.csv"))
+
+
+def test_test_examples_are_like_training_examples_and_have_labels(tmp_path):
+    save = lambda name, **arrays: np.savez(tmp_path / name, x_train=BYTES, y_train=LABELS, **arrays)
+    save("cut.npz", x_test=BYTES[:, :3], y_test=LABELS)
+    with pytest.raises(Refusal, match=r"one shape and the same classes, got \(1, 5, 7\) in 3 .* and \(1, 3, 7\) in 3"):
+        data.load(str(tmp_path / "cut.npz"))
+    save("holes.npz", x_test=BYTES, y_test=np.where(LABELS == 1, -1, LABELS))
+    assert data.load(str(tmp_path / "holes.npz"))[1].y.unique().tolist() == [0, 2]
+    np.savez(tmp_path / "some.npz", x=BYTES.repeat(4, 0), y=np.where(np.arange(60) < 15, -1, LABELS.repeat(4)))
+    train, test = data.load(str(tmp_path / "some.npz"))
+    assert (int((train.y < 0).sum()), int(test.y.min())) == (12, 0)
 
 
 def test_idx_files_of_relatives_of_mnist(tmp_path):

@@ -89,6 +89,8 @@ def test_in_python_data_may_be_a_path_too(own):
 
     (row,) = (row for row in compare({"linear": linear}, "x.npz", seeds=1) if row["kind"] == "result")
     assert (row["data"], row["n_train"]) == ("x", 48)
+    with pytest.raises(Refusal, match="by path or as a pair of splits, got tuple"):
+        compare({"linear": linear}, (BYTES, NAMES))
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,10 @@ def test_in_python_data_may_be_a_path_too(own):
         ("x = 1", r"needs a function bad\(seed\) or load\(seed\)"),
         ("def load(:", r"bad\.py line 1"),
         (None, r"no file bad\.py"),
+        (
+            "from neuropil import load_data\ndef load(): return load_data('digits')[0], load_data('iris')[1]",
+            r"one shape and the same classes, got \(1, 8, 8\) in 10 classes and \(4,\) in 3 classes",
+        ),
     ],
 )
 def test_a_file_that_gives_no_data_is_refused(text, message, own, capsys):

@@ -20,7 +20,7 @@ def examples_of(x: Any, *, channels_last: bool | None) -> Tensor:
     if array.ndim == 3:
         array = array[:, None]
     if channels_last is None and looks_channels_last(array.shape):
-        cure = "say channels_last=True if it is so, or channels_last=False"
+        cure = "use x.transpose(0, 3, 1, 2), or say channels_last=True or False in Split.from_numpy"
         raise Refusal(f"images (n, channels, height, width) are needed, and {array.shape} looks channels-last; {cure}.")
     if channels_last:
         needed = "channels_last=True needs images (n, height, width, channels)"
@@ -30,7 +30,8 @@ def examples_of(x: Any, *, channels_last: bool | None) -> Tensor:
         cure = "x.astype('uint8') if they are 0 to 255"
         raise Refusal(f"images need uint8, or floats in [0, 1]; got {array.dtype}, convert them with {cure}.")
     kind = array.dtype if array.ndim == 4 and array.dtype == np.uint8 else np.float32
-    return torch.from_numpy(np.array(array, kind, order="C"))
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, which a split refuses
+        return torch.from_numpy(np.array(array, kind, order="C"))
 
 
 def looks_channels_last(shape: Sequence[int]) -> bool:
@@ -47,6 +48,7 @@ def labels_of(y: Any, names: Sequence[str] = ()) -> tuple[Tensor, tuple[str, ...
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     cure = "; of one-hot rows take y.argmax(1)." if array.ndim == 2 else "."
     require(array.ndim == 1, f"y needs one label for each example, (n,), got {array.shape}{cure}")
+    require(len(array) > 0, "y needs at least one label, got none.")
     if array.dtype.kind in "buif":
         cure = "y.astype('int64') if they are whole numbers"
         require(array.dtype.kind != "f", f"y needs labels as whole numbers or names, got {array.dtype}; use {cure}.")

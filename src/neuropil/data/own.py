@@ -3,6 +3,7 @@
 import csv
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ HELD_OUT = 0.2  # of the examples, for the test, where there are no test example
 def load_own(path: Path, seed: int) -> tuple[Split, Split]:
     """(train, test) from a file or folder: see docs/data.md for what it may be.
 
-    Without test examples a fifth is held out, stratified, chosen by `seed`. Vectors that leave [0, 1] are shifted and
-    scaled by the mean and the standard deviation of the training vectors, feature by feature.
+    Without test examples a fifth is held out, stratified, chosen by `seed`. Test examples without a label are left
+    out. Vectors that leave [0, 1] are shifted and scaled by the mean and the standard deviation of the training
+    vectors, feature by feature.
 
     Raises:
         Refusal: nothing there, another kind of file, or what `Split.from_numpy` refuses.
@@ -44,7 +46,15 @@ def load_own(path: Path, seed: int) -> tuple[Split, Split]:
         train, test = _idx(path)
     else:
         raise Refusal(f"data need a folder, a .npz, .csv or IDX file, or a file.py of yours, got {path}.")
-    return scaled(*((train, test) if test else hold_out(train, HELD_OUT, seed)))
+    return scaled(*paired(*((train, test) if test else hold_out(train, HELD_OUT, seed))))
+
+
+def paired(train: Split, test: Split) -> tuple[Split, Split]:
+    """Both, if test examples are like training examples; those of the test that have no label are left out."""
+    forms = [(tuple(part.x.shape[1:]), part.classes) for part in (train, test)]
+    got = " and ".join(f"{shape} in {classes} classes" for shape, classes in forms)
+    require(forms[0] == forms[1], f"training and test examples need one shape and the same classes, got {got}.")
+    return train, test.labelled()
 
 
 def scaled(train: Split, test: Split) -> tuple[Split, Split]:
@@ -101,11 +111,15 @@ def _folder(path: Path) -> tuple[Split, Split | None]:
 
 def _npz(path: Path) -> tuple[Split, Split | None]:
     """Arrays named x and y, or x_train, y_train, x_test and y_test; images and labels will do, in any order."""
+    require(zipfile.is_zipfile(path), f"{path} is no .npz file, or a damaged one; write it with numpy.savez.")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = dict(_named_arrays(arrays))
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as fault:
-        raise Refusal(f"{path} cannot be read: {fault}") from fault
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as fault:
+        hint = (
+            "numbers and strings need no pickle, which is never loaded" if "pickle" in str(fault) else "save it again"
+        )
+        raise Refusal(f"{path} cannot be read: {str(fault).removesuffix('.')}; {hint}.") from fault
     train = found.get(("train", "x"), found.get(("", "x"))), found.get(("train", "y"), found.get(("", "y")))
     test = found.get(("test", "x")), found.get(("test", "y"))
     needed = "arrays x and y, or x_train, y_train, x_test and y_test"
@@ -126,7 +140,10 @@ def _named_arrays(arrays: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], 
 
 def _csv(path: Path) -> Arrays:
     """Numbers, and the label in the column called label, class, target or y, or in the last one."""
-    text = read_bytes(path).decode("utf-8-sig", errors="replace")
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise Refusal(f"{path} needs text in UTF-8, got other bytes; save it as UTF-8.") from fault
     first = text.partition("\n")[0]
     rows = [row for row in csv.reader(text.splitlines(), delimiter=max(",;\t", key=first.count)) if row]
     require(len(rows) > 1 and len(rows[0]) > 1, f"{path} needs a row for each example: numbers and a label.")
@@ -139,7 +156,8 @@ def _csv(path: Path) -> Arrays:
         fits = len(row) == len(head)
         require(fits, f"{path} needs {len(head)} cells in every row, got {len(row)} in example {number}.")
         require(not bad, f"{path} needs a number in every cell but the label's, got {bad[:1]} in example {number}.")
-    x = np.array([[float(cell) for place, cell in enumerate(row) if place != at] for row in rows], np.float32)
+        require(bool(row[at].strip()), f"{path} needs a label in every row, got none in example {number}.")
+    x = np.array([[float(cell) for place, cell in enumerate(row) if place != at] for row in rows])
     labels = [row[at].strip() for row in rows]
     whole = all(re.fullmatch(r"\d+", label) for label in labels)
     return x, np.array([int(label) for label in labels] if whole else labels)

@@ -231,7 +231,7 @@ def _check_values(x: Tensor) -> None:
     if not (low > -torch.inf and high < torch.inf):
         bad = x.isfinite().logical_not().flatten(1).any(1).nonzero().flatten()
         where = f"{len(bad)} of {len(x)} examples, first in example {bad[0]}"
-        raise Refusal(f"x needs finite values, got NaN or infinity in {where}.")
+        raise Refusal(f"x needs finite values, got NaN or infinity in {where}; float32 ends at 3.4e38.")
     cure = "keep uint8, or divide by 255, without Normalize."
     fine = x.ndim == 2 or (low >= 0 and high <= 1)
     require(fine, f"float32 images need pixels in [0, 1], got {low:.4g} to {high:.4g}; {cure}")

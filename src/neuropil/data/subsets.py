@@ -76,7 +76,9 @@ def _strata(split: Split) -> Tensor:
 
 
 def _stratum(label: int, split: Split) -> str:
-    return f"class {label}" if label < split.classes else "the group without a label"
+    if label == split.classes:
+        return "the group without a label"
+    return f"class {split.names[label]!r}" if split.names else f"class {label}"
 
 
 def _counts(split: Split) -> Tensor:

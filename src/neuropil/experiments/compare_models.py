@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Generator
 
 from neuropil.data import Split
+from neuropil.data.own import paired
 from neuropil.errors import require
 from neuropil.experiments.comparison import Build, Comparison, Method, plan_on
 from neuropil.experiments.own_learners import as_method
@@ -80,7 +81,10 @@ def compare(
     if isinstance(data, str):
         plan = plan_on(data, 0, range(seeds), builds, "cpu")
     else:
-        plan = Comparison(builds, "data", range(seeds), lambda seed: data)
+        pair = isinstance(data, Sequence) and len(data) == 2 and all(isinstance(part, Split) for part in data)
+        require(pair, f"compare needs data by name, by path or as a pair of splits, got {type(data).__name__}.")
+        splits = paired(*data)
+        plan = Comparison(builds, "data", range(seeds), lambda seed: splits)
     with ExitStack() as stack:
         folder = Path(out) if out else Path(stack.enter_context(TemporaryDirectory())) / "run"
         settings = {"models": list(models), "data": plan.data, "seeds": seeds, "labels": labels, "attack": attack}

@@ -4,7 +4,7 @@ from inspect import signature
 from pathlib import Path
 
 from neuropil.data import Split, hold_out, is_own, load
-from neuropil.data.own import HELD_OUT
+from neuropil.data.own import HELD_OUT, paired
 from neuropil.errors import Refusal, require
 from neuropil.runs import load_recipe_file
 
@@ -28,7 +28,7 @@ def examples(name: str, seed: int) -> tuple[Split, Split]:
     made = hold_out(made, HELD_OUT, seed) if isinstance(made, Split) else made
     if not (isinstance(made, tuple) and len(made) == 2 and all(isinstance(part, Split) for part in made)):
         raise TypeError(f"{path} needs to return one Split or a pair of them, got {type(made).__name__}.")
-    return made
+    return paired(*made)
 
 
 def title_of(name: str) -> str:

@@ -8,7 +8,7 @@ from torch import nn
 
 from association_oracles import error_by_hand
 from neuropil.errors import Refusal
-from neuropil.plasticity import Association, associations
+from neuropil.plasticity import Association, associations, gains
 from oracles import correlate_by_hand
 
 
@@ -85,3 +85,9 @@ def test_what_makes_no_sense_is_refused(case):
 def test_rule_settings_out_of_range_are_refused(bad):
     with pytest.raises(Refusal, match="Association needs"):
         Association(**{"classes": 3} | bad)
+
+
+def test_nothing_is_learned_from_no_events():
+    layer, label = torch.nn.Linear(3, 4), torch.zeros(0, dtype=torch.int64)
+    assert not Association(2)(layer, torch.zeros(0, 3), label=label).any()
+    assert gains(Association(2), layer, torch.zeros(0, 3), label=label).shape == (0, 4)

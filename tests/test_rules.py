@@ -336,10 +336,11 @@ def test_a_change_is_finite_or_refused_whatever_the_size_of_the_input(rule, name
         assert change.isfinite().all()
 
 
+@pytest.mark.parametrize("rate", [1.0, 1e10])
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_where_learning_runs_away_the_weights_are_still_finite_at_the_refusal(rule):
+def test_where_learning_runs_away_the_weights_are_still_finite_at_the_refusal(rule, rate):
     layer, x = nn.Linear(64, 9), torch.rand(50, 64, generator=torch.Generator().manual_seed(0))
-    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=rate)
     for _ in range(200):
         try:
             propose_(layer, rule(layer, x, reduction="sum"))
@@ -347,3 +348,33 @@ def test_where_learning_runs_away_the_weights_are_still_finite_at_the_refusal(ru
             break
         optimizer.step()
     assert layer.weight.isfinite().all()
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_nothing_is_learned_from_no_samples(rule, name):
+    layer, pre = make(name)
+    for given in None, layer(pre[:0]):
+        change = rule(layer, pre[:0], given)
+        assert change.shape == layer.weight.shape
+        assert not change.any()
+        assert change.dtype == torch.float64
+
+
+@pytest.mark.parametrize("rule", [replace(KH, sparse=True), HardWTA(sparse=True)], ids=["KH", "HardWTA"])
+def test_nothing_sparse_is_learned_from_no_samples(rule):
+    layer, pre = make("dense")
+    change = rule(layer, pre[:0])
+    assert change.is_sparse
+    assert not change.to_dense().any()
+    assert change.values().shape == (0, 4)
+
+
+@pytest.mark.parametrize("name", ["dense", "conv2d"])
+def test_the_threshold_of_bcm_stays_where_it_is_without_samples(name):
+    layer, pre = make(name)
+    old = BCM().init(layer, pre)
+    change, new = BCM(momentum=0.75).step(layer, pre[:0], None, old)
+    assert not change.any()
+    assert torch.equal(new.theta, old.theta)
+    assert not BCM().init(layer, pre[:0]).theta.any()

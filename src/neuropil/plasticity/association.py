@@ -95,6 +95,6 @@ class Association(Rule):
     def _check_label(self, label: Tensor) -> None:
         dtype = str(label.dtype).removeprefix("torch.")
         require(label.dtype == torch.int64, f"Association needs labels in int64, got {dtype}.")
-        low, high = (int(value) for value in label.aminmax())
+        low, high = (int(value) for value in label.aminmax()) if len(label) else (0, 0)
         fits = low >= 0 and high < self.classes
         require(fits, f"Association needs labels 0 <= y < classes={self.classes}, got {low} to {high}.")

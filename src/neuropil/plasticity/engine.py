@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from neuropil.errors import Refusal, require
 from neuropil.plasticity.chosen import Choices, decayed, drive_decayed, finiteness, full_factor, row_changes, scaled
 from neuropil.plasticity.correlate import correlate
-from neuropil.plasticity.geometry import Conv, check_finite, from_rows, rows, units
+from neuropil.plasticity.geometry import Conv, check_finite, from_rows, rows, units, weight_of
 from neuropil.plasticity.job import Job, Sample, Third, start
 from neuropil.plasticity.kernels.ranking import rankable
 from neuropil.plasticity.law import Chosen, Dense, Law
 from neuropil.plasticity.patches import as_dense, has_patches, patches, pieces, sample_count
 from neuropil.plasticity.plan import PLAN, Plan
+
+LARGEST = [torch.finfo(dtype).max ** 0.5 for dtype in (torch.float32, torch.float64)]  # of a change: rates multiply it
 
 
 class Rule(Law):
@@ -61,7 +63,7 @@ class Rule(Law):
             third: third factors of the rule by name: (batch,), or shaped like the output.
 
         Returns:
-            what to add to the weight, shaped like it.
+            what to add to the weight, shaped like it; zero for an empty batch.
 
         Raises:
             Refusal: shapes, dtypes or devices do not fit the layer; activity or a change is NaN or infinite.
@@ -69,12 +71,16 @@ class Rule(Law):
         if reduction not in ("mean", "sum"):
             raise Refusal(f"a rule needs reduction='mean' or 'sum', got {reduction!r}.")
         job, pre, post = start(self, layer, pre, post, plan, third)
+        if not pre.numel():
+            none = torch.zeros_like(weight_of(layer))
+            return none.to_sparse(1) if self.sparse else none
         if reduction == "mean" and not (self.average or self.normalise):
             job = job._replace(divisor=max(1, sample_count(layer, pre)))
         if pre.device.type == "cpu":
             _keep_freed_memory()
         change = from_rows(layer, _change(job, _samples(job, pre, post, third)))
-        check_finite(layer, change.values() if change.is_sparse else change)
+        most = LARGEST[change.dtype == torch.float64]
+        check_finite(layer, change.values() if change.is_sparse else change, most=most)
         return change
 
     def __repr__(self) -> str:

@@ -141,9 +141,9 @@ def total(activity: Tensor) -> Tensor:
     return activity.sum(dtype=torch.promote_types(activity.dtype, torch.float32))
 
 
-def check_finite(layer: nn.Module, *activities: Tensor) -> None:
-    """Refuse NaN and infinity before they reach a weight."""
-    if not math.isfinite(float(reduce(torch.add, map(total, activities)))):
+def check_finite(layer: nn.Module, *activities: Tensor, most: float = math.inf) -> None:
+    """Refuse NaN and infinity, and sums of `most` or more, before they reach a weight."""
+    if not abs(float(reduce(torch.add, map(total, activities)))) < most:
         what = f"a rule on {type(layer).__name__} was given NaN or infinite activity, or so large that its change is"
         raise Diverged(f"{what}; check the data, or lower the learning rate if the weights have run away.")
 

@@ -131,7 +131,8 @@ class BCM(Rule):
     ) -> tuple[Tensor, Threshold]:
         """The change under the old threshold, and the threshold after this batch."""
         post = self._once(layer, pre, post)
-        slid = self.momentum * old.theta + (1 - self.momentum) * self._mean_square(layer, pre, post)
+        kept = self.momentum if pre.numel() else 1.0
+        slid = kept * old.theta + (1 - kept) * self._mean_square(layer, pre, post)
         return self(layer, pre, post, reduction=reduction, theta=old.theta[None]), Threshold(slid)
 
     def _once(self, layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor | None:
@@ -144,6 +145,8 @@ class BCM(Rule):
     def _mean_square(self, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan = PLAN) -> Tensor:
         """The mean of u^2 over the batch, (units,)."""
         job, pre, post = start(self, layer, pre, post, plan, {})
+        if not pre.numel():
+            return torch.zeros_like(job.weight[:, 0])
         if post is not None:
             return per_sample(layer, post).square().mean(0)
         parts = pieces(layer, pre, plan)

@@ -230,6 +230,28 @@ def test_a_download_that_stops_leaves_nothing_half_written(stop, tiny, monkeypat
     assert (tiny / "mnist" / IMAGES).read_bytes() == b"altered"
 
 
+def test_a_file_larger_than_any_published_one_is_not_read(tiny):
+    path = tiny / "mnist" / IMAGES
+    os.truncate(path, 20 << 30)  # takes no room on the disk
+    with pytest.raises(Refusal, match=r"train-images-idx3-ubyte\.gz has 20\.0 GiB, and at most 0\.2 can be read"):
+        data.mnist(tiny)
+    path.write_bytes(gzip.compress(bytes(1 << 20)))
+    with pytest.raises(Refusal, match=r"big\.gz unpacks to more than"):
+        gunzip(path.read_bytes(), "big.gz", most=(1 << 20) - 1)
+    assert len(gunzip(path.read_bytes(), "big.gz", most=1 << 20)) == 1 << 20
+
+
+def test_a_server_that_does_not_stop_is_left(tiny, monkeypatch):
+    def endless(self, url, path, _):
+        while True:
+            self.progressbar.update(1 << 26)
+
+    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", endless)
+    (tiny / "mnist" / IMAGES).unlink()
+    with pytest.raises(Refusal, match="more than 256 MiB came, which no published file has"):
+        data.fetch("mnist", tiny)
+
+
 def test_a_file_in_the_way_and_a_set_without_files_are_refused(tiny):
     (tiny / "file").write_text("")
     with pytest.raises(Refusal, match=r"cannot write into .*Not a directory"):

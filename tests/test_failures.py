@@ -9,7 +9,7 @@ import torch
 from neuropil import BackpropClassifier, Hebb, LocalLearning, Split, SupervisedTraining, compare, dense_body
 from neuropil.cli import main
 from neuropil.data import digits, list_sets, set_names
-from neuropil.errors import Diverged, Refusal
+from neuropil.errors import Diverged, Refusal, enough_memory
 from neuropil.experiments.baselines import linear
 from neuropil.experiments.comparison import Comparison, Method, data_splits, label_counts, run_methods
 from neuropil.experiments.methods import builders
@@ -70,6 +70,26 @@ def test_who_refuses_is_left_out_who_diverges_has_failed_and_the_others_go_on(tm
         "runaway": 2,
         "unsure": 2,
     }
+
+
+def test_who_asks_for_more_memory_than_there_is_has_failed(tmp_path, capsys):
+    words = ["--learners", "krotov_hopfield", "linear", "--units", str(10**9), "--n-train", "60", "--seeds", "1"]
+    assert main(["compare", "--data", "digits", *words, "--out", str(tmp_path / "a")]) == 0
+    rows = read(tmp_path / "a").rows
+    (failed,) = [row for row in rows if row["kind"] == "failed"]
+    assert failed["reason"].startswith("there is not enough memory for 238.4 GiB at once; ask for fewer units")
+    assert [row["learner"] for row in rows if row["kind"] == "result"] == ["linear"]
+    assert "not enough memory" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "fault", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB."), MemoryError()]
+)
+def test_memory_that_ran_out_is_a_refusal(fault):
+    with pytest.raises(Refusal, match=r"there is not enough memory for (2.50 GiB at once|it all)"), enough_memory():
+        raise fault
+    with pytest.raises(RuntimeError, match="another"), enough_memory():
+        raise RuntimeError("another")
 
 
 def test_a_fault_of_the_program_is_not_hidden(some):

@@ -58,6 +58,8 @@ def test_threads_are_set_before_the_recipe_begins():
     assert torch.get_num_threads() == 3
     use_machine(object())
     assert torch.get_num_threads() == 3
+    with pytest.raises(Refusal, match="'meta' holds no numbers"):
+        use_machine(Machine(device="meta"))
 
 
 @pytest.mark.usefixtures("threads")

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -343,6 +344,18 @@ def test_a_file_or_a_pipe_gets_a_line_for_each_stage_and_no_bars(run, capfd, mon
     quiet.advance()
     quiet.leave()
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_iteration_that_takes_long_says_where_the_run_is(capfd):
+    display = Display("toy", patience=0.04)
+    display.enter("epochs", 3, 0)
+    time.sleep(0.3)
+    display.leave()
+    said = capfd.readouterr().err.splitlines()
+    assert 2 <= len(said) <= 8
+    assert re.fullmatch(r"\[toy\] epochs 0/3: 0\.\d s", said[0])
+    time.sleep(0.15)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("count", [-1, 2.0, "3"])

@@ -1,7 +1,12 @@
 """One voice for refusals: every error a user can cause says what was needed, what came, and the cure."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory", "overflow")
+"""What torch says where memory ran out, or where a size cannot even be written down."""
 
 
 class Refusal(ValueError):
@@ -29,6 +34,27 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> Refusal:
     near = get_close_matches(got, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return Refusal(f"unknown {kind} {got!r}.{hint} Known: {', '.join(names) or 'none'}.")
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Refuse in one line what asks for more memory than there is."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        if not isinstance(error, MemoryError) and not any(sign in said for sign in OUT_OF_MEMORY):
+            raise
+        size = re.search(r"allocate (?:more than )?([\d.]+ ?\w+)", said)
+        what = f"{_readable(size[1])} at once" if size else "it all"
+        cure = "ask for fewer units, kernels, examples or images in a batch"
+        raise Refusal(f"there is not enough memory for {what}; {cure}.") from error
+
+
+def _readable(size: str) -> str:
+    """A number of bytes in GiB; what has a unit already stays as it is."""
+    count, _, unit = size.partition(" ")
+    return f"{float(count) / 2**30:,.1f} GiB" if unit in ("", "bytes") else f"{count.rstrip('.')} {unit}"
 
 
 def at_least(least: float, config: object, *names: str) -> None:

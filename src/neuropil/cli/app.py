@@ -29,7 +29,7 @@ from typing import NoReturn
 
 import neuropil
 from neuropil.cli.recipes import no_such
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal, enough_memory, require
 
 OWN_HELP = {"bench", "compare", "run"}  # after a name, their help is the settings of what is named
 COMMANDS = Path(__file__).parent / "commands"
@@ -49,7 +49,8 @@ def main(words: Sequence[str]) -> int:
         text = " ".join(words)
         whole = text.encode(errors="ignore").decode() == text
         require(whole, "some words are not valid UTF-8; rename that file or folder.")
-        return _obey(list(words))
+        with enough_memory():
+            return _obey(list(words))
     except (Refusal, OSError) as error:
         if os.environ.get("NEUROPIL_TRACEBACK"):
             raise

@@ -17,7 +17,7 @@ from tyro.conf import arg
 from neuropil.cli.app import reason, say
 from neuropil.cli.recipes import about, is_file, load, resolve, source
 from neuropil.cli.settings import config_of, parse, show, use_machine, without
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal, enough_memory, require
 from neuropil.runs import Run, jsonable, read
 from neuropil.runs.machine import versions
 
@@ -224,7 +224,8 @@ def _work(job: Job, run: Run, again: Path) -> None:
     """Run the recipe to its end; whatever stops it says how to go on."""
     hint = f"go on with: neuropil run --resume {shlex.quote(str(again))}"
     try:
-        job.recipe.main(job.config, run)
+        with enough_memory():
+            job.recipe.main(job.config, run)
         run.finish()
     except OSError as error:
         raise Refusal(f"{reason(error)} What was written is kept; {hint}") from error

@@ -74,6 +74,9 @@ def use_machine(config: Any) -> None:
     seed = getattr(config, "seed", 0)
     require(not isinstance(seed, int) or abs(seed) < 2**63, f"setting 'seed' needs 64 bits at most, got {seed}.")
     if hasattr(config, "device"):
+        require(
+            config.device != "meta", "device 'meta' holds no numbers, so nothing can learn there; take cpu or cuda."
+        )
         check_device(config.device)
     if hasattr(config, "threads"):
         at_least(0, config, "threads")

@@ -11,7 +11,7 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from neuropil.data.files import File, Source, archive_md5, data_root, local_archive, md5, members, read_bytes
+from neuropil.data.files import PUBLISHED, File, Source, archive_md5, data_root, local_archive, md5, members, read_bytes
 from neuropil.data.registry import file_rows, set_module
 from neuropil.errors import Refusal
 
@@ -99,9 +99,15 @@ def _try(url: str, path: Path, progress: Progress) -> str:
         return "no answer in time"
     except requests.ConnectionError:
         return "no connection"
+    except _TooMuch:
+        return f"more than {PUBLISHED >> 20} MiB came, which no published file has"
     except requests.RequestException as fault:
         return type(fault).__name__
     return ""
+
+
+class _TooMuch(Exception):
+    """A server sends more than any published file has."""
 
 
 class _Bar:
@@ -120,6 +126,8 @@ class _Bar:
 
     def update(self, size: int) -> None:
         self._progress.advance(self._task, size)
+        if self._progress.tasks[self._task].completed > PUBLISHED:
+            raise _TooMuch
 
     def reset(self) -> None:
         self._progress.reset(self._task, total=self.total)

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import os
 import tarfile
 import zlib
@@ -13,6 +14,8 @@ from pathlib import Path
 import pooch
 
 from neuropil.errors import Refusal, require
+
+PUBLISHED = 1 << 28  # bytes; no published file has more
 
 
 @dataclass(frozen=True)
@@ -148,12 +151,12 @@ def archive_md5(tar: Path, source: Source) -> str:
 
 def _checked(path: Path, file: File) -> tuple[bytes, str, str]:
     """(content, expected md5, found md5); a file that was packed anew is right if its content is."""
-    raw = read_bytes(path)
+    raw = read_bytes(path, PUBLISHED)
     want, got = file.forms().get(path.name, file.md5), md5(raw)
     if path.suffix != ".gz":
         return raw, want, got
     with suppress(Refusal):
-        content = gunzip(raw, str(path))
+        content = gunzip(raw, str(path), PUBLISHED)
         return content, want, want if got == want or md5(content) == file.md5 else got
     return b"", want, got
 
@@ -167,17 +170,31 @@ def _missing(source: Source, file: File, root: Path) -> Refusal:
     return Refusal(f"data set {source.name!r} needs {name!r}, {where}{why}; {cure} {source.folder}/.")
 
 
-def read_bytes(path: Path) -> bytes:
-    """The bytes of the file, or a refusal that names it."""
+def read_bytes(path: Path, most: int = 0) -> bytes:
+    """The bytes of the file; refused are more than `most`, or, if that is 0, more than half the memory."""
     try:
+        size, most = path.stat().st_size, most or _memory() // 2
+        require(size <= most, f"{path} has {size / 2**30:.1f} GiB, and at most {most / 2**30:.1f} can be read.")
         return path.read_bytes()
     except OSError as fault:
         raise Refusal(f"{path} cannot be read: {fault.strerror}.") from fault
 
 
-def gunzip(raw: bytes, where: str) -> bytes:
-    """What the gzip bytes hold; `where` names the file in a refusal."""
+def _memory() -> int:
+    """Bytes of memory that this machine has; without a word from the system, 16 GiB."""
+    known = hasattr(os, "sysconf") and {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= os.sysconf_names.keys()
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else 1 << 34
+
+
+def gunzip(raw: bytes, where: str, most: int = 0) -> bytes:
+    """What the gzip bytes hold, up to `most` bytes as above; `where` names the file in a refusal."""
+    most = most or _memory() // 2
     try:
-        return gzip.decompress(raw)
+        with gzip.open(io.BytesIO(raw)) as packed:
+            held = packed.read(most + 1)
+        require(
+            len(held) <= most, f"{where} unpacks to more than {most / 2**30:.1f} GiB, which is more than can be read."
+        )
+        return held
     except (OSError, EOFError, zlib.error) as fault:
         raise Refusal(f"{where} is not a whole gzip file: {fault}.") from fault

@@ -11,7 +11,7 @@ import torch
 from torch import Generator
 
 from neuropil.data import Split, is_own, relabel, subset
-from neuropil.errors import Diverged, Refusal, check_device, require, unknown
+from neuropil.errors import Diverged, Refusal, check_device, enough_memory, require, unknown
 from neuropil.evaluate import fit_and_score, log_units, sample_efficiency
 from neuropil.experiments.gallery import log_examples, save_pictures
 from neuropil.experiments.own_data import examples, title_of
@@ -213,11 +213,12 @@ def fitted(
     name = list(plan.builds)[index]
     tracker = TaggedTracker(run, learner=name.replace("_", " "), data=plan.data, seed=seed)
     try:
-        method = plan.builds[name](train, rng).introduced(plan.builds[name])
-        tracker = method.tracker(run, plan.data, seed)
-        if seed == plan.seeds[0] and method.about:
-            tracker.log(method.row())
-        accuracy = fit_and_score(method.learner, train, test, rng=rng, tracker=tracker)
+        with enough_memory():
+            method = plan.builds[name](train, rng).introduced(plan.builds[name])
+            tracker = method.tracker(run, plan.data, seed)
+            if seed == plan.seeds[0] and method.about:
+                tracker.log(method.row())
+            accuracy = fit_and_score(method.learner, train, test, rng=rng, tracker=tracker)
     except Refusal as refusal:
         tracker.log(FailedRow(reason=str(refusal), diverged=isinstance(refusal, Diverged)))
         return None

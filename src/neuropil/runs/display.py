@@ -1,6 +1,7 @@
 """What is running, how far it is and how long it will take: bars on a terminal, elsewhere a line for every stage."""
 
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -19,10 +20,12 @@ class Display:
     Args:
         label: what the run is called in a line, such as its recipe and seed.
         quiet: whether to write no lines; bars on a terminal stay.
+        patience: seconds without a line after which a stage says how far it is, even within an iteration.
     """
 
-    def __init__(self, label: str = "", *, quiet: bool = False) -> None:
-        self._label, self._quiet = label, quiet
+    def __init__(self, label: str = "", *, quiet: bool = False, patience: float = PATIENCE) -> None:
+        self._label, self._quiet, self._patience = label, quiet, patience
+        self._over = threading.Event()
         self._bars: progress.Progress | None = None
         self._tasks: list[progress.TaskID] = []
         self._stages: list[_Stage] = []
@@ -38,6 +41,9 @@ class Display:
         if self._bars:  # asked once: a live display of rich puts something that is no terminal in the place of stderr
             indent = "  " * len(self._tasks)
             self._tasks.append(self._bars.add_task(indent + title, total=count, completed=at, numbers=""))
+        elif len(self._stages) == 1 and not self._quiet:
+            self._over = threading.Event()
+            threading.Thread(target=self._remind, args=(self._over,), daemon=True).start()
 
     def advance(self) -> None:
         """The innermost loop finished an iteration."""
@@ -45,7 +51,7 @@ class Display:
         stage.done += 1
         if self._bars:
             self._bars.advance(self._tasks[-1])
-        elif time.monotonic() - max(one.told for one in self._stages) > PATIENCE and stage.done < stage.count:
+        elif time.monotonic() - max(one.told for one in self._stages) > self._patience and stage.done < stage.count:
             self._tell()
 
     def numbers(self, row: Mapping[str, Any]) -> None:
@@ -65,12 +71,21 @@ class Display:
         elif not self._stages[-1].nests and self._stages[-1].first < self._stages[-1].done == self._stages[-1].count:
             self._tell()
         self._stages.pop()
+        if not self._stages:
+            self._over.set()
 
     def close(self) -> None:
         """Give the terminal back."""
         if self._bars:
             self._bars.stop()
         self._bars, self._tasks = None, []
+
+    def _remind(self, over: threading.Event) -> None:
+        """Say where the run is while an iteration takes long, until it is over."""
+        while not over.wait(self._patience / 4):
+            told = [stage.told for stage in [*self._stages]]
+            if told and time.monotonic() - max(told) > self._patience:
+                self._tell()
 
     def _tell(self) -> None:
         """One line: where the run is, and when it will be over."""
@@ -88,7 +103,7 @@ class Display:
         outer, now = self._stages[0], 0.0
         for stage in reversed(self._stages):
             now = (stage.done + now) / stage.count
-        if now == 1:
+        if now in (1, outer.first / outer.count):
             return ""
         seconds = (outer.told - outer.began) * (1 - now) / (now - outer.first / outer.count)
         return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"

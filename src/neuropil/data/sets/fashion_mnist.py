@@ -13,8 +13,8 @@ CHECKSUMS = (
     ("15d484375f8d13e6eb1aabb0c3f46965", "bb300cfdad3c16e7a12a480ee83cd310"),
 )
 MIRRORS = (
-    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
 )
 NAMES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 SOURCE = idx_source("fashion_mnist", "fashion-mnist", CHECKSUMS, MIRRORS, ("FashionMNIST/raw",))

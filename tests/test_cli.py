@@ -58,8 +58,10 @@ def test_list_shows_purpose_and_measured_result(capsys, recipes):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
     assert "\nother\n  toy    A toy that learns nothing, twice.\n" in out
-    assert "Measured: 50 % on a coin, n = 3." in out
     assert "_parts" not in out
+    assert "Measured" not in out
+    assert main(["list", "--measured"]) == 0
+    assert "Measured: 50 % on a coin, n = 3." in capsys.readouterr().out
 
 
 def test_list_is_grouped_and_says_how_long_a_recipe_takes_and_what_it_needs(capsys, recipes):
@@ -95,12 +97,15 @@ def test_the_settings_of_a_recipe_are_explained(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     assert main(["run", "toy.py", "--help"]) == 0
     out = capsys.readouterr().out
+    assert "(default: )" not in out
+    assert "None" not in out
     for words in (
         "A toy that learns nothing",
         "--lr FLOAT",
         "change per step (default: 0.5)",
         "{coin,die}",
-        "--seeds",
+        "--seeds INT",
+        "--out PATH",
     ):
         assert words in out
 

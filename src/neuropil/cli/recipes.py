@@ -84,7 +84,8 @@ def no_such(name: str, kind: str, known: Iterable[str]) -> Refusal:
     if kind == "command" and name in recipe_names():
         return Refusal(f"{name!r} is a recipe; run it with: neuropil run {name}")
     if name in set_names():
-        fits = [recipe for recipe in recipe_names() if name in about(recipe).data]
+        said = {recipe: about(recipe) for recipe in recipe_names()}
+        fits = [recipe for recipe, one in said.items() if one.data[:1] == (name,) and one.group != "searches"]
         also = f", or run one of the recipes on it: {', '.join(fits)}" if fits else ""
         return Refusal(f"{name!r} is a data set; try: neuropil compare --data {name}{also}.")
     related = [one for one in recipe_names() if kind == "recipe" and name.replace("-", "_").lower() in one]

@@ -1,6 +1,7 @@
 """A recipe, its settings and a folder become a run; a run that was stopped goes on; many seeds make many runs."""
 
 import json
+import re
 import shlex
 import shutil
 import time
@@ -15,7 +16,7 @@ from rich.console import Console
 from tyro.conf import arg
 
 from neuropil.cli.app import reason, say
-from neuropil.cli.recipes import about, is_file, load, resolve, source
+from neuropil.cli.recipes import FACTS, about, is_file, load, resolve, source
 from neuropil.cli.settings import config_of, parse, show, use_machine, without
 from neuropil.errors import Refusal, enough_memory, require
 from neuropil.runs import Run, jsonable, read
@@ -120,11 +121,17 @@ def resume(folder: Path, *, quiet: bool = False) -> int:
 def show_settings(name: str, prog: str) -> int:
     """Print the settings of the recipe `name`, for the help of the words `prog`."""
     recipe, (base, words) = load(name), resolve(name, [])
-    text, config = (recipe.__doc__ or "").strip(), config_of(recipe, name)
+    text, config = re.sub(FACTS, _time_and_data, (recipe.__doc__ or "").strip(), flags=re.M), config_of(recipe, name)
     if base != name:
         text = f"{about(name).purpose} The recipe {base} with {' '.join(words)}.\n\n{about(name).measured}"
     show(prog, text, config, RunOptions, default=parse(words, config)[0] if words else None)
     return 0
+
+
+def _time_and_data(facts: re.Match[str]) -> str:
+    """The line of a docstring that `neuropil list` reads, for people."""
+    data = f" Data: {facts['data']}." if facts["data"] else ""
+    return f"One seed takes about {facts['minutes']} minutes on one core.{data}"
 
 
 def report(folders: list[Path], out: Path) -> int:

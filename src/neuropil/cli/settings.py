@@ -57,8 +57,26 @@ def show(prog: str, description: str, config: type, *others: type, default: Any 
     first: Any = field() if default is None else field(default=default)
     rows = [("settings", flat[config], first), ("run", flat[rest], field())]
     whole = make_dataclass("Settings", rows, kw_only=True)
-    with suppress(SystemExit):
+    wording = tyro.constructors.ConstructorRegistry()
+    wording.primitive_rule(_worded)
+    with wording, suppress(SystemExit):
         tyro.cli(whole, args=["--help"], prog=prog, description=description)
+
+
+def _worded(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """How help shows settings that may be left empty: their default is "none", not a blank."""
+    kinds = [kind for kind in get_args(info.type) if kind is not NoneType]
+    several = get_origin(info.type) is tuple and kinds[1:] == [...]
+    if not several and (len(kinds) != 1 or get_origin(info.type) not in (Union, UnionType)):
+        return None
+    name = "PATH" if kinds[0] is Path else kinds[0].__name__.upper()
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*" if several else 1,
+        metavar=f"[{name} ...]" if several else name,
+        instance_from_str=lambda words: words,
+        is_instance=lambda value: True,
+        str_from_instance=lambda value: [*map(str, value if several else filter(None, [value]))] or ["none"],
+    )
 
 
 def without(words: Sequence[str], names: set[str]) -> list[str]:
@@ -120,8 +138,9 @@ def _what_is_wrong(wanted: dict[str, Setting], words: Sequence[str]) -> Refusal:
     first, *flags = _groups(words)
     places = {name: one for name, one in wanted.items() if POSITIONAL in getattr(one.hint, "__metadata__", ())}
     wrong = []
+    asked = " ".join(places)
     if places and _read(places, first) is None:
-        wrong.append(f"expected {' '.join(name.upper() for name in places)}, got {' '.join(first) or 'nothing'}.")
+        wrong.append(f"expected {asked.upper()}, got {' '.join(first) or 'nothing'}; see --help.")
     elif first and not places:
         wrong.append(f"cannot place {' '.join(first)!r}; settings are written --name value.")
     groups = [(_name(group[0], wanted), group) for group in flags]

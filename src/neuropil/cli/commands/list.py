@@ -1,9 +1,12 @@
-"""show the recipes: what each is for, how long it takes, which data it needs, and what was measured
+"""show the recipes: what each is for, how long it takes, which data it needs
 
-usage: neuropil list
+usage: neuropil list                 one or two lines for each
+       neuropil list --measured      with their results
 
 Minutes are those of one seed on one core of a desktop computer, with the settings that a recipe has by default.
 """
+
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,9 +18,16 @@ from neuropil.cli.settings import parse
 HEADINGS = ("start here", "Hebbian features", "association", "spiking", "associative", "robustness", "searches")
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What to show."""
+
+    measured: bool = False
+
+
 def main(words: list[str]) -> int:
     """`neuropil list`."""
-    parse(words)
+    (asked,) = parse(words, Settings)
     said = {name: about(name) for name in recipe_names()}
     groups = {recipe.group for recipe in said.values()}
     console = Console()
@@ -28,9 +38,9 @@ def main(words: list[str]) -> int:
             table.add_row(f"  [bold]{name}", minutes, escape(recipe.purpose))
             if recipe.data:
                 table.add_row("", "", f"[dim]Data: {', '.join(recipe.data)}.")
-            if recipe.measured:
+            if recipe.measured and asked.measured:
                 table.add_row("", "", f"[dim]{escape(recipe.measured)}")
         console.print(f"\n[bold]{heading}", highlight=False)
         console.print(table)
-    console.print("\nsettings: neuropil run NAME --help; minutes: of one seed on one core", highlight=False)
+    console.print("\nsettings and result: neuropil run NAME --help; minutes: of one seed on one core", highlight=False)
     return 0

@@ -1,5 +1,8 @@
 """How activity reaches a rule."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -260,6 +263,23 @@ def test_a_second_pass_outside_of_the_models_own_call_is_refused():
             with pytest.raises(Refusal, match=r"'f' was reached a second time outside of model\(\.\.\.\)"):
                 model.encode(b)
     assert hooks(model) == 0
+
+
+def test_each_thread_sees_its_own_passes_through_a_shared_model():
+    model, together = nn.Sequential(nn.Linear(1, 1), nn.ReLU()), threading.Barrier(3)
+
+    def wrong(thread):
+        x, count = torch.full((2, 1), float(thread)), 0
+        for _ in range(30):
+            with tap(model, ["0"]) as seen:
+                together.wait(30)
+                model(x)
+                together.wait(30)
+            count += not torch.equal(seen["0"].pre, x)
+        return count
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(wrong, range(3))) == [0, 0, 0]
 
 
 def test_a_pass_that_fails_has_ended():

@@ -1,6 +1,7 @@
 """How activity reaches a rule."""
 
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -40,7 +41,7 @@ def tap(model: nn.Module, names: Iterable[str], *, pre_only: bool = False) -> It
     A layer that the pass uses several times is recorded as one longer batch. Activity that was changed in place after
     it went through its layer (an activation with ``inplace=True``) is refused when the block ends. What
     ``torch.compile`` made of the model steps aside inside the block, since compiled code calls no new hooks. Under
-    autocast, too, activity is recorded in the dtype of the weight.
+    autocast, too, activity is recorded in the dtype of the weight. Passes of other threads are not seen.
 
     Args:
         model: any module tree; names are those inside ``DataParallel``, ``DistributedDataParallel`` and
@@ -83,17 +84,22 @@ class _Recorder:
     def __init__(self, layers: dict[str, nn.Module], pre_only: bool):
         self.layers, self.pre_only = layers, pre_only
         self.seen, self.ended, self.depth = Seen(), _AllReached(), 0
+        self.thread = threading.get_ident()
         self.passed: list[tuple[str, Tensor, int]] = []
 
     def hooks(self, model: nn.Module) -> list[Any]:
         """Let `model` tell where a pass begins and ends, and the layers what goes through them."""
-        hooks = [model.register_forward_pre_hook(self.enter)]
+        hooks = [model.register_forward_pre_hook(self.here(self.enter))]
         for name, layer in self.layers.items():
             register: Callable[..., Any] = (
                 layer.register_forward_pre_hook if self.pre_only else layer.register_forward_hook
             )
-            hooks.append(register(partial(self.record, name), with_kwargs=True))
-        return [*hooks, model.register_forward_hook(self.leave, always_call=True)]
+            hooks.append(register(self.here(partial(self.record, name)), with_kwargs=True))
+        return [*hooks, model.register_forward_hook(self.here(self.leave), always_call=True)]
+
+    def here(self, hook: Callable[..., None]) -> Callable[..., None]:
+        """`hook`, but not for passes of other threads through the same model."""
+        return lambda *given: hook(*given) if threading.get_ident() == self.thread else None
 
     def enter(self, *_: Any) -> None:
         """A pass begins; the model may call itself."""

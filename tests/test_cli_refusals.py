@@ -55,7 +55,7 @@ WRONG = {
     "run --resume nowhere": "there is no run in nowhere: no such folder.",
     "run --resume .": ". is not a run: it has no run.json.",
     "run toy.py --resume .": "cannot place 'toy.py'; settings are written --name value.",
-    "run --resume . --lr 2": "unknown setting 'lr'. Known: quiet, resume.",
+    "run --resume . --lr 2": "unknown setting 'lr'. Known: anyway, code, quiet, resume.",
     "compare --resume nowhere": "there is no run in nowhere: no such folder.",
     "copy toy.py": "expected NAME FILE, got toy.py; see --help.",
     "copy toy.py a.py --ot": "unknown setting 'ot'. Known: none.",
@@ -130,7 +130,7 @@ def test_an_existing_folder_loses_nothing(capsys):
     assert go("run toy.py --out out") == 0
     before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
     assert "out exists already" in said(capsys, "run toy.py --out out --lr 3")
-    assert "is finished" in said(capsys, "run --resume out")
+    assert "the run in out is finished; this writes its report." in said(capsys, "run --resume out", 0)
     assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
 
 
@@ -167,20 +167,23 @@ def test_a_run_goes_on_in_another_folder_with_its_own_copy_of_the_recipe(capsys,
     monkeypatch.chdir("there")
     capsys.readouterr()
     assert go("run --resume ../out") == 0
-    assert (
-        "./toy.py is not here; going on with the copy in the run, ../out/seed-0/recipe.py." in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "going on with ../out/recipe.py in the place of ./toy.py." in said
+    assert "going on with ../out/seed-0/recipe.py in the place of ./toy.py." in said
     assert weights("../out/seed-1") == weights("../whole/seed-1")
 
 
-def test_other_versions_than_at_the_start_are_said(capsys):
+def test_other_versions_than_at_the_start_are_refused_or_recorded(capsys):
     Path("more1.stop").touch()
     assert go("run toy.py --out out") == 130
     facts = json.loads(Path("out/run.json").read_text())
     facts["versions"]["torch"] = "2.0"
     Path("out/run.json").write_text(json.dumps(facts))
     capsys.readouterr()
-    assert "this run began with torch 2.0, now " in said(capsys, "run --resume out", 0)
+    assert "began, this has changed: torch 2.0, now " in said(capsys, "run --resume out")
+    assert "going on though this has changed: torch 2.0, now " in said(capsys, "run --resume out --anyway", 0)
+    (again,) = read("out").facts["resumed"]
+    assert again["changed"][0].startswith("torch 2.0, now ")
 
 
 def test_text_that_the_locale_cannot_write_costs_no_run(capsys):
@@ -203,7 +206,8 @@ def test_a_bug_in_a_recipe_is_shown_and_can_be_mended(capsys):
         go("run toy.py --out out")
     assert bug.value.__notes__ == ["What was written is kept; go on with: neuropil run --resume out"]
     Path("toy.py").write_text(RECIPE + "# mended\n")
-    assert "toy.py was edited since this run began" in said(capsys, "run --resume out", 0)
+    assert "began, this has changed: the code in toy.py. Start a new run, or resume" in said(capsys, "run --resume out")
+    assert "the code in recipe.py; the report will say so" in said(capsys, "run --resume out --anyway", 0)
     assert go("run toy.py --out whole") == 0
     assert weights("out") == weights("whole")
 
@@ -219,10 +223,11 @@ def test_a_run_whose_recipe_has_changed_is_refused(capsys):
     assert go("run toy.py --out out") == 130
     capsys.readouterr()
     Path("toy.py").write_text(RECIPE.replace("images: int = 3", "images: int = 4"))
-    assert "toy.py has changed since this run began: images." in said(capsys, "run --resume out")
+    assert "this has changed: the code in toy.py." in said(capsys, "run --resume out")
+    Path("toy.py").write_text(RECIPE)
     facts = json.loads(Path("out/run.json").read_text())
-    Path("out/run.json").write_text(json.dumps(facts | {"command": "python mine.py"}))
-    assert "was not started by this command" in said(capsys, "run --resume out")
+    Path("out/run.json").write_text(json.dumps(facts | {"command": "neuropil.compare(...)"}))
+    assert "resume it where it was started, with Run.resume" in said(capsys, "run --resume out")
 
 
 def test_a_full_disk_gets_one_line_and_the_run_goes_on_when_there_is_room(capsys):

@@ -133,6 +133,6 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         go(Run.start(tmp_path / "run", recipe="x", config={}, command="x"), "a", kill=2)
     (run_again := Run.resume(tmp_path / "run")).close()
-    with pytest.raises(Refusal, match="began with other data; start a new run"):
+    with pytest.raises(Refusal, match="began, this has changed: data"):
         go(run_again, "b", kill=None)
     go(run_again, "a", kill=None)

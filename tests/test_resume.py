@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from neuropil.errors import Refusal
-from neuropil.runs import Row, Run, read
+from neuropil.runs import Row, Run, checkpoint, read
 from neuropil.runs import run as room
 from neuropil.runs.checkpoint import load
 
@@ -113,6 +113,7 @@ def patience(request, monkeypatch):
     now = iter(range(10**9))
     clock = SimpleNamespace(monotonic=lambda: next(now), perf_counter=lambda: 0.0)
     monkeypatch.setattr(room, "time", clock)
+    monkeypatch.setattr(checkpoint, "time", clock)
     monkeypatch.setattr(room, "git", dict)
     monkeypatch.setattr(os, "fsync", lambda file: None)
     return PATIENCE[request.param]()
@@ -182,6 +183,7 @@ def test_seconds_go_on(tmp_path, monkeypatch):
     now = [0.0]
     clock = SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: now[0])
     monkeypatch.setattr(room, "time", clock)
+    monkeypatch.setattr(checkpoint, "time", clock)
 
     def timed(run, stop):
         for _ in run.loop("before", 1):

@@ -23,6 +23,11 @@ def require(condition: bool, message: str) -> None:
         raise Refusal(message)
 
 
+def printable(text: object) -> str:
+    """A text as one printable line: whatever a terminal or a file format could take for a command is replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
 def needs(settings: object, fine: bool, what: str) -> None:
     """Refuse `settings`, an object whose `repr` tells all of them, unless they are `fine`: they need `what`."""
     require(fine, f"{type(settings).__name__} needs {what}, got {settings}.")

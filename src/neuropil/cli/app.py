@@ -29,7 +29,7 @@ from typing import NoReturn
 
 import neuropil
 from neuropil.cli.recipes import no_such
-from neuropil.errors import Refusal, enough_memory, require
+from neuropil.errors import Refusal, enough_memory, printable, require
 
 OWN_HELP = {"bench", "compare", "run"}  # after a name, their help is the settings of what is named
 COMMANDS = Path(__file__).parent / "commands"
@@ -118,8 +118,8 @@ def _doc(command: str) -> str:
 
 
 def say(message: str) -> None:
-    """One line on stderr."""
-    print(f"neuropil: {message}", file=sys.stderr)
+    """One line on stderr, in which names cannot command the terminal."""
+    print(f"neuropil: {printable(message)}", file=sys.stderr)
 
 
 def _as_ctrl_c(*_: object) -> NoReturn:

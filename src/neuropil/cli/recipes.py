@@ -66,7 +66,7 @@ def _variants() -> dict[str, dict[str, Any]]:
 
 def is_file(name: str) -> bool:
     """Whether `name` is of a file of the user, and not of one of our recipes."""
-    return name.endswith(".py")
+    return Path(name).suffix == ".py"
 
 
 def source(name: str) -> Path:
@@ -97,7 +97,7 @@ def no_such(name: str, kind: str, known: Iterable[str]) -> Refusal:
 def about(name: str) -> About:
     """What a recipe or variant says of itself, read without running it."""
     path = source(name)
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    text = ast.get_docstring(ast.parse(path.read_bytes())) or ""
     facts, measured = re.search(FACTS, text, re.M), re.search(MEASURED, text, re.M | re.S)
     said = {"purpose": text.partition("\n")[0], "measured": " ".join(measured[0].split()) if measured else ""}
     said |= facts.groupdict("") if facts else {}

@@ -1,93 +1,30 @@
 """A recipe, its settings and a folder become a run; a run that was stopped goes on; many seeds make many runs."""
 
-import json
 import re
 import shlex
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any
+from typing import Any
 
 from rich.console import Console
-from tyro.conf import arg
 
 from neuropil.cli.app import reason, say
-from neuropil.cli.recipes import FACTS, about, is_file, load, resolve, source
-from neuropil.cli.settings import config_of, parse, show, use_machine, without
+from neuropil.cli.job import Job, Manner, RunOptions
+from neuropil.cli.recipes import FACTS, about, is_file, load, resolve
+from neuropil.cli.settings import config_of, parse, show
+from neuropil.cli.trust import code_of
 from neuropil.errors import Refusal, enough_memory, require
 from neuropil.runs import Run, jsonable, read
-from neuropil.runs.machine import versions
+from neuropil.runs.files import RUN, Taken, json_bytes, new_folder, read_json, refuse_links
+from neuropil.runs.record import read_facts
+from neuropil.runs.run import ANYWAY
 
-SEEDS, COPY = "seeds.json", "recipe.py"  # what the words were that asked for many seeds; a user's recipe as it was
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What every run can be told besides the settings of its recipe."""
-
-    out: Annotated[Path | None, arg(help="folder to write, which must not exist; without it, one under runs/")] = None
-    seeds: Annotated[int | None, arg(help="that many runs, with seed, seed + 1, ..., and one report")] = None
-    quiet: Annotated[bool, arg(help="whether to leave out the lines that say how far the run is")] = False
-
-    def __post_init__(self) -> None:
-        require(self.seeds is None or self.seeds >= 1, f"--seeds takes a number of runs, got {self.seeds}.")
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the words asked for.
-
-    Attributes:
-        asked: the recipe or variant that was named, or the path of a user's file.
-        name: the same, but of a variant the recipe that it is based on.
-        recipe: the module, loaded once.
-        file: where it is.
-        words: its settings as words, those of the variant first.
-        config: its settings.
-        options: those of the run.
-        command: all words, as they were typed.
-    """
-
-    asked: str
-    name: str
-    recipe: ModuleType
-    file: Path
-    words: list[str]
-    config: Any
-    options: RunOptions
-    command: str
-
-    @classmethod
-    def of(cls, command: str, *, home: Path | None = None) -> "Job":
-        """What `command` ("neuropil run NAME ..." or "neuropil compare ...") asks for.
-
-        Device and threads are those of the machine from here on. Where a user's file is gone, the copy in the run
-        `home` takes its place.
-        """
-        _, verb, *words = shlex.split(command)
-        asked = verb if verb in ("attack", "compare") else words.pop(0)
-        words = ["--of", *words] if verb == "attack" else words
-        file = asked
-        if home and is_file(asked) and not Path(asked).is_file() and (home / COPY).is_file():
-            file = str(home / COPY)
-            say(f"{asked} is not here; going on with the copy in the run, {file}.")
-        recipe = load(file)
-        name, words = resolve(asked, words)
-        config, options = parse(words, config_of(recipe, name), RunOptions)
-        use_machine(config)
-        return cls(asked, name, recipe, source(file), words, config, options, command)
-
-    def with_seed(self, seed: int) -> "Job":
-        """One run of many, with a seed and a command of its own."""
-        words = [*without(self.words, {"out", "seeds", "seed"}), "--seed", str(seed)]
-        head = ["compare"] if self.name == "compare" else ["run", self.name]
-        config, options = parse(words, self.recipe.Config, RunOptions)
-        command = shlex.join(["neuropil", *head, *words])
-        return replace(self, words=words, config=config, options=options, command=command)
+SEEDS = "seeds.json"  # what the words were that asked for many seeds
 
 
 def do(verb: str, words: list[str]) -> int:
@@ -95,26 +32,38 @@ def do(verb: str, words: list[str]) -> int:
     job = Job.of(shlex.join(["neuropil", verb, *words]))
     many = job.options.seeds is not None
     require(not many or hasattr(job.config, "seed"), f"--seeds needs a setting 'seed', which {job.name} has not.")
-    folder, missing = _new_folder(job)
+    for number in count(1):
+        folder = job.options.out or _folder(job, number)
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        try:
+            run = None if many else _started(job, folder)
+            if many:
+                new_folder(folder, {**job.copies(), SEEDS: json_bytes({"command": job.command, **job.signed()})})
+            break
+        except Taken:
+            if job.options.out:
+                raise
     try:
-        if many:
-            (folder / SEEDS).write_text(json.dumps({"command": job.command}))
-            _all_seeds(job, folder, quiet=job.options.quiet)
+        if run:
+            _work(job, run, again=folder)
         else:
-            _start(job, folder, again=folder)
+            _all_seeds(job, folder, Manner(quiet=job.options.quiet))
     except Exception:
         _forget_if_empty(folder, missing)
         raise
     return _report_if_any(folder)
 
 
-def resume(folder: Path, *, quiet: bool = False) -> int:
+def resume(folder: Path, manner: Manner) -> int:
     """Go on with the run in `folder`, or with the runs of many seeds in it, and do what `do` would have done."""
-    if (folder / SEEDS).is_file():
-        kept = next((path.parent for path in sorted(folder.glob(f"*/{COPY}"))), None)
-        _all_seeds(Job.of(json.loads((folder / SEEDS).read_text())["command"], home=kept), folder, quiet=quiet)
+    if (folder / SEEDS).exists():
+        refuse_links(folder)
+        facts = read_json(folder / SEEDS, command=str)
+        _all_seeds(_job_of(folder, facts, manner)[0], folder, manner)
+    elif read_facts(folder)["finished"] is None:
+        _resume(folder, folder, manner)
     else:
-        _resume(folder, again=folder, quiet=quiet)
+        say(f"the run in {folder} is finished; this writes its report.")
     return _report_if_any(folder)
 
 
@@ -161,41 +110,23 @@ def _report_if_any(out: Path) -> int:
     return 3 if "failed" in kinds and "result" not in kinds else 0
 
 
-def _new_folder(job: Job) -> tuple[Path, list[Path]]:
-    """The folder that was asked for, or the first of ours that is not taken; and the ones made for it."""
-    for number in count(1):
-        folder = job.options.out or _folder(job, number)
-        missing = [path for path in (folder, *folder.parents) if not path.exists()]
-        with suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            return folder, missing
-        require(not job.options.out, f"{folder} exists already, and a run needs a new folder; name another one.")
-    raise AssertionError("there is always one more number")
-
-
-def _all_seeds(job: Job, out: Path, *, quiet: bool) -> None:
+def _all_seeds(job: Job, out: Path, manner: Manner) -> None:
     """The runs of `job` in `out`: the finished ones are left, the interrupted one goes on, the others start."""
     for seed in range(job.config.seed, job.config.seed + (job.options.seeds or 0)):
-        folder = out / f"seed-{seed}"
-        if not folder.exists():
-            _start(job.with_seed(seed), folder, again=out)
-        elif not read(folder).finished:
-            _resume(folder, again=out, quiet=quiet)
+        folder, one = out / f"seed-{seed}", job.with_seed(seed)
+        if not (folder / RUN).exists():
+            one = replace(one, options=replace(one.options, quiet=manner.quiet))
+            _work(one, _started(one, folder), again=out)
+        elif read_facts(folder)["finished"] is None:
+            _resume(folder, out, manner)
 
 
-def _start(job: Job, folder: Path, again: Path) -> None:
-    run = Run.start(folder, recipe=job.name, config=job.config, command=job.command, quiet=job.options.quiet)
-    run.update_metadata(purpose=about(str(job.file) if is_file(job.asked) else job.asked).purpose)
-    for name, path in _code(job).items():
-        shutil.copyfile(path, folder / name)
-    _work(job, run, again)
-
-
-def _code(job: Job) -> dict[str, Path]:
-    """The files of the user whose code is run, by the name of the copy in the run: recipe, data and learners."""
-    named = (getattr(job.config, "data", ""), *getattr(job.config, "learners", ()))
-    own = {path.name: path for path in (Path(str(name)) for name in named if is_file(str(name))) if path.is_file()}
-    return own | ({COPY: job.file} if is_file(job.name) else {})
+def _started(job: Job, folder: Path) -> Run:
+    facts = {"purpose": about(str(job.file) if is_file(job.asked) else job.asked).purpose, **job.signed()}
+    return Run.start(
+        folder, recipe=job.name, config=job.config, command=job.command, quiet=job.options.quiet, code=job.copies(),
+        facts=facts,
+    )  # fmt: skip
 
 
 def _forget_if_empty(folder: Path, missing: list[Path]) -> None:
@@ -208,23 +139,37 @@ def _forget_if_empty(folder: Path, missing: list[Path]) -> None:
                 path.rmdir()
 
 
-def _resume(folder: Path, again: Path, *, quiet: bool) -> None:
-    record = read(folder)
-    ours = shlex.split(record.facts["command"])[:1] == ["neuropil"]
-    require(ours, f"the run in {folder} was not started by this command; resume it in Python, with Run.resume.")
-    job = Job.of(record.facts["command"], home=folder)
-    now = jsonable(job.config)
-    changed = [name for name in now | record.config if now.get(name) != record.config.get(name)]
-    require(not changed, f"{job.name} has changed since this run began: {', '.join(changed)}. Start a new run.")
-    run = Run.resume(folder, quiet=quiet)
-    for name, path in _code(job).items():
-        if (folder / name).is_file() and (folder / name).read_bytes() != path.read_bytes():
-            say(f"{path} was edited since this run began; the result may differ.")
-    then, other = record.facts.get("versions", {}), versions()
-    differ = [f"{name} {then[name]}, now {other[name]}" for name in then if other.get(name, then[name]) != then[name]]
-    if differ:
-        say(f"this run began with {'; '.join(differ)}; the result may differ in its last digits.")
+def _job_of(folder: Path, facts: Mapping[str, Any], manner: Manner) -> tuple[Job, dict[str, str]]:
+    """The job of a run or a group that goes on, and the files that take the place of those that its command names."""
+    files, changed = code_of(folder, facts, manner.code)
+    if changed and not manner.anyway:
+        raise Refusal(f"since the run in {folder} began, this has changed: {'; '.join(changed)}. {ANYWAY}")
+    for old, new in files.items():
+        if new != old:
+            say(f"going on with {new} in the place of {old}.")
+    job = Job.of(facts["command"], files)
+    odd = set(map(str, job.code().values())) - set(files.values())
+    require(not odd, f"the run in {folder} names code in an unusual way: {', '.join(odd)}.")
+    return job, files
+
+
+def _resume(folder: Path, again: Path, manner: Manner) -> None:
+    facts = read_facts(folder)
+    job, files = _job_of(folder, facts, manner)
+    then, now = facts["config"], _renamed(jsonable(job.config), {new: old for old, new in files.items()})
+    differ = [name for name in now | then if now.get(name) != then.get(name)]
+    changed = [f"setting {name} {then.get(name)}, now {now.get(name)}" for name in differ]
+    run = Run.resume(folder, anyway=manner.anyway, quiet=manner.quiet, changed=changed, code=job.copies())
+    for entry in run.changed:
+        say(f"going on though this has changed: {entry}; the report will say so.")
     _work(job, run, again)
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """A setting in which files have their former names."""
+    if isinstance(value, dict):
+        return {key: _renamed(one, names) for key, one in value.items()}
+    return [_renamed(one, names) for one in value] if isinstance(value, list) else names.get(str(value), value)
 
 
 def _work(job: Job, run: Run, again: Path) -> None:

@@ -1,8 +1,8 @@
 """Pictures that a recipe leaves in its run's folder, pictures/NAME.png with NAME.txt; the report shows them."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from neuropil.runs.files import write_atomically
 
 STYLE: dict[Any, Any] = {"font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False}
 ORANGE, BLUE, GREY = "#d1440c", "#1061ad", "#727e8a"
@@ -27,9 +29,8 @@ def picture(
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield np.asarray(figure.subplots(rows, columns, squeeze=False)).ravel()
-        place = folder / "pictures"
+        place, png = folder / "pictures", BytesIO()
         place.mkdir(exist_ok=True)
-        (place / f"{name}.txt").write_text(caption + "\n", encoding="utf-8")
-        part = place / f".{name}.part.png"
-        figure.savefig(part, dpi=150)
-        os.replace(part, place / f"{name}.png")
+        figure.savefig(png, format="png", dpi=150)
+        write_atomically(place / f"{name}.txt", f"{caption}\n".encode())
+        write_atomically(place / f"{name}.png", png.getvalue())

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 from neuropil.report import tables
 from neuropil.report.figures.summary_figure import caption_of, summary_figure
 from neuropil.report.layout import Files
@@ -20,7 +20,7 @@ from neuropil.report.stats import DASH
 from neuropil.report.theme import COLOURS, Style, styles_of
 from neuropil.report.words import Explainer
 from neuropil.runs import MethodRow
-from neuropil.runs.files import to_json, write_atomically
+from neuropil.runs.files import is_plain, json_bytes, read_json, write_atomically
 
 __all__ = ["write"]
 
@@ -38,23 +38,34 @@ def write(runs: Sequence[Path] | Results, out: Path) -> Path:
     require(not out.is_dir(), f"a report needs a file to write, got the folder '{out}'; try '{out / 'report.html'}'.")
     results = gather(runs)
     html, files = render(results)
-    for name, content in files.items():
-        place(out.parent / "figures" / f"{name}.png", content)
-    place(out.parent / "results.json", results_json(results).encode())
-    place(out, html.encode())
+    numbers, figures = out.with_name("results.json"), out.with_name("figures")
+    made = {numbers: results_json(results), **{figures / f"{name}.png": content for name, content in files.items()}}
+    made[out] = html.encode(errors="replace")
+    refuse_to_replace(made, numbers)
+    figures.mkdir(parents=True, exist_ok=True)
+    for path, content in made.items():
+        write_atomically(path, content)
     return out
 
 
-def place(path: Path, content: bytes) -> None:
-    """The file, whole or as it was before; its folder is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
+def refuse_to_replace(made: Iterable[Path], numbers: Path) -> None:
+    """Refuse to write over files that no report has left; `numbers`, which is written first, tells them apart."""
+    figures = numbers.with_name("figures")
+    if figures.is_symlink():
+        raise Refusal(f"{figures} is a link; a report writes only beside itself. Remove it, or name another place.")
+    there = [path for path in made if is_plain(path)]
+    try:
+        ours = is_plain(numbers) and set(read_json(numbers)) >= {"rows", "summary", "commands"}
+    except Refusal:
+        ours = False
+    if there and not ours:
+        raise Refusal(f"{there[0]} is there and is not of a report; name another place: --out FOLDER/report.html")
 
 
-def results_json(results: Results) -> str:
+def results_json(results: Results) -> bytes:
     """The rows as logged, the summary, and the commands, as strict JSON."""
     rows, summary = [outcome.columns() for outcome in results.outcomes], tables.summary_rows(results)
-    return to_json({"rows": rows, "summary": summary, "commands": commands_of(results)}, indent=1) + "\n"
+    return json_bytes({"rows": rows, "summary": summary, "commands": commands_of(results)}, indent=1) + b"\n"
 
 
 def environment() -> Environment:
@@ -74,7 +85,7 @@ def render(results: Results) -> tuple[str, Files]:
         title=title_of(results),
         purposes=dict.fromkeys(plain(text) for text in purposes if text),
         unfinished=tables.unfinished_of(results),
-        uneven=[*tables.failed_of(results), *tables.uneven_of(results)],
+        uneven=[*tables.changed_of(results), *tables.failed_of(results), *tables.uneven_of(results)],
         methods=methods_of(results, styles),
         warnings=tables.warnings_of(results),
         baseline_warnings=tables.warnings_of(results, baselines=True),

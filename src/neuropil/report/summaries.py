@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from neuropil.errors import printable as plain
 from neuropil.report.stats import interval, paired
 from neuropil.runs import FailedRow, ResultRow
 
@@ -60,11 +61,6 @@ class Summary:
     difference: float | None = None
     difference_half_width: float = math.nan
     pairs: int = 0
-
-
-def plain(text: object) -> str:
-    """A name as one printable line: whatever a terminal or a file format could take for a command is replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
 def summaries_on(data: str, outcomes: Sequence[Outcome], failures: Sequence[FailedRow]) -> list[Summary]:

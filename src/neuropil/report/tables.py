@@ -133,7 +133,7 @@ def remarks_on(results: Results) -> list[str]:
     """What a reader of the bare table has to know: unfinished runs, uneven comparisons, warnings."""
     counts = [f"{name} ({count})" for name, count in counts_of(warnings_of(results)).items()]
     counted = [f"Warnings: {', '.join(counts)}."] if counts else []
-    return [*unfinished_of(results), *failed_of(results), *uneven_of(results), *counted]
+    return [*unfinished_of(results), *changed_of(results), *failed_of(results), *uneven_of(results), *counted]
 
 
 def counts_of(warnings: Mapping[str, Sequence[Warned]]) -> dict[str, int]:
@@ -145,6 +145,17 @@ def unfinished_of(results: Results) -> list[str]:
     """One sentence about unfinished runs, if there are any."""
     names = ", ".join(results.unfinished)
     return [f"Unfinished: {names}. What an unfinished run has logged is shown, but enters no mean."] if names else []
+
+
+def changed_of(results: Results) -> list[str]:
+    """One sentence for each run that went on though something had changed."""
+    said = []
+    for run in results.runs:
+        again = [one for one in run.record.facts.get("resumed", []) if isinstance(one, dict)]
+        what = [plain(change) for one in again for change in one.get("changed", [])]
+        if what:
+            said.append(f"Changed: {run.name} was resumed after a change ({'; '.join(dict.fromkeys(what))}).")
+    return said
 
 
 def failed_of(results: Results) -> list[str]:

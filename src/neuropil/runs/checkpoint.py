@@ -1,17 +1,17 @@
 """The state of live objects as one safetensors file: tensors as tensors, the rest as JSON beside them."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from neuropil.errors import Refusal, require
 from neuropil.runs.files import write_atomically
+from neuropil.runs.tensors import BROKEN, read_tensors, to_bytes
 
 
 class HasStateDict(Protocol):
@@ -23,6 +23,23 @@ class HasStateDict(Protocol):
 
 
 Stateful = torch.Generator | Tensor | HasStateDict
+
+
+class Clock:
+    """Seconds at work as state of the run, so that they too go on as if the run had never stopped."""
+
+    def __init__(self) -> None:
+        self._zero = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._zero
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, float], /) -> None:
+        self._zero = time.perf_counter() - state["seconds"]
 
 
 class GlobalRandomness:
@@ -61,7 +78,7 @@ def restore_(live: Stateful, state: Any, name: str) -> None:
             live.detach().copy_(state)
         else:
             live.load_state_dict(state)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # what a state does to an object that does not expect it is not for us to know
         reason = " ".join(str(error).split())
         raise Refusal(f"{name!r} no longer fits its checkpoint ({reason:.200}); was the recipe changed?") from error
 
@@ -70,17 +87,18 @@ def dump(value: Any, path: Path) -> None:
     """Write nested dicts, lists, tuples, numbers, words, None and tensors, atomically."""
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_pack(value, tensors))
-    write_atomically(path, safetensors.torch.save(tensors, metadata={"tree": tree}))
+    write_atomically(path, to_bytes(tensors, {"tree": tree}))
 
 
 def load(path: Path) -> Any:
     """What `dump` was given: same types, same key order, same bits."""
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            return _unpack(json.loads(file.metadata()["tree"]), tensors)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"{path} is damaged ({error}); delete it and resume to start this run over.") from error
+        tensors, metadata = read_tensors(path)
+        require("sha256" in metadata, "it has no checksum")
+        return _unpack(json.loads(metadata["tree"]), tensors)
+    except BROKEN as error:
+        why = str(error).removeprefix(f"{path} is damaged (").removesuffix(").")
+        raise Refusal(f"{path} is damaged ({why}); delete it and resume to start this run over.") from error
 
 
 def _copy(value: Any, where: str) -> Any:

@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Self, cast
 
 from neuropil.errors import Refusal, require
 from neuropil.runs.checkpoint import Stateful
@@ -73,6 +75,39 @@ class LoopState:
         """The loop that `tree` describes."""
         inner = {name: cls.of(name, branch) for name, branch in tree["inner"].items()}
         return cls(key, tree["count"], tree["done"], tree["state"], dict(inner), at=tree["done"])
+
+
+EMPTY: dict[str, Any] = {"loops": LoopState("run", 1).tree(), "here": [], "rows": 0, "peak": 0.0, "saved": []}
+EMPTY["digest"] = sha256().hexdigest()
+
+
+def checked(saved: Any, path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, or a refusal, if it is not as `Run` writes it."""
+    texts = lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value)
+    whole = lambda value: type(value) is int and value >= 0
+    kinds: dict[str, Any] = {"here": texts, "saved": texts, "rows": whole, "loops": _is_tree}
+    kinds |= {"digest": lambda value: isinstance(value, str), "peak": lambda value: type(value) in (int, float)}
+    fine = isinstance(saved, dict) and set(saved) == set(kinds) and all(kinds[name](saved[name]) for name in kinds)
+    require(fine, f"{path} is damaged (it is not of a run); delete it and resume to start this run over.")
+    return cast(dict[str, Any], saved)
+
+
+def _is_tree(value: Any) -> bool:
+    """Whether it is what `LoopState.tree` gives; the levels are walked, not called, so that there may be many."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if not isinstance(one, dict) or set(one) != {"count", "done", "state", "inner"}:
+            return False
+        numbers = [one["done"], one["count"]]
+        if not all(type(number) is int for number in numbers) or not 0 <= numbers[0] <= numbers[1]:
+            return False
+        if not isinstance(one["state"], dict | None) or not isinstance(one["inner"], dict):
+            return False
+        if not all(isinstance(key, str) for part in (one["state"] or {}, one["inner"]) for key in part):
+            return False
+        left += one["inner"].values()
+    return True
 
 
 def objects_of(stack: list[LoopState]) -> dict[str, Stateful]:

@@ -4,6 +4,10 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,37 @@ if sys.platform != "win32":
 
 
 def versions() -> dict[str, str]:
-    """The versions that decide a result."""
+    """The versions that decide a result, and a digest of the code of this package."""
     packages = {module.__name__: str(module.__version__) for module in (neuropil, torch, numpy)}
-    return packages | {"python": platform.python_version()}
+    packages |= {"numba": version("numba"), "python": platform.python_version()}
+    return packages | {"code of neuropil": package_digest()}
+
+
+@cache
+def package_digest() -> str:
+    """Tells apart two states of this package that have one version."""
+    folder, found = Path(neuropil.__file__).parent, sha256()
+    for path in sorted(folder.rglob("*.py")):
+        found.update(f"{path.relative_to(folder)} {sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return found.hexdigest()[:12]
+
+
+def world(code: Mapping[str, bytes] | None = None) -> dict[str, Any]:
+    """What the result may depend on besides the settings."""
+    digests = {name: sha256(content).hexdigest() for name, content in (code or {}).items()}
+    return {"versions": versions(), "machine": machine(), "code": digests}
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What of the world of a run is other `now`, in words: versions, processor, threads, GPU, the user's code."""
+    said = []
+    for group, names in {"versions": None, "machine": ("cpu", "threads", "gpu"), "code": None}.items():
+        before, after = then.get(group, {}), now.get(group, {})
+        for name in names or dict.fromkeys([*before, *after]):
+            if before.get(name) != after.get(name):
+                what = "the code in {0}" if group == "code" else "{0} {1}, now {2}"
+                said.append(what.format(name, before.get(name), after.get(name)))
+    return said
 
 
 def machine() -> dict[str, Any]:
@@ -44,13 +76,24 @@ def git() -> dict[str, dict[str, Any]]:
 
 
 def _git(folder: Path) -> dict[str, Any] | None:
-    asked = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-    ask: dict[str, Any] = {"stderr": subprocess.DEVNULL, "text": True, "timeout": 5}
+    """Nothing that the repository configures is run: no monitor, hook, filter, remote, nor what a submodule has."""
+    off = ["core.fsmonitor=false", f"core.hooksPath={os.devnull}", "protocol.allow=never"]
+
+    def ask(*words: str) -> str:
+        given = [word for setting in off for word in ("-c", setting)]
+        command = ["git", "--no-optional-locks", "-C", str(folder), *given, *words]
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL, text=True, timeout=5)
+
     try:
-        commit, changes = (subprocess.check_output(["git", "-C", str(folder), *words], **ask) for words in asked)
-    except (OSError, subprocess.SubprocessError):  # no git, no repository, or one too large to wait for
+        commit = ask("rev-parse", "HEAD").strip()
+        filters = [name for name in ask("config", "--list", "--name-only").splitlines() if name.startswith("filter.")]
+        if any("=" in name for name in filters):  # such a name cannot be switched off
+            return {"commit": commit, "dirty": None}
+        off += [f"{name}=" for name in filters]
+        changes = ask("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+    except (OSError, ValueError, subprocess.SubprocessError):  # no git, no repository, or one too large to wait for
         return None
-    return {"commit": commit.strip(), "dirty": bool(changes.strip())}
+    return {"commit": commit, "dirty": bool(changes.strip())}
 
 
 def _cpu() -> str:

@@ -4,14 +4,16 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from neuropil.errors import Refusal, require
-from neuropil.runs.files import METRICS, RUN, WEIGHTS
+from neuropil.runs.files import METRICS, RUN, WEIGHTS, is_plain, read_json, refuse_links
+from neuropil.runs.tensors import read_tensors
+
+KINDS = {"versions": dict, "machine": dict, "code": dict, "data": dict, "resumed": list, "purpose": str, "rows": int}
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Record:
 
     def tensors(self) -> dict[str, Tensor]:
         """What `Run.save` saved, by name; empty if it saved nothing."""
-        return read_tensors(self.folder / WEIGHTS)
+        return read_tensors(self.folder / WEIGHTS)[0]
 
 
 def read(folder: Path | str) -> Record:
@@ -48,21 +50,18 @@ def read(folder: Path | str) -> Record:
 
 def read_facts(folder: Path) -> dict[str, Any]:
     """run.json, or a refusal if `folder` is no run."""
-    path = folder / RUN
     require(folder.is_dir(), f"there is no run in {folder}: no such folder.")
-    require(path.is_file(), f"{folder} is not a run: it has no {RUN}.")
-    try:
-        facts: dict[str, Any] = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise Refusal(f"{path} is damaged ({error}).") from error
-    missing = {"recipe", "config", "command", "finished"} - (set(facts) if isinstance(facts, dict) else set())
-    require(not missing, f"{path} is not of a run: it lacks {', '.join(sorted(missing))}.")
+    refuse_links(folder)
+    require((folder / RUN).is_file(), f"{folder} is not a run: it has no {RUN}.")
+    facts = read_json(folder / RUN, recipe=str, config=dict, command=str, finished=str | NoneType)
+    odd = [name for name, kind in KINDS.items() if not isinstance(facts.get(name, kind()), kind)]
+    require(not odd, f"{folder / RUN} is not of a run: {', '.join(odd)} cannot be read.")
     return facts
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl, without a last one that was cut off; null is read as NaN."""
-    lines = path.read_bytes().splitlines() if path.exists() else []
+    lines = path.read_bytes().splitlines() if is_plain(path) else []
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -71,16 +70,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             if number < len(lines):
                 raise Refusal(f"{path} is damaged in line {number} ({error}).") from error
     return rows
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a safetensors file, by name; none if there is no file."""
-    if not path.exists():
-        return {}
-    try:
-        return safetensors.torch.load_file(path)
-    except SafetensorError as error:
-        raise Refusal(f"{path} is damaged ({error}).") from error
 
 
 def _with_nan(value: Any) -> Any:

@@ -1,44 +1,24 @@
 """A run at work: it logs rows, saves tensors, and its loops go on after a kill as if nothing had happened."""
 
 import os
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any, Self
 
-import safetensors.torch
 from torch import Tensor
 
 from neuropil.errors import Refusal, require
 from neuropil.runs import files
-from neuropil.runs.checkpoint import GlobalRandomness, Stateful, capture, dump, load, restore_
+from neuropil.runs.checkpoint import Clock, GlobalRandomness, Stateful, capture, dump, load, restore_
 from neuropil.runs.display import Display
-from neuropil.runs.loop_state import LoopState, objects_of
-from neuropil.runs.machine import git, machine, peak_memory_mb, versions
-from neuropil.runs.record import read_facts, read_rows, read_tensors
+from neuropil.runs.loop_state import EMPTY, LoopState, checked, objects_of
+from neuropil.runs.machine import changes, git, peak_memory_mb, world
+from neuropil.runs.record import read_facts
 from neuropil.runs.rows import Row
-
-if sys.platform != "win32":
-    import fcntl
-
-
-class Clock:
-    """Seconds at work as state of the run, so that they too go on as if the run had never stopped."""
-
-    def __init__(self) -> None:
-        self._zero = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._zero
-
-    def state_dict(self) -> dict[str, float]:
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state: dict[str, float], /) -> None:
-        self._zero = time.perf_counter() - state["seconds"]
+from neuropil.runs.tensors import read_tensors, to_bytes
 
 
 class Run:
@@ -54,55 +34,86 @@ class Run:
         every: time between two checkpoints, s; 5 s or more go by so that they take at most a twentieth of the time.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any], *, quiet: bool = False):
+    def __init__(self, folder: Path, facts: dict[str, Any], lock: IO[bytes] | None, *, quiet: bool = False):
         self.folder, self.every = folder, 5.0
-        self._facts = facts
+        self._facts, self._lock = facts, lock
         self._clock, self._display = Clock(), Display(_label(facts), quiet=quiet)
         self._root = LoopState("run", 1, objects={"randomness": GlobalRandomness(), "clock": self._clock})
         self._stack = [self._root]
         self._awaits: list[str] | None = None  # where the checkpoint was written; None once we are past it
         self._written, self._cost = time.monotonic(), 0.0  # the last checkpoint: when, and how many s it took
         self._peak = 0.0  # MiB
-        self._lock = _lock(folder)
+        self._rows, self._digest = 0, sha256()  # of metrics.jsonl
+        self._saved: set[str] = set()  # names of tensors
+        self._anyway = False
+        self._then: dict[str, Any] = {}  # data of a run that goes on, as they were when it began
 
     @classmethod
-    def start(cls, folder: Path | str, *, recipe: str, config: Any, command: str, quiet: bool = False) -> Self:
-        """A new run in a new or empty folder; run.json is written at once.
+    def start(
+        cls, folder: Path | str, *, recipe: str, config: Any, command: str, quiet: bool = False,
+        code: Mapping[str, bytes] | None = None, facts: Mapping[str, Any] | None = None,
+    ) -> Self:  # fmt: skip
+        """A new run in a new or empty folder, which is there with its run.json and its code or not at all.
 
         Args:
             folder: where it is written; it must not exist, or must be empty.
             recipe, config, command: what run.json says of them.
             quiet: whether to leave out the lines that say how far it is, where output is no terminal.
+            code: files of the user, by name, of which the run keeps a copy.
+            facts: what else run.json says.
 
         Raises:
             Refusal: there is something in the folder, or a setting is NaN or infinite.
         """
-        folder = Path(folder)
+        folder, code = Path(folder), code or {}
         files.check_finite(config)
-        facts = {"recipe": recipe, "config": files.jsonable(config), "command": command, "versions": versions()}
-        facts |= {"machine": machine(), "git": git(), "started": _now(), "finished": None}
-        folder.mkdir(parents=True, exist_ok=True)
-        used = any(folder.iterdir())
-        require(not used, f"{folder} exists already, and a run needs a new folder; name another one.")
-        try:
-            files.write_atomically(folder / files.RUN, files.to_json(facts, indent=1).encode())
-        except OSError:
-            folder.rmdir()
-            raise
-        return cls(folder, facts, quiet=quiet)
+        own = {"recipe": recipe, "config": files.jsonable(config), "command": command, **world(code)}
+        own |= {"git": git(), "started": _now(), "finished": None, **(facts or {})}
+        files.new_folder(folder, {**code, files.RUN: files.json_bytes(own, indent=1)})
+        return cls(folder, own, files.hold(folder), quiet=quiet)
 
     @classmethod
-    def resume(cls, folder: Path | str, *, quiet: bool = False) -> Self:
-        """The interrupted run in `folder`, put back to its last checkpoint."""
+    def resume(
+        cls, folder: Path | str, *, anyway: bool = False, quiet: bool = False,
+        code: Mapping[str, bytes] | None = None, changed: Sequence[str] = (),
+    ) -> Self:  # fmt: skip
+        """The interrupted run in `folder`, put back to its last checkpoint.
+
+        Args:
+            folder: where it is.
+            anyway: whether to go on though versions, threads, data or code are other than those it began with;
+                run.json and the report then say so.
+            quiet: as in `start`.
+            code: the code that will run, by name; None for the code it began with.
+            changed: what else is known to be other than it was, in words.
+
+        Raises:
+            Refusal: it is finished, damaged, at work in another process, or has changed and `anyway` is not given.
+        """
         folder = Path(folder)
-        facts = read_facts(folder)
-        require(facts["finished"] is None, f"the run in {folder} is finished; there is nothing to resume.")
-        run = cls(folder, facts, quiet=quiet)
-        run._rewind()
-        again = {"at": _now(), "versions": versions(), "machine": machine()}
-        run._facts["resumed"] = [*facts.get("resumed", []), again]
-        run._write_facts()
+        read_facts(folder)  # is it one?
+        lock = files.hold(folder)
+        try:
+            facts = read_facts(folder)
+            require(facts["finished"] is None, f"the run in {folder} is finished; there is nothing to resume.")
+            for path in folder.glob(f".*{files.PART}"):  # of a process that was killed
+                path.unlink()
+            run = cls(folder, facts, lock, quiet=quiet)
+            run._anyway, run._then = anyway, facts.get("data", {})
+            now = world(code) if code is not None else world() | {"code": facts.get("code", {})}
+            run._facts["resumed"] = [*facts.get("resumed", []), {"at": _now(), **now}]
+            run._refuse_changes([*changed, *changes(facts, now), *run._rewind()])
+            run._write_facts()
+        except BaseException:
+            if lock:
+                lock.close()
+            raise
         return run
+
+    @property
+    def changed(self) -> list[str]:
+        """What had changed when it went on, in words."""
+        return [one for again in self._facts.get("resumed", [])[-1:] for one in again.get("changed", [])]
 
     @property
     def seconds(self) -> float:
@@ -116,7 +127,10 @@ class Run:
         self._display.numbers(columns)
         self._peak_so_far()  # now, because a measurement may restart the system's own maximum
         if self._awaits is None:
-            files.append_line(self.folder / files.METRICS, files.to_json(columns).encode() + b"\n")
+            line = files.json_bytes(columns) + b"\n"
+            files.append_line(self.folder / files.METRICS, line)
+            self._rows += 1
+            self._digest.update(line)
 
     def update_metadata(self, **facts: Any) -> None:
         """Merge `facts` into run.json; dicts are merged key by key, at every depth.
@@ -126,12 +140,13 @@ class Run:
         self._refuse_if_finished()
         clash = set(facts) & _OWN
         require(not clash, f"run.json keeps {', '.join(sorted(clash))} for itself; use another name.")
-        if self._awaits is None:
-            self._facts = files.merged(self._facts, files.jsonable(facts))
+        new = files.jsonable(facts)
+        known = {"data": self._then} if self._awaits is None else self._facts
+        self._refuse_changes([name for name in new if files.differ(known.get(name), new[name])])
+        whole = files.merged(self._facts, new)
+        if whole != self._facts:
+            self._facts = whole
             self._write_facts()
-        else:
-            same = files.merged(self._facts, files.jsonable(facts)) == self._facts
-            require(same, f"the run in {self.folder} began with other {', '.join(facts)}; start a new run.")
 
     def save(self, **tensors: Tensor) -> None:
         """Add `tensors` to weights.safetensors; a name that is there already is replaced."""
@@ -139,7 +154,8 @@ class Run:
         if self._awaits is None:
             path = self.folder / files.WEIGHTS
             copies = {name: capture(tensor, name) for name, tensor in tensors.items()}
-            files.write_atomically(path, safetensors.torch.save({**read_tensors(path), **copies}))
+            self._saved |= set(copies)
+            files.write_atomically(path, to_bytes({**read_tensors(path)[0], **copies}))
 
     def loop(self, title: str, count: int, **state: Stateful) -> Iterator[int]:
         """0 .. count-1, shown as a progress bar and taken up after an interruption where it was.
@@ -170,7 +186,9 @@ class Run:
         self._refuse_if_finished()
         if self._awaits is not None:
             raise Refusal(f"the run was interrupted in loop {self._awaits[-1]!r}, which never came: recipe changed?")
-        self._facts |= {"finished": _now(), "seconds": self.seconds, "peak_memory_mb": self._peak_so_far()}
+        files.synced_length(self.folder / files.METRICS)
+        self._facts |= {"seconds": self.seconds, "peak_memory_mb": self._peak_so_far(), "rows": self._rows}
+        self._facts["finished"] = _now()
         self._write_facts()
         self.close()
         (self.folder / files.CHECKPOINT).unlink(missing_ok=True)
@@ -209,25 +227,43 @@ class Run:
 
     def _write_checkpoint(self) -> None:
         began = time.monotonic()
-        rows = _synced_length(self.folder / files.METRICS)
+        rows = files.synced_length(self.folder / files.METRICS)
         tree = {"loops": self._root.tree(), "here": self._path(), "rows": rows, "peak": self._peak_so_far()}
+        tree |= {"digest": self._digest.hexdigest(), "saved": sorted(self._saved)}
         dump(tree, self.folder / files.CHECKPOINT)
         self._written = time.monotonic()
         self._cost = self._written - began
 
-    def _rewind(self) -> None:
-        """Back to the checkpoint: the loops as they were, and the rows that were logged by then."""
-        path, metrics = self.folder / files.CHECKPOINT, self.folder / files.METRICS
-        saved: dict[str, Any] = load(path) if path.exists() else {"rows": 0}
-        have = metrics.stat().st_size if metrics.exists() else 0
-        require(have >= saved["rows"], f"{metrics} is damaged: {have} bytes, its checkpoint knows of {saved['rows']}.")
+    def _rewind(self) -> list[str]:
+        """Back to the checkpoint: the loops as they were, and the rows that were logged by then; what does not fit."""
+        path, metrics, weights = (self.folder / name for name in (files.CHECKPOINT, files.METRICS, files.WEIGHTS))
+        saved = checked(load(path), path) if files.is_plain(path) else EMPTY
+        rows = metrics.read_bytes() if files.is_plain(metrics) else b""
+        if len(rows) < saved["rows"]:
+            raise Refusal(f"{metrics} is damaged: {len(rows)} bytes, its checkpoint knows of {saved['rows']}.{OVER}")
         if metrics.exists():
             os.truncate(metrics, saved["rows"])
-            read_rows(metrics)  # refuse damaged rows now, not when the work is done
-        if path.exists():
-            self._root.inner = LoopState.of("run", saved["loops"]).inner
-            self._awaits = saved["here"]
-            self._peak = saved["peak"]
+        self._digest.update(rows[: saved["rows"]])
+        self._rows, self._saved = rows.count(b"\n", 0, saved["rows"]), set(saved["saved"])
+        self._root.inner, self._peak = LoopState.of("run", saved["loops"]).inner, saved["peak"]
+        self._awaits = saved["here"]
+        if saved is EMPTY:  # from the beginning
+            weights.unlink(missing_ok=True)
+            self._awaits = None
+        try:
+            lost = self._saved - set(read_tensors(weights)[0])
+        except Refusal as refusal:
+            raise Refusal(f"{refusal}{OVER}") from refusal
+        said = [f"{files.WEIGHTS} has lost {', '.join(sorted(lost))}"] if lost else []
+        return said + [f"the rows in {files.METRICS}"] * (saved["digest"] != self._digest.hexdigest())
+
+    def _refuse_changes(self, changed: Sequence[str]) -> None:
+        """Refuse what has changed since the run began, or keep it for the report."""
+        if changed and not self._anyway:
+            said = f"since the run in {self.folder} began, this has changed: {'; '.join(changed)}"
+            raise Refusal(f"{said}. {ANYWAY}")
+        if changed:
+            self._facts["resumed"][-1].setdefault("changed", []).extend(changed)
 
     def _path(self) -> list[str]:
         return [loop.key for loop in self._stack[1:]]
@@ -237,14 +273,16 @@ class Run:
         return self._peak
 
     def _write_facts(self) -> None:
-        files.write_atomically(self.folder / files.RUN, files.to_json(self._facts, indent=1).encode())
+        files.write_atomically(self.folder / files.RUN, files.json_bytes(self._facts, indent=1))
 
     def _refuse_if_finished(self) -> None:
         require(self._facts["finished"] is None, f"the run in {self.folder} is finished; nothing can be added to it.")
 
 
+ANYWAY = "Start a new run, or resume it with --anyway; its report will say so."
+OVER = f" To start it over, delete {files.CHECKPOINT} and resume."
 _OWN = {"recipe", "config", "command", "versions", "machine", "git", "started", "finished", "resumed"}
-_OWN |= {"seconds", "peak_memory_mb"}
+_OWN |= {"seconds", "peak_memory_mb", "code", "rows"}
 
 
 def _label(facts: dict[str, Any]) -> str:
@@ -255,25 +293,3 @@ def _label(facts: dict[str, Any]) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _synced_length(path: Path) -> int:
-    """Bytes in `path`, all of them on the disk."""
-    if not path.exists():
-        return 0
-    with open(path, "ab") as file:
-        os.fsync(file.fileno())
-        return file.tell()
-
-
-def _lock(folder: Path) -> IO[bytes] | None:
-    """Hold `folder` against other processes for as long as the file stays open."""
-    if sys.platform == "win32":
-        return None
-    file = open(folder / files.LOCK, "wb")  # noqa: SIM115 (held until close)
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        file.close()
-        raise Refusal(f"another process is at work on the run in {folder}.") from None
-    return file

@@ -4,7 +4,6 @@ usage: neuropil bench NAME [settings] [--json FILE]
        neuropil bench NAME --help
 """
 
-import json
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -52,7 +51,9 @@ def main(words: list[str]) -> int:
     Console().print(_table([cells(row) for row in rows]))
     print(getattr(module, "CAPTION", "").format(**rows[-1]), end="")
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+        from neuropil.runs.files import json_bytes, write_atomically
+
+        write_atomically(options.json, json_bytes(rows, indent=1) + b"\n")
     return 0
 
 

@@ -5,6 +5,7 @@ usage: neuropil copy NAME FILE.py
 Of a variant, such as fashion_krotov, the recipe that it is based on is copied; the settings to run it with are printed.
 """
 
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,11 @@ class Settings:
 def main(words: list[str]) -> int:
     """`neuropil copy NAME FILE`."""
     (asked,) = parse(words, Settings)
-    text, file = source(asked.name).read_text(encoding="utf-8"), asked.file
+    text, file = source(asked.name).read_bytes(), asked.file
     ours = is_file(str(file))
     require(ours, f"a recipe is a Python file, got {str(file)!r}; did you mean {str(file.with_suffix('.py'))!r}?")
-    require(not file.exists(), f"{file} exists already; name another file.")
-    file.write_text(text, encoding="utf-8")
+    require(not os.path.lexists(file), f"{file} exists already; name another file.")
+    file.write_bytes(text)
     run = str(file) if file.is_absolute() else f"./{file}"
     print(f"{file} is yours to edit; run it with: neuropil run {shlex.join([run, *resolve(asked.name, [])[1]])}")
     return 0

@@ -3,11 +3,13 @@
 usage: neuropil run NAME      [settings] [--out DIR] [--seeds N] [--quiet]    one of ours; see neuropil list
        neuropil run ./FILE.py [settings] [--out DIR] [--seeds N] [--quiet]    one of yours; see neuropil copy
        neuropil run NAME --help                                               its settings
-       neuropil run --resume DIR [--quiet]
+       neuropil run --resume DIR [--quiet] [--anyway] [--code FILE.py ...]
 
 --out DIR      the folder to write, which must not exist; without it, a new one under runs/
 --seeds N      N runs with the seeds seed, seed + 1, ..., each in a folder of its own, and one report over them
 --resume DIR   go on after Ctrl-C, a kill or a full disk, bit for bit as if nothing had happened
+--anyway       go on though versions, threads, data or code have changed; run.json and the report say so
+--code FILES   files of code that a run may execute which you did not start yourself
 --quiet        no lines on stderr that say how far the run is
 --device cuda, --threads N   where to compute: settings of every recipe
 
@@ -26,7 +28,6 @@ class Resume:
     """The words after `neuropil run` when a run goes on."""
 
     resume: Path
-    quiet: bool = False
 
 
 def main(words: list[str]) -> int:
@@ -48,8 +49,8 @@ def start(verb: str, words: list[str], lacks: str = "") -> int:
     from neuropil.cli import runner  # needs torch
 
     if goes_on:
-        (asked,) = parse(words, Resume)
-        return runner.resume(asked.resume, quiet=asked.quiet)
+        asked, manner = parse(words, Resume, runner.Manner)
+        return runner.resume(asked.resume, manner)
     if {"-h", "--help"} & set(words):
         name, prog = (words[0], f"neuropil run {words[0]}") if verb == "run" else (verb, f"neuropil {verb}")
         return runner.show_settings(name, prog)

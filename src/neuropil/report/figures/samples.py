@@ -12,6 +12,7 @@ from neuropil.errors import require
 from neuropil.report.results import Results, plain
 from neuropil.report.theme import data_uri
 from neuropil.runs import ImagesRow
+from neuropil.runs.files import write_atomically
 
 GAP, GROUND = 2, (128, 128, 128, 96)
 
@@ -97,4 +98,4 @@ def save_sheet(images: np.ndarray, out: Path, *, columns: int, times: int = 2) -
     """Write `tiled` images to the PNG file `out`, each pixel `times` as large."""
     message = f"images go into a PNG file, got {str(out)!r}; name it {str(out.with_suffix('.png'))!r}."
     require(out.suffix == ".png", message)
-    out.write_bytes(encode(tiled(images, columns=columns).repeat(times, 0).repeat(times, 1)))
+    write_atomically(out, encode(tiled(images, columns=columns).repeat(times, 0).repeat(times, 1)))

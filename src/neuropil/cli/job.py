@@ -1,0 +1,106 @@
+"""What the words of a command ask for: a recipe, its settings, and the user's code that it takes."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from neuropil.cli.recipes import is_file, load, resolve, source
+from neuropil.cli.settings import config_of, parse, use_machine, without
+from neuropil.cli.trust import COPY, seal, split, value_of
+from neuropil.errors import require
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What every run can be told besides the settings of its recipe."""
+
+    out: Annotated[Path | None, arg(help="folder to write, which must not exist; without it, one under runs/")] = None
+    seeds: Annotated[int | None, arg(help="that many runs, with seed, seed + 1, ..., and one report")] = None
+    quiet: Annotated[bool, arg(help="whether to leave out the lines that say how far the run is")] = False
+
+    def __post_init__(self) -> None:
+        require(self.seeds is None or self.seeds >= 1, f"--seeds takes a number of runs, got {self.seeds}.")
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a run goes on."""
+
+    quiet: Annotated[bool, arg(help="whether to leave out the lines that say how far the run is")] = False
+    anyway: Annotated[bool, arg(help="go on though versions, threads, data or code have changed")] = False
+    code: Annotated[tuple[Path, ...], arg(help="files of code that the run may execute")] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the words asked for.
+
+    Attributes:
+        asked: the recipe or variant that was named, or the path of a user's file.
+        name: the same, but of a variant the recipe that it is based on.
+        recipe: the module, loaded once.
+        file: where it is.
+        words: its settings as words, those of the variant first.
+        config: its settings.
+        options: those of the run.
+        command: all words, as they were typed.
+    """
+
+    asked: str
+    name: str
+    recipe: ModuleType
+    file: Path
+    words: list[str]
+    config: Any
+    options: RunOptions
+    command: str
+
+    @classmethod
+    def of(cls, command: str, instead: Mapping[str, str] | None = None) -> "Job":
+        """What `command` ("neuropil run NAME ..." or "neuropil compare ...") asks for, with other files `instead`.
+
+        Device and threads are those of the machine from here on.
+        """
+        words = split(command)
+        ours = words[:1] == ["neuropil"] and words[1:2] in (["run"], ["attack"], ["compare"])
+        ours = ours and (words[1] == "compare" or len(words) > 2)
+        require(ours, f"the command {command!r} is not of a run; resume it where it was started, with Run.resume.")
+        _, verb, *words = words
+        asked = verb if verb in ("attack", "compare") else words.pop(0)
+        words = ["--of", *words] if verb == "attack" else words
+        for old, new in (instead or {}).items():
+            words = [word.removesuffix(old) + new if value_of(word) == old else word for word in words]
+        file = (instead or {}).get(asked, asked)
+        recipe = load(file)
+        name, words = resolve(asked, words)
+        config, options = parse(words, config_of(recipe, name), RunOptions)
+        use_machine(config)
+        return cls(asked, name, recipe, source(file), words, config, options, command)
+
+    def with_seed(self, seed: int) -> "Job":
+        """One run of many, with a seed and a command of its own."""
+        words = [*without(self.words, {"out", "seeds", "seed"}), "--seed", str(seed)]
+        head = ["compare"] if self.name == "compare" else ["run", self.name]
+        config, options = parse(words, self.recipe.Config, RunOptions)
+        command = shlex.join(["neuropil", *head, *words])
+        return replace(self, words=words, config=config, options=options, command=command)
+
+    def code(self) -> dict[str, Path]:
+        """The files of the user whose code is run, by the name of the copy in the run: recipe, data and learners."""
+        named = (getattr(self.config, "data", ""), *getattr(self.config, "learners", ()))
+        own = {path.name: path for path in (Path(str(name)) for name in named if is_file(str(name))) if path.is_file()}
+        return own | ({COPY: self.file} if is_file(self.name) else {})
+
+    def signed(self) -> dict[str, Any]:
+        """Digests of the user's code in a run, and the proof that the user named it."""
+        code = {name: sha256(content).hexdigest() for name, content in self.copies().items()}
+        return {"code": code, "seal": seal(self.command, code)} if code else {}
+
+    def copies(self) -> dict[str, bytes]:
+        return {name: path.read_bytes() for name, path in self.code().items()}

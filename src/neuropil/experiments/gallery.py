@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from neuropil.data import Split
 from neuropil.data.masks import image_mask
 from neuropil.evaluate.robustness import PGD, Boundary, Linf, Suite, victim_of
+from neuropil.evaluate.robustness.attacks.gradient import with_gradient
 from neuropil.evaluate.robustness.harness import craft
 from neuropil.experiments.spikes import log_rasters
 from neuropil.models import SpikingClassifier, receptive_fields
@@ -110,7 +111,7 @@ def log_adversarial(learner: Any, test: Split, tracker: TaggedTracker, suite: Su
     """Keep correctly classified test images, and what an attack in Linf, of the middle budget, makes of them."""
     if test.x.ndim != 4:
         return
-    victim, norm, some = victim_of(learner, test.classes), Linf(), spread(test, 100)
+    victim, norm, some = with_gradient(victim_of(learner, test.classes), test), Linf(), spread(test, 100)
     right = (victim.predict(some.pixels()) == some.y).nonzero()[: SHOWN - 2, 0]
     if len(right) == 0:
         return
@@ -118,7 +119,7 @@ def log_adversarial(learner: Any, test: Split, tracker: TaggedTracker, suite: Su
     rng = torch.Generator().manual_seed(tracker.seed or 0)
     size = sorted(suite.linf)[len(suite.linf) // 2]
     attack: Any
-    name, attack = "the boundary attack", Boundary(victim.predict, norm, rng, suite.attack_queries)
+    name, attack = "the boundary attack", Boundary(victim.predict, norm, rng, suite.attack_queries, test.pixels())
     if victim.forward is not None:
         name, attack = "PGD", PGD(victim.forward, norm, rng, suite.attack_steps, suite.attack_restarts)
     moved = norm.clip(some.pixels(), craft(attack, some, norm=norm, size=size), size)

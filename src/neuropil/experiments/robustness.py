@@ -78,6 +78,8 @@ def run_seeds(plan: Comparison, labels: Sequence[int], run: Run, *, attacks: Att
         train, test = plan.splits(seed)
         checksums[f"seed {seed}"] = {"train": train.checksum(), "test": test.checksum()}
         run.update_metadata(data={plan.data: checksums})
+        if attacks:
+            attacks.check(test)
         run_methods(plan, train, test, seed=seed, labels=labels, run=run)
         if attacks:
             methods = loaded(models_of(run.folder, seed=seed), attacks.device)

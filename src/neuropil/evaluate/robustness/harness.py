@@ -8,7 +8,8 @@ from torch import Tensor
 
 from neuropil.data import Split
 from neuropil.errors import require
-from neuropil.evaluate.robustness.norms import Norm, check_size
+from neuropil.evaluate.robustness.attacks.labels import LabelAttack
+from neuropil.evaluate.robustness.norms import Norm, check_budget
 from neuropil.evaluate.robustness.victim import Victim, victim_of
 
 Attack = Callable[[Split, float], Tensor]
@@ -37,6 +38,7 @@ class Curve(NamedTuple):
         robust: (sizes, n) bool, as in `Verified`.
         overstepped: the largest fraction of examples that were moved too far at any size.
         zero_gradient_fraction: fraction of images without a useful gradient, for attacks that need one.
+        no_start_fraction: fraction of images for which an attack by labels found no image to start from.
     """
 
     attack: str
@@ -45,6 +47,7 @@ class Curve(NamedTuple):
     robust: Tensor
     overstepped: float = 0.0
     zero_gradient_fraction: float = 0.0
+    no_start_fraction: float = 0.0
 
     @property
     def accuracy(self) -> list[float]:
@@ -61,7 +64,10 @@ def attack_and_verify(
 
 def craft(attack: Attack, test: Split, *, norm: Norm, size: float, batch: int = 1000) -> Tensor:
     """What `attack` makes of `test`, (n, *shape), not clipped yet."""
-    check_size(size)
+    test.check_labelled("an attack")
+    check_budget(norm, size, test.x)
+    if isinstance(attack, LabelAttack):
+        attack = attack.starting_from(test.pixels())
     crafted = []
     for chunk in test.batches(min(batch, len(test))):
         _check_range(chunk.x, norm)
@@ -100,7 +106,7 @@ def accuracy_under(attack: Attack, learner: Any, test: Split, *, norm: Norm, siz
         batch: examples at once.
 
     Raises:
-        Refusal: a budget below 0, examples outside the range, NaN, wrong shapes.
+        Refusal: a budget below 0 or beyond the range, examples outside the range or without labels, NaN, wrong shapes.
     """
     victim = victim_of(learner, test.classes)
     return attack_and_verify(attack, victim, test, norm=norm, size=size, batch=batch).robust.double().mean().item()

@@ -51,6 +51,9 @@ def check_curves(
         worst = [verdict for verdict in verdicts if not verdict.passed] or verdicts
         for one in white if worst else []:
             found[one.attack].append(worst[0])
+    for one in curves:
+        if one.no_start_fraction:
+            found[one.attack].append(starts(one))
     for name, robust in grey.items():
         found[name].append(at_most_majority_rate(robust, majority_rate))
     return found
@@ -70,6 +73,12 @@ def gradients(one: Curve) -> Check:
     """At no more than one image in a hundred may the gradient be zero."""
     fraction = one.zero_gradient_fraction
     return Check("gradients", fraction <= 0.01, f"{fraction:.1%} of the gradients are zero")
+
+
+def starts(one: Curve) -> Check:
+    """At no more than one image in a hundred may an attack by labels lack a start."""
+    fraction = one.no_start_fraction
+    return Check("starts", fraction <= 0.01, f"{fraction:.1%} of the images have no start")
 
 
 def larger_hurts(one: Curve) -> Check:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,15 @@ class Norm(ABC):
 def check_size(size: float) -> None:
     """Refuse a budget that is none."""
     require(0 <= size < math.inf, f"a budget needs a finite size of at least 0, got {size}.")
+
+
+def check_budget(norm: Norm, size: float, x: Tensor) -> None:
+    """Refuse a budget for the examples `x` (n, *shape) that is none, or larger than any change within their range."""
+    check_size(size)
+    most = (norm.high - norm.low) / norm.level(1.0, x[0].numel())
+    if size > most * (1 + 1e-6):
+        ends, cure = f"[{norm.low:g}, {norm.high:g}]", "if it counts grey levels, divide it by 255"
+        raise Refusal(f"a budget in {norm.name} needs at most {most:g} on values in {ends}, got {size:g}; {cure}.")
 
 
 def _each(size: float | Tensor, x: Tensor) -> Tensor:

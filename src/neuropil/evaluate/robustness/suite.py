@@ -14,13 +14,14 @@ from torch import Generator, Tensor
 from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.evaluate.metrics.accuracy import majority_rate
-from neuropil.evaluate.robustness.attacks.blackbox import BISECTIONS, Boundary, Noise, Square
-from neuropil.evaluate.robustness.attacks.gradient import FGSM, PGD, zero_gradient_fraction
+from neuropil.evaluate.robustness.attacks.blackbox import Noise, Square
+from neuropil.evaluate.robustness.attacks.gradient import FGSM, PGD, with_gradient, zero_gradient_fraction
+from neuropil.evaluate.robustness.attacks.labels import BISECTIONS, Boundary, no_start_fraction
 from neuropil.evaluate.robustness.corruptions import accuracy_under_corruption
 from neuropil.evaluate.robustness.damage import accuracy_under_damage
 from neuropil.evaluate.robustness.harness import BLACK, FLOOR, WHITE, Curve, craft, verify
 from neuropil.evaluate.robustness.masking import check_curves, is_invalid
-from neuropil.evaluate.robustness.norms import L2, Linf, Norm
+from neuropil.evaluate.robustness.norms import L2, Linf, Norm, check_budget
 from neuropil.evaluate.robustness.victim import Victim, ensemble, victim_of
 from neuropil.runs.rows import AttackRow, CheckRow, CorruptionRow, DamageRow, MatchedRow
 from neuropil.runs.tracker import Tracker
@@ -55,6 +56,11 @@ class Suite:
         wanted = ((Linf(*ends), self.linf), (L2(*ends), self.l2))
         return [(norm, tuple(sorted(set(sizes)))) for norm, sizes in wanted if sizes]
 
+    def check(self, test: Split) -> None:
+        """Refuse budgets that are larger than any change within the range of the examples."""
+        for norm, sizes in self.norms(test.x.ndim == 4):
+            check_budget(norm, sizes[-1], test.x)
+
 
 class PlannedAttack(NamedTuple):
     """One attack on one learner in one norm.
@@ -64,6 +70,7 @@ class PlannedAttack(NamedTuple):
         norm: of its budgets.
         craft: maps a budget and a generator to what it makes of all test images.
         zero_gradient_fraction: fraction of images without a useful gradient.
+        no_start_fraction: fraction of images without an image to start from.
         worst_case: whether it searches for the worst case; then it has to reach the majority rate where all images
             can be grey.
     """
@@ -73,6 +80,7 @@ class PlannedAttack(NamedTuple):
     norm: Norm
     craft: Callable[[float, Generator], Tensor]
     zero_gradient_fraction: Callable[[], float] = lambda: 0.0
+    no_start_fraction: Callable[[], float] = lambda: 0.0
     worst_case: bool = False
 
 
@@ -100,7 +108,8 @@ def robustness(
         seed: of everything random.
         linear: names of the linear classifier to which all are compared; the first that takes part.
     """
-    victims = {name: victim_of(learner, test.classes) for name, learner in learners.items()}
+    suite.check(test)
+    victims = {name: with_gradient(victim_of(learner, test.classes), test) for name, learner in learners.items()}
     done: dict[tuple[tuple[str, ...], str, float], Tensor] = {}
 
     def crafted(names: tuple[str, ...], norm: Norm, size: float) -> Tensor:
@@ -147,7 +156,8 @@ def _jobs(
         square = lambda rng: Square(scores, norm, rng, suite.attack_queries)
         yield PlannedAttack("square", BLACK, norm, crafted_by(square), worst_case=True)
     boundary = lambda rng: Boundary(victim.predict, norm, rng, suite.attack_queries)
-    yield PlannedAttack("boundary", BLACK, norm, crafted_by(boundary), worst_case=True)
+    lacking = lambda: no_start_fraction(boundary(Generator()), test)
+    yield PlannedAttack("boundary", BLACK, norm, crafted_by(boundary), no_start_fraction=lacking, worst_case=True)
     yield PlannedAttack("noise", FLOOR, norm, crafted_by(lambda rng: Noise(norm, rng)))
 
 
@@ -163,7 +173,7 @@ def _attack(
     budgets = {norm.name: [0.0, *sizes, *grey_size(norm, test)] for norm, sizes in norms}
     most = max(map(len, budgets.values()), default=0)
     robust = torch.zeros(len(jobs), most, len(test), dtype=torch.bool)
-    facts = torch.zeros(len(jobs), 2, dtype=torch.float64)  # overstepped, zero_gradient_fraction
+    facts = torch.zeros(len(jobs), 3, dtype=torch.float64)  # overstepped, no gradient, no start
     for k in tracker.loop("attacks", len(jobs), robust=robust, facts=facts):
         rng, norm = torch.Generator().manual_seed(1000 * seed + k), jobs[k].norm
         budget = budgets[norm.name]
@@ -171,7 +181,7 @@ def _attack(
             adversarial = jobs[k].craft(size, rng) if size else test.pixels()
             left = verify(victim, test, adversarial, norm=norm, size=size)
             robust[k, at], facts[k, 0] = left.robust, max(float(facts[k, 0]), left.overstepped)
-        facts[k, 1] = jobs[k].zero_gradient_fraction()
+        facts[k, 1], facts[k, 2] = jobs[k].zero_gradient_fraction(), jobs[k].no_start_fraction()
     worst = {}
     for norm, sizes in norms:
         mine = [k for k, job in enumerate(jobs) if job.norm == norm]

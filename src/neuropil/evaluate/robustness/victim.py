@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from neuropil.errors import Refusal, require
 from neuropil.evaluate.metrics.accuracy import named_labels
+from neuropil.evaluate.robustness.norms import Norm
 
 Function = Callable[[Tensor], Tensor]
 
@@ -50,6 +51,8 @@ def victim_of(learner: Any, classes: int) -> Victim:
     """
     if isinstance(learner, Victim):
         return learner
+    if isinstance(learner, nn.Module):
+        check_evaluating(learner)
     if isinstance(learner, nn.Module) and not hasattr(learner, "predict"):
         return _of_module(learner, classes)
     if isinstance(getattr(learner, "classes_", None), np.ndarray) and hasattr(learner, "predict"):
@@ -73,8 +76,8 @@ def ensemble(victims: Sequence[Victim]) -> Function:
 
 def _of_module(network: nn.Module, classes: int) -> Victim:
     who = type(network).__name__
-    require(not network.training, f"{who} is in training mode, in which its answers may change; call eval() first.")
-    forward = checked_scores(network, classes, who)
+    kind = next((one.dtype for one in network.parameters() if one.is_floating_point()), torch.float32)
+    forward = checked_scores(lambda x: network(x.to(kind)), classes, who)
     scores = torch.no_grad()(forward)
     return Victim(lambda x: scores(x).argmax(1), scores, forward)
 
@@ -96,6 +99,28 @@ def _of_sklearn(classifier: Any, classes: int) -> Victim:
     return Victim(checked_labels(predict, classes, who), checked_scores(scores, classes, who) if ask else None)
 
 
+def check_evaluating(network: nn.Module) -> None:
+    """Refuse a network of which any layer is in training mode."""
+    training = [name or "the whole" for name, layer in network.named_modules() if layer.training]
+    if training:
+        who, which = type(network).__name__, ", ".join(training[:3])
+        raise Refusal(f"{who} is in training mode ({which}), in which its answers may change; call eval() first.")
+
+
+def check_asked(attack: Any, name: str) -> None:
+    """Refuse an `attack` whose function `name` cannot be asked, or whose norm is none."""
+    asked, norm, who = getattr(attack, name), attack.norm, type(attack).__name__
+    if not callable(asked):
+        raise Refusal(f"{who} needs a function as {name}, got {asked!r}; if a learner has none, take another attack.")
+    if not isinstance(norm, Norm):
+        raise Refusal(f"{who} needs a norm such as Linf() or L2(), got {norm!r}.")
+    if isinstance(asked, nn.Module):
+        check_evaluating(asked)
+        kinds = {one.dtype for one in asked.parameters() if one.is_floating_point()} - {torch.float32}
+        cure = f"call float() first, or pass victim_of(network, classes).{name}"
+        require(not kinds, f"{who} needs a network in float32, got {[*kinds][:1]}; {cure}.")
+
+
 def checked_labels(predict: Callable[[Tensor], Any], classes: int, who: str) -> Function:
     """`predict`, refused where it does not name one of `classes` for every example; -1 may say "none"."""
     return lambda x: named_labels(predict(x), len(x), classes, who).to(x.device)
@@ -105,12 +130,16 @@ def checked_scores(scores: Function, classes: int, who: str) -> Function:
     """`scores`, refused where they have NaN or another number of classes."""
 
     def scored(x: Tensor) -> Tensor:
-        made = scores(x)
-        shape = tuple(made.shape)
-        require(shape == (len(x), classes), f"{who} needs scores ({len(x)}, {classes}), got {shape}; other classes?")
+        try:
+            made = torch.as_tensor(scores(x))
+        except (TypeError, ValueError) as error:
+            raise Refusal(f"{who} needs a tensor of scores: {error}.") from error
+        if made.shape != (len(x), classes):
+            shape = tuple(made.shape)
+            raise Refusal(f"{who} needs scores ({len(x)}, {classes}), got {shape}; other classes?")
         bad = int(made.detach().isnan().any(1).sum())
         if bad:
             raise Refusal(f"{who} gave NaN scores for {bad} of {len(x)} examples; did its training diverge?")
-        return made
+        return made if made.is_floating_point() else made.float()
 
     return scored

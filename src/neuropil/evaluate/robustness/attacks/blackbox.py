@@ -1,4 +1,4 @@
-"""Attacks that see answers alone: scores (square), labels (boundary), or nothing (noise, the floor)."""
+"""Attacks that see scores alone (square), or nothing (noise, the floor)."""
 
 from dataclasses import dataclass, field
 
@@ -9,9 +9,7 @@ from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.evaluate.robustness.attacks.gradient import margin
 from neuropil.evaluate.robustness.norms import Norm
-from neuropil.evaluate.robustness.victim import Function
-
-BISECTIONS = 10  # queries that bring a start to the border
+from neuropil.evaluate.robustness.victim import Function, check_asked
 
 
 @dataclass(frozen=True)
@@ -51,9 +49,10 @@ class Square:
     norm: Norm
     rng: Generator = field(default_factory=torch.Generator)
     queries: int = 200
-    initial_fraction: float = 0.3
+    initial_fraction: float = 0.8
 
     def __post_init__(self) -> None:
+        check_asked(self, "decision_function")
         fraction = self.initial_fraction
         sound = self.queries >= 1 and 0 < fraction <= 1
         require(sound, f"Square needs queries >= 1 and 0 < initial_fraction <= 1, got {self.queries} and {fraction}.")
@@ -71,7 +70,11 @@ class Square:
                 live, x, y, at, worst = (one[~fooled] for one in (live, x, y, at, worst))
                 if len(live) == 0:
                     return found
-            tried = self.norm.clip(x, self._squares(x, query).mul_(2 * level).add_(at), size)
+            square = self._squares(x, query).mul_(2 * level)
+            tried = self.norm.clip(x, at + square, size)
+            idle = (tried == at).flatten(1).all(1)  # the square has this sign already, so it gets the other one
+            if bool(idle.any()):
+                tried[idle] = self.norm.clip(x[idle], at[idle] - square[idle], size)
             reached = margin(self.decision_function(tried), y)
             better = reached > worst
             at[better], worst = tried[better], torch.maximum(worst, reached)
@@ -108,74 +111,3 @@ def _signs(shape: tuple[int, ...], rng: Generator) -> Tensor:
 def _halvings(done: float) -> int:
     """How often the area of the squares has been halved: at the fractions of the search at which the authors do."""
     return sum(done > mark for mark in (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8))
-
-
-@dataclass(frozen=True)
-class Boundary:
-    """A walk along the border of the class, from afar towards the image, by labels alone.
-
-    It starts from the nearest image of the batch that is classified as another class, and reaches the border by
-    bisection. Then it takes random steps: noise of a fraction of the distance, and back into a ball that is a little
-    smaller. A step counts if the label is still wrong. Steps grow with success and shrink with failure. An image rests
-    once it is within the budget. After Brendel et al. 2018, ICLR. Step lengths and projection are ours, so that it
-    serves any norm.
-
-    Attributes:
-        predict: what it asks.
-        norm: of the budget.
-        rng: of the noise.
-        queries: how often it asks about an image at most, 10 of them for the bisection.
-    """
-
-    predict: Function
-    norm: Norm
-    rng: Generator = field(default_factory=torch.Generator)
-    queries: int = 200
-
-    def __post_init__(self) -> None:
-        require(self.queries > BISECTIONS, f"Boundary needs more than {BISECTIONS} queries, got {self.queries}.")
-
-    def __call__(self, batch: Split, size: float) -> Tensor:
-        """The adversarial images (n, *shape) of `batch`, within the budget; images without a start are unchanged."""
-        found = batch.x.clone()
-        live, at = self._start(batch.x, batch.y)
-        x, y = batch.x[live], batch.y[live]
-        at = self._bisect(x, at, y)
-        stride = torch.full((len(x), *[1] * (x.ndim - 1)), 0.1).to(x)
-        for _ in range(self.queries - BISECTIONS):
-            distance = self.norm.length(at - x)
-            near = distance <= size
-            found[live[near]] = at[near]
-            live, x, y, at, stride, distance = (one[~near] for one in (live, x, y, at, stride, distance))
-            if len(live) == 0:
-                return found
-            tried = self._propose(x, at, stride, distance)
-            wrong = (self.predict(tried) != y) & (self.norm.length(tried - x) < distance)
-            at[wrong] = tried[wrong]
-            stride = (stride * torch.where(wrong, 1.5, 0.9).view_as(stride)).clamp_(1e-3, 1)
-        found[live] = self.norm.clip(x, at, size)
-        return found
-
-    def _start(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Which images have a start, and theirs: the nearest of the batch that is classified as another class."""
-        taken, flat = self.predict(x), x.flatten(1)
-        apart = torch.cdist(flat, flat).masked_fill(taken[None, :] == y[:, None], torch.inf)
-        nearest = apart.min(1)
-        has = nearest.values.isfinite().nonzero().flatten()
-        return has, x[nearest.indices[has]]
-
-    def _bisect(self, x: Tensor, wrong: Tensor, y: Tensor) -> Tensor:
-        """The last point on the way from `wrong` to `x` at which the label was still wrong."""
-        if len(x) == 0:
-            return wrong
-        near, far = torch.zeros(len(x), *[1] * (x.ndim - 1)).to(x), torch.ones(len(x), *[1] * (x.ndim - 1)).to(x)
-        for _ in range(BISECTIONS):
-            middle = (near + far) / 2
-            still = (self.predict(torch.lerp(x, wrong, middle)) != y).view_as(middle)
-            near, far = torch.where(still, near, middle), torch.where(still, middle, far)
-        return torch.lerp(x, wrong, far)
-
-    def _propose(self, x: Tensor, at: Tensor, stride: Tensor, distance: Tensor) -> Tensor:
-        """Noise of `stride` times the distance, and back to a ball around `x` that is smaller by a tenth of that."""
-        noise = self.norm.random(x, 1.0, self.rng).mul_(stride * distance.view_as(stride))
-        return self.norm.clip(x, noise.add_(at), distance * (1 - 0.1 * stride.flatten()))

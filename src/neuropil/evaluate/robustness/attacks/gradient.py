@@ -1,7 +1,7 @@
 """White-box attacks: they follow the gradient of a loss by the pixels. On a surrogate, they are transfer attacks."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -9,9 +9,9 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 from neuropil.evaluate.robustness.norms import Norm
-from neuropil.evaluate.robustness.victim import Function
+from neuropil.evaluate.robustness.victim import Function, Victim, check_asked
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -38,14 +38,35 @@ class InputGradient(NamedTuple):
 
 
 def input_gradient(forward: Function, loss: Loss, x: Tensor, y: Tensor) -> InputGradient:
-    """One forward and one backward pass. Infinite scores (a neuron that never fires) have no gradient to give."""
+    """One forward and one backward pass. Infinite scores (a neuron that never fires) have no gradient to give.
+
+    Raises:
+        Refusal: the scores have no gradient by `x` at all. This is not the same as a gradient of zero.
+    """
+    scores, gradient = _differentiate(forward, loss, x, y)
+    if gradient is None:
+        cure = "pass forward of a learner or of victim_of(network, classes), not its decision_function"
+        raise Refusal(f"a white-box attack needs scores with a gradient by the image, got none; {cure}.")
+    return InputGradient(scores, gradient)
+
+
+def with_gradient(victim: Victim, test: Split) -> Victim:
+    """`victim`, without its `forward` if that has no gradient by the images: white-box attacks do not apply then."""
+    if victim.forward and _differentiate(victim.forward, margin, test[:1].pixels(), test.y[:1])[1] is None:
+        return replace(victim, forward=None)
+    return victim
+
+
+def _differentiate(forward: Function, loss: Loss, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The scores, and the gradient of their loss by `x` if there is one."""
+    if torch.is_inference_mode_enabled():
+        raise Refusal("a white-box attack needs gradients, got torch.inference_mode(), which has none; leave it first.")
     with torch.enable_grad():
-        at = x.detach().requires_grad_()
+        at, gradient = x.detach().requires_grad_(), None
         scores = forward(at)
-        if not scores.requires_grad:
-            return InputGradient(scores, torch.zeros_like(x))
-        (gradient,) = torch.autograd.grad(loss(scores, y).sum(), at, allow_unused=True)
-    return InputGradient(scores.detach(), torch.zeros_like(x) if gradient is None else gradient)
+        if scores.requires_grad:
+            (gradient,) = torch.autograd.grad(loss(scores, y).sum(), at, allow_unused=True)
+    return scores.detach(), gradient
 
 
 def finite_or_zero(gradient: Tensor) -> Tensor:
@@ -68,6 +89,9 @@ class FGSM:
     forward: Function
     norm: Norm
     losses: Sequence[Loss] = (cross_entropy,)
+
+    def __post_init__(self) -> None:
+        check_asked(self, "forward")
 
     def __call__(self, batch: Split, size: float) -> Tensor:
         """The adversarial images (n, *shape) of `batch`."""
@@ -102,6 +126,7 @@ class PGD:
     losses: Sequence[Loss] = (cross_entropy, margin)
 
     def __post_init__(self) -> None:
+        check_asked(self, "forward")
         least = min(self.steps, self.restarts)
         require(least >= 1, f"PGD needs steps and restarts >= 1, got {self.steps} and {self.restarts}.")
 

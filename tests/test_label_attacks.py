@@ -1,0 +1,157 @@
+"""Attacks by labels: starts that do not depend on batches, and walks that come as near as the border is."""
+
+import warnings
+
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from attack_oracles import linear_task, white
+from neuropil.data import Split, digits
+from neuropil.evaluate.robustness import (
+    L2,
+    Boundary,
+    HopSkipJump,
+    Linf,
+    Victim,
+    accuracy_under,
+    check_curves,
+    curve,
+    is_invalid,
+)
+from neuropil.evaluate.robustness.attacks.labels import no_start_fraction
+from neuropil.evaluate.robustness.harness import BLACK, craft
+from neuropil.evaluate.robustness.suite import Suite, robustness
+from neuropil.runs import NullTracker
+
+ATTACKS = [Boundary, HopSkipJump]
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def task():
+    """A linear model of real digits, as something that predicts, and digits that it classifies correctly."""
+    train, test = digits(seed=0)
+    made = LogisticRegression(max_iter=300).fit(train.pixels().flatten(1).numpy(), train.y.numpy())
+    weight, bias = torch.as_tensor(made.coef_).float(), torch.as_tensor(made.intercept_).float()
+    victim = Victim(lambda x: (x.flatten(1) @ weight.T + bias).argmax(1))
+    return victim, test[victim.predict(test.pixels()) == test.y]
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+@pytest.mark.parametrize("label", [0, 3, 8])
+def test_images_of_one_class_are_moved_to_others_where_the_budget_allows_any_image(task, kind, label):
+    victim, test = task
+    same = test[test.y == label][:8]
+    attack = kind(victim.predict, Linf(), rng())
+    assert accuracy_under(attack, victim, same, norm=Linf(), size=1.0) == 0.0
+    assert accuracy_under(attack, victim, same[:1], norm=Linf(), size=1.0) == 0.0
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_neither_order_nor_size_of_the_batches_makes_an_attack_weaker(task, kind):
+    victim, test = task
+    some = test[:150]
+    by_class = some[some.y.argsort()]
+    left = [
+        accuracy_under(kind(victim.predict, Linf(), rng(k)), victim, split, norm=Linf(), size=0.25, batch=batch)
+        for k, (split, batch) in enumerate([(some, 1000), (some, 7), (by_class, 15), (by_class, 1)])
+    ]
+    assert max(left) - min(left) < 0.1, left
+    assert max(left) < 0.6
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_a_start_is_the_nearest_example_of_another_class_wherever_it_is(task, kind):
+    victim, test = task
+    some = test[:60]
+    attack = kind(victim.predict, L2(), rng()).starting_from(test.pixels())
+    has, found = attack.find_starts(some.x, some.y)
+    assert has.tolist() == list(range(60))
+    for x, y, start in zip(some.x, some.y, found):
+        others = test.x[test.y != y]
+        assert torch.equal(start, others[(others - x).flatten(1).norm(dim=1).argmin()])
+
+
+def test_vectors_without_a_range_start_from_noise_that_goes_ever_farther():
+    weight, bias, logits, split = linear_task(120)
+    victim, norm = white(logits), L2(-torch.inf, torch.inf)
+    same = split[split.y == 1]
+    radius = (same.x.double() @ weight + bias).abs() / weight.norm()
+    attack = Boundary(victim.predict, norm, rng(), queries=600)
+    size = 2.5 * radius.max().item()
+    assert accuracy_under(attack, victim, same, norm=norm, size=size) == 0.0
+
+
+def test_images_without_a_start_are_counted_said_and_make_the_curve_invalid(task):
+    _, test = task
+    stubborn, some = Victim(lambda x: torch.full((len(x),), 3)), test[test.y == 3][:9]
+    attack = Boundary(stubborn.predict, Linf(), rng())
+    with pytest.warns(UserWarning, match="no start for 9 of 9 images"):
+        found = curve(attack, stubborn, some, norm=Linf(), sizes=[0.5], name="boundary", access=BLACK)
+    assert found.accuracy == [1.0]
+    assert no_start_fraction(attack, some) == 1.0
+    assert not is_invalid(check_curves([found], grey={}, majority_rate=1.0)["boundary"])
+    lacking = found._replace(no_start_fraction=no_start_fraction(attack, some))
+    assert is_invalid(check_curves([lacking], grey={}, majority_rate=1.0)["boundary"])
+
+
+def test_the_suite_counts_images_without_a_start(task):
+    class Rows(NullTracker):
+        def __init__(self):
+            self.rows = []
+
+        def log(self, row):
+            self.rows.append(row)
+
+    stubborn, tracker = Victim(lambda x: torch.full((len(x),), 3)), Rows()
+    suite = Suite(linf=(0.1,), l2=(), attack_queries=12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        robustness({"one": stubborn}, task[1][:40], trackers={"one": tracker}, baselines=[], suite=suite, seed=0)
+    failed = [row.attack for row in tracker.rows if row.kind == "check" and row.check == "starts" and not row.passed]
+    assert failed == ["boundary"]
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+@pytest.mark.parametrize("norm", [L2(-torch.inf, torch.inf), L2()], ids=["vectors", "range"])
+def test_a_walk_does_not_stall_on_its_way_to_the_border_of_a_linear_model(kind, norm):
+    """The distance to the border is known; with 64 pixels and 2,500 queries a walk comes within a quarter of it."""
+    weight, bias, logits, split = linear_task(60, pixels=64)
+    radius = (split.x.double() @ weight + bias).abs() / weight.norm()
+    attack = kind(white(logits).predict, norm, rng(), queries=2500).starting_from(split.x)
+    _, start = attack.find_starts(split.x, split.y)
+    reached = attack._approach(split.x, attack._bisect(split.x, start, split.y), split.y, 0.0)
+    ratio = norm.length(reached - split.x) / radius
+    assert ratio.min() > 0.999
+    assert ratio.median() < 1.25
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+@pytest.mark.parametrize("queries", [11, 30, 60, 200])
+def test_an_image_is_asked_about_no_more_often_than_allowed(task, kind, queries):
+    """One question more finds which images of other classes may be starts."""
+    victim, test = task
+    asked = []
+    attack = kind(lambda x: asked.append(len(x)) or victim.predict(x), Linf(), rng(), queries)
+    craft(attack, test[:50], norm=Linf(), size=1e-6)
+    assert 50 * 11 <= sum(asked) <= 50 * (queries + 1)
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_another_seed_is_another_walk(task, kind):
+    victim, test = task
+    moved = [kind(victim.predict, Linf(), rng(seed))(test[:20], 0.1) for seed in (0, 0, 1)]
+    assert torch.equal(moved[0], moved[1])
+    assert not torch.equal(moved[0], moved[2])
+
+
+def test_what_a_batch_lends_as_starts_is_all_that_a_direct_call_knows(task):
+    victim, test = task
+    pair = Split(test.x[:2], test.y[:2], 10)
+    assert bool(test.y[0] != test.y[1])
+    _, found = Boundary(victim.predict, Linf(), rng()).find_starts(pair.x, pair.y)
+    assert torch.equal(found, pair.x.flip(0))

@@ -202,6 +202,29 @@ def test_with_few_labels_every_learner_stands_beside_its_baselines(tmp_path):
     assert all(row["accuracy"] > 0.5 for row in found.values())
 
 
+@pytest.mark.parametrize(
+    ("words", "lost", "others"),
+    [
+        (
+            "mnist_semi --n-train 100 --labels 30 --n-rounds 0 --classification-units 10 --classification-lr 1e6",
+            {"mSTDP, labelled images only"},
+            {"backprop", "linear"},
+        ),
+        (
+            "mnist_unsupervised --n-train 100 --units 10 --epochs 2 --readout-epochs 1 --lr 1e6",
+            {"mSTDP without labels"},
+            {"k-means", "linear"},
+        ),
+    ],
+)
+def test_a_network_that_diverges_is_a_row_and_the_others_go_on(words, lost, others, tmp_path):
+    assert main(["run", *words.split(), "--out", str(tmp_path / "out")]) == 0
+    failed = {row["learner"]: row for row in rows(tmp_path / "out", "failed")}
+    assert set(failed) >= lost
+    assert all(row["diverged"] and "diverged in epoch" in row["reason"] for row in failed.values())
+    assert {row["learner"] for row in rows(tmp_path / "out", "result")} >= others
+
+
 def test_labelled_images_are_repeated_among_all_images():
     labelled, images = digits(seed=0)[0][:10], digits(seed=0)[0].x[:200]
     shown = mnist_semi.mixed(labelled, images, 0.15)

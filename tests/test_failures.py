@@ -13,6 +13,7 @@ from neuropil.errors import Diverged, Refusal, enough_memory
 from neuropil.experiments.baselines import linear
 from neuropil.experiments.comparison import Comparison, Method, data_splits, label_counts, run_methods
 from neuropil.experiments.methods import builders
+from neuropil.experiments.pairs import pair_comparisons, run_pair_comparisons
 from neuropil.runs import EpochRow, NullTracker, Run, read
 
 SOME = ("association", "hard_wta", "mstdp", "plain_linear")
@@ -192,6 +193,34 @@ def test_a_batch_larger_than_the_data_is_all_of_the_data(some):
         assert not torch.equal(body.hidden.weight, before)
         weights.append(body.hidden.weight)
     assert torch.equal(*weights)
+
+
+def test_a_method_that_fails_on_a_pair_has_no_mean_and_the_others_go_on(tmp_path):
+    three = tuple(Split(part.x[part.y < 3][:90], part.y[part.y < 3][:90], 3) for part in digits(seed=0))
+
+    def afraid(train, rng):
+        if train.checksum() == pairs[1].splits(0)[0].checksum():
+            raise Refusal("it does not like zeros and twos.")
+        return quick(train, rng)
+
+    quick = lambda train, rng: linear(train, rng, training=FAST)
+    diverging = lambda train, rng: Method("runaway", "local", runaway(train, rng))
+    whole = Comparison({"afraid": afraid, "runaway": diverging, "linear": quick}, "digits", [0], lambda _: three)
+    pairs, run = pair_comparisons(whole, (), 0), Run.start(tmp_path / "run", recipe="x", config={}, command="x")
+    run_pair_comparisons(whole, pairs, run)
+    run.finish()
+    rows = read(run.folder).rows
+    failed = [(row["learner"], row["reason"][:5], row["diverged"]) for row in rows if row["kind"] == "failed"]
+    assert failed == [
+        ("runaway", "0 1: ", True),
+        ("afraid", "0 2: ", False),
+        ("runaway", "0 2: ", True),
+        ("runaway", "1 2: ", True),
+    ]
+    assert [row["learner"] for row in rows if row["kind"] == "result"] == ["linear"]
+    rare = Split(three[0].x[:40], (torch.arange(40) > 0).long() * (1 + torch.arange(40) % 2), 3)
+    with pytest.raises(Refusal, match=r"subset\(n=10\) leaves no example of class 0"):
+        pair_comparisons(whole._replace(splits=lambda _: (rare, three[1])), (), 10)
 
 
 class Bare:

@@ -62,10 +62,14 @@ class Method:
 
 def about_of(build: Any) -> str:
     """The docstring of what builds a method, or of the file whose ``build`` it is."""
-    while isinstance(build, partial):
-        build = build.func
+    build = _function(build)
     own_file = getattr(build, "__name__", "") == "build"
     return (build.__globals__.get("__doc__") if own_file else build.__doc__) or ""
+
+
+def _function(build: Any) -> Any:
+    """`build` without the arguments that it was given beforehand."""
+    return _function(build.func) if isinstance(build, partial) else build
 
 
 Build = Callable[[Split, Generator], Method]
@@ -211,17 +215,16 @@ def fitted(
 ) -> Method | None:
     """The method `index` of `plan`, fitted, scored and saved; None if it refuses or diverges, and the row says why."""
     name = list(plan.builds)[index]
-    tracker = TaggedTracker(run, learner=name.replace("_", " "), data=plan.data, seed=seed)
-    try:
-        with enough_memory():
-            method = plan.builds[name](train, rng).introduced(plan.builds[name])
-            tracker = method.tracker(run, plan.data, seed)
-            if seed == plan.seeds[0] and method.about:
-                tracker.log(method.row())
-            accuracy = fit_and_score(method.learner, train, test, rng=rng, tracker=tracker)
-    except Refusal as refusal:
-        tracker.log(FailedRow(reason=str(refusal), diverged=isinstance(refusal, Diverged)))
+
+    def score(method: Method, tracker: TaggedTracker) -> float:
+        if seed == plan.seeds[0] and method.about:
+            tracker.log(method.row())
+        return fit_and_score(method.learner, train, test, rng=rng, tracker=tracker)
+
+    done = attempted(plan.builds[name], train, rng, score, run=run, data=plan.data, seed=seed, name=name)
+    if done is None:
         return None
+    method, accuracy = done
     facts = {
         "accuracy": accuracy,
         "n_train": len(train),
@@ -231,8 +234,33 @@ def fitted(
         "short": name,
     }
     save_learned(method, run, plan.origin, facts)
-    tracker.log(LabelsRow(n_labels=len(train), accuracy=accuracy))
+    method.tracker(run, plan.data, seed).log(LabelsRow(n_labels=len(train), accuracy=accuracy))
     return method
+
+
+def attempted(
+    build: Build, train: Split, rng: Generator, work: Callable[[Method, TaggedTracker], T], *,
+    run: Run, data: str, seed: int, name: str = "", where: str = "",
+) -> tuple[Method, T] | None:  # fmt: skip
+    """The method that `build` makes, and what `work` makes of it; None if it refuses or diverges, and a row says why.
+
+    Args:
+        build, train, rng: makes the method from training data and a generator.
+        work: fits and scores it; its tracker logs rows about the method.
+        run, data, seed: for these rows.
+        name: of the method where `build` itself refuses; that of the function if it is empty.
+        where: before the reason, for example the task.
+    """
+    name = (name or getattr(_function(build), "__name__", "method")).replace("_", " ")
+    tracker = TaggedTracker(run, learner=name, data=data, seed=seed)
+    try:
+        with enough_memory():
+            method = build(train, rng).introduced(build)
+            tracker = method.tracker(run, data, seed)
+            return method, work(method, tracker)
+    except Refusal as refusal:
+        tracker.log(FailedRow(reason=f"{where}{refusal}", diverged=isinstance(refusal, Diverged)))
+        return None
 
 
 def log_label_curve(

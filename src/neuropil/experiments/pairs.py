@@ -6,14 +6,14 @@ from itertools import combinations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from neuropil.data import Split, relabel, subset
 from neuropil.errors import unknown
 from neuropil.evaluate import fit_and_score
-from neuropil.experiments.comparison import Comparison, Origin, save_learned
+from neuropil.experiments.comparison import Comparison, Method, attempted, save_learned
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, picture
-from neuropil.runs import NullTracker, ResultRow, Row, Run
+from neuropil.runs import NullTracker, ResultRow, Row, Run, Tracker
 
 COLOURS = {"association": ORANGE, "backprop": BLUE, "linear": GREY}
 MEANS = ("n_train", "accuracy", "majority_rate", "seconds", "peak_mb")
@@ -48,7 +48,9 @@ def pair_comparisons(plan: Comparison, named: Sequence[str], n_train: int) -> li
     def task(name: str, pair: tuple[int, int]) -> Comparison:
         labels = pair_labels(train.classes, *pair)
         splits = partial(pair_of, train, test, labels, n_train)
-        title, origin = f"{plan.data} {name.replace(' ', ' or ')}", Origin(plan.data, labels)
+        if n_train:
+            splits(seed)  # refuses too few examples before anything learns
+        title, origin = f"{plan.data} {name.replace(' ', ' or ')}", plan.origin and plan.origin._replace(labels=labels)
         return Comparison(plan.builds, title, [seed], splits, name, origin)
 
     return [task(name, pair) for name, pair in known.items() if name in named or not named]
@@ -56,6 +58,8 @@ def pair_comparisons(plan: Comparison, named: Sequence[str], n_train: int) -> li
 
 def run_pair_comparisons(whole: Comparison, plans: Sequence[Comparison], run: Run) -> None:
     """Fit each method on each pair of classes, read the pair's part of the test set once, log pairs and means.
+
+    A method that refuses a pair, or diverges on it, has a row that says why, and no mean.
 
     Args:
         whole: the data that the pairs were taken from.
@@ -69,21 +73,30 @@ def run_pair_comparisons(whole: Comparison, plans: Sequence[Comparison], run: Ru
     for index in run.loop("pairs", len(plans), table=table):
         plan = plans[index]
         some, others = plan.splits(seed)
-        for place, build in enumerate(plan.builds.values()):
-            rng = torch.Generator().manual_seed(seed)
-            method, result = build(some, rng), Result()
-            fit_and_score(method.learner, some, others, rng=rng, tracker=result)
+        for place, (name, build) in enumerate(plan.builds.items()):
+            rng, result = torch.Generator().manual_seed(seed), Result()
+            work: Any = partial(_score, train=some, test=others, rng=rng, result=result)
+            done = attempted(build, some, rng, work, run=run, data=data, seed=seed, name=name, where=f"{plan.task}: ")
+            if done is None:
+                table[place, index] = torch.nan
+                continue
+            method, _ = done
             facts = {"accuracy": result.row.accuracy, "n_train": len(some), "data": plan.data, "seed": seed}
             save_learned(method, run, plan.origin, facts | {"place": index * len(plan.builds) + place}, plan.task)
             table[place, index] = torch.tensor([getattr(result.row, column) for column in MEANS])
             tags: dict[str, Any] = {"learner": method.name, "family": method.family, "seed": seed}
             metrics = {"pair": tuple(map(int, plan.task.split())), "accuracy": result.row.accuracy}
             run.log(Row(kind="pair", **tags, data=plan.data, metrics=metrics))
-            if index == len(plans) - 1:
+            if index == len(plans) - 1 and bool(table[place, :, 1].isfinite().all()):
                 mean = dict(zip(MEANS, table[place].mean(0).tolist()))
                 run.log(ResultRow(**tags, data=data, **mean, metrics={"pairs": len(plans)}))
-    names = [build(plans[0].splits(seed)[0], torch.Generator()).name for build in whole.builds.values()]
-    plot_errors(data, dict(zip(names, table[:, :, 1])), [plan.task for plan in plans], run)
+    accuracy = {name: row for name, row in zip(whole.builds, table[:, :, 1]) if bool(row.isfinite().all())}
+    plot_errors(data, accuracy, [plan.task for plan in plans], run)
+
+
+def _score(method: Method, _: Tracker, *, train: Split, test: Split, rng: Generator, result: Result) -> None:
+    """Fit the method and score it; the row goes into `result`."""
+    fit_and_score(method.learner, train, test, rng=rng, tracker=result)
 
 
 def pair_labels(classes: int, first: int, second: int) -> tuple[int, ...]:

@@ -27,9 +27,9 @@ from neuropil.errors import at_least
 from neuropil.evaluate import fit_and_score
 from neuropil.experiments.associative import distortion, end_to_end, random_features
 from neuropil.experiments.baselines import linear
-from neuropil.experiments.comparison import Build, Method, data_splits
+from neuropil.experiments.comparison import Build, Method, attempted, data_splits
 from neuropil.experiments.settings import DataSettings
-from neuropil.runs import Run, TaggedTracker, Tracker
+from neuropil.runs import Run, Tracker
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,13 @@ def main(config: Config, run: Run) -> None:
     for index in run.loop("labels and learners", len(config.labels) * len(builds)):
         count, build = config.labels[index // len(builds)], builds[index % len(builds)]
         labelled, rng = subset(train, count, config.seed), torch.Generator().manual_seed(config.seed)
-        method = build(train, rng)
-        data = f"mnist, {count} labels"
-        tracker = TaggedTracker(run, learner=method.name, family=method.family, data=data, seed=config.seed)
-        fit_and_score(method.learner, labelled, test, rng=rng, tracker=tracker)
+        work = partial(score, labelled=labelled, test=test, rng=rng)
+        attempted(build, train, rng, work, run=run, data=f"mnist, {count} labels", seed=config.seed)
+
+
+def score(method: Method, tracker: Tracker, *, labelled: Split, test: Split, rng: Generator) -> None:
+    """Fit the method to the labelled images; those without a label it knows already."""
+    fit_and_score(method.learner, labelled, test, rng=rng, tracker=tracker)
 
 
 def methods(config: Config) -> list[Build]:

@@ -15,6 +15,7 @@ Try: neuropil run mnist_unsupervised --seeds 3 --out runs/mnist_unsupervised
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from sklearn.cluster import MiniBatchKMeans
@@ -26,10 +27,10 @@ from neuropil.data import Split
 from neuropil.evaluate import accuracy, assign_units, fit_and_score
 from neuropil.experiments.associative import hidden_layers
 from neuropil.experiments.baselines import LINEAR, linear
-from neuropil.experiments.comparison import Method, data_splits
+from neuropil.experiments.comparison import Method, attempted, data_splits
 from neuropil.experiments.settings import DataSettings
 from neuropil.models import FeatureClassifier, Model, Triangle, receptive_fields
-from neuropil.runs import Row, Run, TaggedTracker, Tracker
+from neuropil.runs import Row, Run, Tracker
 
 WITHOUT_LABEL = Task("pixels", "partial", label_fraction=0.0)
 
@@ -55,14 +56,18 @@ def main(config: Config, run: Run) -> None:
     kinds = (stdp, random_features, centres, principal, pixels)
     for index in run.loop("units", len(kinds)):
         rng = torch.Generator().manual_seed(config.seed)
-        method = kinds[index](config, train, rng)
-        tracker = TaggedTracker(run, learner=method.name, family=method.family, data="mnist", seed=config.seed)
-        fit_and_score(method.learner, train, test, rng=rng, tracker=tracker)
-        if method.competes:
-            votes = accuracy(assign_units(units(method.learner), train), test)
-            tracker.log(Row(kind="assigned units", metrics={"accuracy": votes}))
-        if method.family == "local":
-            run.save(**{f"fields.{method.name}": receptive_fields(method.learner.network_, train.x.shape[1:])})
+        work = partial(score, train=train, test=test, rng=rng, run=run)
+        attempted(partial(kinds[index], config), train, rng, work, run=run, data="mnist", seed=config.seed)
+
+
+def score(method: Method, tracker: Tracker, *, train: Split, test: Split, rng: Generator, run: Run) -> None:
+    """Fit the method and score its readout, and the votes of its units if these can be assigned to classes."""
+    fit_and_score(method.learner, train, test, rng=rng, tracker=tracker)
+    if method.competes:
+        votes = accuracy(assign_units(units(method.learner), train), test)
+        tracker.log(Row(kind="assigned units", metrics={"accuracy": votes}))
+    if method.family == "local":
+        run.save(**{f"fields.{method.name}": receptive_fields(method.learner.network_, train.x.shape[1:])})
 
 
 def units(model: Model) -> nn.Module:

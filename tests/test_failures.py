@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from neuropil.experiments.baselines import linear
 from neuropil.experiments.comparison import Comparison, Method, data_splits, label_counts, run_methods
 from neuropil.experiments.methods import builders
 from neuropil.experiments.pairs import pair_comparisons, run_pair_comparisons
+from neuropil.report.tables import markdown
 from neuropil.runs import EpochRow, NullTracker, Run, read
 
 SOME = ("association", "hard_wta", "mstdp", "plain_linear")
@@ -63,7 +65,11 @@ def test_who_refuses_is_left_out_who_diverges_has_failed_and_the_others_go_on(tm
     told = " ".join(capsys.readouterr().out.split())
     assert "picky, left out: it needs cats, got digits (seeds 0–1)." in told
     assert "2 failed" in told
-    assert "picky, left out: it needs cats" in (tmp_path / "out/report.html").read_text()
+    page = (tmp_path / "out/report.html").read_text()
+    assert "picky, left out: it needs cats, got digits" in page
+    assert re.search(r'<th scope="row">.*picky.*</th>(\s*<td.*>.*</td>)*\s*<td.*>it needs cats</td>', page)
+    (row,) = (line for line in markdown([tmp_path / "out"]).splitlines() if line.startswith("| picky"))
+    assert row == "| picky | 2 left out | – | – | – | it needs cats |"
     summary = json.loads((tmp_path / "out/results.json").read_text())["summary"]
     assert {one["learner"]: len(one["failed"]) for one in summary} == {
         "linear": 0,

@@ -182,6 +182,7 @@ def row_of(summary: Summary, cells: list[str], kept: list[int], style: Style, wa
     shown = [(COLUMNS[k], tables.HEADS[k], cells[k], numbers[k]) for k in kept]
     return {
         "cells": shown,
+        "failed": bool(summary.failed),
         "family": summary.family,
         "key": style.key,
         "tag": style.tag,

@@ -18,6 +18,8 @@ from neuropil.report.stats import ALONE, DASH, percent, points, quantity, spans
 
 __all__ = ["HEADS", "NOTE", "markdown", "table"]
 
+CELL = 60  # letters of a reason that stands in its row
+
 
 @dataclass(frozen=True)
 class Warned:
@@ -121,12 +123,20 @@ def cells_of(summary: Summary) -> list[str]:
 
 def difference_of(summary: Summary) -> str:
     """The difference to the baseline, or why there is none."""
+    if summary.failed and not summary.accuracy:
+        return why(summary)
     if summary.learner == summary.baseline:
         return "the baseline"
     if summary.difference is None:
         return DASH
     few = f" ({summary.pairs} pairs)" if 1 < summary.pairs < len(summary.accuracy) else ""
     return points(summary.difference, summary.difference_half_width) + few
+
+
+def why(summary: Summary) -> str:
+    """What a learner without a result needed, or what happened to it, if that fits into a cell: see `failed_of`."""
+    reason = re.split(r"; |, got |\.$", next(iter(summary.failed.values())).partition(": ")[2])[0]
+    return reason if len(reason) <= CELL else DASH
 
 
 def remarks_on(results: Results) -> list[str]:

@@ -251,7 +251,8 @@ VARIANT = '[slow]\nbase = "toy"\nwords = "--lr 0.1 --hidden 3"\npurpose = "A slo
 def test_a_variant_is_its_recipe_with_other_settings(capsys, recipes, tmp_path, monkeypatch):
     (tmp_path / "recipes" / "variants.toml").write_text(VARIANT)
     monkeypatch.setattr(room, "load", lambda name: load_recipe_file(room.source(name)))
-    monkeypatch.setattr("neuropil.cli.job.load", room.load)
+    for user in ("runner", "job"):
+        monkeypatch.setattr(f"neuropil.cli.{user}.load", room.load)
     assert main(["list"]) == 0
     assert "  slow    A slow toy." in capsys.readouterr().out
     assert main(["run", "slow", "--help"]) == 0

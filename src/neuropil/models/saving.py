@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ import neuropil
 from neuropil.errors import Refusal, require
 from neuropil.models.description import NOT_SAVED, build, describe, known_class, known_of, rebuild
 from neuropil.runs.files import write_atomically
-from neuropil.runs.tensors import read_tensors, to_bytes
 
 FORMAT, VERSION = "neuropil model", "1"
 
@@ -54,7 +54,7 @@ def write_model(model: Any, path: Path | str, about: Mapping[str, Any] | None = 
     metadata = {"format": FORMAT, "version": VERSION, "neuropil": neuropil.__version__}
     metadata |= {"model": json.dumps(tree), "about": json.dumps(dict(about or {}))}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, to_bytes(tensors, metadata))
+    write_atomically(path, safetensors.torch.save(tensors, metadata))
     return path
 
 
@@ -73,7 +73,7 @@ def read_model(path: Path | str, device: torch.device | str = "cpu") -> Any:
     """
     path = Path(path)
     tree, _ = _metadata(path)
-    tensors, _ = read_tensors(path.resolve())  # a link that the caller named
+    tensors = safetensors.torch.load_file(path)
     try:
         model = build(tree["class"], tree["settings"], {})
         for attribute in known_class(tree["class"]).learned:

@@ -36,7 +36,7 @@ def needs(settings: object, fine: bool, what: str) -> None:
 def unknown(kind: str, got: str, known: Iterable[str]) -> Refusal:
     """The refusal for a name that is not one of `known`, with the nearest right name."""
     names = sorted(known)
-    near = get_close_matches(got, names, n=1)
+    near = [name for name in names if name.lower() == got.lower()] or get_close_matches(got, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return Refusal(f"unknown {kind} {got!r}.{hint} Known: {', '.join(names) or 'none'}.")
 

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Generator, Size, Tensor, nn
@@ -18,7 +18,7 @@ from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
 from neuropil.associative.training import GAINS, AssociativeTraining, EpochStatistics, by_role
 from neuropil.data import Split
 from neuropil.errors import Diverged, require
-from neuropil.models.contract import FeatureLayer, Model
+from neuropil.models.contract import FeatureLayer, Model, check_examples, check_fit, not_fitted
 from neuropil.models.description import savable
 from neuropil.models.training.supervised import passes
 from neuropil.runs.checkpoint import Stateful
@@ -90,6 +90,9 @@ class AssociativeNetwork(Model):
         why = "completion units silence the classification units, which generate if generation_units=0; "
         require(not silent, why + "give generation units of their own.")
 
+    if not TYPE_CHECKING:
+        __getattr__ = not_fitted
+
     @property
     def generates(self) -> bool:
         """Whether any of its tasks has pixels as target."""
@@ -99,6 +102,7 @@ class AssociativeNetwork(Model):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn from `train`, of which examples may lack their label."""
+        check_fit(self, train, rng)
         tracker, training = tracker or NullTracker(), self.training
         check_pixels(train.pixels() if train.x.ndim == 2 else torch.zeros(1))
         self.initialise_(train, rng)
@@ -191,6 +195,7 @@ class AssociativeNetwork(Model):
             x: images.
             mask: 1 or True where a pixel is known, shaped like `x` or like one image of it; None if all are known.
         """
+        check_examples(self, x)
         check_pixels(x)
         if mask is None:
             return class_scores(self.net_, self.settling, x)

@@ -76,7 +76,7 @@ def compare(
     require(bool(models), "compare needs at least one model, got none; name a function (train, rng) that makes one.")
     for name, make in models.items():
         require(callable(make), f"model {name!r} needs a function (train, rng), got {type(make).__name__}.")
-    require(seeds >= 1, f"compare needs seeds >= 1, got seeds={seeds}.")
+    require(isinstance(seeds, int) and seeds >= 1, f"compare needs seeds >= 1, got seeds={seeds}.")
     builds: dict[str, Build] = {name: partial(_named, name, make) for name, make in models.items()}
     if isinstance(data, str):
         plan = plan_on(data, 0, range(seeds), builds, "cpu")

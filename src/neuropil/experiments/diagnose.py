@@ -12,6 +12,7 @@ from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.evaluate import UnitStatistics, linear_probe, unit_statistics
 from neuropil.plasticity import Learner, Rule, attach, tap
+from neuropil.plasticity.attachable import check_images
 from neuropil.plasticity.geometry import rows, weight_of
 
 POOL = 4  # positions of a convolution that a probe sees, per axis
@@ -50,7 +51,7 @@ class LayerDiagnosis:
 class Diagnosis(dict[str, LayerDiagnosis]):
     """A `LayerDiagnosis` by name of the layer; in words as a string."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join(f"{name or 'the network'}: {layer}" for name, layer in self.items())
 
 
@@ -81,10 +82,13 @@ def diagnose(
         >>> found["1"].learned > 0.8
         True
     """
+    check_images("diagnose", images)
+    require(isinstance(labels, Tensor), f"diagnose needs labels as a tensor (n,), got {type(labels).__name__}.")
     require(
         images.shape[:1] == labels.shape and len(labels) >= 20,
         f"diagnose needs 20 images or more and a label for each, got {len(images)} and labels {tuple(labels.shape)}.",
     )
+    require(len(labels.unique()) > 1, "diagnose needs labels of two classes or more, got one.")
     order = torch.randperm(len(labels), generator=Generator().manual_seed(0)).to(labels.device)
     halves = [(images[index], labels[index]) for index in order.chunk(2)]
     first = halves[0][0]

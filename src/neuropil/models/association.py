@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import needs, require
-from neuropil.models.contract import Classifier, FeatureLayer
+from neuropil.models.contract import Classifier, FeatureLayer, check_fit
 from neuropil.models.description import savable
 from neuropil.models.nn.columns import PopulationVote, TopKSigmoid
 from neuropil.models.nn.layers import UnitNorm
@@ -119,6 +119,7 @@ class AssociationClassifier(Classifier):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Initialise a network and let all its layers learn from every example and its label."""
+        check_fit(self, train, rng)
         train.check_labelled("AssociationClassifier")
         network, rules, mask = self.fresh(train, rng), self.rules(train.classes), self.mask(train)
         self.training.fit_(network, rules, mask, train, rng=rng, tracker=tracker or NullTracker())

@@ -6,6 +6,7 @@ from typing import Self
 from torch import Generator, nn
 
 from neuropil.data import Split
+from neuropil.models.contract import check_fit
 from neuropil.models.description import savable
 from neuropil.models.training.readout import ReadoutClassifier, featurise, fresh_head, network_of
 from neuropil.models.training.supervised import SupervisedTraining
@@ -35,6 +36,7 @@ class BackpropClassifier(ReadoutClassifier):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Train everything on `train`, from the body as it was given."""
+        check_fit(self, train, rng)
         body = deepcopy(self.body).to(train.x.device).requires_grad_(True)
         head = fresh_head(featurise(body, train), standardise=self.standardise)
         self.network_ = network_of(body, head).train()

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Protocol, Self
 
 import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
+from neuropil.errors import Refusal, require
 from neuropil.models.saving import write_model
 from neuropil.runs.tracker import Tracker
 
@@ -61,6 +62,37 @@ class Model(Protocol):
         return write_model(self, path, about)
 
 
+class NotFitted(Refusal, AttributeError):
+    """A model was asked for what it has not learned yet."""
+
+
+def not_fitted(model: object, name: str) -> NoReturn:
+    """The ``__getattr__`` of a model: what `fit` makes ends with an underscore."""
+    who = type(model).__name__
+    if name.endswith("_") and not name.startswith("_"):
+        raise NotFitted(
+            f"this {who} is not fitted; call fit(train, rng=...) first, or bring one back with neuropil.load."
+        )
+    raise AttributeError(f"{who!r} object has no attribute {name!r}")
+
+
+def check_fit(model: object, train: object, rng: object) -> None:
+    """Refuse examples or a generator that are none, as they are handed to `fit`."""
+    who = type(model).__name__
+    require(
+        isinstance(train, Split),
+        f"{who} learns from a Split, as of Split.from_numpy(x, y), got {type(train).__name__}.",
+    )
+    require(isinstance(rng, Generator), f"{who} needs rng=torch.Generator().manual_seed(0) or another, got {rng!r}.")
+
+
+def check_examples(model: object, x: object) -> None:
+    """Refuse examples that are no tensor, as they are handed to `predict`."""
+    cure = "give split.x" if isinstance(x, Split) else "use torch.as_tensor"
+    fine, what = isinstance(x, Tensor), f"{type(model).__name__} classifies a tensor (n, *shape)"
+    require(fine, f"{what}, got {type(x).__name__}; {cure}.")
+
+
 class Classifier(Model):
     """A model whose scores are those of its `forward`, batch by batch: the others follow from it.
 
@@ -70,9 +102,13 @@ class Classifier(Model):
 
     shown: ClassVar[tuple[str, ...]]
 
+    if not TYPE_CHECKING:
+        __getattr__ = not_fitted
+
     @torch.no_grad()
     def decision_function(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes) scores, those of `forward` without a gradient."""
+        check_examples(self, x)
         return torch.cat([self.forward(part) for part in x.split(1000)])
 
     def predict(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.errors import require
+from neuropil.models.contract import check_fit
 from neuropil.models.description import savable
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.readout import ReadoutClassifier, featurise, fresh_head, network_of
@@ -63,11 +64,15 @@ class FeatureClassifier(ReadoutClassifier):
         needed = "n_augmented and min_examples >= 0, and augment where one of them is above 0"
         got = f"n_augmented={n_augmented}, min_examples={min_examples} and augment={augment}"
         require(fine, f"FeatureClassifier needs {needed}, got {got}.")
+        how = "LocalLearning({'hidden': rule})"
+        learns = learning is None or hasattr(learning, "fit_")
+        require(learns, f"FeatureClassifier needs learning={how} or None, got {type(learning).__name__}.")
         self.body, self.learning, self.readout = body, learning, readout or SupervisedTraining()
         self.n_augmented, self.augment, self.min_examples = n_augmented, augment, min_examples
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn the features from all examples of `train`, and the readout from those that have a label."""
+        check_fit(self, train, rng)
         tracker = tracker or NullTracker()
         body = deepcopy(self.body).to(train.x.device).requires_grad_(False)
         if self.learning is not None:

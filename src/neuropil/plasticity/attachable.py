@@ -20,8 +20,17 @@ def in_one_process(model: nn.Module) -> nn.Module:
     return bare(model)[-1]
 
 
+def check_images(who: str, images: object) -> None:
+    """Refuse what a network does not take: a split, an array, a loader, or pixels as they are stored."""
+    what = type(images).__name__ if not isinstance(images, Tensor) else "uint8" if images.dtype == torch.uint8 else ""
+    cure = "for example split.pixels(), or the x of a batch"
+    require(not what, f"{who} needs images as a tensor, as the network takes them, got {what}; {cure}.")
+
+
 def reached(model: nn.Module, rules: Mapping[str, Rule], images: Tensor) -> list[str]:
     """The names of `rules` in the order in which a pass reaches them; layers that cannot learn are refused."""
+    by_name = isinstance(rules, Mapping) and bool(rules)
+    require(by_name, f"attach needs a rule for each layer that learns, as {{name: rule}}, got {rules!r}.")
     with tap(model, rules) as seen:
         model(images)
     for name, rule in rules.items():

@@ -11,7 +11,7 @@ from neuropil.errors import Refusal, require
 from neuropil.plasticity.chosen import Choices, decayed, drive_decayed, finiteness, full_factor, row_changes, scaled
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import Conv, check_finite, from_rows, rows, units, weight_of
-from neuropil.plasticity.job import Job, Sample, Third, start
+from neuropil.plasticity.job import Job, Sample, Third, check_names, start
 from neuropil.plasticity.kernels.ranking import rankable
 from neuropil.plasticity.law import Chosen, Dense, Law
 from neuropil.plasticity.patches import as_dense, has_patches, patches, pieces, sample_count
@@ -70,6 +70,7 @@ class Rule(Law):
         """
         if reduction not in ("mean", "sum"):
             raise Refusal(f"a rule needs reduction='mean' or 'sum', got {reduction!r}.")
+        check_names(self, third)
         job, pre, post = start(self, layer, pre, post, plan, third)
         if not pre.numel():
             none = torch.zeros_like(weight_of(layer))
@@ -113,6 +114,7 @@ def gains(rule: Rule, layer: nn.Module, pre: Tensor, post: Tensor | None = None,
 
     For what learns beside the weight: the change of a bias is the mean of these gains over samples, or their sum.
     """
+    check_names(rule, third)
     job, pre, post = start(rule, layer, pre, post, PLAN, third)
     sample = job.sample(pre, post, third)
     if isinstance(sample.said, Dense):

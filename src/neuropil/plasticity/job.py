@@ -1,11 +1,13 @@
 """A law on a layer: what is checked before anything is computed, the drive, and what the law says of it."""
 
+import inspect
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from neuropil.errors import Refusal
+from neuropil.errors import Refusal, require
 from neuropil.plasticity import geometry
 from neuropil.plasticity.geometry import unit_axis
 from neuropil.plasticity.law import Chosen, Dense, Law, along_units
@@ -78,6 +80,8 @@ class Job(NamedTuple):
             return ""
         if not isinstance(said, Chosen):
             return f"returned {type(said).__name__} from post(); return Dense(...) or Chosen(...)."
+        if not isinstance(said.units, Tensor):
+            return f"chose units by a {type(said.units).__name__}; give their indices, as of u.topk(2, dim=1).indices."
         wanted = (u.shape[0], len(said.gains), *u.shape[2:])
         if said.units.shape != wanted:
             got, drives = tuple(said.units.shape), tuple(u.shape)
@@ -121,7 +125,7 @@ def start(
     law: Law, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan, third: Third
 ) -> tuple[Job, Tensor, Tensor | None]:
     """The job and its activity, all checked and cut from the autograd graph; no output if it is not the drive."""
-    geometry.check_plain(pre, post, *third.values())
+    geometry.check_plain(pre, post)
     count = geometry.units(layer)
     law.check_units(count)
     parameter = geometry.weight_of(layer)
@@ -129,21 +133,55 @@ def start(
     geometry.check_alike(layer, parameter, pre, post)
     if law.sparse and type(layer) is not nn.Linear:
         raise Refusal(f"a sparse change needs a Linear layer, got {type(layer).__name__}; use sparse=False.")
-    for name, value in third.items():  # one entry per sample, one per unit, or the shape of the output
+    for name, value in third.items():
+        if not isinstance(value, Tensor):
+            raise Refusal(f"{type(law).__name__} needs {name} as a tensor, got {type(value).__name__}.")
+        geometry.check_plain(value)
         geometry.check_alike(layer, parameter, value if value.is_floating_point() else None)
-        if value.dim() != 1 and value.shape != (1, count):
-            geometry.check_output(layer, pre, value)
-        elif value.dim() == 1 and len(value) != len(pre):
-            what = f"one {name} per sample, ({len(pre)},), got {tuple(value.shape)}"
-            raise Refusal(f"{type(law).__name__} needs {what}.")
+        _check_third(law, layer, pre, name, value)
     weight, bias = geometry.rows(layer, parameter), geometry.bias_of(layer)
     drive_weight = law.weights(weight)
+    if drive_weight.shape != weight.shape:
+        what = f"(units, fan-in), here {tuple(weight.shape)}, got {tuple(drive_weight.shape)}"
+        raise Refusal(f"{type(law).__name__}.weights() needs to return {what}.")
     by_output = drive_weight is weight and (law.with_bias or bias is None)
     job = Job(law, layer, plan, weight, drive_weight, bias if law.with_bias else None, by_output)
     if post is None or not by_output:
         return job, pre.detach(), None
     geometry.check_output(layer, pre, post)
     return job, pre.detach(), post.detach()
+
+
+def check_names(law: Law, third: Third) -> None:
+    """Refuse third factors that a law does not have, and the lack of one that it needs."""
+    known, needed = _third_factors(type(law))
+    if not (needed <= third.keys() <= known):
+        takes = ", ".join(f"{name}=..." for name in sorted(known)) or "no third factor"
+        got = ", ".join(third) or "none"
+        raise Refusal(f"{type(law).__name__} takes {takes} beside layer, pre and post, got {got}.")
+
+
+@cache
+def _third_factors(law: type[Law]) -> tuple[set[str], set[str]]:
+    """The names of the third factors of a law: all, and those without a default."""
+    found = list(inspect.signature(law.post).parameters.values())[2:]
+    require(
+        all(one.kind is not one.VAR_KEYWORD and one.kind is not one.VAR_POSITIONAL for one in found),
+        f"{law.__name__}.post() needs its third factors by name, not as *args or **kwargs.",
+    )
+    return {one.name for one in found}, {one.name for one in found if one.default is one.empty}
+
+
+def _check_third(law: Law, layer: nn.Module, pre: Tensor, name: str, value: Tensor) -> None:
+    """Refuse a third factor that has neither one entry per sample, nor one per unit, nor the shape of the output."""
+    if (value.dim() == 1 and len(value) == len(pre)) or value.shape == (1, geometry.units(layer)):
+        return
+    try:
+        geometry.check_output(layer, pre, value)
+    except Refusal:
+        other = "" if value.dim() == 1 else " or an activity shaped like the output,"
+        what = f"one {name} per sample, ({len(pre)},),{other} got {tuple(value.shape)}"
+        raise Refusal(f"{type(law).__name__} needs {what}.") from None
 
 
 def _by_units(layer: nn.Module, activity: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
 from neuropil.errors import require
-from neuropil.plasticity.attachable import in_one_process, reached
+from neuropil.plasticity.attachable import check_images, in_one_process, reached
 from neuropil.plasticity.chosen import full_factor
 from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.geometry import Conv, bias_of, check_finite, from_rows, rows, weight_of
@@ -53,6 +53,9 @@ class Learner:
         self.untrained: dict[str, dict[str, Tensor]] = {}
         self.threshold, self.most, self._settled = threshold, most, True
 
+    def __repr__(self) -> str:
+        return f"Learner({', '.join(f'{name}: {rule}' for name, rule in self.rules.items())})"
+
     @torch.no_grad()
     def propose_(self, images: Tensor, scaler: GradScaler | None = None) -> None:
         """Let a batch through the network and hand every attached layer's change to the optimiser.
@@ -63,6 +66,9 @@ class Learner:
         Raises:
             Refusal: NaN or infinite activity.
         """
+        check_images("propose_", images)
+        fits = scaler is None or hasattr(scaler, "scale")
+        require(fits, "propose_ takes images and, where there is one, a GradScaler; local rules need no labels.")
         self.settle_()
         with tap(self.model, self.rules) as seen:
             self.model(images)
@@ -168,6 +174,7 @@ def attach(
         ...     optimizer.step()
         ...     learner.settle_()
     """
+    check_images("attach", images)
     model = in_one_process(model)
     learner = Learner(model, {}, threshold, most, rng or Generator().manual_seed(0))
     images = images[torch.randperm(len(images), generator=learner.rng)[:1000].to(images.device)]

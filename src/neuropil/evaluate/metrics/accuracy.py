@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from neuropil.data import Split
-from neuropil.errors import Refusal
+from neuropil.errors import Refusal, require
 
 
 class Predicts(Protocol):
@@ -55,6 +55,7 @@ def confusion(learner: Predicts, split: Split, *, batch: int = 1000) -> Tensor:
     """
     split.check_labelled("a confusion matrix")
     columns, who = split.classes + 1, type(learner).__name__
+    require(hasattr(learner, "predict"), f"a score needs a model with predict(x), (n,) labels, got {who}.")
     counts = torch.zeros(split.classes * columns, dtype=torch.int64)
     for chunk in split.batches(min(batch, len(split))):
         named = named_labels(learner.predict(chunk.x), len(chunk), split.classes, who).to(chunk.y.device)

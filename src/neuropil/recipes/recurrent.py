@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from neuropil.errors import at_least, require
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, picture
-from neuropil.models.training.adabelief import AdaBelief
+from neuropil.models.training.adabelief import AdaBelief, descend_
 from neuropil.runs import EpochRow, Row, Run
 from neuropil.spiking import RecurrentQIF
 from neuropil.spiking.losses import spike_time_loss
@@ -78,11 +78,7 @@ def main(config: Config, run: Run) -> None:
             for name, tensor in net.state_dict().items():
                 best[name].copy_(tensor)
         losses[step] = loss.detach()
-        optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(learned, config.clip)
-        optimizer.step()
-        schedule.step()
+        norm = descend_(loss, optimizer, schedule, config.clip)
         if step % max(1, config.n_updates // 200) == 0:
             metrics = {"loss": loss.item(), "best": losses.min().item(), "gradient": norm.item()}
             row = EpochRow(learner="exact spikes", seed=config.seed, stage="updates", epoch=step, metrics=metrics)

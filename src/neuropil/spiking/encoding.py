@@ -31,7 +31,8 @@ class ThresholdEncoding:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(n, *shape) in [0, 1] to times (n, inputs)."""
-        return torch.where(x.flatten(1) > self.threshold, self.time, torch.inf)
+        time = x.new_full((), self.time, dtype=torch.result_type(x, self.time))
+        return torch.where(x.flatten(1) > self.threshold, time, torch.inf)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Losses and readouts of spike times; all are smooth where spikes come and go, if pseudospikes continue the trains."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -12,11 +13,14 @@ from neuropil.spiking.times import flatten_events
 
 __all__ = ["first_spike_loss", "first_to_fire", "peak_potential", "spike_count", "spike_time_loss"]
 
+STEEPEST = 10.0  # time in units of the trial from which the exponential of the first-spike loss is a straight line
+
 
 def first_spike_loss(times: Tensor, labels: Tensor, t_end: float, *, early_weight: float = 0.01) -> Tensor:
     r"""Cross entropy of the first spike: :math:`-\log \mathrm{softmax}(-t)_y + \gamma (e^{t_y / T} - 1)`, mean.
 
-    The second term asks the neuron of the label to be early, not only earlier than the others.
+    The second term asks the neuron of the label to be early, not only earlier than the others. From t = 10 T on it goes
+    on along its tangent, so that the loss of a late spike is finite. An empty batch has a loss of 0.
     Klos & Memmesheimer 2025; Goltz et al. 2021, Nat. Mach. Intell. 3.
 
     Args:
@@ -32,8 +36,11 @@ def first_spike_loss(times: Tensor, labels: Tensor, t_end: float, *, early_weigh
     tensor(0.3133)
     """
     require(times.ndim == 2, f"first_spike_loss needs one time per class, (batch, classes), got {tuple(times.shape)}.")
-    own = times.gather(1, labels[:, None])
-    return F.cross_entropy(-times, labels) + early_weight * torch.expm1(own / t_end).mean()
+    if not len(times):
+        return times.sum()
+    late = times.gather(1, labels[:, None]) / t_end
+    early = torch.expm1(late.clamp(max=STEEPEST)) + math.exp(STEEPEST) * torch.relu(late - STEEPEST)
+    return F.cross_entropy(-times, labels) + early_weight * early.mean()
 
 
 def spike_time_loss(times: Tensor, targets: Tensor, *, one_sided: Tensor | None = None, offset: float = 2.0) -> Tensor:
@@ -46,7 +53,10 @@ def spike_time_loss(times: Tensor, targets: Tensor, *, one_sided: Tensor | None 
         times: output times with pseudospikes, (..., spikes).
         targets: t*, of the same shape or one that broadcasts to it; NaN where nothing is asked of a spike.
         one_sided: bool, like `targets`.
-        offset: c, in the unit of `times`; makes errors of early and late spikes comparable.
+        offset: c > 0, in the unit of `times`; makes errors of early and late spikes comparable.
+
+    Returns:
+        The mean; 0 where nothing is asked of any spike.
     """
     sizes = zip(targets.shape[::-1], times.shape[::-1])
     if targets.ndim > times.ndim or not all(goal in (1, time) for goal, time in sizes):
@@ -55,10 +65,12 @@ def spike_time_loss(times: Tensor, targets: Tensor, *, one_sided: Tensor | None 
         raise Refusal(f"spike_time_loss needs targets that broadcast to the times, {got}; {cure}")
     asked = ~targets.isnan()
     goal = torch.where(asked, targets, 0)
+    fine = bool(((goal > -offset) & (goal < math.inf)).all())
+    require(fine, f"spike_time_loss needs finite targets above -offset, and offset > 0, got offset={offset}.")
     error = torch.where(asked, (times - goal) / (goal + offset), 0)
     if one_sided is not None:
         error = torch.where(one_sided, error.clamp(max=0), error)
-    return error.square().sum() / asked.expand_as(error).sum()
+    return error.square().sum() / asked.expand_as(error).sum().clamp(min=1)
 
 
 def spike_count(trains: Tensor, phase: Tensor, period: float) -> Tensor:
@@ -80,7 +92,7 @@ def first_to_fire(trains: Tensor) -> Tensor:
     Args:
         trains: ordinary spikes, (batch, neurons, spikes), padded with inf.
     """
-    time, neuron = trains[..., 0].min(1)
+    time, neuron = F.pad(trains[..., :1], (0, 1), value=math.inf)[..., 0].min(1)
     return torch.where(time.isfinite(), neuron, -1)
 
 
@@ -103,6 +115,8 @@ def peak_potential(times: Tensor, weight: Tensor, t_end: float, *, tau: float = 
     """
     trains = check_inputs(times, weight, t_end, "peak_potential needs")
     require(t_end <= 40 * tau, f"peak_potential needs 0 < t_end <= 40 tau, got {t_end:g} and tau={tau:g}.")
+    if not trains.numel():
+        return weight[:0].sum(0).expand(len(trains), -1)
     events = flatten_events(trains)
     here = torch.arange(events.time.shape[1]) < events.total[:, None]
     when = torch.where(here, trains.flatten(1).gather(1, events.slot.long()), t_end)

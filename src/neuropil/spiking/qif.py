@@ -19,6 +19,7 @@ from neuropil.spiking.times import flatten_events, scatter_events
 
 __all__ = ["QIF", "QIFLayer", "QIFNetwork", "QIFState", "simulate_qif"]
 
+FLOOR = -20.0  # of a current in units of the softness, below which softplus goes on as 1 / |I|
 LARGEST = 1e12  # largest current: half a million spikes, more than any trial can mean
 
 
@@ -95,12 +96,14 @@ class QIF:
         """How far a neuron has come from one spike (0) to the next (1) at the end of the trial, and how long that is.
 
         From the end on it follows tau dV/dt = (V - 1/2)^2 + I_p with I_p = alpha softplus((I + drive) / alpha), a theta
-        neuron. Its phase is tau (atan((V - 1/2) / sqrt(I_p)) + pi / 2) / sqrt(I_p), of tau pi / sqrt(I_p) altogether.
+        neuron. Below I + drive = -20 alpha, I_p falls as 1 / |I + drive| only, so that it never is 0. The phase is
+        tau (atan((V - 1/2) / sqrt(I_p)) + pi / 2) / sqrt(I_p), of tau pi / sqrt(I_p) altogether.
 
         Returns:
             The phase, in [0, 1], and pi / sqrt(I_p), the interval between pseudospikes in units of tau.
         """
-        root = (self.softness * softplus((state.current + state.drive) / self.softness)).sqrt()
+        z = (state.current + state.drive) / self.softness
+        root = (self.softness * softplus(z.clamp(min=FLOOR)) / (1 + torch.relu(FLOOR - z))).sqrt()
         x, y = torch.sin(state.angle), torch.cos(state.angle).clamp(min=0)
         return torch.atan2(root * y, y / 2 - x) / math.pi, math.pi / root
 

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from neuropil.errors import Refusal, require
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, ThetaModel
-from neuropil.spiking.kernels.dispatch import bounded, check_parameters, kernels
+from neuropil.spiking.kernels.dispatch import check_parameters, kernels
 from neuropil.spiking.network import SpikingLayer, SpikingNetwork, check_inputs
 from neuropil.spiking.times import flatten_events, scatter_events
 
@@ -104,7 +104,7 @@ class Theta:
             (batch, neurons, n_spikes), all finite, ascending.
         """
         fired = spikes.isfinite().sum(-1, keepdim=True)
-        missing = torch.arange(1, n_spikes + 1, device=spikes.device) - fired
+        missing = torch.arange(1, n_spikes + 1).to(spikes) - fired
         pseudospikes = t_end + missing * self.period - state[..., None]
         if spikes.shape[-1] < n_spikes:
             spikes = pad(spikes, (0, n_spikes - spikes.shape[-1]), value=inf)
@@ -229,7 +229,8 @@ class _Simulation(torch.autograd.Function):
         model = ThetaModel(weight.detach(), start, speed, neuron.r, t_end)
         plan = plan if plan.slots else replace(plan, slots=2 + int(t_end / neuron.period))
         times, spikes, end = kernel.simulate(events, model, plan)
-        if not bounded(end):
+        length = end.square().sum(0)
+        if not bool(((length > 0) & (length < inf)).all()):
             most, kind = float(weight.abs().max()), str(weight.dtype).removeprefix("torch.")
             what = f"weights up to {most:.3g} are too large for {kind}"
             raise Refusal(f"theta neurons lost count: {what}; scale them down.")

@@ -82,7 +82,7 @@ def scatter_events(values: Tensor, events: Events, shape: torch.Size) -> Tensor:
     out = torch.zeros(shape, dtype=values.dtype, device=values.device)
     if values.device.type != "cpu":
         return _spread(values, events, out)
-    _scatter(values.numpy(), events.slot.numpy(), events.total.numpy(), out.view(len(out), -1).numpy())
+    _scatter(values.numpy(), events.slot.numpy(), events.total.numpy(), out.flatten(1).numpy())
     return out
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from neuropil.errors import require
+from neuropil.errors import Diverged, require
 
 
 class AdaBelief(Optimizer):
@@ -60,11 +60,20 @@ class AdaBelief(Optimizer):
         param.addcdiv_(mean, root, value=-lr / (1 - betas[0] ** count))
 
 
-def descend_(loss: Tensor, optimizer: Optimizer, schedule: LRScheduler, clip: float) -> None:
-    """One step down the gradient of `loss`, whose norm over all parameters is clipped to `clip`; inf clips nothing."""
+def descend_(loss: Tensor, optimizer: Optimizer, schedule: LRScheduler, clip: float) -> Tensor:
+    """One step down the gradient of `loss`, clipped to the norm `clip` (inf clips nothing); the norm that it had.
+
+    Raises:
+        Diverged: the gradient is NaN or infinite; nothing was changed.
+    """
     optimizer.zero_grad()
     loss.backward()
+    parts = [part for group in optimizer.param_groups for part in group["params"]]
+    norm = nn.utils.get_total_norm([part.grad for part in parts if part.grad is not None])
+    if not math.isfinite(norm):
+        raise Diverged(f"training diverged: the norm of its gradient is {norm:.3g}; lower its learning rate.")
     if clip < math.inf:
-        nn.utils.clip_grad_norm_([part for group in optimizer.param_groups for part in group["params"]], clip)
+        nn.utils.clip_grads_with_norm_(parts, clip, norm)
     optimizer.step()
     schedule.step()
+    return norm

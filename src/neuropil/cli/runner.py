@@ -4,7 +4,7 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
@@ -21,6 +21,7 @@ from neuropil.cli.trust import code_of
 from neuropil.errors import Refusal, enough_memory, require
 from neuropil.runs import Run, jsonable, read
 from neuropil.runs.files import RUN, Taken, json_bytes, new_folder, read_json, refuse_links
+from neuropil.runs.machine import changes, world
 from neuropil.runs.record import read_facts
 from neuropil.runs.run import ANYWAY
 
@@ -38,7 +39,7 @@ def do(verb: str, words: list[str]) -> int:
         try:
             run = None if many else _started(job, folder)
             if many:
-                new_folder(folder, {**job.copies(), SEEDS: json_bytes({"command": job.command, **job.signed()})})
+                new_folder(folder, {**job.copies(), SEEDS: json_bytes(_group(job))})
             break
         except Taken:
             if job.options.out:
@@ -59,7 +60,11 @@ def resume(folder: Path, manner: Manner) -> int:
     if (folder / SEEDS).exists():
         refuse_links(folder)
         facts = read_json(folder / SEEDS, command=str)
-        _all_seeds(_job_of(folder, facts, manner)[0], folder, manner)
+        job, _ = _job_of(folder, facts, manner)
+        changed = changes(facts, _group(job)) if _missing(job, folder) else []
+        if changed and not manner.anyway:
+            raise Refusal(f"since the runs in {folder} began, this has changed: {'; '.join(changed)}. {ANYWAY}")
+        _all_seeds(job, folder, manner, changed)
     elif read_facts(folder)["finished"] is None:
         _resume(folder, folder, manner)
     else:
@@ -110,19 +115,33 @@ def _report_if_any(out: Path) -> int:
     return 3 if "failed" in kinds and "result" not in kinds else 0
 
 
-def _all_seeds(job: Job, out: Path, manner: Manner) -> None:
+def _group(job: Job) -> dict[str, Any]:
+    """What is kept of the words that asked for many seeds, and of the world in which they did."""
+    return {"command": job.command, **world(job.copies()), **job.signed()}
+
+
+def _missing(job: Job, out: Path) -> dict[int, Path]:
+    """The runs of `job` in `out` that have not begun, by seed."""
+    seeds = range(job.config.seed, job.config.seed + (job.options.seeds or 0))
+    folders = {seed: out / f"seed-{seed}" for seed in seeds}
+    return {seed: folder for seed, folder in folders.items() if not (folder / RUN).exists()}
+
+
+def _all_seeds(job: Job, out: Path, manner: Manner, changed: Sequence[str] = ()) -> None:
     """The runs of `job` in `out`: the finished ones are left, the interrupted one goes on, the others start."""
-    for seed in range(job.config.seed, job.config.seed + (job.options.seeds or 0)):
-        folder, one = out / f"seed-{seed}", job.with_seed(seed)
-        if not (folder / RUN).exists():
-            one = replace(one, options=replace(one.options, quiet=manner.quiet))
-            _work(one, _started(one, folder), again=out)
-        elif read_facts(folder)["finished"] is None:
+    missing = _missing(job, out)
+    for folder in sorted({path.parent for path in out.glob(f"seed-*/{RUN}")}):
+        if read_facts(folder)["finished"] is None:
             _resume(folder, out, manner)
+    for seed, folder in missing.items():
+        one = job.with_seed(seed)
+        one = replace(one, options=replace(one.options, quiet=manner.quiet))
+        _work(one, _started(one, folder, changed), again=out)
 
 
-def _started(job: Job, folder: Path) -> Run:
+def _started(job: Job, folder: Path, changed: Sequence[str] = ()) -> Run:
     facts = {"purpose": about(str(job.file) if is_file(job.asked) else job.asked).purpose, **job.signed()}
+    facts |= {"resumed": [{"changed": list(changed)}]} if changed else {}
     return Run.start(
         folder, recipe=job.name, config=job.config, command=job.command, quiet=job.options.quiet, code=job.copies(),
         facts=facts,

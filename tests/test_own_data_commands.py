@@ -33,6 +33,7 @@ npl.savable(Mine, learned=("network_",), for_learning=("body", "training"))
 
 
 def build(train, rng):
+    """Plain pixels under a readout."""
     return Mine(nn.Sequential(nn.Flatten()), training=npl.SupervisedTraining(epochs=2, min_steps=20))
 '''
 FEEBLE = "--n-test 20 --linf 0.1 --l2 0.5 --attack-steps 1 --attack-restarts 1 --attack-queries 25"
@@ -56,6 +57,8 @@ def test_files_of_ones_own_are_compared_resumed_and_attacked(own, capsys):
     assert go(words) == 0
     assert (own / "out/mine.py").read_text() == MINE
     assert (own / "out/my_learner.py").read_text() == LEARNER
+    said = {row["learner"]: row["about"] for row in read(own / "out").rows if row["kind"] == "method"}
+    assert said["my learner"] == "Plain pixels under a readout."
     rows = [row for row in read(own / "out").rows if row["kind"] == "result"]
     assert [(row["learner"], row["data"], row["n_train"]) for row in rows] == [
         ("my learner", "mine", 100),

@@ -14,9 +14,11 @@ from scipy import stats as oracle
 from neuropil.errors import Refusal
 from neuropil.report import interval, markdown, paired, results, table, write
 from neuropil.report.figures.curves import confusions
+from neuropil.report.figures.summary_figure import narrow_figure, wide_figure
 from neuropil.report.results import gather
 from neuropil.report.stats import percent, points, spans
 from neuropil.report.tables import uneven_of, warnings_of
+from neuropil.report.theme import styles_of
 from report_runs import BASELINE, LOCAL, everything, make, pairs, result
 
 
@@ -267,3 +269,17 @@ def test_seeds_with_and_without_unnamed_examples_share_one_matrix_with_a_column_
     assert panel.caption == "0→none 30.0 %, 1→0 15.0 %, 0→1 5.0 %"
     write([tmp_path / "run"], tmp_path / "report.html")
     assert "true 0, predicted none: 30.0 %" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("scores", [(0.9875, 1.0), (0.1, 1.0), (0.0, 0.5), (0.9875, 0.9876)])
+def test_no_word_of_the_summary_leaves_its_figure(tmp_path, scores):
+    rows = [result(learner, seed, score) for learner in (LOCAL, BASELINE) for seed, score in enumerate(scores)]
+    found = gather([make(tmp_path / "run", rows)])
+    for figure in (draw(found.summaries, styles_of(found)) for draw in (narrow_figure, wide_figure)):
+        figure.canvas.draw()
+        (axes,) = figure.axes
+        low, high = axes.get_xlim()
+        shown = [label for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
+        for text in (*axes.texts, *shown, axes.xaxis.label):
+            box = text.get_window_extent()
+            assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1, text

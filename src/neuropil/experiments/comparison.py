@@ -61,10 +61,10 @@ class Method:
 
 
 def about_of(build: Any) -> str:
-    """The docstring of what builds a method, or of the file whose ``build`` it is."""
+    """The docstring of what builds a method; of a ``build`` that of its file, where it has one."""
     build = _function(build)
-    own_file = getattr(build, "__name__", "") == "build"
-    return (build.__globals__.get("__doc__") if own_file else build.__doc__) or ""
+    file = build.__globals__.get("__doc__") if getattr(build, "__name__", "") == "build" else None
+    return file or build.__doc__ or ""
 
 
 def _function(build: Any) -> Any:

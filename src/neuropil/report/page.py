@@ -155,7 +155,8 @@ def methods_of(results: Results, styles: dict[str, Style]) -> list[dict[str, Any
     link = lambda row: plain(row.link) if row.link.startswith("https://") else ""
     said = [(name, found[name]) for name in results.learners if name in found]
     about = lambda name, row: plain(row.about).removeprefix(f"{name}: ")
-    return [{"style": styles[name], "about": about(name, row), "link": link(row)} for name, row in said]
+    sentence = lambda text: text[:1].upper() + text[1:]
+    return [{"style": styles[name], "about": sentence(about(name, row)), "link": link(row)} for name, row in said]
 
 
 COLUMNS = ("learner", "n", "accuracy", "seconds", "peak", "difference")

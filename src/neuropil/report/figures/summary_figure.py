@@ -14,6 +14,7 @@ from neuropil.report.theme import INK, PAPER, RULE, SOFT, Style, annotate, inlin
 
 WIDE, NARROW = 900, 348  # CSS pixels
 NAME_LENGTH = 25  # letters
+MARGIN, SHIFT = 16, 8  # of the narrow figure: CSS pixels beside the axes; points by which its texts reach into them
 
 
 def summary_figure(summaries: Sequence[Summary], styles: dict[str, Style], name: str) -> tuple[Markup, Markup, bytes]:
@@ -52,14 +53,14 @@ def wide_figure(summaries: Sequence[Summary], styles: dict[str, Style]) -> Figur
 
 
 def narrow_figure(summaries: Sequence[Summary], styles: dict[str, Style]) -> Figure:
-    """Names and numbers above each row."""
-    figure, axes = empty_axes(summaries, NARROW, 46, (6, 6, 34, 40))
+    """Names and numbers above each row; the margins leave room for half a label of the scale."""
+    figure, axes = empty_axes(summaries, NARROW, 46, (MARGIN, MARGIN, 34, 40))
     for y, one in enumerate(summaries):
         plot_summary(axes, one, y + 0.16, styles[one.learner], spread=0.11)
         clear = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
         above: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9.75, "bbox": clear}
-        axes.annotate(title(one), (0, y - 0.26), ha="left", color=colour_of(one), **above)
-        axes.annotate(score(one), (1, y - 0.26), ha="right", color=INK, **above)
+        annotate(axes, title(one), (0, y - 0.26), (-SHIFT, 0), ha="left", color=colour_of(one), **above)
+        annotate(axes, score(one), (1, y - 0.26), (SHIFT, 0), ha="right", color=INK, **above)
     return figure
 
 

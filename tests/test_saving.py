@@ -1,6 +1,7 @@
 """Saved models predict bit for bit as before; files hold no code; what does not fit is refused in one line."""
 
 import json
+import math
 from collections import OrderedDict
 
 import pytest
@@ -134,6 +135,30 @@ def test_a_model_comes_back_bit_for_bit(name, train, tmp_path):
     if hasattr(model, "generate"):
         asked = torch.arange(3)
         assert torch.equal(back.generate(asked, 2, rng()).images, model.generate(asked, 2, rng()).images)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_examples_are_taken_in_other_precision_and_as_stored(name, train):
+    model, bytes_ = MODELS[name](train), (train.x[:40] * 16).to(torch.uint8)
+    model.fit(train, rng=rng())
+    wanted = model.decision_function(bytes_ / 255)
+    assert torch.equal(model.decision_function(bytes_), wanted)
+    assert torch.equal(model.decision_function((bytes_ / 255).double()), wanted)
+    assert torch.equal(model.forward(bytes_[:3]), model.forward(bytes_[:3] / 255))
+
+
+def test_scores_that_are_nan_are_no_label(train):
+    model = MODELS["linear"](train).fit(train, rng=rng())
+    with pytest.raises(Refusal, match="the scores of 1 of 3 examples are NaN"):
+        model.predict(torch.cat([train.x[:2], train.x[:1] * math.nan]))
+
+
+@pytest.mark.parametrize("fact", [torch.ones(1), math.nan])
+def test_facts_about_a_model_are_what_json_can_hold(fact, train, tmp_path):
+    model = MODELS["linear"](train).fit(train, rng=rng())
+    with pytest.raises(Refusal, match="facts about a model need to be what JSON can hold"):
+        model.save(tmp_path / "model.safetensors", about={"fact": fact})
+    assert not any(tmp_path.iterdir())
 
 
 def test_double_precision_stays(train, tmp_path):

@@ -18,7 +18,7 @@ from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
 from neuropil.associative.training import GAINS, AssociativeTraining, EpochStatistics, by_role
 from neuropil.data import Split
 from neuropil.errors import Diverged, require
-from neuropil.models.contract import FeatureLayer, Model, check_examples, check_fit, not_fitted
+from neuropil.models.contract import FeatureLayer, Model, as_examples, check_fit, not_fitted
 from neuropil.models.description import savable
 from neuropil.models.training.supervised import passes
 from neuropil.runs.checkpoint import Stateful
@@ -195,8 +195,7 @@ class AssociativeNetwork(Model):
             x: images.
             mask: 1 or True where a pixel is known, shaped like `x` or like one image of it; None if all are known.
         """
-        check_examples(self, x)
-        check_pixels(x)
+        x = check_pixels(as_examples(self, x, "net_"))
         if mask is None:
             return class_scores(self.net_, self.settling, x)
         return masked_scores(self.net_, self.settling, x, check_mask(mask, x).to(x))
@@ -207,7 +206,7 @@ class AssociativeNetwork(Model):
 
     def forward(self, x: Tensor) -> Tensor:
         """`decision_function` with its gradient by `x`, all at once: exact to a few digits where all has settled."""
-        return differentiable_scores(self.net_, self.settling, x)
+        return differentiable_scores(self.net_, self.settling, as_examples(self, x, "net_"))
 
     def complete(
         self, x: Tensor, mask: Tensor, *, labels: Tensor | None = None, rng: Generator | None = None,
@@ -244,6 +243,7 @@ class AssociativeNetwork(Model):
     ) -> Samples:
         cure = "add a task with pixels as target (GENERATE)."
         require(self.net_.generates, f"this associative network never learned to generate: {cure}")
+        x = as_examples(self, x, "net_")
         mask = check_mask(mask, x).to(x)
         unknown = torch.full((len(x),), -1, device=x.device)
         labels = check_labels(unknown if labels is None else labels, self.classes_, len(x)).to(x.device)

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import needs, require
-from neuropil.models.contract import Classifier, FeatureLayer, check_fit
+from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit
 from neuropil.models.description import savable
 from neuropil.models.nn.columns import PopulationVote, TopKSigmoid
 from neuropil.models.nn.layers import UnitNorm
@@ -169,7 +169,7 @@ class AssociationClassifier(Classifier):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes): how strongly the last layer associates each class; with its gradient by `x`."""
-        return cast(Tensor, self.network_(x))
+        return cast(Tensor, self.network_(as_examples(self, x)))
 
 
 @torch.no_grad()

@@ -86,11 +86,15 @@ def check_fit(model: object, train: object, rng: object) -> None:
     require(isinstance(rng, Generator), f"{who} needs rng=torch.Generator().manual_seed(0) or another, got {rng!r}.")
 
 
-def check_examples(model: object, x: object) -> None:
-    """Refuse examples that are no tensor, as they are handed to `predict`."""
-    cure = "give split.x" if isinstance(x, Split) else "use torch.as_tensor"
-    fine, what = isinstance(x, Tensor), f"{type(model).__name__} classifies a tensor (n, *shape)"
-    require(fine, f"{what}, got {type(x).__name__}; {cure}.")
+def as_examples(model: object, x: Tensor, network: str = "network_") -> Tensor:
+    """`x` in the dtype of the `network` of a model, with its gradient; uint8 images are divided by 255."""
+    if not isinstance(x, Tensor):
+        cure, what = "give split.x" if isinstance(x, Split) else "use torch.as_tensor", type(model).__name__
+        raise Refusal(f"{what} classifies a tensor (n, *shape), got {type(x).__name__}; {cure}.")
+    own = next(
+        (weight.dtype for weight in getattr(model, network).parameters() if weight.is_floating_point()), torch.float32
+    )
+    return x.to(own) / 255 if x.dtype == torch.uint8 else x.to(own)
 
 
 class Classifier(Model):
@@ -101,6 +105,7 @@ class Classifier(Model):
     """
 
     shown: ClassVar[tuple[str, ...]]
+    network_: Any
 
     if not TYPE_CHECKING:
         __getattr__ = not_fitted
@@ -108,12 +113,14 @@ class Classifier(Model):
     @torch.no_grad()
     def decision_function(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes) scores, those of `forward` without a gradient."""
-        check_examples(self, x)
-        return torch.cat([self.forward(part) for part in x.split(1000)])
+        return torch.cat([self.forward(part) for part in as_examples(self, x).split(1000)])
 
     def predict(self, x: Tensor) -> Tensor:
-        """(n, *shape) to (n,) labels: the class with the largest score."""
-        return self.decision_function(x).argmax(1)
+        """(n, *shape) to (n,) labels: the class with the largest score. Scores that are NaN are refused."""
+        scores = self.decision_function(x)
+        unknown = int(scores.isnan().any(1).sum())
+        require(not unknown, f"the scores of {unknown} of {len(scores)} examples are NaN, so they have no label.")
+        return scores.argmax(1)
 
     def __repr__(self) -> str:
         shown = [f"{name}={_show(getattr(self, name))}" for name in self.shown]

@@ -9,7 +9,7 @@ from torch import Generator, nn
 from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.models.contract import check_fit
-from neuropil.models.description import savable
+from neuropil.models.description import NotSaved, savable
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.readout import ReadoutClassifier, featurise, fresh_head, network_of
 from neuropil.models.training.supervised import SupervisedTraining
@@ -65,7 +65,7 @@ class FeatureClassifier(ReadoutClassifier):
         got = f"n_augmented={n_augmented}, min_examples={min_examples} and augment={augment}"
         require(fine, f"FeatureClassifier needs {needed}, got {got}.")
         how = "LocalLearning({'hidden': rule})"
-        learns = learning is None or hasattr(learning, "fit_")
+        learns = learning is None or isinstance(learning, NotSaved) or hasattr(learning, "fit_")
         require(learns, f"FeatureClassifier needs learning={how} or None, got {type(learning).__name__}.")
         self.body, self.learning, self.readout = body, learning, readout or SupervisedTraining()
         self.n_augmented, self.augment, self.min_examples = n_augmented, augment, min_examples

@@ -52,7 +52,7 @@ def write_model(model: Any, path: Path | str, about: Mapping[str, Any] | None = 
     settings = {key: _setting(getattr(model, key), key in known.for_learning) for key in known.settings}
     tree = {"class": type(model).__name__, "settings": settings, "learned": learned}
     metadata = {"format": FORMAT, "version": VERSION, "neuropil": neuropil.__version__}
-    metadata |= {"model": json.dumps(tree), "about": json.dumps(dict(about or {}))}
+    metadata |= {"model": json.dumps(tree), "about": _facts(about or {})}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, safetensors.torch.save(tensors, metadata))
     return path
@@ -88,6 +88,13 @@ def read_model(path: Path | str, device: torch.device | str = "cpu") -> Any:
         raise Refusal(f"the model in {path} cannot be rebuilt: {error}") from error
     require(not tensors, f"the model in {path} has no place for the tensors {', '.join(map(repr, tensors))}.")
     return model
+
+
+def _facts(about: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(about), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise Refusal(f"facts about a model need to be what JSON can hold: {error}.") from error
 
 
 def _setting(value: Any, for_learning: bool) -> Any:

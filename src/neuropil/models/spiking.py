@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from neuropil.data import Split
 from neuropil.errors import needs
-from neuropil.models.contract import Classifier, FeatureLayer, check_fit
+from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit
 from neuropil.models.description import savable
 from neuropil.models.training.adabelief import AdaBelief, descend_
 from neuropil.models.training.augment import Augment
@@ -179,13 +179,15 @@ class SpikingClassifier(Classifier):
         A `LatencyEncoding` with levels passes the gradient straight through; an encoding that moves no spike with `x`
         (`ThresholdEncoding`) leaves none.
         """
-        times: Tensor = self.network_(self.encode(x)).times
+        times: Tensor = self.network_(self.encode(as_examples(self, x))).times
         return -times[..., 0]
 
     @torch.no_grad()
     def predict_from_spikes(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels by spikes within the trial alone, as hardware would see them; -1 without any."""
-        return torch.cat([first_to_fire(self.network_(self.encode(chunk)).spikes[-1]) for chunk in x.split(CHUNK)])
+        return torch.cat(
+            [first_to_fire(self.network_(self.encode(chunk)).spikes[-1]) for chunk in as_examples(self, x).split(CHUNK)]
+        )
 
     @torch.no_grad()
     def activity(self, x: Tensor, network: SpikingNetwork | None = None) -> list[Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
-from neuropil.models.contract import Classifier, FeatureLayer, feature_layers_of
+from neuropil.models.contract import Classifier, FeatureLayer, as_examples, feature_layers_of
 from neuropil.models.nn.layers import Standardise
 from neuropil.models.training.augment import Augment
 
@@ -28,7 +28,7 @@ class ReadoutClassifier(Classifier):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes) logits with their exact gradient by `x`, all at once."""
-        return cast(Tensor, self.network_(x))
+        return cast(Tensor, self.network_(as_examples(self, x)))
 
 
 def fresh_head(features: Split, *, standardise: bool = True) -> nn.Sequential:

@@ -11,6 +11,7 @@ from PIL import Image
 
 import neuropil as npl
 from neuropil.cli import main
+from neuropil.cli.load_run import tell
 from neuropil.data import Split, digits
 from neuropil.data.masks import image_mask
 from neuropil.errors import Refusal
@@ -88,12 +89,23 @@ def test_generate_and_complete_write_sheets(generating, tmp_path, capsys):
     ):
         file = tmp_path / "sheet.png"
         assert main([*words, "--out", str(file)]) == 0
-        said = capsys.readouterr().out
-        assert re.match(rf"{file}: the network classifies \d+ of \d+ .*images", said), said
+        said, warned = capsys.readouterr()
+        right, n = re.match(rf"{file}: the network classifies (\d+) of (\d+) .*images", said).groups()
+        assert (f"only {right} of {n} images are read as what was asked" in warned) == (2 * int(right) < int(n))
+        assert words[0] == "complete" or re.search(r"as requested, after \d+(\.\d+)? attempts each$", said)
         columns, lines = size
         assert Image.open(file).size == (2 * (columns * 26 - 2), 2 * (lines * 26 - 2))
     assert main(["generate", str(generating), "--n-rounds", "2"]) == 0
     assert (generating / "samples.png").exists()
+
+
+def test_images_that_are_not_what_was_asked_are_told_of(tmp_path, capsys):
+    tell(tmp_path, 0, 8, "images as requested")
+    assert "neuropil: warning: only 0 of 8 images" in capsys.readouterr().err
+    tell(tmp_path, 4, 8, "images as requested")
+    said, warned = capsys.readouterr()
+    assert said == f"{tmp_path}: the network classifies 4 of 8 images as requested\n"
+    assert not warned
 
 
 @pytest.mark.parametrize(

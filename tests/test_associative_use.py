@@ -2,6 +2,7 @@
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -329,3 +330,27 @@ def test_one_half_is_classified_better_by_completion_units_than_by_the_classific
         learner = AssociativeNetwork((40,), 0, completion_units, training=training).fit(train, rng=rng())
         right.append(learner.predict(test.x, upper).eq(test.y).float().mean().item())
     assert right[1] > right[0] + 0.1
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.4])
+def test_an_image_has_the_same_scores_alone_and_among_others(learned, train, momentum):
+    x = train.x[:40]
+    upper = image_mask("top", x.shape[1:], rng()).expand(x.shape)
+    learned = deepcopy(learned)
+    learned.settling = replace(learned.settling, momentum=momentum)
+    for answer in (
+        lambda part: learned.decision_function(x[part]),
+        lambda part: learned.decision_function(x[part], upper[part]),
+        lambda part: learned.complete(x[part], upper[part]),
+    ):
+        alone = torch.cat([answer(slice(k, k + 1)) for k in range(len(x))])
+        torch.testing.assert_close(answer(slice(None)), alone, rtol=0, atol=2e-6)
+
+
+def test_no_images_have_an_empty_answer(learned, train):
+    x, mask = train.x[:0], torch.zeros(1, 8, 8)
+    assert learned.decision_function(x).shape == learned.decision_function(x, mask).shape == (0, learned.classes_)
+    assert learned.predict(x).shape == (0,)
+    assert learned.forward(x).shape == (0, learned.classes_)
+    assert learned.complete(x, mask).shape == learned.complete(x, mask, rng=rng()).shape == x.shape
+    assert learned.generate(torch.zeros(0, dtype=torch.int64), 3, rng()).images.shape == x.shape

@@ -86,6 +86,26 @@ def test_a_row_learns_at_the_distance_of_its_norm_from_one(power):
     torch.testing.assert_close(layer.weight.detach() - before, 2 * want.expand(3, 2), rtol=1e-12, atol=1e-7)
 
 
+def test_a_rate_falls_with_the_norm_of_its_own_rule(train):
+    rows = torch.tensor([[0.6, 0.8, 0.0], [0.3, -0.4, 0.7], [0.0, 0.9, 0.5]], dtype=torch.float64)
+    at_rest = rows / rows.abs().pow(3.3).sum(1, keepdim=True) ** (1 / 3.3)
+    first, second = nn.Linear(3, 3, bias=False).double(), nn.Linear(3, 3, bias=False).double()
+    first.weight.data, second.weight.data = at_rest.clone(), at_rest.clone()
+    optimizer = torch.optim.SGD([{"params": [first.weight]}, {"params": [second.weight]}], lr=0.1)
+    rate_by_norm(optimizer, 0.5, p=[3.3, 2.0])
+    for layer in first, second:
+        propose_(layer, torch.ones(3, 3, dtype=torch.float64))
+    optimizer.step()
+    assert (first.weight - at_rest).abs().max() < 1e-8
+    assert (second.weight - at_rest).abs().min() > 1e-3
+    body = nn.Sequential(OrderedDict(flat=nn.Flatten(), one=nn.Linear(64, 3, bias=False)))
+    body.one.weight.data = torch.zeros(3, 64).index_fill(1, torch.arange(0, 64, 3), 22 ** (-1 / 3.3))
+    before = body.one.weight.detach().clone()
+    learning = LocalLearning({"one": KrotovHopfield(p=3.3, k=2)}, epochs=1, norm_rate=0.5)
+    learning.fit_(body, train, rng=rng(), tracker=NullTracker())
+    assert (body.one.weight - before).abs().max() < 1e-2
+
+
 def test_rates_by_norm_need_dense_changes(train):
     rule = HardWTA(sparse=True)
     body = nn.Sequential(OrderedDict(flat=nn.Flatten(), one=nn.Linear(64, 9, bias=False)))

@@ -13,6 +13,7 @@ from neuropil.associative.sampling import Samples, Sampling, margin, sample_miss
 from neuropil.associative.settling import Masks, Settling, drive_, drive_of, fixed_drive
 
 PATIENCE = 10  # iterations of settling in use, for each one in training
+CLOSER = 0.3  # tolerance in use, for each that of training
 UNROLLED = 20  # terms of the series for a gradient
 COMPLETED_WEIGHT = 0.5  # of the scores of the completed image beside those of the known part; chosen on held-out MNIST
 BATCH = 1000  # images at a time, so that memory stays bounded
@@ -160,13 +161,14 @@ def silenced(net: Connectivity, *, partial: bool) -> list[str]:
 
 
 def settle_fully(net: Connectivity, settling: Settling, state: State, free: Masks) -> None:
-    """Settle in use: with more iterations than in training, where a nudge comes as soon as most units are close.
+    """Settle in use, each sample by itself, closer and with more iterations than in training: no nudge comes after it.
 
-    Warn if activity is still moving then.
+    Warn if activity is still further than the tolerance from where it should be.
     """
-    settled = replace(settling, max_iterations=PATIENCE * settling.max_iterations)(net, state, free)
-    if not settled.converged:
-        moving = int((settled.residual >= settling.tolerance).sum())
+    iterations, close = PATIENCE * settling.max_iterations, CLOSER * settling.tolerance
+    settled = replace(settling, max_iterations=iterations, tolerance=close).each(net, state, free)
+    moving = int((~(settled.residual < settling.tolerance)).sum()) if not settled.converged else 0
+    if moving:
         warnings.warn(
             f"{moving} of {len(settled.residual)} samples had not settled after {settled.iterations} iterations: some "
             f"unit is {settled.residual.max():.2g} from where its drive sends it (tolerance {settling.tolerance:.2g}); "

@@ -1,8 +1,8 @@
 """How activity settles, and how a nudge moves it; no energy is computed, every unit sees only its own drive."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,6 +74,25 @@ class Settling:
             fixed: what each population receives from its bias and from populations that do not move, if known already.
         """
         return _settle_(_Sweep(net, state, free, self, fixed), self.max_iterations)
+
+    @torch.no_grad()
+    def each(self, net: Connectivity, state: State, free: Masks) -> Settled:
+        """The same in use: every sample stops once it has settled, so that none depends on the batch that it is in."""
+        own = {name: activity.clone() if name in free else activity for name, activity in state.items()}
+        sweep, left = _Sweep(net, own, free, self, None), torch.arange(len(own[PIXELS]), device=own[PIXELS].device)
+        residual, made = own[PIXELS].new_full((len(left),), torch.nan), 0
+        while len(left) and made < self.max_iterations:
+            made += 1
+            check = made % self.check_every == 0 or made == self.max_iterations
+            distances = sweep(check)
+            if check:
+                residual[left] = torch.stack(distances).amax(0)
+                moving = ~(residual[left] < self.tolerance)
+                if made == self.max_iterations or not bool(moving.all()):
+                    for name in free:
+                        state[name][left] = sweep.state[name]
+                    sweep, left = sweep.some(moving), left[moving]
+        return Settled(state, made, residual, not len(left))
 
 
 @dataclass(frozen=True)
@@ -158,6 +177,15 @@ class _Sweep:
         self.drives = {post: torch.empty_like(drive) for post, drive in self.fixed.items()}
         self.velocity = {post: torch.zeros_like(state[post]) for post in free} if settling.momentum else {}
         self.may_leave = settling.momentum > 0 or settling.step_size * (1 + self.beta) > 1  # a step may leave [0, 1]
+
+    def some(self, rows: Tensor) -> "_Sweep":
+        """The sweep of the samples where `rows` (batch,) is True, with their velocities."""
+        part: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda of: {
+            name: tensor if tensor is None else tensor[rows] for name, tensor in of.items()
+        }
+        other = _Sweep(self.net, part(self.state), part(self.free), self.settling, part(self.fixed))
+        other.velocity = part(self.velocity)
+        return other
 
     def __call__(self, check: bool) -> list[Tensor]:
         """Make the step; with `check`, how far each sample's free units were from f(u), (batch,) a population."""

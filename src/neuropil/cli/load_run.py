@@ -1,5 +1,6 @@
 """A network of a finished run that generates images: which one, and what the commands that use it can be told."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,3 +35,11 @@ def load_generator(folder: Path, name: str | None) -> tuple[Any, str, int]:
     require(len(names) == 1, f"the run in {folder} left {', '.join(names)}; choose with --learner NAME.")
     about = found[0].about
     return neuropil.load(found[0].path), about["origin"]["data_set"], about["seed"]
+
+
+def tell(file: Path, correct: int, n: int, what: str) -> None:
+    """Say how many of `n` images the network itself reads as was asked; a warning if it is less than a half."""
+    print(f"{file}: the network classifies {correct} of {n} {what}")
+    if 2 * correct < n:
+        cure = "train it longer, with more units, or on more examples of these classes"
+        print(f"neuropil: warning: only {correct} of {n} images are read as what was asked; {cure}.", file=sys.stderr)

@@ -18,7 +18,7 @@ Rows from above: the images, the known pixels, what the network expects, and two
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from neuropil.cli.load_run import SheetSettings, load_generator
+from neuropil.cli.load_run import SheetSettings, load_generator, tell
 from neuropil.cli.settings import parse
 from neuropil.errors import require
 
@@ -55,5 +55,5 @@ def main(words: list[str]) -> int:
     file = asked.out or asked.run / "completed.png"
     save_sheet(torch.cat([x, x * mask, expected, *samples]).numpy(), file, columns=n)
     correct = int((learner.predict(samples[0]) == some.y).sum())
-    print(f"{file}: the network classifies {correct} of {n} completed images correctly")
+    tell(file, correct, n, "completed images correctly")
     return 0

@@ -14,7 +14,7 @@ An image that the network does not classify as requested is sampled again, if th
 
 from dataclasses import dataclass, replace
 
-from neuropil.cli.load_run import SheetSettings, load_generator
+from neuropil.cli.load_run import SheetSettings, load_generator, tell
 from neuropil.cli.settings import parse
 
 
@@ -37,9 +37,10 @@ def main(words: list[str]) -> int:
     learner, _, _ = load_generator(asked.run, asked.learner)
     sampling = replace(learner.sampling, n_rounds=asked.n_rounds)
     labels = torch.arange(learner.classes_) if asked.label is None else torch.tensor([asked.label])
-    images = learner.generate(labels, n, torch.Generator().manual_seed(asked.seed), sampling=sampling).images
+    images, attempts = learner.generate(labels, n, torch.Generator().manual_seed(asked.seed), sampling=sampling)
     correct = int((learner.predict(images) == labels.repeat_interleave(n)).sum())
     file = asked.out or asked.run / "samples.png"
     save_sheet(images.numpy(), file, columns=n if asked.label is None else min(n, 16))
-    print(f"{file}: the network classifies {correct} of {len(images)} images as requested")
+    tries = f"after {attempts.double().mean():.3g} attempts each" if sampling.accept_margin is not None else "at once"
+    tell(file, correct, len(images), f"images as requested, {tries}")
     return 0

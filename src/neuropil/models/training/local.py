@@ -1,6 +1,6 @@
 """How the layers of a body learn without labels and without a backward pass."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -89,7 +89,7 @@ class LocalLearning:
         weights = {name: body.get_parameter(f"{name}.weight") for name in stage}
         optimizer = torch.optim.SGD([{"params": [weight], "lr": self._rate(name)} for name, weight in weights.items()])
         if self.norm_rate:
-            rate_by_norm(optimizer, self.norm_rate)
+            rate_by_norm(optimizer, self.norm_rate, p=[getattr(self.rules[name], "p", 2.0) for name in stage])
         epochs = passes(len(train), epochs=self.epochs, batch=self.batch, min_steps=self.min_steps)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
         title = "features " + " + ".join(stage)
@@ -143,17 +143,18 @@ def unit_state(weight: Tensor, wins: Tensor, *, norm: float) -> dict[str, float]
     }
 
 
-def rate_by_norm(optimizer: torch.optim.Optimizer, power: float = 0.5) -> Any:
-    r"""Make every row of a weight learn at :math:`|1 - |w_i||^{q}` times the optimiser's rate.
+def rate_by_norm(optimizer: torch.optim.Optimizer, power: float = 0.5, *, p: float | Sequence[float] = 2.0) -> Any:
+    r"""Make every row of a weight learn at :math:`|1 - |w_i|_p|^{q}` times the optimiser's rate.
 
     It is fast while its norm is far from 1, and rests when it has arrived. Journe et al. 2023 (ICLR) use q = 0.5 on
-    every layer.
+    every layer. The norm is the one that the rule leads to: p = 2, but that of a `KrotovHopfield` for its rows.
 
     Meant for plain SGD, which keeps the size of a gradient. The change must be dense.
 
     Args:
         optimizer: its gradients are scaled before every step.
         power: q > 0.
+        p: of the norm; one number, or one for each parameter group of the optimiser.
 
     Returns:
         a handle; ``handle.remove()`` ends it.
@@ -161,11 +162,14 @@ def rate_by_norm(optimizer: torch.optim.Optimizer, power: float = 0.5) -> Any:
     require(power > 0, f"rate_by_norm needs a power > 0, got {power}.")
 
     def scale(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
+        groups = optimizer.param_groups
+        powers = p if isinstance(p, Sequence) else [p] * len(groups)
+        for weight, power_of_norm in ((weight, q) for group, q in zip(groups, powers) for weight in group["params"]):
             if weight.grad is not None:
                 require(not weight.grad.is_sparse, "rate_by_norm needs a dense change; give the rule sparse=False.")
-                norm = weight.detach().flatten(1).norm(dim=1)
-                weight.grad *= (1 - norm).abs().pow(power).view(-1, *[1] * (weight.dim() - 1))
+                norm = weight.detach().flatten(1).norm(power_of_norm, dim=1)
+                rate = (1 - norm).abs().pow(power).clamp_min(torch.finfo(norm.dtype).tiny)  # 0 would look like cleared
+                weight.grad *= rate.view(-1, *[1] * (weight.dim() - 1))
 
     return optimizer.register_step_pre_hook(scale)
 

@@ -93,7 +93,21 @@ class Says(Rule):
     ("rule", "words"),
     [
         (Says(lambda u: u), r"Says returned Tensor from post\(\); return Dense"),
-        (Says(lambda u: Dense(u[:, :2])), r"gains of shape \(6, 2\) for drives of shape \(6, 5\)"),
+        (Says(lambda u: Dense(u[:, :2])), r"gains of shape \(6, 2\) in .* for drives of shape \(6, 5\)"),
+        (Says(lambda u: Dense(1.0)), "gains of shape float for"),
+        (Says(lambda u: Dense(u, u[:2])), r"a decay of shape \(2, 5\) in .* for drives of shape \(6, 5\)"),
+        (Says(lambda u: Dense(u, None)), "a decay by a NoneType"),
+        (Says(lambda u: Dense(u, mixing=torch.eye(2))), r"a mixing of shape \(2, 2\) in .* for 5 units"),
+        (Says(lambda u: Chosen(u.topk(1, 1).values, (1.0,))), "units in torch.float64; their indices need torch.int64"),
+        (Says(lambda u: Chosen(u.topk(1, 1).indices, 1.0)), "gains by a float; give a number for each rank"),
+        (Says(lambda u: Chosen(u.topk(1, 1).indices + 5, (1.0,), u)), "choose units from 0 to 4, got [56] to"),
+        (Says(lambda u: Chosen(u.topk(1, 1).indices - 5, (1.0,))), "choose units from 0 to 4, got -"),
+        (
+            Says(Dense, weights=lambda w: None),
+            r"weights\(\) needs .* here \(5, 4\) in torch.float64, got NoneType",
+        ),
+        (Says(Dense, weights=lambda w: w.float()), r"in torch.float64, got .* in torch.float32"),
+        (Says(Dense, weights=lambda w: w.mul_(2)), "changed the weight of the layer in place"),
         (Says(lambda u: Chosen(u.argmax(1), (1.0,))), r"units of shape \(6,\); 1 gains .* need \(6, 1\)"),
         (Says(lambda u: Chosen(u.topk(2, 1).indices, (1.0,))), r"units of shape \(6, 2\)"),
         (Says(lambda u: Chosen(u.topk(1, 1).indices, (1.0,), decay=2 * u)), "neither the drive nor a number"),
@@ -103,6 +117,13 @@ class Says(Rule):
 def test_a_rule_that_says_what_fits_nothing_is_refused(rule, words):
     with pytest.raises(Refusal, match=words):
         rule(*make("dense"))
+
+
+def test_units_that_are_not_there_are_refused_on_every_layer():
+    for name in ("dense", "dense with bias", "conv2d", "transposed 1d"):
+        layer, pre = make(name)
+        with pytest.raises(Refusal, match="needs to choose units from 0 to"):
+            Says(lambda u: Chosen(torch.full_like(u.topk(1, 1).indices, 99), (1.0,)))(layer, pre)
 
 
 @pytest.mark.parametrize("name", ["dense with bias", "conv2d", "conv2d, groups", "transposed 1d"])

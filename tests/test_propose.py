@@ -322,3 +322,12 @@ def test_a_dense_change_may_follow_a_sparse_one_and_the_other_way_round():
 def test_a_sparse_change_of_a_convolution_is_refused():
     with pytest.raises(Refusal, match="sparse change needs a Linear layer, got Conv2d"):
         KrotovHopfield(k=2, sparse=True)(nn.Conv2d(1, 4, 3), torch.rand(2, 1, 6, 6))
+
+
+def test_an_optimiser_that_ascends_and_inference_mode_are_refused():
+    layer = nn.Linear(3, 2)
+    with torch.inference_mode(), pytest.raises(Refusal, match=r"cannot write in torch\.inference_mode\(\)"):
+        propose_(layer, torch.ones(2, 3))
+    propose_(layer, torch.ones(2, 3))
+    with pytest.raises(Refusal, match="an optimiser that ascends; make it with maximize=False"):
+        torch.optim.Adam(layer.parameters(), maximize=True).step()

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neuropil.errors import Refusal
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import check_finite, rows, total
 from neuropil.plasticity.job import Job, Sample
@@ -15,7 +16,7 @@ def row_changes(sample: Sample, said: Chosen) -> Tensor:
     """The change of a dense layer, through the rows that some sample chose."""
     job, law, weight, pre = sample.job, sample.job.law, sample.job.weight, sample.pre.flatten(0, -2)
     check_finite(job.layer, finiteness(sample, said))
-    chosen = _by_rank(said)
+    chosen = _by_rank(said, job)
     if sample.by_drive and job.bias is None and job.plan.compiled and compilable(pre, weight):
         return row_change(pre, chosen, said.gains, weight, job.drive_weight, law, job.divisor, job.plan)
     touched, hebbian, counts = sum_by_unit(pre, chosen, said.gains)
@@ -47,7 +48,7 @@ class Choices:
         """Take in some samples."""
         layer, pre = sample.job.layer, sample.pre
         self.finite = self.finite + finiteness(sample, said)
-        chosen = _by_rank(said)
+        chosen = _by_rank(said, self.job)
         if _needs_gains(said):
             self.gains += gain_by_unit(chosen, said.gains, len(self.counts))
         if type(layer) is not nn.Linear:
@@ -140,9 +141,15 @@ def _needs_gains(said: Chosen) -> bool:
     return len(said.gains) > 1 and (isinstance(said.decay, Tensor) or said.decay != 0)
 
 
-def _by_rank(said: Chosen) -> Tensor:
+def _by_rank(said: Chosen, job: Job) -> Tensor:
     """(ranks n,) the choices of all samples at the first rank, then at the second, and so on."""
-    return said.units.movedim(1, 0).flatten()
+    chosen, units = said.units.movedim(1, 0).flatten(), len(job.weight)
+    if chosen.device.type == "cpu" and len(chosen):  # compiled loops trust them; a GPU checks by itself
+        low, high = (int(value) for value in chosen.aminmax())
+        if low < 0 or high >= units:
+            got = f"{low} to {high}; they are indices along axis 1 of the drive"
+            raise Refusal(f"{type(job.law).__name__} needs to choose units from 0 to {units - 1}, got {got}.")
+    return chosen
 
 
 def full_factor(sample: Sample, said: Chosen) -> Tensor:

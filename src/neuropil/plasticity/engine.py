@@ -189,7 +189,8 @@ def _answers_fast(layer: nn.Module, pre: Tensor, plan: Plan) -> bool:
 def _dense_change(sample: Sample, said: Dense) -> Tensor:
     """(units, fan-in): what samples change in which every unit may learn; NaN and infinity stay visible in it."""
     job, layer, weight = sample.job, sample.job.layer, sample.job.weight
-    gain, mixing, divisor = said.gain.to(weight.dtype), said.mixing, job.divisor
+    gain, divisor = said.gain.to(weight.dtype), job.divisor
+    mixing = None if said.mixing is None else said.mixing.to(weight.dtype)
     if gain.numel() < weight.numel() and divisor > 1:  # the mean is taken where there is less to divide
         gain, mixing, divisor = gain / divisor, None if mixing is None else mixing / divisor, 1
     hebbian = correlate(layer, sample.pre, gain if gain.shape == sample.shape else gain.view(sample.shape))

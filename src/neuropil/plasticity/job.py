@@ -1,6 +1,7 @@
 """A law on a layer: what is checked before anything is computed, the drive, and what the law says of it."""
 
 import inspect
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -75,18 +76,20 @@ class Job(NamedTuple):
         if isinstance(said, Dense):
             if self.law.sparse:
                 return "chooses no units, so its change cannot be sparse; use sparse=False."
-            if said.gain.shape != u.shape:
-                return f"gave gains of shape {tuple(said.gain.shape)} for drives of shape {tuple(u.shape)}."
-            return ""
+            return _dense_misfit(said, u)
         if not isinstance(said, Chosen):
             return f"returned {type(said).__name__} from post(); return Dense(...) or Chosen(...)."
         if not isinstance(said.units, Tensor):
             return f"chose units by a {type(said.units).__name__}; give their indices, as of u.topk(2, dim=1).indices."
+        if not isinstance(said.gains, Sequence):
+            return f"gave gains by a {type(said.gains).__name__}; give a number for each rank, as (1.0, -0.4)."
+        if said.units.dtype != torch.int64:
+            return f"chose units in {said.units.dtype}; their indices need torch.int64."
         wanted = (u.shape[0], len(said.gains), *u.shape[2:])
         if said.units.shape != wanted:
             got, drives = tuple(said.units.shape), tuple(u.shape)
             return f"chose units of shape {got}; {len(said.gains)} gains for drives of shape {drives} need {wanted}."
-        if isinstance(said.decay, Tensor) and said.decay is not u:
+        if said.decay is not u and not isinstance(said.decay, int | float):
             return "chose units with a decay that is neither the drive nor a number; use Dense(...) for others."
         return ""
 
@@ -140,16 +143,39 @@ def start(
         geometry.check_alike(layer, parameter, value if value.is_floating_point() else None)
         _check_third(law, layer, pre, name, value)
     weight, bias = geometry.rows(layer, parameter), geometry.bias_of(layer)
+    version = None if parameter.is_inference() else parameter._version
     drive_weight = law.weights(weight)
-    if drive_weight.shape != weight.shape:
-        what = f"(units, fan-in), here {tuple(weight.shape)}, got {tuple(drive_weight.shape)}"
+    if not isinstance(drive_weight, Tensor) or (drive_weight.shape, drive_weight.dtype) != (weight.shape, weight.dtype):
+        what = f"(units, fan-in), here {_form(weight)}, got {_form(drive_weight)}"
         raise Refusal(f"{type(law).__name__}.weights() needs to return {what}.")
+    if version is not None and version != parameter._version:
+        raise Refusal(f"{type(law).__name__}.weights() changed the weight of the layer in place; return a new tensor.")
     by_output = drive_weight is weight and (law.with_bias or bias is None)
     job = Job(law, layer, plan, weight, drive_weight, bias if law.with_bias else None, by_output)
     if post is None or not by_output:
         return job, pre.detach(), None
     geometry.check_output(layer, pre, post)
     return job, pre.detach(), post.detach()
+
+
+def _form(value: object) -> str:
+    """The shape and dtype of a tensor, or what else it is."""
+    return f"{tuple(value.shape)} in {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+
+
+def _dense_misfit(said: Dense, u: Tensor) -> str:
+    """What is wrong with the gains, the decay and the mixing of a law; empty if nothing is."""
+    if not isinstance(said.gain, Tensor) or said.gain.shape != u.shape:
+        return f"gave gains of shape {_form(said.gain)} for drives of shape {_form(u)}."
+    if isinstance(said.decay, Tensor):
+        sides = zip(reversed(said.decay.shape), reversed(u.shape))
+        if said.decay.dim() > u.dim() or any(mine not in (1, other) for mine, other in sides):
+            return f"gave a decay of shape {_form(said.decay)} for drives of shape {_form(u)}."
+    elif not isinstance(said.decay, int | float):
+        return f"gave a decay by a {type(said.decay).__name__}; give a number, or a tensor shaped like the drive."
+    if said.mixing is not None and (not isinstance(said.mixing, Tensor) or said.mixing.shape != (u.shape[1],) * 2):
+        return f"gave a mixing of shape {_form(said.mixing)} for {u.shape[1]} units."
+    return ""
 
 
 def check_names(law: Law, third: Third) -> None:

@@ -60,6 +60,9 @@ def propose_(
         (tensor([[-1., -1.]]), tensor([-1.]))
     """
     _watch_optimisers()
+    require(
+        not torch.is_inference_mode_enabled(), "propose_ cannot write in torch.inference_mode(); use torch.no_grad()."
+    )
     if isinstance(target, nn.Parameter):
         require(bias is None, "a parameter by itself has no bias; propose two changes.")
         _descend_(target, change, "parameter", accumulate, scaler)
@@ -111,6 +114,8 @@ def _proposals(optimizer: Optimizer) -> list[nn.Parameter]:
 def _refuse_before(optimizer: Optimizer, *_: Any) -> None:
     """Refuse to write the last of several changes, or one that a GradScaler did not scale or that it scaled."""
     waiting = [_waiting[param] for param in _proposals(optimizer)]
+    ascends = any(group.get("maximize") for group in optimizer.param_groups) and bool(waiting)
+    require(not ascends, "a change was proposed to an optimiser that ascends; make it with maximize=False.")
     lost = "several changes were proposed before this step, of which only the last is left"
     cure = "give propose_ accumulate=True to add them up, or call zero_grad() to drop one"
     require(not any(proposal.lost for proposal in waiting if proposal.lost is not None), f"{lost}; {cure}.")

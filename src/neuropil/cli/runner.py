@@ -19,9 +19,10 @@ from neuropil.cli.recipes import FACTS, about, is_file, load, resolve
 from neuropil.cli.settings import config_of, parse, show
 from neuropil.cli.trust import code_of
 from neuropil.errors import Refusal, enough_memory, require
-from neuropil.runs import Run, jsonable, read
-from neuropil.runs.files import RUN, Taken, json_bytes, new_folder, read_json, refuse_links
+from neuropil.runs import Run, jsonable
+from neuropil.runs.files import METRICS, RUN, Taken, json_bytes, new_folder, read_json, refuse_links
 from neuropil.runs.machine import changes, world
+from neuropil.runs.parsing import kinds_in
 from neuropil.runs.record import read_facts
 from neuropil.runs.run import ANYWAY
 
@@ -105,7 +106,7 @@ def _report_if_any(out: Path) -> int:
 
     The exit code: 3 if learners failed, or were left out, and none has a result.
     """
-    kinds = {row["kind"] for path in out.rglob("run.json") for row in read(path.parent).rows}
+    kinds = {kind for path in out.rglob(RUN) for kind in kinds_in(path.with_name(METRICS))}
     if kinds & {"result", "failed", "epoch"} or any(out.rglob("pictures/*.png")):
         report([out], out / "report.html")
     else:

@@ -21,7 +21,8 @@ from neuropil.experiments.comparison import Method, Origin
 from neuropil.experiments.robustness import Attacks, attack_all, loaded
 from neuropil.loading import saved_models, slug
 from neuropil.models.saving import Header
-from neuropil.runs import FailedRow, ResultRow, Run, load_recipe_file, parse_row, read
+from neuropil.runs import FailedRow, ResultRow, Run, load_recipe_file, read, read_rows
+from neuropil.runs.files import METRICS
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,7 @@ def is_named(header: Header, learners: Sequence[str]) -> bool:
 def log_failures(header: Header, learners: Sequence[str], run: Run) -> None:
     """Repeat why others have no model of the task and the seed of this one, unless only some are attacked."""
     about = header.about
-    for columns in read(header.path.parents[1]).rows if not learners else ():
-        row = parse_row(columns)
+    for row in read_rows(header.path.parents[1] / METRICS) if not learners else ():
         if isinstance(row, FailedRow) and (row.data, row.seed) == (about["data"], about["seed"]):
             run.log(row)
 

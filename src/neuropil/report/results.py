@@ -15,7 +15,8 @@ from torch import Tensor
 
 from neuropil.errors import Refusal, require
 from neuropil.report.summaries import BASELINES, Outcome, Summary, family_of, mean, plain, summaries_on
-from neuropil.runs import EpochRow, FailedRow, Record, ResultRow, Row, WarningRow, parse_row, read
+from neuropil.runs import EpochRow, FailedRow, Record, ResultRow, Row, WarningRow, read, read_rows
+from neuropil.runs.files import METRICS
 
 __all__ = ["BASELINES", "Outcome", "Results", "RunRows", "Summary", "gather", "mean", "plain"]
 
@@ -30,6 +31,7 @@ class RunRows:
 
     record: Record
     tables: Tables
+    damaged: int = 0  # lines that could not be read, or are gone
 
     @property
     def name(self) -> str:
@@ -99,7 +101,9 @@ class Results:
         found: dict[str, tuple[RunRows, np.ndarray]] = {}
         for run in self.shown:
             for key in sorted(key for key in run.tensors if key.startswith(prefix)):
-                found.setdefault(plain(key.removeprefix(prefix)), (run, run.tensors[key].float().cpu().numpy()))
+                found.setdefault(
+                    plain(key.removeprefix(prefix)), (run, np.atleast_1d(run.tensors[key].float().cpu().numpy()))
+                )
         return found
 
     def on(self, data: str) -> list[Summary]:
@@ -128,6 +132,7 @@ def gather(runs: Sequence[Path] | Results) -> Results:
         names = ", ".join(f"'{run.record.folder}'" for run in found)
         finished = found[0].record.finished
         cure = "run a recipe that logs one" if finished else "finish it with 'neuropil run --resume DIR'"
+        cure += "".join(f" {text}" for run in found for text in damage_of(run))
         raise Refusal(
             f"a report needs at least one result row, learning curve or picture, got none in {names}; {cure}."
         )
@@ -137,6 +142,12 @@ def gather(runs: Sequence[Path] | Results) -> Results:
     results = Results(found, outcomes, summaries)
     warnings = [row for run in found for row in run.of(WarningRow)]
     return replace(results, tables=merged_tables(results), warnings=best_first(warnings, results.learners))
+
+
+def damage_of(run: RunRows) -> list[str]:
+    """One sentence on the lines of a run that could not be read, if there are any."""
+    many = f"{run.damaged} lines of its metrics.jsonl are" if run.damaged > 1 else "1 line of its metrics.jsonl is"
+    return [f"Damaged: {run.name}, {many} damaged or gone, and left out."] if run.damaged else []
 
 
 def folders_of(given: Path) -> list[Path]:
@@ -149,14 +160,20 @@ def folders_of(given: Path) -> list[Path]:
 def rows_of(record: Record) -> RunRows:
     """The rows of a run by class, with their names in printable form."""
     tables: dict[type[Row], list[Row]] = defaultdict(list)
-    for columns in record.rows:
-        try:
-            row = parse_row(columns)
-        except Refusal as refusal:
-            raise Refusal(f"{refusal} ('{record.folder}')") from refusal
-        texts = {name: plain(getattr(row, name)) for name in NAMES if isinstance(getattr(row, name, None), str)}
-        tables[type(row)].append(replace(row, **texts))  # type: ignore[arg-type]
-    return RunRows(record, dict(tables))
+    known: dict[str, str] = {}  # names as they are shown, each once
+    damaged, count = 0, 0
+    for row in read_rows(record.folder / METRICS):
+        count += 1
+        if row is None:
+            damaged += 1
+            continue
+        for name in NAMES:
+            text = getattr(row, name, None)
+            if text is not None:
+                shown = known.get(text) or known.setdefault(text, plain(text))
+                object.__setattr__(row, name, shown)
+        tables[type(row)].append(row)
+    return RunRows(record, dict(tables), damaged + max(0, record.facts.get("rows", 0) - count))
 
 
 def merged_tables(results: Results) -> Tables:

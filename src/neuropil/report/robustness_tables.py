@@ -123,7 +123,7 @@ def outcome(rows: Sequence[CheckRow]) -> str:
     failed = [row for row in rows if not row.passed]
     if failed:
         return f"failed in {len(failed)} of {len(rows)}: {failed[0].finding}"
-    found = [float(start[1]) for row in rows if (start := re.match(r"([\d.]+)%", row.finding))]
+    found = [float(start[1]) for row in rows if (start := re.match(r"(\d+(?:\.\d+)?)%", row.finding))]
     return (f"ok ({max(found):.1f} %)" if found else "ok") if rows else ""
 
 

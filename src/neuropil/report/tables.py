@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from neuropil.report.results import Results, Summary, gather, plain
+from neuropil.report.results import Results, Summary, damage_of, gather, plain
 from neuropil.report.robustness_tables import MARK, RobustnessTable, robustness_of
 from neuropil.report.stats import ALONE, DASH, percent, points, quantity, spans
 
@@ -143,7 +143,7 @@ def remarks_on(results: Results) -> list[str]:
     """What a reader of the bare table has to know: unfinished runs, uneven comparisons, warnings."""
     counts = [f"{name} ({count})" for name, count in counts_of(warnings_of(results)).items()]
     counted = [f"Warnings: {', '.join(counts)}."] if counts else []
-    return [*unfinished_of(results), *changed_of(results), *failed_of(results), *uneven_of(results), *counted]
+    return [*altered_of(results), *unfinished_of(results), *failed_of(results), *uneven_of(results), *counted]
 
 
 def counts_of(warnings: Mapping[str, Sequence[Warned]]) -> dict[str, int]:
@@ -157,9 +157,9 @@ def unfinished_of(results: Results) -> list[str]:
     return [f"Unfinished: {names}. What an unfinished run has logged is shown, but enters no mean."] if names else []
 
 
-def changed_of(results: Results) -> list[str]:
-    """One sentence for each run that went on though something had changed."""
-    said = []
+def altered_of(results: Results) -> list[str]:
+    """One sentence for each run with damaged lines, and for each that went on though something had changed."""
+    said = [text for run in results.runs for text in damage_of(run)]
     for run in results.runs:
         again = [one for one in run.record.facts.get("resumed", []) if isinstance(one, dict)]
         what = [plain(change) for one in again for change in one.get("changed", [])]

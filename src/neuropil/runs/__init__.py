@@ -3,6 +3,7 @@
 from neuropil.runs.checkpoint import Stateful
 from neuropil.runs.files import jsonable
 from neuropil.runs.machine import peak_memory_mb
+from neuropil.runs.parsing import parse_row, read_rows
 from neuropil.runs.recipe_file import load_recipe_file
 from neuropil.runs.record import Record, read
 from neuropil.runs.rows import (
@@ -24,7 +25,6 @@ from neuropil.runs.rows import (
     SilenceRow,
     UnitsRow,
     WarningRow,
-    parse_row,
 )
 from neuropil.runs.run import Run
 from neuropil.runs.tracker import NullTracker, TaggedTracker, Tracker
@@ -33,5 +33,5 @@ __all__ = [
     "AttackRow", "CheckRow", "ConfusionRow", "CorruptionRow", "DamageRow", "EpochRow", "FailedRow", "ImagesRow",
     "LabelsRow", "MatchedRow", "MethodRow", "NullTracker", "RasterRow", "Record", "ResultRow", "Row", "Run",
     "SamplesRow", "SilenceRow", "Stateful", "TaggedTracker", "Tracker", "UnitsRow", "WarningRow", "jsonable",
-    "load_recipe_file", "parse_row", "peak_memory_mb", "read",
+    "load_recipe_file", "parse_row", "peak_memory_mb", "read", "read_rows",
 ]  # fmt: skip

@@ -199,3 +199,12 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     raise Refusal(f"a run writes numbers, words, lists and dicts, got {type(value).__name__} ({value!r:.60}).")
+
+
+def with_nan(value: Any) -> Any:
+    """`value` with NaN where JSON has null."""
+    if isinstance(value, dict):
+        return {key: with_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_nan(item) for item in value]
+    return math.nan if value is None else value

@@ -1,8 +1,7 @@
 """A run read back from its folder, finished or not."""
 
-import json
-import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from neuropil.errors import Refusal, require
 from neuropil.runs.files import METRICS, RUN, WEIGHTS, is_plain, read_json, refuse_links
+from neuropil.runs.parsing import load_line
 from neuropil.runs.tensors import read_tensors
 
 KINDS = {"versions": dict, "machine": dict, "code": dict, "data": dict, "resumed": list, "purpose": str, "rows": int}
@@ -25,7 +25,6 @@ class Record:
         recipe: its name, or the path of its file.
         config: its settings.
         facts: all of run.json: config, command, versions, machine, git, started, finished, seconds, notes.
-        rows: what it logged, in order; each has its "kind".
         finished: whether it came to its end.
     """
 
@@ -33,8 +32,12 @@ class Record:
     recipe: str
     config: dict[str, Any]
     facts: dict[str, Any]
-    rows: list[dict[str, Any]]
     finished: bool
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """What it logged, in order; each has its "kind". A damaged line is refused; `read_rows` leaves it out."""
+        return load_rows(self.folder / METRICS)
 
     def tensors(self) -> dict[str, Tensor]:
         """What `Run.save` saved, by name; empty if it saved nothing."""
@@ -44,8 +47,8 @@ class Record:
 def read(folder: Path | str) -> Record:
     """The run in `folder`. A last line that was cut off (kill, full disk) is left out; any other damage is refused."""
     folder = Path(folder)
-    facts, rows = read_facts(folder), read_rows(folder / METRICS)
-    return Record(folder, facts["recipe"], facts["config"], facts, rows, facts["finished"] is not None)
+    facts = read_facts(folder)
+    return Record(folder, facts["recipe"], facts["config"], facts, facts["finished"] is not None)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -59,22 +62,14 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def load_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl, without a last one that was cut off; null is read as NaN."""
     lines = path.read_bytes().splitlines() if is_plain(path) else []
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(_with_nan(json.loads(line)))
-        except ValueError as error:
+            rows.append(load_line(line))
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise Refusal(f"{path} is damaged in line {number} ({error}).") from error
     return rows
-
-
-def _with_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_nan(item) for item in value]
-    return math.nan if value is None else value

@@ -5,10 +5,8 @@ A column that is misspelt is therefore an error for mypy, at both ends.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict, dataclass_transform
-
-from neuropil.errors import require
 
 KINDS: dict[str, type["Row"]] = {}  # what parse_row knows; filled in by the classes below
 
@@ -270,18 +268,3 @@ class DamageRow(Row):
     severity: int
     amount: float
     accuracy: float
-
-
-def parse_row(columns: Mapping[str, Any]) -> Row:
-    """The row that was written as `columns`; columns that its class does not know go into `metrics`.
-
-    Raises:
-        Refusal: a column is missing.
-    """
-    kind = KINDS.get(columns.get("kind", "other"), Row)
-    known = {one.name: one for one in fields(kind) if one.name != "metrics"}
-    own = {name: value for name, value in columns.items() if name in known}
-    needed = [name for name, one in known.items() if one.default is MISSING and one.default_factory is MISSING]
-    missing = [name for name in needed if name not in own]
-    require(not missing, f"a {kind.kind} row needs {missing[:1]}, got {sorted(columns)}.")
-    return kind(**own, metrics={name: value for name, value in columns.items() if name not in known})

@@ -1,0 +1,124 @@
+"""What stands in tables and at the top of the report, and the costs that a run writes down for them."""
+
+import math
+
+import pytest
+import torch
+
+from neuropil.data import Split
+from neuropil.evaluate import fit_and_score
+from neuropil.report.figures.curves import progress
+from neuropil.report.page import table_of
+from neuropil.report.results import gather
+from neuropil.report.tables import summary_sentence, uneven_of
+from neuropil.report.theme import styles_of
+from neuropil.runs import EpochRow, NullTracker, Run
+from neuropil.runs import run as room
+from report_runs import BASELINE, LOCAL, make, result
+
+# The report
+
+
+def test_costs_are_means_over_the_runs_that_finished(tmp_path):
+    done = make(tmp_path / "done", [result(seed=0, peak_mb=100.0), result(seed=1, peak_mb=300.0)])
+    half = make(tmp_path / "half", [result(seed=2, seconds=90.0, peak_mb=900.0)], finish=False)
+    (summary,) = gather([done, half]).summaries
+    assert (summary.seconds, summary.peak_mb) == (2.5, 200.0)
+
+
+def test_a_difference_is_certain_only_where_its_interval_leaves_out_zero(tmp_path):
+    gaps = {"sure": (0.010, 0.011, 0.012), "worse": (-0.10, -0.11, -0.12), "unsure": (0.1, -0.1, 0.02)}
+    rows = [result(BASELINE, seed, 0.5) for seed in range(3)]
+    rows += [result(name, seed, 0.5 + gap) for name, some in gaps.items() for seed, gap in enumerate(some)]
+    results = gather([make(tmp_path / "run", rows)])
+    _, _, shown = table_of(results, "digits", styles_of(results), {})
+    certain = {row["cells"][0][2]: row["certain"] for row in shown}
+    assert certain == {"sure": True, "worse": True, "unsure": False, BASELINE: False}
+
+
+def test_as_many_seeds_that_are_others_are_uneven(tmp_path):
+    rows = [result(seed=seed) for seed in (0, 1)] + [result(BASELINE, seed) for seed in (0, 2)]
+    (said,) = uneven_of(gather([make(tmp_path / "run", rows)]))
+    assert "SoftHebb: 0–1; backprop: 0, 2" in said
+
+
+def test_the_sentence_at_the_top_names_the_best_of_each_family(tmp_path):
+    rows = [result(LOCAL, 0, 0.7), result("hard WTA", 0, 0.8), result("Sanger", 0, 0.6)]
+    rows += [result(name, 0, right, family="baseline") for name, right in (("linear", 0.5), (BASELINE, 0.9))]
+    said = summary_sentence(gather([make(tmp_path / "run", rows)]), "digits").replace("\N{NO-BREAK SPACE}", " ")
+    assert "the best local learner is hard WTA, 80.00 %" in said
+    assert "the best baseline is backprop, 90.00 %" in said
+
+
+def test_curves_are_those_of_finished_runs_while_there_are_any(tmp_path):
+    epoch = lambda name: ("epoch", {"learner": name, "seed": 0, "stage": "head", "epoch": 0, "loss": 1.0})
+    done = make(tmp_path / "done", [result("one", 0), epoch("one")])
+    half = make(tmp_path / "half", [result("two", 0), epoch("two")], finish=False)
+    assert [row.learner for row in gather([done, half]).of(EpochRow)] == ["one"]
+    assert [row.learner for row in gather([half]).of(EpochRow)] == ["two"]
+
+
+def test_progress_is_counted_by_the_passes_of_its_own_seed():
+    passes = {0: 2, 1: 5}
+    rows = [
+        EpochRow(learner="a", seed=seed, epoch=k, metrics={"train_accuracy": k / 10})
+        for seed, count in passes.items()
+        for k in range(count)
+    ]
+    assert [x for _, x, _ in progress(rows)] == [50, 100, 20, 40, 60, 80, 100]
+    assert [y for _, _, y in progress(rows)][:2] == [0.0, 0.1]
+
+
+# What runs write down for it
+
+
+class Clock(NullTracker):
+    """Has been at work for some time already."""
+
+    seconds = 5.0
+
+    def __init__(self):
+        self.rows = []
+
+    def log(self, row):
+        self.rows.append(row)
+
+
+class Slow:
+    def fit(self, train, *, rng, tracker):
+        tracker.seconds += 2
+
+    def predict(self, x):
+        return torch.zeros(len(x), dtype=torch.int64)
+
+
+def test_a_learner_costs_what_its_own_fit_took():
+    split, clock = Split(torch.rand(4, 2), torch.zeros(4).long(), 2), Clock()
+    fit_and_score(Slow(), split, split, rng=torch.Generator(), tracker=clock)
+    assert clock.rows[0].seconds == 2.0
+
+
+def test_the_peak_memory_of_a_run_is_that_of_all_its_processes(tmp_path, monkeypatch):
+    """And a loop around others is kept after each of its iterations, so that the one inside it can be kept at all."""
+    done, used = [], 700.0
+    monkeypatch.setattr(room, "peak_memory_mb", lambda: used)
+
+    def nested(run, stop):
+        for outer in run.loop("outer", 3):
+            run.every = math.inf if outer == 0 else 0.0
+            for inner in run.loop("inner", 3):
+                if (outer, inner) == stop:
+                    raise KeyboardInterrupt
+                done.append((outer, inner))
+
+    run = Run.start(tmp_path / "run", recipe="", config={}, command="", quiet=True)
+    with pytest.raises(KeyboardInterrupt):
+        nested(run, (1, 2))
+    run.close()
+    done.clear()
+    used = 300.0
+    run = Run.resume(tmp_path / "run", quiet=True)
+    nested(run, None)
+    run.finish()
+    assert done == [(1, 2), (2, 0), (2, 1), (2, 2)]
+    assert run._facts["peak_memory_mb"] == 700.0

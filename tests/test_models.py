@@ -8,15 +8,20 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from neuropil.associative import AssociativeNetwork, AssociativeTraining
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
-from neuropil.evaluate import accuracy
+from neuropil.evaluate import accuracy, confusion, linear_probe, majority_rate
 from neuropil.models import (
+    AssociationClassifier,
     BackpropClassifier,
     CentredUnitNorm,
+    Distort,
     FeatureClassifier,
     LocalLearning,
     RePU,
+    SpikeTimeTraining,
+    SpikingClassifier,
     Standardise,
     SupervisedTraining,
     UnitNorm,
@@ -299,3 +304,36 @@ def test_smoothed_labels_are_what_the_answers_come_to(learner):
     split = Split(torch.tensor([[0.0], [1.0]]), torch.arange(2), 2)
     answers = learner.fit(split, rng=rng()).decision_function(split.x).softmax(1)
     torch.testing.assert_close(answers, torch.tensor([[0.9, 0.1], [0.1, 0.9]]), atol=1e-3, rtol=0)
+
+
+QUICK = SupervisedTraining(epochs=1, min_steps=1)
+MODELS = {
+    "features": lambda: FeatureClassifier(
+        two_layers(), learning=LocalLearning({"one": Oja()}, epochs=1), readout=QUICK
+    ),
+    "backprop": lambda: BackpropClassifier(two_layers(), training=QUICK),
+    "spikes": lambda: SpikingClassifier((7,), training=SpikeTimeTraining(epochs=1, min_steps=1)),
+    "association": lambda: AssociationClassifier((40, 30), k=1),
+    "associative": lambda: AssociativeNetwork((30,), training=AssociativeTraining(epochs=1)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*had not settled")
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_no_examples_have_an_empty_answer_and_teach_nothing(make, train):
+    model = make().fit(train[:60], rng=rng())
+    x = train[:0].pixels()
+    assert model.predict(x).shape == (0,)
+    assert model.decision_function(x).shape == model.forward(x).shape == (0, 10)
+    with pytest.raises(Refusal, match="needs examples to learn from, got a split of none"):
+        make().fit(train[:0], rng=rng())
+    for score in accuracy, confusion:
+        with pytest.raises(Refusal, match="needs examples, got a split of none"):
+            score(model, train[:0])
+
+
+def test_scores_and_distortions_of_nothing(train):
+    for score in majority_rate, lambda split: linear_probe(split, train), lambda split: linear_probe(train, split):
+        with pytest.raises(Refusal, match="needs examples, got a split of none"):
+            score(train[:0])
+    assert Distort()(train.pixels()[:0], rng()).shape == (0, 1, 8, 8)

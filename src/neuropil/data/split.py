@@ -154,7 +154,8 @@ class Split:
         return self if bool(has.all()) else self[has]
 
     def check_labelled(self, who: str) -> None:
-        """Refuse on behalf of `who` if an example has no label."""
+        """Refuse on behalf of `who` if an example has no label, or if there is none."""
+        require(len(self) > 0, f"{who} needs examples, got a split of none.")
         missing = int((self.y < 0).sum())
         lacks = f"{missing} of {len(self)} have none (y = -1); use split.labelled()."
         require(missing == 0, f"{who} needs a label for every example, but {lacks}")

@@ -83,6 +83,7 @@ def check_fit(model: object, train: object, rng: object) -> None:
         isinstance(train, Split),
         f"{who} learns from a Split, as of Split.from_numpy(x, y), got {type(train).__name__}.",
     )
+    require(len(train) > 0, f"{who} needs examples to learn from, got a split of none.")  # type: ignore[arg-type]
     require(isinstance(rng, Generator), f"{who} needs rng=torch.Generator().manual_seed(0) or another, got {rng!r}.")
 
 

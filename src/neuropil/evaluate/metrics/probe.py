@@ -18,13 +18,15 @@ def linear_probe(train: Split, test: Split, *, weight_decay: float = 1e-3) -> fl
         weight_decay: factor of the squared weights in the loss.
 
     Raises:
-        Refusal: features that are not finite.
+        Refusal: features that are not finite; no examples, or one without a label.
 
     Examples:
         >>> x = torch.arange(8.0)[:, None]
         >>> linear_probe(Split(x, (x[:, 0] > 3).long(), 2), Split(x, (x[:, 0] > 3).long(), 2))
         1.0
     """
+    for split in train, test:
+        split.check_labelled("a linear probe")
     x, y = train.pixels().flatten(1), train.y
     require(bool(x.isfinite().all()), "a linear probe needs finite features.")
     mean, sd = x.mean(0), x.std(0, correction=0)

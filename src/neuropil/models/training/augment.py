@@ -63,6 +63,8 @@ class Distort:
         """(n, channels, height, width) to the same shape, at random by `rng`."""
         require(x.ndim == 4, f"Distort needs images (n, channels, height, width), got {tuple(x.shape)}.")
         n, _, height, width = x.shape
+        if not n:
+            return x
 
         def spread(most: float) -> Tensor:
             return (2 * torch.rand(n, generator=rng, device=rng.device) - 1) * most

@@ -8,7 +8,7 @@ from torch import Generator, nn
 from torch.nn import functional as F
 
 from neuropil.data import Split
-from neuropil.errors import Diverged, needs
+from neuropil.errors import Diverged, needs, require
 from neuropil.models.description import savable
 from neuropil.models.training.augment import Augment
 from neuropil.runs.rows import EpochRow
@@ -86,7 +86,8 @@ def check_loss(stage: str, epoch: int, loss: float) -> None:
 
 
 def passes(examples: int, *, epochs: int, batch: int, min_steps: int) -> int:
-    """`epochs`, or as many as `steps` batches take."""
+    """`epochs`, or as many as `min_steps` batches take."""
+    require(examples > 0, "training needs examples to learn from, got a split of none.")
     return max(epochs, math.ceil(min_steps / math.ceil(examples / batch)))
 
 

@@ -17,6 +17,7 @@ from neuropil.evaluate.robustness import (
     L2,
     PGD,
     Boundary,
+    HopSkipJump,
     Linf,
     Noise,
     Square,
@@ -119,13 +120,14 @@ def attacks_on(victim, norm):
         "transfer": (PGD(ensemble([victim, victim]), norm, rng(), stop_when_fooled=False), 1.02),
         "square": (Square(victim.decision_function, norm, rng(), queries=500), 1.5),
         "boundary": (Boundary(victim.predict, norm, rng(), queries=1500), 1.7),
+        "hop skip jump": (HopSkipJump(victim.predict, norm, rng(), queries=1500), 1.7),
         "noise": (Noise(norm, rng()), math.inf),
     }
 
 
 @pytest.mark.parametrize("side", [0, 4])
 @pytest.mark.parametrize("name", NORMS)
-@pytest.mark.parametrize("attack", ["FGSM", "PGD", "transfer", "square", "boundary", "noise"])
+@pytest.mark.parametrize("attack", ["FGSM", "PGD", "transfer", "square", "boundary", "hop skip jump", "noise"])
 def test_no_attack_succeeds_within_the_robust_radius_and_a_good_one_does_beyond(attack, name, side):
     weight, bias, logits, split = linear_task(300, side=side)
     norm, victim = NORMS[name](-math.inf, math.inf), white(logits)
@@ -137,7 +139,7 @@ def test_no_attack_succeeds_within_the_robust_radius_and_a_good_one_does_beyond(
     assert (~found[beyond]).float().mean() >= 0.9 or math.isinf(enough)
 
 
-@pytest.mark.parametrize("attack", ["PGD", "square", "boundary"])
+@pytest.mark.parametrize("attack", ["PGD", "square", "boundary", "hop skip jump"])
 def test_the_radius_of_a_sphere_is_found_too(attack):
     """Class 1 lies within a sphere: the distance to the border is | |x - c| - r | and its direction turns with x."""
     center = torch.full((8,), 0.5)

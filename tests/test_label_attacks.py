@@ -116,10 +116,10 @@ def test_the_suite_counts_images_without_a_start(task):
     assert failed == ["boundary"]
 
 
-@pytest.mark.parametrize("kind", ATTACKS)
+@pytest.mark.parametrize(("kind", "near"), [(Boundary, 1.01), (HopSkipJump, 1.05)])
 @pytest.mark.parametrize("norm", [L2(-torch.inf, torch.inf), L2()], ids=["vectors", "range"])
-def test_a_walk_does_not_stall_on_its_way_to_the_border_of_a_linear_model(kind, norm):
-    """The distance to the border is known; with 64 pixels and 2,500 queries a walk comes within a quarter of it."""
+def test_a_walk_does_not_stall_on_its_way_to_the_border_of_a_linear_model(kind, near, norm):
+    """The distance to the border is known; with a step length that is not adapted a walk ends 3 to 5 % beyond it."""
     weight, bias, logits, split = linear_task(60, pixels=64)
     radius = (split.x.double() @ weight + bias).abs() / weight.norm()
     attack = kind(white(logits).predict, norm, rng(), queries=2500).starting_from(split.x)
@@ -127,7 +127,7 @@ def test_a_walk_does_not_stall_on_its_way_to_the_border_of_a_linear_model(kind, 
     reached = attack._approach(split.x, attack._bisect(split.x, start, split.y), split.y, 0.0)
     ratio = norm.length(reached - split.x) / radius
     assert ratio.min() > 0.999
-    assert ratio.median() < 1.25
+    assert ratio.median() < near
 
 
 @pytest.mark.parametrize("kind", ATTACKS)

@@ -33,9 +33,10 @@ class Noise:
 class Square:
     """Random search over squares: one is set to the edge of the budget, and stays so if the margin of the label falls.
 
-    It starts from vertical stripes, and the squares shrink as the search goes on. In L2 a square is raised by twice
-    what an even change of all pixels would be, and the projection takes that from the others. On vectors a square is a
-    run of neighbours. These two are ours. Andriushchenko et al. 2020, ECCV.
+    It starts from vertical stripes. The squares shrink as the search goes on, at the published fractions of all
+    queries. A square that would change nothing gets the other sign. In L2 a square is raised by twice what an even
+    change of all pixels would be, and the projection takes that from the others. On vectors a square is a run of
+    neighbours. These two are ours. Andriushchenko et al. 2020, ECCV.
 
     Attributes:
         decision_function: the scores that it asks for.

@@ -155,10 +155,11 @@ class Boundary(LabelAttack):
 class HopSkipJump(LabelAttack):
     r"""Steps along the normal of the border, which it estimates from labels. Its settings: `LabelAttack`.
 
-    From a point on the border it asks about random changes :math:`u_b` of 3 % of the distance, and takes
-    :math:`\sum_b (\phi_b - \bar\phi)\, u_b` as the direction, where :math:`\phi_b` is 1 for another class and -1 for
-    its own. In turn t a step of distance / sqrt(t) along it is halved until the label is wrong. Bisection brings it
-    back to the border. Chen, Jordan & Wainwright 2020, IEEE S&P; that the first turn asks for 20 changes is ours.
+    From a point on the border it asks about random changes :math:`u_b` of 3 % of the distance. The answer
+    :math:`\phi_b` is 1 for another class and -1 for its own. The direction is
+    :math:`\sum_b (\phi_b - \bar\phi)\, u_b`. In turn t a step of distance / sqrt(t) along it is halved until the label
+    is wrong. Bisection brings it back to the border.
+    Chen, Jordan & Wainwright 2020, IEEE S&P; that the first turn asks for 20 changes is ours.
     """
 
     def _approach(self, x: Tensor, at: Tensor, y: Tensor, size: float) -> Tensor:

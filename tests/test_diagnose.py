@@ -70,6 +70,10 @@ def test_a_diagnosis_of_rules_learns_on_a_copy_and_knows_the_untrained_layer():
     assert found["0"].untrained == linear_probe(*halves)
     with pytest.raises(Refusal, match="20 images or more and a label for each, got 7 and labels"):
         npl.diagnose(model, {"0": HardWTA()}, TRAIN.pixels()[:7], TRAIN.y)
+    with pytest.raises(Refusal, match="labels of 0 or more, got -1"):
+        npl.diagnose(model, {"0": HardWTA()}, TRAIN.pixels(), TRAIN.y - 1)
+    with pytest.raises(Refusal, match="the network that the learner is attached to, got another one"):
+        npl.diagnose(network(), npl.attach(model, {"0": HardWTA()}, TRAIN.pixels()), TRAIN.pixels(), TRAIN.y)
 
 
 def test_dead_units_and_copies_are_counted():

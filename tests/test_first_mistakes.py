@@ -51,7 +51,7 @@ def propose(*given):
 
 MISTAKES = {
     "topk without indices": (lambda: Pairs()(LAYER, X), r"u\.topk\(2, dim=1\)\.indices"),
-    "units that weights() lost": (lambda: FewWeights()(LAYER, X), r"weights\(\).*\(10, 20\), got \(5, 20\)"),
+    "units that weights() lost": (lambda: FewWeights()(LAYER, X), r"weights\(\).*\(10, 20\).*got \(5, 20\)"),
     "no label": (lambda: npl.Association(5)(LAYER, X), r"takes label=\.\.\. beside layer, pre and post, got none"),
     "a label too much": (lambda: npl.HardWTA()(LAYER, X, label=X), "takes no third factor .*got label"),
     "labels in a list": (lambda: npl.Association(5)(LAYER, X, label=[1] * 8), "needs label as a tensor, got list"),

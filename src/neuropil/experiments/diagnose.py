@@ -14,6 +14,7 @@ from neuropil.evaluate import UnitStatistics, linear_probe, unit_statistics
 from neuropil.plasticity import Learner, Rule, attach, tap
 from neuropil.plasticity.attachable import check_images
 from neuropil.plasticity.geometry import rows, weight_of
+from neuropil.plasticity.tap import bare
 
 POOL = 4  # positions of a convolution that a probe sees, per axis
 
@@ -88,6 +89,9 @@ def diagnose(
         images.shape[:1] == labels.shape and len(labels) >= 20,
         f"diagnose needs 20 images or more and a label for each, got {len(images)} and labels {tuple(labels.shape)}.",
     )
+    require(int(labels.min()) >= 0, f"diagnose needs labels of 0 or more, got {int(labels.min())}.")
+    own = not isinstance(rules, Learner) or rules.model is bare(model)[-1]
+    require(own, "diagnose needs the network that the learner is attached to, got another one.")
     require(len(labels.unique()) > 1, "diagnose needs labels of two classes or more, got one.")
     order = torch.randperm(len(labels), generator=Generator().manual_seed(0)).to(labels.device)
     halves = [(images[index], labels[index]) for index in order.chunk(2)]

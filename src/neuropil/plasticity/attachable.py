@@ -1,10 +1,11 @@
 """What `attach` can work on: models in one process, layers that a pass reaches, and rules whose units compete."""
 
 import inspect
+import math
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from neuropil.errors import require
 from neuropil.plasticity.engine import Rule
@@ -27,6 +28,14 @@ def check_images(who: str, images: object) -> None:
     require(not what, f"{who} needs images as a tensor, as the network takes them, got {what}; {cure}.")
 
 
+def check_settings(threshold: float | None, most: int, rng: Generator | None) -> None:
+    """Refuse settings of `attach` that cannot be."""
+    require(threshold is None or math.isfinite(threshold), f"attach needs a finite threshold or None, got {threshold}.")
+    require(most >= 1, f"attach needs most >= 1 inputs for a step, got {most}.")
+    made = rng is None or isinstance(rng, Generator)
+    require(made, f"attach needs rng=torch.Generator().manual_seed(0) or another, got {rng!r}.")
+
+
 def reached(model: nn.Module, rules: Mapping[str, Rule], images: Tensor) -> list[str]:
     """The names of `rules` in the order in which a pass reaches them; layers that cannot learn are refused."""
     by_name = isinstance(rules, Mapping) and bool(rules)
@@ -44,6 +53,10 @@ def _check(name: str, layer: nn.Module, rule: Rule) -> None:
     kind, what = type(layer).__name__, type(rule).__name__
     require(isinstance(layer, (nn.Linear, *Conv)), f"layer {name!r} is a {kind}; attach takes Linear and Conv layers.")
     groups, (count, fan_in) = getattr(layer, "groups", 1), rows(layer, weight_of(layer)).shape
+    silent = int((rows(layer, weight_of(layer)) == 0).all(1).sum())
+    require(
+        not silent, f"{silent} units of layer {name!r} have weights of 0, which have no direction; initialise them."
+    )
     require(fan_in > 1, f"a unit of layer {name!r} has a single input, in which there is no direction to learn.")
     rule.check_units(count // groups)
     cure = "use ExplainAway, HardWTA, KrotovHopfield or SoftHebb, or call the rule itself without attach."

@@ -6,8 +6,10 @@ from torch.func import functional_call
 
 from neuropil.errors import require
 from neuropil.plasticity.geometry import Conv, Transposed, check_plain, padded, product, weight_of
+from neuropil.plasticity.precision import full_precision
 
 
+@full_precision
 def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
     r"""Co-activity of every synapse, :math:`\sum_b post_b\, pre_b^\top`, shaped like the weight.
 

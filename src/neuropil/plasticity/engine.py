@@ -16,6 +16,7 @@ from neuropil.plasticity.kernels.ranking import rankable
 from neuropil.plasticity.law import Chosen, Dense, Law
 from neuropil.plasticity.patches import as_dense, has_patches, patches, pieces, sample_count
 from neuropil.plasticity.plan import PLAN, Plan
+from neuropil.plasticity.precision import full_precision
 
 LARGEST = [torch.finfo(dtype).max ** 0.5 for dtype in (torch.float32, torch.float64)]  # of a change: rates multiply it
 
@@ -48,6 +49,7 @@ class Rule(Law):
         )
         return super().__new__(cls)
 
+    @full_precision
     def __call__(
         self, layer: nn.Module, pre: Tensor, post: Tensor | None = None, *,
         reduction: str = "mean", plan: Plan = PLAN, **third: Tensor,
@@ -109,6 +111,7 @@ def _change(job: Job, samples: Iterable[Sample]) -> Tensor:
     return scaled(change) if job.law.normalise else change
 
 
+@full_precision
 def gains(rule: Rule, layer: nn.Module, pre: Tensor, post: Tensor | None = None, **third: Tensor) -> Tensor:
     r"""The post factor g of every sample and unit, (batch, \*out); arguments and errors as of `Rule`.
 

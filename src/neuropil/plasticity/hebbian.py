@@ -14,6 +14,7 @@ from neuropil.plasticity.job import start
 from neuropil.plasticity.law import Dense, along_units
 from neuropil.plasticity.patches import pieces
 from neuropil.plasticity.plan import PLAN, Plan
+from neuropil.plasticity.precision import full_precision
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class BCM(Rule):
         """g = u (u - theta) with a theta for each unit."""
         return Dense(u * (u - along_units(theta, u)))
 
+    @full_precision
     def __call__(
         self, layer: nn.Module, pre: Tensor, post: Tensor | None = None, *,
         reduction: str = "mean", plan: Plan = PLAN, **third: Tensor,
@@ -122,10 +124,12 @@ class BCM(Rule):
         third = third or {"theta": self._mean_square(layer, pre, post, plan)[None]}
         return super().__call__(layer, pre, post, reduction=reduction, plan=plan, **third)
 
+    @full_precision
     def init(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Threshold:
         """The memory to start from: the mean of u^2 over a first batch."""
         return Threshold(self._mean_square(layer, pre, post))
 
+    @full_precision
     def step(
         self, layer: nn.Module, pre: Tensor, post: Tensor | None, old: Threshold, *, reduction: str = "mean"
     ) -> tuple[Tensor, Threshold]:

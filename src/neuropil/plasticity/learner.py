@@ -9,7 +9,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
 from neuropil.errors import require
-from neuropil.plasticity.attachable import check_images, in_one_process, reached
+from neuropil.plasticity.attachable import check_images, check_settings, in_one_process, reached
 from neuropil.plasticity.chosen import full_factor
 from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.geometry import Conv, bias_of, check_finite, from_rows, rows, weight_of
@@ -17,6 +17,7 @@ from neuropil.plasticity.job import Job
 from neuropil.plasticity.law import Dense
 from neuropil.plasticity.patches import patches, sample_count, sample_patches
 from neuropil.plasticity.plan import PLAN
+from neuropil.plasticity.precision import full_precision
 from neuropil.plasticity.propose import propose_
 from neuropil.plasticity.tap import tap
 
@@ -73,14 +74,18 @@ class Learner:
         with tap(self.model, self.rules) as seen:
             self.model(images)
         for name, activity in seen.items():
-            layer, state = self.model.get_submodule(name), self.states[name]
-            samples = take(layer, activity.pre, self.most, self.rng)
-            if not len(samples):
-                propose_(layer, torch.zeros_like(weight_of(layer)), scaler=scaler)
-                continue
-            self.states[name] = state = observe(layer, samples, state)
-            propose_(layer, turn(self.rules[name], layer, prepared(samples, state)), scaler=scaler)
+            propose_(self.model.get_submodule(name), self._change(name, activity.pre), scaler=scaler)
         self._settled = False
+
+    @full_precision
+    def _change(self, name: str, pre: Tensor) -> Tensor:
+        """What the layer `name` learns from its input."""
+        layer = self.model.get_submodule(name)
+        samples = take(layer, pre, self.most, self.rng)
+        if not len(samples):
+            return torch.zeros_like(weight_of(layer))
+        self.states[name] = state = observe(layer, samples, self.states[name])
+        return turn(self.rules[name], layer, prepared(samples, state))
 
     @torch.no_grad()
     def settle_(self) -> None:
@@ -121,22 +126,18 @@ class Learner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`; load the state of the network after `attach`, which starts its rows afresh."""
-        names = (sorted(state["layers"]), sorted(self.states))
-        require(names[0] == names[1], f"the state of a learner on layers {names[0]} was given to one on {names[1]}.")
+        sizes: Any = lambda states: {name: tuple(one["mean"].shape) for name, one in states.items()}
+        given, own = sizes(state.get("layers", {})), sizes({name: one._asdict() for name, one in self.states.items()})
+        require(given == own, f"the state of a learner on layers {given} was given to one on {own}.")
         self.states = {name: LayerState(**state["layers"][name]) for name in self.rules}
         self.untrained, self._settled = dict(state["untrained"]), state["settled"]
         self.rng.set_state(state["rng"])
 
 
 def attach(
-    model: nn.Module,
-    rules: Mapping[str, Rule],
-    images: Tensor,
-    *,
-    threshold: float | None = None,
-    most: int = 2048,
-    rng: Generator | None = None,
-) -> Learner:
+    model: nn.Module, rules: Mapping[str, Rule], images: Tensor, *,
+    threshold: float | None = None, most: int = 2048, rng: Generator | None = None,
+) -> Learner:  # fmt: skip
     r"""Let layers of a network learn by local rules, whatever their inputs, sizes and optimiser.
 
     A rule sees inputs without their running mean and each sample's own, of length 1, and units that compete by the
@@ -175,6 +176,7 @@ def attach(
         ...     learner.settle_()
     """
     check_images("attach", images)
+    check_settings(threshold, most, rng)
     model = in_one_process(model)
     learner = Learner(model, {}, threshold, most, rng or Generator().manual_seed(0))
     images = images[torch.randperm(len(images), generator=learner.rng)[:1000].to(images.device)]
@@ -194,6 +196,7 @@ def attach(
     return learner
 
 
+@full_precision
 def _start_(layer: nn.Module, pre: Tensor, most: int, rng: Generator) -> LayerState:
     """Let the rows start at samples of `pre`; the state after that batch."""
     weight = rows(layer, weight_of(layer))
@@ -237,7 +240,7 @@ def observe(layer: nn.Module, samples: Tensor, state: LayerState) -> LayerState:
     part = max(MOMENTUM, 1 / (1 + int(state.steps)))
     weight = rows(layer, weight_of(layer)).unflatten(0, (samples.shape[1], -1))
     drive = torch.einsum("ngf,guf->ngu", samples, weight).flatten(1)
-    check_finite(layer, drive)
+    check_finite(layer, drive, weight.norm(dim=2).reciprocal())  # rows that a step made infinite are 0 when settled
     mean = state.mean.lerp(samples.mean(0), part)
     return state._replace(
         mean=mean,
@@ -273,6 +276,7 @@ def turn(rule: Rule, layer: nn.Module, samples: Tensor) -> Tensor:
     return from_rows(layer, weight.norm(dim=1, keepdim=True) * torch.cat(changes))
 
 
+@full_precision
 def answer(rule: Rule, layer: nn.Module, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor | None]:
     """The gains (n, units) and the mixing that the law of `rule` states for one group."""
     job = Job(rule, layer, PLAN, v, rule.weights(v), None, False)

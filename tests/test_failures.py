@@ -11,8 +11,9 @@ from neuropil import BackpropClassifier, Hebb, LocalLearning, Split, SupervisedT
 from neuropil.cli import main
 from neuropil.data import digits, list_sets, set_names
 from neuropil.errors import Diverged, Refusal, enough_memory
+from neuropil.evaluate import label_counts
 from neuropil.experiments.baselines import linear
-from neuropil.experiments.comparison import Comparison, Method, data_splits, label_counts, run_methods
+from neuropil.experiments.comparison import Comparison, Method, data_splits, run_methods
 from neuropil.experiments.methods import builders
 from neuropil.experiments.pairs import pair_comparisons, run_pair_comparisons
 from neuropil.report.tables import markdown

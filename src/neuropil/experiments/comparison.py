@@ -12,7 +12,7 @@ from torch import Generator
 
 from neuropil.data import Split, is_own, relabel, subset
 from neuropil.errors import Diverged, Refusal, check_device, enough_memory, require, unknown
-from neuropil.evaluate import fit_and_score, log_units, sample_efficiency
+from neuropil.evaluate import fit_and_score, label_counts, log_units, sample_efficiency
 from neuropil.experiments.gallery import log_examples, save_pictures
 from neuropil.experiments.own_data import examples, title_of
 from neuropil.loading import model_path
@@ -191,23 +191,6 @@ def run_methods(
         except Refusal as refusal:
             tracker.log(WarningRow(message=f"not all of its measurements could be made: {refusal}"))
         log_label_curve(method, counts, train, test, seed=seed, rng=rng, tracker=tracker)
-
-
-def label_counts(labels: Sequence[int], train: Split, seed: int) -> list[int]:
-    """Those of `labels` that are below the training set and leave a label for every class.
-
-    Raises:
-        Refusal: there are some below the training set, and all are too few.
-    """
-    below, few = [count for count in labels if count < len(train)], {}
-    for count in below:
-        try:
-            subset(train, count, seed)
-        except Refusal as refusal:
-            few[count] = refusal
-    need = f"every class needs a label, got labels {list(few)} for {train.classes} classes; ask for more labels."
-    require(not few or len(few) < len(below), need)
-    return [count for count in below if count not in few]
 
 
 def fitted(

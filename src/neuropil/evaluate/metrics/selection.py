@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from neuropil.data import Split, hold_out, subset
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 from neuropil.evaluate.metrics.accuracy import Predicts, accuracy
 
 Fit = Callable[[Split], Predicts]
@@ -44,3 +44,20 @@ def sample_efficiency(
     """
     for count in counts:
         yield count, accuracy(fit(subset(train, count, seed)), test)
+
+
+def label_counts(labels: Sequence[int], train: Split, seed: int) -> list[int]:
+    """Those of `labels` that are below the training set and leave a label for every class.
+
+    Raises:
+        Refusal: there are some below the training set, and all are too few.
+    """
+    below, few = [count for count in labels if count < len(train)], {}
+    for count in below:
+        try:
+            subset(train, count, seed)
+        except Refusal as refusal:
+            few[count] = refusal
+    need = f"every class needs a label, got labels {list(few)} for {train.classes} classes; ask for more labels."
+    require(not few or len(few) < len(below), need)
+    return [count for count in below if count not in few]

@@ -59,6 +59,14 @@ def main(words: Sequence[str]) -> int:
     except KeyboardInterrupt as stop:
         say(str(stop) or "stopped.")
         return 130
+    except (Exception, SystemExit) as error:
+        from neuropil.cli.blame import own_frames
+
+        frames = own_frames(error)
+        if not frames or os.environ.get("NEUROPIL_TRACEBACK"):
+            raise
+        print("".join(frames), end="", file=sys.stderr)
+        return 1
 
 
 def entry() -> NoReturn:

@@ -12,9 +12,10 @@ import shlex
 import tomllib
 from collections.abc import Iterable
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import neuropil
 from neuropil.errors import Refusal, require, unknown
@@ -115,5 +116,10 @@ def load(name: str) -> ModuleType:
 
     path = source(name)
     module = load_recipe_file(path) if is_file(name) else import_module(f"neuropil.recipes.{path.stem}")
-    require(callable(getattr(module, "main", None)), f"{path} is no recipe: it needs a function main(config, run).")
+    work = getattr(module, "main", None)
+    require(callable(work), f"{path} is no recipe: it needs a function main(config, run).")
+    try:
+        signature(cast(Any, work)).bind(None, None)
+    except TypeError as error:
+        raise Refusal(f"{path} needs a function main(config, run), got main{signature(cast(Any, work))}.") from error
     return module

@@ -106,14 +106,26 @@ def config_of(module: Any, name: str) -> type:
     """The dataclass `Config` of the recipe or benchmark `name`."""
     config: Any = getattr(module, "Config", None)
     require(isinstance(config, type) and is_dataclass(config), f"{name} needs a dataclass named Config.")
+    typed = vars(config).get("__annotations__", {})
+    for bare, value in vars(config).items():
+        fine = bare in typed or bare.startswith("_") or not _is_value(value)
+        require(fine, f"setting {bare!r} of {name} needs a type, or it is none: {bare}: {type(value).__name__} = ...")
     return config
+
+
+def _is_value(value: Any) -> bool:
+    """Whether an attribute of a class is no method, property or class."""
+    return not (callable(value) or hasattr(value, "__get__"))
 
 
 def _settings(kinds: Sequence[type]) -> dict[str, Setting]:
     """The settings of all `kinds` by name; the first to have a name keeps it."""
     found: dict[str, Setting] = {}
     for kind in kinds:
-        hints = get_type_hints(kind, include_extras=True)
+        try:
+            hints = get_type_hints(kind, include_extras=True)
+        except NameError as error:
+            raise Refusal(f"{kind.__name__} has a setting of an unknown type ({error}).") from error
         for item in (item for item in fields(kind) if item.init and item.name not in found):
             both = {"default": item.default, "default_factory": item.default_factory}
             default = {name: value for name, value in both.items() if value is not MISSING}

@@ -160,7 +160,6 @@ def folders_of(given: Path) -> list[Path]:
 def rows_of(record: Record) -> RunRows:
     """The rows of a run by class, with their names in printable form."""
     tables: dict[type[Row], list[Row]] = defaultdict(list)
-    known: dict[str, str] = {}  # names as they are shown, each once
     damaged, count = 0, 0
     for row in read_rows(record.folder / METRICS):
         count += 1
@@ -169,9 +168,8 @@ def rows_of(record: Record) -> RunRows:
             continue
         for name in NAMES:
             text = getattr(row, name, None)
-            if text is not None:
-                shown = known.get(text) or known.setdefault(text, plain(text))
-                object.__setattr__(row, name, shown)
+            if text and not text.isprintable():
+                object.__setattr__(row, name, plain(text))
         tables[type(row)].append(row)
     return RunRows(record, dict(tables), damaged + max(0, record.facts.get("rows", 0) - count))
 

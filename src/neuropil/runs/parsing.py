@@ -71,7 +71,7 @@ def parse_row(columns: Mapping[str, Any]) -> Row:
             metrics[intern(name)] = value
             fine = type(value) is float or _is_sound(value)
         else:
-            own[name] = value
+            own[name] = intern(value) if type(value) is str else value  # a million rows have few names
             fine = check(value)
         if not fine:
             raise Refusal(f"a {cls.kind} row has {name!r} in another form, got {str(value)[:60]}.")
@@ -92,8 +92,8 @@ def _check(hint: Any, least: float | None) -> Check:
     """Whether a value that JSON gave is of a type, and its numbers are not below `least`."""
     inner = get_args(hint)
     if get_origin(hint) in (Union, UnionType):
-        checks = [_check(one, least) for one in inner]
-        return lambda value: any(check(value) for check in checks)
+        checks = [_check(one, least) for one in inner if one is not NoneType]  # what is None is not written
+        return checks[0] if len(checks) == 1 else lambda value: any(check(value) for check in checks)
     if get_origin(hint) is AnySequence:
         each = _check(inner[0], least)
         return lambda value: isinstance(value, list | tuple) and all(map(each, value))
@@ -107,7 +107,7 @@ def _check(hint: Any, least: float | None) -> Check:
         return lambda value: (type(value) is float and not value < low) or (_is_whole(value) and value >= low)
     if hint is int:
         return lambda value: _is_whole(value) and (least is None or value >= least)
-    return lambda value: type(value) is hint or (hint is NoneType and value is None)
+    return lambda value: type(value) is hint
 
 
 def _is_whole(value: Any) -> bool:

@@ -37,15 +37,20 @@ def collect(points: Iterable[Point]) -> dict[str, Curve]:
 
 def learning_curves(results: Results, styles: Mapping[str, Style]) -> list[Panel]:
     """One panel for each stage and each number that was logged in it, such as 'readout: loss'."""
-    found: dict[tuple[str, str], list[Point]] = defaultdict(list)
+    found: dict[tuple[str, str], dict[str, Curve]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    lost: dict[tuple[str, str], int] = defaultdict(int)
     for row in results.of(EpochRow):
         for name, value in row.metrics.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
-                found[stage_of(row, results), name].append((row.learner, row.epoch, value))
+                curves = found[stage_of(row, results), name]
+                if math.isfinite(value):
+                    curves[row.learner or ""][row.epoch].append(value)
+                else:
+                    lost[stage_of(row, results), name] += 1
     logged = dict.fromkeys(stage_of(row, results) for run in results.shown for row in run.of(EpochRow))
     place = {stage: index for index, stage in enumerate(logged)}
     ordered = sorted(found.items(), key=lambda item: place[item[0][0]])
-    return [epoch_panel(stage, metric, points, styles) for (stage, metric), points in ordered]
+    return [epoch_panel(stage, metric, curves, lost[stage, metric], styles) for (stage, metric), curves in ordered]
 
 
 def progress_panels(results: Results, styles: Mapping[str, Style]) -> list[Panel]:
@@ -82,13 +87,14 @@ def plot_progress(axes: Axes, curves: Curves, styles: Mapping[str, Style]) -> No
     axes.set(xlabel="percent of the training that needs labels")
 
 
-def epoch_panel(stage: str, metric: str, points: Sequence[Point], styles: Mapping[str, Style]) -> Panel:
+def epoch_panel(stage: str, metric: str, found: Curves, lost: int, styles: Mapping[str, Style]) -> Panel:
     """The panel of one number, with a line for each learner."""
+    curves = {name: dict(sorted(curve.items())) for name, curve in found.items()}
+    count = lost + sum(len(values) for curve in curves.values() for values in curve.values())
     fraction = metric.endswith(FRACTIONS)
     name = metric.replace("_", " ") + (", %" if fraction else "")
-    plot = partial(plot_epochs, curves=collect(points), styles=styles, fraction=fraction)
-    lost = sum(not math.isfinite(value) for _, _, value in points)
-    caption = f"{lost} of {len(points)} values are NaN or infinite and are not plotted." if lost else ""
+    plot = partial(plot_epochs, curves=curves, styles=styles, fraction=fraction)
+    caption = f"{lost} of {count} values are NaN or infinite and are not plotted." if lost else ""
     return Panel(f"{stage}: {name}", f"{name} against epoch, stage {stage}", plot, caption)
 
 
@@ -168,7 +174,7 @@ def band(values: Sequence[float]) -> tuple[float, float]:
 
 def plot_curve(axes: Axes, curve: Curve, style: Style, scale: float, shift: float | None) -> None:
     """The curve of one learner, at no more points than can be seen; with marks, moved aside by `shift`, if given."""
-    kept = np.unique(np.linspace(0, len(curve) - 1, POINTS).round().astype(int))
+    kept = {*np.linspace(0, len(curve) - 1, POINTS).round().astype(int).tolist()}
     curve = {x: values for index, (x, values) in enumerate(curve.items()) if index in kept}
     x: Any = list(curve)
     middle, half_width = np.array([band(values) for values in curve.values()]).T * scale

@@ -13,7 +13,7 @@ from neuropil.associative.sampling import Samples, Sampling, margin, sample_miss
 from neuropil.associative.settling import Masks, Settling, drive_, drive_of, fixed_drive
 
 PATIENCE = 10  # iterations of settling in use, for each one in training
-CLOSER = 0.3  # tolerance in use, for each that of training
+CLOSER = 0.1  # tolerance in use, over that of training
 UNROLLED = 20  # terms of the series for a gradient
 COMPLETED_WEIGHT = 0.5  # of the scores of the completed image beside those of the known part; chosen on held-out MNIST
 BATCH = 1000  # images at a time, so that memory stays bounded

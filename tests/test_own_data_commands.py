@@ -87,6 +87,15 @@ def test_recipes_take_data_and_learners_of_ones_own(own, capsys):
     assert "images of 9x9 or more are needed, x.npz has (1, 5, 7)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("task", "data"), [("classes", "x"), ("parity", "x parity"), ("pairs", "x pairs")])
+def test_the_association_recipe_takes_data_of_ones_own(task, data, own):
+    small = "--hidden 12 12 --columns 1 1 --receptive-field 0 --epochs 1 --learners association linear"
+    assert go(f"run mnist_association --data x.npz --task {task} {small} --out out") == 0
+    assert {row["data"] for row in read(own / "out").rows if row["kind"] == "result"} == {data}
+    if task == "pairs":
+        assert main(["attack", "out", *FEEBLE.split(), "--tasks", "x 0 or 2", "--out", "attacked"]) == 0
+
+
 def test_in_python_data_may_be_a_path_too(own):
     from neuropil.experiments.baselines import linear
 

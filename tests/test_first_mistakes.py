@@ -76,6 +76,8 @@ MISTAKES = {
     "a split to a network": (lambda: npl.AssociativeNetwork().predict(SPLIT), r"give split\.x"),
     "a network to accuracy": (lambda: npl.accuracy(network(), SPLIT), r"a model with predict\(x\).*got Sequential"),
     "a list of seeds": (lambda: npl.compare({"a": classifier}, "digits", seeds=[0, 1]), r"got seeds=\[0, 1\]"),
+    "a folder that is not there": (lambda: npl.load_data("nowhere/"), "there is no file or folder nowhere"),
+    "a name of nothing": (lambda: npl.load_data("nowhere"), "Known: .* There is no such file or folder either"),
     "a name in capitals": (lambda: npl.load_data("MNIST"), "Did you mean 'mnist'"),
 }
 
@@ -97,6 +99,19 @@ def test_a_model_that_has_learned_nothing_says_so(model):
     assert not hasattr(model, "network_")
     with pytest.raises(AttributeError, match="has no attribute 'score'"):
         _ = model.score
+
+
+def test_stored_pixels_are_classified_as_the_pixels_they_stand_for():
+    stored = npl.Split((IMAGES * 255).byte(), SPLIT.y, 4)
+    readout = npl.SupervisedTraining(epochs=1, min_steps=1)
+    for model in (
+        classifier(readout=readout),
+        npl.BackpropClassifier(nn.Sequential(nn.Flatten()), training=readout),
+        npl.AssociativeNetwork((8,), training=npl.AssociativeTraining(epochs=1)),
+    ):
+        model.fit(stored, rng=torch.Generator().manual_seed(0))
+        assert torch.equal(model.decision_function(stored.x), model.decision_function(stored.pixels()))
+        assert torch.equal(model.predict(stored.x), model.predict(stored.pixels()))
 
 
 def test_a_learner_and_a_diagnosis_say_what_they_are():

@@ -263,6 +263,12 @@ def test_cifar_100_files_have_two_labels_of_which_the_fine_one_counts(tmp_path):
     assert train.x[0].unique().tolist() == [99]
 
 
+def test_one_class_is_nothing_to_tell_apart(tmp_path):
+    np.savez(tmp_path / "one.npz", x=np.zeros((9, 6, 6), np.uint8), y=["cat"] * 9)
+    with pytest.raises(Refusal, match="two classes or more, got one: cat"):
+        data.load(str(tmp_path / "one.npz"))
+
+
 def test_what_is_no_data_is_refused(tmp_path):
     (tmp_path / "x.txt").touch()
     for path, message in ((tmp_path / "none", "no file or folder"), (tmp_path / "x.txt", "data need a folder")):

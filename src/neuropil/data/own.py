@@ -46,6 +46,8 @@ def load_own(path: Path, seed: int) -> tuple[Split, Split]:
         train, test = _idx(path)
     else:
         raise Refusal(f"data need a folder, a .npz, .csv or IDX file, or a file.py of yours, got {path}.")
+    named = f": {train.names[0]}" if train.names else ""
+    require(train.classes > 1, f"{path} needs examples of two classes or more, got one{named}.")
     return scaled(*paired(*((train, test) if test else hold_out(train, HELD_OUT, seed))))
 
 

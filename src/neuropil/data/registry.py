@@ -13,7 +13,7 @@ from types import ModuleType
 from neuropil.data.files import Source, archive_md5, data_root, local_archive, locate, state
 from neuropil.data.own import load_own
 from neuropil.data.split import Split
-from neuropil.errors import unknown
+from neuropil.errors import Refusal, unknown
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ def load(name: str, root: str | Path | None = None, seed: int = 0) -> tuple[Spli
     """
     if is_own(name):
         return load_own(Path(name).expanduser(), seed)
+    if name not in set_names():
+        raise Refusal(f"{unknown('data set', name, set_names())} There is no such file or folder either.")
     make = getattr(set_module(name), name)
     settings = {"root": root, "seed": seed}
     splits: tuple[Split, Split] = make(**{key: settings[key] for key in signature(make).parameters})
@@ -74,7 +76,9 @@ def load(name: str, root: str | Path | None = None, seed: int = 0) -> tuple[Spli
 
 def is_own(name: str) -> bool:
     """Whether `name` is a path and not one of our data sets."""
-    return name not in set_names() and (len(Path(name).parts) > 1 or bool(Path(name).suffix) or Path(name).exists())
+    return name not in set_names() and (
+        len(Path(name).parts) > 1 or name.endswith("/") or bool(Path(name).suffix) or Path(name).exists()
+    )
 
 
 def list_sets(root: str | Path | None = None) -> list[DataSetInfo]:

@@ -28,7 +28,7 @@ class FeatureLayer(NamedTuple):
 
 
 class Model(Protocol):
-    """What fits and predicts. Examples are (n, *shape), float32, as `Split.pixels` gives them."""
+    """What fits and predicts. Examples are (n, *shape), float32 as `Split.pixels` gives them, or uint8 as stored."""
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn from `train`; all randomness comes from `rng`, `tracker` takes the rows of every epoch."""

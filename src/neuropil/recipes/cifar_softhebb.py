@@ -167,5 +167,9 @@ METHODS: Methods = {
 
 
 def main(config: Config, run: Run) -> None:
-    """Train all methods with one seed, score them on the test images, log everything."""
+    """Train all methods with one seed, score them on the test images, log everything.
+
+    `plan` loads the data and hands the training images to each of the methods above. `run_comparison` fits what they
+    return, scores its `predict` once on the test images, and logs and saves it, then does so with fewer labels.
+    """
     run_comparison(config.plan(METHODS, config.data, min_side=8), config.labels, run)

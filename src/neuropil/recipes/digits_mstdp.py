@@ -86,7 +86,7 @@ class Config(ComparisonSettings):
 
 
 def main(config: Config, run: Run) -> None:
-    """One seed of the network and its baselines."""
+    """One seed of the network and its baselines: fitted, scored on the test images, logged and saved."""
     run_comparison(comparison(config), (), run, after=partial(log_generation_scores, each=config.n_samples))
 
 

@@ -199,7 +199,11 @@ def comparison(config: Config) -> Comparison | list[Comparison]:
 
 
 def main(config: Config, run: Run) -> None:
-    """Train all methods with one seed, score them on the test examples, log everything."""
+    """Train all methods with one seed, score them on the test examples, log everything.
+
+    `plan` loads the data and hands the training examples to each of the methods above. `run_comparison` fits what they
+    return, scores its `predict` once on the test examples, and logs and saves it.
+    """
     plan = comparison(config)
     if isinstance(plan, list):
         run_pair_comparisons(whole(config), plan, run)

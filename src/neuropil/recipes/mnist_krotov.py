@@ -84,6 +84,9 @@ class Competition:
 def krotov_hopfield(config: Config, train: Split, rng: Generator) -> Method:
     """Units that start at random images and learn without labels.
 
+    The network is Flatten, CentredUnitNorm (each image without the mean image, of length 1), the linear layer
+    ``hidden`` and RePU. A linear readout comes on top.
+
     https://doi.org/10.1073/pnas.1820458116
     """
     network = dense_body(train, config.units, n=config.power)
@@ -132,5 +135,9 @@ METHODS: Methods = {
 
 
 def main(config: Config, run: Run) -> None:
-    """Train all methods with one seed, score them on the test images, log everything."""
+    """Train all methods with one seed, score them on the test images, log everything.
+
+    `plan` loads the data and hands the training images to each of the methods above. `run_comparison` fits what they
+    return, scores its `predict` once on the test images, and logs and saves it, then does so with fewer labels.
+    """
     run_comparison(config.plan(METHODS, config.data), config.labels, run)

@@ -94,7 +94,7 @@ METHODS: Methods = {
 
 
 def main(config: Config, run: Run) -> None:
-    """One seed of the spiking network and its baselines."""
+    """One seed of the spiking network and its baselines: fitted, scored on the test points, logged and saved."""
     run_comparison(config.plan(METHODS, "yin_yang"), (), run, after=log_ordinary_spikes)
 
 

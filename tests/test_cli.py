@@ -1,6 +1,7 @@
 """The command line as a user types it: what it does."""
 
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,13 +233,21 @@ def test_bench_shows_a_table_and_writes_json(capsys, monkeypatch):
         batch: int = 100
 
     rows = [{"rule": "Oja", "seconds": 0.123456}, {"rule": "Hebb", "seconds": 2.0, "note": "slow"}]
-    module = SimpleNamespace(Config=Config, main=lambda config: [*rows, {"rule": str(config.batch)}], __doc__="Speed.")
+    nothing = {"rule": "none", "seconds": math.nan}
+    module = SimpleNamespace(
+        Config=Config, main=lambda config: [*rows, {"rule": str(config.batch)}, nothing], __doc__="Speed."
+    )
     monkeypatch.setattr(bench, "bench_names", lambda: ["speed"])
     monkeypatch.setitem(sys.modules, "neuropil.bench.speed", module)
     assert go("bench speed --batch 7 --json rows.json") == 0
     out = capsys.readouterr().out
-    assert [line.split() for line in out.splitlines()[1:]] == [["Oja", "0.1235"], ["Hebb", "2", "slow"], ["7"]]
-    assert json.loads(Path("rows.json").read_text()) == [*rows, {"rule": "7"}]
+    assert [line.split() for line in out.splitlines()[1:]] == [
+        ["Oja", "0.1235"],
+        ["Hebb", "2", "slow"],
+        ["7"],
+        ["none", "nan"],
+    ]
+    assert json.loads(Path("rows.json").read_text()) == [*rows, {"rule": "7"}, nothing | {"seconds": None}]
     assert go("bench speed --help") == 0
     assert "--batch INT" in capsys.readouterr().out
     assert "unknown setting 'bach'. Did you mean 'batch'?" in said(capsys, "bench speed --bach 3")

@@ -130,7 +130,7 @@ def test_an_existing_folder_loses_nothing(capsys):
     assert go("run toy.py --out out") == 0
     before = {path.name: path.read_bytes() for path in Path("out").iterdir()}
     assert "out exists already" in said(capsys, "run toy.py --out out --lr 3")
-    assert "the run in out is finished; this writes its report." in said(capsys, "run --resume out", 0)
+    assert "the run in out was finished; its report is written again." in said(capsys, "run --resume out", 0)
     assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == before
 
 

@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -262,6 +263,15 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old and older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_many_may_write_one_file_at_once(tmp_path):
+    """As reports of one folder do."""
+    contents = [bytes([k]) * 20_000 for k in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: [write_atomically(tmp_path / "file", content) for _ in range(10)], contents))
+    assert (tmp_path / "file").read_bytes() in contents
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_two_processes_do_not_work_on_one_run(run):

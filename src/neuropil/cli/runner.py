@@ -69,7 +69,9 @@ def resume(folder: Path, manner: Manner) -> int:
     elif read_facts(folder)["finished"] is None:
         _resume(folder, folder, manner)
     else:
-        say(f"the run in {folder} is finished; this writes its report.")
+        code = _report_if_any(folder)
+        say(f"the run in {folder} was finished; its report is written again.")
+        return code
     return _report_if_any(folder)
 
 

@@ -124,7 +124,7 @@ def fails(tests: Sequence[str], fault: tuple[Path, str] | None = None) -> bool:
     """
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
-        for name in ("src", "tests"):
+        for name in ("src", "tests", "docs"):
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
         shutil.copy(ROOT / "pyproject.toml", tree)
         if fault:

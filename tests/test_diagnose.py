@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from torch import nn
 
 import neuropil as npl
@@ -30,6 +31,22 @@ def test_a_probe_is_the_logistic_regression_of_scikit_learn():
     other = LogisticRegression(C=1 / (2 * 0.01 * len(train)), max_iter=1000).fit((x - mean) / scale, train.y.numpy())
     want = (other.predict((z - mean) / scale) == test.y.numpy()).mean()
     assert abs(linear_probe(train, test, weight_decay=0.01) - want) <= 1.01 / len(test)
+
+
+def test_a_probe_takes_the_decay_with_the_lowest_loss_on_a_held_out_quarter():
+    rng = torch.Generator().manual_seed(3)
+    for noise, expected in ((8.0, 0.1), (0.05, 0.01)):  # noise needs more decay
+        x = torch.randn(400, 30, generator=rng)
+        y = (x[:, :3] + noise * torch.randn(400, 3, generator=rng)).argmax(1)
+        train, test = npl.Split(x[:200], y[:200], 3), npl.Split(x[200:], y[200:], 3)
+        held, rest = torch.randperm(200, generator=torch.Generator().manual_seed(0)).tensor_split([50])
+        z = ((x[:200] - x[:200].mean(0)) / x[:200].std(0, correction=0)).double().numpy()
+        losses = {}
+        for decay in (0.1, 0.01, 0.001, 0.0001):
+            fit = LogisticRegression(C=1 / (2 * decay * len(rest)), max_iter=1000).fit(z[rest], y[rest].numpy())
+            losses[decay] = log_loss(y[held].numpy(), fit.predict_proba(z[held]))
+        assert min(losses, key=losses.get) == expected
+        assert linear_probe(train, test) == linear_probe(train, test, weight_decay=expected)
 
 
 def test_a_probe_of_noise_is_at_the_level_of_guessing_and_infinite_features_are_refused():

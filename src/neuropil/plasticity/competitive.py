@@ -150,7 +150,7 @@ class ExplainAway(Rule):
     grouped convolution a group explains what it sees.
 
     Attributes:
-        k: how many units answer to a sample; None for one in thirty, at least one.
+        k: how many units answer to a sample; None for one in sixty, at least two.
 
     Examples:
         >>> import torch
@@ -166,7 +166,7 @@ class ExplainAway(Rule):
     k: int | None = None
 
     def __post_init__(self) -> None:
-        require(self.k is None or self.k >= 1, f"ExplainAway needs k >= 1, or None for units / 30, got k={self.k}.")
+        require(self.k is None or self.k >= 1, f"ExplainAway needs k >= 1, or None for units / 60, got k={self.k}.")
 
     def check_units(self, units: int) -> None:
         """Refuse a layer with fewer units than k."""
@@ -174,7 +174,7 @@ class ExplainAway(Rule):
 
     def post(self, u: Tensor) -> Dense:
         """g = y; units mix by the sum of y y^T."""
-        first = u.topk(self.k or max(1, u.shape[1] // 30), 1)
+        first = u.topk(self.k or min(u.shape[1], max(2, u.shape[1] // 60)), 1)
         y = torch.zeros_like(u).scatter(1, first.indices, first.values.clamp_min(0))
         samples = y.movedim(1, -1).flatten(0, -2)
         return Dense(y, mixing=samples.T @ samples)

@@ -1,40 +1,28 @@
 """Rules on layers of a plain network: a state for each layer gives a rule the input, start and bias that it needs."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn import functional as F
 
-from neuropil.errors import require
+from neuropil.errors import Diverged, require
 from neuropil.plasticity.attachable import check_images, check_settings, in_one_process, reached
 from neuropil.plasticity.chosen import full_factor
 from neuropil.plasticity.engine import Rule
-from neuropil.plasticity.geometry import Conv, bias_of, check_finite, from_rows, rows, weight_of
+from neuropil.plasticity.geometry import Conv, bias_of, from_rows, rows, weight_of
 from neuropil.plasticity.job import Job
 from neuropil.plasticity.law import Dense
-from neuropil.plasticity.patches import patches, sample_count, sample_patches
 from neuropil.plasticity.plan import PLAN
 from neuropil.plasticity.precision import full_precision
 from neuropil.plasticity.propose import propose_
+from neuropil.plasticity.seen import LayerState, observe, prepared, take
 from neuropil.plasticity.tap import tap
 
-MOMENTUM = 0.05  # weight of the latest batch in every running mean
-LEAK = 0.01  # rate of a unit that answers nothing in a batch
-FLAT = 0.1  # a sample shorter than this fraction of the mean length fades out
-
-
-class LayerState(NamedTuple):
-    """What a layer remembers between steps: running means, and the norms of its rows."""
-
-    mean: Tensor  # of what units see, (groups, fan-in)
-    size: Tensor  # length of a centred sample, ()
-    norms: Tensor  # of the rows, as they were before, (units,)
-    drive_mean: Tensor  # what the synapses alone make of the input, (units,)
-    drive_sd: Tensor  # its standard deviation, (units,)
-    steps: Tensor  # batches seen, ()
+LEAK = 0.03  # rate of a unit that answers nothing in a batch
+IDLE = 10.0  # a unit that wins none of so many samples for each unit of its layer starts anew
 
 
 class Learner:
@@ -84,8 +72,11 @@ class Learner:
         samples = take(layer, pre, self.most, self.rng)
         if not len(samples):
             return torch.zeros_like(weight_of(layer))
-        self.states[name] = state = observe(layer, samples, self.states[name])
-        return turn(self.rules[name], layer, prepared(samples, state))
+        state, fresh = revive_(layer, samples, self.states[name], self.rng)
+        state = observe(layer, samples, state, fresh)
+        change, won = turn(self.rules[name], layer, samples, state)
+        self.states[name] = state._replace(idle=torch.where(won > 0, 0, state.idle + len(samples)))
+        return change
 
     @torch.no_grad()
     def settle_(self) -> None:
@@ -93,9 +84,15 @@ class Learner:
 
         Adam, momentum and weight decay move rows off the sphere on which they turn. A step that was not settled is
         settled by the next `propose_`.
+
+        Raises:
+            Diverged: the step made weights NaN or infinite.
         """
         for name, state in self.states.items() if not self._settled else ():
-            settle_layer_(self.model.get_submodule(name), state, self.threshold)
+            layer = self.model.get_submodule(name)
+            if not weight_of(layer).isfinite().all():
+                raise Diverged(f"a step made weights of layer {name!r} NaN or infinite; attach anew, at a lower rate.")
+            settle_layer_(layer, state, self.threshold)
         self._settled = True
 
     @torch.no_grad()
@@ -106,9 +103,8 @@ class Learner:
         counts = {}
         for name, state in self.states.items():
             layer, most = self.model.get_submodule(name), max(self.most, 50 * len(state.norms))
-            samples = prepared(take(layer, seen[name].pre, most, Generator().manual_seed(0)), state)
-            answers = [answer(self.rules[name], layer, x, v)[0] for x, v in by_group(layer, samples)]
-            counts[name] = torch.cat([(gain > 1 / gain.shape[1]).sum(0) for gain in answers])
+            samples = take(layer, seen[name].pre, most, Generator().manual_seed(0))
+            counts[name] = turn(self.rules[name], layer, samples, state)[1]
         return counts
 
     def on(self, model: nn.Module) -> "Learner":
@@ -143,20 +139,18 @@ def attach(
     A rule sees inputs without their running mean and each sample's own, of length 1, and units that compete by the
     cosine :math:`u_j = \langle W_j, x \rangle / |W_j|`. Its change turns a row,
     :math:`\Delta W_j = |W_j| P_j (\sum_b g_{bj} x_b - \sum_i M_{ji} W_i / |W_i|) / \sum_b |g_{bj}|`, with P_j the
-    projection off W_j: decay by a unit's own weight drops out. A unit with no g > 0 in a batch turns towards the
-    input nearest to it at a hundredth of the rate. That keeps units from dying (leaky learning, Rumelhart & Zipser
-    1985, Cognitive Science 9). The rate 0.2 of SGD or 0.001 of Adam fits every rule.
+    projection off W_j: decay by a unit's own weight drops out. The rate 0.2 of SGD or 0.001 of Adam fits every rule.
 
-    Rows start at inputs or patches from up to 1000 of `images`, with the norm they had. Where there are fewer than two
-    for each unit, torch's own start stays. A bias is set, without the optimiser, to minus the running mean of the drive
-    and `threshold` standard deviations.
+    No unit stays dead. One with no g > 0 in a batch turns towards the input nearest to it at 0.03 of the rate (leaky
+    learning, Rumelhart & Zipser 1985, Cognitive Science 9). One that has won none of ten samples for each unit of the
+    layer starts anew at an input of the batch.
 
     Args:
         model: any module tree; dense layers and convolutions can learn. A compiled or parallel one serves as the
             model that it was made from.
         rules: a rule for each layer that learns, by its name in ``model.named_modules()``.
         images: a batch as the network takes it.
-        threshold: of the bias; None for 1 in dense layers and 0 in convolutions.
+        threshold: of the bias; None for 0.5 in dense layers and 0 in convolutions.
         most: inputs or patches that a layer learns from in a step, at random if there are more.
         rng: of the start and of these; None for a generator with seed 0.
 
@@ -203,14 +197,14 @@ def _start_(layer: nn.Module, pre: Tensor, most: int, rng: Generator) -> LayerSt
     samples = take(layer, pre, max(most, 4 * len(weight)), rng)
     require(len(samples) > 0, "attach needs images to start from, got none that a layer could learn from.")
     zero = weight.new_zeros(())
-    state = LayerState(zero, zero, weight.norm(dim=1), zero, zero, zero)
-    state = observe(layer, samples, state)
+    first = LayerState(weight.norm(dim=1), weight.new_zeros(len(weight)), *[zero] * 5)
+    state = observe(layer, samples, first)
     for start, x in zip(weight.chunk(samples.shape[1]), prepared(samples, state).unbind(1)):
         x = x[x.norm(dim=1) > 0.5]  # not the flat ones
         if len(x) >= 2 * len(start):
             start.copy_(x[torch.randperm(len(x), generator=rng)[: len(start)].to(x.device)])
     weight.copy_(_directions(weight) * state.norms[:, None])
-    return observe(layer, samples, state._replace(steps=zero))
+    return observe(layer, samples, first)
 
 
 def settle_layer_(layer: nn.Module, state: LayerState, threshold: float | None) -> None:
@@ -218,62 +212,32 @@ def settle_layer_(layer: nn.Module, state: LayerState, threshold: float | None) 
     weight = rows(layer, weight_of(layer))
     weight.copy_(_directions(weight) * state.norms[:, None])
     if (bias := bias_of(layer)) is not None:
-        threshold = float(not isinstance(layer, Conv)) if threshold is None else threshold
+        threshold = (0.0 if isinstance(layer, Conv) else 0.5) if threshold is None else threshold
         bias.copy_(-(state.drive_mean + threshold * state.drive_sd))
 
 
-def take(layer: nn.Module, pre: Tensor, most: int, rng: Generator) -> Tensor:
-    """What units see of an input, at most `most` inputs or patches of it: (n, groups, fan-in)."""
-    if isinstance(layer, nn.Linear):
-        x = pre.flatten(0, -2)
-        return (x[torch.randint(len(x), (most,), generator=rng).to(x.device)] if len(x) > most else x)[:, None]
-    groups, fan_in = getattr(layer, "groups", 1), weight_of(layer)[0].numel()
-    if sample_count(layer, pre) > most:
-        x = sample_patches(layer, pre, most, rng)
-    else:
-        x = torch.cat([pre.new_zeros(0, groups * fan_in), *patches(layer, pre)])
-    return x.view(len(x), groups, fan_in)
-
-
-def observe(layer: nn.Module, samples: Tensor, state: LayerState) -> LayerState:
-    """The state after `samples` (n, groups, fan-in): means over the first batches, later running means."""
-    part = max(MOMENTUM, 1 / (1 + int(state.steps)))
-    weight = rows(layer, weight_of(layer)).unflatten(0, (samples.shape[1], -1))
-    drive = torch.einsum("ngf,guf->ngu", samples, weight).flatten(1)
-    check_finite(layer, drive, weight.norm(dim=2).reciprocal())  # rows that a step made infinite are 0 when settled
-    mean = state.mean.lerp(samples.mean(0), part)
-    return state._replace(
-        mean=mean,
-        size=state.size.lerp(_centred(samples, mean).norm(dim=2).mean(), part),
-        drive_mean=state.drive_mean.lerp(drive.mean(0), part),
-        drive_sd=state.drive_sd.lerp(drive.std(0, correction=0), part),
-        steps=state.steps + 1,
-    )
-
-
-def prepared(samples: Tensor, state: LayerState) -> Tensor:
-    """Samples without the mean of each input and without their own, of length 1; flat ones are shorter."""
-    x = _centred(samples, state.mean)
-    length: Tensor = x.norm(dim=2, keepdim=True)
-    return x / length.clamp_min(FLAT * state.size).clamp_min(torch.finfo(x.dtype).tiny)
-
-
-def _centred(samples: Tensor, mean: Tensor) -> Tensor:
-    x: Tensor = samples - mean
-    return x - x.mean(2, keepdim=True)
-
-
-def turn(rule: Rule, layer: nn.Module, samples: Tensor) -> Tensor:
-    """The change of the weight by what `prepared` makes of samples, see `attach`."""
-    changes = []
-    for x, v in by_group(layer, samples):
+def turn(rule: Rule, layer: nn.Module, samples: Tensor, state: LayerState) -> tuple[Tensor, Tensor]:
+    """The change of the weight by samples, see `attach`, and on how many of them a unit has a gain above 1 / units."""
+    weight, changes, won = rows(layer, weight_of(layer)), [], []
+    directions = F.normalize(weight, dim=1).chunk(samples.shape[1])
+    for x, v in zip(prepared(samples, state).unbind(1), directions):
         gain, mixing = answer(rule, layer, x, v)
         change = gain.T @ x if mixing is None else gain.T @ x - mixing @ v
         change = change / gain.abs().sum(0).clamp_min(torch.finfo(x.dtype).eps)[:, None]
         change = torch.where((gain > 0).any(0)[:, None], change, LEAK * x[(x @ v.T).argmax(0)])
         changes.append(change - (change * v).sum(1, keepdim=True) * v)
-    weight = rows(layer, weight_of(layer))
-    return from_rows(layer, weight.norm(dim=1, keepdim=True) * torch.cat(changes))
+        won.append((gain > 1 / len(v)).sum(0))
+    return from_rows(layer, weight.norm(dim=1, keepdim=True) * torch.cat(changes)), torch.cat(won)
+
+
+def revive_(layer: nn.Module, samples: Tensor, state: LayerState, rng: Generator) -> tuple[LayerState, Tensor]:
+    """Let units that have not won for long start anew at samples; the state after that, and which they are."""
+    weight, units = rows(layer, weight_of(layer)), len(state.idle) // samples.shape[1]
+    x = prepared(samples[torch.randint(len(samples), (units,), generator=rng).to(samples.device)], state)
+    x = x.transpose(0, 1).flatten(0, 1)  # (units of all groups, fan-in)
+    fresh = (state.idle > IDLE * units) & (x.norm(dim=1) > 0.5)
+    weight.copy_(torch.where(fresh[:, None], _directions(x) * state.norms[:, None], weight))
+    return state._replace(idle=torch.where(fresh, 0, state.idle)), fresh
 
 
 @full_precision
@@ -286,12 +250,7 @@ def answer(rule: Rule, layer: nn.Module, x: Tensor, v: Tensor) -> tuple[Tensor, 
     return (said.gain, said.mixing) if isinstance(said, Dense) else (full_factor(sample, said), None)
 
 
-def by_group(layer: nn.Module, samples: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each group of `layer` what it sees, (n, fan-in), and the directions of its rows, (units, fan-in)."""
-    directions = F.normalize(rows(layer, weight_of(layer)), dim=1)
-    return zip(samples.unbind(1), directions.chunk(samples.shape[1]))
-
-
 def _directions(weight: Tensor) -> Tensor:
     """Rows without their mean, of length 1."""
-    return F.normalize(weight - weight.mean(1, keepdim=True), dim=1)
+    x = weight / weight.abs().amax(1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)  # no square overflows
+    return F.normalize(x - x.mean(1, keepdim=True), dim=1)

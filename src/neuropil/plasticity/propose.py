@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 from neuropil.plasticity.geometry import weight_of
 
 FRAMES = 12  # between a GradScaler and the optimiser's own step: schedules and wrappers
@@ -77,11 +77,11 @@ def propose_(
 
 def _descend_(param: nn.Parameter, change: Tensor, what: str, accumulate: bool, scaler: GradScaler | None) -> None:
     """The gradient of `param` becomes minus `change`, or less by `change`."""
-    require(
-        isinstance(change, Tensor), f"a change is a tensor, got {type(change).__name__}; propose what a rule returns."
-    )
-    got = f"a change of shape {tuple(change.shape)} was proposed for a {what} of {tuple(param.shape)}"
-    require(change.shape == param.shape, f"{got}; a rule's change is shaped like the {what}.")
+    if not isinstance(change, Tensor):
+        raise Refusal(f"a change is a tensor, got {type(change).__name__}; propose what a rule returns.")
+    if change.shape != param.shape:
+        got = f"a change of shape {tuple(change.shape)} was proposed for a {what} of {tuple(param.shape)}"
+        raise Refusal(f"{got}; a rule's change is shaped like the {what}.")
     change, old = change.detach().to(param), param.grad
     change = change if scaler is None else scaler.scale(change)
     waiting = _waiting.get(param)
@@ -116,13 +116,14 @@ def _refuse_before(optimizer: Optimizer, *_: Any) -> None:
     waiting = [_waiting[param] for param in _proposals(optimizer)]
     ascends = any(group.get("maximize") for group in optimizer.param_groups) and bool(waiting)
     require(not ascends, "a change was proposed to an optimiser that ascends; make it with maximize=False.")
-    lost = "several changes were proposed before this step, of which only the last is left"
-    cure = "give propose_ accumulate=True to add them up, or call zero_grad() to drop one"
-    require(not any(proposal.lost for proposal in waiting if proposal.lost is not None), f"{lost}; {cure}.")
+    if any(proposal.lost for proposal in waiting if proposal.lost is not None):
+        lost = "several changes were proposed before this step, of which only the last is left"
+        raise Refusal(f"{lost}; give propose_ accumulate=True to add them up, or call zero_grad() to drop one.")
     scaling = bool(waiting) and _under_scaler()
-    cure = "propose_(layer, change, scaler=scaler) goes with scaler.step(optimizer), propose_(layer, change) with"
-    fits = all(proposal.scaled == scaling for proposal in waiting)
-    require(fits, f"a change was proposed {'without' if scaling else 'with'} a GradScaler; {cure} optimizer.step().")
+    if any(proposal.scaled != scaling for proposal in waiting):
+        cure = "propose_(layer, change, scaler=scaler) goes with scaler.step(optimizer), propose_(layer, change) with"
+        how = "without" if scaling else "with"
+        raise Refusal(f"a change was proposed {how} a GradScaler; {cure} optimizer.step().")
 
 
 def _refuse_cleared(optimizer: Optimizer, *_: Any) -> None:
@@ -130,10 +131,10 @@ def _refuse_cleared(optimizer: Optimizer, *_: Any) -> None:
     for param in _proposals(optimizer):
         proposal, grad = _waiting.pop(param), param.grad
         kept = grad is not None and (grad._version == proposal.version or bool(grad.any()) or not bool(proposal.some))
-        cure = "call zero_grad() before propose_; Lightning needs automatic_optimization = False for that"
-        require(
-            kept, f"the change proposed for a parameter of {tuple(param.shape)} was cleared before the step; {cure}."
-        )
+        if not kept:
+            got = f"the change proposed for a parameter of {tuple(param.shape)} was cleared before the step"
+            cure = "call zero_grad() before propose_; Lightning needs automatic_optimization = False for that"
+            raise Refusal(f"{got}; {cure}.")
 
 
 def _under_scaler() -> bool:

@@ -72,7 +72,7 @@ class Learner:
         samples = take(layer, pre, self.most, self.rng)
         if not len(samples):
             return torch.zeros_like(weight_of(layer))
-        state, fresh = revive_(layer, samples, self.states[name], self.rng)
+        state, fresh = restart_(layer, samples, self.states[name], self.rng)
         state = observe(layer, samples, state, fresh)
         change, won = turn(self.rules[name], layer, samples, state)
         self.states[name] = state._replace(idle=torch.where(won > 0, 0, state.idle + len(samples)))
@@ -230,7 +230,7 @@ def turn(rule: Rule, layer: nn.Module, samples: Tensor, state: LayerState) -> tu
     return from_rows(layer, weight.norm(dim=1, keepdim=True) * torch.cat(changes)), torch.cat(won)
 
 
-def revive_(layer: nn.Module, samples: Tensor, state: LayerState, rng: Generator) -> tuple[LayerState, Tensor]:
+def restart_(layer: nn.Module, samples: Tensor, state: LayerState, rng: Generator) -> tuple[LayerState, Tensor]:
     """Let units that have not won for long start anew at samples; the state after that, and which they are."""
     weight, units = rows(layer, weight_of(layer)), len(state.idle) // samples.shape[1]
     x = prepared(samples[torch.randint(len(samples), (units,), generator=rng).to(samples.device)], state)

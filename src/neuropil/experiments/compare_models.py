@@ -71,20 +71,7 @@ def compare(
         >>> [row["accuracy"] > 0.9 for row in rows if row["kind"] == "result"]
         [True]
     """
-    names = isinstance(models, Mapping)
-    require(names, f"compare needs a mapping of names to functions (train, rng), got {type(models).__name__}.")
-    require(bool(models), "compare needs at least one model, got none; name a function (train, rng) that makes one.")
-    for name, make in models.items():
-        require(callable(make), f"model {name!r} needs a function (train, rng), got {type(make).__name__}.")
-    require(isinstance(seeds, int) and seeds >= 1, f"compare needs seeds >= 1, got seeds={seeds}.")
-    builds: dict[str, Build] = {name: partial(_named, name, make) for name, make in models.items()}
-    if isinstance(data, str):
-        plan = plan_on(data, 0, range(seeds), builds, "cpu")
-    else:
-        pair = isinstance(data, Sequence) and len(data) == 2 and all(isinstance(part, Split) for part in data)
-        require(pair, f"compare needs data by name, by path or as a pair of splits, got {type(data).__name__}.")
-        splits = paired(*data)
-        plan = Comparison(builds, "data", range(seeds), lambda seed: splits)
+    plan = _plan(models, data, seeds)
     with ExitStack() as stack:
         folder = Path(out) if out else Path(stack.enter_context(TemporaryDirectory())) / "run"
         settings = {"models": list(models), "data": plan.data, "seeds": seeds, "labels": labels, "attack": attack}
@@ -97,6 +84,23 @@ def compare(
             write(rows._results, folder / "report.html")
         Console().print(table(rows._results))
         return rows
+
+
+def _plan(models: Mapping[str, Any], data: str | tuple[Split, Split], seeds: int) -> Comparison:
+    """The comparison that the first arguments of `compare` ask for."""
+    names = isinstance(models, Mapping)
+    require(names, f"compare needs a mapping of names to functions (train, rng), got {type(models).__name__}.")
+    require(bool(models), "compare needs at least one model, got none; name a function (train, rng) that makes one.")
+    for name, make in models.items():
+        require(callable(make), f"model {name!r} needs a function (train, rng), got {type(make).__name__}.")
+    require(isinstance(seeds, int) and seeds >= 1, f"compare needs seeds >= 1, got seeds={seeds}.")
+    builds: dict[str, Build] = {name: partial(_named, name, make) for name, make in models.items()}
+    if isinstance(data, str):
+        return plan_on(data, 0, range(seeds), builds, "cpu")
+    pair = isinstance(data, Sequence) and len(data) == 2 and all(isinstance(part, Split) for part in data)
+    require(pair, f"compare needs data by name, by path or as a pair of splits, got {type(data).__name__}.")
+    splits = paired(*data)
+    return Comparison(builds, "data", range(seeds), lambda seed: splits)
 
 
 def _named(name: str, make: Callable[[Split, Generator], Any], train: Split, rng: Generator) -> Method:

@@ -110,7 +110,7 @@ def test_the_suite_counts_images_without_a_start(task):
     stubborn, tracker = Victim(lambda x: torch.full((len(x),), 3)), Rows()
     suite = Suite(linf=(0.1,), l2=(), attack_queries=12)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("error")  # the check tells of it
         robustness({"one": stubborn}, task[1][:40], trackers={"one": tracker}, baselines=[], suite=suite, seed=0)
     failed = [row.attack for row in tracker.rows if row.kind == "check" and row.check == "starts" and not row.passed]
     assert failed == ["boundary"]

@@ -4,6 +4,7 @@ It logs `AttackRow`, `CheckRow`, `MatchedRow`, `CorruptionRow` and `DamageRow`; 
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from neuropil.evaluate.robustness.attacks.gradient import FGSM, PGD, with_gradie
 from neuropil.evaluate.robustness.attacks.labels import BISECTIONS, Boundary, no_start_fraction
 from neuropil.evaluate.robustness.corruptions import accuracy_under_corruption
 from neuropil.evaluate.robustness.damage import accuracy_under_damage
-from neuropil.evaluate.robustness.harness import BLACK, FLOOR, WHITE, Curve, craft, verify
+from neuropil.evaluate.robustness.harness import BLACK, FLOOR, WHITE, Attack, Curve, craft, verify
 from neuropil.evaluate.robustness.masking import check_curves, is_invalid
 from neuropil.evaluate.robustness.norms import L2, Linf, Norm, check_budget
 from neuropil.evaluate.robustness.victim import Victim, ensemble, victim_of
@@ -143,7 +144,15 @@ def _jobs(
 ) -> Iterator[PlannedAttack]:
     """Every attack that the victim allows; the white-box ones from the weak to the strong."""
     forward, scores = victim.forward, victim.decision_function
-    crafted_by = lambda make: lambda size, rng: craft(make(rng), test, norm=norm, size=size)
+
+    def crafted_by(make: Callable[[Generator], Attack]) -> Callable[[float, Generator], Tensor]:
+        def crafted_quietly(size: float, rng: Generator) -> Tensor:
+            with warnings.catch_warnings():  # images without a start are counted, and a check tells of them
+                warnings.filterwarnings("ignore", "Boundary found no start")
+                return craft(make(rng), test, norm=norm, size=size)
+
+        return crafted_quietly
+
     carry = lambda names: lambda size, rng: crafted(names, norm, size)
     if forward is not None:
         fgsm, pgd = FGSM(forward, norm), lambda rng: PGD(forward, norm, rng, suite.attack_steps, suite.attack_restarts)

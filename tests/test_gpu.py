@@ -68,7 +68,7 @@ def test_the_kernels_compile_for_a_gpu(dtype, monkeypatch, tmp_path):
     weight, inner = (torch.zeros(*shape, dtype=dtype, requires_grad=True) for shape in ((2, 3), (3, 3)))
     spikes, start = torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtype=dtype, requires_grad=True), torch.zeros(3, dtype=dtype)
     layer = ThetaLayer(2, 3, plan=plan).to(dtype)
-    monkeypatch.setattr(torch.Tensor, "new_empty", torch.Tensor.new_zeros)  # no kernel fills what it asks for
+    monkeypatch.setattr(torch.Tensor, "new_empty", torch.Tensor.new_ones)  # no kernel fills what it asks for
     for outputs in (
         layer.simulate(spikes),
         qif(spikes, weight, start, start, QIF(), 2.0, plan=plan),

@@ -39,7 +39,12 @@ def first_spike_loss(times: Tensor, labels: Tensor, t_end: float, *, early_weigh
     if not len(times):
         return times.sum()
     late = times.gather(1, labels[:, None]) / t_end
-    early = torch.expm1(late.clamp(max=STEEPEST)) + math.exp(STEEPEST) * torch.relu(late - STEEPEST)
+    bent = late  # where no spike is late, which is nearly always, nothing bends
+    if late.device.type != "cpu" or not bool(late.detach().max() <= STEEPEST):  # a GPU would have to be waited for
+        bent = late.clamp(max=STEEPEST)
+    early = torch.expm1(bent)
+    if bent is not late:
+        early = early + math.exp(STEEPEST) * (late - bent)
     return F.cross_entropy(-times, labels) + early_weight * early.mean()
 
 
@@ -65,9 +70,11 @@ def spike_time_loss(times: Tensor, targets: Tensor, *, one_sided: Tensor | None 
         raise Refusal(f"spike_time_loss needs targets that broadcast to the times, {got}; {cure}")
     asked = ~targets.isnan()
     goal = torch.where(asked, targets, 0)
-    fine = bool(((goal > -offset) & (goal < math.inf)).all())
-    require(fine, f"spike_time_loss needs finite targets above -offset, and offset > 0, got offset={offset}.")
-    error = torch.where(asked, (times - goal) / (goal + offset), 0)
+    span = goal + offset
+    least, most = span.detach().aminmax() if span.numel() else (span.new_ones(()), span.new_ones(()))
+    if not bool((least > 0) & (most < math.inf)):
+        raise Refusal(f"spike_time_loss needs finite targets above -offset, and offset > 0, got offset={offset}.")
+    error = torch.where(asked, (times - goal) / span, 0)
     if one_sided is not None:
         error = torch.where(one_sided, error.clamp(max=0), error)
     return error.square().sum() / asked.expand_as(error).sum().clamp(min=1)

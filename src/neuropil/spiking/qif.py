@@ -37,6 +37,14 @@ class QIFState(NamedTuple):
     drive: Tensor | float = 0.0
 
 
+def _positive(z: Tensor) -> Tensor:
+    """softplus(z), which never is 0: below `FLOOR` it falls as 1 / |z| only."""
+    if z.device.type == "cpu" and not bool((z.detach() < FLOOR).any()):  # a GPU would have to be waited for
+        return softplus(z)
+    bent = z.clamp(min=FLOOR)
+    return softplus(bent) / (bent - z + 1)
+
+
 @dataclass(frozen=True)
 class QIF:
     r"""The neuron :math:`\tau \dot V = V (V - 1) + I`, :math:`\tau \dot I = -2 I`, seen as an angle.
@@ -103,7 +111,7 @@ class QIF:
             The phase, in [0, 1], and pi / sqrt(I_p), the interval between pseudospikes in units of tau.
         """
         z = (state.current + state.drive) / self.softness
-        root = (self.softness * softplus(z.clamp(min=FLOOR)) / (1 + torch.relu(FLOOR - z))).sqrt()
+        root = (self.softness * _positive(z)).sqrt()
         x, y = torch.sin(state.angle), torch.cos(state.angle).clamp(min=0)
         return torch.atan2(root * y, y / 2 - x) / math.pi, math.pi / root
 

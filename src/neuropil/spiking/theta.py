@@ -229,8 +229,8 @@ class _Simulation(torch.autograd.Function):
         model = ThetaModel(weight.detach(), start, speed, neuron.r, t_end)
         plan = plan if plan.slots else replace(plan, slots=2 + int(t_end / neuron.period))
         times, spikes, end = kernel.simulate(events, model, plan)
-        length = end.square().sum(0)
-        if not bool(((length > 0) & (length < inf)).all()):
+        least, longest = end.square().sum(0).aminmax() if end.numel() else (1, 1)
+        if not (least > 0 and longest < inf):
             most, kind = float(weight.abs().max()), str(weight.dtype).removeprefix("torch.")
             what = f"weights up to {most:.3g} are too large for {kind}"
             raise Refusal(f"theta neurons lost count: {what}; scale them down.")

@@ -6,7 +6,7 @@ from torch import nn
 
 from neuropil.data import Split
 from neuropil.errors import Refusal
-from neuropil.models.nn.convolution import PatchNormConv2d, Triangle
+from neuropil.models.nn.convolution import PatchNormConv2d, Triangle, init_patches_
 from neuropil.plasticity import HardWTA, KrotovHopfield, correlate
 from neuropil.plasticity.patches import patches
 from oracles import correlate_by_hand
@@ -133,3 +133,10 @@ def test_the_triangle_keeps_what_is_above_the_mean_of_the_channels():
     assert Triangle(2.0)(x).flatten().tolist() == [0, 0, 9]
     with pytest.raises(Refusal, match="n > 0"):
         Triangle(0.0)
+
+
+def test_kernels_find_no_start_in_images_that_are_flat():
+    body = nn.Sequential(PatchNormConv2d(1, 3, 2))
+    black = Split(torch.zeros(5, 1, 4, 4), torch.zeros(5).long(), 2)
+    with pytest.raises(Refusal, match="patches that are not flat"):
+        init_patches_(body, black, torch.Generator().manual_seed(0))

@@ -128,6 +128,8 @@ def test_the_benchmark_has_a_row_for_every_case_and_says_who_is_refused():
     assert all(cell["diverged"] == "0" for cell in shown[::2])
     assert {cell["learned"] for cell in shown[1::2]} == {"refused"}
     assert "±" in shown[0]["control"]
+    row = {**rows[0], "untrained": [0.5, 0.6], "control": [0.55, 0.66], "learned": [0.57, 0.70]}
+    assert own.cells(row)["by learning"] == "+3.00 ± 12.71"  # of 2 and 4 points: t(1) = 12.706, s / sqrt(2) = 1
     own.CAPTION.format(**rows[-1])
     with pytest.raises(Refusal, match=r"unknown network 'desne'\. Did you mean 'dense'"):
         own.Config(networks=("desne",))

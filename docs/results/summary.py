@@ -37,9 +37,9 @@ def plot_row(axes: Axes, y: float, difference: str, interval: str) -> None:
 
 def plot(rows: list[dict[str, str]]) -> Figure:
     """Two panels over the same rows: the local learner minus each of two baselines, in points."""
-    figure = Figure(figsize=(8.6, 5.7), dpi=190, facecolor="white")
+    figure = Figure(figsize=(9.0, 5.7), dpi=190, facecolor="white")
     panels = figure.subplots(1, 2, sharey=True)
-    figure.subplots_adjust(left=0.36, right=0.945, top=0.865, bottom=0.085, wspace=0.19)
+    figure.subplots_adjust(left=0.395, right=0.94, top=0.865, bottom=0.085, wspace=0.19)
     heights = positions(rows)
     for axes, (column, title) in zip(panels, PANELS):
         axes.axvline(0, color=INK, lw=0.9, zorder=1)
@@ -56,7 +56,7 @@ def plot(rows: list[dict[str, str]]) -> Figure:
         axes.set_axisbelow(True)
         axes.spines[:].set_visible(False)
     panels[0].set_ylim(heights[-1] - 0.6, 0.6)
-    panels[0].set_yticks(heights, [f"{row['task']}: {row['method']}" for row in rows])
+    panels[0].set_yticks(heights, [f"{row['task']}: {row['method']}, n = {row['n']}" for row in rows])
     few = next(y for y, row in zip(heights, rows) if row["labels"] == "few")
     for y, text in ((1.0, "all labels"), (few + 1, "few labels")):
         panels[0].text(LIMITS[0] - 0.35, y, text, fontsize=9.5, fontweight="bold", color=INK, ha="right", va="center")

@@ -77,6 +77,6 @@ def check_device(name: str) -> None:
 
     try:
         torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:  # ImportError: a device whose extension is missing
         why = str(error).splitlines()[0].partition(". ")[0].removesuffix(".")  # torch may list all it has
         raise Refusal(f"device {name!r} cannot be used ({why}); take cpu, or cuda where torch sees a GPU.") from error

@@ -27,8 +27,9 @@ from neuropil.report.stats import interval
 
 CAPTION = """
 Accuracy of a linear probe, %; control and learned are points above untrained, with the 95 % interval over seeds.
-control: start and bias of attach, no learning. dead: units that answer no image, of all layers and seeds. copies: units
-with a cosine above 0.95 to an earlier one. {seeds} seeds, {n_train} images x {epochs} passes, batch {batch}.
+control: start and bias of attach, no learning. by learning: learned minus control. dead: units that answer no image, of
+all layers and seeds. copies: units with a cosine above 0.95 to an earlier one.
+{seeds} seeds, {n_train} images x {epochs} passes, batch {batch}.
 """
 
 RULES: dict[str, Rule] = {  # with `attach`, at the settings that the page on rules names
@@ -238,7 +239,9 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
     shown["untrained"] = f"{100 * mean(row['untrained']):.1f}"
     if row["refused"]:
         return shown | {"learned": "refused"}
-    for key in ("control", "learned") if not row["diverged"] else ():
-        middle, half = interval(100 * (a - b) for a, b in zip(row[key], row["untrained"]))
+    steps = {"control": "untrained", "learned": "untrained", "by learning": "control"}
+    for key, below in steps.items() if not row["diverged"] else ():
+        pairs = zip(row["learned" if key == "by learning" else key], row[below])
+        middle, half = interval(100 * (a - b) for a, b in pairs)
         shown[key] = f"{middle:+.2f} ± {half:.2f}"
     return shown | {key: str(row[key]) for key in ("dead", "copies", "diverged")}

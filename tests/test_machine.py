@@ -80,4 +80,7 @@ def test_a_gpu_that_is_not_there_is_refused_in_one_line(place, capsys):  # noqa:
 
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is such a device")
 def test_the_refusal_of_a_device_is_short(place, capsys):  # noqa: F811
-    assert len(said(capsys, "run mnist_krotov --device mps --out out")) < 250
+    for device in ("mps", "privateuseone"):  # the second is a device of an extension that is not there
+        refusal = said(capsys, f"run mnist_krotov --device {device} --out out")
+        assert "cannot be used" in refusal
+        assert len(refusal) < 250

@@ -337,3 +337,9 @@ def test_scores_and_distortions_of_nothing(train):
         with pytest.raises(Refusal, match="needs examples, got a split of none"):
             score(train[:0])
     assert Distort()(train.pixels()[:0], rng()).shape == (0, 1, 8, 8)
+
+
+def test_examples_of_another_shape_than_the_fitted_ones_are_refused(train):
+    model = BackpropClassifier(dense_body(train, 5, n=1.0), training=SupervisedTraining(epochs=1)).fit(train, rng=rng())
+    with pytest.raises(Refusal, match=r"BackpropClassifier cannot take examples of shape \(1, 7, 7\)"):
+        model.predict(torch.rand(4, 1, 7, 7))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.plasticity import HardWTA, KrotovHopfield, Plan, first_and_kth, winner
+from neuropil.plasticity import ExplainAway, HardWTA, KrotovHopfield, Plan, attach, first_and_kth, winner
 from neuropil.plasticity.kernels.ranking import rankable
 from neuropil.plasticity.kernels.rows import add_chosen_
 
@@ -149,3 +149,11 @@ def test_no_samples_change_nothing(sparse, normalise):
     change = replace(KH, sparse=sparse, normalise=normalise)(layer, pre[:0])
     assert change.shape == layer.weight.shape
     assert not change.to_dense().any()
+
+
+def test_of_few_units_one_loses():
+    """A depthwise convolution has groups of one or two units."""
+    drive = torch.tensor([[0.3, 0.7], [0.9, 0.2]])
+    assert ExplainAway().post(drive).gain.tolist() == [[0, drive[0, 1]], [drive[1, 0], 0]]
+    assert ExplainAway().post(drive[:, :1]).gain.tolist() == drive[:, :1].tolist()
+    attach(nn.Sequential(nn.Conv2d(3, 6, 3, groups=3)), {"0": ExplainAway()}, torch.rand(20, 3, 5, 5))

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal, enough_memory, require
 from neuropil.models.saving import write_model
 from neuropil.runs.tracker import Tracker
 
@@ -114,7 +114,13 @@ class Classifier(Model):
     @torch.no_grad()
     def decision_function(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes) scores, those of `forward` without a gradient."""
-        return torch.cat([self.forward(part) for part in as_examples(self, x).split(1000)])
+        x = as_examples(self, x)
+        try:
+            with enough_memory():
+                return torch.cat([self.forward(part) for part in x.split(1000)])
+        except RuntimeError as error:
+            what, why = f"{type(self).__name__} cannot take examples of shape {tuple(x.shape[1:])}", str(error)
+            raise Refusal(f"{what} ({why.splitlines()[0]}); give them the shape of those it was fitted to.") from error
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels: the class with the largest score. Scores that are NaN are refused."""

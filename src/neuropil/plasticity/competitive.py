@@ -150,7 +150,7 @@ class ExplainAway(Rule):
     grouped convolution a group explains what it sees.
 
     Attributes:
-        k: how many units answer to a sample; None for one in sixty, at least two.
+        k: how many units answer to a sample; None for one in sixty, at least two, but not all.
 
     Examples:
         >>> import torch
@@ -174,7 +174,7 @@ class ExplainAway(Rule):
 
     def post(self, u: Tensor) -> Dense:
         """g = y; units mix by the sum of y y^T."""
-        first = u.topk(self.k or min(u.shape[1], max(2, u.shape[1] // 60)), 1)
+        first = u.topk(self.k or max(1, min(u.shape[1] - 1, max(2, u.shape[1] // 60))), 1)  # someone has to lose
         y = torch.zeros_like(u).scatter(1, first.indices, first.values.clamp_min(0))
         samples = y.movedim(1, -1).flatten(0, -2)
         return Dense(y, mixing=samples.T @ samples)

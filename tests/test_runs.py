@@ -8,6 +8,7 @@ import re
 import resource
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -384,3 +385,18 @@ def test_of_several_learners_every_row_and_loop_says_whose_it_is(run, monkeypatc
     assert titles == [(f"{name}: readout", {"part": name}) for name in ("backprop", "linear")]
     tags = {"data": "digits", "seed": 3, "stage": "training", "epoch": 0}
     assert read(run.folder).rows == [{"kind": "epoch", "learner": name, **tags} for name in ("backprop", "linear")]
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_loop_may_end_while_the_reminder_looks_at_it(monkeypatch):
+    display, here, clock, left = Display("toy", patience=0.01), threading.get_ident(), time.monotonic, []
+
+    def now():
+        if threading.get_ident() != here and not left:
+            left.append(display.leave())
+        return clock() + 1
+
+    display.enter("epochs", 3, 0)
+    monkeypatch.setattr("time.monotonic", now)
+    time.sleep(0.2)
+    assert left == [None]

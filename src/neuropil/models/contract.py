@@ -114,7 +114,7 @@ class Classifier(Model):
     @torch.no_grad()
     def decision_function(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes) scores, those of `forward` without a gradient."""
-        x = as_examples(self, x)
+        as_examples(self, x[:0])  # refuses what is no tensor; `forward` takes care of each part
         try:
             with enough_memory():
                 return torch.cat([self.forward(part) for part in x.split(1000)])

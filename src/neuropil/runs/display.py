@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import progress
@@ -52,7 +52,7 @@ class Display:
         if self._bars:
             self._bars.advance(self._tasks[-1])
         elif time.monotonic() - max(one.told for one in self._stages) > self._patience and stage.done < stage.count:
-            self._tell()
+            self._tell(self._stages)
 
     def numbers(self, row: Mapping[str, Any]) -> None:
         """Show the numbers of a logged row beside the innermost bar."""
@@ -69,7 +69,7 @@ class Display:
             else:
                 self.close()
         elif not self._stages[-1].nests and self._stages[-1].first < self._stages[-1].done == self._stages[-1].count:
-            self._tell()
+            self._tell(self._stages)
         self._stages.pop()
         if not self._stages:
             self._over.set()
@@ -81,27 +81,27 @@ class Display:
         self._bars, self._tasks = None, []
 
     def _remind(self, over: threading.Event) -> None:
-        """Say where the run is while an iteration takes long, until it is over."""
+        """Say where the run is when nothing was said for long, within an iteration too, until it is over."""
         while not over.wait(self._patience / 4):
-            told = [stage.told for stage in [*self._stages]]
-            if told and time.monotonic() - max(told) > self._patience:
-                self._tell()
+            stages = [*self._stages]  # the loops go on meanwhile
+            if stages and time.monotonic() - max(stage.told for stage in stages) > self._patience:
+                self._tell(stages)
 
-    def _tell(self) -> None:
-        """One line: where the run is, and when it will be over."""
+    def _tell(self, stages: Sequence["_Stage"]) -> None:
+        """One line: where the run is in its live loops, and when it will be over."""
         if self._quiet:
             return
-        inner = self._stages[-1]
-        for stage in self._stages:
+        for stage in stages:
             stage.told = time.monotonic()
-        where = " > ".join(f"{stage.title} {stage.at}/{stage.count}" for stage in self._stages)
-        took = f"{inner.told - inner.began:.1f} s"
-        print(f"[{self._label}] {where}: {took}{self._left()}", file=sys.stderr, flush=True)
+        where = " > ".join(f"{stage.title} {stage.at}/{stage.count}" for stage in stages)
+        took = f"{stages[-1].told - stages[-1].began:.1f} s"
+        print(f"[{self._label}] {where}: {took}{self._left(stages)}", file=sys.stderr, flush=True)
 
-    def _left(self) -> str:
+    @staticmethod
+    def _left(stages: Sequence["_Stage"]) -> str:
         """How long the outermost loop will still take, if that can be known."""
-        outer, now = self._stages[0], 0.0
-        for stage in reversed(self._stages):
+        outer, now = stages[0], 0.0
+        for stage in reversed(stages):
             now = (stage.done + now) / stage.count
         if now in (1, outer.first / outer.count):
             return ""

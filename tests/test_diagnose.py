@@ -118,18 +118,49 @@ def test_a_probe_sees_few_features_of_every_geometry(shape):
 
 def test_the_benchmark_has_a_row_for_every_case_and_says_who_is_refused():
     config = own.Config(
-        data=("digits",), networks=("dense", "transformer", "series", "residual"), rules=("ExplainAway", "Oja"),
-        optimizers=("Adam",), seeds=2, n_train=200, n_probe=100, epochs=1, scale=10, shift=3, standardise=True,
-        resolution=4,
+        data=("digits",), networks=("dense", "transformer", "series", "residual"),
+        rules=("ExplainAway", "k-means", "Oja"), optimizers=("Adam",), seeds=2, n_train=200, n_probe=100,
+        epochs=1, scale=10, shift=3, standardise=True, resolution=4,
     )  # fmt: skip
     rows = own.main(config)
     assert [(row["network"], row["rule"]) for row in rows] == [(n, r) for n in config.networks for r in config.rules]
     shown = [own.cells(row) for row in rows]
-    assert all(cell["diverged"] == "0" for cell in shown[::2])
-    assert {cell["learned"] for cell in shown[1::2]} == {"refused"}
+    assert {row["optimizer"] for row in rows[1::3]} == {"none"}
+    assert all(cell["diverged"] == "0" for cell in shown[::3] + shown[1::3])
+    assert {cell["learned"] for cell in shown[2::3]} == {"refused"}
     assert "±" in shown[0]["control"]
     row = {**rows[0], "untrained": [0.5, 0.6], "control": [0.55, 0.66], "learned": [0.57, 0.70]}
     assert own.cells(row)["by learning"] == "+3.00 ± 12.71"  # of 2 and 4 points: t(1) = 12.706, s / sqrt(2) = 1
     own.CAPTION.format(**rows[-1])
     with pytest.raises(Refusal, match=r"unknown network 'desne'\. Did you mean 'dense'"):
         own.Config(networks=("desne",))
+
+
+def test_k_means_is_that_of_a_loop_over_samples():
+    rng = torch.Generator().manual_seed(3)
+    x, start = (torch.randn(n, 5, generator=rng, dtype=torch.float64) for n in (43, 7))
+    x[:, 0] += 1.7
+    start[2] = -20 * start[:, :].abs().sum(0) * torch.eye(5)[0]  # no x is near
+    centres = [row / row.norm() for row in start]
+    for _ in range(3):
+        members = [[] for _ in centres]
+        for sample in x:
+            members[max(range(7), key=lambda j: float(centres[j] @ sample))].append(sample)
+        sums = [sum(mine) if mine else centre for mine, centre in zip(members, centres)]
+        centres = [total / total.norm() for total in sums]
+    assert not members[2]
+    torch.testing.assert_close(own.centres_of(x, start, 3), torch.stack(centres), rtol=1e-13, atol=1e-13)
+
+
+def test_k_means_of_every_layer_comes_nearer_to_what_the_layer_sees():
+    images = TRAIN[:400].pixels()
+    learner = attach(network(), {"0": HardWTA(), "3": HardWTA()}, images)
+    before = deepcopy(learner.model)
+    own.k_means_(learner, images)
+    for name, steps in ("0", 0), ("3", 3):
+        layer, old = learner.model.get_submodule(name), before.get_submodule(name)
+        x = nn.functional.unfold(learner.model[:steps](images), 3).transpose(1, 2).flatten(0, 1)
+        x = nn.functional.normalize((z := x - x.mean(0)) - z.mean(1, keepdim=True), dim=1)
+        found, start = (one.weight.detach().flatten(1) for one in (layer, old))
+        torch.testing.assert_close(found.norm(dim=1), start.norm(dim=1))
+        assert (x @ found.T).amax(1).mean() > (x @ start.T).amax(1).mean() + 0.01 * start[0].norm()

@@ -2,7 +2,8 @@
 
 Rules are attached as any user would, to networks that were not made for them. Every seed has its own weights and its
 own images. Some of the last 20,000 training images serve to learn from and to fit the probe, some of the test images to
-score it. The control at rate 0 has the start and the bias that `attach` gives, and learns nothing.
+score it. The control at rate 0 has the start and the bias that `attach` gives, and learns nothing. With both,
+k-means is the strongest simple way to such features that is not local.
 """
 
 import sys
@@ -21,9 +22,27 @@ from neuropil.errors import Refusal, at_least, require, unknown
 from neuropil.evaluate import linear_probe
 from neuropil.experiments.diagnose import copies, learn_
 from neuropil.experiments.machine import Machine
-from neuropil.plasticity import BCM, ExplainAway, HardWTA, Hebb, KrotovHopfield, Oja, Rule, Sanger, SoftHebb, attach
+from neuropil.plasticity import (
+    BCM,
+    ExplainAway,
+    HardWTA,
+    Hebb,
+    KrotovHopfield,
+    Learner,
+    Oja,
+    Rule,
+    Sanger,
+    SoftHebb,
+    attach,
+    tap,
+)  # fmt: skip
 from neuropil.plasticity.geometry import rows as rows_of
+from neuropil.plasticity.geometry import weight_of
+from neuropil.plasticity.learner import settle_layer_
+from neuropil.plasticity.seen import observe, prepared, take
 from neuropil.report.stats import interval
+
+K_MEANS = "k-means"  # stands among the rules, though it is none
 
 CAPTION = """
 Accuracy of a linear probe, %; control and learned are points above untrained, with the 95 % interval over seeds.
@@ -54,7 +73,7 @@ class Config(Machine):
 
     data: tuple[str, ...] = ("mnist", "fashion_mnist")  # data sets with grey images
     networks: tuple[str, ...] = ("dense", "conv")  # dense, conv, cnn, residual, transformer or series
-    rules: tuple[str, ...] = ()  # names of the rules; empty for all
+    rules: tuple[str, ...] = ()  # names of the rules, or k-means; empty for all
     optimizers: tuple[str, ...] = ("SGD", "Adam")  # SGD or Adam
     seeds: int = 3  # seeds of weights and images
     n_train: int = 6000  # images that rules learn from
@@ -71,7 +90,7 @@ class Config(Machine):
         at_least(1, self, "seeds", "n_train", "n_probe", "epochs", "batch", "resolution")
         for kind, chosen, known in (
             ("network", self.networks, list(NETWORKS)),
-            ("rule", self.rules, list(RULES)),
+            ("rule", self.rules, [*RULES, K_MEANS]),
             ("optimizer", self.optimizers, list(OPTIMIZERS)),
         ):
             for name in set(chosen) - set(known):
@@ -151,8 +170,8 @@ def main(config: Config) -> list[dict[str, Any]]:
         sources = load(data)
         for name in config.networks:
             cases = [Case(config, sources, NETWORKS[name], seed) for seed in range(config.seeds)]
-            for rule in config.rules or RULES:
-                for optimizer in config.optimizers:
+            for rule in config.rules or (*RULES, K_MEANS):
+                for optimizer in ("none",) if rule == K_MEANS else config.optimizers:
                     rows.append(row(cases, rule, optimizer) | {"data": data, "network": name, **facts(config)})
                     print(*cells(rows[-1]).values(), sep="  ", file=sys.stderr, flush=True)  # it may take an hour
     return rows
@@ -209,6 +228,37 @@ class Case:
         return linear_probe(*splits)
 
 
+@torch.no_grad()
+def k_means_(learner: Learner, images: Tensor, *, sweeps: int = 20, most: int = 50_000) -> None:
+    """Rows become the centres of spherical k-means of what their layer sees, from where they start.
+
+    Layers learn one after the other, each from at most `most` inputs or patches (Coates, Ng & Lee 2011, AISTATS).
+    """
+    chunks = images.split(200)
+    for name, state in learner.states.items():
+        layer, samples = learner.model.get_submodule(name), []
+        for chunk in chunks:
+            with tap(learner.model, [name], pre_only=True) as seen:
+                learner.model(chunk)
+            samples.append(take(layer, seen[name].pre, -(-most // len(chunks)), learner.rng))
+        x, weight = torch.cat(samples), rows_of(layer, weight_of(layer))
+        groups = prepared(x, state).unbind(1)
+        centres = [centres_of(each, rows, sweeps) for each, rows in zip(groups, weight.chunk(len(groups)))]
+        weight.copy_(torch.cat(centres) * state.norms[:, None])
+        learner.states[name] = observe(layer, x, state._replace(steps=torch.zeros_like(state.steps)))
+        settle_layer_(layer, learner.states[name], learner.threshold)
+
+
+def centres_of(x: Tensor, start: Tensor, sweeps: int) -> Tensor:
+    """The directions of the means of those x (n, d) that are nearest to each; one that has none stays."""
+    v = F.normalize(start, dim=1)
+    for _ in range(sweeps):
+        nearest = (x @ v.T).argmax(1)
+        sums = torch.zeros_like(v).index_add_(0, nearest, x)
+        v = torch.where(sums.norm(dim=1, keepdim=True) > 0, F.normalize(sums, dim=1), v)
+    return v
+
+
 def row(cases: list[Case], rule: str, optimizer: str) -> dict[str, Any]:
     """Accuracies of all seeds, in [0, 1], and what became of the units."""
     found: dict[str, Any] = {"rule": rule, "optimizer": optimizer, "dead": 0, "copies": 0, "diverged": 0, "refused": ""}
@@ -216,12 +266,15 @@ def row(cases: list[Case], rule: str, optimizer: str) -> dict[str, Any]:
     found["learned"] = []
     for case in cases:
         try:
-            learner = case.attached(RULES[rule])
+            learner = case.attached(RULES.get(rule, HardWTA()))
         except Refusal as reason:
             return found | {"refused": str(reason)}
-        steps = OPTIMIZERS[optimizer](learner.model.parameters())
         try:
-            learn_(learner, case.images, steps, epochs=case.config.epochs, batch=case.config.batch, seed=case.seed)
+            if rule == K_MEANS:
+                k_means_(learner, case.images)
+            else:
+                steps = OPTIMIZERS[optimizer](learner.model.parameters())
+                learn_(learner, case.images, steps, epochs=case.config.epochs, batch=case.config.batch, seed=case.seed)
             found["learned"].append(case.probe(learner.model))
         except Refusal:
             found["diverged"] += 1

@@ -40,7 +40,7 @@ def first_spike_loss(times: Tensor, labels: Tensor, t_end: float, *, early_weigh
         return times.sum()
     late = times.gather(1, labels[:, None]) / t_end
     bent = late  # where no spike is late, which is nearly always, nothing bends
-    if late.device.type != "cpu" or not bool(late.detach().max() <= STEEPEST):  # a GPU would have to be waited for
+    if late.device.type != "cpu" or not late.detach().max().item() <= STEEPEST:  # a GPU would have to be waited for
         bent = late.clamp(max=STEEPEST)
     early = torch.expm1(bent)
     if bent is not late:

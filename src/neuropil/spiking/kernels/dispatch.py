@@ -53,6 +53,8 @@ def bounded(part: Tensor, low: float = LARGEST, high: float = LARGEST) -> bool:
     if not part.numel():
         return True
     least, most = torch.aminmax(part.detach())
+    if part.device.type == "cpu":  # two reads take a quarter of the time of three operations
+        return least.item() >= -low and most.item() <= high
     return bool((least >= -low) & (most <= high))
 
 

@@ -1,6 +1,6 @@
 """The Triton kernels against the compiled ones, in float64; `test_gpu.py` runs this file in a process of its own.
 
-NEUROPIL_EVENTS_DEVICE says where: on a GPU, or "cpu" for Triton's interpreter, which TRITON_INTERPRET=1 turns on.
+NEUROPIL_TEST_DEVICE says where: on a GPU, or "cpu" for Triton's interpreter, which TRITON_INTERPRET=1 turns on.
 """
 
 import math
@@ -18,7 +18,7 @@ from neuropil.spiking.kernels.gpu.launch import terms
 from qif_oracles import qif, recurrent_qif
 
 INF, T = math.inf, 2.0
-DEVICE = torch.device(os.environ["NEUROPIL_EVENTS_DEVICE"])
+DEVICE = torch.device(os.environ["NEUROPIL_TEST_DEVICE"])
 TRITON = Plan(triton=True)
 
 

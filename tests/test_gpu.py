@@ -1,69 +1,28 @@
 """The Triton kernels: against the compiled ones in Triton's interpreter and, where there is one, on a GPU; compiled."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from neuropil.spiking import QIF, Plan, ThetaLayer, times
-from neuropil.spiking.kernels.dispatch import GPU
 from qif_oracles import qif, recurrent_qif
-
-CASES = Path(__file__).with_name("gpu_cases.py")
-needs_triton = pytest.mark.skipif(not GPU, reason="triton is not installed")
-
-
-def run_cases(**settings):
-    """Run the cases in a process of their own, because triton reads its settings when it is imported."""
-    words = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", str(CASES)]
-    done = subprocess.run(words, env=os.environ | settings, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+from triton_tools import compile_only, needs_gpu, needs_triton, run_cases
 
 
 @needs_triton
 def test_the_kernels_agree_with_the_compiled_ones_in_the_interpreter():
-    run_cases(TRITON_INTERPRET="1", NEUROPIL_EVENTS_DEVICE="cpu")
+    run_cases("gpu_cases.py", TRITON_INTERPRET="1", NEUROPIL_TEST_DEVICE="cpu")
 
 
 @needs_triton
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@needs_gpu
 def test_the_kernels_agree_with_the_compiled_ones_on_the_gpu():
-    run_cases(NEUROPIL_EVENTS_DEVICE="cuda")
+    run_cases("gpu_cases.py", NEUROPIL_TEST_DEVICE="cuda")
 
 
 @needs_triton
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_kernels_compile_for_a_gpu(dtype, monkeypatch, tmp_path):
-    """What the interpreter forgives, such as a type that changes in a loop, the compiler does not; it needs no GPU."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource, compile
-    from triton.runtime.jit import JITFunction
-
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    kinds = {torch.float32: "*fp32", torch.float64: "*fp64", torch.int32: "*i32"}
-    built = []
-
-    def launch(kernel, grid):
-        def compiled(*args, **constants):
-            given = dict(zip(kernel.arg_names, args)) | constants
-            for name in {"total", "steps"} & set(given):  # what a kernel would have written
-                given[name].zero_()
-            fixed = {name for name, value in given.items() if not isinstance(value, torch.Tensor) and value == 1}
-            fixed |= set(constants)
-            signature = {
-                name: "constexpr" if name in fixed else kinds[value.dtype] if isinstance(value, torch.Tensor) else "i32"
-                for name, value in given.items()
-            }
-            values = {(kernel.arg_names.index(name),): given[name] for name in fixed}
-            made = compile(ASTSource(kernel, signature, values), target=GPUTarget("cuda", 90, 32))
-            built.append((kernel.__name__, len(made.asm["cubin"])))
-
-        return compiled
-
-    monkeypatch.setattr(JITFunction, "__getitem__", launch)
+    built = compile_only(monkeypatch, tmp_path, written={"total", "steps"})
     plan = Plan(triton=True)
     weight, inner = (torch.zeros(*shape, dtype=dtype, requires_grad=True) for shape in ((2, 3), (3, 3)))
     spikes, start = torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtype=dtype, requires_grad=True), torch.zeros(3, dtype=dtype)
@@ -75,8 +34,8 @@ def test_the_kernels_compile_for_a_gpu(dtype, monkeypatch, tmp_path):
         recurrent_qif(spikes, weight, inner, start, start, QIF(), 2.0, plan=plan),
     ):
         outputs[1].sum().backward()
-    assert [name for name, _ in built] == ["forward"] * 3 + ["backward"] * 3
-    assert min(size for _, size in built) > 1000
+    assert [name for name, _, _ in built] == ["forward"] * 3 + ["backward"] * 3
+    assert min(len(code) for _, code, _ in built) > 1000
 
 
 def test_what_torch_does_on_a_gpu_is_what_the_compiled_functions_do_on_the_cpu():

@@ -8,6 +8,7 @@ from neuropil.errors import Refusal
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import check_finite, rows, total
 from neuropil.plasticity.job import Job, Sample
+from neuropil.plasticity.kernels.dispatch import on_gpu
 from neuropil.plasticity.kernels.rows import add_chosen_, compilable, row_change, sparse_rows
 from neuropil.plasticity.law import Chosen
 
@@ -15,6 +16,12 @@ from neuropil.plasticity.law import Chosen
 def row_changes(sample: Sample, said: Chosen) -> Tensor:
     """The change of a dense layer, through the rows that some sample chose."""
     job, law, weight, pre = sample.job, sample.job.law, sample.job.weight, sample.pre.flatten(0, -2)
+    gpu = on_gpu("rows", pre, job.plan)
+    if gpu and not law.sparse and len(said.gains) <= 2:
+        gained = (0.0, said.decay) if isinstance(said.decay, Tensor) else (float(said.decay), None)
+        drive_weight, finite = job.drive_weight if sample.by_drive else None, finiteness(sample, said)
+        shown = (pre, _by_rank(said, job), said.gains, weight, drive_weight, *gained, finite, job.divisor, law.average)
+        return scaled(gpu.row_change(*shown)) if law.normalise else gpu.row_change(*shown)
     check_finite(job.layer, finiteness(sample, said))
     chosen = _by_rank(said, job)
     if sample.by_drive and job.bias is None and job.plan.compiled and compilable(pre, weight):

@@ -12,7 +12,7 @@ from neuropil.errors import Refusal, require
 from neuropil.plasticity import geometry
 from neuropil.plasticity.geometry import unit_axis
 from neuropil.plasticity.law import Chosen, Dense, Law, along_units
-from neuropil.plasticity.plan import Plan
+from neuropil.plasticity.plan import IN_USE, Plan
 
 Third = dict[str, Tensor]
 
@@ -61,7 +61,11 @@ class Job(NamedTuple):
         Raises:
             Refusal: the law says something that does not fit the drives.
         """
-        said = self.law.post(u, **third)
+        before = IN_USE.set(self.plan)
+        try:
+            said = self.law.post(u, **third)
+        finally:
+            IN_USE.reset(before)
         problem = self._misfit(said, u)
         if problem:
             raise Refusal(f"{type(self.law).__name__} {problem}")

@@ -1,5 +1,6 @@
 """Sizes at which the engine changes its route or cuts work in pieces: numbers of speed and memory, not of learning."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 
@@ -17,6 +18,9 @@ class Plan:
         drives_per_thread: drives to rank that are worth a thread.
         changes_per_thread: entries of a change that are worth a thread.
         compiled: whether the CPU may use compiled code where there is some; torch operations otherwise.
+        triton: whether competitive rules use Triton's kernels; None where a GPU has them. On the CPU they need
+            Triton's interpreter (TRITON_INTERPRET=1).
+        most_ranks: the largest k that they search for; a top-k is faster beyond.
 
     Examples:
         >>> from neuropil.plasticity import Plan
@@ -33,6 +37,9 @@ class Plan:
     drives_per_thread: int = 1 << 18
     changes_per_thread: int = 1 << 19
     compiled: bool = True
+    triton: bool | None = None
+    most_ranks: int = 64
 
 
 PLAN = Plan()
+IN_USE: ContextVar[Plan] = ContextVar("plan", default=PLAN)  # while a law says who learns

@@ -6,23 +6,26 @@ from torch import Tensor
 
 from neuropil._threads import compiler, share_out
 from neuropil.plasticity.geometry import product
-from neuropil.plasticity.plan import PLAN, Plan
+from neuropil.plasticity.kernels.dispatch import on_gpu
+from neuropil.plasticity.plan import IN_USE, PLAN, Plan
 
 compiled = compiler()
 LANES = 128  # a long row is seen as that many interleaved lanes
 TILE = 128  # samples side by side
 SWEEP = 4  # ranks that the units of a tile go through at once
+WIDEST = 1 << 15  # units that a GPU ranks in one program
 
 
-def first_and_kth(drive: Tensor, k: int, plan: Plan = PLAN) -> tuple[Tensor, Tensor]:
+def first_and_kth(drive: Tensor, k: int, plan: Plan | None = None) -> tuple[Tensor, Tensor]:
     r"""The units with the largest and with the k-th largest drive of every sample.
 
-    On the CPU the lower of two units with equal drives ranks first; elsewhere ``torch.topk`` has its own order.
+    The lower of two units with equal drives ranks first. Where neither compiled code nor Triton's kernels serve,
+    ``torch.topk`` has its own order.
 
     Args:
         drive: (samples, units, \*positions).
         k: a rank from 1 to the number of units.
-        plan: how to go about it.
+        plan: how to go about it; None for that of the rule at work.
 
     Returns:
         the two units, (samples, 2, \*positions) int64, and a tensor that is finite where the drives of a sample are.
@@ -33,6 +36,11 @@ def first_and_kth(drive: Tensor, k: int, plan: Plan = PLAN) -> tuple[Tensor, Ten
         >>> first_and_kth(torch.tensor([[0.1, 0.9, 0.5]]), 2)[0]
         tensor([[1, 2]])
     """
+    plan = plan or IN_USE.get()
+    gpu = on_gpu("ranking", drive, plan)
+    if gpu and drive.numel() and k <= plan.most_ranks and drive.shape[1] <= WIDEST:
+        ranked: tuple[Tensor, Tensor] = gpu.first_and_kth(drive, k)
+        return ranked
     if drive.device.type != "cpu":
         top = drive.topk(k, 1)
         return torch.cat([top.indices[:, :1], top.indices[:, k - 1 :]], 1), top.values
@@ -49,7 +57,7 @@ def first_and_kth(drive: Tensor, k: int, plan: Plan = PLAN) -> tuple[Tensor, Ten
     return chosen.view(2, len(drive), *places).movedim(0, 1), largest
 
 
-def winner(drive: Tensor, plan: Plan = PLAN) -> tuple[Tensor, Tensor]:
+def winner(drive: Tensor, plan: Plan | None = None) -> tuple[Tensor, Tensor]:
     r"""The unit with the largest drive, (samples, 1, \*positions), and what is finite where drives are; as above."""
     units, finite = first_and_kth(drive, 1, plan)
     return units[:, :1], finite

@@ -1,28 +1,46 @@
-"""No rule mixes a tensor of the CPU into work elsewhere, shown without a GPU: fake tensors whose device is not the CPU.
-
-Fake tensors have shapes and devices but no numbers, and refuse to meet those of another device. So the two places
-where a rule needs numbers are told what to find: no NaN, and that every sample chose units of its own. Layers that
-leave out patches by their numbers (`PatchNormConv2d`) cannot be shown so.
-"""
+"""Rules and learners work where their data lie, shown without a GPU: see `other_device.py`; answers are the CPU's."""
 
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from neuropil.plasticity import BCM, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, chosen, engine, propose_
+from neuropil.experiments.diagnose import diagnose
+from neuropil.models import PatchNormConv2d
+from neuropil.plasticity import (
+    BCM,
+    Association,
+    DifferentialHebb,
+    ExplainAway,
+    HardWTA,
+    Hebb,
+    KrotovHopfield,
+    Oja,
+    Sanger,
+    SoftHebb,
+    attach,
+    correlate,
+    first_and_kth,
+    gains,
+    propose_,
+    tap,
+    winner,
+)
+from other_device import Other, other_device, same
 
-ELSEWHERE = torch.device("meta")
 DENSE, CONV = partial(nn.Linear, 5, 20), partial(nn.Conv2d, 2, 20, 3)
 LAYERS = {
     "dense": (DENSE, (6, 5)),
-    "convolution": (CONV, (1, 2, 4, 5)),
+    "tokens": (partial(DENSE, bias=False), (2, 3, 5)),
+    "convolution": (CONV, (2, 2, 4, 5)),
     "reflect": (partial(CONV, padding=1, padding_mode="reflect"), (1, 2, 2, 3)),
-    "groups": (partial(CONV, groups=2), (6, 2, 5, 5)),
-    "transposed": (partial(nn.ConvTranspose2d, 2, 20, 3), (6, 2, 5, 5)),
+    "strided": (partial(CONV, stride=2, padding=1, dilation=2), (2, 2, 6, 5)),
+    "groups": (partial(CONV, groups=2), (3, 2, 5, 5)),
+    "1d": (partial(nn.Conv1d, 2, 20, 3), (2, 2, 7)),
+    "3d": (partial(nn.Conv3d, 1, 20, 2), (2, 1, 3, 3, 3)),
+    "transposed": (partial(nn.ConvTranspose2d, 2, 20, 3), (2, 2, 3, 3)),
+    "patch norm": (partial(PatchNormConv2d, 2, 20, 3), (2, 2, 4, 5)),
 }
 RULES = [
     Hebb(),
@@ -31,46 +49,129 @@ RULES = [
     BCM(),
     HardWTA(),
     SoftHebb(tau=0.5, anti=True, normalise=True),
+    ExplainAway(k=2),
     KrotovHopfield(k=3),
-    KrotovHopfield(k=3, p=2.5, average=True, normalise=True, ranking_dtype=torch.bfloat16),
+    KrotovHopfield(k=3, p=2.5, average=True, normalise=True),
+    KrotovHopfield(k=3, ranking_dtype=torch.float32),
 ]
+KINDS = {"HardWTA": HardWTA(), "SoftHebb": SoftHebb(tau=0.1), "Krotov": KrotovHopfield(p=2, k=3), "mine": ExplainAway()}
 
 
-@pytest.fixture
-def elsewhere(monkeypatch):
-    """Makes fake tensors of that shape that live elsewhere."""
-    for room in chosen, engine:
-        monkeypatch.setattr(room, "check_finite", lambda layer, *parts, **_: sum(part.sum() for part in parts))
-    monkeypatch.setattr(torch.Tensor, "unique_consecutive", lambda self, return_counts: (self, torch.ones_like(self)))
-    with FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv()) as mode:
-        yield lambda *shape: FakeTensor(mode, torch.empty(shape, device="meta"), ELSEWHERE)
-
-
-def placed(make, elsewhere):
-    layer = make(device="meta")
-    for name, parameter in list(layer.named_parameters()):
-        setattr(layer, name, nn.Parameter(elsewhere(*parameter.shape)))
-    return layer
+def drawn(make, shape, device):
+    """A layer and its input, the same on every device."""
+    torch.manual_seed(3)
+    layer, x = make().double(), torch.rand(shape, dtype=torch.float64)
+    return layer.to(device), x.to(device)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("rule", RULES, ids=repr)
-def test_a_rule_stays_on_its_device(rule, name, elsewhere):
-    make, shape = LAYERS[name]
-    layer = placed(make, elsewhere)
-    change = rule(layer, elsewhere(*shape))
-    assert change.device == ELSEWHERE
-    propose_(layer, change)
-    propose_(layer, change)
-    assert layer.weight.grad.device == ELSEWHERE
+def test_a_rule_works_where_its_layer_is(rule, name):
+    def steps(device):
+        layer, x = drawn(*LAYERS[name], device)
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+        for _ in range(2):
+            propose_(layer, rule(layer, x))
+            propose_(layer, rule(layer, x, layer(x)), accumulate=True)
+            optimizer.step()
+            optimizer.zero_grad()
+        factor = [] if isinstance(rule, BCM) else [gains(rule, layer, x)]
+        return layer.weight, correlate(layer, x, layer(x)), *factor
+
+    same(steps)
 
 
 @pytest.mark.parametrize("rule", [HardWTA(sparse=True), KrotovHopfield(k=3, sparse=True)], ids=repr)
-def test_so_does_a_sparse_change(rule, elsewhere):
-    layer = placed(DENSE, elsewhere)
-    assert rule(layer, elsewhere(3, 5)).device == ELSEWHERE
+def test_so_does_a_sparse_change(rule):
+    same(lambda device: rule(*drawn(*LAYERS["dense"], device)).to_dense())
 
 
-def test_fake_tensors_refuse_to_mix(elsewhere):
-    with pytest.raises(RuntimeError, match="same device"):
-        elsewhere(3) + torch.zeros(3)
+def test_so_do_third_factors_and_what_ranks():
+    def steps(device):
+        layer, x = drawn(*LAYERS["dense"], device)
+        y = (torch.arange(6) % 4).to(device)
+        with tap(nn.Sequential(layer), ["0"]) as seen:
+            nn.Sequential(layer)(x)
+        drive = seen["0"].post
+        yield Association(classes=4, k=1)(layer, x, drive, label=y)
+        yield DifferentialHebb()(layer, x, drive, post_after=drive.tanh())
+        yield first_and_kth(drive, 3)[0]
+        yield winner(drive)[0]
+
+    same(steps)
+
+
+@pytest.mark.parametrize("rule", KINDS.values(), ids=KINDS)
+def test_what_attach_makes_stays_with_its_network(rule):
+    def steps(device):
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 16, 8)).to(
+            device
+        )
+        images = torch.rand(40, 1, 6, 6, generator=torch.Generator().manual_seed(0)).to(device)
+        learner = attach(model, {"0": rule, "4": rule}, images, rng=torch.Generator().manual_seed(1))
+        optimizer = torch.optim.Adam(model.parameters(), 0.05)
+        for _ in range(2):
+            learner.propose_(images)
+            optimizer.step()
+            learner.settle_()
+        learner.load_state_dict(learner.state_dict())
+        return model[0].weight, model[4].bias, learner.wins(images)
+
+    same(steps, rtol=1e-3, atol=1e-4)
+
+
+def test_so_does_what_diagnose_finds():
+    def found(device):
+        model, images = drawn(partial(nn.Linear, 4, 8), (24, 4), device)
+        told = diagnose(model.float(), {"": SoftHebb()}, images.float(), (torch.arange(24) % 4).to(device), epochs=1)
+        return told[""].learned, told[""].control, told[""].units.dead
+
+    same(found)
+
+
+def test_that_device_is_like_a_gpu():
+    with other_device() as seen:
+        there, here = torch.arange(3.0, device="cuda"), torch.arange(3.0)
+        assert isinstance(there, Other)
+        assert there.device == torch.device("cuda:0")
+        for mixed in (
+            lambda: there + here,
+            lambda: here * there,
+            lambda: torch.cat([there, here]),
+            lambda: there @ here,
+            lambda: here[there.long()],
+            lambda: there.index_select(0, here.long()),
+            lambda: there.masked_fill(here > 0, 1.0),
+            lambda: torch.where(here > 0, there, there),
+            lambda: here.add_(there),
+        ):
+            with pytest.raises(RuntimeError, match="same device"):
+                mixed()
+        with pytest.raises(RuntimeError, match="generator"):
+            torch.rand(3, generator=torch.Generator(), device="cuda")
+        for gone in (there.numpy, lambda: torch.tensor([1.0]).numpy() + there.numpy()):
+            with pytest.raises(TypeError, match=r"\.cpu\(\)"):
+                gone()
+        assert not seen
+        assert (there + torch.tensor(1.0)).tolist() == [1, 2, 3]  # a scalar of the CPU may meet all
+        assert there[here.long()].device == there.device  # and may be an index, which is copied
+        assert bool((there.cpu() == here).all())
+        here.copy_(there)
+        assert sum(seen.values()) == 4
+
+
+def test_fewer_host_waits_are_not_missed():
+    with other_device() as seen:
+        x = torch.arange(4.0, device="cuda")
+        for wait in (
+            x.sum().item,
+            (x > 0).nonzero,
+            lambda: x[x > 1],
+            x.unique,
+            lambda: bool(x.any()),
+            x.long().bincount,
+        ):
+            before = sum(seen.values())
+            wait()
+            assert sum(seen.values()) > before

@@ -52,7 +52,7 @@ def class_means(train: Split) -> Tensor:
 
 
 def pca_samples(train: Split, asked: Tensor, rng: Generator, *, components: int = 30, max_images: int = 3000) -> Tensor:
-    """Samples (n, *shape) of a probabilistic PCA of each class, clipped to [0, 1]. Tipping & Bishop 1999.
+    """Samples (n, *shape) of a probabilistic PCA of each class, on the CPU, clipped to [0, 1]. Tipping & Bishop 1999.
 
     Args:
         train: of each class at most `max_images` are used.

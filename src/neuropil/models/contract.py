@@ -88,14 +88,19 @@ def check_fit(model: object, train: object, rng: object) -> None:
 
 
 def as_examples(model: object, x: Tensor, network: str = "network_") -> Tensor:
-    """`x` in the dtype of the `network` of a model, with its gradient; uint8 images are divided by 255."""
+    """`x` in the dtype of the `network` of a model, with its gradient; uint8 images are divided by 255.
+
+    Examples on another device than the network are refused.
+    """
     if not isinstance(x, Tensor):
         cure, what = "give split.x" if isinstance(x, Split) else "use torch.as_tensor", type(model).__name__
         raise Refusal(f"{what} classifies a tensor (n, *shape), got {type(x).__name__}; {cure}.")
-    own = next(
-        (weight.dtype for weight in getattr(model, network).parameters() if weight.is_floating_point()), torch.float32
-    )
-    return x.to(own) / 255 if x.dtype == torch.uint8 else x.to(own)
+    weights = (one for one in getattr(model, network).parameters() if one.is_floating_point())
+    weight = next(weights, x.new_empty(0, dtype=torch.float32))
+    if weight.device != x.device:
+        where = f"{type(model).__name__} is on {weight.device}, got examples on {x.device}"
+        raise Refusal(f"{where}; move them with x.to({str(weight.device)!r}).")
+    return x.to(weight.dtype) / 255 if x.dtype == torch.uint8 else x.to(weight.dtype)
 
 
 class Classifier(Model):

@@ -125,7 +125,7 @@ def peak_potential(times: Tensor, weight: Tensor, t_end: float, *, tau: float = 
     if not trains.numel():
         return weight[:0].sum(0).expand(len(trains), -1)
     events = flatten_events(trains)
-    here = torch.arange(events.time.shape[1]) < events.total[:, None]
+    here = torch.arange(events.time.shape[1], device=events.time.device) < events.total[:, None]
     when = torch.where(here, trains.flatten(1).gather(1, events.slot.long()), t_end)
     start = torch.exp((t_end - when) / tau)  # exp((T - t) / tau) where an interval begins
     end = torch.cat([start[:, 1:], torch.ones_like(start[:, :1])], 1)[..., None]

@@ -92,7 +92,7 @@ class GenerationScores(NamedTuple):
 def evaluate_samples(
     reference: ReferenceClassifier, images: Tensor, classes: Tensor, real: Split, train: Split
 ) -> GenerationScores:
-    """The scores of generated `images`.
+    """The scores of generated `images`, measured on the device of the real ones.
 
     Args:
         reference: fitted to `train`.
@@ -110,6 +110,7 @@ def evaluate_samples(
         f"{tuple(images.shape)} and {tuple(classes.shape)}.",
     )
     pixels = real.pixels()
+    images, classes = images.to(pixels.device), classes.to(pixels.device)
     features, real_features = reference.features(images), reference.features(pixels)
     return GenerationScores(
         class_accuracy=(reference.predict(images) == classes).double().mean().item(),

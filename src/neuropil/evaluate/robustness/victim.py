@@ -90,11 +90,11 @@ def _of_sklearn(classifier: Any, classes: int) -> Victim:
     ask = next((n for n in ("predict_proba", "decision_function") if callable(getattr(classifier, n, None))), None)
 
     def scores(x: Tensor) -> Tensor:
-        made = torch.as_tensor(np.asarray(getattr(classifier, str(ask))(x.flatten(1).numpy())))
+        made = torch.as_tensor(np.asarray(getattr(classifier, str(ask))(x.flatten(1).cpu().numpy())))
         return torch.stack([-made, made], 1) if made.ndim == 1 else made
 
     def predict(x: Tensor) -> Tensor:
-        return torch.as_tensor(np.asarray(classifier.predict(x.flatten(1).numpy()))).long()
+        return torch.as_tensor(np.asarray(classifier.predict(x.flatten(1).cpu().numpy()))).long()
 
     return Victim(checked_labels(predict, classes, who), checked_scores(scores, classes, who) if ask else None)
 
@@ -131,7 +131,7 @@ def checked_scores(scores: Function, classes: int, who: str) -> Function:
 
     def scored(x: Tensor) -> Tensor:
         try:
-            made = torch.as_tensor(scores(x))
+            made = torch.as_tensor(scores(x)).to(x.device)
         except (TypeError, ValueError) as error:
             raise Refusal(f"{who} needs a tensor of scores: {error}.") from error
         if made.shape != (len(x), classes):

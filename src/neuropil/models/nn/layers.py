@@ -162,7 +162,7 @@ def init_examples_(body: nn.Sequential, train: Split, rng: Generator) -> None:
 
 
 def dense_body(train: Split, units: int, *, n: float) -> nn.Sequential:
-    """Flatten, centre and normalise (fitted to `train`), a dense layer ``hidden`` without bias, RePU(n).
+    """Flatten, centre and normalise (fitted to `train`, on its device), a layer ``hidden`` without bias, RePU(n).
 
     >>> train = Split(torch.rand(20, 1, 4, 4), torch.arange(20) % 2, 2)
     >>> dense_body(train, 8, n=2.0)(train.x).shape
@@ -175,7 +175,7 @@ def dense_body(train: Split, units: int, *, n: float) -> nn.Sequential:
         hidden=nn.Linear(inputs, units, bias=False),
         act=RePU(n),
     )
-    return nn.Sequential(layers)
+    return nn.Sequential(layers).to(train.x.device)
 
 
 def receptive_fields(network: nn.Module, shape: Sequence[int]) -> Tensor:

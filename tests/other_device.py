@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from neuropil.plasticity.kernels import dispatch as dispatch_of_rules
 from neuropil.spiking.kernels import dispatch as dispatch_of_events
 
 CLAIMED, HELD, CPU = torch.device("cuda", 0), torch.device("meta"), torch.device("cpu")
@@ -236,6 +237,7 @@ def other_device():
             stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, answer=answer: answer))
         there = {kind: Elsewhere(kernel) for kind, kernel in events.CPU.items()}
         stack.enter_context(mock.patch.dict(events.GPU, there))
+        stack.enter_context(mock.patch.object(dispatch_of_rules, "_kernels", return_value=None))  # torch's operations
         stack.enter_context(mock.patch.object(torch.autograd, "_engine_run_backward", _named(run_backward)))
         stack.enter_context(_Dispatch(seen))
         stack.enter_context(_Names())

@@ -20,6 +20,7 @@ TABLE = {
     **dict.fromkeys(("data", "plasticity", "spiking", "runs"), BASE),
     "models": RULES,
     "associative": RULES | {"models"},
+    "distributed": BASE | {"plasticity"},
     "loading": MODELS,
     "evaluate": BASE | {"data", "runs.rows", "runs.tracker"},
     "report": BASE | {"runs"},

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers; _NAMES below says the same
     # isort: off
+    from neuropil import distributed as distributed
     from neuropil.associative import AssociativeNetwork, AssociativeTraining
     from neuropil.data import Split, hold_out, load as load_data, subset
     from neuropil.evaluate import accuracy
@@ -56,6 +57,8 @@ _NAMES = {  # by the room that they are in; all others are in neuropil.models
 
 def __getattr__(name: str) -> Any:
     """The public object `name`, loaded from its room."""
+    if name == "distributed":
+        return import_module("neuropil.distributed")
     if name not in __all__:
         from difflib import get_close_matches  # here, because it takes a while to load
 
@@ -68,4 +71,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, "__version__", "distributed"]

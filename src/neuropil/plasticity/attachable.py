@@ -17,7 +17,8 @@ from neuropil.plasticity.tap import bare, tap
 def in_one_process(model: nn.Module) -> nn.Module:
     """The user's own model inside `model`, unless other processes have one that would not hear of its changes."""
     split = any(isinstance(outer, nn.parallel.DistributedDataParallel) for outer in bare(model))
-    require(not split, "attach learns in one process, whose changes no other hears of; attach to model.module there.")
+    cure = "call neuropil.distributed.share(model.module), and attach to that."
+    require(not split, f"DistributedDataParallel shares gradients only, and rules have none; {cure}")
     return bare(model)[-1]
 
 

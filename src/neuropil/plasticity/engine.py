@@ -1,6 +1,7 @@
 """The one engine: any law on any dense or convolutional layer, in chunks, checked, in every dtype, sparse or not."""
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 from functools import cache
 from typing import Any, Self
 
@@ -13,10 +14,12 @@ from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import Conv, check_finite, from_rows, rows, units, weight_of
 from neuropil.plasticity.job import Job, Sample, Third, check_names, start
 from neuropil.plasticity.kernels.ranking import rankable
+from neuropil.plasticity.kernels.rows import sparse_rows
 from neuropil.plasticity.law import Chosen, Dense, Law
 from neuropil.plasticity.patches import as_dense, has_patches, patches, pieces, sample_count
 from neuropil.plasticity.plan import PLAN, Plan
 from neuropil.plasticity.precision import full_precision
+from neuropil.plasticity.sharing import Processes, sharing, summed
 
 LARGEST = [torch.finfo(dtype).max ** 0.5 for dtype in (torch.float32, torch.float64)]  # of a change: rates multiply it
 
@@ -74,14 +77,17 @@ class Rule(Law):
             raise Refusal(f"a rule needs reduction='mean' or 'sum', got {reduction!r}.")
         check_names(self, third)
         job, pre, post = start(self, layer, pre, post, plan, third)
-        if not pre.numel():
-            none = torch.zeros_like(weight_of(layer))
-            return none.to_sparse(1) if self.sparse else none
-        if reduction == "mean" and not (self.average or self.normalise):
-            job = job._replace(divisor=max(1, sample_count(layer, pre)))
-        if pre.device.type == "cpu":
+        processes = sharing(layer.get_parameter("weight"))
+        mean = reduction == "mean" and not (self.average or self.normalise)
+        if pre.device.type == "cpu" and pre.numel():
             _keep_freed_memory()
-        change = from_rows(layer, _change(job, _samples(job, pre, post, third)))
+        if processes is not None:
+            change = from_rows(layer, _shared_change(job, processes, pre, post, third, mean))
+        elif not pre.numel():
+            return _nothing(self, weight_of(layer))
+        else:
+            job = job._replace(divisor=max(1, sample_count(layer, pre)) if mean else 1)
+            change = from_rows(layer, _change(job, _samples(job, pre, post, third)))
         most = LARGEST[change.dtype == torch.float64]
         check_finite(layer, change.values() if change.is_sparse else change, most=most)
         return change
@@ -90,11 +96,41 @@ class Rule(Law):
         return f"{type(self).__name__}()"
 
 
+def _nothing(law: Law, weight: Tensor) -> Tensor:
+    """What no sample changes."""
+    none = torch.zeros_like(weight)
+    return none.to_sparse(1) if law.sparse else none
+
+
+def _shared_change(
+    job: Job, processes: Processes, pre: Tensor, post: Tensor | None, third: Third, mean: bool
+) -> Tensor:
+    """(units, fan-in): what the samples of all processes change. What is not linear in their sums comes after these."""
+    law, plain, weight = job.law, copy(job.law), job.weight
+    for name in "average", "normalise":
+        object.__setattr__(plain, name, False)
+    tally = torch.zeros(len(weight) if law.average else 0, dtype=torch.int64, device=weight.device)
+    job = job._replace(law=plain, tally=tally)
+    count = sample_count(job.layer, pre) if pre.numel() else 0
+    own = _change(job, _samples(job, pre, post, third)) if count else _nothing(law, weight)
+    rows, change, samples, tally = summed(processes, weight, own, count, tally)
+    if mean:
+        change = change / samples.clamp_min(1)
+    elif law.average:
+        change = change / (tally if rows is None else tally[rows]).clamp_min(1)[:, None]
+    if law.normalise and change.numel():
+        change = scaled(change)
+    change = change.to(weight)
+    return change if rows is None else sparse_rows(weight.shape, rows, change)
+
+
 def _change(job: Job, samples: Iterable[Sample]) -> Tensor:
     """(units, fan-in): what all samples change."""
     change: Tensor | None = None
     choices: Choices | None = None
     for sample in samples:
+        if job.tally is not None and len(job.tally) and isinstance(sample.said, Chosen):
+            job.tally.add_(sample.said.units.flatten().bincount(minlength=len(job.tally)))
         if isinstance(sample.said, Dense):
             new = _dense_change(sample, sample.said)
             change = new if change is None else change + new

@@ -12,9 +12,10 @@ from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.geometry import Conv, per_sample
 from neuropil.plasticity.job import start
 from neuropil.plasticity.law import Dense, along_units
-from neuropil.plasticity.patches import pieces
+from neuropil.plasticity.patches import pieces, sample_count
 from neuropil.plasticity.plan import PLAN, Plan
 from neuropil.plasticity.precision import full_precision
+from neuropil.plasticity.sharing import sharing
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,13 @@ class BCM(Rule):
     ) -> Tensor:  # fmt: skip
         """The change, under the threshold of this batch or under a given ``theta`` (1, units)."""
         post = self._once(layer, pre, post)
-        third = third or {"theta": self._mean_square(layer, pre, post, plan)[None]}
+        third = third or {"theta": self._mean_square(layer, pre, post, plan)[0][None]}
         return super().__call__(layer, pre, post, reduction=reduction, plan=plan, **third)
 
     @full_precision
     def init(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Threshold:
         """The memory to start from: the mean of u^2 over a first batch."""
-        return Threshold(self._mean_square(layer, pre, post))
+        return Threshold(self._mean_square(layer, pre, post)[0])
 
     @full_precision
     def step(
@@ -135,8 +136,9 @@ class BCM(Rule):
     ) -> tuple[Tensor, Threshold]:
         """The change under the old threshold, and the threshold after this batch."""
         post = self._once(layer, pre, post)
-        kept = self.momentum if pre.numel() else 1.0
-        slid = kept * old.theta + (1 - kept) * self._mean_square(layer, pre, post)
+        mean, samples = self._mean_square(layer, pre, post)
+        kept = self.momentum if samples else 1.0
+        slid = kept * old.theta + (1 - kept) * mean
         return self(layer, pre, post, reduction=reduction, theta=old.theta[None]), Threshold(slid)
 
     def _once(self, layer: nn.Module, pre: Tensor, post: Tensor | None) -> Tensor | None:
@@ -146,13 +148,19 @@ class BCM(Rule):
         job, pre, _ = start(self, layer, pre, None, PLAN, {})
         return job.drive(pre)
 
-    def _mean_square(self, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan = PLAN) -> Tensor:
-        """The mean of u^2 over the batch, (units,)."""
+    def _mean_square(self, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan = PLAN) -> tuple[Tensor, int]:
+        """The mean of u^2 over the batch, (units,), and of how many samples; of all processes that share the layer."""
         job, pre, post = start(self, layer, pre, post, plan, {})
-        if not pre.numel():
-            return torch.zeros_like(job.weight[:, 0])
-        if post is not None:
-            return per_sample(layer, post).square().mean(0)
-        parts = pieces(layer, pre, plan)
-        means = [per_sample(layer, job.drive(part)).square().mean(0) * (len(part) / len(pre)) for part in parts]
-        return reduce(torch.add, means)
+        processes, samples = sharing(layer.get_parameter("weight")), sample_count(layer, pre)
+        if not samples:
+            mean = torch.zeros_like(job.weight[:, 0])
+        elif post is not None:
+            mean = per_sample(layer, post).square().mean(0)
+        else:
+            parts = pieces(layer, pre, plan)
+            means = [per_sample(layer, job.drive(part)).square().mean(0) * (len(part) / len(pre)) for part in parts]
+            mean = reduce(torch.add, means)
+        if processes is None:
+            return mean, samples
+        total, n = processes.sum(mean * samples, mean.new_tensor(samples))
+        return (total / n.clamp_min(1)).to(mean), int(n)

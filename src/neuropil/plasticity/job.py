@@ -27,6 +27,7 @@ class Job(NamedTuple):
         bias: what the drive has besides, (units,); None for nothing.
         by_output: whether the drive is the output of the layer.
         divisor: of the change: the number of samples for their mean, 1 for their sum.
+        tally: to which is added how often each unit was chosen, (units,); None where nobody asks.
     """
 
     law: Law
@@ -37,6 +38,7 @@ class Job(NamedTuple):
     bias: Tensor | None
     by_output: bool
     divisor: int = 1
+    tally: Tensor | None = None
 
     def drive(self, pre: Tensor) -> Tensor:
         """(batch, *out) drives for `pre`, in the dtype of the ranking."""

@@ -19,6 +19,7 @@ from neuropil.plasticity.plan import PLAN
 from neuropil.plasticity.precision import full_precision
 from neuropil.plasticity.propose import propose_
 from neuropil.plasticity.seen import LayerState, observe, prepared, take
+from neuropil.plasticity.sharing import Processes, chosen, place, sharing
 from neuropil.plasticity.tap import tap
 
 LEAK = 0.03  # rate of a unit that answers nothing in a batch
@@ -34,7 +35,10 @@ class Learner:
         states: what each of these layers remembers.
         untrained: weight and bias of each before its rule was attached.
         rng, threshold, most: as given to `attach`.
+        processes: those that share the network; None for this one alone.
     """
+
+    processes: Processes | None = None
 
     def __init__(self, model: nn.Module, rules: Mapping[str, Rule], threshold: float | None, most: int, rng: Generator):
         self.model, self.rules, self.rng = model, dict(rules), rng
@@ -69,13 +73,14 @@ class Learner:
     def _change(self, name: str, pre: Tensor) -> Tensor:
         """What the layer `name` learns from its input."""
         layer = self.model.get_submodule(name)
-        samples = take(layer, pre, self.most, self.rng)
-        if not len(samples):
+        samples = take(layer, pre, self.most, self.rng, self.processes)
+        where = place(samples, self.processes)
+        if not where[1]:
             return torch.zeros_like(weight_of(layer))
-        state, fresh = restart_(layer, samples, self.states[name], self.rng)
-        state = observe(layer, samples, state, fresh)
-        change, won = turn(self.rules[name], layer, samples, state)
-        self.states[name] = state._replace(idle=torch.where(won > 0, 0, state.idle + len(samples)))
+        state, fresh = restart_(layer, samples, self.states[name], self.rng, where, self.processes)
+        state = observe(layer, samples, state, fresh, self.processes)
+        change, won = turn(self.rules[name], layer, samples, state, self.processes)
+        self.states[name] = state._replace(idle=torch.where(won > 0, 0, state.idle + where[1]))
         return change
 
     @torch.no_grad()
@@ -103,8 +108,8 @@ class Learner:
         counts = {}
         for name, state in self.states.items():
             layer, most = self.model.get_submodule(name), max(self.most, 50 * len(state.norms))
-            samples = take(layer, seen[name].pre, most, Generator().manual_seed(0))
-            counts[name] = turn(self.rules[name], layer, samples, state)[1]
+            samples = take(layer, seen[name].pre, most, Generator().manual_seed(0), self.processes)
+            counts[name] = turn(self.rules[name], layer, samples, state, self.processes)[1]
         return counts
 
     def on(self, model: nn.Module) -> "Learner":
@@ -173,7 +178,10 @@ def attach(
     check_settings(threshold, most, rng)
     model = in_one_process(model)
     learner = Learner(model, {}, threshold, most, rng or Generator().manual_seed(0))
-    images = images[torch.randperm(len(images), generator=learner.rng)[:1000].to(images.device)]
+    learner.processes = sharing(next(model.parameters()))
+    before, total = place(images, learner.processes)
+    order = torch.randperm(total, generator=learner.rng)[:1000]
+    images = images[chosen(order, before, len(images)).to(images.device)]
     with torch.no_grad():
         names = reached(model, rules, images)
         for name in names:
@@ -185,16 +193,17 @@ def attach(
                 model(images)
             learner.rules[name] = rules[name]
             layer = model.get_submodule(name)
-            learner.states[name] = _start_(layer, seen[name].pre, most, learner.rng)
+            learner.states[name] = _start_(layer, seen[name].pre, most, learner.rng, learner.processes)
             settle_layer_(layer, learner.states[name], threshold)
     return learner
 
 
 @full_precision
-def _start_(layer: nn.Module, pre: Tensor, most: int, rng: Generator) -> LayerState:
+def _start_(layer: nn.Module, pre: Tensor, most: int, rng: Generator, processes: Processes | None) -> LayerState:
     """Let the rows start at samples of `pre`; the state after that batch."""
     weight = rows(layer, weight_of(layer))
-    samples = take(layer, pre, max(most, 4 * len(weight)), rng)
+    samples = take(layer, pre, max(most, 4 * len(weight)), rng, processes)
+    samples = samples if processes is None else processes.gather(samples)  # they are few, and all start alike
     require(len(samples) > 0, "attach needs images to start from, got none that a layer could learn from.")
     zero = weight.new_zeros(())
     first = LayerState(weight.norm(dim=1), weight.new_zeros(len(weight)), *[zero] * 5)
@@ -216,26 +225,67 @@ def settle_layer_(layer: nn.Module, state: LayerState, threshold: float | None) 
         bias.copy_(-(state.drive_mean + threshold * state.drive_sd))
 
 
-def turn(rule: Rule, layer: nn.Module, samples: Tensor, state: LayerState) -> tuple[Tensor, Tensor]:
-    """The change of the weight by samples, see `attach`, and on how many of them a unit has a gain above 1 / units."""
+def turn(
+    rule: Rule, layer: nn.Module, samples: Tensor, state: LayerState, processes: Processes | None = None
+) -> tuple[Tensor, Tensor]:
+    """The change of the weight by the samples of all processes, see `attach`; how often a gain is above 1 / units."""
     weight, changes, won = rows(layer, weight_of(layer)), [], []
     directions = F.normalize(weight, dim=1).chunk(samples.shape[1])
     for x, v in zip(prepared(samples, state).unbind(1), directions):
-        gain, mixing = answer(rule, layer, x, v)
-        change = gain.T @ x if mixing is None else gain.T @ x - mixing @ v
-        change = change / gain.abs().sum(0).clamp_min(torch.finfo(x.dtype).eps)[:, None]
-        change = torch.where((gain > 0).any(0)[:, None], change, LEAK * x[(x @ v.T).argmax(0)])
+        sums = list(summed_answer(rule, layer, x, v))
+        if processes is not None:
+            sums = [one.to(x) for one in processes.sum(*sums)]
+        change, size, heard, wins = sums
+        change = change / size.clamp_min(torch.finfo(x.dtype).eps)[:, None]
+        if processes is None or not heard.all():
+            change = torch.where((heard > 0)[:, None], change, LEAK * nearest(x, v, processes))
         changes.append(change - (change * v).sum(1, keepdim=True) * v)
-        won.append((gain > 1 / len(v)).sum(0))
+        won.append(wins)
     return from_rows(layer, weight.norm(dim=1, keepdim=True) * torch.cat(changes)), torch.cat(won)
 
 
-def restart_(layer: nn.Module, samples: Tensor, state: LayerState, rng: Generator) -> tuple[LayerState, Tensor]:
-    """Let units that have not won for long start anew at samples; the state after that, and which they are."""
+def summed_answer(rule: Rule, layer: nn.Module, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sums over the samples x (n, fan-in) of one group: the change, the size of g, whether g > 0, how often g > 1 / units."""
+    if not len(x):  # another process has samples
+        none = v.new_zeros(len(v))
+        return torch.zeros_like(v), none, none, none
+    gain, mixing = answer(rule, layer, x, v)
+    change = gain.T @ x if mixing is None else gain.T @ x - mixing @ v
+    return change, gain.abs().sum(0), (gain > 0).any(0), (gain > 1 / len(v)).sum(0)
+
+
+def nearest(x: Tensor, v: Tensor, processes: Processes | None) -> Tensor:
+    """For every unit the sample of all processes that is nearest to its direction, (units, fan-in)."""
+    if processes is None:
+        return x[(x @ v.T).argmax(0)]
+    if not len(x):
+        return processes.best(v.new_full((len(v),), -torch.inf), v)
+    near, which = (x @ v.T).max(0)
+    return processes.best(near, x[which])
+
+
+def restart_(
+    layer: nn.Module, samples: Tensor, state: LayerState, rng: Generator, where: tuple[int, int],
+    processes: Processes | None,
+) -> tuple[LayerState, Tensor]:  # fmt: skip
+    """Let units that have not won for long start anew at samples; the state after that, and which they are.
+
+    `where` says how many samples stand before these and how many there are in all processes.
+    """
     weight, units = rows(layer, weight_of(layer)), len(state.idle) // samples.shape[1]
-    x = prepared(samples[torch.randint(len(samples), (units,), generator=rng).to(samples.device)], state)
+    index = torch.randint(where[1], (units,), generator=rng).to(samples.device) - where[0]
+    late = state.idle > IDLE * units
+    if processes is None:
+        drawn = samples[index]
+    elif not late.any():  # which all processes see alike
+        return state, late
+    else:
+        own = ((index >= 0) & (index < len(samples))).view(-1, 1, 1)
+        padded = torch.cat([samples, samples.new_zeros(1, *samples.shape[1:])])
+        drawn = processes.sum(torch.where(own, padded[index.clamp(0, len(samples))], 0))[0].to(samples)
+    x = prepared(drawn, state)
     x = x.transpose(0, 1).flatten(0, 1)  # (units of all groups, fan-in)
-    fresh = (state.idle > IDLE * units) & (x.norm(dim=1) > 0.5)
+    fresh = late & (x.norm(dim=1) > 0.5)
     weight.copy_(torch.where(fresh[:, None], _directions(x) * state.norms[:, None], weight))
     return state._replace(idle=torch.where(fresh, 0, state.idle)), fresh
 

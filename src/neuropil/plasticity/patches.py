@@ -80,7 +80,9 @@ def sample_count(layer: nn.Module, pre: Tensor) -> int:
     return len(pre) * windows(layer, pre.new_empty(1, *pre.shape[1:])).shape[1 : pre.dim() - 1].numel()
 
 
-def sample_patches(layer: nn.Module, pre: Tensor, count: int, rng: Generator) -> Tensor:
+def sample_patches(
+    layer: nn.Module, pre: Tensor, count: int, rng: Generator, place: tuple[int, int] | None = None
+) -> Tensor:
     """Patches from random examples and positions, (n, fan-in); n < `count` where ``preprocess_patches`` drops some.
 
     Args:
@@ -88,10 +90,16 @@ def sample_patches(layer: nn.Module, pre: Tensor, count: int, rng: Generator) ->
         pre: its input, (batch, channels, *positions).
         count: how many to take, with replacement.
         rng: of examples and positions.
+        place: how many examples stand before these and how many there are in all, where others have the rest.
     """
     check_input(layer, pre)
     seen = windows(layer, pre.detach())
-    where = [torch.randint(size, (count,), generator=rng) for size in seen.shape[: seen.dim() // 2]]
+    before, total = place or (0, len(seen))
+    sizes = (total, *seen.shape[1 : seen.dim() // 2])
+    where = [torch.randint(size, (count,), generator=rng) for size in sizes]
+    if place is not None:
+        own = (where[0] >= before) & (where[0] < before + len(seen))
+        where = [where[0][own] - before, *(index[own] for index in where[1:])]
     return _preprocess(layer)(seen[tuple(index.to(pre.device) for index in where)].flatten(1))
 
 

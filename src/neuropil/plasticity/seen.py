@@ -7,6 +7,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.plasticity.geometry import check_finite, rows, weight_of
 from neuropil.plasticity.patches import patches, sample_count, sample_patches
+from neuropil.plasticity.sharing import Processes, chosen, place
 
 MOMENTUM = 0.05  # weight of the latest batch in every running mean
 FLAT = 0.1  # a sample shorter than this fraction of the mean length fades out
@@ -24,21 +25,28 @@ class LayerState(NamedTuple):
     steps: Tensor  # batches seen, ()
 
 
-def take(layer: nn.Module, pre: Tensor, most: int, rng: Generator) -> Tensor:
-    """What units see of an input, at most `most` inputs or patches of it: (n, groups, fan-in)."""
+def take(layer: nn.Module, pre: Tensor, most: int, rng: Generator, processes: Processes | None = None) -> Tensor:
+    """What units see of an input, at most `most` inputs or patches of it in all processes: (n, groups, fan-in)."""
     if isinstance(layer, nn.Linear):
         x = pre.flatten(0, -2)
-        return (x[torch.randint(len(x), (most,), generator=rng).to(x.device)] if len(x) > most else x)[:, None]
+        before, total = place(x, processes)
+        if total > most:
+            x = x[chosen(torch.randint(total, (most,), generator=rng), before, len(x)).to(x.device)]
+        return x[:, None]
     groups, fan_in = getattr(layer, "groups", 1), weight_of(layer)[0].numel()
-    if sample_count(layer, pre) > most:
-        x = sample_patches(layer, pre, most, rng)
+    where = place(pre, processes)
+    if where[1] * sample_count(layer, pre.new_empty(1, *pre.shape[1:])) > most:
+        x = sample_patches(layer, pre, most, rng, where)
     else:
         x = torch.cat([pre.new_zeros(0, groups * fan_in), *patches(layer, pre)])
     return x.view(len(x), groups, fan_in)
 
 
-def observe(layer: nn.Module, samples: Tensor, state: LayerState, fresh: Tensor | None = None) -> LayerState:
-    """The state after `samples` (n, groups, fan-in): means over the first batches, later running means.
+def observe(
+    layer: nn.Module, samples: Tensor, state: LayerState, fresh: Tensor | None = None,
+    processes: Processes | None = None,
+) -> LayerState:  # fmt: skip
+    """The state after `samples` (n, groups, fan-in) of all processes: means over the first batches, later running ones.
 
     Of units that are `fresh` all earlier drives are forgotten.
     """
@@ -47,14 +55,29 @@ def observe(layer: nn.Module, samples: Tensor, state: LayerState, fresh: Tensor 
     drive = torch.einsum("ngf,guf->ngu", samples, weight).flatten(1)
     drive_part: Any = part if fresh is None else torch.where(fresh, 1.0, part).to(drive)
     check_finite(layer, drive, weight.norm(dim=2).reciprocal())  # a row of zeros has no direction
-    mean = state.mean.lerp(samples.mean(0), part)
+    seen, middle = _means(processes, samples, drive)
+    mean = state.mean.lerp(seen, part)
+    lengths = _centred(samples, mean).norm(dim=2)
+    if processes is None:
+        size, sd = lengths.mean(), drive.std(0, correction=0)
+    else:
+        lengths, squares = _means(processes, lengths, (drive - middle).square())
+        size, sd = lengths.mean(), squares.sqrt()
     return state._replace(
         mean=mean,
-        size=state.size.lerp(_centred(samples, mean).norm(dim=2).mean(), part),
-        drive_mean=state.drive_mean.lerp(drive.mean(0), drive_part),
-        drive_sd=state.drive_sd.lerp(drive.std(0, correction=0), drive_part),
+        size=state.size.lerp(size, part),
+        drive_mean=state.drive_mean.lerp(middle, drive_part),
+        drive_sd=state.drive_sd.lerp(sd, drive_part),
         steps=state.steps + 1,
     )
+
+
+def _means(processes: Processes | None, *samples: Tensor) -> list[Tensor]:
+    """The mean of each (n, ...) over the samples of all processes."""
+    if processes is None:
+        return [one.mean(0) for one in samples]
+    *sums, n = processes.sum(*[one.sum(0) for one in samples], samples[0].new_tensor(len(samples[0])))
+    return [(one / n.clamp_min(1)).to(samples[0]) for one in sums]
 
 
 def prepared(samples: Tensor, state: LayerState) -> Tensor:

@@ -1,0 +1,213 @@
+"""One network in several processes: what rules sum over samples is summed over those of all processes."""
+
+import sys
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from neuropil.errors import require
+
+Sliced = TypeVar("Sliced", bound=Any)
+DRIFT = 1e-4  # by how much the weights of two processes may differ, as a fraction of their sum
+
+
+class Processes(NamedTuple):
+    """The processes that share a network.
+
+    Attributes:
+        group: of ``torch.distributed``; None for all processes.
+    """
+
+    group: Any = None
+
+    @property
+    def rank(self) -> int:
+        """Which of them this is, from 0."""
+        return dist.get_rank(self.group)
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return dist.get_world_size(self.group)
+
+    def sum(self, *parts: Tensor) -> list[Tensor]:
+        """Each tensor summed over all processes, by one message, in the dtype of the first but at least float32."""
+        dtype = torch.promote_types(parts[0].dtype, torch.float32)
+        flat = torch.cat([part.reshape(-1).to(dtype) for part in parts])
+        dist.all_reduce(flat, group=self.group)
+        sizes = [part.numel() for part in parts]
+        return [one.view(part.shape) for one, part in zip(flat.split(sizes), parts)]
+
+    def counts(self, x: Tensor) -> list[int]:
+        """How many rows `x` has in every process, by rank."""
+        found = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(self.size)]
+        dist.all_gather(found, torch.full_like(found[0], len(x)), group=self.group)
+        return [int(one) for one in found]
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The rows (n, ...) of all processes, in order of rank; n may differ."""
+        counts = self.counts(x)
+        padded = x.new_zeros(max(counts), *x.shape[1:])
+        padded[: len(x)] = x
+        found = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(found, padded, group=self.group)
+        return torch.cat([one[:count] for one, count in zip(found, counts)])
+
+    def best(self, value: Tensor, x: Tensor) -> Tensor:
+        """Row by row that `x` (units, ...) whose `value` (units,) is the largest of all processes."""
+        found = [torch.empty_like(value) for _ in range(self.size)]
+        dist.all_gather(found, value.contiguous(), group=self.group)
+        own = torch.stack(found).argmax(0) == self.rank
+        return self.sum(torch.where(own[:, None], x, 0))[0]
+
+
+def place(x: Tensor, processes: Processes | None) -> tuple[int, int]:
+    """How many rows the processes before this one have, and how many all have; `x` are those of this one."""
+    if processes is None:
+        return 0, len(x)
+    counts = processes.counts(x)
+    return sum(counts[: processes.rank]), sum(counts)
+
+
+def chosen(index: Tensor, before: int, count: int) -> Tensor:
+    """Those of `index`, into the rows of all processes, that are among this one's `count`: as an index into these."""
+    return index[(index >= before) & (index < before + count)] - before
+
+
+_shared: Any = WeakTensorKeyDictionary()  # parameter -> Processes
+
+
+def share(model: nn.Module, group: Any = None) -> nn.Module:
+    """Let rules on the layers of `model` learn from the samples of all processes, each of which has a part of them.
+
+    Sums over samples (co-activity, how often a unit won, thresholds, running means) are added up over the processes
+    before anything that is not linear in them. So W processes with a W-th of a batch each do what one process does with
+    all of it. This holds for rules that are called, under every `reduction`, and for `attach`. Parts may differ in
+    size, and be empty; all processes need the same number of steps.
+
+    What is not shared: gradients of a backward pass, statistics of batch normalisation, and `diagnose`.
+
+    Args:
+        model: on one device in each process. Weights and buffers become those of the first process.
+        group: of ``torch.distributed``; None for all processes.
+
+    Returns:
+        `model`.
+
+    Raises:
+        Refusal: no process group; models that differ in names, shapes or dtypes. A rule refuses weights that have
+            drifted apart since.
+
+    Examples:
+        Each process of ``torchrun --nproc-per-node 2 train.py`` runs
+
+        >>> import neuropil as npl
+        >>> import torch
+        >>> _ = torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+        >>> model = npl.distributed.share(torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU()))
+        >>> part = npl.distributed.part
+        >>> learner = npl.attach(model, {"0": npl.ExplainAway()}, part(torch.rand(100, 20)))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+        >>> for images in torch.rand(3, 100, 20):
+        ...     learner.propose_(part(images))
+        ...     optimizer.step()
+        ...     learner.settle_()
+        >>> torch.distributed.destroy_process_group()
+    """
+    require(isinstance(model, nn.Module), f"share needs a model, got {type(model).__name__}.")
+    start = 'torchrun --nproc-per-node 2 train.py, and in it torch.distributed.init_process_group("gloo")'
+    require(dist.is_initialized(), f"share needs processes that know each other; start them by {start}.")
+    processes, state = Processes(group), {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    forms: list[Any] = [None] * processes.size
+    dist.all_gather_object(forms, {name: (tuple(one.shape), str(one.dtype)) for name, one in state.items()}, group)
+    for rank, form in enumerate(forms):
+        for name in forms[0].keys() | form.keys():
+            first, other = forms[0].get(name, "nothing"), form.get(name, "nothing")
+            require(first == other, f"share needs the same model everywhere: {name!r} is {first}, in {rank} {other}.")
+    with torch.no_grad():
+        for one in state.values():
+            dist.broadcast(one, group_src=0, group=group)
+    for parameter in model.parameters():
+        _shared[parameter] = processes
+    return model
+
+
+def part(x: Sliced, group: Any = None) -> Sliced:
+    """This process's part of a batch or of a data set: consecutive examples, as many as the others have or one more.
+
+    Args:
+        x: anything that has a length and can be sliced, such as a tensor or a `Split`.
+        group: as given to `share`. Without processes it is `x` as it is.
+    """
+    if not dist.is_initialized():
+        return x
+    rank, size = dist.get_rank(group), dist.get_world_size(group)
+    return x[len(x) * rank // size : len(x) * (rank + 1) // size]  # type: ignore[no-any-return]
+
+
+def sharing(weight: Tensor) -> Processes | None:
+    """Who shares this weight; None for nobody. Where there are other processes, that is said once."""
+    found: Processes | None = _shared.get(weight) if len(_shared) else None
+    if found is None and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        _say_once()
+    return found
+
+
+class Total(NamedTuple):
+    """A change by the samples of all processes.
+
+    Attributes:
+        rows: which rows of the weight change, ascending; None for all.
+        values: of these rows, (rows, fan-in), in float32 or float64.
+        samples: how many there were, ().
+        tally: how often each unit was chosen, (units,).
+    """
+
+    rows: Tensor | None
+    values: Tensor
+    samples: Tensor
+    tally: Tensor
+
+
+def summed(processes: Processes, weight: Tensor, change: Tensor, samples: int, tally: Tensor) -> Total:
+    """`change`, dense or sparse, and all else over all processes; of sparse changes only rows travel that some have.
+
+    Raises:
+        Refusal: the weights have drifted apart.
+    """
+    scalars = torch.stack([weight.new_tensor(samples, dtype=torch.float64), _fingerprint(weight)])
+    if not change.is_sparse:
+        values, scalars, tally = processes.sum(change, scalars, tally)
+        rows = None
+    else:
+        own = change.coalesce()
+        mask = torch.zeros_like(weight[:, 0]).index_fill_(0, own.indices()[0], 1)
+        mask, scalars, tally = processes.sum(mask, scalars, tally)
+        rows, place = mask.nonzero().flatten(), (mask > 0).cumsum(0) - 1
+        values = weight.new_zeros(len(rows), weight.shape[1])
+        values = processes.sum(values.index_copy_(0, place[own.indices()[0]], own.values()))[0]
+    _agree(processes, weight, scalars[1])
+    return Total(rows, values, scalars[0], tally)
+
+
+def _agree(processes: Processes, weight: Tensor, total: Tensor) -> None:
+    """Refuse a weight that is not that of the other processes; `total` is the sum of all fingerprints."""
+    mine = float(_fingerprint(weight))
+    apart = abs(float(total) / processes.size - mine) > DRIFT * mine
+    cure = "start from share(model), and let the same optimiser take the same steps everywhere"
+    require(not apart, f"the weights of {processes.size} processes have drifted apart; {cure}.")
+
+
+def _fingerprint(weight: Tensor) -> Tensor:
+    """A number that weights which differ hardly share."""
+    return weight.detach().abs().sum(dtype=torch.float64)
+
+
+@cache
+def _say_once() -> None:
+    cure = "call neuropil.distributed.share(model) first, or the processes drift apart"
+    print(f"neuropil: rules learn from the samples of their own process only; {cure}.", file=sys.stderr, flush=True)

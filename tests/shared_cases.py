@@ -1,0 +1,196 @@
+"""What W processes learn from a W-th of a batch each, against one with all of it; `test_distributed.py` runs it.
+
+`python shared_cases.py RANK FOLDER` is one of three processes. The first writes what it found: by case the largest
+difference, relative to the largest entry.
+"""
+
+import json
+import sys
+from copy import deepcopy
+from datetime import timedelta
+from itertools import cycle
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from neuropil.distributed import part, share
+from neuropil.errors import Refusal
+from neuropil.plasticity import (
+    BCM,
+    Association,
+    DifferentialHebb,
+    ExplainAway,
+    HardWTA,
+    Hebb,
+    KrotovHopfield,
+    Oja,
+    Plan,
+    Sanger,
+    SoftHebb,
+    attach,
+    propose_,
+)
+from oracles import FEW, GEOMETRIES, make
+
+LARGEST = 3
+RULES = [
+    Hebb(),
+    Oja(),
+    Sanger(),
+    BCM(),
+    HardWTA(),
+    SoftHebb(tau=0.43, anti=True, normalise=True),
+    SoftHebb(tau=0.37),
+    ExplainAway(k=2),
+    KrotovHopfield(p=2.3, k=2, delta=0.37),
+    KrotovHopfield(p=3, k=3, delta=0.41, average=True),
+    KrotovHopfield(p=2, k=2, delta=0.39, average=True, normalise=True),
+]
+SPARSE = [HardWTA(sparse=True), KrotovHopfield(k=2, p=2.2, average=True, sparse=True),
+          KrotovHopfield(k=3, p=3, delta=0.7, normalise=True, sparse=True)]  # fmt: skip
+OPTIMIZERS = {
+    "SGD": lambda weights: torch.optim.SGD(weights, lr=0.13, momentum=0.71),
+    "Adam": lambda weights: torch.optim.Adam(weights, lr=0.017),
+    "plain": lambda weights: torch.optim.SGD(weights, lr=0.11),
+}
+found = {}
+
+
+def differ(a, b):
+    """The largest difference, relative to the largest entry."""
+    return float((a - b).abs().max() / b.abs().max().clamp_min(1e-3))
+
+
+def alike(x, group):
+    """Whether all processes have the same bits."""
+    every = [torch.empty_like(x) for _ in range(dist.get_world_size(group))]
+    dist.all_gather(every, x.contiguous(), group=group)
+    return all(torch.equal(one, x) for one in every)
+
+
+def check(name, group, layer, rule, pre, optimizer, *, third=None, **named):
+    """Three steps of both ways."""
+    alone, shared = deepcopy(layer), share(deepcopy(layer), group)
+    steps = [OPTIMIZERS[optimizer]([one.weight]) for one in (alone, shared)]
+    worst = 0.0
+    for turn in range(3):
+        x = pre * (1 + 0.29 * turn) + 0.07 * turn
+        parts = third(x) if third else {}
+        one = rule(alone, x, **parts, **named)
+        other = rule(shared, part(x, group), **{key: part(value, group) for key, value in parts.items()}, **named)
+        assert (other.is_sparse, other.dtype) == (one.is_sparse, one.dtype)
+        worst = max(worst, differ(other.to_dense(), one.to_dense()))
+        for layer, change, step in (alone, one, steps[0]), (shared, other, steps[1]):
+            propose_(layer, change)
+            step.step()
+            step.zero_grad()
+        worst = max(worst, differ(shared.weight, alone.weight))
+    assert alike(shared.weight.detach(), group), name
+    found[name] = worst
+
+
+def check_rules(group, size):
+    for geometry, optimizer in zip(GEOMETRIES if size == LARGEST else FEW, cycle(("SGD", "Adam"))):
+        layer, pre = make(geometry)
+        for rule in RULES:
+            check(f"{size}, {geometry}, {rule}, {optimizer}", group, layer, rule, pre, optimizer)
+        label = lambda x: {"label": torch.arange(len(x)) % 2}
+        check(f"{size}, {geometry}, Association", group, layer, Association(2), pre, optimizer, third=label)
+        after = lambda x, layer=layer: {"post_after": layer(x).detach().sin()}
+        check(f"{size}, {geometry}, Differential", group, layer, DifferentialHebb(), pre, optimizer, third=after)
+    layer, pre = make("dense with bias")
+    for rule in SPARSE:
+        check(f"{size}, {rule}", group, layer, rule, pre, "plain")
+    for reduction, plan in ("sum", Plan()), ("mean", Plan(compiled=False, patch_entries=40)):
+        for geometry in "dense", "conv2d":
+            layer, pre = make(geometry)
+            for rule in RULES[4:]:
+                name = f"{size}, {geometry}, {rule}, {reduction}"
+                check(name, group, layer, rule, pre, "SGD", reduction=reduction, plan=plan)
+    old = [BCM(momentum=0.73).init(layer, pre[:1])] * 2
+    shared = share(deepcopy(layer), group)
+    for x in pre, pre[:1] * 1.3:  # of the second batch some processes have nothing
+        one, old[0] = BCM(momentum=0.73).step(layer, x, None, old[0])
+        other, old[1] = BCM(momentum=0.73).step(shared, part(x, group), None, old[1])
+        found[f"{size}, BCM.step, {len(x)}"] = max(differ(other, one), differ(old[1].theta, old[0].theta))
+
+
+def check_attach(group, size):
+    rng = torch.Generator().manual_seed(5)
+    networks = {
+        "dense": (lambda: nn.Sequential(nn.Linear(7, 20), nn.ReLU(), nn.Linear(20, 6)), ("0", "2"), (23, 7)),
+        "convolution": (lambda: nn.Sequential(nn.Conv2d(2, 9, 3), nn.ReLU(), nn.Conv2d(9, 6, 2, groups=3)),
+                        ("0", "2"), (5, 2, 6, 6)),
+    }  # fmt: skip
+    for kind, (build, names, shape) in networks.items():
+        for rule in ExplainAway(), HardWTA(), SoftHebb(tau=0.03), KrotovHopfield(p=2, k=2):
+            torch.manual_seed(2)
+            images = torch.randn(shape, generator=rng, dtype=torch.float64)
+            first, rules = build().double(), dict.fromkeys(names, rule)
+            alone = attach(deepcopy(first), rules, images)
+            shared = attach(share(first, group), rules, part(images, group))
+            name = f"{size}, attach, {kind}, {rule}"
+            assert all(alike(weight.detach(), group) for weight in shared.model.parameters()), name
+            shared.model.load_state_dict(alone.model.state_dict())
+            shared.load_state_dict(alone.state_dict())
+            steps = [torch.optim.SGD(one.model.parameters(), lr=0.23) for one in (alone, shared)]
+            worst = 0.0
+            for turn in range(4):
+                x = images[: (len(images), 1, 2, len(images))[turn]] * (1.1 + turn) + 0.3
+                if turn == 3:  # some units start anew
+                    for one in alone, shared:
+                        idle = one.states["0"].idle.clone()
+                        idle[::4] = 1e9
+                        one.states["0"] = one.states["0"]._replace(idle=idle)
+                for learner, images_of_it, step in (alone, x, steps[0]), (shared, part(x, group), steps[1]):
+                    learner.propose_(images_of_it)
+                    step.step()
+                    learner.settle_()
+                for one, other in zip(alone.model.parameters(), shared.model.parameters()):
+                    worst = max(worst, differ(other, one))
+                for layer in names:
+                    for one, other in zip(alone.states[layer], shared.states[layer]):
+                        worst = max(worst, differ(other.double(), one.double()))
+            both = alone.wins(images), shared.wins(part(images, group))
+            worst = max([worst, *(differ(both[1][layer].double(), both[0][layer].double()) for layer in names)])
+            found[name] = worst
+
+
+def check_refusals(rank):
+    def said(work):
+        try:
+            work()
+        except Refusal as refusal:
+            return str(refusal)
+        return ""
+
+    layer = share(nn.Linear(5, 4, bias=False))
+    if rank == 1:
+        layer.weight.data *= 1.07
+    found["drift"] = said(lambda: Hebb()(layer, torch.ones(2, 5)))
+    found["unlike"] = said(lambda: share(nn.Linear(5, 4 + (rank == 2))))
+    few = attach(share(nn.Linear(6, 40).double()), {"": HardWTA()}, part(torch.rand(31, 6).double()), most=9)
+    few.propose_(part(torch.rand(31, 6).double()))  # of 31 inputs nine are drawn, wherever they are
+    found["drawn"] = int(few.states[""].idle.max())
+
+
+def main(rank, folder):
+    store = dist.FileStore(str(folder / "store"), LARGEST)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=LARGEST, timeout=timedelta(seconds=60))
+    groups = {size: dist.new_group(range(size)) for size in range(1, LARGEST + 1)}
+    for size, group in groups.items():
+        if rank < size:
+            check_rules(group, size)
+            check_attach(group, size)
+    check_refusals(rank)
+    if rank == 0:
+        (folder / "found.json").write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,61 @@
+"""Networks shared by processes: what three of them learn together is what one learns alone; drift is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import neuropil as npl
+from neuropil.data import Split
+from neuropil.errors import Refusal
+
+CASES = Path(__file__).with_name("shared_cases.py")
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    """What the first of three processes found, and what each said."""
+    folder = tmp_path_factory.mktemp("shared")
+    words = [[sys.executable, str(CASES), str(rank), str(folder)] for rank in range(3)]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    runs = [subprocess.Popen(one, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for one in words]
+    said = [run.communicate(timeout=300)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], "\n".join(said)[-3000:]
+    return json.loads((folder / "found.json").read_text()), said
+
+
+def test_many_processes_learn_what_one_learns_with_all_samples(cases):
+    found = {name: value for name, value in cases[0].items() if name[0].isdigit()}
+    wrong = {name: value for name, value in found.items() if not value <= 1e-12}
+    assert not wrong
+    assert len(found) == (17 + 2 * 5) * 13 + 3 * (3 + 4 * 7 + 2 + 8)
+
+
+def test_a_rule_says_once_that_it_learns_alone(cases):
+    assert all(said.count("rules learn from the samples of their own process only") == 1 for said in cases[1])
+
+
+def test_weights_that_drifted_apart_and_unlike_models_are_refused(cases):
+    assert cases[0]["drift"].startswith("the weights of 3 processes have drifted apart; start from share(model)")
+    assert "'weight' is ((4, 5), 'torch.float32'), in 2 ((5, 5), 'torch.float32')" in cases[0]["unlike"]
+
+
+def test_inputs_are_drawn_from_those_of_all_processes(cases):
+    assert cases[0]["drawn"] == 9
+
+
+def test_share_needs_processes():
+    with pytest.raises(Refusal, match=r"share needs processes that know each other; start them by torchrun"):
+        npl.distributed.share(nn.Linear(2, 3))
+    with pytest.raises(Refusal, match=r"share needs a model, got Tensor"):
+        npl.distributed.share(torch.ones(2))
+
+
+def test_a_part_without_processes_is_all():
+    split = Split(torch.rand(5, 3), torch.arange(5), 5)
+    assert npl.distributed.part(split) is split

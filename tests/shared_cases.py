@@ -124,14 +124,15 @@ def check_attach(group, size):
         "convolution": (lambda: nn.Sequential(nn.Conv2d(2, 9, 3), nn.ReLU(), nn.Conv2d(9, 6, 2, groups=3)),
                         ("0", "2"), (5, 2, 6, 6)),
     }  # fmt: skip
+    rules = ExplainAway(), HardWTA(), SoftHebb(tau=0.03), KrotovHopfield(p=2, k=2)
     for kind, (build, names, shape) in networks.items():
-        for rule in ExplainAway(), HardWTA(), SoftHebb(tau=0.03), KrotovHopfield(p=2, k=2):
+        for rule, most in *((rule, 2048) for rule in rules), (ExplainAway(), 9):
             torch.manual_seed(2)
             images = torch.randn(shape, generator=rng, dtype=torch.float64)
-            first, rules = build().double(), dict.fromkeys(names, rule)
-            alone = attach(deepcopy(first), rules, images)
-            shared = attach(share(first, group), rules, part(images, group))
-            name = f"{size}, attach, {kind}, {rule}"
+            first, each = build().double(), dict.fromkeys(names, rule)
+            alone = attach(deepcopy(first), each, images, most=most)
+            shared = attach(share(first, group), each, part(images, group), most=most)
+            name = f"{size}, attach, {kind}, {rule}, {most}"
             assert all(alike(weight.detach(), group) for weight in shared.model.parameters()), name
             shared.model.load_state_dict(alone.model.state_dict())
             shared.load_state_dict(alone.state_dict())
@@ -139,7 +140,7 @@ def check_attach(group, size):
             worst = 0.0
             for turn in range(4):
                 x = images[: (len(images), 1, 2, len(images))[turn]] * (1.1 + turn) + 0.3
-                if turn == 3:  # some units start anew
+                if turn == 3 and most > 9:  # some units start anew
                     for one in alone, shared:
                         idle = one.states["0"].idle.clone()
                         idle[::4] = 1e9
@@ -171,9 +172,6 @@ def check_refusals(rank):
         layer.weight.data *= 1.07
     found["drift"] = said(lambda: Hebb()(layer, torch.ones(2, 5)))
     found["unlike"] = said(lambda: share(nn.Linear(5, 4 + (rank == 2))))
-    few = attach(share(nn.Linear(6, 40).double()), {"": HardWTA()}, part(torch.rand(31, 6).double()), most=9)
-    few.propose_(part(torch.rand(31, 6).double()))  # of 31 inputs nine are drawn, wherever they are
-    found["drawn"] = int(few.states[""].idle.max())
 
 
 def main(rank, folder):

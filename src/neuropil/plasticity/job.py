@@ -27,7 +27,7 @@ class Job(NamedTuple):
         bias: what the drive has besides, (units,); None for nothing.
         by_output: whether the drive is the output of the layer.
         divisor: of the change: the number of samples for their mean, 1 for their sum.
-        tally: to which is added how often each unit was chosen, (units,); None where nobody asks.
+        tally: to which is added how often each unit was chosen, (units,); None where it is not needed.
     """
 
     law: Law

@@ -245,7 +245,7 @@ def turn(
 
 
 def summed_answer(rule: Rule, layer: nn.Module, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sums over the samples x (n, fan-in) of one group: the change, the size of g, whether g > 0, how often g > 1 / units."""
+    """Sums over the samples x (n, fan-in) of one group: the change, |g|, whether and how often g counts."""
     if not len(x):  # another process has samples
         none = v.new_zeros(len(v))
         return torch.zeros_like(v), none, none, none
@@ -276,14 +276,14 @@ def restart_(
     index = torch.randint(where[1], (units,), generator=rng).to(samples.device) - where[0]
     late = state.idle > IDLE * units
     if processes is None:
-        drawn = samples[index]
+        some = samples[index]
     elif not late.any():  # which all processes see alike
         return state, late
     else:
         own = ((index >= 0) & (index < len(samples))).view(-1, 1, 1)
         padded = torch.cat([samples, samples.new_zeros(1, *samples.shape[1:])])
-        drawn = processes.sum(torch.where(own, padded[index.clamp(0, len(samples))], 0))[0].to(samples)
-    x = prepared(drawn, state)
+        some = processes.sum(torch.where(own, padded[index.clamp(0, len(samples))], 0))[0].to(samples)
+    x = prepared(some, state)
     x = x.transpose(0, 1).flatten(0, 1)  # (units of all groups, fan-in)
     fresh = late & (x.norm(dim=1) > 0.5)
     weight.copy_(torch.where(fresh[:, None], _directions(x) * state.norms[:, None], weight))

@@ -1,5 +1,6 @@
 """One network in several processes: what rules sum over samples is summed over those of all processes."""
 
+import os
 import sys
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
@@ -81,12 +82,37 @@ def chosen(index: Tensor, before: int, count: int) -> Tensor:
 _shared: Any = WeakTensorKeyDictionary()  # parameter -> Processes
 
 
+def start(backend: str | None = None) -> None:
+    """Join the processes that ``torchrun`` started; a script that was started without it is alone, and runs as well.
+
+    Args:
+        backend: of ``torch.distributed``; None for nccl where there is a GPU, which becomes the current one of this
+            process, and gloo elsewhere.
+
+    Examples:
+        >>> import neuropil as npl
+        >>> npl.distributed.start("gloo")
+        >>> torch.distributed.get_world_size()
+        1
+        >>> torch.distributed.destroy_process_group()
+    """
+    if dist.is_initialized():
+        return
+    backend = backend or ("nccl" if torch.cuda.is_available() else "gloo")
+    if "RANK" not in os.environ:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        return
+    if backend == "nccl":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    dist.init_process_group(backend)
+
+
 def share(model: nn.Module, group: Any = None) -> nn.Module:
     """Let rules on the layers of `model` learn from the samples of all processes, each of which has a part of them.
 
-    Sums over samples (co-activity, how often a unit won, thresholds, running means) are added up over the processes
-    before anything that is not linear in them. So W processes with a W-th of a batch each do what one process does with
-    all of it. This holds for rules that are called, under every `reduction`, and for `attach`. Parts may differ in
+    Co-activity, how often a unit won, thresholds and running means are sums over samples. They are added up over the
+    processes before anything that is not linear in them. So W processes with a W-th of a batch each do what one does
+    with all of it. This holds for rules that are called, under every `reduction`, and for `attach`. Parts may differ in
     size, and be empty; all processes need the same number of steps.
 
     What is not shared: gradients of a backward pass, statistics of batch normalisation, and `diagnose`.
@@ -106,8 +132,7 @@ def share(model: nn.Module, group: Any = None) -> nn.Module:
         Each process of ``torchrun --nproc-per-node 2 train.py`` runs
 
         >>> import neuropil as npl
-        >>> import torch
-        >>> _ = torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+        >>> npl.distributed.start("gloo")
         >>> model = npl.distributed.share(torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU()))
         >>> part = npl.distributed.part
         >>> learner = npl.attach(model, {"0": npl.ExplainAway()}, part(torch.rand(100, 20)))
@@ -119,15 +144,16 @@ def share(model: nn.Module, group: Any = None) -> nn.Module:
         >>> torch.distributed.destroy_process_group()
     """
     require(isinstance(model, nn.Module), f"share needs a model, got {type(model).__name__}.")
-    start = 'torchrun --nproc-per-node 2 train.py, and in it torch.distributed.init_process_group("gloo")'
-    require(dist.is_initialized(), f"share needs processes that know each other; start them by {start}.")
+    cure = "call neuropil.distributed.start() first, and run the script by torchrun --nproc-per-node 2 SCRIPT"
+    require(dist.is_initialized(), f"share needs processes that know each other; {cure}.")
     processes, state = Processes(group), {**dict(model.named_parameters()), **dict(model.named_buffers())}
     forms: list[Any] = [None] * processes.size
-    dist.all_gather_object(forms, {name: (tuple(one.shape), str(one.dtype)) for name, one in state.items()}, group)
+    dist.all_gather_object(forms, {name: f"{tuple(one.shape)} in {one.dtype}" for name, one in state.items()}, group)
     for rank, form in enumerate(forms):
-        for name in forms[0].keys() | form.keys():
-            first, other = forms[0].get(name, "nothing"), form.get(name, "nothing")
-            require(first == other, f"share needs the same model everywhere: {name!r} is {first}, in {rank} {other}.")
+        for name in [*forms[0], *form]:
+            first, other = forms[0].get(name, "missing"), form.get(name, "missing")
+            got = f"{name!r} is {first} in process 0, {other} in process {rank}"
+            require(first == other, f"share needs the same model everywhere, but {got}.")
     with torch.no_grad():
         for one in state.values():
             dist.broadcast(one, group_src=0, group=group)
@@ -150,7 +176,7 @@ def part(x: Sliced, group: Any = None) -> Sliced:
 
 
 def sharing(weight: Tensor) -> Processes | None:
-    """Who shares this weight; None for nobody. Where there are other processes, that is said once."""
+    """Who shares this weight; None if none do. Where there are other processes, that is said once."""
     found: Processes | None = _shared.get(weight) if len(_shared) else None
     if found is None and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         _say_once()

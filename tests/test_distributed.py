@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import neuropil as npl
+from neuropil.bench import distributed as bench
 from neuropil.data import Split
 from neuropil.errors import Refusal
 
@@ -69,3 +70,14 @@ def test_the_script_of_the_page_runs_in_two_processes(tmp_path):
     rows = learned["0.weight"].flatten(1)
     assert rows.mean(1).abs().max() < 1e-6  # as `settle_` leaves them
     assert ((rows.norm(dim=1) > 0.1) & (rows.norm(dim=1) < 1.5)).all()  # of the norms that torch gave them
+
+
+def test_the_benchmark_has_a_row_for_every_case():
+    rows = bench.main(bench.Config(workers=(2,), batch=7, repeats=1))
+    assert [row["case"] for row in rows] == list(bench.CASES)
+    assert all(row["step_s"] > row["sum_s"] / 100 > 0 and row["one_s"] > 0 for row in rows)
+    assert rows[0]["message_bytes"] == 4 * (784 * 2000 + 2)
+    assert bench.cells({**rows[0], "one_s": 0.9, "step_s": 0.5})["faster"] == "1.80 x"
+    bench.CAPTION.format(**rows[-1])
+    with pytest.raises(Refusal, match="workers need to be 1 or more"):
+        bench.Config(workers=(0,))

@@ -11,9 +11,9 @@ PACKAGE = Path(neuropil.__file__).parent
 BASE = {"errors", "_threads"}
 RULES = BASE | {"data", "plasticity", "spiking", "runs"}
 MODELS = RULES | {"models", "associative"}
-ALL = MODELS | {"loading", "evaluate", "report", "experiments"}
+ALL = MODELS | {"distributed", "loading", "evaluate", "report", "experiments"}
 TABLE = {
-    "__init__": ALL | {"distributed"},  # for type checkers alone: at run time a name is loaded when it is used
+    "__init__": ALL,  # for type checkers alone: at run time a name is loaded when it is used
     "__main__": {"cli"},
     "errors": set(),
     "_threads": set(),

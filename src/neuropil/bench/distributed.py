@@ -1,7 +1,7 @@
 """How much faster processes learn a shared network together than one of them does alone.
 
-Every process has one thread. In each round the first learns from the whole batch by itself, then each number of
-processes learns from their parts together, so that noise hits all alike. A step is the rule, `propose_` and plain SGD.
+Every process has one thread. In each round one learns from the whole batch by itself, then each number of processes
+from their parts together. So noise hits all alike. A step is the rule, `propose_` and plain SGD.
 """
 
 import json

@@ -11,7 +11,7 @@ PACKAGE = Path(neuropil.__file__).parent
 BASE = {"errors", "_threads"}
 RULES = BASE | {"data", "plasticity", "spiking", "runs"}
 MODELS = RULES | {"models", "associative"}
-ALL = MODELS | {"distributed", "loading", "evaluate", "report", "experiments"}
+ALL = MODELS | {"distributed", "sklearn", "loading", "evaluate", "report", "experiments"}
 TABLE = {
     "__init__": ALL,  # for type checkers alone: at run time a name is loaded when it is used
     "__main__": {"cli"},
@@ -22,6 +22,7 @@ TABLE = {
     "associative": RULES | {"models"},
     "distributed": BASE | {"plasticity"},
     "loading": MODELS,
+    "sklearn": BASE | {"plasticity"},
     "evaluate": BASE | {"data", "runs.rows", "runs.tracker"},
     "report": BASE | {"runs"},
     "experiments": ALL,

@@ -1,0 +1,217 @@
+"""scikit-learn estimators: local learning by `fit(X, y)`, in pipelines, searches and cross-validation."""
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Generator, Tensor, nn
+
+from neuropil.errors import require, unknown
+from neuropil.plasticity import ExplainAway, HardWTA, KrotovHopfield, Learner, Rule, SoftHebb, attach
+
+__all__ = ["HebbianClassifier", "HebbianFeatures"]
+
+RULES: dict[str, Rule] = {  # at the settings that the page on rules names
+    "explain_away": ExplainAway(),
+    "hard_wta": HardWTA(),
+    "krotov_hopfield": KrotovHopfield(p=2, k=2),
+    "soft_hebb": SoftHebb(tau=0.002),
+}
+
+
+class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Features that units of one layer learn from examples without labels, by a local rule.
+
+    A unit answers with max(0, w x + b). It starts at an example, and competes with the others for every example, see
+    `attach`. While they learn, units see each column once as it is and once negated. The data may have any scale and
+    offset; where columns differ much in spread, put a `StandardScaler` before.
+
+    Args:
+        n_units: how many features are learned.
+        rule: "explain_away", "hard_wta", "krotov_hopfield" or "soft_hebb"; or a rule, such as ``ExplainAway(k=5)``.
+        epochs: passes over the examples in `fit`; `partial_fit` makes one.
+        batch_size: examples in a step.
+        learning_rate: of the weights; 0.2 fits every rule, 0 leaves units where they start.
+        random_state: seed of start and order.
+
+    Attributes:
+        weights_: (n_units, n_features_in_).
+        biases_: (n_units,).
+
+    Raises:
+        ValueError: what scikit-learn refuses; a single column, in which there is no direction to learn.
+
+    Examples:
+        >>> from neuropil.sklearn import HebbianFeatures
+        >>> from sklearn.datasets import load_digits
+        >>> X, y = load_digits(return_X_y=True)
+        >>> HebbianFeatures(n_units=50, random_state=0).fit_transform(X).shape
+        (1797, 50)
+    """
+
+    weights_: NDArray[Any]
+    biases_: NDArray[Any]
+    _learner: Learner
+
+    def __init__(
+        self, n_units: int = 300, *, rule: str | Rule = "explain_away", epochs: int = 10, batch_size: int = 100,
+        learning_rate: float = 0.2, random_state: Any = None,
+    ):  # fmt: skip
+        self.n_units, self.rule, self.epochs, self.batch_size = n_units, rule, epochs, batch_size
+        self.learning_rate, self.random_state = learning_rate, random_state
+
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Learn from the rows of X (n, features), from the start; y is not looked at."""
+        x = self._begin(X)
+        for _ in range(self.epochs):
+            self._learn(x)
+        return self
+
+    def partial_fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Learn from more rows, in one pass; the first call starts at its rows."""
+        x = self._begin(X) if not hasattr(self, "_learner") else self._checked(X, reset=False)
+        self._learn(x)
+        return self
+
+    def transform(self, X: ArrayLike) -> NDArray[Any]:
+        """The answers of the units, (n, n_units)."""
+        check_is_fitted(self)
+        return np.maximum(self._checked(X, reset=False).numpy() @ self.weights_.T + self.biases_, 0)
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.biases_)
+
+    def _checked(self, x: ArrayLike, *, reset: bool) -> Tensor:
+        """Finite rows of as many features as before, in float64."""
+        few = {"ensure_min_samples": 2} if reset else {}
+        return torch.tensor(validate_data(self, x, dtype=np.float64, reset=reset, **few))
+
+    def _begin(self, x: ArrayLike) -> Tensor:
+        """The rows, and units that start at some of them."""
+        require(self.n_units >= 1, f"{type(self).__name__} needs n_units >= 1, got {self.n_units}.")
+        fits = self.epochs >= 0 and self.batch_size >= 1 and self.learning_rate >= 0
+        require(fits, f"{type(self).__name__} needs epochs >= 0, batch_size >= 1 and learning_rate >= 0, got {self}.")
+        if not isinstance(self.rule, Rule) and self.rule not in RULES:
+            raise unknown("rule", str(self.rule), RULES)
+        rule = self.rule if isinstance(self.rule, Rule) else RULES[self.rule]
+        rows = self._checked(x, reset=True)
+        features = rows.shape[1]
+        require(features > 1, f"{type(self).__name__} needs 2 features or more, got n_features = {features}.")
+        rng = Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
+        layer = nn.Linear(2 * features, self.n_units, dtype=rows.dtype)
+        nn.init.normal_(layer.weight, std=(2 * features) ** -0.5, generator=rng)
+        self._learner = attach(layer, {"": rule}, both(rows), rng=rng)
+        self._read()
+        return rows
+
+    def _learn(self, rows: Tensor) -> None:
+        """One pass over the rows in random order."""
+        learner = self._learner
+        optimizer = torch.optim.SGD(learner.model.parameters(), lr=self.learning_rate)
+        for batch in batches(rows, self.batch_size, learner.rng):
+            learner.propose_(both(batch))
+            optimizer.step()
+            learner.settle_()
+        self._read()
+
+    def _read(self) -> None:
+        """Weights and biases as arrays."""
+        weight, bias = (getattr(self._learner.model, name).detach().numpy().copy() for name in ("weight", "bias"))
+        on, off = np.split(weight, 2, axis=1)
+        self.weights_, self.biases_ = on - off, bias
+
+
+def both(rows: Tensor) -> Tensor:
+    """Every input once as it is and once negated: rules look at a sample without its mean, which is then nothing."""
+    return torch.cat([rows, -rows], 1)
+
+
+def batches(rows: Tensor, size: int, rng: Generator) -> Iterator[Tensor]:
+    """The rows in random order, in batches of about `size`, none of them small."""
+    for index in torch.randperm(len(rows), generator=rng).tensor_split(max(1, round(len(rows) / size))):
+        yield rows[index]
+
+
+class HebbianClassifier(ClassifierMixin, BaseEstimator):
+    """A logistic regression on features that a local rule learns without labels, see `HebbianFeatures`.
+
+    Args:
+        n_units, rule, epochs, batch_size, learning_rate, random_state: of the features.
+        C: inverse strength of the L2 penalty of the logistic regression, on features of unit variance.
+        max_iter: steps of its solver, at most.
+
+    Attributes:
+        classes_: the labels, sorted.
+        features_: the fitted `HebbianFeatures`.
+        readout_: the fitted pipeline of scaler and logistic regression on its features.
+        n_iter_: steps that its solver took.
+
+    Raises:
+        ValueError: what scikit-learn and `HebbianFeatures` refuse.
+
+    Examples:
+        >>> from neuropil.sklearn import HebbianClassifier
+        >>> from sklearn.datasets import load_wine
+        >>> from sklearn.model_selection import cross_val_score
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> X, y = load_wine(return_X_y=True)
+        >>> model = make_pipeline(StandardScaler(), HebbianClassifier(random_state=0))
+        >>> bool(cross_val_score(model, X, y).mean() > 0.95)
+        True
+    """
+
+    classes_: NDArray[Any]
+    features_: HebbianFeatures
+    readout_: Any
+    n_iter_: NDArray[Any]
+
+    def __init__(
+        self, n_units: int = 300, *, rule: str | Rule = "explain_away", epochs: int = 10, batch_size: int = 100,
+        learning_rate: float = 0.2, C: float = 1.0, max_iter: int = 1000, random_state: Any = None,
+    ):  # fmt: skip
+        self.n_units, self.rule, self.epochs, self.batch_size = n_units, rule, epochs, batch_size
+        self.learning_rate, self.C, self.max_iter, self.random_state = learning_rate, C, max_iter, random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Learn features from the rows of X (n, features), then their classes y (n,) of any kind."""
+        x, labels = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        check_classification_targets(labels)
+        self.classes_ = np.unique(labels)
+        require(len(self.classes_) > 1, f"{type(self).__name__} needs two classes or more, got one class.")
+        shared = HebbianFeatures().get_params()
+        self.features_ = HebbianFeatures(**{name: getattr(self, name) for name in shared})
+        features = self.features_.fit_transform(x)
+        readout = LogisticRegression(C=self.C, max_iter=self.max_iter)
+        self.readout_ = make_pipeline(StandardScaler(), readout).fit(features, labels)
+        self.n_iter_ = readout.n_iter_
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The likeliest class of every row, (n,)."""
+        return self._read(X, "predict")
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """The probability of every class of `classes_`, (n, classes)."""
+        return self._read(X, "predict_proba")
+
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+        """The score of every class, (n, classes); of two classes that of the second, (n,)."""
+        return self._read(X, "decision_function")
+
+    def _read(self, x: ArrayLike, what: str) -> NDArray[Any]:
+        check_is_fitted(self)
+        found: NDArray[Any] = getattr(self.readout_, what)(
+            self.features_.transform(validate_data(self, x, dtype=np.float64, reset=False))
+        )
+        return found

@@ -1,0 +1,91 @@
+"""scikit-learn estimators: every check of scikit-learn, what users do with estimators, and accuracies side by side."""
+
+import doctest
+import pickle
+from itertools import pairwise
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_wine
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import neuropil.sklearn
+from neuropil.bench import sklearn as bench
+from neuropil.errors import Refusal
+from neuropil.plasticity import ExplainAway
+from neuropil.sklearn import HebbianClassifier, HebbianFeatures
+
+
+@parametrize_with_checks([HebbianFeatures(n_units=20, epochs=2), HebbianClassifier(n_units=40)])
+def test_every_check_of_scikit_learn_passes(estimator, check):
+    check(estimator)
+
+
+def test_features_are_those_of_the_layer_that_learned():
+    x = np.random.default_rng(3).normal(1.3, 2.1, (200, 6))
+    features = HebbianFeatures(30, rule=ExplainAway(k=3), random_state=2).fit(x)
+    layer = features._learner.model
+    with torch.no_grad():
+        rows = torch.from_numpy(x[:9])
+        want = layer(torch.cat([rows, -rows], 1)).relu().numpy()
+    np.testing.assert_allclose(features.transform(x[:9]), want, rtol=1e-12, atol=1e-12)
+    start = HebbianFeatures(30, rule=ExplainAway(k=3), random_state=2, learning_rate=0).fit(x)
+    assert np.abs(start.weights_ - features.weights_).max() > 0.01
+
+
+def test_partial_fit_learns_from_one_batch_after_the_other():
+    x = np.random.default_rng(4).normal(size=(300, 5))
+    features = HebbianFeatures(20, random_state=0)
+    seen = [features.partial_fit(part).weights_ for part in np.split(x, 3)]
+    assert all(np.abs(a - b).max() > 1e-3 for a, b in pairwise(seen))
+    again = pickle.loads(pickle.dumps(features))  # one that was learning goes on
+    np.testing.assert_array_equal(again.partial_fit(x).weights_, features.partial_fit(x).weights_)
+
+
+def test_searches_frames_and_processes_work():
+    x, y = load_wine(return_X_y=True, as_frame=True)
+    names = y.map({0: "Barolo", 1: "Grignolino", 2: "Barbera"})
+    model = make_pipeline(StandardScaler(), HebbianClassifier(n_units=50, random_state=0))
+    search = GridSearchCV(model, {"hebbianclassifier__rule": ["explain_away", ExplainAway(k=4)]}, cv=3, n_jobs=2)
+    assert search.fit(x, names).best_score_ > 0.9
+    assert set(search.predict(x)) == set(names)
+    frame = HebbianFeatures(7, random_state=0).set_output(transform="pandas").fit_transform(x)
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame.columns) == [f"hebbianfeatures{i}" for i in range(7)]
+    assert clone(search.best_estimator_).get_params()["hebbianclassifier__n_units"] == 50
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rule": "hebbian"}, "unknown rule 'hebbian'"),
+        ({"n_units": 0}, "HebbianFeatures needs n_units >= 1, got 0"),
+        ({"learning_rate": -1}, "HebbianFeatures needs epochs >= 0, batch_size >= 1 and learning_rate >= 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(Refusal, match=message):
+        HebbianFeatures(**settings).fit(np.eye(3))
+
+
+def test_the_examples_run():
+    done = doctest.testmod(neuropil.sklearn)
+    assert done.attempted > 8
+    assert not done.failed
+
+
+def test_the_classifier_is_within_two_points_of_a_logistic_regression_and_the_benchmark_pairs_by_seed():
+    rows = bench.main(bench.Config(seeds=1))
+    assert [row["data"] for row in rows] == ["wine", "breast cancer", "digits"]
+    assert all(row["Hebbian"][0] > row["logistic regression"][0] - 0.02 for row in rows)
+    row = {**rows[0], "Hebbian": [0.92, 0.96], "start": [0.90, 0.92], "logistic regression": [0.9, 0.9]}
+    shown = bench.cells(row)
+    assert shown["minus start"] == "+3.00 ± 12.71"  # of 2 and 4 points: t(1) = 12.706, s / sqrt(2) = 1
+    assert shown["Hebbian"].startswith("94.00 ± ")
+    bench.CAPTION.format(**rows[-1])

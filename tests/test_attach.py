@@ -23,8 +23,8 @@ from neuropil.plasticity import (
     SoftHebb,
     attach,
 )
-from neuropil.plasticity.learner import LEAK
 from neuropil.plasticity.seen import FLAT
+from neuropil.plasticity.turn import LEAK
 
 LAYERS = {
     "dense": (lambda: nn.Linear(7, 5), (40, 7)),

@@ -38,8 +38,8 @@ from neuropil.plasticity import (
 )  # fmt: skip
 from neuropil.plasticity.geometry import rows as rows_of
 from neuropil.plasticity.geometry import weight_of
-from neuropil.plasticity.learner import settle_layer_
 from neuropil.plasticity.seen import observe, prepared, take
+from neuropil.plasticity.turn import settle_layer_
 from neuropil.report.stats import interval
 
 K_MEANS = "k-means"  # stands among the rules, though it is none

@@ -1,14 +1,17 @@
-"""Compiled kernels need neither a folder for their cache nor the threads of a parent process."""
+"""Compiled kernels need no folder for their cache and no threads of a parent, and round alike from cache and afresh."""
 
 import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 import pytest
 
 import neuropil
+from neuropil._threads import _Cache, _sources
 
 SOURCE = Path(neuropil.__file__).parents[1]
 USE = """
@@ -80,3 +83,60 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), done)
 def test_a_forked_child_has_threads_of_its_own():
     done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["7", "[3,", "4]"], done.stderr
+
+
+def kernels():
+    """What is compiled and kept, by its name."""
+    names = [one.name for one in walk_packages(neuropil.__path__, "neuropil.") if "_threads" not in one.name]
+    modules = [import_module(name) for name in names if "__main__" not in name and ".gpu" not in name]
+    everything = [one for module in modules for one in vars(module).values()]
+    found = {f"{one.__module__}.{one.__name__}": one for one in everything if kept(one)}
+    assert len(found) > 10
+    return found
+
+
+def kept(one):
+    return isinstance(getattr(one, "_cache", None), _Cache)
+
+
+def test_a_kernel_calls_no_other_kernel():
+    for name, kernel in kernels().items():
+        todo = [kernel.py_func]
+        for function in todo:
+            called = [function.__globals__.get(word) for word in function.__code__.co_names]
+            todo += [one.py_func for one in called if hasattr(one, "py_func") and one.py_func not in todo]
+            for one in called:
+                options = getattr(one, "targetoptions", {})
+                inline = options.get("inline") == "always" or options.get("forceinline")
+                assert not hasattr(one, "py_func") or inline, f"{name} calls {one}"
+
+
+def test_a_kept_kernel_is_stale_when_what_is_inlined_in_it_changes():
+    found = kernels()
+    files = {Path(file).name for file in _sources(found["neuropil.spiking.kernels.cpu.recurrent.backward"].py_func)}
+    assert files == {"recurrent.py", "oscillator.py", "qif.py"}
+
+
+GRADIENT = """
+import hashlib, torch
+from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel
+from neuropil.spiking.kernels.cpu.qif import adjoint, simulate
+from neuropil.spiking.times import Events
+rng = torch.Generator().manual_seed(3)
+normal = lambda *shape: torch.randn(shape, generator=rng)
+time = torch.cat([torch.rand(20, 60, generator=rng).mul(3.7).sort().values, torch.full((20, 1), torch.inf)], 1)
+source = torch.randint(30, (20, 61), generator=rng, dtype=torch.int32)
+events = Events(time, source, source, torch.full((20,), 60, dtype=torch.int32))
+model = QIFModel(3.1 * normal(30, 20), torch.nn.functional.normalize(normal(3, 1, 20), dim=0), 1.3, 3.9)
+times, state, steps = simulate(events, model, Plan())
+given = OutputGrads(normal(*times.shape), normal(2, 20, 20))
+for part in times, state, *adjoint(events, model, Plan(), times, steps, given):
+    print(hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest())
+"""
+
+
+def test_a_process_that_compiles_rounds_as_one_that_finds_its_kernels(tmp_path):
+    once = {"env": os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}, "capture_output": True, "text": True}
+    first, again = (subprocess.run([sys.executable, "-c", GRADIENT], timeout=300, **once) for _ in range(2))
+    assert first.stdout.count("\n") == 5, first.stderr
+    assert again.stdout == first.stdout

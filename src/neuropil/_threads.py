@@ -18,6 +18,9 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 def compiler(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
     """What compiles a kernel at its first call, and keeps it for the next process where a folder can be written.
 
+    A kernel calls no other: it would run whatever copy of that one the process has, and copies round differently. What
+    kernels share is `inlined`.
+
     Args:
         fastmath: liberties of LLVM with floating point.
     """
@@ -26,11 +29,14 @@ def compiler(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:
         function: Any = numba.njit(nogil=True, error_model="numpy", fastmath=set(fastmath))(kernel)
         try:
             function._cache = _Cache(kernel)
-        except RuntimeError as error:  # numba finds no folder
+        except (RuntimeError, OSError) as error:  # numba finds no folder, or the code no file
             _uncached(error)
         return function
 
     return compiled
+
+
+inlined: Any = numba.njit(inline="always")  # becomes part of each kernel that calls it, with its liberties
 
 
 _failures: list[Exception] = []  # of numba's cache, in this process
@@ -56,7 +62,8 @@ class _Cache(FunctionCache):
 
     def __init__(self, kernel: Callable[..., Any]):
         super().__init__(kernel)
-        stamp = (self._impl.locator.get_source_stamp(), "with checksums")
+        written = sorted((file, os.stat(file).st_mtime, os.stat(file).st_size) for file in _sources(kernel))
+        stamp = (self._impl.locator.get_source_stamp(), written, "with checksums")
         self._cache_file = _Kept(self._cache_path, self._impl.filename_base, stamp)
 
     def load_overload(self, *key: Any) -> Any:
@@ -75,6 +82,12 @@ class _Cache(FunctionCache):
             super().save_overload(*entry)
         except Exception as error:
             _uncached(error)
+
+
+def _sources(kernel: Any) -> set[str]:
+    """The files of a kernel and of what is inlined in it."""
+    called = (kernel.__globals__.get(name) for name in kernel.__code__.co_names)
+    return {kernel.__code__.co_filename}.union(*(_sources(one.py_func) for one in called if hasattr(one, "py_func")))
 
 
 def _uncached(error: Exception) -> None:

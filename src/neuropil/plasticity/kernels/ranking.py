@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil._threads import compiler, share_out
+from neuropil._threads import compiler, inlined, share_out
 from neuropil.plasticity.geometry import product
 from neuropil.plasticity.kernels.dispatch import on_gpu
 from neuropil.plasticity.plan import IN_USE, PLAN, Plan
@@ -90,7 +90,7 @@ def _abreast(thread, start, stop, drive, k, chosen, largest):  # type: ignore[no
             largest[at + lane] = best[lane] + zeros[lane]
 
 
-@compiled
+@inlined
 def _copy(drive, start, stop, tile, zeros):  # type: ignore[no-untyped-def]
     """The positions `start` to `stop` into `tile`; `zeros` are NaN where a drive of the lane is not finite."""
     zeros[:] = 0
@@ -101,7 +101,7 @@ def _copy(drive, start, stop, tile, zeros):  # type: ignore[no-untyped-def]
             zeros[lane] += row[lane] - row[lane]
 
 
-@compiled
+@inlined
 def _insert(tile, best, carry):  # type: ignore[no-untyped-def]
     """The largest drives of every lane in descending order into `best`; no branch depends on the data."""
     best[:] = -np.inf
@@ -124,7 +124,7 @@ def _insert(tile, best, carry):  # type: ignore[no-untyped-def]
                 carry[lane] = d if new > d else new
 
 
-@compiled
+@inlined
 def _find(tile, best, k, first, kth, left):  # type: ignore[no-untyped-def]
     """The places of the largest and of the k-th largest drive of every lane, whose values are in `best`.
 
@@ -162,7 +162,7 @@ def _along(thread, start, stop, drive, bits, k, chosen, largest):  # type: ignor
         largest[sample] = best[0] + zeros.sum()
 
 
-@compiled
+@inlined
 def _see(row, peaks, zeros):  # type: ignore[no-untyped-def]
     """The largest entry of every lane of `row` into `peaks`; `zeros` are NaN where an entry of it is not finite."""
     whole = len(row) - len(row) % LANES
@@ -179,7 +179,7 @@ def _see(row, peaks, zeros):  # type: ignore[no-untyped-def]
         zeros[lane] += entry - entry
 
 
-@compiled
+@inlined
 def _reach(order, k, keys, reached):  # type: ignore[no-untyped-def]
     """The lanes that reach the k-th largest peak into `reached`, and how many they are, from the bits of the peaks.
 
@@ -201,7 +201,7 @@ def _reach(order, k, keys, reached):  # type: ignore[no-untyped-def]
     return hits
 
 
-@compiled
+@inlined
 def _rank(row, peaks, reached, best, who):  # type: ignore[no-untyped-def]
     """The largest entries of `row` in descending order into `best`, their places into `who`.
 

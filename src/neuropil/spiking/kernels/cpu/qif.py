@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil._threads import share_out, shares
+from neuropil._threads import inlined, share_out, shares
 from neuropil.spiking.kernels.bundles import InputGrads, OutputGrads, Plan, QIFModel, arrays, with_room
 from neuropil.spiking.kernels.cpu.oscillator import TABLES, compiled, max_step, next_spike, slopes, step, step_adjoint
 from neuropil.spiking.times import Events
@@ -64,7 +64,7 @@ def adjoint(
     return by_weight.sum(0), wanted.start, wanted.time
 
 
-@compiled
+@inlined
 def receive(state, weight, events, b, e, now):  # type: ignore[no-untyped-def]
     """Add to the currents the weights of all events at `now` from event `e` on; the first event after them."""
     current = state[2]
@@ -76,13 +76,13 @@ def receive(state, weight, events, b, e, now):  # type: ignore[no-untyped-def]
     return e
 
 
-@compiled
+@inlined
 def load_start(state, start, b):  # type: ignore[no-untyped-def]
     """The state of sample `b` at time 0; `start` is (3, 1 or batch, neurons)."""
     state[:] = start[:, b % start.shape[1]]
 
 
-@compiled
+@inlined
 def record_spikes(state, factor, now, rest, tau, latest, out, spikes):  # type: ignore[no-untyped-def]
     """Write the time of every spike of the step that begins with `state` at `now`; count even what finds no room."""
     room, d = out.shape[1], -expm1(-rest)
@@ -125,7 +125,7 @@ def forward(part, first, last, events, model, table, latest, out, spikes, end, s
         end[:, b], steps[b] = state, done
 
 
-@compiled
+@inlined
 def recompute_states(events, b, model, table, tape):  # type: ignore[no-untyped-def]
     """Simulate sample `b` again from the first state of `tape`, a `States`, and fill it; the number of steps."""
     e, k, tau = 0, 0, model.tau
@@ -144,7 +144,7 @@ def recompute_states(events, b, model, table, tape):  # type: ignore[no-untyped-
             return k
 
 
-@compiled
+@inlined
 def add_spike_grads(state, factor, now, tau, out, spikes, by_out, grad_angle, grad_current, cube):  # type: ignore[no-untyped-def]
     """Add what the gradients of the spikes of one step mean for the state at its start, last spikes first."""
     for j in range(len(factor)):
@@ -156,7 +156,7 @@ def add_spike_grads(state, factor, now, tau, out, spikes, by_out, grad_angle, gr
             grad_current[j] += tau * by_out[j, spikes[j]] * by_current
 
 
-@compiled
+@inlined
 def accumulate_input_grad(state, row, grad_angle, grad_current, tau, by_row):  # type: ignore[no-untyped-def]
     """Add dL/dweight = dL/dI of an input to `by_row`; returns its dL/dt = sum w (2 dL/dI - dL/dangle y^2) / tau."""
     y, total = state[1], by_row.dtype.type(0)
@@ -166,7 +166,7 @@ def accumulate_input_grad(state, row, grad_angle, grad_current, tau, by_row):  #
     return total / tau
 
 
-@compiled
+@inlined
 def room_for_states(steps, first, last, neurons, kind):  # type: ignore[no-untyped-def]
     """A `States` that has room for each of the samples `first` to `last`."""
     n = 1

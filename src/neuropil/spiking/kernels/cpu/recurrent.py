@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil._threads import share_out, shares
+from neuropil._threads import inlined, share_out, shares
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, RecurrentModel, arrays, check_room, no_spikes
 from neuropil.spiking.kernels.cpu.oscillator import TABLES, compiled, max_step, next_spike, step, step_adjoint
 from neuropil.spiking.kernels.cpu.qif import accumulate_input_grad, latest, load_start, room_for_states
@@ -84,7 +84,7 @@ def select_inputs(by_event: Tensor, sender: Tensor, total: Tensor, like: Tensor)
     return out.index_put_((sample, (from_input.cumsum(1) - 1)[sample, event]), by_event[sample, event])
 
 
-@compiled
+@inlined
 def reset_spiking(state, factor, spiking):  # type: ignore[no-untyped-def]
     """Let `spiking` (-1: none) restart at V = -inf; any other that was carried over the top waits there."""
     for j in range(len(factor)):
@@ -94,7 +94,7 @@ def reset_spiking(state, factor, spiking):  # type: ignore[no-untyped-def]
         state[0, spiking], state[1, spiking] = -1, 0
 
 
-@compiled
+@inlined
 def predict(state, row, always, now, tau, upcoming):  # type: ignore[no-untyped-def]
     """Bring up to date the next spike time of every neuron whose current changed by `row`, and of neuron `always`."""
     for j in range(len(upcoming)):
@@ -103,7 +103,7 @@ def predict(state, row, always, now, tau, upcoming):  # type: ignore[no-untyped-
             upcoming[j] = now - tau * log1p(-s) if s < 1 else inf
 
 
-@compiled
+@inlined
 def receive(state, row):  # type: ignore[no-untyped-def]
     """Add the weights `row` to the currents."""
     current = state[2]
@@ -111,7 +111,7 @@ def receive(state, row):  # type: ignore[no-untyped-def]
         current[j] += row[j]
 
 
-@compiled
+@inlined
 def advance(state, after, factor, now, until, spiking, tau, table):  # type: ignore[no-untyped-def]
     """One step from `now` towards `until`, where `spiking` is due; the time it reaches."""
     whole = (until - now) / tau
@@ -121,7 +121,7 @@ def advance(state, after, factor, now, until, spiking, tau, table):  # type: ign
     return until if rest == whole else now + rest * tau
 
 
-@compiled
+@inlined
 def simulate_sample(events, b, model, state, after, table, log):  # type: ignore[no-untyped-def]
     """Sample `b` from `state`, which ends as the state at the end: (events, steps); it gives up when `log` is full."""
     tau, t_end, neurons, count = model.tau, model.t_end, state.shape[1], events.total[b]
@@ -184,7 +184,7 @@ def collect_spikes(log, latest, out):  # type: ignore[no-untyped-def]
                 found[j] += 1
 
 
-@compiled
+@inlined
 def recompute_states(log, b, model, table, tape):  # type: ignore[no-untyped-def]
     """Simulate sample `b` again from the first state of `tape`, a `States`, and fill it; the number of steps."""
     k, e, total = 0, 0, log.total[b]

@@ -177,8 +177,8 @@ def test_no_folder_and_a_folder_as_page_are_refused(tmp_path):
 
 
 def test_a_run_is_read_once_and_its_rows_are_parsed_once(tmp_path, monkeypatch):
-    read_rows, records = results.read_rows, []
-    monkeypatch.setattr(results, "read_rows", lambda path: records.append(path) or read_rows(path))
+    read_checked, records = results.read_checked, []
+    monkeypatch.setattr(results, "read_checked", lambda path: records.append(path) or read_checked(path))
     found = gather([make(tmp_path / "run", everything(), save={f"fields.{LOCAL}": torch.randn(4, 1, 5, 5)})])
     write(found, tmp_path / "report.html")
     shown(table(found))

@@ -1,18 +1,21 @@
 """What stands in tables and at the top of the report, and the costs that a run writes down for them."""
 
+import json
 import math
+import tracemalloc
+from itertools import product
 
 import pytest
 import torch
 
 from neuropil.data import Split
 from neuropil.evaluate import fit_and_score
-from neuropil.report.figures.curves import progress
+from neuropil.report.figures.curves import learning_curves, progress
 from neuropil.report.page import table_of
 from neuropil.report.results import gather
 from neuropil.report.tables import summary_sentence, uneven_of
 from neuropil.report.theme import styles_of
-from neuropil.runs import EpochRow, NullTracker, Run
+from neuropil.runs import NullTracker, Run
 from neuropil.runs import run as room
 from report_runs import BASELINE, LOCAL, make, result
 
@@ -54,19 +57,33 @@ def test_curves_are_those_of_finished_runs_while_there_are_any(tmp_path):
     epoch = lambda name: ("epoch", {"learner": name, "seed": 0, "stage": "head", "epoch": 0, "loss": 1.0})
     done = make(tmp_path / "done", [result("one", 0), epoch("one")])
     half = make(tmp_path / "half", [result("two", 0), epoch("two")], finish=False)
-    assert [row.learner for row in gather([done, half]).of(EpochRow)] == ["one"]
-    assert [row.learner for row in gather([half]).of(EpochRow)] == ["two"]
+    assert [row.learner for row in gather([done, half]).series] == ["one"]
+    assert [row.learner for row in gather([half]).series] == ["two"]
 
 
 def test_progress_is_counted_by_the_passes_of_its_own_seed():
-    passes = {0: 2, 1: 5}
-    rows = [
-        EpochRow(learner="a", seed=seed, epoch=k, metrics={"train_accuracy": k / 10})
-        for seed, count in passes.items()
-        for k in range(count)
-    ]
-    assert [x for _, x, _ in progress(rows)] == [50, 100, 20, 40, 60, 80, 100]
-    assert [y for _, _, y in progress(rows)][:2] == [0.0, 0.1]
+    for count, want in (2, [50, 100]), (5, [20, 40, 60, 80, 100]):
+        learner, x, y = progress("a", range(count), [k / 10 for k in range(count)])
+        assert (learner, list(x), y[:2]) == ("a", want, [0.0, 0.1])
+
+
+def test_a_million_epochs_are_columns_and_their_curve_no_more_points_than_can_be_seen(tmp_path):
+    folder, passes = make(tmp_path / "run", [result()]), 20_000
+    loss = lambda seed, epoch: 1 / (1 + epoch) + seed / 7
+    with open(folder / "metrics.jsonl", "a") as file:
+        for seed, epoch in product((0, 1), range(passes)):
+            row = {"kind": "epoch", "learner": LOCAL, "seed": seed, "stage": "head", "epoch": epoch, "word": "x"}
+            print(json.dumps({**row, "loss": loss(seed, epoch)}), file=file)
+    tracemalloc.start()
+    found = gather([folder])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 * 2 * passes  # bytes a row
+    (panel,) = learning_curves(found, {})
+    curve = panel.plot.keywords["curves"][LOCAL]
+    assert len(curve) == 150
+    assert (min(curve), max(curve)) == (0, passes - 1)
+    assert curve == {epoch: [loss(0, epoch), loss(1, epoch)] for epoch in curve}
 
 
 # What runs write down for it

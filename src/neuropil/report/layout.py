@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from neuropil.report.figures.samples import Sheet
 from neuropil.report.figures.summary_figure import NARROW
-from neuropil.report.results import Results
+from neuropil.report.results import Series
 from neuropil.report.robustness_tables import RobustnessTable
 from neuropil.report.theme import Panel, Style, data_uri, png, style_for, svg
 from neuropil.runs import Row
@@ -96,6 +96,6 @@ def figures_of(panels: Sequence[Panel], name: str) -> list[Figure]:
     return figures
 
 
-def legend(results: Results, styles: Mapping[str, Style], kind: type[Row]) -> list[Style]:
-    """The learners that have rows of this kind, in the order of the results."""
-    return [style_for(styles, name) for name in dict.fromkeys(row.learner or "" for row in results.of(kind))]
+def legend(rows: Sequence[Row | Series], styles: Mapping[str, Style]) -> list[Style]:
+    """The learners that have these rows, in their order."""
+    return [style_for(styles, name) for name in dict.fromkeys(row.learner or "" for row in rows)]

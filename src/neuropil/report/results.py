@@ -3,6 +3,7 @@
 Every run is read once, here. Tables, figures and the page are made from `Results`.
 """
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,22 +16,50 @@ from torch import Tensor
 
 from neuropil.errors import Refusal, require
 from neuropil.report.summaries import BASELINES, Outcome, Summary, family_of, mean, plain, summaries_on
-from neuropil.runs import EpochRow, FailedRow, Record, ResultRow, Row, WarningRow, read, read_rows
+from neuropil.runs import EpochRow, FailedRow, Record, ResultRow, Row, WarningRow, read
 from neuropil.runs.files import METRICS
+from neuropil.runs.parsing import read_checked
 
 __all__ = ["BASELINES", "Outcome", "Results", "RunRows", "Summary", "gather", "mean", "plain"]
 
 R = TypeVar("R", bound=Row)
+T = TypeVar("T", bound="Row | Series")
 Tables = Mapping[type[Row], list[Any]]  # class of rows -> its rows
 NAMES = ("learner", "data", "family", "baseline", "stage", "layer")  # columns whose text the reader sees
+ROWS = 200  # of a kind that has no figure
+
+
+@dataclass(frozen=True)
+class Series:
+    """Every number of one stage of a learner with one seed: its epochs, and what it was in each."""
+
+    learner: str
+    data: str
+    seed: int | None
+    stage: str
+    numbers: dict[str, tuple["array[float]", "array[float]"]] = field(default_factory=dict)
+
+    def add(self, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """What one row of the stage has logged; words and lists have no curve."""
+        for name, value in metrics.items():
+            if type(value) is float or type(value) is int:
+                if name not in self.numbers:
+                    self.numbers[name] = array("d"), array("d")
+                epochs, values = self.numbers[name]
+                epochs.append(epoch)
+                values.append(value)
 
 
 @dataclass(frozen=True)
 class RunRows:
-    """One run: its record, and its rows by their class, in the order in which they were logged."""
+    """One run: its record, its rows by their class, in the order in which they were logged, and those of epochs.
+
+    A run may have a million epochs, and they are drawn only: what they logged is kept as columns, and not as rows.
+    """
 
     record: Record
     tables: Tables
+    series: list[Series]
     damaged: int = 0  # lines that could not be read, or are gone
 
     @property
@@ -62,6 +91,7 @@ class Results:
         outcomes: every result row, checked.
         summaries: one per data set and learner, best first within a data set.
         tables: rows by class, best learner first, from the finished runs (from all while none has finished).
+        series: what their epochs logged, best learner first.
         warnings: those of all runs.
     """
 
@@ -69,6 +99,7 @@ class Results:
     outcomes: list[Outcome]
     summaries: list[Summary]
     tables: Tables = field(default_factory=dict)
+    series: list[Series] = field(default_factory=list)
     warnings: list[WarningRow] = field(default_factory=list)
 
     @property
@@ -84,7 +115,7 @@ class Results:
     @property
     def trained(self) -> list[str]:
         """All that have learning curves, in the order of logging."""
-        return list(dict.fromkeys(row.learner or "" for run in self.shown for row in run.of(EpochRow)))
+        return list(dict.fromkeys(row.learner for run in self.shown for row in run.series))
 
     @property
     def unfinished(self) -> list[str]:
@@ -128,7 +159,7 @@ def gather(runs: Sequence[Path] | Results) -> Results:
     found = [rows_of(read(path)) for path in paths]
     outcomes = [outcome(run, row) for run in found for row in run.of(ResultRow)]
     failures = [row for run in found for row in run.of(FailedRow)]
-    if not outcomes and not failures and not any(run.of(EpochRow) or run.of(Row) or run.pictures for run in found):
+    if not outcomes and not failures and not any(run.series or run.of(Row) or run.pictures for run in found):
         names = ", ".join(f"'{run.record.folder}'" for run in found)
         finished = found[0].record.finished
         cure = "run a recipe that logs one" if finished else "finish it with 'neuropil run --resume DIR'"
@@ -141,7 +172,9 @@ def gather(runs: Sequence[Path] | Results) -> Results:
     summaries = [one for data in named for one in summaries_on(data, outcomes, failures)]
     results = Results(found, outcomes, summaries)
     warnings = [row for run in found for row in run.of(WarningRow)]
-    return replace(results, tables=merged_tables(results), warnings=best_first(warnings, results.learners))
+    series = best_first([one for run in results.shown for one in run.series], results.learners)
+    warnings = best_first(warnings, results.learners)
+    return replace(results, tables=merged_tables(results), series=series, warnings=warnings)
 
 
 def damage_of(run: RunRows) -> list[str]:
@@ -160,18 +193,29 @@ def folders_of(given: Path) -> list[Path]:
 def rows_of(record: Record) -> RunRows:
     """The rows of a run by class, with their names in printable form."""
     tables: dict[type[Row], list[Row]] = defaultdict(list)
+    series: dict[tuple[Any, ...], Series] = {}
+    others: dict[tuple[Any, ...], int] = defaultdict(int)
     damaged, count = 0, 0
-    for row in read_rows(record.folder / METRICS):
+    for found in read_checked(record.folder / METRICS):
         count += 1
-        if row is None:
+        if found is None:
             damaged += 1
             continue
-        for name in NAMES:
-            text = getattr(row, name, None)
-            if text and not text.isprintable():
-                object.__setattr__(row, name, plain(text))
-        tables[type(row)].append(row)
-    return RunRows(record, dict(tables), damaged + max(0, record.facts.get("rows", 0) - count))
+        kind, own, metrics = found
+        if kind is EpochRow:
+            key = own.get("learner"), own.get("data"), own.get("seed"), own.get("stage", EpochRow.stage)
+            if key not in series:
+                learner, data, seed, stage = key
+                series[key] = Series(plain(learner or ""), plain(data or ""), seed, plain(stage))
+            series[key].add(own["epoch"], metrics)
+            continue
+        if kind is Row:
+            others[own.get("kind"), own.get("learner")] += 1
+            if others[own.get("kind"), own.get("learner")] > ROWS:
+                continue
+        own |= {name: plain(own[name]) for name in NAMES if not own.get(name, "").isprintable()}
+        tables[kind].append(kind(**own, metrics=metrics))
+    return RunRows(record, dict(tables), [*series.values()], damaged + max(0, record.facts.get("rows", 0) - count))
 
 
 def merged_tables(results: Results) -> Tables:
@@ -181,7 +225,7 @@ def merged_tables(results: Results) -> Tables:
     return {kind: best_first([row for run in shown for row in run.of(kind)], learners) for kind in kinds}
 
 
-def best_first(rows: Iterable[R], learners: Sequence[str]) -> list[R]:
+def best_first(rows: Iterable[T], learners: Sequence[str]) -> list[T]:
     """`rows` in the order of their learners, others last; rows of one learner stay in the order of logging."""
     place = {name: index for index, name in enumerate(learners)}
     return sorted(rows, key=lambda row: place.get(row.learner or "", len(place)))

@@ -13,7 +13,7 @@ from neuropil.report.figures.samples import labelled_tiles, sample_sheets
 from neuropil.report.figures.spikes import spike_panels
 from neuropil.report.figures.units import unit_panels
 from neuropil.report.layout import Figure, Files, Group, Section, figures_of, legend, with_panels, with_sheets
-from neuropil.report.results import Results, mean, plain
+from neuropil.report.results import ROWS, Results, mean, plain
 from neuropil.report.robustness_tables import (
     MARK,
     DataRobustness,
@@ -24,9 +24,8 @@ from neuropil.report.robustness_tables import (
 )
 from neuropil.report.stats import quantity
 from neuropil.report.theme import Panel, Style, data_uri, png, style_for
-from neuropil.runs import AttackRow, CorruptionRow, EpochRow, ImagesRow, LabelsRow, RasterRow, Row, SilenceRow, UnitsRow
+from neuropil.runs import AttackRow, CorruptionRow, ImagesRow, LabelsRow, RasterRow, Row, SilenceRow, UnitsRow
 
-ROWS = 200  # of a kind that has no figure
 PICTURE_BYTES = 3_000_000  # pictures that a page takes in; it stays under 5 MB with its figures
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -70,7 +69,7 @@ NUMBERS = "What the runs logged besides, as it was logged."
 
 def curves_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section:
     """Accuracy of all methods over the training first; every other number of every stage is folded away."""
-    section = Section("curves", "Learning curves", CURVES, legend=legend(results, styles, EpochRow))
+    section = Section("curves", "Learning curves", CURVES, legend=legend(results.series, styles))
     first, every = progress_panels(results, styles), learning_curves(results, styles)
     with_panels(section, first, "training-accuracy", files)
     with_panels(section, every, "learning-curves", files, folded="every stage and number" if first else "")
@@ -79,18 +78,19 @@ def curves_section(results: Results, styles: Mapping[str, Style], files: Files) 
 
 def labels_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section:
     """The curves, and the same in numbers."""
-    section = Section("labels", "Accuracy against number of labels", LABELS, legend=legend(results, styles, LabelsRow))
+    rows = results.of(LabelsRow)
+    section = Section("labels", "Accuracy against number of labels", LABELS, legend=legend(rows, styles))
     with_panels(section, sample_efficiency(results, styles), "sample-efficiency", files)
     found: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for row in results.of(LabelsRow):
+    for row in rows:
         found[row.data or ""][row.learner or ""][row.n_labels].append(row.accuracy)
     for data, learners in found.items():
         counts = sorted({count for own in learners.values() for count in own})
         cell = lambda own, count: format_fractions(own[count]) if count in own else "–"
-        rows = [[name, *(cell(own, count) for count in counts)] for name, own in learners.items()]
+        cells = [[name, *(cell(own, count) for count in counts)] for name, own in learners.items()]
         heads = ["learner", *(f"{count:,}" for count in counts)]
         caption = f"{data}: the same in numbers, accuracy, %, by number of labels"
-        section.groups[0].tables.append(RobustnessTable(caption, heads, rows, folded=True))
+        section.groups[0].tables.append(RobustnessTable(caption, heads, cells, folded=True))
     return section
 
 
@@ -143,7 +143,7 @@ def robustness_section(results: Results, styles: Mapping[str, Style], files: Fil
     """Attacks by norm, corruptions, damage, and the comparison with the linear classifier."""
     attacks = attack_panels(results, styles)
     by_severity = {kind: severity_panels(results, styles, kind) for kind in ("corruption", "damage")}
-    keys = legend(results, styles, AttackRow) or legend(results, styles, CorruptionRow)
+    keys = legend(results.of(AttackRow), styles) or legend(results.of(CorruptionRow), styles)
     found = robustness_of(results)
     groups: list[Group] = []
     for one in found:

@@ -12,7 +12,7 @@ from sys import intern
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal
 from neuropil.runs.files import is_plain, with_nan
 from neuropil.runs.rows import KINDS, Row
 
@@ -23,17 +23,26 @@ PLANS: dict[type[Row], tuple[dict[str, Check], set[str]]] = {}
 DEEPEST = 20  # of a value in a value
 
 
+Columns = dict[str, Any]
+Checked = tuple[type[Row], Columns, Columns]  # class of a row, the columns that it knows, and the others
+
+
 def read_rows(path: Path) -> Iterator[Row | None]:
     """The rows of metrics.jsonl, one after the other; None for a line that is damaged. A last one cut off is left out.
 
     Only one line is in memory at a time.
     """
+    return (found and found[0](**found[1], metrics=found[2]) for found in read_checked(path))
+
+
+def read_checked(path: Path) -> Iterator[Checked | None]:
+    """The same as plain columns, which a million rows have time for."""
     if not is_plain(path):
         return
     with open(path, "rb") as file:
         for line in file:
             try:
-                yield parse_row(load_line(line))
+                yield check_row(load_line(line))
             except (ValueError, RecursionError):
                 if line.endswith(b"\n"):
                     yield None
@@ -59,12 +68,19 @@ def parse_row(columns: Mapping[str, Any]) -> Row:
     Raises:
         Refusal: a column is missing, or of another type or below what it can be.
     """
-    require(isinstance(columns, Mapping), "a row is a JSON object.")
+    cls, own, metrics = check_row(columns)
+    return cls(**own, metrics=metrics)
+
+
+def check_row(columns: Mapping[str, Any]) -> Checked:
+    """The same as its class, the columns that the class knows, and the others."""
+    if not isinstance(columns, Mapping):
+        raise Refusal("a row is a JSON object.")
     kind = columns.get("kind", "other")
     cls = KINDS.get(kind, Row) if isinstance(kind, str) else Row
     checks, needed = PLANS.get(cls) or PLANS.setdefault(cls, _plan(cls))
-    own: dict[str, Any] = {}
-    metrics: dict[str, Any] = {}
+    own: Columns = {}
+    metrics: Columns = {}
     for name, value in columns.items():
         check = checks.get(name)
         if check is None:
@@ -77,7 +93,7 @@ def parse_row(columns: Mapping[str, Any]) -> Row:
             raise Refusal(f"a {cls.kind} row has {name!r} in another form, got {str(value)[:60]}.")
     if not needed <= own.keys():
         raise Refusal(f"a {cls.kind} row needs {sorted(needed - own.keys())[:1]}, got {sorted(columns)}.")
-    return cls(**own, metrics=metrics)
+    return cls, own, metrics
 
 
 def _plan(cls: type[Row]) -> tuple[dict[str, Check], set[str]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,45 +12,53 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
 from neuropil.errors import require
-from neuropil.report.results import Results, plain
+from neuropil.report.results import Results, Series, plain
 from neuropil.report.stats import interval, quantity
 from neuropil.report.theme import RULE, Panel, Style, short_name, style_axes, style_for, tell
-from neuropil.runs import ConfusionRow, EpochRow, LabelsRow
+from neuropil.runs import ConfusionRow, LabelsRow
 
 Curve = dict[float, list[float]]  # x -> one value per seed
 Curves = Mapping[str, Curve]  # by learner
-Point = tuple[str | None, float, float]  # learner, x, y
+Part = tuple[str | None, float | Sequence[float] | np.ndarray, float | Sequence[float]]  # learner, x, y: points of it
 POINTS = 150  # of a curve
 FRACTIONS = ("accuracy", "converged", "dead")
 CORRECT, WRONG = "#8b949e", "#dd5a1c"  # of confusion matrices, to be seen on white and on black
 NONE = ("none",)  # the column of examples for which a learner named no class
 
 
-def collect(points: Iterable[Point]) -> dict[str, Curve]:
-    """Learner -> its curve over the seeds, from (learner, x, y); what is not finite stays out, its panel says so."""
-    curves: dict[str, Curve] = defaultdict(lambda: defaultdict(list))
-    for learner, x, y in points:
-        if math.isfinite(x) and math.isfinite(y):
-            curves[learner or ""][x].append(y)
-    return {name: dict(sorted(curve.items())) for name, curve in curves.items()}
+def collect(parts: Iterable[Part]) -> dict[str, Curve]:
+    """Learner -> its curve over the seeds, from (learner, x, y), at no more points than can be seen.
+
+    What is not finite stays out, its panel says so.
+    """
+    found: dict[str, list[np.ndarray]] = defaultdict(list)
+    for learner, x, y in parts:
+        found[learner or ""].append(np.atleast_2d(np.array([x, y], dtype=np.float64).T))
+    curves = {name: curve_of(np.concatenate(points)) for name, points in found.items()}
+    return {name: curve for name, curve in curves.items() if curve}
+
+
+def curve_of(points: np.ndarray) -> Curve:
+    """x -> its y, from points (n, 2)."""
+    points = points[np.isfinite(points).all(1)]
+    places = np.unique(points[:, 0])
+    kept = places[np.linspace(0, len(places) - 1, POINTS).round().astype(int)] if len(places) > POINTS else places
+    x, y = points[np.isin(points[:, 0], kept)].T
+    order = np.argsort(x, kind="stable")
+    parts = np.split(y[order], np.searchsorted(x[order], kept)[1:])
+    return {place: part.tolist() for place, part in zip(kept.tolist(), parts)}
 
 
 def learning_curves(results: Results, styles: Mapping[str, Style]) -> list[Panel]:
     """One panel for each stage and each number that was logged in it, such as 'readout: loss'."""
-    found: dict[tuple[str, str], dict[str, Curve]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    lost: dict[tuple[str, str], int] = defaultdict(int)
-    for row in results.of(EpochRow):
-        for name, value in row.metrics.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                curves = found[stage_of(row, results), name]
-                if math.isfinite(value):
-                    curves[row.learner or ""][row.epoch].append(value)
-                else:
-                    lost[stage_of(row, results), name] += 1
-    logged = dict.fromkeys(stage_of(row, results) for run in results.shown for row in run.of(EpochRow))
+    found: dict[tuple[str, str], list[Part]] = defaultdict(list)
+    for one in results.series:
+        for name, (epochs, values) in one.numbers.items():
+            found[stage_of(one, results), name].append((one.learner, epochs, values))
+    logged = dict.fromkeys(stage_of(one, results) for run in results.shown for one in run.series)
     place = {stage: index for index, stage in enumerate(logged)}
     ordered = sorted(found.items(), key=lambda item: place[item[0][0]])
-    return [epoch_panel(stage, metric, curves, lost[stage, metric], styles) for (stage, metric), curves in ordered]
+    return [epoch_panel(stage, metric, parts, styles) for (stage, metric), parts in ordered]
 
 
 def progress_panels(results: Results, styles: Mapping[str, Style]) -> list[Panel]:
@@ -58,13 +66,14 @@ def progress_panels(results: Results, styles: Mapping[str, Style]) -> list[Panel
 
     Of a method with several stages it is the last one that logged an accuracy.
     """
-    found: dict[str, dict[str, dict[str, list[EpochRow]]]] = defaultdict(lambda: defaultdict(dict))
-    for row in results.of(EpochRow):
-        if isinstance(row.metrics.get("train_accuracy"), int | float):
-            found[row.data or ""][row.learner or ""].setdefault(row.stage, []).append(row)
+    found: dict[str, dict[str, dict[str, list[Part]]]] = defaultdict(lambda: defaultdict(dict))
+    for one in results.series:
+        if "train_accuracy" in one.numbers:
+            part = progress(one.learner, *one.numbers["train_accuracy"])
+            found[one.data][one.learner].setdefault(one.stage, []).append(part)
     panels = []
     for data, methods in found.items():
-        curves = collect(point for stages in methods.values() for point in progress([*stages.values()][-1]))
+        curves = collect(part for stages in methods.values() for part in [*stages.values()][-1])
         title = "accuracy on the training examples, %" + (f", {data}" if len(found) > 1 else "")
         plot = partial(plot_progress, curves=curves, styles=styles)
         panels.append(Panel(title, f"{title}, against progress of the training, all methods", plot, BEFORE, 680, 340))
@@ -74,11 +83,10 @@ def progress_panels(results: Results, styles: Mapping[str, Style]) -> list[Panel
 BEFORE = "Features that learn without labels have been learned before there is an accuracy; their curves begin then."
 
 
-def progress(rows: Sequence[EpochRow]) -> Iterator[Point]:
-    """(learner, percent of the training, accuracy) of one stage of a learner, for each seed."""
-    ends = {row.seed: row.epoch + 1 for row in rows}
-    for row in rows:
-        yield row.learner, round(100 * (row.epoch + 1) / ends[row.seed]), row.metrics["train_accuracy"]
+def progress(learner: str, epochs: Sequence[float], accuracy: Sequence[float]) -> Part:
+    """Learner, percent of the training, and accuracy of one stage with one seed."""
+    done = np.array(epochs) + 1
+    return learner, np.round(100 * done / done[-1]), accuracy
 
 
 def plot_progress(axes: Axes, curves: Curves, styles: Mapping[str, Style]) -> None:
@@ -87,10 +95,10 @@ def plot_progress(axes: Axes, curves: Curves, styles: Mapping[str, Style]) -> No
     axes.set(xlabel="percent of the training that needs labels")
 
 
-def epoch_panel(stage: str, metric: str, found: Curves, lost: int, styles: Mapping[str, Style]) -> Panel:
+def epoch_panel(stage: str, metric: str, parts: Sequence[Part], styles: Mapping[str, Style]) -> Panel:
     """The panel of one number, with a line for each learner."""
-    curves = {name: dict(sorted(curve.items())) for name, curve in found.items()}
-    count = lost + sum(len(values) for curve in curves.values() for values in curve.values())
+    curves, count = collect(parts), sum(np.size(values) for _, _, values in parts)
+    lost = count - sum(int(np.isfinite(values).sum()) for _, _, values in parts)
     fraction = metric.endswith(FRACTIONS)
     name = metric.replace("_", " ") + (", %" if fraction else "")
     plot = partial(plot_epochs, curves=curves, styles=styles, fraction=fraction)
@@ -98,9 +106,9 @@ def epoch_panel(stage: str, metric: str, found: Curves, lost: int, styles: Mappi
     return Panel(f"{stage}: {name}", f"{name} against epoch, stage {stage}", plot, caption)
 
 
-def stage_of(row: EpochRow, results: Results) -> str:
+def stage_of(one: Series, results: Results) -> str:
     """The stage, with its data set where there are several."""
-    return f"{row.data}, {row.stage}" if len(results.data) > 1 and row.data else row.stage
+    return f"{one.data}, {one.stage}" if len(results.data) > 1 and one.data else one.stage
 
 
 def plot_epochs(axes: Axes, curves: Curves, styles: Mapping[str, Style], fraction: bool) -> None:
@@ -173,9 +181,7 @@ def band(values: Sequence[float]) -> tuple[float, float]:
 
 
 def plot_curve(axes: Axes, curve: Curve, style: Style, scale: float, shift: float | None) -> None:
-    """The curve of one learner, at no more points than can be seen; with marks, moved aside by `shift`, if given."""
-    kept = {*np.linspace(0, len(curve) - 1, POINTS).round().astype(int).tolist()}
-    curve = {x: values for index, (x, values) in enumerate(curve.items()) if index in kept}
+    """The curve of one learner; with marks, moved aside by `shift`, if given."""
     x: Any = list(curve)
     middle, half_width = np.array([band(values) for values in curve.values()]).T * scale
     line: dict[str, Any] = {"color": style.colour, "linestyle": style.dash, "linewidth": 1.6}

@@ -4,12 +4,9 @@ import errno
 import json
 import math
 import os
-import re
 import resource
 import subprocess
 import sys
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +20,6 @@ import neuropil
 from neuropil.errors import Refusal
 from neuropil.runs import EpochRow, ResultRow, Row, Run, TaggedTracker, parse_row, read
 from neuropil.runs.checkpoint import load
-from neuropil.runs.display import Display
 from neuropil.runs.files import append_line, write_atomically
 
 
@@ -287,88 +283,6 @@ def test_two_processes_do_not_work_on_one_run(run):
     Run.resume(run.folder).close()
 
 
-# what is shown
-
-
-class Terminal:
-    def __init__(self):
-        self.text = ""
-
-    def write(self, text):
-        self.text += text
-
-    def flush(self): ...
-
-    def isatty(self):
-        return True
-
-
-def test_a_terminal_sees_what_is_running(run, monkeypatch):
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    for _ in run.loop("learners", 2):
-        for epoch in run.loop("features [a]", 3):
-            run.log(row_of("epoch", epoch=epoch, loss=0.25, seed=1))
-            time.sleep(0.15 if epoch == 2 else 0)  # the screen is drawn ten times a second
-    for word in ("learners", "  features [a]", "1/2", "2/3", "0:00:00", "left", "loss 0.25"):
-        assert word in sys.stderr.text
-    assert "seed" not in sys.stderr.text
-
-
-def test_inner_bars_appear_though_a_live_display_hides_the_terminal(run, monkeypatch):
-    """Versions of rich below 15 put something that is no terminal in the place of stderr."""
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    for _ in run.loop("outer", 1):
-        monkeypatch.setattr(terminal, "isatty", lambda: False)
-        for _ in run.loop("inner", 2):
-            time.sleep(0.15)
-    assert "inner" in terminal.text
-    assert "[toy]" not in terminal.text
-
-
-def test_a_file_or_a_pipe_gets_a_line_for_each_stage_and_no_bars(run, capfd, monkeypatch):
-    now = iter(range(0, 1000, 10))
-    monkeypatch.setattr("time.monotonic", lambda: next(now))
-    display = Display("toy, seed 3")
-    display.enter("seeds", 2, 0)
-    display.enter("readout", 4, 0)
-    for _ in range(4):
-        display.advance()
-    display.leave()
-    display.advance()
-    display.enter("readout", 4, 4)  # done before the run was resumed
-    display.leave()
-    display.advance()
-    display.leave()
-    display.enter("long", 100, 50)
-    for _ in range(8):
-        display.advance()
-    assert capfd.readouterr() == (
-        "",
-        "[toy, seed 3] seeds 1/2 > readout 4/4: 60.0 s, about 60 s left\n"
-        "[toy, seed 3] long 57/100: 80.0 s, about 8 min left\n",
-    )
-    quiet = Display(quiet=True)
-    quiet.enter("seeds", 1, 0)
-    quiet.advance()
-    quiet.leave()
-    assert capfd.readouterr() == ("", "")
-
-
-def test_an_iteration_that_takes_long_says_where_the_run_is(capfd):
-    display = Display("toy", patience=0.04)
-    display.enter("epochs", 3, 0)
-    time.sleep(0.3)
-    display.leave()
-    said = capfd.readouterr().err.splitlines()
-    assert 2 <= len(said) <= 8
-    assert re.fullmatch(r"\[toy\] epochs 0/3: 0\.\d s", said[0])
-    time.sleep(0.15)
-    assert capfd.readouterr().err == ""
-
-
 @pytest.mark.parametrize("count", [-1, 2.0, "3"])
 def test_a_loop_needs_a_count(run, count):
     with pytest.raises(Refusal, match="'epochs' needs a whole number"):
@@ -385,18 +299,3 @@ def test_of_several_learners_every_row_and_loop_says_whose_it_is(run, monkeypatc
     assert titles == [(f"{name}: readout", {"part": name}) for name in ("backprop", "linear")]
     tags = {"data": "digits", "seed": 3, "stage": "training", "epoch": 0}
     assert read(run.folder).rows == [{"kind": "epoch", "learner": name, **tags} for name in ("backprop", "linear")]
-
-
-@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_loop_may_end_while_the_reminder_looks_at_it(monkeypatch):
-    display, here, clock, left = Display("toy", patience=0.01), threading.get_ident(), time.monotonic, []
-
-    def now():
-        if threading.get_ident() != here and not left:
-            left.append(display.leave())
-        return clock() + 1
-
-    display.enter("epochs", 3, 0)
-    monkeypatch.setattr("time.monotonic", now)
-    time.sleep(0.2)
-    assert left == [None]

@@ -110,3 +110,26 @@ def test_a_loop_may_end_while_the_reminder_looks_at_it(monkeypatch):
     monkeypatch.setattr("time.monotonic", now)
     time.sleep(0.2)
     assert left == [None]
+
+
+def test_a_long_run_says_soon_how_long_it_will_take(capfd):
+    display = Display("toy", patience=2.0)
+    display.enter("epochs", 100_000, 0)
+    display.advance()
+    time.sleep(1.3)
+    display.leave()
+    (said,) = capfd.readouterr().err.splitlines()
+    assert re.fullmatch(r"\[toy\] epochs 1/100000: \d\.\d s, about \d+ min left", said)
+
+
+def test_what_is_left_is_at_least_what_an_inner_loop_needs(capfd, monkeypatch):
+    now = iter(range(0, 1000, 10))
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    display = Display("toy", patience=40.0)
+    display.enter("learners", 2, 0)
+    display.advance()  # the first one took no time
+    display.enter("epochs", 1000, 0)
+    for _ in range(5):
+        display.advance()
+    (said,) = capfd.readouterr().err.splitlines()
+    assert said == f"[toy] learners 2/2 > epochs 5/1000: 70.0 s, about {995 * 70 / 5 / 60:.0f} min left"

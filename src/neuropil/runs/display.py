@@ -25,7 +25,7 @@ class Display:
 
     def __init__(self, label: str = "", *, quiet: bool = False, patience: float = PATIENCE) -> None:
         self._label, self._quiet, self._patience = label, quiet, patience
-        self._over = threading.Event()
+        self._over, self._said = threading.Event(), False
         self._bars: progress.Progress | None = None
         self._tasks: list[progress.TaskID] = []
         self._stages: list[_Stage] = []
@@ -84,13 +84,15 @@ class Display:
         """Say where the run is when nothing was said for long, within an iteration too, until it is over."""
         while not over.wait(self._patience / 4):
             stages = [*self._stages]  # the loops go on meanwhile
-            if stages and time.monotonic() - max(stage.told for stage in stages) > self._patience:
+            long = self._patience if self._said else self._patience / 4  # who asked for too much shall hear of it soon
+            if stages and time.monotonic() - max(stage.told for stage in stages) > long:
                 self._tell(stages)
 
     def _tell(self, stages: Sequence["_Stage"]) -> None:
         """One line: where the run is in its live loops, and when it will be over."""
         if self._quiet:
             return
+        self._said = True
         for stage in stages:
             stage.told = time.monotonic()
         where = " > ".join(f"{stage.title} {stage.at}/{stage.count}" for stage in stages)
@@ -99,13 +101,14 @@ class Display:
 
     @staticmethod
     def _left(stages: Sequence["_Stage"]) -> str:
-        """How long the outermost loop will still take, if that can be known."""
-        outer, now = stages[0], 0.0
+        """How long the live loops will still take, if that can be known: what the slowest of them needs at least."""
+        seconds, now = 0.0, 0.0
         for stage in reversed(stages):
             now = (stage.done + now) / stage.count
-        if now in (1, outer.first / outer.count):
+            gone = now - stage.first / stage.count
+            seconds = max(seconds, (stage.told - stage.began) * (1 - now) / gone) if gone > 0 else seconds
+        if not seconds:
             return ""
-        seconds = (outer.told - outer.began) * (1 - now) / (now - outer.first / outer.count)
         return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
 
 

@@ -12,8 +12,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from neuropil.errors import Diverged, Refusal
-from neuropil.plasticity import Chosen, HardWTA, KrotovHopfield, Plan, Rule, SoftHebb, first_and_kth
+import oracles
+from neuropil import distributed
+from neuropil.errors import Diverged
+from neuropil.models import PatchNormConv2d
+from neuropil.plasticity import Chosen, HardWTA, KrotovHopfield, Plan, Rule, SoftHebb, convolved, first_and_kth
+from neuropil.plasticity.kernels.gpu.rows import row_change
 
 DEVICE = torch.device(os.environ["NEUROPIL_TEST_DEVICE"])
 TRITON = Plan(triton=True)
@@ -49,13 +53,13 @@ def drawn(layer, shape, seed=0):
     return layer.double(), torch.randn(shape, generator=rng, dtype=torch.float64)
 
 
-def assert_alike(rule, layer, pre, kinds=KINDS, **settings):
+def assert_alike(rule, layer, pre, kinds=KINDS, plan=TRITON, **settings):
     """The kernels change `layer` as the CPU does in float64, in every dtype."""
     want = rule(layer, pre, **settings)
     assert want.any()
     for kind, error in kinds.items():
         here = deepcopy(layer).to(DEVICE, kind)
-        got = rule(here, pre.to(DEVICE, kind), plan=settings.get("plan", TRITON), **settings)
+        got = rule(here, pre.to(DEVICE, kind), plan=plan, **settings)
         assert got.dtype == kind
         assert (got.cpu().double() - want).abs().max() <= error * want.abs().max()
 
@@ -123,16 +127,26 @@ def test_an_output_is_the_drive_and_a_bad_input_beside_it_is_refused():
         HardWTA()(layer, pre.to(DEVICE), post.to(DEVICE), plan=TRITON)
 
 
-def test_a_unit_that_is_not_there_is_refused():
-    class Astray(Rule):
-        def post(self, u):
-            units = torch.zeros(len(u), 1, dtype=torch.int64, device=u.device)
-            units[-1] = u.shape[1]
-            return Chosen(units, gains=(1.0,), finite=u.sum())
+@pytest.mark.parametrize("choice", [-1, 5])
+def test_a_unit_that_is_not_there_shows_in_the_change(choice):
+    (layer, pre), zero = drawn(nn.Linear(4, 5, bias=False), (6, 4)), torch.zeros((), device=DEVICE)
+    for chosen, fine in (torch.tensor([0, 1, 2, 3, 4, 4]), True), (torch.tensor([0, 1, 2, 3, 4, choice]), False):
+        given = pre.to(DEVICE), chosen.to(DEVICE), (1.0,), layer.weight.detach().to(DEVICE), None, 1.0, None, zero
+        assert bool(row_change(*given, 1, False).isfinite().all()) == fine
 
-    layer, pre = drawn(nn.Linear(4, 5), (6, 4))
-    with pytest.raises(Refusal):
-        Astray()(layer.to(DEVICE), pre.to(DEVICE), plan=TRITON)
+
+def test_drives_that_overflow_are_refused():
+    class Strong(HardWTA):
+        def weights(self, weight):
+            return weight * 1e30
+
+    for layer in nn.Linear(4, 5), nn.Conv1d(4, 5, 1):
+        layer, pre = drawn(layer, (6, 4) if isinstance(layer, nn.Linear) else (2, 4, 3))
+        layer, pre = layer.to(DEVICE, torch.float32), pre.to(DEVICE, torch.float32) * 1e10
+        for plan in TRITON, replace(TRITON, fused_units=1):
+            assert HardWTA()(layer, pre, plan=plan).isfinite().all()
+            with pytest.raises(Diverged):
+                Strong()(layer, pre, plan=plan)
 
 
 def test_low_precision_only_ranks():
@@ -141,6 +155,144 @@ def test_low_precision_only_ranks():
     pre = torch.stack([torch.randperm(8) for _ in range(12)]).double().div(4).add(0.2509)
     assert_alike(replace(KH, ranking_dtype=torch.bfloat16), layer, pre)
     assert_alike(KH, layer.bfloat16().double(), pre.bfloat16().double(), {torch.bfloat16: 0.01})
+
+
+CONVOLUTIONS = {
+    **{name: oracles.GEOMETRIES[name] for name in oracles.GEOMETRIES if name.startswith("conv")},
+    "conv2d, replicate": (lambda: nn.Conv2d(2, 7, (3, 1), padding=(2, 0), padding_mode="replicate"), (2, 2, 4, 3)),
+    "conv2d, all at once": (
+        lambda: nn.Conv2d(6, 18, (2, 3), (2, 1), (1, 2), (2, 1), groups=3, padding_mode="reflect"),
+        (3, 6, 5, 6),
+    ),
+    "conv2d, same and even": (lambda: nn.Conv2d(1, 3, (4, 2), padding="same", dilation=(1, 3)), (2, 1, 5, 4)),
+    "conv1d, depthwise": (lambda: nn.Conv1d(5, 5, 2, groups=5, bias=False), (2, 5, 9)),
+    "conv2d, larger than tiles": (lambda: nn.Conv2d(5, 19, (3, 5)), (3, 5, 9, 11)),
+    "conv2d, more units than tiles": (lambda: nn.Conv2d(3, 150, 1), (2, 3, 3, 4)),
+}
+
+
+@pytest.fixture
+def by_kernels(monkeypatch):
+    """Counts the convolutions that kernels have changed; 0 would mean that a test compares the CPU with itself."""
+    changes = []
+
+    def spy(job, pre, post, change=convolved.competition_change):
+        changes.append(change(job, pre, post))
+        return changes[-1]
+
+    monkeypatch.setattr("neuropil.plasticity.engine.competition_change", spy)
+    return lambda: sum(change is not None for change in changes)
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize(
+    "rule", [rule for name, rule in RULES.items() if name != "own"], ids=[name for name in RULES if name != "own"]
+)
+def test_a_convolution(rule, name, by_kernels):
+    factory, shape = CONVOLUTIONS[name]
+    layer, pre = drawn(factory(), shape, seed=len(name))
+    assert_alike(rule, layer, pre)
+    assert by_kernels() == (0 if layer.groups > 1 and isinstance(rule, SoftHebb) else 2)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "conv2d, groups"])
+@pytest.mark.parametrize("rule", [HardWTA(), replace(KH, p=2.0), Rivals()], ids=repr)
+def test_a_convolution_of_another_size_or_with_its_output_or_of_an_own_law(rule, name, by_kernels):
+    factory, shape = CONVOLUTIONS[name]
+    layer, pre = drawn(factory(), shape, seed=5)
+    want = rule(layer, pre)
+    here, seen, post = deepcopy(layer).to(DEVICE), pre.to(DEVICE), layer(pre).detach().to(DEVICE)
+    for given, plan in (None, replace(TRITON, fused_units=1)), (None, replace(TRITON, outputs=1)), (post, TRITON):
+        got = rule(here, seen, given, plan=plan)
+        torch.testing.assert_close(got.cpu(), want, rtol=1e-12, atol=1e-12)
+    assert by_kernels() == (0 if isinstance(rule, Rivals) else 3)
+
+
+def test_channels_that_lie_last_make_no_difference():
+    layer, pre = drawn(nn.Conv2d(3, 5, 2), (2, 3, 4, 5))
+    assert_alike(KH, layer, pre.contiguous(memory_format=torch.channels_last))
+
+
+@pytest.mark.parametrize(
+    "rule", [rule for name, rule in RULES.items() if name != "own"], ids=[name for name in RULES if name != "own"]
+)
+@pytest.mark.parametrize("whitened", [False, True])
+def test_patches_are_normalised_on_the_way_and_flat_ones_left_out(rule, whitened, by_kernels):
+    layer, pre = drawn(PatchNormConv2d(2, 9, 3, stride=2, padding=1, padding_mode="reflect"), (3, 2, 7, 9), seed=3)
+    pre[0, :, :, :5] = 0.3
+    if whitened:
+        turn = torch.randn(18, 18, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        layer.whitening = turn @ turn.T / 18
+    assert_alike(rule, layer, pre)
+    assert by_kernels() == 2
+
+
+def test_who_preprocesses_patches_otherwise_is_asked(by_kernels):
+    class Louder(PatchNormConv2d):
+        def preprocess_patches(self, patch):
+            return 2 * super().preprocess_patches(patch)
+
+    class Softer(SoftHebb):
+        def post(self, u):
+            return super().post(u / 2)
+
+    layer, pre = drawn(Louder(2, 9, 3), (3, 2, 7, 9))
+    assert_alike(KH, layer, pre)
+    assert_alike(Softer(), *drawn(nn.Conv2d(2, 9, 3), (3, 2, 7, 9)))
+    assert by_kernels() == 0
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("make", [nn.Conv2d, PatchNormConv2d], ids=["conv", "normalised"])
+@pytest.mark.parametrize("rule", [HardWTA(), KH, SoftHebb()], ids=repr)
+def test_a_convolution_refuses_nan_and_infinity(rule, make, bad):
+    for where in "input", "weight":
+        layer, pre = drawn(make(1, 5, 2, padding=1, bias=False), (2, 1, 4, 4))
+        (pre if where == "input" else layer.weight.data).view(-1)[3] = bad
+        for plan in Plan(), TRITON, replace(TRITON, fused_units=1):
+            place = torch.device("cpu") if plan == Plan() else DEVICE
+            with pytest.raises(Diverged, match="NaN or infinite"):
+                rule(deepcopy(layer).to(place), pre.to(place), plan=plan)
+
+
+def test_equal_drives_of_patches_rank_as_on_the_cpu():
+    layer, pre = drawn(nn.Conv2d(1, 8, 2, bias=False), (2, 1, 5, 5))
+    layer.weight.data = layer.weight.data.round()
+    for k in 2, 4, 8:
+        assert_alike(replace(KH, k=k, p=2.0), layer, (pre * 0.7).round())
+
+
+@pytest.mark.parametrize("plan", [TRITON, replace(TRITON, tf32=True)], ids=["bfloat16", "tf32"])
+def test_low_precision_only_ranks_patches(plan):
+    layer, pre = drawn(nn.Conv2d(8, 8, 1, bias=False), (3, 8, 2, 2))
+    layer.weight.data = (torch.eye(8) + 0.01 * torch.randn(8, 8)).double().view(8, 8, 1, 1)
+    pre = torch.stack([torch.randperm(8) for _ in range(12)]).double().div(4).add(0.2509).view(3, 2, 2, 8)
+    rule = replace(KH, ranking_dtype=None if plan.tf32 else torch.bfloat16)
+    assert_alike(rule, layer, pre.permute(0, 3, 1, 2), plan=plan)
+
+
+def test_processes_that_share_a_layer_count_who_won(by_kernels):
+    distributed.start("gloo")
+    try:
+        for layer, shape in (nn.Conv2d(2, 9, 2), (2, 2, 4, 5)), (nn.Linear(4, 9), (6, 4)):
+            layer, pre = drawn(layer, shape)
+            for rule in replace(KH, average=True), HardWTA(), SoftHebb(normalise=True):
+                want, here = rule(layer, pre), distributed.share(deepcopy(layer).to(DEVICE))
+                got = rule(here, pre.to(DEVICE), plan=TRITON)
+                torch.testing.assert_close(got.cpu(), want, rtol=1e-12, atol=1e-12)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert by_kernels() == 3
+
+
+def test_the_same_comes_out_every_time_and_nothing_grows_with_units_times_patches():
+    layer, pre = drawn(nn.Conv2d(2, 70, 2, bias=False).float(), (4, 2, 9, 9))
+    layer, pre = layer.to(DEVICE, torch.float32), pre.to(DEVICE, torch.float32)
+    for rule in HardWTA(), KH, SoftHebb(anti=True):
+        with Largest() as seen:
+            first = rule(layer, pre, plan=TRITON)
+        assert torch.equal(rule(layer, pre, plan=TRITON), first)
+        assert seen.most <= 4 * max(2 * 256, 8 * layer.weight.numel())  # (2, patches), or the sums of 8 parts
 
 
 class Waits(TorchDispatchMode):
@@ -154,6 +306,18 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class Largest(TorchDispatchMode):
+    """Remembers how many bytes the largest new tensor has."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.most = max(self.most, out.numel() * out.element_size())
+        return out
+
+
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_the_only_number_waited_for_says_whether_a_change_is_finite(rule):
     layer, pre = drawn(nn.Linear(4, 5), (6, 4))
@@ -161,3 +325,8 @@ def test_the_only_number_waited_for_says_whether_a_change_is_finite(rule):
         rule(layer.to(DEVICE), pre.to(DEVICE), plan=TRITON)
     checks = 3 if DEVICE.type == "cpu" and rule not in (RULES["SoftHebb"], RULES["SoftHebb anti"]) else 0  # of units
     assert waits.count <= 1 + checks
+    layer, pre = drawn(nn.Conv2d(2, 5, 2), (2, 2, 4, 4))
+    for plan in (TRITON, replace(TRITON, fused_units=1)) if rule != RULES["own"] else ():
+        with Waits() as waits:
+            rule(layer.to(DEVICE), pre.to(DEVICE), plan=plan)
+        assert waits.count == 1

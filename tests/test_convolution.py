@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from neuropil.data import Split
-from neuropil.errors import Refusal
+from neuropil.errors import Diverged, Refusal
 from neuropil.models.nn.convolution import PatchNormConv2d, Triangle, init_patches_
 from neuropil.plasticity import HardWTA, KrotovHopfield, correlate
 from neuropil.plasticity.patches import patches
@@ -111,6 +111,14 @@ def test_a_flat_patch_is_zero_and_nobody_wins_it():
     assert KrotovHopfield(k=2, average=True)(layer, x).count_nonzero() == 0
     x[0, 0, 0, 0] = 0.1
     assert torch.cat(list(patches(layer, x))).shape == (1, 9)
+
+
+@pytest.mark.parametrize("rule", [HardWTA(), KrotovHopfield(k=2)])
+def test_a_patch_with_nan_is_not_flat_but_refused(rule):
+    layer, x = layer_and_images("plain")
+    x[0, 0, 1, 1] = float("nan")
+    with pytest.raises(Diverged, match="NaN or infinite"):
+        rule(layer, x)
 
 
 def test_correlation_is_of_normalised_patches():

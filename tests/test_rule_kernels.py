@@ -1,15 +1,18 @@
 """The Triton kernels of rules: against the CPU in Triton's interpreter and, where there is one, on a GPU; compiled."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from neuropil.errors import Refusal
-from neuropil.plasticity import HardWTA, KrotovHopfield, Plan, engine
+from neuropil.models import PatchNormConv2d
+from neuropil.plasticity import HardWTA, KrotovHopfield, Plan, SoftHebb, engine
 from neuropil.plasticity.kernels import dispatch
 from triton_tools import compile_only, needs_gpu, needs_triton, run_cases
 
-ARCHITECTURES = {80: 163 << 10, 90: 227 << 10}  # and how much memory the threads of a program can share, bytes
+SHARED = 99 << 10  # bytes that the threads of a program can share on every card since compute capability 8.0
 
 
 @needs_triton
@@ -23,24 +26,53 @@ def test_the_kernels_agree_with_the_cpu_on_the_gpu():
     run_cases("rule_gpu_cases.py", NEUROPIL_TEST_DEVICE="cuda")
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=[(80, torch.float64), (90, torch.float32)], ids=["8.0", "9.0"])
 def built(request, monkeypatch, tmp_path):
-    """What is compiled for a GPU, checked for what it needs at the end."""
+    """What is compiled for a GPU, whose memory must suffice, and the dtype of the layers."""
+    arch, kind = request.param
     monkeypatch.setattr(engine, "check_finite", lambda *_, **__: None)  # nothing is run
-    kernels = compile_only(monkeypatch, tmp_path, request.param, {"chosen", "finite", "out"})
-    yield kernels
+    kernels = compile_only(monkeypatch, tmp_path, arch, {"chosen", "finite", "out", "sums"})
+    yield kernels, kind
     for name, code, shared in kernels:
         assert len(code) > 1000, name
-        assert shared <= ARCHITECTURES[request.param], name
+        assert shared <= SHARED, name
 
 
 @needs_triton
-@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
-def test_kernels_of_dense_layers_compile_for_a_gpu(kind, built):
+def test_kernels_of_dense_layers_compile_for_a_gpu(built):
+    kernels, kind = built
     for rule, sizes in (KrotovHopfield(), (100, 784, 2000)), (HardWTA(), (1000, 3072, 70)):
         batch, inputs, units = sizes
         rule(nn.Linear(inputs, units, dtype=kind), torch.ones(batch, inputs, dtype=kind), plan=Plan(triton=True))
-    assert [name for name, _, _ in built] == ["rank_drives", "change_rows"] * 2
+    assert [name for name, _, _ in kernels] == ["rank_drives", "change_rows"] * 2
+
+
+BENCHMARK = partial(nn.Conv2d, 1, 400, 5, bias=False), (2, 1, 28, 28)
+NORMALISED = partial(PatchNormConv2d, 3, 96, 5, padding=2, padding_mode="reflect"), (2, 3, 32, 32)
+DEEPEST = partial(nn.Conv2d, 28, 512, 3, stride=2, dilation=2, padding=1), (2, 28, 16, 16)  # that is fused
+GROUPED = partial(nn.Conv1d, 96, 384, 3, groups=2, padding=1, padding_mode="circular"), (2, 96, 16)
+FUSED, PIECES, SOFT = ["rank_tile", "sum_tile"], ["rank_drives", "sum_tile"], ["soften_tile", "soft_tile"]
+LOW = KrotovHopfield(ranking_dtype=torch.bfloat16)
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("rule", "convolution", "plan", "names"),
+    [
+        (KrotovHopfield(), BENCHMARK, {}, FUSED),
+        (KrotovHopfield(average=True), NORMALISED, {}, FUSED),
+        (HardWTA(), DEEPEST, {}, FUSED),
+        (HardWTA(), GROUPED, {}, PIECES),
+        (LOW, NORMALISED, {}, FUSED),
+        (KrotovHopfield(k=3), NORMALISED, {"tf32": True}, FUSED),
+        (SoftHebb(), NORMALISED, {}, SOFT),
+        (SoftHebb(anti=True), DEEPEST, {}, SOFT),
+    ],
+)
+def test_kernels_of_convolutions_compile_for_a_gpu(rule, convolution, plan, names, built):
+    (kernels, kind), (make, shape) = built, convolution
+    rule(make(dtype=kind), torch.ones(shape, dtype=kind), plan=Plan(triton=True, **plan))
+    assert [name for name, _, _ in kernels] == names
 
 
 def test_a_plan_that_asks_for_triton_is_refused_without_it(monkeypatch):

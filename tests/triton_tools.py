@@ -62,6 +62,9 @@ def compile_only(monkeypatch, folder, arch=90, written=()):
                 value = given[one.name]
                 if one.is_constexpr or (type(value) is int and value == 1):
                     signature[one.name], fixed[place,] = "constexpr", value
+                elif isinstance(value, tuple):
+                    signature[one.name] = tuple("constexpr" if part == 1 else "i32" for part in value)
+                    fixed |= {(place, at): 1 for at, part in enumerate(value) if part == 1}
                 else:
                     kind = KINDS[value.dtype] if isinstance(value, Tensor) else one.annotation_type or "i32"
                     signature[one.name] = kind

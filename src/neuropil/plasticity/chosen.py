@@ -27,8 +27,8 @@ def row_changes(sample: Sample, said: Chosen) -> Tensor:
     if sample.by_drive and job.bias is None and job.plan.compiled and compilable(pre, weight):
         return row_change(pre, chosen, said.gains, weight, job.drive_weight, law, job.divisor, job.plan)
     touched, hebbian, counts = sum_by_unit(pre, chosen, said.gains)
-    gains = gain_by_unit(chosen, said.gains, len(weight))[touched] if _needs_gains(said) else counts
-    change = _finish(job, sample.by_drive, said, hebbian, gains, counts, touched)
+    gains = gain_by_unit(chosen, said.gains, len(weight))[touched] if _needs_gains(said) else counts * said.gains[0]
+    change = finish(job, sample.by_drive, said.decay, hebbian, gains, counts, touched)
     if law.sparse:
         return sparse_rows(weight.shape, touched, change)
     return torch.zeros_like(weight).index_copy_(0, touched, change)
@@ -72,7 +72,8 @@ class Choices:
         """The change of all rows, (units, fan-in)."""
         check_finite(self.job.layer, self.finite)
         hebbian = self.hebbian.to(self.job.weight.dtype)
-        return _finish(self.job, self.by_drive, self.said, hebbian, self.gains, self.counts, None)
+        gains = self.gains if _needs_gains(self.said) else self.counts * self.said.gains[0]
+        return finish(self.job, self.by_drive, self.said.decay, hebbian, gains, self.counts)
 
 
 def finiteness(sample: Sample, said: Chosen) -> Tensor:
@@ -121,21 +122,27 @@ def scaled(change: Tensor) -> Tensor:
     return change / torch.where(largest > 0, largest, 1)
 
 
-def _finish(
-    job: Job, by_drive: bool, said: Chosen, hebbian: Tensor, gains: Tensor, counts: Tensor, touched: Tensor | None
-) -> Tensor:
+def finish(
+    job: Job, by_drive: bool, left: Tensor | float, hebbian: Tensor, gains: Tensor, counts: Tensor,
+    touched: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """The change of the rows `touched`, or of all if None, where chosen samples add up to `hebbian`.
 
-    `gains` are those of each row added up; of a law with one rank only, `counts` serves for them.
+    Args:
+        job: the law on the layer.
+        by_drive: whether the decay is by the drive.
+        left: what it is otherwise, or besides: the bias.
+        hebbian: (rows, fan-in), with gains.
+        gains: of each row, added up.
+        counts: how many samples chose each row.
+        touched: the rows.
     """
-    change, left = hebbian, said.decay
-    weight = job.weight if touched is None else job.weight[touched]
+    change, weight = hebbian, job.weight if touched is None else job.weight[touched]
     if by_drive:
         change = drive_decayed(hebbian, weight, job.drive_weight if touched is None else job.drive_weight[touched])
         left = left if touched is None or isinstance(left, float) else left[touched]
     if isinstance(left, Tensor) or left != 0:
-        gains = gains.to(hebbian) if len(said.gains) > 1 else counts.to(hebbian) * said.gains[0]
-        change = decayed(change, gains * left, weight)
+        change = decayed(change, gains.to(hebbian) * left, weight)
     if job.law.average:
         change = change / counts.clamp_min(1)[:, None]
     elif job.divisor > 1:

@@ -9,7 +9,7 @@ from neuropil.errors import require
 from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.kernels.ranking import first_and_kth, winner
 from neuropil.plasticity.kernels.rows import compilable, signed_square
-from neuropil.plasticity.law import Chosen, Dense
+from neuropil.plasticity.law import Chosen, Dense, Ranks, Softmax
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ class HardWTA(Rule):
         """g = h = 1 for the winner."""
         units, finite = winner(u)
         return Chosen(units, (1.0,), decay=1.0, finite=finite)
+
+    def competition(self) -> Ranks:
+        """The same in closed form."""
+        return Ranks(1, (1.0,), 1.0)
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,10 @@ class SoftHebb(Rule):
             first, _ = winner(u)
             y = (-y).scatter(1, first, y.gather(1, first))
         return Dense(y, decay=u)
+
+    def competition(self) -> Softmax:
+        """The same in closed form."""
+        return Softmax(self.tau, self.anti)
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,10 @@ class KrotovHopfield(Rule):
         """g = 1 for the winner and -delta for the k-th, h = u."""
         units, finite = first_and_kth(u, self.k)
         return Chosen(units, (1.0, -self.delta), decay=u, finite=finite)
+
+    def competition(self) -> Ranks:
+        """The same in closed form."""
+        return Ranks(self.k, (1.0, -self.delta))
 
 
 @dataclass(frozen=True)

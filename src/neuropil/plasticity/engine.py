@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from neuropil.errors import Refusal, require
 from neuropil.plasticity.chosen import Choices, decayed, drive_decayed, finiteness, full_factor, row_changes, scaled
+from neuropil.plasticity.convolved import competition_change
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import Conv, check_finite, from_rows, rows, units, weight_of
 from neuropil.plasticity.job import Job, Sample, Third, check_names, start
@@ -87,7 +88,7 @@ class Rule(Law):
             return _nothing(self, weight_of(layer))
         else:
             job = job._replace(divisor=max(1, sample_count(layer, pre)) if mean else 1)
-            change = from_rows(layer, _change(job, _samples(job, pre, post, third)))
+            change = from_rows(layer, _own_change(job, pre, post, third))
         most = LARGEST[change.dtype == torch.float64]
         check_finite(layer, change.values() if change.is_sparse else change, most=most)
         return change
@@ -112,7 +113,7 @@ def _shared_change(
     tally = torch.zeros(len(weight) if law.average else 0, dtype=torch.int64, device=weight.device)
     job = job._replace(law=plain, tally=tally)
     count = sample_count(job.layer, pre) if pre.numel() else 0
-    own = _change(job, _samples(job, pre, post, third)) if count else _nothing(law, weight)
+    own = _own_change(job, pre, post, third) if count else _nothing(law, weight)
     rows, change, samples, tally = summed(processes, weight, own, count, tally)
     if mean:
         change = change / samples.clamp_min(1)
@@ -122,6 +123,12 @@ def _shared_change(
         change = scaled(change)
     change = change.to(weight)
     return change if rows is None else sparse_rows(weight.shape, rows, change)
+
+
+def _own_change(job: Job, pre: Tensor, post: Tensor | None, third: Third) -> Tensor:
+    """(units, fan-in): what the samples of this process change."""
+    change = competition_change(job, pre, post)
+    return _change(job, _samples(job, pre, post, third)) if change is None else change
 
 
 def _change(job: Job, samples: Iterable[Sample]) -> Tensor:

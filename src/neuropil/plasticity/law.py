@@ -39,6 +39,41 @@ class Chosen(NamedTuple):
     finite: Tensor | None = None
 
 
+class Ranks(NamedTuple):
+    """A competition in closed form, as kernels need it: first and k-th learn.
+
+    Attributes:
+        k: the rank of the second that learns; 1 for none.
+        gains: g of the ranks, one or two numbers.
+        decay: h, a number; None for the drive.
+    """
+
+    k: int
+    gains: tuple[float, ...]
+    decay: float | None = None
+
+
+class Softmax(NamedTuple):
+    """A competition in closed form: g is the softmax of the drives, h the drive.
+
+    Attributes:
+        tau: temperature of the softmax.
+        anti: whether g is negative for all but the winner.
+    """
+
+    tau: float
+    anti: bool
+
+
+def closed_form(owner: object, says: str, form: str) -> Any:
+    """What the method `form` of `owner` gives, or None: only the class that defines `says` knows its closed form.
+
+    So a subclass that says something else is asked, and need not know that there is a closed form.
+    """
+    source: object = owner if says in vars(owner) else next((c for c in type(owner).__mro__ if says in vars(c)), owner)
+    return getattr(owner, form)() if form in vars(source) else None
+
+
 class Law(ABC):
     """What the engine asks of a rule. Subclass `Rule`, which can be called as well.
 

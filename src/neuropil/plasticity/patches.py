@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,20 @@ from neuropil.plasticity.plan import PLAN, Plan
 
 compiled = compiler()
 PatchRule = Callable[[nn.Module, Tensor], Tensor]  # a dense layer and the samples it sees to the change of its weight
+
+
+class PatchNorm(NamedTuple):
+    """What a layer's `preprocess_patches` does, in closed form, as its method `patch_norm` gives it to kernels.
+
+    Every patch loses its mean and is divided by its norm; a flat one is left out.
+
+    Attributes:
+        flat: fraction of its mean square below which the variance of a patch counts as none.
+        whitening: what patches are multiplied with then, (fan-in, fan-in), or None.
+    """
+
+    flat: float
+    whitening: Tensor | None = None
 
 
 def has_patches(layer: nn.Module) -> bool:

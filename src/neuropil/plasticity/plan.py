@@ -21,6 +21,9 @@ class Plan:
         triton: whether competitive rules use Triton's kernels; None where a GPU has them. On the CPU they need
             Triton's interpreter (TRITON_INTERPRET=1).
         most_ranks: the largest k that they search for; a top-k is faster beyond.
+        fused_units: units of a convolution up to which a kernel multiplies patches itself and ranks the product.
+        fused_inputs: entries of a patch up to which it does.
+        tf32: whether that product has factors of tf32 where it only ranks; faster on tensor cores.
 
     Examples:
         >>> from neuropil.plasticity import Plan
@@ -39,6 +42,9 @@ class Plan:
     compiled: bool = True
     triton: bool | None = None
     most_ranks: int = 64
+    fused_units: int = 1024
+    fused_inputs: int = 256
+    tf32: bool = False
 
 
 PLAN = Plan()

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.models.description import CONVOLUTION, savable
-from neuropil.plasticity.patches import has_patches, sample_patches
+from neuropil.plasticity.patches import PatchNorm, has_patches, sample_patches
 
 FLAT = 1e-6  # a patch whose variance is below this fraction of its mean square is flat to float32
 
@@ -91,9 +91,13 @@ class PatchNormConv2d(nn.Conv2d):
         square = torch.linalg.vecdot(patch, patch)
         centred = patch - patch.mean(1, keepdim=True)
         left = torch.linalg.vecdot(centred, centred)
-        structured = left > FLAT * square
+        structured = ~(left <= FLAT * square)  # NaN is not flat, and will be refused
         patch = centred[structured] / left[structured, None].sqrt()
         return patch if self.whitening is None else patch @ self.whitening
+
+    def patch_norm(self) -> PatchNorm:
+        """The same in closed form, for kernels."""
+        return PatchNorm(FLAT, self.whitening)
 
 
 class Triangle(nn.Module):

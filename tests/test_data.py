@@ -371,3 +371,10 @@ def test_an_unknown_name_is_refused_with_the_nearest():
         data.load("mnits")
     with pytest.raises(AttributeError, match="mnist"):
         _ = data.minst
+
+
+def test_examples_that_a_network_made_have_no_gradient():
+    x = torch.rand(6, 3, requires_grad=True)
+    split = Split((2 * x).sigmoid(), torch.arange(6) % 2, 2)
+    assert not split.x.requires_grad
+    assert not split[:2].pixels().requires_grad

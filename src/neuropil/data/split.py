@@ -48,6 +48,8 @@ class Split:
         named = len(self.names) in (0, self.classes)
         require(named, f"a split needs a name for each of its {self.classes} classes, or none, got {self.names}.")
         _check_labels(self.x, self.y, self.classes)
+        if self.x.requires_grad:  # examples are data, also those that a network made
+            object.__setattr__(self, "x", self.x.detach())
         if self.x.dtype == torch.float32:
             _check_values(self.x)
 

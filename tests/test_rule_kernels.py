@@ -1,11 +1,13 @@
 """The Triton kernels of rules: against the CPU in Triton's interpreter and, where there is one, on a GPU; compiled."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
+from neuropil.bench._timing import seconds
 from neuropil.errors import Refusal
 from neuropil.models import PatchNormConv2d
 from neuropil.plasticity import HardWTA, KrotovHopfield, Plan, SoftHebb, engine
@@ -81,3 +83,28 @@ def test_a_plan_that_asks_for_triton_is_refused_without_it(monkeypatch):
     with pytest.raises(Refusal, match=r"Plan\(triton=True\) needs triton"):
         HardWTA()(layer, pre, plan=Plan(triton=True))
     assert HardWTA()(layer, pre).any()
+
+
+def test_a_gpu_is_timed_by_its_own_clock_once_it_has_nothing_else_to_do(monkeypatch):
+    happened = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            happened.append("record")
+
+        def synchronize(self):
+            happened.append("wait")
+
+        def elapsed_time(self, last):
+            happened.append("read")
+            return 250.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: happened.append("idle"))
+    assert seconds(lambda: happened.append("run"), "cuda") == 0.25
+    assert happened == ["idle", "record", "run", "record", "wait", "read"]
+    assert 0 <= seconds(happened.clear, "cpu") < 1

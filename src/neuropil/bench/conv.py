@@ -88,6 +88,7 @@ def row(name: str, geometry: str, config: Config) -> dict[str, Any]:
         "geometry": geometry,
         "step_s": times["step"],
         "gemm_s": times["gemm"],
+        "textbook_s": times["textbook"],
         "step_per_gemm": times["step"] / times["gemm"],
         "textbook_per_step": times["textbook"] / times["step"],
         "peak_extra_mb": peak_extra(step, config.device) / 2**20,

@@ -192,6 +192,7 @@ def row(name: str, case: Case, batch: int, config: Config) -> dict[str, Any]:
         "step_s": middle["step"],
         "rule_s": middle["rule"],
         "gemm_s": middle["gemm"],
+        "textbook_s": middle["textbook"],
         "step_per_gemm": middle["step"] / middle["gemm"],
         "best_step_per_gemm": best["step"] / best["gemm"],
         "textbook_per_step": middle["textbook"] / middle["step"],

@@ -54,7 +54,7 @@ class Series:
 class RunRows:
     """One run: its record, its rows by their class, in the order in which they were logged, and those of epochs.
 
-    A run may have a million epochs, and they are drawn only: what they logged is kept as columns, and not as rows.
+    A run may have a million epochs, and they are plotted only: what they logged is kept as columns, and not as rows.
     """
 
     record: Record

@@ -4,6 +4,7 @@ Inside `other_device()`, `device="cuda"` means this device. To torch its tensors
 What would make the host wait for a GPU is counted.
 """
 
+import os
 import sys
 from collections import Counter
 from contextlib import ExitStack, contextmanager
@@ -77,6 +78,9 @@ class Other(Tensor):
     def __array__(self, *_, **__):
         return self.numpy()
 
+    def __format__(self, spec):
+        return format(self.item() if self.dim() == 0 else self.inner, spec)
+
     def tolist(self):
         return self.cpu().tolist()
 
@@ -143,7 +147,9 @@ def dispatch(func, args, kwargs, seen):
         return func(*args, **kwargs)
     generator = kwargs.get("generator")
     if generator is not None and generator.device.type != CLAIMED.type:
-        raise RuntimeError(f"Expected a '{CLAIMED.type}' device type for generator but found '{generator.device.type}'")
+        raise RuntimeError(
+            f"Expected a '{CLAIMED.type}' device type for generator but found '{generator.device.type}' at {where()}"
+        )
     refuse_to_meet(func, name, args, there)
     if word := waits(func, name, args, kwargs, there):
         seen[f"{word} ({where()})"] += 1
@@ -217,6 +223,17 @@ class _Names(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+@contextmanager
+def as_chosen():
+    """Puts back what torch was told of repeatable kernels."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filling, cudnn = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.flags()
+    with mock.patch.dict(os.environ), cudnn:
+        yield
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+    torch.utils.deterministic.fill_uninitialized_memory = filling
+
+
 def _named(run_backward):
     """What is differentiated by hand calls torch, too."""
 
@@ -233,6 +250,7 @@ def other_device():
     seen, events = Counter(), dispatch_of_events
     run_backward = torch.autograd._engine_run_backward
     with ExitStack() as stack:
+        stack.enter_context(as_chosen())
         for name, answer in CUDA.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, answer=answer: answer))
         there = {kind: Elsewhere(kernel) for kind, kernel in events.CPU.items()}

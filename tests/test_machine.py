@@ -1,21 +1,21 @@
 """Every recipe takes a device and threads, which are put to work in one place."""
 
+import json
+import os
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 
-from cli_place import go, place, said  # noqa: F401
+from cli_place import go, place, said, weights  # noqa: F401
 from neuropil.cli.recipes import load, recipe_names
-from neuropil.cli.settings import use_machine
-from neuropil.data import Split
+from neuropil.cli.settings import repeatable, use_machine
 from neuropil.errors import Refusal
 from neuropil.experiments.machine import Machine
+from other_device import as_chosen, other_device
 
 RECIPES = {name: load(name) for name in recipe_names()}
-COMPARE = [name for name, recipe in RECIPES.items() if hasattr(recipe, "METHODS") or hasattr(recipe, "comparison")]
-OTHERS = ["mnist_semi", "mnist_unsupervised", "momentum", "krotov_settings", "linear_settings"]
 
 
 @pytest.fixture
@@ -29,25 +29,6 @@ def threads():
 def test_every_recipe_says_where_it_computes(name):
     assert issubclass(RECIPES[name].Config, Machine)
     assert {"device", "threads"} <= {item.name for item in fields(RECIPES[name].Config)}
-
-
-class Moved(Exception):
-    """Raised instead of moving examples."""
-
-
-@pytest.mark.data
-@pytest.mark.parametrize("name", [*COMPARE, *OTHERS])
-def test_examples_are_moved_to_the_device(name, monkeypatch):
-    def move(split, device):
-        raise Moved(device)
-
-    monkeypatch.setattr(Split, "to", move)
-    recipe, config = RECIPES[name], RECIPES[name].Config(device="meta")
-    with pytest.raises((Moved, Refusal)) as seen:
-        recipe.comparison(config).splits(0) if hasattr(recipe, "comparison") else recipe.main(config, None)
-    if "set NEUROPIL_DATA to the folder" in str(seen.value):
-        pytest.skip(str(seen.value))
-    assert str(seen.value) == "meta"
 
 
 @pytest.mark.usefixtures("threads")
@@ -84,3 +65,52 @@ def test_the_refusal_of_a_device_is_short(place, capsys):  # noqa: F811
         refusal = said(capsys, f"run mnist_krotov --device {device} --out out")
         assert "cannot be used" in refusal
         assert len(refusal) < 250
+
+
+def test_auto_is_the_gpu_where_there_is_one_and_the_run_says_which(place):  # noqa: F811
+    toy = Path("toy.py")
+    toy.write_text(toy.read_text().replace("seed: int = 0", 'seed: int = 0\n    device: str = "auto"'))
+    assert go("run ./toy.py --out here") == 0
+    with other_device():
+        assert use_machine(Machine(device="auto")).device == "cuda"
+        assert go("run ./toy.py --out there") == 0
+    for folder, device in (("here", "cuda" if torch.cuda.is_available() else "cpu"), ("there", "cuda")):
+        assert json.loads(Path(folder, "run.json").read_text())["config"]["device"] == device
+
+
+def test_on_a_gpu_torch_takes_repeatable_kernels_and_stays_as_strict_as_it_was_told():
+    with as_chosen():
+        repeatable(Machine(device="cpu"))
+        assert not torch.are_deterministic_algorithms_enabled()
+        repeatable(Machine(device="cuda:0"))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.backends.cudnn.deterministic
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        torch.use_deterministic_algorithms(True)
+        repeatable(Machine(device="cuda"))
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_run_goes_on_where_it_was_or_says_why_not(place, capsys):  # noqa: F811
+    toy, saved = Path("toy.py"), []
+    text = toy.read_text().replace("seed: int = 0", 'seed: int = 0\n    device: str = "cpu"')
+    toy.write_text(text.replace("torch.zeros(2)", "torch.zeros(2, device=config.device)"))
+    toy.write_text(toy.read_text().replace("torch.rand(2, generator=rng)", "torch.rand(2, generator=rng).to(weight)"))
+    with other_device():
+        assert go("run ./toy.py --device cuda --out whole") == 0
+        for folder in ("stopped", "moved"):
+            Path("more1.stop").touch()
+            assert go(f"run ./toy.py --device cuda --out {folder}") == 130
+        assert go("run --resume stopped") == 0
+    capsys.readouterr()
+    for words, refusal in (("", "device 'cuda' cannot be used"), (" --device cpu", "setting device cuda, now cpu")):
+        assert go(f"run --resume moved{words}") == 2
+        assert refusal in capsys.readouterr().err.splitlines()[-1]
+    assert go("run --resume moved --device cpu --anyway") == 0
+    for folder in ("whole", "stopped", "moved"):
+        saved.append(weights(folder))
+    assert saved[0] == saved[1] == saved[2]
+    assert "setting device cuda, now cpu" in Path("moved/run.json").read_text()

@@ -71,12 +71,21 @@ def at_least(least: float, config: object, *names: str) -> None:
         require(fine, f"setting {name!r} needs {what} >= {least}, got {value}.")
 
 
-def check_device(name: str) -> None:
-    """Refuse a device that torch does not know, or that this machine has not."""
+def device_named(name: str) -> str:
+    """The device `name`, for "auto" the GPU where there is one.
+
+    Raises:
+        Refusal: torch does not know the device, this machine has not got it, or it holds no numbers.
+    """
     import torch  # here, so that commands which need no tensors start at once
 
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    require(name != "meta", "device 'meta' holds no numbers, so nothing can learn there; take cpu or cuda.")
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, ImportError) as error:  # ImportError: a device whose extension is missing
         why = str(error).splitlines()[0].partition(". ")[0].removesuffix(".")  # torch may list all it has
-        raise Refusal(f"device {name!r} cannot be used ({why}); take cpu, or cuda where torch sees a GPU.") from error
+        cure = "take cpu, cuda where torch sees a GPU, or auto"
+        raise Refusal(f"device {name!r} cannot be used ({why}); {cure}.") from error
+    return name

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import neuropil.associative  # noqa: F401 (its models are among those that come back)
-from neuropil.errors import Refusal, check_device, require, unknown
+from neuropil.errors import Refusal, device_named, require, unknown
 from neuropil.models.saving import Header, read_header, read_model
 from neuropil.runs import read
 
@@ -47,7 +47,7 @@ def load(
         True
     """
     path = Path(path_or_run)
-    check_device(device)
+    device = device_named(device)
     if not path.is_dir():
         return read_model(path, device)
     return read_model(_one(saved_models(path, name=name, seed=seed, can=can), path).path, device)

@@ -18,12 +18,13 @@ from neuropil.data import Split
 from neuropil.errors import at_least, require
 from neuropil.evaluate.robustness import FGSM, L2, PGD, Boundary, Linf, Noise, Square
 from neuropil.evaluate.robustness.attacks.gradient import cross_entropy, input_gradient
+from neuropil.experiments.machine import Machine
 
 BUDGET = 1e-6
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Machine):
     """What to measure.
 
     Attributes:
@@ -32,7 +33,6 @@ class Config:
         attack_steps: gradient steps of PGD.
         attack_queries: of the attacks without gradients, per image.
         repeats: rounds of the loop; every attack runs once in each.
-        threads: threads of the CPU; 0 leaves torch's choice.
     """
 
     sizes: tuple[int, ...] = (784, 2000, 10)
@@ -40,7 +40,7 @@ class Config:
     attack_steps: int = 10
     attack_queries: int = 20
     repeats: int = 3
-    threads: int = 1
+    threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
     def __post_init__(self) -> None:
         require(len(self.sizes) >= 2, f"a network needs at least 2 sizes, got {self.sizes}.")
@@ -93,7 +93,7 @@ def main(config: Config) -> list[dict[str, Any]]:
         "both": lambda: input_gradient(victim, cross_entropy, batch.x, batch.y),
         **{name: partial(counted, name) for name in attacks},
     }
-    middle = medians(clock(contestants, repeats=config.repeats, warm=1, before=0))
+    middle = medians(clock(contestants, repeats=config.repeats, device=config.device, warm=1, before=0))
     return [row(name, passes[name], middle, config) for name in attacks]
 
 
@@ -123,6 +123,6 @@ def sample(config: Config) -> tuple[Counted, Split]:
         nn.init.normal_(layer.weight, 0, inputs**-0.5, generator=rng)
         nn.init.zeros_(layer.bias)
         layers += [layer, nn.ReLU()]
-    victim = Counted(nn.Sequential(*layers[:-1]).requires_grad_(False).eval())
-    x = torch.rand(config.batch, config.sizes[0], generator=rng)
+    victim = Counted(nn.Sequential(*layers[:-1]).requires_grad_(False).eval().to(config.device))
+    x = torch.rand(config.batch, config.sizes[0], generator=rng).to(config.device)
     return victim, Split(x, victim.predict(x), config.sizes[-1])

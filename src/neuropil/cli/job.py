@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from neuropil.cli.recipes import is_file, load, resolve, source
-from neuropil.cli.settings import config_of, parse, use_machine, without
+from neuropil.cli.settings import config_of, parse, repeatable, use_machine, without
 from neuropil.cli.trust import COPY, seal, split, value_of
 from neuropil.errors import require
 
@@ -33,6 +33,7 @@ class Manner:
     """How a run goes on."""
 
     quiet: Annotated[bool, arg(help="whether to leave out the lines that say how far the run is")] = False
+    device: Annotated[str | None, arg(help="go on there; such a change of the world needs --anyway")] = None
     anyway: Annotated[bool, arg(help="go on though versions, threads, data or code have changed")] = False
     code: Annotated[tuple[Path, ...], arg(help="files of code that the run may execute")] = ()
 
@@ -62,10 +63,10 @@ class Job:
     command: str
 
     @classmethod
-    def of(cls, command: str, instead: Mapping[str, str] | None = None) -> "Job":
+    def of(cls, command: str, instead: Mapping[str, str] | None = None, device: str | None = None) -> "Job":
         """What `command` ("neuropil run NAME ..." or "neuropil compare ...") asks for, with other files `instead`.
 
-        Device and threads are those of the machine from here on.
+        Device and threads are those of the machine from here on; the device is another one if `device` is given.
         """
         words = split(command)
         ours = words[:1] == ["neuropil"] and words[1:2] in (["run"], ["attack"], ["compare"])
@@ -79,8 +80,9 @@ class Job:
         file = (instead or {}).get(asked, asked)
         recipe = load(file)
         name, words = resolve(asked, words)
+        words = words if device is None else [*without(words, {"device"}), "--device", device]
         config, options = parse(words, config_of(recipe, name), RunOptions)
-        use_machine(config)
+        config = repeatable(use_machine(config))
         return cls(asked, name, recipe, source(file), words, config, options, command)
 
     def with_seed(self, seed: int) -> "Job":
@@ -88,6 +90,7 @@ class Job:
         words = [*without(self.words, {"out", "seeds", "seed"}), "--seed", str(seed)]
         head = ["compare"] if self.name == "compare" else ["run", self.name]
         config, options = parse(words, self.recipe.Config, RunOptions)
+        config = use_machine(config)
         command = shlex.join(["neuropil", *head, *words])
         return replace(self, words=words, config=config, options=options, command=command)
 

@@ -8,7 +8,7 @@ from typing import Any
 from tyro.conf import Positional
 
 import neuropil
-from neuropil.errors import at_least, require
+from neuropil.errors import at_least, device_named, require
 
 
 @dataclass(frozen=True)
@@ -21,20 +21,22 @@ class SheetSettings:
     seed: int = 0
     n_rounds: int = 40
     out: Path | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         at_least(0, self, "seed")
         at_least(1, self, "n_rounds", *(["n"] if self.n is not None else []))
 
 
-def load_generator(folder: Path, name: str | None) -> tuple[Any, str, int]:
+def load_generator(asked: SheetSettings) -> tuple[Any, str, int]:
     """(network, name of its data set, seed) from a run: the only network that generates images, or the one named."""
-    found = neuropil.saved_models(folder, name=name, can="generate")
+    folder, device = asked.run, device_named(asked.device)
+    found = neuropil.saved_models(folder, name=asked.learner, can="generate")
     names = sorted({header.about["name"] for header in found})
     require(bool(names), f"the run in {folder} left no network that generates images; take a run of digits_mstdp.")
     require(len(names) == 1, f"the run in {folder} left {', '.join(names)}; choose with --learner NAME.")
     about = found[0].about
-    return neuropil.load(found[0].path), about["origin"]["data_set"], about["seed"]
+    return neuropil.load(found[0].path, device=device), about["origin"]["data_set"], about["seed"]
 
 
 def tell(file: Path, correct: int, n: int, what: str) -> None:

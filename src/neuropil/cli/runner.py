@@ -169,7 +169,7 @@ def _job_of(folder: Path, facts: Mapping[str, Any], manner: Manner) -> tuple[Job
     for old, new in files.items():
         if new != old:
             say(f"going on with {new} in the place of {old}.")
-    job = Job.of(facts["command"], files)
+    job = Job.of(facts["command"], files, manner.device)
     odd = set(map(str, job.code().values())) - set(files.values())
     require(not odd, f"the run in {folder} names code in an unusual way: {', '.join(odd)}.")
     return job, files

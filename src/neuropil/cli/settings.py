@@ -1,16 +1,17 @@
 """Words on the command line become settings, with every wrong word named at once; tyro reads them."""
 
 import io
+import os
 from collections.abc import Container, Sequence
 from contextlib import redirect_stderr, suppress
-from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
+from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
-from neuropil.errors import Refusal, at_least, check_device, require, unknown
+from neuropil.errors import Refusal, at_least, device_named, require, unknown
 
 NAMES: dict[type, str] = {Path: "a path", str: "text"}
 _, POSITIONAL = get_args(tyro.conf.Positional[int])
@@ -85,21 +86,38 @@ def without(words: Sequence[str], names: set[str]) -> list[str]:
     return [*first, *(word for group in flags if _name(group[0], names) not in names for word in group)]
 
 
-def use_machine(config: Any) -> None:
-    """Put the settings `device` and `threads` to work, where `config` has them; refuse what this machine has not."""
+def use_machine(config: Any) -> Any:
+    """Put the settings `device` and `threads` of `config` to work, where it has them; `config` with the device's name.
+
+    Raises:
+        Refusal: what this machine has not.
+    """
     import torch
 
     seed = getattr(config, "seed", 0)
     require(not isinstance(seed, int) or abs(seed) < 2**63, f"setting 'seed' needs 64 bits at most, got {seed}.")
-    if hasattr(config, "device"):
-        require(
-            config.device != "meta", "device 'meta' holds no numbers, so nothing can learn there; take cpu or cuda."
-        )
-        check_device(config.device)
+    device = device_named(config.device) if hasattr(config, "device") else "cpu"
     if hasattr(config, "threads"):
         at_least(0, config, "threads")
     if getattr(config, "threads", 0):
         torch.set_num_threads(config.threads)
+    return replace(config, device=device) if device != getattr(config, "device", device) else config
+
+
+def repeatable(config: Any) -> Any:
+    """On a GPU, let torch take kernels that give the same numbers every time, where it has them; `config` as it is.
+
+    What a caller has asked of `torch.use_deterministic_algorithms` stays.
+    """
+    if getattr(config, "device", "cpu").startswith("cuda"):
+        import torch
+
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA is first used
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        if not torch.are_deterministic_algorithms_enabled():
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 - mypy knows it not
+    return config
 
 
 def config_of(module: Any, name: str) -> type:

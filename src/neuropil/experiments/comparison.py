@@ -11,7 +11,7 @@ import torch
 from torch import Generator
 
 from neuropil.data import Split, is_own, relabel, subset
-from neuropil.errors import Diverged, Refusal, check_device, enough_memory, require, unknown
+from neuropil.errors import Diverged, Refusal, device_named, enough_memory, require, unknown
 from neuropil.evaluate import fit_and_score, label_counts, log_units, sample_efficiency
 from neuropil.experiments.gallery import log_examples, save_pictures
 from neuropil.experiments.own_data import examples, title_of
@@ -141,7 +141,7 @@ def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu", min_
 
     Data other than images of at least `min_side` pixels a side are refused, if that is above 0.
     """
-    check_device(device)
+    device = device_named(device)
     train, test = examples(data, seed)
     fits = not min_side or (train.x.ndim == 4 and min(train.x.shape[2:]) >= min_side)
     require(fits, f"images of {min_side}x{min_side} or more are needed, {data} has {tuple(train.x.shape[1:])}.")

@@ -188,7 +188,8 @@ class QIFLayer(SpikingLayer):
 
     def init_(self, rng: torch.Generator, *, mean: float = 0.0, std: float = 1.0) -> Self:
         """Initialise the weights from a normal distribution, in place."""
-        nn.init.normal_(self.weight, mean, std, generator=rng)
+        first = torch.empty_like(self.weight, device=rng.device).normal_(mean, std, generator=rng)
+        self.weight.data.copy_(first)
         return self
 
     def simulate(self, times: Tensor) -> tuple[Tensor, QIFState]:

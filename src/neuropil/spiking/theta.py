@@ -143,9 +143,11 @@ class ThetaLayer(SpikingLayer):
         self.weight = nn.Parameter(torch.empty(inputs, outputs).uniform_(-0.5, 0.5) / inputs**0.5)
         self.phase = nn.Parameter(torch.full((outputs,), chosen.period / 2))
 
+    @torch.no_grad()
     def init_(self, rng: torch.Generator) -> None:
         """Initialise the weights uniformly within +-0.5 / sqrt(inputs), in place."""
-        nn.init.uniform_(self.weight, -0.5, 0.5, generator=rng).data.div_(len(self.weight) ** 0.5)
+        first = torch.empty_like(self.weight, device=rng.device).uniform_(-0.5, 0.5, generator=rng)
+        self.weight.copy_(first.div_(len(first) ** 0.5))
 
     def simulate(self, times: Tensor) -> tuple[Tensor, Tensor]:
         """Ordinary spikes, (batch, outputs, spikes), and phases at the end of the trial, (batch, outputs)."""

@@ -45,7 +45,7 @@ def main(words: list[str]) -> int:
         show(f"neuropil bench {name}", (module.__doc__ or "").strip(), config, TableOptions)
         return 0
     settings, options = parse(words, config, TableOptions)
-    use_machine(settings)
+    settings = use_machine(settings)
     rows = module.main(settings)
     cells = getattr(module, "cells", _cells)
     Console().print(_table([cells(row) for row in rows]))

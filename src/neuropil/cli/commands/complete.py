@@ -1,7 +1,7 @@
 """images with missing pixels, completed by the network of a finished run, as a PNG file
 
 usage: neuropil complete RUN [--learner NAME] [--known top] [--n 10] [--labels yes] [--seed 0] [--n-rounds 40]
-                         [--out FILE.png]
+                         [--device cpu] [--out FILE.png]
 
 --learner NAME the network, where the run has several that complete images
 --known MASK   the pixels that are known: top, bottom, left, right, centre, frame (all but the centre),
@@ -9,6 +9,7 @@ usage: neuropil complete RUN [--learner NAME] [--known top] [--n 10] [--labels y
 --n N          number of test images
 --labels WORD  yes: the label is known too; no: the network settles on one by itself
 --n-rounds N   rounds in which the pixels are sampled; more rounds give better images
+--device NAME  where to compute: cpu, cuda, or auto
 --out FILE     the file to write; without it RUN/completed.png
 
 RUN is the folder of a finished run of a recipe whose network generates: digits_mstdp, mnist_mstdp, ...
@@ -20,7 +21,7 @@ from typing import Literal
 
 from neuropil.cli.load_run import SheetSettings, load_generator, tell
 from neuropil.cli.settings import parse
-from neuropil.errors import require
+from neuropil.errors import device_named, require
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,18 @@ def main(words: list[str]) -> int:
     from neuropil.data.masks import image_mask
     from neuropil.report import save_sheet
 
-    learner, name, split_seed = load_generator(asked.run, asked.learner)
+    learner, name, split_seed = load_generator(asked)
     rng = torch.Generator().manual_seed(asked.seed)
     test = load(name, seed=split_seed)[1]
     require(n <= len(test), f"--n takes up to {len(test)} test images, got {n}.")
-    some = test[torch.randperm(len(test), generator=rng)[:n]]
-    x, mask = some.pixels(), image_mask(asked.known, test.x.shape[1:], rng)
+    some = test[torch.randperm(len(test), generator=rng)[:n]].to(device_named(asked.device))
+    x, mask = some.pixels(), image_mask(asked.known, test.x.shape[1:], rng).to(some.x.device)
     labels = some.y if asked.labels == "yes" else None
     sampling = replace(learner.sampling, n_rounds=asked.n_rounds, accept_margin=None)
     expected = learner.complete(x, mask, labels=labels)
     samples = [learner.complete(x, mask, labels=labels, rng=rng, sampling=sampling) for _ in range(2)]
     file = asked.out or asked.run / "completed.png"
-    save_sheet(torch.cat([x, x * mask, expected, *samples]).numpy(), file, columns=n)
+    save_sheet(torch.cat([x, x * mask, expected, *samples]).cpu().numpy(), file, columns=n)
     correct = int((learner.predict(samples[0]) == some.y).sum())
     tell(file, correct, n, "completed images correctly")
     return 0

@@ -145,7 +145,8 @@ class Standardise(nn.Module):
 @torch.no_grad()
 def init_normal_(body: nn.Sequential, rng: Generator, *, std: float = 1.0) -> None:
     """Initialise the weight of the layer ``hidden`` of `body` from N(0, std^2), in place."""
-    body.get_parameter("hidden.weight").normal_(0, std, generator=rng)
+    weight = body.get_parameter("hidden.weight")
+    weight.copy_(torch.empty_like(weight, device=rng.device).normal_(0, std, generator=rng))
 
 
 @torch.no_grad()

@@ -119,7 +119,7 @@ def test_a_long_run_says_soon_how_long_it_will_take(capfd):
     time.sleep(1.3)
     display.leave()
     (said,) = capfd.readouterr().err.splitlines()
-    assert re.fullmatch(r"\[toy\] epochs 1/100000: \d\.\d s, about \d+ min left", said)
+    assert re.fullmatch(r"\[toy\] epochs 1/100000: \d\.\d s, about \d+ (min|h|days) left", said)
 
 
 def test_what_is_left_is_at_least_what_an_inner_loop_needs(capfd, monkeypatch):
@@ -132,4 +132,4 @@ def test_what_is_left_is_at_least_what_an_inner_loop_needs(capfd, monkeypatch):
     for _ in range(5):
         display.advance()
     (said,) = capfd.readouterr().err.splitlines()
-    assert said == f"[toy] learners 2/2 > epochs 5/1000: 70.0 s, about {995 * 70 / 5 / 60:.0f} min left"
+    assert said == f"[toy] learners 2/2 > epochs 5/1000: 70.0 s, about {995 * 70 / 5 / 3600:.0f} h left"

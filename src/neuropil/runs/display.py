@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Column
 
 IN_THE_BAR = ("seed", "epoch")  # numbers that the bar shows already
+UNITS = (86400, "days"), (3600, "h"), (60, "min")  # of the time that is left, from 1.5 of them on
 PATIENCE = 60.0  # s without a line after which a long stage says how far it is
 
 
@@ -109,7 +110,8 @@ class Display:
             seconds = max(seconds, (stage.told - stage.began) * (1 - now) / gone) if gone > 0 else seconds
         if not seconds:
             return ""
-        return f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left"
+        size, unit = next((one for one in UNITS if seconds >= 1.5 * one[0]), (1, "s"))
+        return f", about {seconds / size:.0f} {unit} left"
 
 
 class _Stage:

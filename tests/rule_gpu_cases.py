@@ -16,7 +16,17 @@ import oracles
 from neuropil import distributed
 from neuropil.errors import Diverged
 from neuropil.models import PatchNormConv2d
-from neuropil.plasticity import Chosen, HardWTA, KrotovHopfield, Plan, Rule, SoftHebb, convolved, first_and_kth
+from neuropil.plasticity import (
+    Chosen,
+    HardWTA,
+    KrotovHopfield,
+    Plan,
+    Rule,
+    SoftHebb,
+    convolved,
+    first_and_kth,
+    propose_,
+)
 from neuropil.plasticity.kernels.gpu.rows import row_change
 
 DEVICE = torch.device(os.environ["NEUROPIL_TEST_DEVICE"])
@@ -330,3 +340,34 @@ def test_the_only_number_waited_for_says_whether_a_change_is_finite(rule):
         with Waits() as waits:
             rule(layer.to(DEVICE), pre.to(DEVICE), plan=plan)
         assert waits.count == 1
+
+
+@pytest.mark.parametrize("rule", [rule for name, rule in RULES.items() if name != "own"], ids=repr)
+def test_in_a_graph_nothing_is_waited_for_and_nan_stays_visible(rule, monkeypatch):
+    monkeypatch.setattr("neuropil.plasticity.geometry.captured", lambda activity: True)
+    for layer, shape in (nn.Linear(4, 5), (6, 4)), (nn.Conv2d(2, 5, 2), (2, 2, 4, 4)):
+        layer, pre = drawn(layer, shape)
+        layer, pre = layer.to(DEVICE), pre.to(DEVICE)
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+        on_cpu = DEVICE.type == "cpu" and isinstance(layer, nn.Linear) and not isinstance(rule, SoftHebb)
+        for _ in range(2):
+            with Waits() as waits:
+                propose_(layer, rule(layer, pre, plan=TRITON))
+                optimizer.step()
+            assert waits.count == (3 if on_cpu else 0)  # of the units' numbers, which a kernel checks on a GPU
+        pre.view(-1)[3] = float("nan")
+        assert not rule(layer, pre, plan=TRITON).isfinite().all()
+
+
+@pytest.mark.skipif(DEVICE.type == "cpu", reason="graphs need a GPU")
+@pytest.mark.parametrize("rule", [rule for name, rule in RULES.items() if name != "own"], ids=repr)
+def test_a_step_is_captured_in_a_graph(rule):
+    for layer, shape in (nn.Linear(4, 5), (6, 4)), (nn.Conv2d(2, 5, 2), (2, 2, 4, 4)):
+        layer, pre = drawn(layer, shape)
+        want, layer, pre = rule(layer, pre), layer.to(DEVICE), pre.to(DEVICE)
+        rule(layer, pre)  # compiles
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            got = rule(layer, pre)
+        graph.replay()
+        torch.testing.assert_close(got.cpu(), want, rtol=1e-12, atol=1e-12)

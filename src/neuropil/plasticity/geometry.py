@@ -141,8 +141,15 @@ def total(activity: Tensor) -> Tensor:
     return activity.sum(dtype=torch.promote_types(activity.dtype, torch.float32))
 
 
+def captured(activity: Tensor) -> bool:
+    """Whether work on `activity` is recorded in a CUDA graph, where nothing may wait for a number."""
+    return activity.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
 def check_finite(layer: nn.Module, *activities: Tensor, most: float = math.inf) -> None:
-    """Refuse NaN and infinity, and sums of `most` or more, before they reach a weight."""
+    """Refuse NaN and infinity, and sums of `most` or more, before they reach a weight; not inside of a CUDA graph."""
+    if captured(activities[0]):
+        return
     if not abs(float(reduce(torch.add, map(total, activities)))) < most:
         what = f"a rule on {type(layer).__name__} was given NaN or infinite activity, or so large that its change is"
         raise Diverged(f"{what}; check the data, or lower the learning rate if the weights have run away.")

@@ -143,7 +143,7 @@ def total(activity: Tensor) -> Tensor:
 
 def captured(activity: Tensor) -> bool:
     """Whether work on `activity` is recorded in a CUDA graph, where nothing may wait for a number."""
-    return activity.is_cuda and torch.cuda.is_current_stream_capturing()
+    return activity.is_cuda and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def check_finite(layer: nn.Module, *activities: Tensor, most: float = math.inf) -> None:

@@ -227,7 +227,7 @@ def flip_inputs(times: Tensor, fraction: float, rng: Generator) -> Tensor:
     flips = round(fraction * times.numel())
     if flips:
         flat = times.view(-1)
-        where = torch.randint(len(flat), (flips,), generator=rng)
+        where = torch.randint(len(flat), (flips,), generator=rng).to(flat.device)
         flat[where] = torch.where(flat[where].isinf(), flat.min(), torch.inf)
     return times
 

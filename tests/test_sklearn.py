@@ -65,13 +65,42 @@ def test_searches_frames_and_processes_work():
     ("settings", "message"),
     [
         ({"rule": "hebbian"}, "unknown rule 'hebbian'"),
-        ({"n_units": 0}, "HebbianFeatures needs n_units >= 1, got 0"),
-        ({"learning_rate": -1}, "HebbianFeatures needs epochs >= 0, batch_size >= 1 and learning_rate >= 0"),
+        ({"rule": ExplainAway}, r"HebbianFeatures needs as rule a name .* such as ExplainAway\(\), got <class"),
+        ({"rule": ["soft_hebb"]}, "HebbianFeatures needs as rule a name"),
+        ({"n_units": 0}, "HebbianFeatures needs n_units as a whole number >= 1, got 0"),
+        ({"n_units": "10"}, "HebbianFeatures needs n_units as a whole number >= 1, got '10'"),
+        ({"n_units": 10**12}, "there is not enough memory"),
+        ({"epochs": 1.5}, "HebbianFeatures needs epochs as a whole number >= 0, got 1.5"),
+        ({"batch_size": None}, "HebbianFeatures needs batch_size as a whole number >= 1, got None"),
+        ({"learning_rate": -1}, "HebbianFeatures needs learning_rate as a finite number >= 0, got -1"),
+        ({"learning_rate": np.inf}, "HebbianFeatures needs learning_rate as a finite number >= 0, got inf"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(Refusal, match=message):
         HebbianFeatures(**settings).fit(np.eye(3))
+
+
+def test_views_in_any_order_serve():
+    x, y = load_wine(return_X_y=True)
+    for view in x[::-1], x[:, ::-1], np.asfortranarray(x):
+        one, other = (HebbianClassifier(8, epochs=1, random_state=0).fit(z, y) for z in (view, view.copy("C")))
+        np.testing.assert_array_equal(one.predict_proba(view), other.predict_proba(view.copy("C")))
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_entries_whose_squares_cannot_be_summed_are_refused(scale):
+    with pytest.raises(Refusal, match=r"HebbianFeatures needs entries from 1e-100 to 1e\+100, got .* MaxAbsScaler"):
+        HebbianFeatures(3).fit(np.eye(5) * scale)
+
+
+def test_partial_fit_does_not_pass_over_settings_that_changed():
+    features = HebbianFeatures(3, random_state=0).partial_fit(np.eye(5))
+    message = r"partial_fit goes on with the n_units and the rule of before, got .* call fit"
+    for settings in {"n_units": 4}, {"rule": "soft_hebb"}:
+        other = pickle.loads(pickle.dumps(features)).set_params(**settings)
+        with pytest.raises(Refusal, match=message):
+            other.partial_fit(np.eye(5))
 
 
 def test_the_examples_run():

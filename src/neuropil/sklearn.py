@@ -1,6 +1,7 @@
 """scikit-learn estimators: local learning by `fit(X, y)`, in pipelines, searches and cross-validation."""
 
 from collections.abc import Iterator
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Generator, Tensor, nn
 
-from neuropil.errors import require, unknown
+from neuropil.errors import enough_memory, require, unknown
 from neuropil.plasticity import ExplainAway, HardWTA, KrotovHopfield, Learner, Rule, SoftHebb, attach
 
 __all__ = ["HebbianClassifier", "HebbianFeatures"]
@@ -26,6 +27,9 @@ RULES: dict[str, Rule] = {  # at the settings that the page on rules names
     "krotov_hopfield": KrotovHopfield(p=2, k=2),
     "soft_hebb": SoftHebb(tau=0.002),
 }
+
+
+LARGEST = 1e100  # entry of the data, whose squares are summed; all of them below 1 / LARGEST are too small likewise
 
 
 class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -78,7 +82,12 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def partial_fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn from more rows, in one pass; the first call starts at its rows."""
-        x = self._begin(X) if not hasattr(self, "_learner") else self._checked(X, reset=False)
+        if not hasattr(self, "_learner"):
+            x = self._begin(X)
+        else:
+            same = (self.n_units, self._rule()) == self._begun
+            require(same, f"partial_fit goes on with the n_units and the rule of before, got {self}; call fit.")
+            x = self._checked(X, reset=False)
         self._learn(x)
         return self
 
@@ -91,26 +100,47 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def _n_features_out(self) -> int:
         return len(self.biases_)
 
+    def _rule(self) -> Rule:
+        """The rule, by settings that can be."""
+        for name, kind, least in (
+            ("n_units", Integral, 1), ("epochs", Integral, 0), ("batch_size", Integral, 1), ("learning_rate", Real, 0),
+        ):  # fmt: skip
+            value: Any = getattr(self, name)
+            what = "a whole number" if kind is Integral else "a finite number"
+            fine = isinstance(value, kind) and not isinstance(value, bool) and least <= float(value) < np.inf
+            require(fine, f"{type(self).__name__} needs {name} as {what} >= {least}, got {value!r}.")
+        if isinstance(self.rule, Rule):
+            return self.rule
+        cure = "a name such as 'explain_away', or a rule that was made, such as ExplainAway()"
+        require(isinstance(self.rule, str), f"{type(self).__name__} needs as rule {cure}, got {self.rule!r}.")
+        if self.rule not in RULES:
+            raise unknown("rule", self.rule, RULES)
+        return RULES[self.rule]
+
     def _checked(self, x: ArrayLike, *, reset: bool) -> Tensor:
         """Finite rows of as many features as before, in float64."""
         few = {"ensure_min_samples": 2} if reset else {}
-        return torch.tensor(validate_data(self, x, dtype=np.float64, reset=reset, **few))
+        rows = validate_data(self, x, dtype=np.float64, reset=reset, **few)
+        largest = float(np.abs(rows).max())
+        fits = largest == 0 or 1 / LARGEST <= largest <= LARGEST
+        cure = "scale the columns first, for example by MaxAbsScaler"
+        require(
+            fits,
+            f"{type(self).__name__} needs entries from {1 / LARGEST:g} to {LARGEST:g}, got {largest:g}; {cure}.",
+        )
+        return torch.tensor(np.ascontiguousarray(rows))
 
     def _begin(self, x: ArrayLike) -> Tensor:
         """The rows, and units that start at some of them."""
-        require(self.n_units >= 1, f"{type(self).__name__} needs n_units >= 1, got {self.n_units}.")
-        fits = self.epochs >= 0 and self.batch_size >= 1 and self.learning_rate >= 0
-        require(fits, f"{type(self).__name__} needs epochs >= 0, batch_size >= 1 and learning_rate >= 0, got {self}.")
-        if not isinstance(self.rule, Rule) and self.rule not in RULES:
-            raise unknown("rule", str(self.rule), RULES)
-        rule = self.rule if isinstance(self.rule, Rule) else RULES[self.rule]
+        rule = self._rule()
         rows = self._checked(x, reset=True)
         features = rows.shape[1]
         require(features > 1, f"{type(self).__name__} needs 2 features or more, got n_features = {features}.")
         rng = Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
-        layer = nn.Linear(2 * features, self.n_units, dtype=rows.dtype)
+        with enough_memory():
+            layer = nn.Linear(2 * features, self.n_units, dtype=rows.dtype)
         nn.init.normal_(layer.weight, std=(2 * features) ** -0.5, generator=rng)
-        self._learner = attach(layer, {"": rule}, both(rows), rng=rng)
+        self._learner, self._begun = attach(layer, {"": rule}, both(rows), rng=rng), (self.n_units, rule)
         self._read()
         return rows
 

@@ -5,6 +5,7 @@ difference, relative to the largest entry.
 """
 
 import json
+import os
 import sys
 from copy import deepcopy
 from datetime import timedelta
@@ -30,6 +31,7 @@ from neuropil.plasticity import (
     Sanger,
     SoftHebb,
     attach,
+    gains,
     propose_,
 )
 from oracles import FEW, GEOMETRIES, make
@@ -159,19 +161,45 @@ def check_attach(group, size):
             found[name] = worst
 
 
-def check_refusals(rank):
-    def said(work):
-        try:
-            work()
-        except Refusal as refusal:
-            return str(refusal)
-        return ""
+def said(work):
+    try:
+        work()
+    except Refusal as refusal:
+        return str(refusal)
+    return ""
 
-    layer = share(nn.Linear(5, 4, bias=False))
-    if rank == 1:
-        layer.weight.data *= 1.07
-    found["drift"] = said(lambda: Hebb()(layer, torch.ones(2, 5)))
+
+def check_refusals(rank):
+    drifts = {"scaled": lambda x: x * 1.07, "negated": torch.neg, "permuted": lambda x: x.flip(0)}
+    for name, drift in drifts.items():
+        layer = share(nn.Linear(5, 4, bias=False))
+        if rank == 1:
+            layer.weight.data = drift(layer.weight.data)
+        found[name] = said(lambda layer=layer: Hebb()(layer, torch.ones(2, 5)))
+    layer, x = share(nn.Linear(5, 4)), part(torch.randn(30, 5, generator=torch.Generator().manual_seed(1)))
+    layer.bias.data += gains(Oja(), layer, x).mean(0)
+    found["bias by gains"] = said(lambda: Oja()(layer, x))
+    model, rules = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), {"0": HardWTA()}
+    late = attach(model, rules, x)
+    share(model[0])
+    found["part"] = said(lambda: attach(model, rules, x))
+    share(model)
+    found["late"] = said(lambda: late.propose_(x))
+    each = attach(model, rules, x, rng=torch.Generator().manual_seed(rank))
+    found["attach, rng"] = said(lambda: each.propose_(x))
     found["unlike"] = said(lambda: share(nn.Linear(5, 4 + (rank == 2))))
+
+
+def check_half(rank):
+    """Sums of 900 samples are beyond what float16 holds, their means are not."""
+    x = 40 + torch.randn(900, 5, generator=torch.Generator().manual_seed(1)).half()
+    layer = share(nn.Linear(5, 4).half())
+    alone = deepcopy(layer)
+    found["float16"] = [differ(rule(layer, part(x)), rule(alone, x)) for rule in (Oja(), HardWTA())]
+    found["float16"].append(differ(*(BCM().init(one, y).theta for one, y in ((layer, part(x)), (alone, x)))))
+    learner = attach(share(nn.Sequential(layer)), {"0": HardWTA()}, part(x))
+    found["float16"].append(0.0 if learner.states["0"].size.isfinite() else 1.0)
+    found["float16"] = [0.0 if value < 2e-3 else value for value in found["float16"]]
 
 
 def main(rank, folder):
@@ -183,10 +211,15 @@ def main(rank, folder):
             check_rules(group, size)
             check_attach(group, size)
     check_refusals(rank)
+    check_half(rank)
+    if rank == 2:
+        for work in lambda: share(nn.Linear(5, 4), groups[1]), lambda: part(torch.ones(3), groups[1]):
+            print(said(work), file=sys.stderr)
+    layer = share(nn.Linear(5, 4))
     if rank == 0:
+        found["ended"] = said(lambda: Hebb()(layer, torch.ones(2, 5)))
         (folder / "found.json").write_text(json.dumps(found))
-    dist.barrier()
-    dist.destroy_process_group()
+    os._exit(0)  # in the middle of a run
 
 
 if __name__ == "__main__":

@@ -44,9 +44,25 @@ def test_a_rule_says_once_that_it_learns_alone(cases):
 
 
 def test_weights_that_drifted_apart_and_unlike_models_are_refused(cases):
-    assert cases[0]["drift"].startswith("the weights of 3 processes have drifted apart; start from share(model)")
+    said = "the weights or biases of 3 processes have drifted apart; start from share(model)"
+    for drifted in "scaled", "negated", "permuted", "bias by gains", "attach, rng":
+        assert cases[0][drifted].startswith(said), drifted
     got = "'weight' is (4, 5) in torch.float32 in process 0, (5, 5) in torch.float32 in process 2."
     assert cases[0]["unlike"] == f"share needs the same model everywhere, but {got}"
+
+
+def test_float16_has_sums_that_its_means_do_not_show(cases):
+    assert cases[0]["float16"] == [0.0] * 4
+
+
+def test_what_processes_share_in_part_or_too_late_is_refused(cases):
+    assert cases[0]["part"].startswith("attach needs a network that is shared, got one of which a part is")
+    assert cases[0]["late"].startswith("propose_ needs a network that is shared before attach, or not at all")
+    assert all(f"{who} needs a process of the group" in cases[1][2] for who in ("share", "part"))
+
+
+def test_a_process_that_ended_is_named_as_the_reason(cases):
+    assert cases[0]["ended"].startswith("a process that shares the network has ended, or took other steps than this")
 
 
 def test_share_needs_processes():
@@ -76,7 +92,7 @@ def test_the_benchmark_has_a_row_for_every_case():
     rows = bench.main(bench.Config(workers=(2,), batch=7, repeats=1))
     assert [row["case"] for row in rows] == list(bench.CASES)
     assert all(row["step_s"] > row["sum_s"] / 100 > 0 and row["one_s"] > 0 for row in rows)
-    assert rows[0]["message_bytes"] == 4 * (784 * 2000 + 2)
+    assert rows[0]["message_bytes"] == 4 * (784 * 2000 + 5)
     assert bench.cells({**rows[0], "one_s": 0.9, "step_s": 0.5})["faster"] == "1.80 x"
     bench.CAPTION.format(**rows[-1])
     with pytest.raises(Refusal, match="workers need to be 1 or more"):

@@ -131,7 +131,7 @@ def measured(name: str, config: Config, rank: int, groups: dict[int, Any]) -> li
     if rank:
         return []
     one = median(times[0])
-    facts = {**asdict(config), "cores": os.cpu_count(), "one_s": one, "message_bytes": 4 * (size + 2)}
+    facts = {**asdict(config), "cores": os.cpu_count(), "one_s": one, "message_bytes": 4 * (size + 5)}
     return [
         {"case": name, "processes": n, "step_s": median(times[n]), "sum_s": median(times[-n]), **facts} for n in groups
     ]

@@ -111,10 +111,11 @@ def _shared_change(
     for name in "average", "normalise":
         object.__setattr__(plain, name, False)
     tally = torch.zeros(len(weight) if law.average else 0, dtype=torch.int64, device=weight.device)
-    job = job._replace(law=plain, tally=tally)
     count = sample_count(job.layer, pre) if pre.numel() else 0
+    job = job._replace(law=plain, tally=tally, divisor=max(1, count) if mean else 1)  # sums of float16 may overflow
     own = _own_change(job, pre, post, third) if count else _nothing(law, weight)
-    rows, change, samples, tally = summed(processes, weight, own, count, tally)
+    own = own.to(torch.promote_types(own.dtype, torch.float32)) * job.divisor
+    rows, change, samples, tally = summed(processes, job.layer, weight, own, count, tally)
     if mean:
         change = change / samples.clamp_min(1)
     elif law.average:
@@ -237,7 +238,8 @@ def _dense_change(sample: Sample, said: Dense) -> Tensor:
     job, layer, weight = sample.job, sample.job.layer, sample.job.weight
     gain, divisor = said.gain.to(weight.dtype), job.divisor
     mixing = None if said.mixing is None else said.mixing.to(weight.dtype)
-    if gain.numel() < weight.numel() and divisor > 1:  # the mean is taken where there is less to divide
+    first = gain.numel() < weight.numel() or weight.dtype == torch.float16  # where there is less to divide, or overflow
+    if first and divisor > 1:
         gain, mixing, divisor = gain / divisor, None if mixing is None else mixing / divisor, 1
     hebbian = correlate(layer, sample.pre, gain if gain.shape == sample.shape else gain.view(sample.shape))
     change = rows(layer, hebbian)

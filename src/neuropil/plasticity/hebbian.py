@@ -162,5 +162,6 @@ class BCM(Rule):
             mean = reduce(torch.add, means)
         if processes is None:
             return mean, samples
-        total, n = processes.sum(mean * samples, mean.new_tensor(samples))
+        wide = mean.to(torch.promote_types(mean.dtype, torch.float32))  # sums overflow in float16
+        total, n = processes.sum(wide * samples, wide.new_tensor(samples))
         return (total / n.clamp_min(1)).to(mean), int(n)

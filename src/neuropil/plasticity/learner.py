@@ -14,7 +14,7 @@ from neuropil.plasticity.geometry import rows, weight_of
 from neuropil.plasticity.precision import full_precision
 from neuropil.plasticity.propose import propose_
 from neuropil.plasticity.seen import LayerState, observe, prepared, take
-from neuropil.plasticity.sharing import Processes, chosen, place, sharing
+from neuropil.plasticity.sharing import Processes, check_alike, chosen, place, sharing, sharing_all
 from neuropil.plasticity.tap import tap
 from neuropil.plasticity.turn import directions_of, restart_, settle_layer_, turn
 
@@ -66,6 +66,10 @@ class Learner:
     def _change(self, name: str, pre: Tensor) -> Tensor:
         """What the layer `name` learns from its input."""
         layer = self.model.get_submodule(name)
+        same = sharing(layer.get_parameter("weight")) == self.processes
+        require(same, "propose_ needs a network that is shared before attach, or not at all; attach anew after share.")
+        if self.processes is not None:
+            check_alike(self.processes, layer)
         samples = take(layer, pre, self.most, self.rng, self.processes)
         where = place(samples, self.processes)
         if not where[1]:
@@ -109,7 +113,7 @@ class Learner:
         """The same learner, with a state of its own, on a copy of its network."""
         rng = Generator(self.rng.device)
         other = Learner(model, self.rules, self.threshold, self.most, rng)
-        other.states = dict(self.states)
+        other.states, other.processes = dict(self.states), sharing_all(model)
         other.load_state_dict(self.state_dict())
         return other
 
@@ -171,7 +175,7 @@ def attach(
     check_settings(threshold, most, rng)
     model = in_one_process(model)
     learner = Learner(model, {}, threshold, most, rng or Generator().manual_seed(0))
-    learner.processes = sharing(next(model.parameters()))
+    learner.processes = sharing_all(model)
     before, total = place(images, learner.processes)
     order = torch.randperm(total, generator=learner.rng)[:1000]
     images = images[chosen(order, before, len(images)).to(images.device)]

@@ -56,13 +56,14 @@ def observe(
     drive_part: Any = part if fresh is None else torch.where(fresh, 1.0, part).to(drive)
     check_finite(layer, drive, weight.norm(dim=2).reciprocal())  # a row of zeros has no direction
     seen, middle = _means(processes, samples, drive)
-    mean = state.mean.lerp(seen, part)
+    middle = middle.to(drive)
+    mean = state.mean.lerp(seen.to(samples), part)
     lengths = _centred(samples, mean).norm(dim=2)
     if processes is None:
         size, sd = lengths.mean(), drive.std(0, correction=0)
     else:
-        lengths, squares = _means(processes, lengths, (drive - middle).square())
-        size, sd = lengths.mean(), squares.sqrt()
+        lengths, squares = _means(processes, lengths, (drive - middle).to(_wide(drive)).square())
+        size, sd = lengths.mean().to(samples), squares.sqrt().to(samples)
     return state._replace(
         mean=mean,
         size=state.size.lerp(size, part),
@@ -73,11 +74,17 @@ def observe(
 
 
 def _means(processes: Processes | None, *samples: Tensor) -> list[Tensor]:
-    """The mean of each (n, ...) over the samples of all processes."""
+    """The mean of each (n, ...) over the samples of all processes, in float32 at least if there are others."""
     if processes is None:
         return [one.mean(0) for one in samples]
-    *sums, n = processes.sum(*[one.sum(0) for one in samples], samples[0].new_tensor(len(samples[0])))
-    return [(one / n.clamp_min(1)).to(samples[0]) for one in sums]
+    count = torch.tensor(float(len(samples[0])), dtype=_wide(samples[0]), device=samples[0].device)
+    *sums, n = processes.sum(*[one.sum(0, dtype=_wide(one)) for one in samples], count)
+    return [one / n.clamp_min(1) for one in sums]
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """The dtype of sums over samples, which overflow in float16."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def prepared(samples: Tensor, state: LayerState) -> Tensor:

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,10 +12,21 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 
 Sliced = TypeVar("Sliced", bound=Any)
 DRIFT = 1e-4  # by how much the weights of two processes may differ, as a fraction of their sum
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Say in one line that the other processes do not answer."""
+    try:
+        yield
+    except RuntimeError as error:
+        what = "a process that shares the network has ended, or took other steps than this one"
+        cure = "see what it said; all need the same number of steps, on the same layers in the same order"
+        raise Refusal(f"{what}; {cure}.") from error
 
 
 class Processes(NamedTuple):
@@ -35,6 +48,7 @@ class Processes(NamedTuple):
         """How many they are."""
         return dist.get_world_size(self.group)
 
+    @_together()
     def sum(self, *parts: Tensor) -> list[Tensor]:
         """Each tensor summed over all processes, by one message, in the dtype of the first but at least float32."""
         dtype = torch.promote_types(parts[0].dtype, torch.float32)
@@ -43,12 +57,14 @@ class Processes(NamedTuple):
         sizes = [part.numel() for part in parts]
         return [one.view(part.shape) for one, part in zip(flat.split(sizes), parts)]
 
+    @_together()
     def counts(self, x: Tensor) -> list[int]:
         """How many rows `x` has in every process, by rank."""
         found = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(self.size)]
         dist.all_gather(found, torch.full_like(found[0], len(x)), group=self.group)
         return [int(one) for one in found]
 
+    @_together()
     def gather(self, x: Tensor) -> Tensor:
         """The rows (n, ...) of all processes, in order of rank; n may differ."""
         counts = self.counts(x)
@@ -58,6 +74,7 @@ class Processes(NamedTuple):
         dist.all_gather(found, padded, group=self.group)
         return torch.cat([one[:count] for one, count in zip(found, counts)])
 
+    @_together()
     def best(self, value: Tensor, x: Tensor) -> Tensor:
         """Row by row that `x` (units, ...) whose `value` (units,) is the largest of all processes."""
         found = [torch.empty_like(value) for _ in range(self.size)]
@@ -146,6 +163,8 @@ def share(model: nn.Module, group: Any = None) -> nn.Module:
     require(isinstance(model, nn.Module), f"share needs a model, got {type(model).__name__}.")
     cure = "call neuropil.distributed.start() first, and run the script by torchrun --nproc-per-node 2 SCRIPT"
     require(dist.is_initialized(), f"share needs processes that know each other; {cure}.")
+    member = dist.get_rank(group) >= 0
+    require(member, "share needs a process of the group, got one outside of it; call it in those of the group only.")
     processes, state = Processes(group), {**dict(model.named_parameters()), **dict(model.named_buffers())}
     forms: list[Any] = [None] * processes.size
     dist.all_gather_object(forms, {name: f"{tuple(one.shape)} in {one.dtype}" for name, one in state.items()}, group)
@@ -172,6 +191,7 @@ def part(x: Sliced, group: Any = None) -> Sliced:
     if not dist.is_initialized():
         return x
     rank, size = dist.get_rank(group), dist.get_world_size(group)
+    require(rank >= 0, "part needs a process of the group, got one outside of it; call it in those of the group only.")
     return x[len(x) * rank // size : len(x) * (rank + 1) // size]  # type: ignore[no-any-return]
 
 
@@ -199,13 +219,28 @@ class Total(NamedTuple):
     tally: Tensor
 
 
-def summed(processes: Processes, weight: Tensor, change: Tensor, samples: int, tally: Tensor) -> Total:
+def sharing_all(model: nn.Module) -> Processes | None:
+    """Who shares all parameters of this model; None if none do.
+
+    Raises:
+        Refusal: some parameters are shared, others are not.
+    """
+    found = {sharing(one) for one in model.parameters()}
+    cure = "call neuropil.distributed.share on all of it"
+    require(len(found) < 2, f"attach needs a network that is shared, got one of which a part is; {cure}.")
+    return found.pop() if found else None
+
+
+def summed(
+    processes: Processes, layer: nn.Module, weight: Tensor, change: Tensor, samples: int, tally: Tensor
+) -> Total:
     """`change`, dense or sparse, and all else over all processes; of sparse changes only rows travel that some have.
 
     Raises:
         Refusal: the weights have drifted apart.
     """
-    scalars = torch.stack([weight.new_tensor(samples, dtype=torch.float64), _fingerprint(weight)])
+    mine = _fingerprint(layer)
+    scalars = torch.cat([mine.new_full((1,), samples), mine])
     if not change.is_sparse:
         values, scalars, tally = processes.sum(change, scalars, tally)
         rows = None
@@ -214,23 +249,34 @@ def summed(processes: Processes, weight: Tensor, change: Tensor, samples: int, t
         mask = torch.zeros_like(weight[:, 0]).index_fill_(0, own.indices()[0], 1)
         mask, scalars, tally = processes.sum(mask, scalars, tally)
         rows, place = mask.nonzero().flatten(), (mask > 0).cumsum(0) - 1
-        values = weight.new_zeros(len(rows), weight.shape[1])
+        values = own.values().new_zeros(len(rows), weight.shape[1])
         values = processes.sum(values.index_copy_(0, place[own.indices()[0]], own.values()))[0]
-    _agree(processes, weight, scalars[1])
+    _agree(processes, mine, scalars[1:])
     return Total(rows, values, scalars[0], tally)
 
 
-def _agree(processes: Processes, weight: Tensor, total: Tensor) -> None:
-    """Refuse a weight that is not that of the other processes; `total` is the sum of all fingerprints."""
-    mine = float(_fingerprint(weight))
-    apart = abs(float(total) / processes.size - mine) > DRIFT * mine
+def check_alike(processes: Processes, layer: nn.Module) -> None:
+    """Refuse a layer whose weight or bias is not that of the other processes."""
+    mine = _fingerprint(layer)
+    _agree(processes, mine, processes.sum(mine)[0])
+
+
+def _agree(processes: Processes, mine: Tensor, total: Tensor) -> None:
+    """Refuse a fingerprint that is not that of the other processes; `total` is the sum of all."""
+    differ = (total / processes.size - mine).view(-1, 2).abs()
+    apart = bool((differ > DRIFT * mine.view(-1, 2)[:, :1]).any())
     cure = "start from share(model), and let the same optimiser take the same steps everywhere"
-    require(not apart, f"the weights of {processes.size} processes have drifted apart; {cure}.")
+    what = "the weights or biases of {} processes have drifted apart; {}."
+    require(not apart, what.format(processes.size, cure) if apart else "")
 
 
-def _fingerprint(weight: Tensor) -> Tensor:
-    """A number that weights which differ hardly share."""
-    return weight.detach().abs().sum(dtype=torch.float64)
+def _fingerprint(layer: nn.Module) -> Tensor:
+    """Two numbers for weight and bias each, which layers that differ hardly share, in float64."""
+    found = []
+    for one in layer.parameters(recurse=False):
+        x = one.detach().reshape(-1).to(torch.promote_types(one.dtype, torch.float32))
+        found += [x.abs().sum(), x @ torch.linspace(1, 2, len(x), dtype=x.dtype, device=x.device)]
+    return torch.stack(found).double()
 
 
 @cache

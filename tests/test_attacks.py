@@ -231,7 +231,7 @@ def test_what_was_wrong_before_is_not_right_after():
 def test_the_bench_counts_every_pass_and_compares_with_them():
     rows = {
         row["attack"]: row
-        for row in bench.main(bench.Config((30, 8, 3), batch=40, attack_steps=3, attack_queries=15, repeats=2))
+        for row in bench.main(bench.Config(sizes=(30, 8, 3), batch=40, attack_steps=3, attack_queries=15, repeats=2))
     }
     assert len(rows) == 10
     passes = {name: (row["forward"], row["backward"]) for name, row in rows.items() if name.endswith("Linf")}

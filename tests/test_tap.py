@@ -361,7 +361,7 @@ def test_attach_looks_through_wrappers_and_refuses_layers_out_of_reach(monkeypat
         learner.propose_(x)
         assert learner.model is model
         model.zero_grad()
-    with pytest.raises(Refusal, match=r"attach learns in one process.*attach to model\.module"):
+    with pytest.raises(Refusal, match=r"DistributedDataParallel shares gradients only.*share\(model\.module\)"):
         attach(processes, {"f": HardWTA()}, x)
     with pytest.raises(Refusal, match="no pass of the block has reached layer 'unused'"):
         attach(model, {"f": HardWTA(), "unused": HardWTA()}, x)

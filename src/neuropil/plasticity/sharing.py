@@ -1,5 +1,6 @@
 """One network in several processes: what rules sum over samples is summed over those of all processes."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ def start(backend: str | None = None) -> None:
         >>> npl.distributed.start("gloo")
         >>> torch.distributed.get_world_size()
         1
-        >>> torch.distributed.destroy_process_group()
+        >>> npl.distributed.stop()
     """
     if dist.is_initialized():
         return
@@ -122,6 +123,14 @@ def start(backend: str | None = None) -> None:
     if backend == "nccl":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     dist.init_process_group(backend)
+
+
+def stop() -> None:
+    """Wait for the other processes, then leave them: the end of a script."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+        gc.collect()  # what still holds threads of the group would end the process by a signal
 
 
 def share(model: nn.Module, group: Any = None) -> nn.Module:
@@ -158,7 +167,7 @@ def share(model: nn.Module, group: Any = None) -> nn.Module:
         ...     learner.propose_(part(images))
         ...     optimizer.step()
         ...     learner.settle_()
-        >>> torch.distributed.destroy_process_group()
+        >>> npl.distributed.stop()
     """
     require(isinstance(model, nn.Module), f"share needs a model, got {type(model).__name__}.")
     cure = "call neuropil.distributed.start() first, and run the script by torchrun --nproc-per-node 2 SCRIPT"

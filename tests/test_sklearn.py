@@ -1,7 +1,7 @@
 """scikit-learn estimators: every check of scikit-learn, what users do with estimators, and accuracies side by side."""
 
 import doctest
-import pickle
+from copy import deepcopy
 from itertools import pairwise
 
 import numpy as np
@@ -44,7 +44,7 @@ def test_partial_fit_learns_from_one_batch_after_the_other():
     features = HebbianFeatures(20, random_state=0)
     seen = [features.partial_fit(part).weights_ for part in np.split(x, 3)]
     assert all(np.abs(a - b).max() > 1e-3 for a, b in pairwise(seen))
-    again = pickle.loads(pickle.dumps(features))  # one that was learning goes on
+    again = deepcopy(features)  # one that was learning goes on
     np.testing.assert_array_equal(again.partial_fit(x).weights_, features.partial_fit(x).weights_)
 
 
@@ -98,7 +98,7 @@ def test_partial_fit_does_not_pass_over_settings_that_changed():
     features = HebbianFeatures(3, random_state=0).partial_fit(np.eye(5))
     message = r"partial_fit goes on with the n_units and the rule of before, got .* call fit"
     for settings in {"n_units": 4}, {"rule": "soft_hebb"}:
-        other = pickle.loads(pickle.dumps(features)).set_params(**settings)
+        other = deepcopy(features).set_params(**settings)
         with pytest.raises(Refusal, match=message):
             other.partial_fit(np.eye(5))
 
@@ -118,3 +118,11 @@ def test_the_classifier_is_within_two_points_of_a_logistic_regression_and_the_be
     assert shown["minus start"] == "+3.00 ± 12.71"  # of 2 and 4 points: t(1) = 12.706, s / sqrt(2) = 1
     assert shown["Hebbian"].startswith("94.00 ± ")
     bench.CAPTION.format(**rows[-1])
+
+
+def test_units_that_an_outlier_silenced_are_told_of():
+    x = np.random.default_rng(5).normal(size=(120, 4))
+    HebbianFeatures(20, random_state=0).fit(x)  # without a warning
+    x[7, 2] = 1e8
+    with pytest.warns(UserWarning, match=r"no unit answers to 100 % of the rows; scale the columns first"):
+        HebbianFeatures(20, random_state=0).fit(x)

@@ -1,5 +1,6 @@
 """scikit-learn estimators: local learning by `fit(X, y)`, in pipelines, searches and cross-validation."""
 
+import warnings
 from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, Self
@@ -78,6 +79,10 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         x = self._begin(X)
         for _ in range(self.epochs):
             self._learn(x)
+        silent = float((self._answers(x.numpy()) == 0).all(1).mean())
+        if silent > 0.5:
+            cure = "scale the columns first, for example by RobustScaler, or leave outliers out"
+            warnings.warn(f"no unit answers to {100 * silent:.0f} % of the rows; {cure}.", stacklevel=2)
         return self
 
     def partial_fit(self, X: ArrayLike, y: Any = None) -> Self:
@@ -94,7 +99,12 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
     def transform(self, X: ArrayLike) -> NDArray[Any]:
         """The answers of the units, (n, n_units)."""
         check_is_fitted(self)
-        return np.maximum(self._checked(X, reset=False).numpy() @ self.weights_.T + self.biases_, 0)
+        return self._answers(self._checked(X, reset=False).numpy())
+
+    def _answers(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """What the units make of rows."""
+        found: NDArray[Any] = np.maximum(rows @ self.weights_.T + self.biases_, 0)
+        return found
 
     @property
     def _n_features_out(self) -> int:

@@ -15,6 +15,8 @@ from neuropil.cli.settings import config_of, parse, repeatable, use_machine, wit
 from neuropil.cli.trust import COPY, seal, split, value_of
 from neuropil.errors import require
 
+HOLD_OUT = "score on that fraction of the training examples, held out, and not on the test set"
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -23,9 +25,12 @@ class RunOptions:
     out: Annotated[Path | None, arg(help="folder to write, which must not exist; without it, one under runs/")] = None
     seeds: Annotated[int | None, arg(help="that many runs, with seed, seed + 1, ..., and one report")] = None
     quiet: Annotated[bool, arg(help="whether to leave out the lines that say how far the run is")] = False
+    hold_out: Annotated[float | None, arg(help=HOLD_OUT)] = None
 
     def __post_init__(self) -> None:
         require(self.seeds is None or self.seeds >= 1, f"--seeds takes a number of runs, got {self.seeds}.")
+        fine = self.hold_out is None or 0 < self.hold_out < 1
+        require(fine, f"--hold-out takes a fraction between 0 and 1, got {self.hold_out}.")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from neuropil.cli.job import Job, Manner, RunOptions
 from neuropil.cli.recipes import FACTS, about, is_file, load, resolve
 from neuropil.cli.settings import config_of, parse, show
 from neuropil.cli.trust import code_of
+from neuropil.data import held_out
 from neuropil.errors import Refusal, enough_memory, require
 from neuropil.runs import Run, jsonable
 from neuropil.runs.files import METRICS, RUN, Taken, json_bytes, new_folder, read_json, refuse_links
@@ -26,7 +27,15 @@ from neuropil.runs.parsing import kinds_in
 from neuropil.runs.record import read_facts
 from neuropil.runs.run import ANYWAY
 
+UNSEEN = (
+    "nothing could be held out, since {} takes no data from neuropil.data; load data there, "
+    "or log a Row of kind 'validation' with learner, data, seed and accuracy."
+)
 SEEDS = "seeds.json"  # what the words were that asked for many seeds
+
+
+class Unseen(Refusal):
+    """Test examples could not be kept out of reach."""
 
 
 def do(verb: str, words: list[str]) -> int:
@@ -145,6 +154,7 @@ def _all_seeds(job: Job, out: Path, manner: Manner, changed: Sequence[str] = ())
 def _started(job: Job, folder: Path, changed: Sequence[str] = ()) -> Run:
     facts = {"purpose": about(str(job.file) if is_file(job.asked) else job.asked).purpose, **job.signed()}
     facts |= {"resumed": [{"changed": list(changed)}]} if changed else {}
+    facts |= {} if job.options.hold_out is None else {"hold_out": job.options.hold_out}
     return Run.start(
         folder, recipe=job.name, config=job.config, command=job.command, quiet=job.options.quiet, code=job.copies(),
         facts=facts,
@@ -198,9 +208,7 @@ def _work(job: Job, run: Run, again: Path) -> None:
     """Run the recipe to its end; whatever stops it says how to go on."""
     hint = f"go on with: neuropil run --resume {shlex.quote(str(again))}"
     try:
-        with enough_memory():
-            job.recipe.main(job.config, run)
-        run.finish()
+        perform(job, run)
     except OSError as error:
         raise Refusal(f"{reason(error)} What was written is kept; {hint}") from error
     except KeyboardInterrupt:
@@ -208,6 +216,21 @@ def _work(job: Job, run: Run, again: Path) -> None:
     except BaseException as error:
         error.add_note(f"What was written is kept; {hint}")
         raise
+
+
+def perform(job: Job, run: Run) -> None:
+    """Run the recipe to its end, with the test examples out of reach if that was asked.
+
+    Raises:
+        Unseen: that was asked, and the recipe took no data from the data room and scored no validation itself.
+    """
+    fraction, seed = job.options.hold_out, getattr(job.config, "seed", 0)
+    try:
+        with enough_memory(), held_out(fraction, seed if isinstance(seed, int) else 0) as held:
+            job.recipe.main(job.config, run)
+        if fraction is not None and not held.used and "validation" not in kinds_in(run.folder / METRICS):
+            raise Unseen(UNSEEN.format(job.asked))
+        run.finish()
     finally:
         run.close()
 

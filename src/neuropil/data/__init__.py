@@ -4,8 +4,10 @@ The files in `sets/` are the registry: `neuropil.data.NAME` is the function NAME
 """
 
 from collections.abc import Callable
+from functools import wraps
 
 from neuropil.data.download import fetch
+from neuropil.data.held import held_out, in_reach
 from neuropil.data.idx import read_idx
 from neuropil.data.records import parse_records
 from neuropil.data.registry import check, is_own, list_sets, load, set_names
@@ -14,8 +16,8 @@ from neuropil.data.split import Split
 from neuropil.data.subsets import hold_out, relabel, subset
 
 __all__ = [
-    "Split", "check", "fetch", "hold_out", "is_own", "list_sets", "load", "parse_records", "read_idx", "relabel",
-    "set_names", "subset",
+    "Split", "check", "fetch", "held_out", "hold_out", "in_reach", "is_own", "list_sets", "load", "parse_records",
+    "read_idx", "relabel", "set_names", "subset",
 ]  # fmt: skip
 
 
@@ -23,7 +25,7 @@ def __getattr__(name: str) -> Callable[..., tuple[Split, Split]]:
     if name not in set_names():
         raise AttributeError(f"module 'neuropil.data' has no {name!r}; data sets: {', '.join(set_names())}.")
     function: Callable[..., tuple[Split, Split]] = getattr(_set_module(name), name)
-    return function
+    return wraps(function)(lambda *given, **named: in_reach(*function(*given, **named)))
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from neuropil.data.files import Source, archive_md5, data_root, local_archive, locate, state
+from neuropil.data.held import in_reach
 from neuropil.data.own import load_own
 from neuropil.data.split import Split
 from neuropil.errors import Refusal, unknown
@@ -65,13 +66,12 @@ def load(name: str, root: str | Path | None = None, seed: int = 0) -> tuple[Spli
         Split(120 examples of (4,), 3 classes)
     """
     if is_own(name):
-        return load_own(Path(name).expanduser(), seed)
+        return in_reach(*load_own(Path(name).expanduser(), seed))
     if name not in set_names():
         raise Refusal(f"{unknown('data set', name, set_names())} There is no such file or folder either.")
     make = getattr(set_module(name), name)
     settings = {"root": root, "seed": seed}
-    splits: tuple[Split, Split] = make(**{key: settings[key] for key in signature(make).parameters})
-    return splits
+    return in_reach(*make(**{key: settings[key] for key in signature(make).parameters}))
 
 
 def is_own(name: str) -> bool:

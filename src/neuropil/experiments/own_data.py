@@ -3,7 +3,7 @@
 from inspect import signature
 from pathlib import Path
 
-from neuropil.data import Split, hold_out, is_own, load
+from neuropil.data import Split, held_out, hold_out, in_reach, is_own, load
 from neuropil.data.own import HELD_OUT, paired
 from neuropil.errors import Refusal, require
 from neuropil.runs import load_recipe_file
@@ -24,11 +24,12 @@ def examples(name: str, seed: int) -> tuple[Split, Split]:
     make = own.get(path.stem, own.get("load"))
     if not callable(make):
         raise Refusal(f"{path} needs a function {path.stem}(seed) or load(seed) that returns (train, test).")
-    made = make(**({"seed": seed} if "seed" in signature(make).parameters else {}))
+    with held_out(None, seed):  # what the file makes is held out once, and not what it makes it from
+        made = make(**({"seed": seed} if "seed" in signature(make).parameters else {}))
     made = hold_out(made, HELD_OUT, seed) if isinstance(made, Split) else made
     if not (isinstance(made, tuple) and len(made) == 2 and all(isinstance(part, Split) for part in made)):
         raise TypeError(f"{path} needs to return one Split or a pair of them, got {type(made).__name__}.")
-    return paired(*made)
+    return in_reach(*paired(*made))
 
 
 def title_of(name: str) -> str:

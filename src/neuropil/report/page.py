@@ -85,7 +85,12 @@ def render(results: Results) -> tuple[str, Files]:
         title=title_of(results),
         purposes=dict.fromkeys(plain(text) for text in purposes if text),
         unfinished=tables.unfinished_of(results),
-        uneven=[*tables.altered_of(results), *tables.failed_of(results), *tables.uneven_of(results)],
+        uneven=[
+            *tables.held_out_of(results),
+            *tables.altered_of(results),
+            *tables.failed_of(results),
+            *tables.uneven_of(results),
+        ],
         methods=methods_of(results, styles),
         warnings=tables.warnings_of(results),
         baseline_warnings=tables.warnings_of(results, baselines=True),

@@ -143,7 +143,14 @@ def remarks_on(results: Results) -> list[str]:
     """What a reader of the bare table has to know: unfinished runs, uneven comparisons, warnings."""
     counts = [f"{name} ({count})" for name, count in counts_of(warnings_of(results)).items()]
     counted = [f"Warnings: {', '.join(counts)}."] if counts else []
-    return [*altered_of(results), *unfinished_of(results), *failed_of(results), *uneven_of(results), *counted]
+    return [
+        *held_out_of(results),
+        *altered_of(results),
+        *unfinished_of(results),
+        *failed_of(results),
+        *uneven_of(results),
+        *counted,
+    ]
 
 
 def counts_of(warnings: Mapping[str, Sequence[Warned]]) -> dict[str, int]:
@@ -155,6 +162,13 @@ def unfinished_of(results: Results) -> list[str]:
     """One sentence about unfinished runs, if there are any."""
     names = ", ".join(results.unfinished)
     return [f"Unfinished: {names}. What an unfinished run has logged is shown, but enters no mean."] if names else []
+
+
+def held_out_of(results: Results) -> list[str]:
+    """One sentence on the runs that scored held-out training examples, if there are any."""
+    names = [run.name for run in results.runs if "hold_out" in run.record.facts]
+    who = "Accuracies are" if len(names) == len(results.runs) else f"Accuracies of {', '.join(names)} are"
+    return [f"{who} of held-out training examples, not of the test set."] if names else []
 
 
 def altered_of(results: Results) -> list[str]:

@@ -7,6 +7,7 @@ usage: neuropil run NAME      [settings] [--out DIR] [--seeds N] [--quiet]    on
 
 --out DIR      the folder to write, which must not exist; without it, a new one under runs/
 --seeds N      N runs with the seeds seed, seed + 1, ..., each in a folder of its own, and one report over them
+--hold-out F   score on that fraction of the training examples, held out by seed, and never on the test set
 --resume DIR   go on after Ctrl-C, a kill or a full disk, bit for bit as if nothing had happened
 --anyway       go on though versions, threads, data or code have changed; run.json and the report say so
 --code FILES   files of code that a run may execute which you did not start yourself

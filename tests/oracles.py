@@ -66,12 +66,13 @@ class Unfolded:
     """A layer taken apart by nudging: what every weight of every unit sees in every sample.
 
     Attributes:
+        owner: of every weight the unit that has it; given where an input has so many zeros that it does not show.
         index: for every unit the flat indices of its weights, in order.
         patch: for every unit what those weights see, (samples, fan-in); every position is a sample.
         bias: of every unit.
     """
 
-    def __init__(self, layer: nn.Module, pre: Tensor) -> None:
+    def __init__(self, layer: nn.Module, pre: Tensor, owner: Tensor | None = None) -> None:
         dense = isinstance(layer, nn.Linear)
         flat = layer.weight.data.view(-1)
         base = self._samples(layer(pre), dense)
@@ -80,7 +81,8 @@ class Unfolded:
             flat[k] += 1
             seen.append(self._samples(layer(pre), dense) - base)  # (samples, units)
             flat[k] -= 1
-        owner = torch.stack(seen).abs().sum(1).argmax(1)
+        owner = torch.stack(seen).abs().sum(1).argmax(1) if owner is None else owner
+        self.owner = owner
         self.units = base.shape[1]
         self.index = [(owner == unit).nonzero().flatten() for unit in range(self.units)]
         self.patch = [

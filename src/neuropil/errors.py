@@ -1,5 +1,6 @@
 """One voice for refusals: every error a user can cause says what was needed, what came, and the cure."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from difflib import get_close_matches
 
 OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory", "overflow")
 """What torch says where memory ran out, or where a size cannot even be written down."""
+LONGEST = (5.0, 0.05)  # a time constant of a neuron or synapse, and a step, s: beyond they were given in ms
 
 
 class Refusal(ValueError):
@@ -89,3 +91,25 @@ def device_named(name: str) -> str:
         cure = "take cpu, cuda where torch sees a GPU, or auto"
         raise Refusal(f"device {name!r} cannot be used ({why}); {cure}.") from error
     return name
+
+
+def check_seconds(owner: object, dt: float, *, slow: tuple[str, ...] = (), **taus: float) -> None:
+    """Refuse time constants and a step that no simulation in seconds has: negative, in ms, or a step above them.
+
+    Args:
+        owner: whose they are; its class is named.
+        dt: length of a step, s.
+        slow: names of those that may be longer than `LONGEST`.
+        taus: time constants by name, s.
+    """
+    who = type(owner).__name__
+    for name, tau in {"dt": dt, **taus}.items():
+        longest = math.inf if name in slow else LONGEST[name == "dt"]
+        if not 0 < tau < math.inf:
+            raise Refusal(f"{who} needs {name} > 0, in s, got {name}={tau}.")
+        if tau > longest:
+            cure = f"if this is in ms give {name}={tau / 1000:g}"
+            raise Refusal(f"{who} takes times in s and {name} up to {longest:g}, got {name}={tau}; {cure}.")
+        if dt > tau:
+            cure = "give both in s and a dt below every time constant"
+            raise Refusal(f"{who} needs dt <= {name}, got dt={dt} and {name}={tau}; {cure}.")

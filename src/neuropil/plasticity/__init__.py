@@ -11,10 +11,19 @@ from neuropil.plasticity.law import Chosen, Dense
 from neuropil.plasticity.learner import Learner, attach
 from neuropil.plasticity.plan import Plan
 from neuropil.plasticity.propose import propose_
+from neuropil.plasticity.stdp.homeostasis import SynapticScaling
+from neuropil.plasticity.stdp.modulated import RewardModulated
+from neuropil.plasticity.stdp.pair import InhibitorySTDP, PairSTDP, PostSTDP
+from neuropil.plasticity.stdp.rule import Term, TraceRule
+from neuropil.plasticity.stdp.triplet import TripletSTDP
+from neuropil.plasticity.stdp.voltage import VoltageSTDP
+from neuropil.plasticity.stdp.weight_dependence import PowerLaw, SoftBounds, constrain_
 from neuropil.plasticity.tap import Activity, tap
 
 __all__ = [
     "BCM", "Activity", "Association", "Chosen", "Dense", "DifferentialHebb", "ExplainAway", "HardWTA", "Hebb",
-    "KrotovHopfield", "Learner", "Oja", "Plan", "Rule", "Sanger", "SoftHebb", "associations", "attach", "correlate",
-    "first_and_kth", "gains", "propose_", "tap", "winner",
+    "InhibitorySTDP", "KrotovHopfield", "Learner", "Oja", "PairSTDP", "Plan", "PostSTDP", "PowerLaw",
+    "RewardModulated", "Rule", "Sanger", "SoftBounds", "SoftHebb", "SynapticScaling", "Term", "TraceRule",
+    "TripletSTDP", "VoltageSTDP", "associations", "attach", "constrain_", "correlate", "first_and_kth", "gains",
+    "propose_", "tap", "winner",
 ]  # fmt: skip

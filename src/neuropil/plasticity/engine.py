@@ -81,7 +81,7 @@ class Rule(Law):
         processes = sharing(layer.get_parameter("weight"))
         mean = reduction == "mean" and not (self.average or self.normalise)
         if pre.device.type == "cpu" and pre.numel():
-            _keep_freed_memory()
+            keep_freed_memory()
         if processes is not None:
             change = from_rows(layer, _shared_change(job, processes, pre, post, third, mean))
         elif not pre.numel():
@@ -173,7 +173,7 @@ def gains(rule: Rule, layer: nn.Module, pre: Tensor, post: Tensor | None = None,
 
 
 @cache
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Make glibc keep freed blocks, once for the process.
 
     It gives them back to the system above a threshold that slides with the largest block ever freed. A rule would then

@@ -1,0 +1,224 @@
+"""What a rule with traces says of a step, and what its engine makes of that on any layer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from neuropil.errors import Refusal
+from neuropil.plasticity import geometry
+from neuropil.plasticity.correlate import correlate
+from neuropil.plasticity.engine import LARGEST, keep_freed_memory
+from neuropil.plasticity.geometry import from_rows, per_sample, rows, weight_of
+from neuropil.plasticity.kernels.events import add_events_, are_spikes
+from neuropil.plasticity.patches import sample_count
+from neuropil.plasticity.precision import full_precision
+from neuropil.plasticity.sharing import sharing, summed
+
+Memory = TypeVar("Memory")
+Factor = Callable[[Tensor], Tensor]
+
+
+class Term(NamedTuple):
+    r"""A product of activities, summed over samples and positions: :math:`f(W) \sum_b post_b\, pre_b^\top`.
+
+    Attributes:
+        pre: a factor of each presynaptic neuron, (batch, \*in); None for 1 at every synapse of a unit.
+        post: a factor of each postsynaptic neuron, (batch, \*out).
+        gain: a number.
+        factor: f, of each weight alone; None for 1.
+    """
+
+    pre: Tensor | None
+    post: Tensor
+    gain: float = 1.0
+    factor: Factor | None = None
+
+
+class Clocked(ABC):
+    """A rule that is asked once in every time step: ``init(...) -> memory``, ``step(..., memory) -> change, memory``.
+
+    Attributes:
+        dt: length of a step, s.
+        spiking: which activities have to be spikes, 0 or 1.
+    """
+
+    dt: float
+    spiking: ClassVar[tuple[str, ...]] = ("pre", "post")
+
+    @abstractmethod
+    def start(self, layer: nn.Module, pre: Tensor, post: Tensor) -> Any:
+        """The memory before any spike, a (nested) tuple of tensors; `pre` and `post` have shape, dtype and device."""
+
+    @abstractmethod
+    def total(self, layer: nn.Module, pre: Tensor, post: Tensor, old: Any, **third: Tensor) -> tuple[Tensor, Any]:
+        """The sum of the changes by all samples and positions, shaped like the weight, and the memory after them."""
+
+    def init(self, layer: nn.Module, pre: Tensor, post: Tensor) -> Any:
+        r"""The memory before any spike.
+
+        Args:
+            layer: that learns: dense, a convolution or a transposed one.
+            pre, post: activity of any step, (batch, \*in) and (batch, \*out), for its shape, dtype and device.
+        """
+        _check(self, layer, pre, post)
+        return self.start(layer, pre.detach(), post.detach())
+
+    @full_precision
+    def step(
+        self, layer: nn.Module, pre: Tensor, post: Tensor, old: Memory, *, reduction: str = "mean", **third: Tensor
+    ) -> tuple[Tensor, Memory]:
+        r"""One time step: the change of the weight, and the memory after it.
+
+        Args:
+            layer: that learns.
+            pre: spikes that reach the layer in this step, (batch, \*in), 0 or 1.
+            post: spikes of its units in this step, (batch, \*out), 0 or 1.
+            old: what `init` or the step before returned.
+            reduction: "mean" over samples, each position of a convolution being one, or their "sum".
+            third: third factors of the rule, by name.
+
+        Returns:
+            what to add to the weight, shaped like it, and the memory for the next step.
+
+        Raises:
+            Refusal: shapes, dtypes or devices do not fit; spikes are not 0 or 1; the memory is that of another batch; a
+                change is not finite.
+        """
+        if reduction not in ("mean", "sum"):
+            raise Refusal(f"a rule needs reduction='mean' or 'sum', got {reduction!r}.")
+        _check(self, layer, pre, post)
+        if pre.device.type == "cpu":
+            keep_freed_memory()
+        _check_memory(self, layer, pre, post, old)
+        change, new = self.total(layer, pre.detach(), post.detach(), old, **third)
+        count, processes = sample_count(layer, pre) if pre.numel() else 0, sharing(layer.get_parameter("weight"))
+        if processes is not None:
+            none = torch.zeros(0, dtype=torch.int64, device=change.device)
+            weight, own = rows(layer, weight_of(layer)), rows(layer, change)
+            _, own, samples, _ = summed(processes, layer, weight, own, count, none)
+            change, count = from_rows(layer, own).to(change), int(samples)
+        if reduction == "mean" and count > 1:
+            change = change.div_(count)
+        geometry.check_finite(layer, change, most=LARGEST[change.dtype == torch.float64])
+        return change, new
+
+
+class TraceRule(Clocked):
+    """A rule of one's own: a frozen dataclass that says what it remembers, and which products change a weight.
+
+    It then works on every dense and convolutional layer, for any batch, on every device.
+
+    Examples:
+        >>> import math
+        >>> from dataclasses import dataclass
+        >>> from neuropil.plasticity import Term, TraceRule
+        >>> @dataclass(frozen=True)
+        ... class Causal(TraceRule):
+        ...     tau: float = 20e-3
+        ...     dt: float = 1e-3
+        ...     def memory(self, pre, post):
+        ...         return torch.zeros_like(pre)
+        ...     def terms(self, pre, post, old):
+        ...         trace = old * math.exp(-self.dt / self.tau)
+        ...         return [Term(trace, post)], trace + pre
+        >>> rule, layer = Causal(), nn.Linear(1, 1, bias=False)
+        >>> fired, silent = torch.ones(1, 1), torch.zeros(1, 1)
+        >>> memory = rule.init(layer, fired, silent)
+        >>> _, memory = rule.step(layer, fired, silent, memory)
+        >>> rule.step(layer, silent, fired, memory)[0]
+        tensor([[0.9512]])
+    """
+
+    @abstractmethod
+    def memory(self, pre: Tensor, post: Tensor) -> Any:
+        """What is remembered before any spike, a (nested) tuple of tensors, for spikes of these shapes."""
+
+    @abstractmethod
+    def terms(self, pre: Tensor, post: Tensor, old: Any, **third: Tensor) -> tuple[Sequence[Term], Any]:
+        """The products whose sum is the change in this step, and what is remembered after it."""
+
+    def start(self, layer: nn.Module, pre: Tensor, post: Tensor) -> Any:
+        """The memory before any spike."""
+        return self.memory(pre, post)
+
+    def total(self, layer: nn.Module, pre: Tensor, post: Tensor, old: Any, **third: Tensor) -> tuple[Tensor, Any]:
+        """The sum of all terms, and the memory after them."""
+        terms, new = self.terms(pre, post, old, **third)
+        return add_up(layer, terms, correlated_), new
+
+
+_SHAPES: Any = WeakKeyDictionary()  # rule -> shapes of activity and weight -> shapes of its memory
+Add = Callable[[nn.Module, Term, Tensor], Tensor]
+
+
+def add_up(layer: nn.Module, terms: Sequence[Term], add_: Add, lead: Sequence[int] = ()) -> Tensor:
+    """The sum of all terms, (\\*lead, \\*weight); those with the same factor of the weight are multiplied once.
+
+    Args:
+        layer, terms: as above.
+        add_: adds one term without its factor to a tensor, whose memory it may use.
+        lead: axes before those of the weight.
+    """
+    weight, sums = weight_of(layer), dict[Factor | None, Tensor]()
+    for term in terms:
+        before = sums.get(term.factor)
+        before = weight.new_zeros(*lead, *weight.shape) if before is None else before
+        sums[term.factor] = add_(layer, term, before)
+    change = sums.pop(None, None)
+    for factor, part in sums.items():
+        part = part.mul_(factor(weight)) if factor else part
+        change = part if change is None else change.add_(part)
+    return weight.new_zeros(*lead, *weight.shape) if change is None else change
+
+
+def correlated_(layer: nn.Module, term: Term, out: Tensor) -> Tensor:
+    """`out` with the sum over samples of one term; few spikes of a dense layer are taken one by one."""
+    pre, post, gain = term.pre, term.post, term.gain
+    if pre is None:
+        by_unit = per_sample(layer, post).sum(0)[:, None].expand_as(rows(layer, out))
+        return out.add_(from_rows(layer, by_unit.contiguous()), alpha=gain)
+    if type(layer) is nn.Linear:
+        pre, post = pre.flatten(0, -2), post.flatten(0, -2)
+        return out if add_events_(out, pre, post, gain) else out.addmm_(post.T, pre, alpha=gain)
+    return out.add_(correlate(layer, pre, post), alpha=gain)
+
+
+def _check(rule: Clocked, layer: nn.Module, pre: Tensor, post: Tensor) -> None:
+    """Refuse activities that do not fit the layer, and numbers where spikes are needed."""
+    geometry.check_plain(pre, post)
+    weight = weight_of(layer)
+    geometry.check_input(layer, pre)
+    geometry.check_output(layer, pre, post)
+    geometry.check_alike(layer, weight, pre, post)
+    for name, activity in (("pre", pre), ("post", post)):
+        asked = name in rule.spiking and bool(activity.numel()) and not geometry.captured(activity)
+        if asked and not are_spikes(activity):
+            low, high = (float(value) for value in activity.detach().aminmax())
+            cure = "encode rates as spikes first, for example with PoissonEncoding, or give the spikes of the units"
+            what = f"{type(rule).__name__} needs {name} as spikes, 0 or 1, got numbers from {low:g} to {high:g}"
+            raise Refusal(f"{what}; {cure}.")
+
+
+def _tensors(memory: Any) -> list[Tensor]:
+    """All tensors of a memory, in order."""
+    if isinstance(memory, Tensor):
+        return [memory]
+    return [one for part in memory for one in _tensors(part)] if isinstance(memory, tuple) else []
+
+
+def _check_memory(rule: Clocked, layer: nn.Module, pre: Tensor, post: Tensor, old: Any) -> None:
+    """Refuse the memory of another batch, which would broadcast."""
+    key = (pre.shape, post.shape, tuple(weight_of(layer).shape))
+    found = _SHAPES.setdefault(rule, {}) if isinstance(rule, Hashable) else {}
+    if key not in found:
+        nothing = [torch.empty(shape, device="meta") for shape in key[:2]]
+        found[key] = [one.shape for one in _tensors(rule.start(layer, *nothing))]
+    got = [one.shape for one in _tensors(old)]
+    if got != found[key]:
+        shapes = [", ".join(str(tuple(one)) for one in some) or "none" for some in (found[key], got)]
+        what = f"{type(rule).__name__} needs a memory of tensors {shapes[0]} for this batch, got {shapes[1]}"
+        raise Refusal(f"{what}; begin each batch with memory = rule.init(layer, pre, post).")

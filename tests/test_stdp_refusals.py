@@ -1,0 +1,136 @@
+"""What rules with traces refuse, each in one line with the cure; and that batches and threads make no difference."""
+
+import pytest
+import torch
+from torch import nn
+
+from neuropil.errors import Diverged, Refusal
+from neuropil.plasticity import (
+    InhibitorySTDP,
+    PairSTDP,
+    PowerLaw,
+    RewardModulated,
+    SoftBounds,
+    SynapticScaling,
+    TripletSTDP,
+    VoltageSTDP,
+    constrain_,
+)
+
+SETTINGS = {
+    "dt above a time constant": (
+        lambda: PairSTDP(tau_plus=5e-4),
+        "dt <= tau_plus, got dt=0.001 and tau_plus=0.0005",
+    ),
+    "a step in ms": (
+        lambda: PairSTDP(dt=0.5),
+        "and dt up to 0.05, got dt=0.5; if this is in ms give dt=0.0005",
+    ),
+    "a width in ms": (lambda: PairSTDP(tau_minus=20.0), "if this is in ms give tau_minus=0.02"),
+    "negative tau": (lambda: TripletSTDP(tau_x=-0.1), "TripletSTDP needs tau_x > 0, in s, got tau_x=-0.1"),
+    "tau of nan": (lambda: InhibitorySTDP(tau=float("nan")), "needs tau > 0, in s, got tau=nan"),
+    "slow scaling": (lambda: SynapticScaling(tau=1e-4), "SynapticScaling needs dt <= tau"),
+    "pairing": (lambda: PairSTDP(pairing="some"), "needs pairing='all' or 'nearest'"),
+    "negative rate": (lambda: InhibitorySTDP(rate=-1.0), "needs rate >= 0, in Hz"),
+    "mV": (lambda: VoltageSTDP(theta_plus=-45.3), "needs potentials in V"),
+    "bounds": (lambda: SoftBounds(1.0, 0.0), "needs low < high"),
+    "power": (lambda: PowerLaw(mu=2.0), "0 <= mu <= 1"),
+    "no such set": (lambda: TripletSTDP.published("visual"), "unknown parameter set 'visual'"),
+    "no rule": (lambda: RewardModulated(nn.Linear(1, 1)), "needs a TraceRule such as PairSTDP"),
+    "an eligibility shorter than a step": (lambda: RewardModulated(PairSTDP(), tau=1e-4), "needs dt <= tau"),
+    "bounds of weights": (lambda: constrain_(nn.Linear(1, 1), low=1.0, high=0.0), "needs low < high"),
+    "total": (lambda: constrain_(nn.Linear(1, 1), total=-1.0), "needs total > 0"),
+    "silent units": (lambda: constrain_(silent(), total=1.0), "2 units have weights of 0 only"),
+}
+
+
+def layer_of(inputs, units):
+    return nn.Linear(inputs, units, bias=False)
+
+
+def silent():
+    layer = layer_of(3, 2)
+    nn.init.zeros_(layer.weight)
+    return layer
+
+
+@pytest.mark.parametrize(("make", "says"), SETTINGS.values(), ids=SETTINGS)
+def test_settings_that_cannot_be_are_refused_in_one_line(make, says):
+    with pytest.raises(Refusal) as refusal:
+        make()
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+LAYER, PRE, POST = layer_of(3, 2), torch.ones(4, 3), torch.zeros(4, 2)
+REWARDED = RewardModulated(PairSTDP())
+STEPS = {
+    "rates for spikes": (
+        PairSTDP(),
+        PRE * 0.3,
+        POST,
+        {},
+        "needs pre as spikes, 0 or 1, got numbers from 0.3 to 0.3",
+    ),
+    "potentials for spikes": (PairSTDP(), PRE, POST - 0.06, {}, "needs post as spikes"),
+    "nan": (PairSTDP(), PRE * float("nan"), POST, {}, "needs pre as spikes"),
+    "pre of another width": (PairSTDP(), torch.ones(4, 5), POST, {}, "needs pre with 3 features"),
+    "post of another batch": (PairSTDP(), PRE, torch.zeros(3, 2), {}, "pre (4, 3) but post (3, 2)"),
+    "spikes as integers": (PairSTDP(), PRE.long(), POST, {}, "given activity of int64"),
+    "an unknown reduction": (PairSTDP(), PRE, POST, {"reduction": "none"}, "'mean' or 'sum', got 'none'"),
+    "no reward": (REWARDED, PRE, POST, {}, "needs reward= of shape (4,), one number per sample, got NoneType"),
+    "a reward for each unit": (REWARDED, PRE, POST, {"reward": torch.ones(4, 2)}, "got (4, 2)"),
+    "a number": (REWARDED, PRE, POST, {"reward": 1.0}, "got float"),
+}
+
+
+@pytest.mark.parametrize(("rule", "pre", "post", "how", "says"), STEPS.values(), ids=STEPS)
+def test_a_step_that_cannot_be_is_refused_in_one_line(rule, pre, post, how, says):
+    memory = rule.init(LAYER, PRE, POST)
+    with pytest.raises(Refusal) as refusal:
+        rule.step(LAYER, pre, post, memory, **how)
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_memory_of_another_batch_does_not_broadcast():
+    memory = PairSTDP().init(LAYER, PRE[:1], POST[:1])
+    with pytest.raises(Refusal, match=r"tensors \(4, 3\), \(4, 2\) for this batch, got \(1, 3\), \(1, 2\)"):
+        PairSTDP().step(LAYER, PRE, POST, memory)
+
+
+def test_a_change_that_is_not_finite_is_refused_and_voltages_are_not_spikes():
+    rule = VoltageSTDP()
+    memory = rule.init(LAYER, PRE, POST)
+    change, memory = rule.step(LAYER, PRE, POST - 0.0601, memory)
+    assert change.shape == LAYER.weight.shape
+    with pytest.raises(Diverged, match="NaN or infinite activity"):
+        rule.step(LAYER, PRE, POST * float("nan"), memory)
+
+
+def test_empty_batches_change_nothing_and_an_autocast_makes_no_difference():
+    rule, none = PairSTDP(), (torch.zeros(0, 3), torch.zeros(0, 2))
+    change, _ = rule.step(LAYER, *none, rule.init(LAYER, *none))
+    assert change.shape == (2, 3)
+    assert not change.any()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert rule.step(LAYER, PRE, POST, rule.init(LAYER, PRE, POST))[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("often", [0.01, 0.5])
+def test_one_and_two_threads_give_the_same_bits(often):
+    layer, rule, found = layer_of(300, 200), PairSTDP(), []
+    rng = torch.Generator().manual_seed(0)
+    spikes = [[(torch.rand(40, n, generator=rng) < often).float() for n in (300, 200)] for _ in range(3)]
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            memory = rule.init(layer, *spikes[0])
+            for pre, post in spikes:
+                change, memory = rule.step(layer, pre, post, memory)
+            found.append(change)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
+    assert found[0].any()

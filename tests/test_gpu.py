@@ -7,6 +7,8 @@ from neuropil.spiking import QIF, Plan, ThetaLayer, times
 from qif_oracles import qif, recurrent_qif
 from triton_tools import compile_only, needs_gpu, needs_triton, run_cases
 
+pytestmark = pytest.mark.kernels
+
 
 @needs_triton
 def test_the_kernels_agree_with_the_compiled_ones_in_the_interpreter():

@@ -17,8 +17,10 @@ from neuropil.experiments.spikes import log_rasters
 from neuropil.models import SpikeTimeTraining, SpikingClassifier, SupervisedTraining
 from neuropil.runs import Run, TaggedTracker, load_recipe_file, read
 
-KROTOV = "--units 30 --n-train 300 --epochs 2 --batch 50 --readout-epochs 3 --backprop-epochs 2 --labels 50"
+STEPS = " --readout-min-steps 20 --backprop-min-steps 20"
+KROTOV = "--units 30 --n-train 300 --epochs 2 --batch 50 --readout-epochs 3 --backprop-epochs 2 --labels 50" + STEPS
 CONV = "--kernels 20 --kernel 3 --n-train 300 --patch-fraction 0.5 --readout-epochs 3 --backprop-epochs 2 --labels 50"
+CONV += STEPS
 FEEBLE = "--n-test 40 --linf 0.1 --l2 1 --attack-steps 3 --attack-restarts 1 --attack-queries 11"  # attacks
 QUICK = "--epochs 8 --plain-epochs 12 --backprop-epochs 4 --backprop-batch 50 --readout-epochs 3 --batch 50"
 NETS = "--hidden 120 60 --columns 4 1 --receptive-field 5"
@@ -36,14 +38,15 @@ COMPARES = (
 )
 PAIRS = ("mnist_pairs", "iris_association")
 TINY = {
-    "compare": "--data digits --seeds 1 --units 20 --n-train 150 --labels 20 1000",
+    "compare": "--data digits --seeds 1 --units 20 --n-train 150 --labels 1000"
+    " --learners soft_hebb exact_spikes backprop random_features linear",
     "mnist_krotov": KROTOV,
     "fashion_krotov": KROTOV,
     "mnist_conv_krotov": CONV,
     "fashion_conv_krotov": CONV,
     "cifar_krotov": CONV,
     "krotov_settings": "--experiment fashion_krotov --width 20 --n-train 400 --changes 2 --label-fraction 0.1",
-    "linear_settings": "--data digits --n-train 300",
+    "linear_settings": "--data digits --n-train 300 --steps-factor 0.04",
     "mnist_association": f"{QUICK} {NETS} --n-train 400",
     "mnist_parity": f"{QUICK} {NETS} --n-train 400",
     "mnist_pairs": f"{QUICK} {NETS} --n-train 100",
@@ -52,7 +55,7 @@ TINY = {
     "mnist_theta_best": "--units 20 --n-train 300 --epochs 3 --batch 100",
 }
 SOFT = "--channels 4 6 8 --n-train 200 --n-augmented 1 --readout-epochs 3 --backprop-epochs 2 --labels 50"
-SOFT += " --backprop-min-steps 20"
+SOFT += STEPS
 TINY |= {"mnist_softhebb": SOFT, "cifar_softhebb": SOFT}
 ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in test_spiking_recipes.py
 ELSEWHERE |= {"attack"}  # tried in test_attack_command.py
@@ -208,8 +211,8 @@ def test_a_learner_that_a_convolutional_recipe_does_not_have_is_refused(tmp_path
 
 def test_compare_has_one_row_per_learner_data_set_and_seed(tmp_path):
     out = tmp_path / "out"
-    words = ["compare", *TINY["compare"].split(), "--learners", "linear", "backprop", "--seed", "3", "--seeds", "2"]
-    assert main([*words, "--out", str(out)]) == 0
+    words = "compare --data digits --units 20 --n-train 150 --labels 20 1000 --learners linear backprop"
+    assert main(f"{words} --seed 3 --seeds 2 --out {out}".split()) == 0
     rows = json.loads((out / "results.json").read_text())["rows"]
     found = [(row["learner"], row["data"], row["seed"], row["n_train"]) for row in rows]
     assert sorted(found) == [(name, "digits", seed, 150) for name in ("backprop", "linear") for seed in (3, 4)]
@@ -230,7 +233,7 @@ def test_an_unknown_learner_is_refused_with_the_nearest_name(tmp_path, capsys):
 @pytest.mark.filterwarnings("ignore:.*had not settled")  # images made to confuse may do that to a network that settles
 def test_every_method_learns_more_than_chance_and_is_attacked(tmp_path):
     out, attacked = tmp_path / "out", tmp_path / "attacked"
-    assert main(f"compare --seeds 1 --units 60 --n-train 600 --labels 60 --out {out}".split()) == 0
+    assert main(f"compare --seeds 1 --units 60 --n-train 600 --labels 1000 --out {out}".split()) == 0
     assert main(f"attack {out} {FEEBLE} --out {attacked}".split()) == 0
     found, fields, rows = accuracies(out), read(out).tensors(), read(attacked).rows
     assert len(found) == len(method_names())
@@ -277,7 +280,7 @@ def timeless(folder):
 
 
 def test_a_comparison_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch, capsys):
-    words = "--units 20 --n-train 150 --labels 20 --learners krotov_hopfield backprop --seeds 2"
+    words = "--units 20 --n-train 150 --labels 1000 --learners krotov_hopfield backprop --seeds 2"
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert main(["compare", *words.split(), "--out", str(whole)]) == 0
     original, calls = SupervisedTraining._epoch, []
@@ -304,7 +307,7 @@ def test_a_comparison_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch
 @pytest.mark.parametrize(("name", "least"), [("mnist_krotov", 0.91), ("fashion_krotov", 0.80)])
 def test_full_size_images_at_a_small_number(name, least, tmp_path):
     out = tmp_path / "out"
-    words = f"run {name} --units 300 --n-train 3000 --epochs 10 --readout-epochs 20 --labels 300 --out {out}"
+    words = f"run {name} --units 300 --n-train 3000 --epochs 10 --readout-epochs 20 --labels 5000 --out {out}"
     assert main(words.split()) == 0
     found = {row["learner"]: row["accuracy"] for row in json.loads((out / "results.json").read_text())["rows"]}
     assert found["Krotov-Hopfield"] > least

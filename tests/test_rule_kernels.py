@@ -14,6 +14,7 @@ from neuropil.plasticity import HardWTA, KrotovHopfield, Plan, SoftHebb, engine
 from neuropil.plasticity.kernels import dispatch
 from triton_tools import compile_only, needs_gpu, needs_triton, run_cases
 
+pytestmark = pytest.mark.kernels
 SHARED = 99 << 10  # bytes that the threads of a program can share on every card since compute capability 8.0
 
 

@@ -10,7 +10,8 @@ Group: searches. Minutes: 5. Data: any.
 Try: neuropil run linear_settings --data mnist --seeds 3 --out runs/linear_settings
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from math import ceil
 
 from neuropil.data import hold_out
 from neuropil.experiments.baselines import linear_classifier
@@ -43,6 +44,7 @@ class Config(DataSettings):
 
     data: str = "mnist"  # data set, by name (`neuropil data list`)
     holdout_fraction: float = 1 / 6  # fraction of the training examples that is held out
+    steps_factor: float = 1.0  # scales the fewest steps of every candidate
 
 
 def main(config: Config, run: Run) -> None:
@@ -52,7 +54,7 @@ def main(config: Config, run: Run) -> None:
     candidates = [
         Candidate("standardised" if standardise else "as they are", changes(training), build(training, standardise))
         for standardise, trainings in ((True, STANDARDISED), (False, AS_THEY_ARE))
-        for training in trainings
+        for training in (replace(one, min_steps=ceil(one.min_steps * config.steps_factor)) for one in trainings)
     ]
     score_candidates(candidates, rest, held, seed=config.seed, run=run)
 

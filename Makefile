@@ -7,13 +7,14 @@ LOWEST := .venv-lowest
 QUICK := imports face packaging words docs mutants cli cli_refusals runs correlate rules tap propose association settling unit_assignment lif \
   checkpoint spiking_refusals
 
-.PHONY: demo quick test lint types tests kernels lowest mutants clean help
+.PHONY: demo quick test lint types tests kernels package lowest mutants clean help
 
 help:
 	@echo "make demo     set up, then compare every learner with its baselines on real digits (offline, minutes)"
 	@echo "make quick    set up, then the tests of laws, imports, refusals and pages (a minute)"
 	@echo "make test     set up, then lint, check types and run all tests (minutes)"
 	@echo "make kernels  the kernels of GPUs without a GPU: run in Triton's interpreter, and compiled for two cards"
+	@echo "make package  build the archives that are published, check them, install one and use it"
 	@echo "make lowest   the quick tests with the lowest versions that pyproject.toml declares"
 	@echo "make mutants  plant every fault of tests/mutants.toml and see the tests catch it (an hour)"
 	@echo "make clean    remove the virtual environment and what the demo wrote"
@@ -36,6 +37,13 @@ tests: $(READY)
 
 kernels: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m kernels tests/test_gpu.py tests/test_rule_kernels.py
+
+package: $(VENV)/.package
+	$(BIN)/python tests/distribution.py
+
+$(VENV)/.package: $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt build twine
+	@touch $@
 
 quick: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not data" $(QUICK:%=tests/test_%.py)

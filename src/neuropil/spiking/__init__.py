@@ -1,5 +1,10 @@
 """Spiking networks simulated from event to event, with exact gradients that stay smooth where spikes come and go."""
 
+from neuropil.spiking.clock.conductance import ConductanceLIF, ConductanceState
+from neuropil.spiking.clock.encodings import BernoulliEncoding, PoissonEncoding, RateEncoding
+from neuropil.spiking.clock.izhikevich import Izhikevich, IzhikevichState
+from neuropil.spiking.clock.linear import AdaptiveLIF, AdaptiveState, CurrentLIF, LIFState, lateral_inhibition
+from neuropil.spiking.clock.simulate import Network, Simulation, simulate
 from neuropil.spiking.encoding import LatencyEncoding, LinearTimeEncoding, ThresholdEncoding
 from neuropil.spiking.kernels.bundles import Plan
 from neuropil.spiking.lif import LIF
@@ -10,7 +15,10 @@ from neuropil.spiking.theta import Theta, ThetaLayer, ThetaNetwork
 from neuropil.spiking.times import Events, check_times, flatten_events, scatter_events
 
 __all__ = [
-    "LIF", "QIF", "Events", "LatencyEncoding", "LinearTimeEncoding", "Plan", "QIFLayer", "QIFNetwork", "QIFState",
-    "RecurrentQIF", "SpikingLayer", "SpikingNetwork", "SpikingOutput", "Theta", "ThetaLayer", "ThetaNetwork",
-    "ThresholdEncoding", "check_times", "flatten_events", "scatter_events", "simulate_qif", "simulate_recurrent_qif",
+    "LIF", "QIF", "AdaptiveLIF", "AdaptiveState", "BernoulliEncoding", "ConductanceLIF", "ConductanceState",
+    "CurrentLIF", "Events", "Izhikevich", "IzhikevichState", "LIFState", "LatencyEncoding", "LinearTimeEncoding",
+    "Network", "Plan", "PoissonEncoding", "QIFLayer", "QIFNetwork", "QIFState", "RateEncoding", "RecurrentQIF",
+    "Simulation", "SpikingLayer", "SpikingNetwork", "SpikingOutput", "Theta", "ThetaLayer", "ThetaNetwork",
+    "ThresholdEncoding", "check_times", "flatten_events", "lateral_inhibition", "scatter_events", "simulate",
+    "simulate_qif", "simulate_recurrent_qif",
 ]  # fmt: skip

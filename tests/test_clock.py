@@ -1,0 +1,248 @@
+"""Clock-driven neurons against an ODE solver, step by step; encodings against their hash in plain integers."""
+
+import doctest
+import importlib
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+
+from neuropil.errors import Refusal
+from neuropil.spiking import (
+    AdaptiveLIF,
+    BernoulliEncoding,
+    ConductanceLIF,
+    CurrentLIF,
+    Izhikevich,
+    PoissonEncoding,
+    RateEncoding,
+    lateral_inhibition,
+    simulate,
+)
+
+STEPS, UNITS = 60, 3
+CURRENT = CurrentLIF(tau=17e-3, tau_syn=4.3e-3, threshold=0.9, reset=-0.2, bias=0.3, refractory=2.6e-3, dt=1.3e-3)
+ADAPTIVE = AdaptiveLIF(17e-3, 4.3e-3, 0.031, 0.4, 0.7, 0.052, 0.13, 0.9, -0.2, 0.3, 2.6e-3, 1.3e-3)
+CONDUCTANCE = ConductanceLIF(
+    tau=13e-3, tau_e=1.7e-3, tau_i=2.1e-3, reset=-67e-3, refractory=2.6e-3, theta_plus=2e-3, tau_theta=0.07, dt=1.3e-3
+)
+
+
+def flow(slope, x, dt):
+    """x after dt, for all units at once."""
+    path = solve_ivp(slope, [0, dt], np.concatenate(x), method="DOP853", rtol=1e-12, atol=1e-14, max_step=dt / 2)
+    return np.split(path.y[:, -1], len(x))
+
+
+class Oracle:
+    """A neuron whose steps an ODE solver makes; `free` and `held` are its equations with v free, and with v held."""
+
+    def __init__(self, neuron, x, theta=0.0):
+        self.neuron, self.x, self.theta = neuron, x, np.full(UNITS, theta)
+        self.resting = np.zeros(UNITS, int)
+
+    def slope(self, t, flat):
+        x = np.split(flat, len(self.x))
+        change = self.equations(*x)
+        change[0] = np.where(self.resting > 0, 0.0, change[0])
+        return np.concatenate(change)
+
+    def step(self, *drives):
+        for k, drive in enumerate(drives, 1):
+            self.x[k] = self.x[k] + drive
+        n = self.neuron
+        self.x = flow(self.slope, self.x, n.dt)
+        tau = getattr(n, "tau_theta", 1.0)
+        self.theta = self.theta * np.exp(-n.dt / tau)
+        spikes = self.x[0] >= n.threshold + self.theta
+        self.resting = np.where(spikes, round(n.refractory / n.dt), np.maximum(self.resting - 1, 0))
+        self.x[0] = np.where(spikes, n.reset, self.x[0])
+        self.theta = self.theta + getattr(n, "theta_plus", 0.0) * spikes
+        if len(self.x) == 3 and isinstance(n, AdaptiveLIF):
+            self.x[2] = self.x[2] + n.b * spikes
+        return spikes
+
+    def equations(self, *x):
+        n = self.neuron
+        match n:
+            case CurrentLIF():
+                v, i = x
+                return [(-v + i + n.bias) / n.tau, -i / n.tau_syn]
+            case AdaptiveLIF():
+                v, i, w = x
+                return [(-v + i - w + n.bias) / n.tau, -i / n.tau_syn, (-w + n.a * v) / n.tau_w]
+            case ConductanceLIF():
+                v, e, i = x
+                dv = (n.rest - v + e * (n.e_rev - v) + i * (n.i_rev - v)) / n.tau
+                return [dv, -e / n.tau_e, -i / n.tau_i]
+
+
+@pytest.mark.parametrize("neuron", [CURRENT, ADAPTIVE, CONDUCTANCE], ids=lambda n: type(n).__name__)
+def test_a_neuron_is_its_equation_and_spikes_in_the_same_steps(neuron):
+    rng = np.random.default_rng(0)
+    inputs = 2 if isinstance(neuron, ConductanceLIF) else 1
+    strength = {CurrentLIF: 4.0, AdaptiveLIF: 9.0, ConductanceLIF: 4.0}[type(neuron)]
+    drives = strength * rng.random((STEPS, inputs, UNITS)) * (rng.random((STEPS, inputs, UNITS)) < 0.5)
+    zero = np.zeros(UNITS)
+    start = {CurrentLIF: [zero] * 2, AdaptiveLIF: [zero] * 3, ConductanceLIF: [zero + neuron_rest(neuron), zero, zero]}
+    oracle, state = Oracle(neuron, start[type(neuron)]), neuron.init(torch.zeros(1, UNITS).double())
+    count = 0
+    for drive in drives:
+        spikes, state = neuron.step(*torch.from_numpy(drive)[:, None], state)
+        want = oracle.step(*drive)
+        assert spikes[0].tolist() == want.astype(float).tolist()
+        np.testing.assert_allclose(state.v[0].numpy(), oracle.x[0], rtol=0, atol=1e-9)
+        if hasattr(state, "w"):
+            np.testing.assert_allclose(state.w[0].numpy(), oracle.x[2], rtol=0, atol=1e-9)
+        count += want.sum()
+    assert 9 < count < 150
+
+
+def neuron_rest(neuron):
+    return getattr(neuron, "rest", 0.0)
+
+
+@pytest.mark.parametrize("name", ["linear", "conductance", "izhikevich", "simulate", "encodings"])
+def test_the_examples_give_what_they_say(name):
+    assert doctest.testmod(importlib.import_module(f"neuropil.spiking.clock.{name}")).failed == 0
+
+
+def test_equal_time_constants_are_no_special_case():
+    same, near = CurrentLIF(tau=5e-3, tau_syn=5e-3), CurrentLIF(tau=5e-3, tau_syn=5.000001e-3)
+    drive, silent = torch.full((1, 1), 0.5).double(), torch.zeros(1, 1).double()
+    v = [neuron.step(drive, neuron.init(silent))[1].v.item() for neuron in (same, near)]
+    assert v[0] == pytest.approx(0.5 * 0.2 * np.exp(-0.2), rel=1e-12)  # i0 (dt / tau) exp(-dt / tau)
+    assert v[1] == pytest.approx(v[0], rel=1e-6)
+
+
+@pytest.mark.parametrize(("a", "b", "c", "d"), [(0.02, 0.2, -65, 8), (0.1, 0.2, -65, 2), (0.02, 0.2, -50, 2)])
+def test_izhikevich_spikes_when_its_equation_does(a, b, c, d):
+    neuron, current = Izhikevich(a, b, c, d, substeps=25), 10.0
+    slope = lambda t, x: [0.04 * x[0] ** 2 + 5 * x[0] + 140 - x[1] + current, a * (b * x[0] - x[1])]
+    top = lambda t, x: x[0] - 30
+    top.terminal = True
+    now, x, want = 0.0, [c, b * c], []
+    while now < 40:
+        path = solve_ivp(slope, [now, 40], x, events=top, rtol=1e-9, atol=1e-9)
+        now, x = path.t[-1], [c, path.y[1, -1] + d]
+        want += list(path.t_events[0])
+    run = simulate(neuron, torch.full((40, 1, 1), current).double(), record=lambda spikes, state: {"spikes": spikes})
+    got = run.recorded["spikes"].flatten().nonzero().flatten() + 0.5
+    assert len(got) == len(want)
+    assert np.abs(got.numpy() - want).max() < 0.5 + 0.04 * len(want)  # half a step; each spike waits for a substep
+
+
+def test_every_spike_inhibits_all_other_units():
+    spikes = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    assert lateral_inhibition(spikes, 3.0).tolist() == [[3, 6, 3], [0, 0, 0]]
+
+
+def test_a_simulation_keeps_no_step_unless_asked():
+    alive, most = weakref.WeakSet(), 0
+
+    def drives():
+        nonlocal most
+        for _ in range(50):
+            x = torch.full((2, 3), 0.5)
+            alive.add(x)
+            most = max(most, len(alive))
+            yield x
+
+    run = simulate(CurrentLIF(), drives())
+    assert most <= 2
+    assert run.recorded == {}
+    again = simulate(CurrentLIF(), torch.full((50, 2, 3), 0.5), record=lambda s, state: {"spikes": s, "v": state.v})
+    assert torch.equal(again.recorded["spikes"].sum(0), run.counts)
+    first = simulate(CurrentLIF(), torch.full((20, 2, 3), 0.5))
+    rest = simulate(CurrentLIF(), torch.full((30, 2, 3), 0.5), first.state)
+    assert torch.equal(first.counts + rest.counts, run.counts)
+    assert torch.equal(rest.state.v, run.state.v)
+
+
+def lowbias32(x):
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) % 2**32
+    x = ((x ^ (x >> 15)) * 0x846CA68B) % 2**32
+    return x ^ (x >> 16)
+
+
+def test_spikes_are_decided_by_a_hash_of_seed_sample_step_and_line():
+    x, index = torch.rand(3, 5, generator=torch.Generator().manual_seed(0)).double(), torch.tensor([70000, 3, 11])
+    spikes = BernoulliEncoding(probability=0.4, steps=6).raster(x, index, seed=9)
+    for b, sample in enumerate(index.tolist()):
+        key = lowbias32(sample ^ lowbias32((9 + 0x9E3779B9) % 2**32))
+        for t in range(6):
+            now = lowbias32((key + t) % 2**32)
+            for i in range(5):
+                bits = lowbias32(now ^ (i * 0x9E3779B9 % 2**32))
+                assert spikes[t, b, i] == float(bits < round(0.4 * x[b, i].item() * 2**32))
+
+
+def test_a_sample_has_the_same_spikes_in_any_batch_and_order():
+    x, index = torch.rand(8, 1, 4, 4), torch.arange(8) + 100
+    encode = PoissonEncoding(rate=200.0, duration=0.05)
+    whole, order = encode.raster(x, index, seed=1), torch.tensor([5, 2])
+    assert torch.equal(encode.raster(x[order], index[order], seed=1), whole[:, order])
+    assert not torch.equal(encode.raster(x, index, seed=2), whole)
+    assert whole.shape == (50, 8, 1, 4, 4)
+
+
+def test_spikes_come_at_their_rate_and_lines_know_nothing_of_each_other():
+    spikes = PoissonEncoding(rate=150.0, duration=2.0).raster(torch.ones(50, 20), torch.arange(50), seed=3).double()
+    p = 1 - np.exp(-0.15)
+    assert spikes.mean().item() == pytest.approx(p, abs=4 * (p / spikes.numel()) ** 0.5)
+    flat = spikes.flatten(1)
+    flat = (flat - flat.mean(0)) / flat.std(0)
+    across = (flat.T @ flat / len(flat)).fill_diagonal_(0)
+    assert across.abs().max() < 0.15  # 6 standard errors of 2000 steps are 0.13
+    assert across.std().item() == pytest.approx(2000**-0.5, rel=0.05)
+    later = (flat[1:] * flat[:-1]).mean(0)
+    assert later.std().item() == pytest.approx(2000**-0.5, rel=0.15)
+
+
+def test_regular_spikes_are_as_many_as_the_rate_says():
+    x = torch.tensor([[0.0, 0.1, 0.37, 1.0]]).double()
+    spikes = RateEncoding(rate=200.0, duration=1.0).raster(x)
+    assert spikes.sum(0).tolist() == [[0, 20, 74, 200]]
+    gaps = spikes[:, 0, 2].nonzero().flatten().diff()
+    assert set(gaps.tolist()) <= {13, 14}
+
+
+X, INDEX = torch.rand(2, 3), torch.arange(2)
+REFUSED = {
+    "ms": (lambda: CurrentLIF(tau=20.0), "if this is in ms give tau=0.02"),
+    "dt in ms": (lambda: ConductanceLIF(dt=0.5), "dt up to 0.05"),
+    "a step above tau": (lambda: CurrentLIF(tau_syn=5e-4), "dt <= tau_syn"),
+    "mV": (lambda: ConductanceLIF(threshold=-52.0), "potentials in V, as threshold=-52e-3"),
+    "reset above threshold": (lambda: AdaptiveLIF(reset=2.0), "reset < threshold"),
+    "no substeps": (lambda: Izhikevich(substeps=0), "substeps >= 1"),
+    "probability": (lambda: BernoulliEncoding(probability=1.5), "0 <= probability <= 1"),
+    "pixels": (lambda: PoissonEncoding().raster(X.byte(), INDEX, 0), "in a floating dtype, got torch.uint8"),
+    "255": (lambda: BernoulliEncoding().raster(X * 255, INDEX, 0), "bring values to [0, 1]"),
+    "negative": (lambda: RateEncoding().raster(X - 2), "needs values of 0 or more"),
+    "too fast": (lambda: RateEncoding(rate=5000.0).raster(X + 1), "at most one spike in a step"),
+    "no index": (
+        lambda: PoissonEncoding().raster(X, torch.arange(3), 0),
+        "an index for each sample, (2,)",
+    ),
+    "nothing to do": (lambda: simulate(CurrentLIF(), []), "at least one step"),
+    "numbers": (lambda: simulate(CurrentLIF(), [1.0]), "a tensor of spikes for each step, got float"),
+}
+
+
+@pytest.mark.parametrize(("do", "says"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_is_refused_in_one_line(do, says):
+    with pytest.raises(Refusal) as refusal:
+        do()
+    assert says in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_neuron_without_adaptation_is_the_plain_one():
+    plain, state = AdaptiveLIF(17e-3, 4.3e-3, dt=1.3e-3), CurrentLIF(17e-3, 4.3e-3, dt=1.3e-3)
+    drive = 3 * torch.rand(80, 2, 4, generator=torch.Generator().manual_seed(0)).double()
+    assert torch.equal(simulate(plain, drive).counts, simulate(state, drive).counts)
+    tired = replace(plain, theta_plus=0.5)
+    assert simulate(tired, drive).counts.sum() < simulate(plain, drive).counts.sum()

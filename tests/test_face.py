@@ -24,7 +24,7 @@ def test_the_import_takes_no_time_and_loads_no_torch():
     lines = [run.stdout.split() for run in runs]
     assert all(line[2:] == [] for line in lines), lines
     assert statistics.median(float(line[0]) for line in lines) < 0.05
-    assert 35 <= int(lines[0][1]) <= 50
+    assert 35 <= int(lines[0][1]) <= 55
 
 
 @pytest.mark.parametrize("name", npl.__all__)

@@ -11,7 +11,7 @@ PACKAGE = Path(neuropil.__file__).parent
 BASE = {"errors", "_threads"}
 RULES = BASE | {"data", "plasticity", "spiking", "runs"}
 MODELS = RULES | {"models", "associative"}
-ALL = MODELS | {"distributed", "sklearn", "loading", "evaluate", "report", "experiments"}
+ALL = MODELS | {"distributed", "sklearn", "zoo", "loading", "exchange", "evaluate", "report", "experiments"}
 TABLE = {
     "__init__": ALL,  # for type checkers alone: at run time a name is loaded when it is used
     "__main__": {"cli"},
@@ -21,14 +21,16 @@ TABLE = {
     "models": RULES,
     "associative": RULES | {"models"},
     "distributed": BASE | {"plasticity"},
-    "loading": MODELS,
+    "zoo": BASE | {"data"},
+    "loading": MODELS | {"zoo"},
+    "exchange": MODELS,
     "sklearn": BASE | {"plasticity"},
     "evaluate": BASE | {"data", "runs.rows", "runs.tracker"},
     "report": BASE | {"runs"},
     "experiments": ALL,
     "recipes": ALL,
     "bench": ALL,
-    "cli": BASE | {"runs", "report", "data"},
+    "cli": BASE | {"runs", "report", "data", "zoo", "loading", "exchange"},
 }
 
 

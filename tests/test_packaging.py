@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-TESTS = PROJECT["optional-dependencies"]["test"]
+TESTS, ONNX = (PROJECT["optional-dependencies"][extra] for extra in ("test", "onnx"))
 BOUND = re.compile(r"([\w-]+)>=([\d.]+)")
 
 
@@ -30,7 +30,7 @@ def imported(folder):
             yield from {name.partition(".")[0] for name in names} - own - set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize(("folder", "more"), [("src", ["triton>=3.5"]), ("tests", TESTS)])
+@pytest.mark.parametrize(("folder", "more"), [("src", ["triton>=3.5", *ONNX]), ("tests", TESTS)])
 def test_whatever_is_imported_is_declared(folder, more):
     known = declared([*PROJECT["dependencies"], *more])
     made_by = packages_distributions()

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for editors and type checkers; _NAMES below says the same
     # isort: off
-    from neuropil import distributed as distributed
+    from neuropil import distributed as distributed, exchange as exchange, zoo as zoo
     from neuropil.associative import AssociativeNetwork, AssociativeTraining
     from neuropil.data import Split, hold_out, load as load_data, subset
     from neuropil.evaluate import accuracy
     from neuropil.experiments.compare_models import compare
     from neuropil.experiments.diagnose import diagnose
     from neuropil.loading import load, saved_models
+    from neuropil.zoo import list_models
     from neuropil.models import AssociationClassifier, AssociationTraining, BackpropClassifier, Distort
     from neuropil.models import FeatureClassifier, LocalLearning, Model, PatchNormConv2d, SpikeTimeTraining
     from neuropil.models import SpikingClassifier, SupervisedTraining, Triangle, dense_body, init_examples_
@@ -37,10 +38,11 @@ __all__ = [
     "ExplainAway", "FeatureClassifier", "HardWTA", "Hebb", "KrotovHopfield", "LocalLearning", "Model", "Oja",
     "PatchNormConv2d", "Rule", "Sanger", "SoftHebb", "SpikeTimeTraining", "SpikingClassifier", "Split",
     "SupervisedTraining", "Triangle", "accuracy", "attach", "compare", "correlate", "dense_body", "diagnose",
-    "hold_out", "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "load", "load_data", "propose_",
-    "savable", "saved_models", "stacked", "subset", "tap",
+    "hold_out", "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "list_models", "load", "load_data",
+    "propose_", "savable", "saved_models", "stacked", "subset", "tap",
 ]  # fmt: skip
 
+_ROOMS = ("distributed", "exchange", "zoo")  # whose names are used with that of the room before them
 _NAMES = {  # by the room that they are in; all others are in neuropil.models
     "associative": ("AssociativeNetwork", "AssociativeTraining"),
     "data": ("Split", "hold_out", "load_data", "subset"),
@@ -48,6 +50,7 @@ _NAMES = {  # by the room that they are in; all others are in neuropil.models
     "experiments.compare_models": ("compare",),
     "experiments.diagnose": ("diagnose",),
     "loading": ("load", "saved_models"),
+    "zoo": ("list_models",),
     "plasticity": (
         "BCM", "Association", "Chosen", "Dense", "DifferentialHebb", "ExplainAway", "HardWTA", "Hebb",
         "KrotovHopfield", "Oja", "Rule", "Sanger", "SoftHebb", "attach", "correlate", "propose_", "tap",
@@ -57,8 +60,8 @@ _NAMES = {  # by the room that they are in; all others are in neuropil.models
 
 def __getattr__(name: str) -> Any:
     """The public object `name`, loaded from its room."""
-    if name == "distributed":
-        return import_module("neuropil.distributed")
+    if name in _ROOMS:
+        return import_module(f"neuropil.{name}")
     if name not in __all__:
         from difflib import get_close_matches  # here, because it takes a while to load
 
@@ -71,4 +74,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__", "distributed"]
+    return [*__all__, "__version__", *_ROOMS]

@@ -1,4 +1,4 @@
-"""`neuropil.load`: a model comes back from its file, or from the run that learned it."""
+"""`neuropil.load`: a model comes back from its file, from the run that learned it, or from the zoo."""
 
 import re
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ import neuropil.associative  # noqa: F401 (its models are among those that come 
 from neuropil.errors import Refusal, device_named, require, unknown
 from neuropil.models.saving import Header, read_header, read_model
 from neuropil.runs import read
+from neuropil.zoo import file_of, list_models
 
 FOLDER = "models"  # of a run
 
@@ -21,12 +22,12 @@ def load(
     can: str | None = None,
     device: str = "cpu",
 ) -> Any:
-    """A fitted model from its file, or from the folder of a finished run, or of several.
+    """A fitted model from its file, from the folder of a finished run or of several, or from the zoo.
 
-    It predicts bit for bit as it did when it was saved.
+    It predicts bit for bit as it did when it was saved, but for weights that were rounded.
 
     Args:
-        path_or_run: a .safetensors file that `save` wrote, or a folder with runs in it.
+        path_or_run: a .safetensors file that `save` wrote, a folder with runs in it, or a name of `list_models`.
         name: which model of a run, as its table calls it; case and punctuation do not matter.
         seed: which of several seeds.
         can: only models that have this method, for example "generate".
@@ -46,31 +47,49 @@ def load(
         >>> bool((npl.load(file).predict(test.x) == model.predict(test.x)).all())
         True
     """
-    path = Path(path_or_run)
+    path = located(path_or_run)
     device = device_named(device)
     if not path.is_dir():
         return read_model(path, device)
     return read_model(_one(saved_models(path, name=name, seed=seed, can=can), path).path, device)
 
 
+def located(path: Path | str) -> Path:
+    """`path`, or the file of the network of the zoo that has this name. Files and folders come first."""
+    found = Path(path)
+    return file_of(str(path)) if not found.exists() and str(path) in list_models(missing=True) else found
+
+
 def saved_models(
     folder: Path | str, *, name: str | None = None, seed: int | None = None, can: str | None = None
 ) -> list[Header]:
-    """What is known of the models of the finished runs in `folder`, in the order in which they learned; see `load`."""
-    folder = Path(folder)
-    require(folder.is_dir(), f"there is no run in {folder}: no such folder.")
-    runs = sorted(file.parent for file in folder.rglob("run.json"))
-    require(bool(runs), f"there is no run in {folder}: no run.json in it or below.")
-    for run in runs:
-        idle = run != folder and not models_of(run)  # such as the run that attacks the others
-        require(idle or read(run).finished, f"the run in {run} is unfinished; go on with: neuropil run --resume {run}")
-    headers = [header for run in runs for header in models_of(run)]
+    """What is known of the models of the finished runs in `folder`, in the order in which they learned; see `load`.
+
+    A .safetensors file or the name of a network of the zoo serves as well.
+    """
+    folder = located(folder)
+    headers = [_header_of(folder)] if folder.is_file() else _headers_in(folder)
     names = {slug(header.about["name"]): header.about["name"] for header in headers}
     if name is not None and slug(name) not in names:
         raise unknown("model", name, names.values())
     able = [header for header in headers if can is None or hasattr(header.cls, can)]
     named = [header for header in able if name is None or slug(header.about["name"]) == slug(name)]
     return [header for header in named if seed in (None, header.about["seed"])]
+
+
+def _header_of(file: Path) -> Header:
+    header = read_header(file)
+    return header._replace(about={"name": file.stem, "seed": 0, **header.about})
+
+
+def _headers_in(folder: Path) -> list[Header]:
+    require(folder.is_dir(), f"there is no run in {folder}: no such folder; neuropil zoo lists networks by name.")
+    runs = sorted(file.parent for file in folder.rglob("run.json"))
+    require(bool(runs), f"there is no run in {folder}: no run.json in it or below.")
+    for run in runs:
+        idle = run != folder and not models_of(run)  # such as the run that attacks the others
+        require(idle or read(run).finished, f"the run in {run} is unfinished; go on with: neuropil run --resume {run}")
+    return [header for run in runs for header in models_of(run)]
 
 
 def models_of(run: Path, *, seed: int | None = None) -> list[Header]:

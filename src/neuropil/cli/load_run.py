@@ -1,4 +1,4 @@
-"""A network of a finished run that generates images: which one, and what the commands that use it can be told."""
+"""A network of a run or of the zoo that generates images: which one, and what commands that use it can be told."""
 
 import sys
 from dataclasses import dataclass
@@ -27,16 +27,22 @@ class SheetSettings:
         at_least(0, self, "seed")
         at_least(1, self, "n_rounds", *(["n"] if self.n is not None else []))
 
+    def file(self, name: str) -> Path:
+        """The file to write: the one that was named, or `name` in the folder of the run, or in this folder."""
+        beside = self.run / name if self.run.is_dir() else Path(f"{self.run.stem}-{name}")
+        return self.out or beside
+
 
 def load_generator(asked: SheetSettings) -> tuple[Any, str, int]:
     """(network, name of its data set, seed) from a run: the only network that generates images, or the one named."""
     folder, device = asked.run, device_named(asked.device)
     found = neuropil.saved_models(folder, name=asked.learner, can="generate")
     names = sorted({header.about["name"] for header in found})
-    require(bool(names), f"the run in {folder} left no network that generates images; take a run of digits_mstdp.")
+    require(bool(names), f"{folder} holds no network that generates images; take digits-mstdp.")
     require(len(names) == 1, f"the run in {folder} left {', '.join(names)}; choose with --learner NAME.")
     about = found[0].about
-    return neuropil.load(found[0].path, device=device), about["origin"]["data_set"], about["seed"]
+    origin = about.get("origin") or {"data_set": ""}
+    return neuropil.load(found[0].path, device=device), origin["data_set"], about["seed"]
 
 
 def tell(file: Path, correct: int, n: int, what: str) -> None:

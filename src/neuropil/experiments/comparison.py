@@ -211,6 +211,7 @@ def fitted(
     facts = {
         "accuracy": accuracy,
         "n_train": len(train),
+        "shape": list(train.x.shape[1:]),
         "data": plan.data,
         "seed": seed,
         "place": index,

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 import neuropil
 from neuropil.errors import Refusal, require
 from neuropil.models.description import NOT_SAVED, build, describe, known_class, known_of, rebuild
+from neuropil.models.packing import pack, unpack
 from neuropil.runs.files import write_atomically
 
-FORMAT, VERSION = "neuropil model", "1"
+FORMAT, VERSION, PACKED = "neuropil model", "1", "2"  # the second version has weights in fewer bytes
 
 
 class Header(NamedTuple):
@@ -32,8 +33,12 @@ class Header(NamedTuple):
     about: dict[str, Any]
 
 
-def write_model(model: Any, path: Path | str, about: Mapping[str, Any] | None = None) -> Path:
+def write_model(
+    model: Any, path: Path | str, about: Mapping[str, Any] | None = None, *, precision: str | None = None
+) -> Path:
     """Write a fitted model into the file `path`, whole or not at all; `about` are facts to travel with it.
+
+    With `precision` weights are rounded, see `pack`.
 
     Raises:
         Refusal: the model is not fitted, or has a layer or a setting that a file cannot hold.
@@ -53,6 +58,9 @@ def write_model(model: Any, path: Path | str, about: Mapping[str, Any] | None = 
     tree = {"class": type(model).__name__, "settings": settings, "learned": learned}
     metadata = {"format": FORMAT, "version": VERSION, "neuropil": neuropil.__version__}
     metadata |= {"model": json.dumps(tree), "about": _facts(about or {})}
+    if precision is not None:
+        tensors, types = pack(tensors, precision)
+        metadata |= {"version": PACKED, "packed": json.dumps(types)}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, safetensors.torch.save(tensors, metadata))
     return path
@@ -60,7 +68,7 @@ def write_model(model: Any, path: Path | str, about: Mapping[str, Any] | None = 
 
 def read_header(path: Path | str) -> Header:
     """What the file `path` says of its model, without its tensors."""
-    tree, about = _metadata(Path(path))
+    tree, about, _ = _metadata(Path(path))
     return Header(Path(path), known_class(tree["class"]).cls, about)
 
 
@@ -72,9 +80,10 @@ def read_model(path: Path | str, device: torch.device | str = "cpu") -> Any:
             unknown, lacks or does not fit.
     """
     path = Path(path)
-    tree, _ = _metadata(path)
+    tree, _, packed = _metadata(path)
     tensors = safetensors.torch.load_file(path)
     try:
+        tensors = unpack(tensors, packed)
         model = build(tree["class"], tree["settings"], {})
         for attribute in known_class(tree["class"]).learned:
             value = rebuild(tree["learned"][attribute])
@@ -130,17 +139,17 @@ def _fill(module: nn.Module, prefix: str, tensors: dict[str, Tensor]) -> None:
     require(not left, f"there is no place for the tensor {prefix + left[0]!r}." if left else "")
 
 
-def _metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(description of the model, facts about it)."""
+def _metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """(description of the model, facts about it, types of the tensors that are in fewer bytes)."""
     require(path.is_file(), f"there is no model in {path}: no such file.")
     try:
         with safe_open(path, "pt") as file:
             found = file.metadata() or {}
         require(found.get("format") == FORMAT, f"{path} is a safetensors file, but not of a neuropil model.")
         version, writer = found.get("version"), found.get("neuropil")
-        other = f"{path} has format version {version}, this neuropil reads {VERSION}"
-        require(version == VERSION, f"{other}; load it with neuropil {writer}.")
-        return json.loads(found["model"]), json.loads(found["about"])
+        other = f"{path} has format version {version}, this neuropil reads {VERSION} and {PACKED}"
+        require(version in (VERSION, PACKED), f"{other}; load it with neuropil {writer}.")
+        return json.loads(found["model"]), json.loads(found["about"]), json.loads(found.get("packed", "{}"))
     except Refusal:
         raise
     except (SafetensorError, ValueError, KeyError) as error:

@@ -22,14 +22,14 @@ from neuropil.experiments.robustness import Attacks, attack_all, loaded
 from neuropil.loading import saved_models, slug
 from neuropil.models.saving import Header
 from neuropil.runs import FailedRow, ResultRow, Run, load_recipe_file, read, read_rows
-from neuropil.runs.files import METRICS
+from neuropil.runs.files import METRICS, RUN
 
 
 @dataclass(frozen=True)
 class Config(Attacks):
     """Which run, and how hard."""
 
-    of: str = ""  # folder of a finished run, or one that holds folders of runs with different seeds
+    of: str = ""  # folder of a finished run, or of several; or the name of a network of the zoo
     tasks: tuple[str, ...] = ()  # of a run of several tasks attack only these ("mnist 4 or 9"), all if none is named
     learners: tuple[str, ...] = ()  # attack only these, by short name; ./mine.py has the classes of your own model
     data: str = ""  # where the test examples come from, if not from where the run took them: a name, or a path
@@ -42,7 +42,7 @@ def main(config: Config, run: Run) -> None:
         load_recipe_file(file)  # so that its classes are known
     headers = [header for header in saved_models(config.of) if is_named(header, config.learners)]
     groups = chosen(headers, config.tasks)
-    for folder in {group[0].path.parents[1] for group in groups}:
+    for folder in {folder for folder in (run_of(group[0]) for group in groups) if folder}:
         run.update_metadata(attacked={str(folder): read(folder).facts.get("data", {})})
     for step in run.loop("tasks and seeds", len(groups)):
         about = groups[step][0].about
@@ -56,6 +56,12 @@ def main(config: Config, run: Run) -> None:
         attack_all(methods, test, config, data=about["data"], seed=about["seed"], run=run, pictures=first)
 
 
+def run_of(header: Header) -> Path | None:
+    """The folder of the run that left a model; None for a model of the zoo, or in a file of its own."""
+    folder = header.path.parents[1]
+    return folder if (folder / RUN).exists() else None
+
+
 def is_named(header: Header, learners: Sequence[str]) -> bool:
     """Whether the model is one of `learners`, by its short name; all are if there are none."""
     names = {slug(Path(name).stem) for name in learners}
@@ -64,8 +70,8 @@ def is_named(header: Header, learners: Sequence[str]) -> bool:
 
 def log_failures(header: Header, learners: Sequence[str], run: Run) -> None:
     """Repeat why others have no model of the task and the seed of this one, unless only some are attacked."""
-    about = header.about
-    for row in read_rows(header.path.parents[1] / METRICS) if not learners else ():
+    about, folder = header.about, run_of(header)
+    for row in read_rows(folder / METRICS) if folder and not learners else ():
         if isinstance(row, FailedRow) and (row.data, row.seed) == (about["data"], about["seed"]):
             run.log(row)
 

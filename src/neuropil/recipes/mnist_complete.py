@@ -29,7 +29,7 @@ from neuropil.experiments.associative import hidden_layers
 from neuropil.experiments.generation import class_means
 from neuropil.experiments.machine import Machine
 from neuropil.models import BackpropClassifier, SupervisedTraining
-from neuropil.runs import Row, Run, TaggedTracker, Tracker, read
+from neuropil.runs import Row, Run, TaggedTracker, Tracker
 
 MASKS = {  # name in the rows, and what is known
     "upper half": "top", "left half": "left", "random half": "random",
@@ -51,11 +51,11 @@ class Config(Machine):
 
 def main(config: Config, run: Run) -> None:
     """Every mask in turn; the test images are read once for each."""
-    require(bool(config.of), "setting 'of' needs the folder of a finished run, for example --of runs/one.")
+    require(bool(config.of), "setting 'of' needs a finished run or a network of the zoo, for example --of runs/one.")
     learner: AssociativeNetwork = neuropil.load(config.of, can="complete", device=config.device)
-    record = read(config.of)
-    (data,) = record.facts["data"]
-    train, test = (part.to(config.device) for part in load(data, seed=record.config["seed"]))
+    about = neuropil.saved_models(config.of, can="complete")[0].about
+    data = about["origin"]["data_set"]
+    train, test = (part.to(config.device) for part in load(data, seed=about["seed"]))
     if config.n_train:
         train = subset(train, config.n_train, config.seed)
     run.update_metadata(data={data: {"train": train.checksum(), "test": test.checksum()}})

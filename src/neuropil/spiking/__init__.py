@@ -10,6 +10,7 @@ from neuropil.spiking.kernels.bundles import Plan
 from neuropil.spiking.lif import LIF
 from neuropil.spiking.network import SpikingLayer, SpikingNetwork, SpikingOutput
 from neuropil.spiking.qif import QIF, QIFLayer, QIFNetwork, QIFState, simulate_qif
+from neuropil.spiking.raster import from_raster, to_raster
 from neuropil.spiking.recurrent import RecurrentQIF, simulate_recurrent_qif
 from neuropil.spiking.theta import Theta, ThetaLayer, ThetaNetwork
 from neuropil.spiking.times import Events, check_times, flatten_events, scatter_events
@@ -19,6 +20,6 @@ __all__ = [
     "CurrentLIF", "Events", "Izhikevich", "IzhikevichState", "LIFState", "LatencyEncoding", "LinearTimeEncoding",
     "Network", "Plan", "PoissonEncoding", "QIFLayer", "QIFNetwork", "QIFState", "RateEncoding", "RecurrentQIF",
     "Simulation", "SpikingLayer", "SpikingNetwork", "SpikingOutput", "Theta", "ThetaLayer", "ThetaNetwork",
-    "ThresholdEncoding", "check_times", "flatten_events", "lateral_inhibition", "scatter_events", "simulate",
-    "simulate_qif", "simulate_recurrent_qif",
+    "ThresholdEncoding", "check_times", "flatten_events", "from_raster", "lateral_inhibition", "scatter_events",
+    "simulate", "simulate_qif", "simulate_recurrent_qif", "to_raster",
 ]  # fmt: skip

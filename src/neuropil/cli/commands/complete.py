@@ -10,9 +10,10 @@ usage: neuropil complete RUN [--learner NAME] [--known top] [--n 10] [--labels y
 --labels WORD  yes: the label is known too; no: the network settles on one by itself
 --n-rounds N   rounds in which the pixels are sampled; more rounds give better images
 --device NAME  where to compute: cpu, cuda, or auto
---out FILE     the file to write; without it RUN/completed.png
+--out FILE     the file to write; without it RUN/completed.png, or ./NAME-completed.png
 
 RUN is the folder of a finished run of a recipe whose network generates: digits_mstdp, mnist_mstdp, ...
+Or a network that has learned already, see neuropil zoo: neuropil complete digits-mstdp
 Rows from above: the images, the known pixels, what the network expects, and two samples.
 """
 
@@ -45,6 +46,7 @@ def main(words: list[str]) -> int:
 
     learner, name, split_seed = load_generator(asked)
     rng = torch.Generator().manual_seed(asked.seed)
+    require(bool(name), f"{asked.run} does not say from which data it learned, so there are no images to complete.")
     test = load(name, seed=split_seed)[1]
     require(n <= len(test), f"--n takes up to {len(test)} test images, got {n}.")
     some = test[torch.randperm(len(test), generator=rng)[:n]].to(device_named(asked.device))
@@ -53,7 +55,7 @@ def main(words: list[str]) -> int:
     sampling = replace(learner.sampling, n_rounds=asked.n_rounds, accept_margin=None)
     expected = learner.complete(x, mask, labels=labels)
     samples = [learner.complete(x, mask, labels=labels, rng=rng, sampling=sampling) for _ in range(2)]
-    file = asked.out or asked.run / "completed.png"
+    file = asked.file("completed.png")
     save_sheet(torch.cat([x, x * mask, expected, *samples]).cpu().numpy(), file, columns=n)
     correct = int((learner.predict(samples[0]) == some.y).sum())
     tell(file, correct, n, "completed images correctly")

@@ -8,9 +8,10 @@ usage: neuropil generate RUN [--learner NAME] [--label N] [--n 64] [--seed 0] [-
 --n N          number of images (of each class, if there are several)
 --n-rounds N   rounds in which the pixels are sampled; more rounds give better images
 --device NAME  where to compute: cpu, cuda, or auto
---out FILE     the file to write; without it RUN/samples.png
+--out FILE     the file to write; without it RUN/samples.png, or ./NAME-samples.png
 
 RUN is the folder of a finished run of a recipe whose network generates: digits_mstdp, mnist_mstdp, ...
+Or a network that has learned already, see neuropil zoo: neuropil generate digits-mstdp
 An image that the network does not classify as requested is sampled again, if the run says so (accept_margin).
 """
 
@@ -41,7 +42,7 @@ def main(words: list[str]) -> int:
     labels = torch.arange(learner.classes_) if asked.label is None else torch.tensor([asked.label])
     images, attempts = learner.generate(labels, n, torch.Generator().manual_seed(asked.seed), sampling=sampling)
     correct = int((learner.predict(images).cpu() == labels.repeat_interleave(n)).sum())
-    file = asked.out or asked.run / "samples.png"
+    file = asked.file("samples.png")
     save_sheet(images.cpu().numpy(), file, columns=n if asked.label is None else min(n, 16))
     tries = f"after {attempts.double().mean():.3g} attempts each" if sampling.accept_margin is not None else "at once"
     tell(file, correct, len(images), f"images as requested, {tries}")

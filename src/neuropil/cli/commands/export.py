@@ -1,0 +1,81 @@
+"""a model of a finished run, for tools that do not know neuropil
+
+usage: neuropil export RUN --to onnx|torch --out FILE [--learner NAME] [--seed N] [--shape 1 28 28]
+
+--to onnx      a .onnx file, opset 20: input "images" (n, channels, height, width) in [0, 1], output "scores"
+--to torch     a .pt2 file, which torch.export.load reads without neuropil
+--learner NAME the model, where the run has several; --seed N the seed, where it has several
+--shape ...    of one example, where the run does not say it
+
+RUN is the folder of a finished run, the file of a model, or the name of a network, see neuropil zoo.
+Any number of images may go in at once. What was written is read again and compared, where that is possible.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from neuropil.cli.settings import parse
+from neuropil.errors import Refusal, require
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to write where."""
+
+    run: Positional[Path]
+    to: Literal["onnx", "torch"]
+    out: Path
+    learner: str | None = None
+    seed: int | None = None
+    shape: Annotated[tuple[int, ...], arg(metavar="INT ...")] = ()
+
+
+def main(words: list[str]) -> int:
+    """`neuropil export RUN --to onnx|torch --out FILE`."""
+    (asked,) = parse(words, Settings)
+
+    import torch
+
+    import neuropil
+    from neuropil.exchange import to_onnx, to_pt2
+
+    found = neuropil.saved_models(asked.run, name=asked.learner, seed=asked.seed)
+    require(bool(found), f"{asked.run} left no model with that name and seed.")
+    named = sorted({f"--learner {one.about['name']!r} --seed {one.about['seed']}" for one in found})
+    require(len(found) == 1, f"{asked.run} holds {len(found)} models; name one, for example {named[0]}.")
+    model, shape = neuropil.load(found[0].path), asked.shape or shape_of(found[0].about)
+    file = (to_onnx if asked.to == "onnx" else to_pt2)(model, shape, asked.out)
+    x = torch.rand(3, *shape)
+    again = read(file, x)
+    difference = "" if again is None else f", off by {(again - model.decision_function(x)).abs().max():.1e}"
+    print(f"{file}: {type(model).__name__}, images (n, {', '.join(map(str, shape))}) to scores{difference}")
+    return 0
+
+
+def shape_of(about: dict[str, Any]) -> tuple[int, ...]:
+    """Of one example, as the model says, or as its data say."""
+    if about.get("shape"):
+        return tuple(about["shape"])
+    origin = about.get("origin")
+    if not origin or origin["data_set"].endswith(".py"):
+        raise Refusal("this model does not say how its examples are shaped; name it, for example --shape 1 28 28.")
+
+    from neuropil.data import load
+
+    return tuple(load(origin["data_set"], seed=about["seed"])[1].x.shape[1:])
+
+
+def read(file: Path, x: Any) -> Any:
+    """The scores of the file for the examples `x`; None where the tool that reads it is not there."""
+    import torch
+
+    if file.suffix == ".pt2":
+        return torch.export.load(file).module()(x)
+    try:
+        from onnxruntime import InferenceSession
+    except ImportError:
+        return None
+    return torch.from_numpy(InferenceSession(file).run(None, {"images": x.numpy()})[0])

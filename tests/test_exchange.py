@@ -1,0 +1,154 @@
+"""Models in plain PyTorch and ONNX give the same scores where neuropil is not; features of layers; rasters."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import neuropil as npl
+from neuropil.cli import main
+from neuropil.data import digits
+from neuropil.errors import Refusal
+from neuropil.exchange import export, extract_features, to_onnx, to_torch
+from neuropil.spiking import from_raster, to_raster
+from test_saving import MODELS, rng
+
+FLAT = ("hebbian features", "whitened patches", "deep", "masked", "linear", "association", "plain association")
+SHAPE = (1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def train():
+    return digits(seed=0)[0][:200]
+
+
+@pytest.fixture(scope="module")
+def fitted(train):
+    return {name: MODELS[name](train).fit(train, rng=rng()) for name in FLAT}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_plain_torch_gives_the_same_scores_and_gradients(name, fitted, train):
+    model, x = fitted[name], train.x[:7].clone().requires_grad_()
+    network = to_torch(model, SHAPE)
+    assert type(network) is nn.Sequential
+    assert all(type(layer).__module__.startswith(("torch.", "abc")) for layer in network.modules())
+    torch.testing.assert_close(network(x), model.forward(x), rtol=1e-5, atol=1e-5)
+    mine, theirs = (torch.autograd.grad(f(x).square().sum(), x)[0] for f in (network, model.forward))
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4, equal_nan=True)
+    first = next(network.parameters())
+    first.data.zero_()
+    assert next(model.network_.parameters()).any()  # it is a copy
+
+
+BLOCKED = """
+import sys
+sys.modules["neuropil"] = None
+import torch
+for file in sys.argv[1:]:
+    x, scores = torch.load(file + ".data", weights_only=True)
+    found = torch.export.load(file).module()(x)
+    assert (found - scores).abs().max() <= 1e-5, file
+"""
+
+
+def test_exported_programs_run_where_neuropil_is_not(fitted, train, tmp_path):
+    files = []
+    for name in ("whitened patches", "association"):
+        files.append(str(tmp_path / f"{len(files)}.pt2"))
+        torch.export.save(export(fitted[name], SHAPE), files[-1])
+        torch.save((train.x[:5], fitted[name].decision_function(train.x[:5])), files[-1] + ".data")
+    done = subprocess.run([sys.executable, "-c", BLOCKED, *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["whitened patches", "deep", "masked", "association"])
+def test_onnx_agrees_with_torch(name, fitted, train, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    file = to_onnx(fitted[name], SHAPE, tmp_path / "model.onnx")
+    (found,) = runtime.InferenceSession(file).run(None, {"images": train.x[:9].numpy()})
+    np.testing.assert_allclose(found, fitted[name].forward(train.x[:9]).numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_command_writes_what_it_can_read(tmp_path, capsys):
+    file = tmp_path / "kernels.pt2"
+    words = ["export", "mnist-conv-krotov-100", "--to", "torch", "--out"]
+    assert main([*words, str(file)]) == 0
+    assert "images (n, 1, 28, 28) to scores, off by" in capsys.readouterr().out
+    x = torch.rand(2, 1, 28, 28, generator=rng())
+    found = torch.export.load(file).module()(x)
+    torch.testing.assert_close(found, npl.load("mnist-conv-krotov-100").forward(x), rtol=1e-5, atol=1e-5)
+    for more, message in {
+        (str(tmp_path / "x.onnx"),): r"into a .pt2 file, got 'x.onnx'",
+        (str(file), "--shape", "3", "9"): "this FeatureClassifier takes no examples of shape (3, 9)",
+        (str(file), "--learner", "linaer"): "unknown model 'linaer'",
+    }.items():
+        assert main([*words, *more]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["export", "digits-mstdp", "--to", "torch", "--out", str(file)]) == 2
+    assert "AssociativeNetwork has no form in plain PyTorch" in capsys.readouterr().err
+
+
+def test_models_without_layers_in_a_row_are_refused():
+    for model in (npl.load("digits-mstdp"), npl.load("yin-yang-qif")):
+        with pytest.raises(Refusal, match=r"has no form in plain PyTorch: its activity settles or spikes"):
+            to_torch(model, (4,))
+    with pytest.raises(Refusal, match="is not fitted"):
+        to_torch(npl.AssociationClassifier(), (4,))
+
+
+def test_features_are_those_of_the_layer(fitted, train):
+    model, x = fitted["deep"], train.x[:25]
+    names = [layer.name for layer in model.feature_layers()]
+    for layer in model.feature_layers():
+        found = extract_features(model, x, layer.name, batch=10)
+        torch.testing.assert_close(found, layer.module(x), rtol=1e-5, atol=1e-6)
+    assert torch.equal(extract_features(model, x), extract_features(model, x, names[-1]))
+    stored = (x * 255).to(torch.uint8)
+    assert torch.equal(extract_features(model, stored), extract_features(model, stored / 255))
+    with pytest.raises(Refusal, match=r"unknown layer 'conv9'\. Did you mean"):
+        extract_features(model, x, "conv9")
+    with pytest.raises(Refusal, match="has no layer below its readout"):
+        extract_features(fitted["linear"], x)
+
+
+def test_rasters_count_the_spikes_of_every_step():
+    draw = np.random.default_rng(5)
+    dt, t_end, batch, neurons = 0.013, 0.4, 3, 6
+    times = np.sort(draw.uniform(0, t_end, (batch, neurons, 4)), -1)
+    times[draw.random(times.shape) < 0.3] = math.inf
+    times = torch.from_numpy(np.sort(times, -1))
+    times[0, 0, 0], times[0, 0, 1:] = t_end, math.inf  # right at the end
+    steps = math.ceil(t_end / dt)
+    want = np.zeros((steps, batch, neurons))
+    for b, j, s in np.ndindex(*times.shape):
+        t = times[b, j, s].item()
+        if t < math.inf:
+            want[min(int(t // dt), steps - 1), b, j] += 1
+    raster = to_raster(times, dt, t_end)
+    np.testing.assert_array_equal(raster.numpy(), want)
+    back = from_raster(raster, dt)
+    torch.testing.assert_close(to_raster(back, dt, steps * dt), raster)
+    both = times.isfinite()
+    assert (back[..., : times.shape[2]].isfinite() == both[..., : back.shape[2]]).all()
+    late = times[1:][both[1:]] - back[1:][both[1:, :, : back.shape[2]]]
+    assert late.abs().max() <= dt / 2 * (1 + 1e-9)
+
+
+def test_rasters_that_are_none_are_refused():
+    assert from_raster(torch.zeros(5, 2, 3, dtype=torch.bool), 0.1).isinf().all()
+    assert from_raster(torch.ones(4, 1, 2, dtype=torch.bool), 0.5).tolist() == [[[0.25, 0.75, 1.25, 1.75]] * 2]
+    with pytest.raises(Refusal, match=r"a raster is \(steps, batch, neurons\), got \(2, 3\)"):
+        from_raster(torch.zeros(2, 3), 0.1)
+    for wrong in (0.5, -1.0, math.nan, math.inf):
+        with pytest.raises(Refusal, match="0 or more in a step"):
+            from_raster(torch.full((1, 1, 1), wrong), 0.1)
+    with pytest.raises(Refusal, match=r"a step dt > 0 and an end t_end > 0, got dt=0"):
+        to_raster(torch.zeros(1, 1), 0, 1.0)
+    with pytest.raises(Refusal, match="a time after the end"):
+        to_raster(torch.ones(1, 1), 0.1, 0.5)

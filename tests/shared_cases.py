@@ -1,7 +1,8 @@
 """What W processes learn from a W-th of a batch each, against one with all of it; `test_distributed.py` runs it.
 
-`python shared_cases.py RANK FOLDER` is one of three processes. The first writes what it found: by case the largest
-difference, relative to the largest entry.
+`python shared_cases.py RANK FOLDER` is one of four processes, the last of which is only there for stages in several
+processes each. The first writes what it found: by case the largest difference, relative to the largest entry. Only the
+first learns alone as well.
 """
 
 import json
@@ -16,7 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from neuropil.distributed import part, share
+import pipeline_cases as pipelines
+from neuropil.distributed import part, share, stop
 from neuropil.errors import Refusal
 from neuropil.plasticity import (
     BCM,
@@ -36,7 +38,7 @@ from neuropil.plasticity import (
 )
 from oracles import FEW, GEOMETRIES, make
 
-LARGEST = 3
+LARGEST, PATIENCE = 3, timedelta(seconds=200)
 RULES = [
     Hebb(),
     Oja(),
@@ -75,20 +77,23 @@ def alike(x, group):
 def check(name, group, layer, rule, pre, optimizer, *, third=None, **named):
     """Three steps of both ways."""
     alone, shared = deepcopy(layer), share(deepcopy(layer), group)
-    steps = [OPTIMIZERS[optimizer]([one.weight]) for one in (alone, shared)]
+    steps = [OPTIMIZERS[optimizer]([one.weight]) for one in (shared, alone)]
     worst = 0.0
     for turn in range(3):
         x = pre * (1 + 0.29 * turn) + 0.07 * turn
         parts = third(x) if third else {}
-        one = rule(alone, x, **parts, **named)
         other = rule(shared, part(x, group), **{key: part(value, group) for key, value in parts.items()}, **named)
-        assert (other.is_sparse, other.dtype) == (one.is_sparse, one.dtype)
-        worst = max(worst, differ(other.to_dense(), one.to_dense()))
-        for layer, change, step in (alone, one, steps[0]), (shared, other, steps[1]):
+        ways = [(shared, other, steps[0])]
+        if dist.get_rank() == 0:
+            one = rule(alone, x, **parts, **named)
+            assert (other.is_sparse, other.dtype) == (one.is_sparse, one.dtype)
+            worst = max(worst, differ(other.to_dense(), one.to_dense()))
+            ways.append((alone, one, steps[1]))
+        for layer, change, step in ways:
             propose_(layer, change)
             step.step()
             step.zero_grad()
-        worst = max(worst, differ(shared.weight, alone.weight))
+        worst = max(worst, differ(shared.weight.detach(), alone.weight.detach()) if len(ways) > 1 else 0.0)
     assert alike(shared.weight.detach(), group), name
     found[name] = worst
 
@@ -152,7 +157,7 @@ def check_attach(group, size):
                     step.step()
                     learner.settle_()
                 for one, other in zip(alone.model.parameters(), shared.model.parameters()):
-                    worst = max(worst, differ(other, one))
+                    worst = max(worst, differ(other.detach(), one.detach()))
                 for layer in names:
                     for one, other in zip(alone.states[layer], shared.states[layer]):
                         worst = max(worst, differ(other.double(), one.double()))
@@ -202,16 +207,35 @@ def check_half(rank):
     found["float16"] = [0.0 if value < 2e-3 else value for value in found["float16"]]
 
 
+def check_stages(group, size):
+    """A few random networks; `pipeline_cases.py` has more."""
+    for seed in range(3):
+        found[f"stages, {size}, network {seed}"] = pipelines.same(seed, group)
+    found[f"stages, {size}, channels last"] = pipelines.same(5, group, starts=["0", "3", "6"][1:size])
+
+
+def join(name, rank, size, folder):
+    store = dist.FileStore(str(folder / name), size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=PATIENCE)
+
+
 def main(rank, folder):
-    store = dist.FileStore(str(folder / "store"), LARGEST)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=LARGEST, timeout=timedelta(seconds=60))
-    groups = {size: dist.new_group(range(size)) for size in range(1, LARGEST + 1)}
+    join("four", rank, LARGEST + 1, folder)
+    found["grid"] = pipelines.differs_on_a_grid()
+    stop()
+    if rank == LARGEST:
+        return
+    join("three", rank, LARGEST, folder)
+    groups = {size: dist.new_group(range(size), timeout=PATIENCE) for size in range(1, LARGEST + 1)}
     for size, group in groups.items():
         if rank < size:
             check_rules(group, size)
             check_attach(group, size)
+            check_stages(group, size)
     check_refusals(rank)
     check_half(rank)
+    if rank < 2:
+        found["stages"] = {name: said(work) for name, work in pipelines.refusals(rank, groups[2]).items()}
     if rank == 2:
         for work in lambda: share(nn.Linear(5, 4), groups[1]), lambda: part(torch.ones(3), groups[1]):
             print(said(work), file=sys.stderr)

@@ -1,12 +1,15 @@
 """Networks shared by processes: what three of them learn together is what one learns alone; drift is refused."""
 
 import json
+import math
 import os
 import re
 import socket
 import subprocess
 import sys
+from itertools import combinations, pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from torch import nn
 import neuropil as npl
 from neuropil.bench import distributed as bench
 from neuropil.data import Split
+from neuropil.distributed.balance import Cost, balanced
 from neuropil.errors import Refusal
 
 CASES = Path(__file__).with_name("shared_cases.py")
@@ -23,13 +27,13 @@ CASES = Path(__file__).with_name("shared_cases.py")
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
-    """What the first of three processes found, and what each said."""
+    """What the first of the processes found, and what each said."""
     folder = tmp_path_factory.mktemp("shared")
-    words = [[sys.executable, str(CASES), str(rank), str(folder)] for rank in range(3)]
+    words = [[sys.executable, str(CASES), str(rank), str(folder)] for rank in range(4)]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     runs = [subprocess.Popen(one, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for one in words]
     said = [run.communicate(timeout=300)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0, 0], "\n".join(said)[-3000:]
+    assert [run.returncode for run in runs] == [0] * 4, "\n".join(said)[-3000:]
     return json.loads((folder / "found.json").read_text()), said
 
 
@@ -41,7 +45,7 @@ def test_many_processes_learn_what_one_learns_with_all_samples(cases):
 
 
 def test_a_rule_says_once_that_it_learns_alone(cases):
-    assert all(said.count("rules learn from the samples of their own process only") == 1 for said in cases[1])
+    assert all(said.count("rules learn from the samples of their own process only") == 1 for said in cases[1][:3])
 
 
 def test_weights_that_drifted_apart_and_unlike_models_are_refused(cases):
@@ -64,6 +68,75 @@ def test_what_processes_share_in_part_or_too_late_is_refused(cases):
 
 def test_a_process_that_ended_is_named_as_the_reason(cases):
     assert cases[0]["ended"].startswith("a process that shares the network has ended, or took other steps than this")
+
+
+def test_stages_learn_what_one_process_learns_with_all_layers_bit_for_bit(cases):
+    same = {name: value for name, value in cases[0].items() if name.startswith("stages, ")}
+    assert len(same) == 3 * 4
+    assert all(same.values()), same
+    assert cases[0]["grid"] <= 1e-12  # two stages of two processes each
+
+
+def test_what_no_stages_can_be_made_of_is_refused(cases):
+    said = cases[0]["stages"]
+    told = {
+        "module": "pipeline needs an nn.Sequential of blocks, got Linear.",
+        "few": "pipeline needs a child of the model that learns for every stage, got 1 for 2;",
+        "starts": "2 stages need 1 starts after the first child, from below, got ['2', '1'].",
+        "name": "unknown start of a stage '3'. Known: 0, 1, 2.",
+        "idle": "a stage of 1, 2 has no layer that learns; use other starts.",
+        "tied": "'1.weight' would be in two stages, which learn by themselves;",
+        "workers": "pipeline needs a number of workers that divides 2 processes, got 3.",
+        "dropout": "pipeline cannot repeat what dropout '1' does in one process; take it out, or call eval() on it.",
+        "shared": "a network that is shared cannot be cut into stages; make another.",
+        "rules": "pipeline needs the same model everywhere, but the mapping of rules is ",
+        "none": "learn_ needs batches, got none; an iterator serves for one pass only.",
+        "optimizer": "the optimiser does not have the weight of layer '0'; make it of model.parameters().",
+    }
+    wrong = {name: said[name] for name, start in told.items() if not said[name].startswith(start)}
+    assert not wrong
+    assert said.keys() == told.keys()
+
+
+def test_a_pass_refuses_batches_that_do_not_fit():
+    with pytest.raises(Refusal, match=r"pipeline needs processes that know each other; call neuropil.distributed"):
+        npl.distributed.pipeline(nn.Sequential(nn.Linear(3, 3)), {"0": npl.Hebb()}, torch.ones(2, 3))
+    npl.distributed.start("gloo")
+    try:
+        model, x, y = nn.Sequential(nn.Linear(4, 6)), torch.rand(8, 4), torch.arange(8) % 3
+        stage = npl.distributed.pipeline(model, {"0": npl.Association(3)}, (x, y))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        assert stage.learn_([(x, y), Split(x, y, 3)], optimizer).batches == 2
+        told = {"the rule of layer '0' takes labels; give batches": [x], "length only": [(x, y), (x.double(), y)]}
+        for what, batches in {**told, "a batch is a tensor of inputs, or a pair": [[x]]}.items():
+            with pytest.raises(Refusal, match=what):
+                stage.learn_(batches, optimizer)
+    finally:
+        npl.distributed.stop()
+
+
+def test_stages_are_cut_where_the_slowest_is_quickest():
+    kib = 1024
+    costs = [Cost(3.0, kib, True), Cost(0.1, kib, False), Cost(1.0, kib, True), Cost(1.5, kib, True)]
+    assert balanced(costs, 2) == [1]
+    assert balanced(costs, 3) == [1, 3]
+    dear = [costs[0]._replace(output=10**9), *costs[1:]]  # it takes a second to send what the first gives
+    assert balanced(dear, 2) == [2]
+    for seed in range(20):  # against every way to cut
+        dice = Random(seed)
+        some = [Cost(dice.random(), dice.randrange(10**9), k % 3 == 0 or dice.random() < 0.5) for k in range(7)]
+        want = min(slowest(some, [0, *cut, 7]) for cut in combinations(range(1, 7), 2))
+        assert slowest(some, [0, *balanced(some, 3), 7]) == want < math.inf
+
+
+def slowest(costs, edges):
+    """Seconds of the slowest stage; a stage without a layer that learns takes for ever."""
+    found = []
+    for begin, end in pairwise(edges):
+        passed = (costs[begin - 1].output if begin else 0) + (costs[end - 1].output if end < len(costs) else 0)
+        learns = any(one.learns for one in costs[begin:end])
+        found.append(sum(one.seconds for one in costs[begin:end]) + 1e-9 * passed if learns else math.inf)
+    return max(found)
 
 
 def test_share_needs_processes():

@@ -38,7 +38,7 @@ from neuropil.plasticity import (
 )  # fmt: skip
 from neuropil.plasticity.geometry import rows as rows_of
 from neuropil.plasticity.geometry import weight_of
-from neuropil.plasticity.seen import observe, prepared, take
+from neuropil.plasticity.seen import observe, prepared, taken
 from neuropil.plasticity.turn import settle_layer_
 from neuropil.report.stats import interval
 
@@ -240,7 +240,7 @@ def k_means_(learner: Learner, images: Tensor, *, sweeps: int = 20, most: int = 
         for chunk in chunks:
             with tap(learner.model, [name], pre_only=True) as seen:
                 learner.model(chunk)
-            samples.append(take(layer, seen[name].pre, -(-most // len(chunks)), learner.rng))
+            samples.append(taken(layer, seen[name].pre, -(-most // len(chunks)), learner.rng))
         x, weight = torch.cat(samples), rows_of(layer, weight_of(layer))
         groups = prepared(x, state).unbind(1)
         centres = [centres_of(each, rows, sweeps) for each, rows in zip(groups, weight.chunk(len(groups)))]

@@ -18,6 +18,7 @@ from neuropil.models.nn.columns import PopulationVote, TopKSigmoid
 from neuropil.models.nn.layers import UnitNorm
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import Association, associations, correlate, gains, propose_, tap
+from neuropil.plasticity.joint import added, joined
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
 
@@ -72,11 +73,13 @@ class AssociationTraining:
             "association", epochs, network=network, optimizer=optimizer, schedule=schedule, rng=rng
         ):
             right = torch.zeros((), device=train.y.device)
-            for events in train.batches(batch, shuffle=rng):
-                right += (associate_(network, rules, events, mask).argmax(1) == events.y).sum()
-                optimizer.step()
-                schedule.step()
-            log_likeness(tracker, network, rules, epoch=epoch, accuracy=right.item() / len(train))
+            with joined(network) as part:
+                for events in map(part, train.batches(batch, shuffle=rng)):
+                    right += (associate_(network, rules, events, mask).argmax(1) == events.y).sum()
+                    optimizer.step()
+                    schedule.step()
+            accuracy = added(right)[0].item() / len(train)
+            log_likeness(tracker, network, rules, epoch=epoch, accuracy=accuracy)
 
 
 class AssociationClassifier(Classifier):
@@ -187,8 +190,8 @@ def associate_(network: nn.Sequential, rules: Rules, part: Split, mask: Tensor |
     for name, rule in rules.items():
         layer, (pre, drive) = network.get_submodule(name), seen[name]
         error = gains(rule, layer, pre, drive, label=part.y)
-        change = correlate(layer, pre, error)
-        bias = error.sum(0)  # the threshold is a synapse from a neuron that always fires
+        # the threshold is a synapse from a neuron that always fires
+        change, bias = added(correlate(layer, pre, error), error.sum(0))
         propose_(layer, change if mask is None or name != "hidden" else change * mask, bias)
     return votes
 

@@ -20,7 +20,8 @@ from neuropil.plasticity.law import Chosen, Dense, Law
 from neuropil.plasticity.patches import as_dense, has_patches, patches, pieces, sample_count
 from neuropil.plasticity.plan import PLAN, Plan
 from neuropil.plasticity.precision import full_precision
-from neuropil.plasticity.sharing import Processes, sharing, summed
+from neuropil.plasticity.processes import Processes
+from neuropil.plasticity.sharing import sharing, summed
 
 LARGEST = [torch.finfo(dtype).max ** 0.5 for dtype in (torch.float32, torch.float64)]  # of a change: rates multiply it
 

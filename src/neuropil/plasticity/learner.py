@@ -12,9 +12,10 @@ from neuropil.plasticity.attachable import check_images, check_settings, in_one_
 from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.geometry import rows, weight_of
 from neuropil.plasticity.precision import full_precision
+from neuropil.plasticity.processes import Processes, chosen, place
 from neuropil.plasticity.propose import propose_
-from neuropil.plasticity.seen import LayerState, observe, prepared, take
-from neuropil.plasticity.sharing import Processes, check_alike, chosen, place, sharing, sharing_all
+from neuropil.plasticity.seen import LayerState, entry, observe, prepared, take, taken
+from neuropil.plasticity.sharing import places, sharing, sharing_all
 from neuropil.plasticity.tap import tap
 from neuropil.plasticity.turn import directions_of, restart_, settle_layer_, turn
 
@@ -58,20 +59,18 @@ class Learner:
         self.settle_()
         with tap(self.model, self.rules) as seen:
             self.model(images)
-        for name, activity in seen.items():
-            propose_(self.model.get_submodule(name), self._change(name, activity.pre), scaler=scaler)
+        layers = [self.model.get_submodule(name) for name in seen]
+        same = all(sharing(layer.get_parameter("weight")) == self.processes for layer in layers)
+        require(same, "propose_ needs a network that is shared before attach, or not at all; attach anew after share.")
+        inputs = [entry(layer, activity.pre) for layer, activity in zip(layers, seen.values())]
+        for name, layer, x, where in zip(seen, layers, inputs, places(self.processes, layers, inputs)):
+            propose_(layer, self._change(name, layer, x, where), scaler=scaler)
         self._settled = False
 
     @full_precision
-    def _change(self, name: str, pre: Tensor) -> Tensor:
-        """What the layer `name` learns from its input."""
-        layer = self.model.get_submodule(name)
-        same = sharing(layer.get_parameter("weight")) == self.processes
-        require(same, "propose_ needs a network that is shared before attach, or not at all; attach anew after share.")
-        if self.processes is not None:
-            check_alike(self.processes, layer)
-        samples = take(layer, pre, self.most, self.rng, self.processes)
-        where = place(samples, self.processes)
+    def _change(self, name: str, layer: nn.Module, x: Tensor, where: tuple[int, int]) -> Tensor:
+        """What the layer `name` learns from its input; arguments as of `take`."""
+        samples, where = take(layer, x, self.most, self.rng, self.processes, where)
         if not where[1]:
             return torch.zeros_like(weight_of(layer))
         state, fresh = restart_(layer, samples, self.states[name], self.rng, where, self.processes)
@@ -105,7 +104,7 @@ class Learner:
         counts = {}
         for name, state in self.states.items():
             layer, most = self.model.get_submodule(name), max(self.most, 50 * len(state.norms))
-            samples = take(layer, seen[name].pre, most, Generator().manual_seed(0), self.processes)
+            samples = taken(layer, seen[name].pre, most, Generator().manual_seed(0), self.processes)
             counts[name] = turn(self.rules[name], layer, samples, state, self.processes)[1]
         return counts
 
@@ -199,7 +198,7 @@ def attach(
 def _start_(layer: nn.Module, pre: Tensor, most: int, rng: Generator, processes: Processes | None) -> LayerState:
     """Let the rows start at samples of `pre`; the state after that batch."""
     weight = rows(layer, weight_of(layer))
-    samples = take(layer, pre, max(most, 4 * len(weight)), rng, processes)
+    samples = taken(layer, pre, max(most, 4 * len(weight)), rng, processes)
     samples = samples if processes is None else processes.gather(samples)  # they are few, and all start alike
     require(len(samples) > 0, "attach needs images to start from, got none that a layer could learn from.")
     zero = weight.new_zeros(())

@@ -14,6 +14,8 @@ from neuropil.errors import require
 from neuropil.plasticity.geometry import Conv, Transposed, check_input, from_rows, padded, rows, units, weight_of
 from neuropil.plasticity.kernels.rows import compilable
 from neuropil.plasticity.plan import PLAN, Plan
+from neuropil.plasticity.processes import place
+from neuropil.plasticity.sharing import share_alike, sharing
 
 compiled = compiler()
 PatchRule = Callable[[nn.Module, Tensor], Tensor]  # a dense layer and the samples it sees to the change of its weight
@@ -100,6 +102,8 @@ def sample_patches(
 ) -> Tensor:
     """Patches from random examples and positions, (n, fan-in); n < `count` where ``preprocess_patches`` drops some.
 
+    Where others have the rest of the examples, each process gets those patches that are of its own.
+
     Args:
         layer: a convolution for which `has_patches` holds.
         pre: its input, (batch, channels, *positions).
@@ -107,22 +111,40 @@ def sample_patches(
         rng: of examples and positions.
         place: how many examples stand before these and how many there are in all, where others have the rest.
     """
+    return some_patches(layer, pre, count, rng, place)[0]
+
+
+def some_patches(
+    layer: nn.Module, pre: Tensor, count: int, rng: Generator, place: tuple[int, int] | None = None
+) -> tuple[Tensor, int]:
+    """What `sample_patches` gives, and how many of the patches others have before these, before any are dropped."""
     check_input(layer, pre)
     seen = windows(layer, pre.detach())
     before, total = place or (0, len(seen))
     sizes = (total, *seen.shape[1 : seen.dim() // 2])
     where = [torch.randint(size, (count,), generator=rng) for size in sizes]
+    lower = 0
     if place is not None:
+        lower = int((where[0] < before).sum())
         own = (where[0] >= before) & (where[0] < before + len(seen))
         where = [where[0][own] - before, *(index[own] for index in where[1:])]
-    return _preprocess(layer)(seen[tuple(index.to(pre.device) for index in where)].flatten(1))
+    return _preprocess(layer)(seen[tuple(index.to(pre.device) for index in where)].flatten(1)), lower
 
 
 def in_sample(rule: PatchRule, layer: nn.Module, pre: Tensor, fraction: float, rng: Generator) -> Tensor:
-    """The change of a convolution from a random fraction of its patches, as the rule gives it for those alone."""
-    patch = sample_patches(layer, pre, max(1, round(fraction * sample_count(layer, pre))), rng)
-    weight = rows(layer, weight_of(layer))
-    return from_rows(layer, rule(as_dense(layer), patch) if len(patch) else torch.zeros_like(weight))
+    """The change of a convolution from a random fraction of its patches, as the rule gives it for those alone.
+
+    Where processes share the layer, these are patches from the examples of all of them.
+    """
+    processes, dense = sharing(layer.get_parameter("weight")), as_dense(layer)
+    where = None if processes is None else place(pre, processes)
+    count = (where[1] if where else len(pre)) * sample_count(layer, pre.new_empty(1, *pre.shape[1:]))
+    patch = sample_patches(layer, pre, max(1, round(fraction * count)), rng, where)
+    if processes is not None:
+        share_alike(dense.get_parameter("weight"), processes)
+    elif not len(patch):
+        return torch.zeros_like(layer.get_parameter("weight"))
+    return from_rows(layer, rule(dense, patch))
 
 
 def as_dense(layer: nn.Module) -> nn.Linear:

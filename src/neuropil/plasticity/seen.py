@@ -6,8 +6,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.plasticity.geometry import check_finite, rows, weight_of
-from neuropil.plasticity.patches import patches, sample_count, sample_patches
-from neuropil.plasticity.sharing import Processes, chosen, place
+from neuropil.plasticity.patches import patches, sample_count, some_patches
+from neuropil.plasticity.processes import Processes, chosen, place
 
 MOMENTUM = 0.05  # weight of the latest batch in every running mean
 FLAT = 0.1  # a sample shorter than this fraction of the mean length fades out
@@ -25,21 +25,51 @@ class LayerState(NamedTuple):
     steps: Tensor  # batches seen, ()
 
 
-def take(layer: nn.Module, pre: Tensor, most: int, rng: Generator, processes: Processes | None = None) -> Tensor:
-    """What units see of an input, at most `most` inputs or patches of it in all processes: (n, groups, fan-in)."""
+def entry(layer: nn.Module, pre: Tensor) -> Tensor:
+    """An input of `layer` with a row for each input of a unit, of a convolution for each example."""
+    return pre.flatten(0, -2) if isinstance(layer, nn.Linear) else pre
+
+
+def take(
+    layer: nn.Module, x: Tensor, most: int, rng: Generator, processes: Processes | None, where: tuple[int, int]
+) -> tuple[Tensor, tuple[int, int]]:
+    """What units see of an input, at most `most` inputs or patches of it in all processes: (n, groups, fan-in).
+
+    Args:
+        layer: a dense layer or a convolution.
+        x: its input, see `entry`.
+        most: how many to take, at random if there are more.
+        rng: of these.
+        processes: those that share the layer.
+        where: how many rows of `x` others have before this one, and how many all have.
+
+    Returns:
+        these samples, and how many others have before this one, and how many all have.
+    """
+    before, total = where
     if isinstance(layer, nn.Linear):
-        x = pre.flatten(0, -2)
-        before, total = place(x, processes)
         if total > most:
-            x = x[chosen(torch.randint(total, (most,), generator=rng), before, len(x)).to(x.device)]
-        return x[:, None]
+            index = torch.randint(total, (most,), generator=rng)
+            x = x[chosen(index, before, len(x)).to(x.device)]
+            where = int((index < before).sum()), most
+        return x[:, None], where
     groups, fan_in = getattr(layer, "groups", 1), weight_of(layer)[0].numel()
-    where = place(pre, processes)
-    if where[1] * sample_count(layer, pre.new_empty(1, *pre.shape[1:])) > most:
-        x = sample_patches(layer, pre, most, rng, where)
+    each = sample_count(layer, x.new_empty(1, *x.shape[1:]))
+    if total * each > most:
+        x, before = some_patches(layer, x, most, rng, where)
+        where = before, most
     else:
-        x = torch.cat([pre.new_zeros(0, groups * fan_in), *patches(layer, pre)])
-    return x.view(len(x), groups, fan_in)
+        x = torch.cat([x.new_zeros(0, groups * fan_in), *patches(layer, x)])
+        where = before * each, total * each
+    if hasattr(layer, "preprocess_patches"):  # which may drop some
+        where = place(x, processes)
+    return x.view(len(x), groups, fan_in), where
+
+
+def taken(layer: nn.Module, pre: Tensor, most: int, rng: Generator, processes: Processes | None = None) -> Tensor:
+    """The samples that `take` gives of the input `pre` as a pass gives it."""
+    x = entry(layer, pre)
+    return take(layer, x, most, rng, processes, place(x, processes))[0]
 
 
 def observe(

@@ -3,8 +3,7 @@
 import gc
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,91 +12,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from neuropil.errors import Refusal, require
+from neuropil.errors import require
+from neuropil.plasticity.processes import Processes
 
 Sliced = TypeVar("Sliced", bound=Any)
 DRIFT = 1e-4  # by how much the weights of two processes may differ, as a fraction of their sum
-
-
-@contextmanager
-def _together() -> Iterator[None]:
-    """Say in one line that the other processes do not answer."""
-    try:
-        yield
-    except RuntimeError as error:
-        what = "a process that shares the network has ended, or took other steps than this one"
-        cure = "see what it said; all need the same number of steps, on the same layers in the same order"
-        raise Refusal(f"{what}; {cure}.") from error
-
-
-class Processes(NamedTuple):
-    """The processes that share a network.
-
-    Attributes:
-        group: of ``torch.distributed``; None for all processes.
-    """
-
-    group: Any = None
-
-    @property
-    def rank(self) -> int:
-        """Which of them this is, from 0."""
-        return dist.get_rank(self.group)
-
-    @property
-    def size(self) -> int:
-        """How many they are."""
-        return dist.get_world_size(self.group)
-
-    @_together()
-    def sum(self, *parts: Tensor) -> list[Tensor]:
-        """Each tensor summed over all processes, by one message, in the dtype of the first but at least float32."""
-        dtype = torch.promote_types(parts[0].dtype, torch.float32)
-        flat = torch.cat([part.reshape(-1).to(dtype) for part in parts])
-        dist.all_reduce(flat, group=self.group)
-        sizes = [part.numel() for part in parts]
-        return [one.view(part.shape) for one, part in zip(flat.split(sizes), parts)]
-
-    @_together()
-    def counts(self, x: Tensor) -> list[int]:
-        """How many rows `x` has in every process, by rank."""
-        found = [torch.zeros(1, dtype=torch.int64, device=x.device) for _ in range(self.size)]
-        dist.all_gather(found, torch.full_like(found[0], len(x)), group=self.group)
-        return [int(one) for one in found]
-
-    @_together()
-    def gather(self, x: Tensor) -> Tensor:
-        """The rows (n, ...) of all processes, in order of rank; n may differ."""
-        counts = self.counts(x)
-        padded = x.new_zeros(max(counts), *x.shape[1:])
-        padded[: len(x)] = x
-        found = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(found, padded, group=self.group)
-        return torch.cat([one[:count] for one, count in zip(found, counts)])
-
-    @_together()
-    def best(self, value: Tensor, x: Tensor) -> Tensor:
-        """Row by row that `x` (units, ...) whose `value` (units,) is the largest of all processes."""
-        found = [torch.empty_like(value) for _ in range(self.size)]
-        dist.all_gather(found, value.contiguous(), group=self.group)
-        own = torch.stack(found).argmax(0) == self.rank
-        return self.sum(torch.where(own[:, None], x, 0))[0]
-
-
-def place(x: Tensor, processes: Processes | None) -> tuple[int, int]:
-    """How many rows the processes before this one have, and how many all have; `x` are those of this one."""
-    if processes is None:
-        return 0, len(x)
-    counts = processes.counts(x)
-    return sum(counts[: processes.rank]), sum(counts)
-
-
-def chosen(index: Tensor, before: int, count: int) -> Tensor:
-    """Those of `index`, into the rows of all processes, that are among this one's `count`: as an index into these."""
-    return index[(index >= before) & (index < before + count)] - before
-
-
-_shared: Any = WeakTensorKeyDictionary()  # parameter -> Processes
+_shared: Any = WeakTensorKeyDictionary()  # parameter -> Processes; None where it learns in one of them
 
 
 def start(backend: str | None = None) -> None:
@@ -170,24 +90,58 @@ def share(model: nn.Module, group: Any = None) -> nn.Module:
         >>> npl.distributed.stop()
     """
     require(isinstance(model, nn.Module), f"share needs a model, got {type(model).__name__}.")
-    cure = "call neuropil.distributed.start() first, and run the script by torchrun --nproc-per-node 2 SCRIPT"
-    require(dist.is_initialized(), f"share needs processes that know each other; {cure}.")
-    member = dist.get_rank(group) >= 0
-    require(member, "share needs a process of the group, got one outside of it; call it in those of the group only.")
-    processes, state = Processes(group), {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    forms: list[Any] = [None] * processes.size
-    dist.all_gather_object(forms, {name: f"{tuple(one.shape)} in {one.dtype}" for name, one in state.items()}, group)
-    for rank, form in enumerate(forms):
-        for name in [*forms[0], *form]:
-            first, other = forms[0].get(name, "missing"), form.get(name, "missing")
-            got = f"{name!r} is {first} in process 0, {other} in process {rank}"
-            require(first == other, f"share needs the same model everywhere, but {got}.")
-    with torch.no_grad():
-        for one in state.values():
-            dist.broadcast(one, group_src=0, group=group)
+    processes = members("share", group)
+    become_alike_("share", model, processes, {})
     for parameter in model.parameters():
         _shared[parameter] = processes
     return model
+
+
+def share_alike(parameter: nn.Parameter, processes: Processes) -> None:
+    """Let a parameter that stands for one of a shared network be shared by the same processes."""
+    _shared[parameter] = processes
+
+
+def stop_sharing(model: nn.Module) -> None:
+    """From here on layers of `model` learn by themselves."""
+    for parameter in model.parameters():
+        _shared.pop(parameter, None)
+
+
+def members(who: str, group: Any) -> Processes:
+    """The processes of `group`, of which this has to be one."""
+    cure = "call neuropil.distributed.start() first, and run the script by torchrun --nproc-per-node 2 SCRIPT"
+    require(dist.is_initialized(), f"{who} needs processes that know each other; {cure}.")
+    cure = "call it in those of the group only"
+    require(dist.get_rank(group) >= 0, f"{who} needs a process of the group, got one outside of it; {cure}.")
+    return Processes(group)
+
+
+@torch.no_grad()
+def become_alike_(who: str, model: nn.Module, processes: Processes, facts: Mapping[str, str]) -> None:
+    """Give `model` the weights and buffers of the first process; other forms or `facts` in some process are refused."""
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    forms: list[Any] = [None] * processes.size
+    own = {**facts, **{repr(name): f"{tuple(one.shape)} in {one.dtype}" for name, one in state.items()}}
+    dist.all_gather_object(forms, own, processes.group)
+    for rank, form in enumerate(forms):
+        for name in [*forms[0], *form]:
+            first, other = forms[0].get(name, "missing"), form.get(name, "missing")
+            got = f"{name} is {first} in process 0, {other} in process {rank}"
+            require(first == other, f"{who} needs the same model everywhere, but {got}.")
+    for one in state.values():
+        dist.broadcast(one, group_src=0, group=processes.group)
+
+
+def learn_alone(model: nn.Module) -> None:
+    """Let each layer of `model` learn from the samples of one process, and say nothing about it.
+
+    Raises:
+        Refusal: some are shared.
+    """
+    for parameter in model.parameters():
+        require(_shared.get(parameter) is None, "a network that is shared cannot be cut into stages; make another.")
+        _shared[parameter] = None
 
 
 def part(x: Sliced, group: Any = None) -> Sliced:
@@ -207,7 +161,13 @@ def part(x: Sliced, group: Any = None) -> Sliced:
 def sharing(weight: Tensor) -> Processes | None:
     """Who shares this weight; None if none do. Where there are other processes, that is said once."""
     found: Processes | None = _shared.get(weight) if len(_shared) else None
-    if found is None and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if (
+        found is None
+        and weight not in _shared
+        and dist.is_available()
+        and dist.is_initialized()
+        and dist.get_world_size() > 1
+    ):
         _say_once()
     return found
 
@@ -264,10 +224,22 @@ def summed(
     return Total(rows, values, scalars[0], tally)
 
 
-def check_alike(processes: Processes, layer: nn.Module) -> None:
-    """Refuse a layer whose weight or bias is not that of the other processes."""
-    mine = _fingerprint(layer)
-    _agree(processes, mine, processes.sum(mine)[0])
+def places(processes: Processes | None, layers: Sequence[nn.Module], inputs: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Of each layer how many rows of its input other processes have before this one, and how many all have.
+
+    One message serves all layers.
+
+    Raises:
+        Refusal: the weights or biases of a layer have drifted apart.
+    """
+    if processes is None:
+        return [(0, len(x)) for x in inputs]
+    marks = torch.cat([_fingerprint(layer) for layer in layers])
+    table = processes.table(torch.cat([marks.new_tensor([len(x) for x in inputs]), marks]))
+    counts, drift = table.split([len(inputs), len(marks)], 1)
+    _agree(processes, marks, drift.sum(0))
+    before, total = counts[: processes.rank].sum(0).tolist(), counts.sum(0).tolist()
+    return [(int(some), int(every)) for some, every in zip(before, total)]
 
 
 def _agree(processes: Processes, mine: Tensor, total: Tensor) -> None:

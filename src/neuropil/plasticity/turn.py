@@ -11,8 +11,8 @@ from neuropil.plasticity.job import Job
 from neuropil.plasticity.law import Dense
 from neuropil.plasticity.plan import PLAN
 from neuropil.plasticity.precision import full_precision
+from neuropil.plasticity.processes import Processes
 from neuropil.plasticity.seen import LayerState, prepared
-from neuropil.plasticity.sharing import Processes
 
 LEAK = 0.03  # rate of a unit that answers nothing in a batch
 IDLE = 10.0  # a unit that wins none of so many samples for each unit of its layer starts anew

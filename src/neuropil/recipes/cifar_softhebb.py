@@ -31,6 +31,7 @@ from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
 from neuropil.models import FeatureClassifier, Triangle, gather_statistics_, init_kernels_, rate_by_norm, stacked
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import SoftHebb, propose_, tap
+from neuropil.plasticity.joint import joined
 from neuropil.runs import Run, Tracker
 
 
@@ -117,13 +118,14 @@ class SoftCompetition:
         state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop(f"features {' + '.join(names)}", config.epochs, **state):
             before = [weight.detach().clone() for weight in weights]
-            for images in train.batches(min(config.batch, len(train)), shuffle=rng):
-                with torch.no_grad(), tap(below, names) as seen:
-                    below(images.x)
-                for name, rule in rules.items():
-                    conv = network.get_submodule(name)
-                    propose_(conv, rule(conv, *seen[name]))
-                optimizer.step()
+            with joined(network) as part:
+                for images in train.batches(min(config.batch, len(train)), shuffle=rng):
+                    with torch.no_grad(), tap(below, names) as seen:
+                        below(part(images.x))
+                    for name, rule in rules.items():
+                        conv = network.get_submodule(name)
+                        propose_(conv, rule(conv, *seen[name]))
+                    optimizer.step()
             schedule.step()
             for name, weight in zip(names, before):
                 log_progress(tracker, network, name, train, epoch=epoch, before=weight)

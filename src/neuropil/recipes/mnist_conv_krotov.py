@@ -27,6 +27,7 @@ from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
 from neuropil.models import FeatureClassifier, PatchNormConv2d, Triangle, init_kernels_, init_patches_, stacked
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import KrotovHopfield, propose_, tap
+from neuropil.plasticity.joint import joined
 from neuropil.plasticity.patches import in_sample
 from neuropil.runs import Run, Tracker
 
@@ -89,11 +90,12 @@ class Competition:
         state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop("features conv1", config.epochs, **state):
             before = network.get_parameter("conv1.weight").detach().clone()
-            for images in train.batches(min(config.batch, len(train)), shuffle=rng):
-                with torch.no_grad(), tap(network, ["conv1"], pre_only=True) as seen:
-                    network(images.x)
-                propose_(conv, in_sample(rule, conv, seen["conv1"].pre, config.patch_fraction, rng))
-                optimizer.step()
+            with joined(network) as part:
+                for images in train.batches(min(config.batch, len(train)), shuffle=rng):
+                    with torch.no_grad(), tap(network, ["conv1"], pre_only=True) as seen:
+                        network(part(images.x))
+                    propose_(conv, in_sample(rule, conv, seen["conv1"].pre, config.patch_fraction, rng))
+                    optimizer.step()
             schedule.step()
             log_progress(tracker, network, "conv1", train, epoch=epoch, before=before)
 

@@ -25,6 +25,7 @@ from neuropil.experiments.settings import FeatureSettings
 from neuropil.models import FeatureClassifier, dense_body, init_examples_, init_normal_
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import KrotovHopfield, propose_, tap
+from neuropil.plasticity.joint import joined
 from neuropil.runs import Run, Tracker
 
 
@@ -72,11 +73,12 @@ class Competition:
         state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop("features hidden", config.epochs, **state):
             before = network.get_parameter("hidden.weight").detach().clone()
-            for images in train.batches(min(config.batch, len(train)), shuffle=rng):
-                with torch.no_grad(), tap(network, ["hidden"], pre_only=True) as seen:
-                    network(images.x)
-                propose_(hidden, rule(hidden, *seen["hidden"]))
-                optimizer.step()
+            with joined(network) as part:
+                for images in train.batches(min(config.batch, len(train)), shuffle=rng):
+                    with torch.no_grad(), tap(network, ["hidden"], pre_only=True) as seen:
+                        network(part(images.x))
+                    propose_(hidden, rule(hidden, *seen["hidden"]))
+                    optimizer.step()
             schedule.step()
             log_progress(tracker, network, "hidden", train, epoch=epoch, before=before)
 

@@ -13,6 +13,7 @@ from neuropil.errors import needs, require, unknown
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import Rule, propose_, tap
 from neuropil.plasticity.geometry import per_sample, rows, units, weight_of
+from neuropil.plasticity.joint import Portion, joined
 from neuropil.plasticity.patches import has_patches, in_sample
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import Tracker
@@ -80,11 +81,14 @@ class LocalLearning:
             below = cast(nn.Sequential, body[:end])
             below.train()
             below[:finished].eval()
-            self._stage(below, stage, train, rng=rng, tracker=tracker)
+            with joined(body) as part:
+                self._stage(below, stage, train, part, rng=rng, tracker=tracker)
             finished = end
         body.eval()
 
-    def _stage(self, body: nn.Sequential, stage: list[str], train: Split, *, rng: Generator, tracker: Tracker) -> None:
+    def _stage(
+        self, body: nn.Sequential, stage: list[str], train: Split, part: Portion, *, rng: Generator, tracker: Tracker
+    ) -> None:
         """Let the layers of one stage learn; the last of them is the last of `body`."""
         weights = {name: body.get_parameter(f"{name}.weight") for name in stage}
         optimizer = torch.optim.SGD([{"params": [weight], "lr": self._rate(name)} for name, weight in weights.items()])
@@ -95,8 +99,8 @@ class LocalLearning:
         title = "features " + " + ".join(stage)
         for epoch in tracker.loop(title, epochs, body=body, optimizer=optimizer, schedule=schedule, rng=rng):
             before = {name: weight.detach().clone() for name, weight in weights.items()}
-            for part in train.batches(min(self.batch, len(train)), shuffle=rng):
-                self._propose(body, stage, part.x, rng)
+            for batch in train.batches(min(self.batch, len(train)), shuffle=rng):
+                self._propose(body, stage, part(batch.x), rng)
                 optimizer.step()
             schedule.step()
             for name in stage:

@@ -10,6 +10,7 @@ from neuropil.data import Split
 from neuropil.models.contract import Classifier, FeatureLayer, as_examples, feature_layers_of
 from neuropil.models.nn.layers import Standardise
 from neuropil.models.training.augment import Augment
+from neuropil.plasticity.joint import in_parts
 
 
 class ReadoutClassifier(Classifier):
@@ -66,7 +67,7 @@ def featurise(
     for copy in range(1 + n_augmented):
         for part in split.batches(min(batch, len(split))):
             x = augment(part.x, rng) if copy and augment and rng else part.x
-            features = body(x).flatten(1)
+            features = in_parts(lambda x: body(x).flatten(1), x)
             if start == 0:
                 seen = features.new_empty(len(split) * (1 + n_augmented), features.shape[1])
             seen[start : start + len(part)] = features

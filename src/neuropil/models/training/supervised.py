@@ -4,13 +4,14 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.data import Split
 from neuropil.errors import Diverged, needs, require
 from neuropil.models.description import savable
 from neuropil.models.training.augment import Augment
+from neuropil.plasticity.joint import Portion, add_gradients_, added, joined
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import Tracker
 
@@ -56,27 +57,36 @@ class SupervisedTraining:
         epochs = passes(len(train), epochs=self.epochs, batch=self.batch, min_steps=self.min_steps)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=epochs)
         for epoch in tracker.loop(stage, epochs, network=network, optimizer=optimizer, schedule=schedule, rng=rng):
-            metrics = self._epoch(network, train, optimizer, rng)
+            with joined(network) as part:
+                metrics = self._epoch(network, train, optimizer, part, rng)
             check_loss(stage, epoch, metrics["loss"])
             schedule.step()
             tracker.log(EpochRow(stage=stage, epoch=epoch, metrics=metrics))
         network.eval().requires_grad_(False)
 
     def _epoch(
-        self, network: nn.Module, train: Split, optimizer: torch.optim.Optimizer, rng: Generator
+        self, network: nn.Module, train: Split, optimizer: torch.optim.Optimizer, part: Portion, rng: Generator
     ) -> dict[str, float]:
         """One pass; the mean loss and the fraction classified correctly on the way."""
         total, correct = (torch.zeros((), device=train.y.device) for _ in range(2))
-        for part in train.batches(min(self.batch, len(train)), shuffle=rng):
-            x = self.augment(part.x, rng) if self.augment else part.x
+        for batch in train.batches(min(self.batch, len(train)), shuffle=rng):
+            x, y = part(self.augment(batch.x, rng) if self.augment else batch.x), part(batch.y)
             scores = network(x)
-            loss = F.cross_entropy(scores, part.y, label_smoothing=self.smoothing)
+            loss = self._loss(scores, y, len(batch))
             optimizer.zero_grad()
             loss.backward()
+            add_gradients_(network)
             optimizer.step()
-            total += loss.detach() * len(part)
-            correct += (scores.argmax(1) == part.y).sum()
+            total += loss.detach() * len(batch)
+            correct += (scores.argmax(1) == y).sum()
+        total, correct = added(total, correct)
         return {"loss": total.item() / len(train), "train_accuracy": correct.item() / len(train)}
+
+    def _loss(self, scores: Tensor, y: Tensor, count: int) -> Tensor:
+        """What these examples add to the mean loss over the `count` of a batch."""
+        if len(y) == count:
+            return F.cross_entropy(scores, y, label_smoothing=self.smoothing)
+        return F.cross_entropy(scores, y, label_smoothing=self.smoothing, reduction="sum") / count
 
 
 def check_loss(stage: str, epoch: int, loss: float) -> None:

@@ -1,0 +1,94 @@
+"""The processes that share a network: what they send each other."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from neuropil.errors import Refusal
+
+
+@contextmanager
+def answers() -> Iterator[None]:
+    """Say in one line that the other processes do not answer."""
+    try:
+        yield
+    except RuntimeError as error:
+        what = "a process that shares the network has ended, or took other steps than this one"
+        cure = "see what it said; all need the same number of steps, on the same layers in the same order"
+        raise Refusal(f"{what}; {cure}.") from error
+
+
+class Processes(NamedTuple):
+    """The processes that share a network.
+
+    Attributes:
+        group: of ``torch.distributed``; None for all processes.
+    """
+
+    group: Any = None
+
+    @property
+    def rank(self) -> int:
+        """Which of them this is, from 0."""
+        return dist.get_rank(self.group)
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return dist.get_world_size(self.group)
+
+    @answers()
+    def sum(self, *parts: Tensor) -> list[Tensor]:
+        """Each tensor summed over all processes, by one message, in the dtype of the first but at least float32."""
+        dtype = torch.promote_types(parts[0].dtype, torch.float32)
+        flat = torch.cat([part.reshape(-1).to(dtype) for part in parts])
+        dist.all_reduce(flat, group=self.group)
+        sizes = [part.numel() for part in parts]
+        return [one.view(part.shape) for one, part in zip(flat.split(sizes), parts)]
+
+    @answers()
+    def from_first(self, x: Tensor) -> Tensor:
+        """What `x` is in the first process, brought into it in place."""
+        dist.broadcast(x, group_src=0, group=self.group)
+        return x
+
+    @answers()
+    def table(self, x: Tensor) -> Tensor:
+        """The `x` of every process, by rank, where all have the same shape."""
+        found = [torch.empty_like(x) for _ in range(self.size)]
+        dist.all_gather(found, x.contiguous(), group=self.group)
+        return torch.stack(found)
+
+    def counts(self, x: Tensor) -> list[int]:
+        """How many rows `x` has in every process, by rank."""
+        return self.table(torch.tensor(len(x), device=x.device)).tolist()
+
+    @answers()
+    def gather(self, x: Tensor) -> Tensor:
+        """The rows (n, ...) of all processes, in order of rank; n may differ."""
+        counts = self.counts(x)
+        padded = x.new_zeros(max(counts), *x.shape[1:])
+        padded[: len(x)] = x
+        return torch.cat([one[:count] for one, count in zip(self.table(padded), counts)])
+
+    def best(self, value: Tensor, x: Tensor) -> Tensor:
+        """Row by row that `x` (units, ...) whose `value` (units,) is the largest of all processes."""
+        own = self.table(value).argmax(0) == self.rank
+        return self.sum(torch.where(own[:, None], x, 0))[0]
+
+
+def place(x: Tensor, processes: Processes | None) -> tuple[int, int]:
+    """How many rows the processes before this one have, and how many all have; `x` are those of this one."""
+    if processes is None:
+        return 0, len(x)
+    counts = processes.counts(x)
+    return sum(counts[: processes.rank]), sum(counts)
+
+
+def chosen(index: Tensor, before: int, count: int) -> Tensor:
+    """Those of `index`, into the rows of all processes, that are among this one's `count`: as an index into these."""
+    return index[(index >= before) & (index < before + count)] - before

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.usefixtures("place")
 def test_help_shows_every_command(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
-    names = {"attack", "bench", "compare", "complete", "copy", "data", "export", "generate", "list", "report", "run"}
-    names |= {"zoo"}
+    names = {"attack", "audit", "bench", "compare", "complete", "copy", "data", "export", "generate", "list", "report"}
+    names |= {"run", "zoo"}
     assert names == set(command_names())
     assert all(f"  {name} " in out for name in command_names())
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # for editors and type checkers; _NAMES below says the same
     from neuropil.associative import AssociativeNetwork, AssociativeTraining
     from neuropil.data import Split, hold_out, load as load_data, subset
     from neuropil.evaluate import accuracy
+    from neuropil.experiments.audit import audit
     from neuropil.experiments.compare_models import compare
     from neuropil.experiments.diagnose import diagnose
     from neuropil.loading import load, saved_models
@@ -37,8 +38,8 @@ __all__ = [
     "AssociativeTraining", "BackpropClassifier", "Chosen", "Dense", "DifferentialHebb", "Distort",
     "ExplainAway", "FeatureClassifier", "HardWTA", "Hebb", "KrotovHopfield", "LocalLearning", "Model", "Oja",
     "PatchNormConv2d", "Rule", "Sanger", "SoftHebb", "SpikeTimeTraining", "SpikingClassifier", "Split",
-    "SupervisedTraining", "Triangle", "accuracy", "attach", "compare", "correlate", "dense_body", "diagnose",
-    "hold_out", "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "list_models", "load", "load_data",
+    "SupervisedTraining", "Triangle", "accuracy", "attach", "audit", "compare", "correlate", "dense_body",
+    "diagnose", "hold_out", "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "list_models", "load", "load_data",
     "propose_", "savable", "saved_models", "stacked", "subset", "tap",
 ]  # fmt: skip
 
@@ -47,6 +48,7 @@ _NAMES = {  # by the room that they are in; all others are in neuropil.models
     "associative": ("AssociativeNetwork", "AssociativeTraining"),
     "data": ("Split", "hold_out", "load_data", "subset"),
     "evaluate": ("accuracy",),
+    "experiments.audit": ("audit",),
     "experiments.compare_models": ("compare",),
     "experiments.diagnose": ("diagnose",),
     "loading": ("load", "saved_models"),

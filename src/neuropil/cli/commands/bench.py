@@ -48,16 +48,21 @@ def main(words: list[str]) -> int:
     settings = use_machine(settings)
     rows = module.main(settings)
     cells = getattr(module, "cells", _cells)
-    Console().print(_table([cells(row) for row in rows]))
+    Console().print(table([cells(row) for row in rows]))
     print(getattr(module, "CAPTION", "").format(**rows[-1]), end="")
-    if options.json:
-        from neuropil.runs.files import json_bytes, write_atomically
-
-        write_atomically(options.json, json_bytes(rows, indent=1) + b"\n")
+    write_rows(options.json, rows)
     return 0
 
 
-def _table(rows: list[dict[str, str]]) -> Table:
+def write_rows(file: Path | None, rows: list[dict[str, Any]]) -> None:
+    """The rows as JSON, if a file is named."""
+    if file:
+        from neuropil.runs.files import json_bytes, write_atomically
+
+        write_atomically(file, json_bytes(rows, indent=1) + b"\n")
+
+
+def table(rows: list[dict[str, str]]) -> Table:
     """One column per key, in the order in which the keys come; the first names the row."""
     table = Table(box=None, pad_edge=False)
     keys = list(dict.fromkeys(key for row in rows for key in row))

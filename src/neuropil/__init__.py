@@ -39,8 +39,8 @@ __all__ = [
     "ExplainAway", "FeatureClassifier", "HardWTA", "Hebb", "KrotovHopfield", "LocalLearning", "Model", "Oja",
     "PatchNormConv2d", "Rule", "Sanger", "SoftHebb", "SpikeTimeTraining", "SpikingClassifier", "Split",
     "SupervisedTraining", "Triangle", "accuracy", "attach", "audit", "compare", "correlate", "dense_body",
-    "diagnose", "hold_out", "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "list_models", "load", "load_data",
-    "propose_", "savable", "saved_models", "stacked", "subset", "tap",
+    "diagnose", "hold_out", "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "list_models", "load",
+    "load_data", "propose_", "savable", "saved_models", "stacked", "subset", "tap",
 ]  # fmt: skip
 
 _ROOMS = ("distributed", "exchange", "zoo")  # whose names are used with that of the room before them

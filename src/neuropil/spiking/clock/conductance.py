@@ -63,9 +63,9 @@ class ConductanceLIF:
     r"""The neuron :math:`\tau \dot v = (E_0 - v) + g_e (E_e - v) + g_i (E_i - v)`, with decaying conductances.
 
     The inputs of a step add to the conductances at its start, in units of the leak conductance. Conductances decay
-    exactly. The potential has the exact exponential in it and one integral, by a quadrature of four nodes: to 1e-9 V
-    for steps up to the time constants. Where v is above the threshold plus theta at the end of the step the neuron
-    spikes: v is reset and held for `refractory`, and theta grows by `theta_plus`.
+    exactly. The potential has the exact exponential in it and one integral, by a quadrature of four nodes. It is right
+    to 1e-9 V for steps up to the time constants. Where v is above the threshold plus theta at the end of the step, the
+    neuron spikes: v is reset and held for `refractory`, and theta grows by `theta_plus`.
 
     The defaults are the excitatory neuron of Diehl & Cook 2015, Front. Comput. Neurosci. 9.
 

@@ -26,11 +26,12 @@ TABLE = {
     "exchange": MODELS,
     "sklearn": BASE | {"plasticity"},
     "evaluate": BASE | {"data", "runs.rows", "runs.tracker"},
-    "report": BASE | {"runs"},
+    "sweeps": BASE | {"runs"},
+    "report": BASE | {"runs", "sweeps"},
     "experiments": ALL,
     "recipes": ALL,
     "bench": ALL,
-    "cli": BASE | {"runs", "report", "data", "zoo", "loading", "exchange"},
+    "cli": BASE | {"runs", "report", "data", "sweeps", "zoo", "loading", "exchange"},
 }
 
 

@@ -31,7 +31,7 @@ import neuropil
 from neuropil.cli.recipes import no_such
 from neuropil.errors import Refusal, enough_memory, printable, require
 
-OWN_HELP = {"audit", "bench", "compare", "run"}  # after a name, their help is the settings of what is named
+OWN_HELP = {"audit", "bench", "compare", "run", "sweep"}  # after a name, their help is the settings of what is named
 COMMANDS = Path(__file__).parent / "commands"
 
 

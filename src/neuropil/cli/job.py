@@ -34,6 +34,11 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
+class NoMore:
+    """No settings besides those of a recipe and of a run."""
+
+
+@dataclass(frozen=True)
 class Manner:
     """How a run goes on."""
 
@@ -56,6 +61,7 @@ class Job:
         config: its settings.
         options: those of the run.
         command: all words, as they were typed.
+        more: settings of the command itself, where it has other ones than those of a run.
     """
 
     asked: str
@@ -66,12 +72,16 @@ class Job:
     config: Any
     options: RunOptions
     command: str
+    more: Any = None
 
     @classmethod
-    def of(cls, command: str, instead: Mapping[str, str] | None = None, device: str | None = None) -> "Job":
+    def of(
+        cls, command: str, instead: Mapping[str, str] | None = None, device: str | None = None, *, also: Any = NoMore
+    ) -> "Job":
         """What `command` ("neuropil run NAME ..." or "neuropil compare ...") asks for, with other files `instead`.
 
         Device and threads are those of the machine from here on; the device is another one if `device` is given.
+        `also` is a dataclass of further settings, which are kept in `more`.
         """
         words = split(command)
         ours = words[:1] == ["neuropil"] and words[1:2] in (["run"], ["attack"], ["compare"])
@@ -86,13 +96,16 @@ class Job:
         recipe = load(file)
         name, words = resolve(asked, words)
         words = words if device is None else [*without(words, {"device"}), "--device", device]
-        config, options = parse(words, config_of(recipe, name), RunOptions)
+        config, options, more = parse(words, config_of(recipe, name), RunOptions, also)
         config = repeatable(use_machine(config))
-        return cls(asked, name, recipe, source(file), words, config, options, command)
+        return cls(asked, name, recipe, source(file), words, config, options, command, more)
 
     def with_seed(self, seed: int) -> "Job":
         """One run of many, with a seed and a command of its own."""
-        words = [*without(self.words, {"out", "seeds", "seed"}), "--seed", str(seed)]
+        return self.with_words([*without(self.words, {"out", "seeds", "seed"}), "--seed", str(seed)])
+
+    def with_words(self, words: list[str]) -> "Job":
+        """The same recipe with other settings, and the command of that."""
         head = ["compare"] if self.name == "compare" else ["run", self.name]
         config, options = parse(words, self.recipe.Config, RunOptions)
         config = use_machine(config)

@@ -47,16 +47,16 @@ def do(verb: str, words: list[str]) -> int:
         folder = job.options.out or _folder(job, number)
         missing = [path for path in (folder, *folder.parents) if not path.exists()]
         try:
-            run = None if many else _started(job, folder)
+            run = None if many else started(job, folder)
             if many:
-                new_folder(folder, {**job.copies(), SEEDS: json_bytes(_group(job))})
+                new_folder(folder, {**job.copies(), SEEDS: json_bytes(group_of(job))})
             break
         except Taken:
             if job.options.out:
                 raise
     try:
         if run:
-            _work(job, run, again=folder)
+            work(job, run, again=folder)
         else:
             _all_seeds(job, folder, Manner(quiet=job.options.quiet))
     except Exception:
@@ -70,13 +70,13 @@ def resume(folder: Path, manner: Manner) -> int:
     if (folder / SEEDS).exists():
         refuse_links(folder)
         facts = read_json(folder / SEEDS, command=str)
-        job, _ = _job_of(folder, facts, manner)
-        changed = changes(facts, _group(job)) if _missing(job, folder) else []
+        job, _ = job_of(folder, facts, manner)
+        changed = changes(facts, group_of(job)) if _missing(job, folder) else []
         if changed and not manner.anyway:
             raise Refusal(f"since the runs in {folder} began, this has changed: {'; '.join(changed)}. {ANYWAY}")
         _all_seeds(job, folder, manner, changed)
     elif read_facts(folder)["finished"] is None:
-        _resume(folder, folder, manner)
+        work(*go_on(folder, manner), again=folder)
     else:
         code = _report_if_any(folder)
         say(f"the run in {folder} was finished; its report is written again.")
@@ -127,7 +127,7 @@ def _report_if_any(out: Path) -> int:
     return 3 if "failed" in kinds and "result" not in kinds else 0
 
 
-def _group(job: Job) -> dict[str, Any]:
+def group_of(job: Job) -> dict[str, Any]:
     """What is kept of the words that asked for many seeds, and of the world in which they did."""
     return {"command": job.command, **world(job.copies()), **job.signed()}
 
@@ -144,14 +144,15 @@ def _all_seeds(job: Job, out: Path, manner: Manner, changed: Sequence[str] = ())
     missing = _missing(job, out)
     for folder in sorted({path.parent for path in out.glob(f"seed-*/{RUN}")}):
         if read_facts(folder)["finished"] is None:
-            _resume(folder, out, manner)
+            work(*go_on(folder, manner), again=out)
     for seed, folder in missing.items():
         one = job.with_seed(seed)
         one = replace(one, options=replace(one.options, quiet=manner.quiet))
-        _work(one, _started(one, folder, changed), again=out)
+        work(one, started(one, folder, changed), again=out)
 
 
-def _started(job: Job, folder: Path, changed: Sequence[str] = ()) -> Run:
+def started(job: Job, folder: Path, changed: Sequence[str] = ()) -> Run:
+    """A new run of `job` in `folder`."""
     facts = {"purpose": about(str(job.file) if is_file(job.asked) else job.asked).purpose, **job.signed()}
     facts |= {"resumed": [{"changed": list(changed)}]} if changed else {}
     facts |= {} if job.options.hold_out is None else {"hold_out": job.options.hold_out}
@@ -171,13 +172,13 @@ def _forget_if_empty(folder: Path, missing: list[Path]) -> None:
                 path.rmdir()
 
 
-def _job_of(folder: Path, facts: Mapping[str, Any], manner: Manner) -> tuple[Job, dict[str, str]]:
+def job_of(folder: Path, facts: Mapping[str, Any], manner: Manner) -> tuple[Job, dict[str, str]]:
     """The job of a run or a group that goes on, and the files that take the place of those that its command names."""
     files, changed = code_of(folder, facts, manner.code)
     if changed and not manner.anyway:
         raise Refusal(f"since the run in {folder} began, this has changed: {'; '.join(changed)}. {ANYWAY}")
     for old, new in files.items():
-        if new != old:
+        if Path(new) != Path(old).expanduser():
             say(f"going on with {new} in the place of {old}.")
     job = Job.of(facts["command"], files, manner.device)
     odd = set(map(str, job.code().values())) - set(files.values())
@@ -185,16 +186,17 @@ def _job_of(folder: Path, facts: Mapping[str, Any], manner: Manner) -> tuple[Job
     return job, files
 
 
-def _resume(folder: Path, again: Path, manner: Manner) -> None:
+def go_on(folder: Path, manner: Manner) -> tuple[Job, Run]:
+    """The interrupted run in `folder` and what it was asked to do."""
     facts = read_facts(folder)
-    job, files = _job_of(folder, facts, manner)
+    job, files = job_of(folder, facts, manner)
     then, now = facts["config"], _renamed(jsonable(job.config), {new: old for old, new in files.items()})
     differ = [name for name in now | then if now.get(name) != then.get(name)]
     changed = [f"setting {name} {then.get(name)}, now {now.get(name)}" for name in differ]
     run = Run.resume(folder, anyway=manner.anyway, quiet=manner.quiet, changed=changed, code=job.copies())
     for entry in run.changed:
         say(f"going on though this has changed: {entry}; the report will say so.")
-    _work(job, run, again)
+    return job, run
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
@@ -204,7 +206,7 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     return [_renamed(one, names) for one in value] if isinstance(value, list) else names.get(str(value), value)
 
 
-def _work(job: Job, run: Run, again: Path) -> None:
+def work(job: Job, run: Run, again: Path) -> None:
     """Run the recipe to its end; whatever stops it says how to go on."""
     hint = f"go on with: neuropil run --resume {shlex.quote(str(again))}"
     try:

@@ -38,16 +38,22 @@ def parse(words: Sequence[str], *kinds: type) -> list[Any]:
     Raises:
         Refusal: unknown names (with the nearest right one), values of a wrong type, missing values: all in one line.
     """
-    wanted = _settings(kinds)
-    bare = _read(wanted, words)
-    if bare is None:
-        raise _what_is_wrong(wanted, words)
-    made, free = [], set(wanted)
+    bare = read(words, *kinds)
+    made, free = [], set(vars(bare))
     for kind in kinds:
         own = free & {item.name for item in fields(kind)}
         made.append(kind(**{name: getattr(bare, name) for name in own}))
         free -= own
     return made
+
+
+def read(words: Sequence[str], *kinds: type) -> Any:
+    """All settings of `kinds` in one object, read as `parse` reads them, without the checks of the dataclasses."""
+    wanted = _settings(kinds)
+    bare = _read(wanted, words)
+    if bare is None:
+        raise _what_is_wrong(wanted, words)
+    return bare
 
 
 def show(prog: str, description: str, config: type, *others: type, default: Any = None) -> None:
@@ -78,6 +84,11 @@ def _worded(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Prim
         is_instance=lambda value: True,
         str_from_instance=lambda value: [*map(str, value if several else filter(None, [value]))] or ["none"],
     )
+
+
+def named(words: Sequence[str], known: Container[str]) -> set[str]:
+    """The settings whose flags are among `words`."""
+    return {_name(group[0], known) for group in _groups(words)[1:]}
 
 
 def without(words: Sequence[str], names: set[str]) -> list[str]:

@@ -38,13 +38,18 @@ def write(runs: Sequence[Path] | Results, out: Path) -> Path:
     require(not out.is_dir(), f"a report needs a file to write, got the folder '{out}'; try '{out / 'report.html'}'.")
     results = gather(runs)
     html, files = render(results)
+    return write_whole(out, html, results_json(results), files)
+
+
+def write_whole(out: Path, html: str, content: bytes, files: Files) -> Path:
+    """The page at `out`, `content` as results.json beside it and the figures, each file whole or not at all."""
     numbers, figures = out.with_name("results.json"), out.with_name("figures")
-    made = {numbers: results_json(results), **{figures / f"{name}.png": content for name, content in files.items()}}
+    made = {numbers: content, **{figures / f"{name}.png": picture for name, picture in files.items()}}
     made[out] = html.encode(errors="replace")
     refuse_to_replace(made, numbers)
     figures.mkdir(parents=True, exist_ok=True)
-    for path, content in made.items():
-        write_atomically(path, content)
+    for path, whole in made.items():
+        write_atomically(path, whole)
     return out
 
 
@@ -78,10 +83,9 @@ def environment() -> Environment:
 def render(results: Results) -> tuple[str, Files]:
     """The HTML text and the PNG files that go beside it."""
     files, styles = Files(), styles_of(results)
-    shared, script = summary_parts(results, files), (HERE / "report.js").read_text(encoding="utf-8")
+    shared = summary_parts(results, files)
     purposes = [run.record.facts.get("purpose") for run in results.runs]
-    page = environment().get_template("page.html")
-    html = page.render(
+    html = whole_page(
         title=title_of(results),
         purposes=dict.fromkeys(plain(text) for text in purposes if text),
         unfinished=tables.unfinished_of(results),
@@ -99,13 +103,19 @@ def render(results: Results) -> tuple[str, Files]:
         every=every_run(results),
         commands=commands_of(results),
         facts=facts_of(results),
-        script=Markup(script),
-        digest=b64encode(sha256(script.encode()).digest()).decode(),
         **shared,
     )
+    return html, files
+
+
+def whole_page(**parts: Any) -> str:
+    """The page with these parts, its script, and links to its sections."""
+    script = (HERE / "report.js").read_text(encoding="utf-8")
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    html = environment().get_template("page.html").render(script=Markup(script), digest=digest, **parts)
     found = re.findall(r'<section id="([\w-]+)"[^>]*>\s*<h2>(.*?)</h2>', html)
     links = "".join(f'<li><a href="#{id}">{name}</a></li>\n' for id, name in found)
-    return html.replace("<!-- contents -->", links), files
+    return html.replace("<!-- contents -->", links)
 
 
 def fragment(results: Results) -> str:
@@ -116,14 +126,20 @@ def fragment(results: Results) -> str:
 def summary_parts(results: Results, files: Files) -> dict[str, Any]:
     """What the page and a notebook show alike: style, figure, table."""
     styles, warnings = styles_of(results), tables.warnings_of(results)
-    return {
-        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
-        "light": {name: pair[0] for name, pair in COLOURS.items()},
-        "dark": {name: pair[1] for name, pair in COLOURS.items()},
+    return look() | {
         "heads": heads_of(results, styles, files),
         "tables": [table_of(results, data, styles, warnings) for data in results.data],
         "few": tables.few_seeds_of(results),
         "note": tables.NOTE,
+    }
+
+
+def look() -> dict[str, Any]:
+    """Style and colours, and what explains terms."""
+    return {
+        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        "light": {name: pair[0] for name, pair in COLOURS.items()},
+        "dark": {name: pair[1] for name, pair in COLOURS.items()},
         "explain": Explainer(),
     }
 

@@ -135,8 +135,13 @@ def difference_of(summary: Summary) -> str:
 
 def why(summary: Summary) -> str:
     """What a learner without a result needed, or what happened to it, if that fits into a cell: see `failed_of`."""
-    reason = re.split(r"; |, got |\.$", next(iter(summary.failed.values())).partition(": ")[2])[0]
-    return reason if len(reason) <= CELL else DASH
+    return short_reason(next(iter(summary.failed.values())).partition(": ")[2])
+
+
+def short_reason(reason: str) -> str:
+    """The first part of a reason, if it fits into a cell."""
+    first = re.split(r"; |, got |\.$", reason)[0]
+    return first if len(first) <= CELL else DASH
 
 
 def remarks_on(results: Results) -> list[str]:

@@ -49,6 +49,10 @@ class Taken(Refusal):
     """A new folder was needed, and there is something in it."""
 
 
+class Busy(Refusal):
+    """A folder is held by another process."""
+
+
 def new_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """`folder` with these files, all at once; in an empty one that is there, one after the other.
 
@@ -141,7 +145,7 @@ def hold(folder: Path) -> IO[bytes] | None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.close()
-        raise Refusal(f"another process is at work on the run in {folder}.") from None
+        raise Busy(f"another process is at work in {folder}.") from None
     return file
 
 

@@ -17,10 +17,12 @@ NAME_LENGTH = 25  # letters
 MARGIN, SHIFT = 16, 8  # of the narrow figure: CSS pixels beside the axes; points by which its texts reach into them
 
 
-def summary_figure(summaries: Sequence[Summary], styles: dict[str, Style], name: str) -> tuple[Markup, Markup, bytes]:
-    """The figure for wide and for narrow screens, and as PNG."""
-    alt = "Test accuracy. " + ". ".join(f"{one.learner}: {score(one)}" for one in summaries)
-    wide, narrow = wide_figure(summaries, styles), narrow_figure(summaries, styles)
+def summary_figure(
+    summaries: Sequence[Summary], styles: dict[str, Style], name: str, of: str = "test accuracy"
+) -> tuple[Markup, Markup, bytes]:
+    """The figure for wide and for narrow screens, and as PNG; `of` is what it shows."""
+    alt = f"{of.capitalize()}. " + ". ".join(f"{one.learner}: {score(one)}" for one in summaries)
+    wide, narrow = wide_figure(summaries, styles, of), narrow_figure(summaries, styles, of)
     return inline(wide, f"{name}-wide", alt, WIDE), inline(narrow, f"{name}-narrow", alt, NARROW), png_of(wide)
 
 
@@ -39,11 +41,11 @@ def colour_of(summary: Summary) -> str:
     return SOFT if summary.family == "baseline" else INK
 
 
-def wide_figure(summaries: Sequence[Summary], styles: dict[str, Style]) -> Figure:
+def wide_figure(summaries: Sequence[Summary], styles: dict[str, Style], of: str = "test accuracy") -> Figure:
     """Names to the left, numbers to the right."""
     longest = max(len(title(one)) for one in summaries)
     left, right, top, bottom, row = 26 + int(7.4 * longest), 146, 30, 44, 34
-    figure, axes = empty_axes(summaries, WIDE, row, (left, right, top, bottom))
+    figure, axes = empty_axes(summaries, WIDE, row, (left, right, top, bottom), of)
     for y, one in enumerate(summaries):
         plot_summary(axes, one, y, styles[one.learner])
         beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9.75}
@@ -52,9 +54,9 @@ def wide_figure(summaries: Sequence[Summary], styles: dict[str, Style]) -> Figur
     return figure
 
 
-def narrow_figure(summaries: Sequence[Summary], styles: dict[str, Style]) -> Figure:
+def narrow_figure(summaries: Sequence[Summary], styles: dict[str, Style], of: str = "test accuracy") -> Figure:
     """Names and numbers above each row; the margins leave room for half a label of the scale."""
-    figure, axes = empty_axes(summaries, NARROW, 46, (MARGIN, MARGIN, 34, 40))
+    figure, axes = empty_axes(summaries, NARROW, 46, (MARGIN, MARGIN, 34, 40), of)
     for y, one in enumerate(summaries):
         plot_summary(axes, one, y + 0.16, styles[one.learner], spread=0.11)
         clear = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
@@ -65,7 +67,7 @@ def narrow_figure(summaries: Sequence[Summary], styles: dict[str, Style]) -> Fig
 
 
 def empty_axes(
-    summaries: Sequence[Summary], width: int, row: int, margins: tuple[int, int, int, int]
+    summaries: Sequence[Summary], width: int, row: int, margins: tuple[int, int, int, int], of: str
 ) -> tuple[Figure, Axes]:
     """Axes with a row for each learner; the best baseline and the majority rate are marked. All in CSS pixels."""
     left, right, top, bottom = margins
@@ -75,7 +77,7 @@ def empty_axes(
     axes = figure.add_axes(box)
     low, high = limits(summaries)
     axes.set(xlim=(low, high), ylim=(len(summaries) - 0.5, -0.5), yticks=[])
-    axes.set_xlabel("test accuracy, %", loc="right")
+    axes.set_xlabel(f"{of}, %", loc="right")
     axes.locator_params(axis="x", nbins=max(3, int(width * box[2] / 75)))
     style_axes(axes, grid="x")
     mark_baseline(axes, summaries)

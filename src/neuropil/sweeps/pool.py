@@ -1,0 +1,73 @@
+"""Many runs at once: as many as there are workers, on whatever engine, each told by what it left."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from types import ModuleType
+from typing import NamedTuple, Protocol, TypeVar
+
+from neuropil.errors import Refusal
+
+T = TypeVar("T")
+TICK = 0.05  # s between two looks at what is live
+
+
+class Outcome(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        kind: "done"; "failed", which it would do again; "lost" with its process; "stop", which concerns all runs.
+        reason: in one line, empty if it is done.
+    """
+
+    kind: str
+    reason: str = ""
+
+
+class Live(Protocol):
+    """A run that an engine has started."""
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+
+    def result(self) -> Outcome:
+        """How it ended."""
+
+    def stop(self) -> None:
+        """End it, so that it can be resumed."""
+
+
+def run_all(tasks: Iterable[T], start: Callable[[T], Live], workers: int) -> Iterator[tuple[T, Outcome | None]]:
+    """Start every task, `workers` at once: (task, None) when it starts, (task, its outcome) when it ends.
+
+    Whatever interrupts this stops those that are live.
+    """
+    waiting, live = deque(tasks), dict[T, Live]()
+    try:
+        while waiting or live:
+            while waiting and len(live) < workers:
+                task = waiting.popleft()
+                live[task] = start(task)
+                yield task, None
+            ended = [task for task, one in live.items() if one.done()]
+            for task in ended:
+                yield task, live.pop(task).result()
+            if not ended:
+                time.sleep(TICK)
+    finally:
+        for one in live.values():
+            one.stop()
+
+
+def extra(package: str, name: str, what: str) -> ModuleType:
+    """A package that is not always installed.
+
+    Raises:
+        Refusal: it is not there; how to install it.
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        cure = f"install it with: pip install 'neuropil[{name}]'"
+        raise Refusal(f"{what} needs the package {package}, which cannot be imported ({error}); {cure}") from error

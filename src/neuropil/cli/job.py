@@ -14,6 +14,7 @@ from neuropil.cli.recipes import is_file, load, resolve, source
 from neuropil.cli.settings import config_of, parse, repeatable, use_machine, without
 from neuropil.cli.trust import COPY, seal, split, value_of
 from neuropil.errors import require
+from neuropil.runs.sinks import check_sinks
 
 HOLD_OUT = "score on that fraction of the training examples, held out, and not on the test set"
 
@@ -26,9 +27,11 @@ class RunOptions:
     seeds: Annotated[int | None, arg(help="that many runs, with seed, seed + 1, ..., and one report")] = None
     quiet: Annotated[bool, arg(help="whether to leave out the lines that say how far the run is")] = False
     hold_out: Annotated[float | None, arg(help=HOLD_OUT)] = None
+    track: Annotated[tuple[str, ...], arg(help="where numbers go as well: csv, tensorboard, wandb")] = ()
 
     def __post_init__(self) -> None:
         require(self.seeds is None or self.seeds >= 1, f"--seeds takes a number of runs, got {self.seeds}.")
+        check_sinks(self.track)
         fine = self.hold_out is None or 0 < self.hold_out < 1
         require(fine, f"--hold-out takes a fraction between 0 and 1, got {self.hold_out}.")
 

@@ -228,6 +228,7 @@ def perform(job: Job, run: Run) -> None:
     """
     fraction, seed = job.options.hold_out, getattr(job.config, "seed", 0)
     try:
+        run.track(*job.options.track)
         with enough_memory(), held_out(fraction, seed if isinstance(seed, int) else 0) as held:
             job.recipe.main(job.config, run)
         if fraction is not None and not held.used and "validation" not in kinds_in(run.folder / METRICS):

@@ -1,5 +1,6 @@
 """Folders of runs become tables with n, mean and interval, figures, and one self-contained HTML page."""
 
+from neuropil.report.export import export, frame
 from neuropil.report.figures.samples import save_sheet
 from neuropil.report.notebook import gather
 from neuropil.report.page import write
@@ -7,4 +8,4 @@ from neuropil.report.results import Results
 from neuropil.report.stats import interval, paired
 from neuropil.report.tables import markdown, table
 
-__all__ = ["Results", "gather", "interval", "markdown", "paired", "save_sheet", "table", "write"]
+__all__ = ["Results", "export", "frame", "gather", "interval", "markdown", "paired", "save_sheet", "table", "write"]

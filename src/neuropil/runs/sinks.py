@@ -1,0 +1,138 @@
+"""Where the numbers of a run go besides its own folder: a CSV file, TensorBoard, Weights & Biases."""
+
+import csv
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from neuropil.errors import Refusal, unknown
+
+WHO = ("kind", "learner", "family", "data", "seed", "stage")
+STEPS = ("epoch", "n_labels")  # what the numbers of a row are plotted over, the first that it has
+
+
+class Number(NamedTuple):
+    """One number of a row."""
+
+    name: str
+    value: float
+    step: int
+    who: Mapping[str, Any]  # the columns WHO that the row has
+
+
+class Sink(Protocol):
+    """Takes the numbers of a run as they come. Adapt a tracker of your own to it, and give it to `Run.track`.
+
+    A class with ``again = False`` keeps what it was told: where a run goes on, it does not hear of that once more.
+    """
+
+    def log(self, number: Number) -> None:
+        """Take one number."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
+def numbers(row: Mapping[str, Any]) -> Iterator[Number]:
+    """The numbers in a row of a learner, without those that say whose they are or which epoch it is."""
+    steps = [row[name] for name in STEPS if name in row]
+    who = {name: row[name] for name in WHO if name in row}
+    for name, value in row.items() if row.get("learner") else ():
+        if type(value) in (int, float) and name not in {*WHO, *STEPS[: 1 if "epoch" in row else None]}:
+            yield Number(name, float(value), int(steps[0]) if steps else 0, who)
+
+
+class CsvFile:
+    """``metrics.csv``: one line for each number, for spreadsheets and data frames."""
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]):
+        self._file = (folder / "metrics.csv").open("w", newline="", encoding="utf-8")
+        self._lines = csv.writer(self._file)
+        self._lines.writerow([*WHO, "step", "name", "value"])
+
+    def log(self, number: Number) -> None:
+        """One line."""
+        self._lines.writerow([*(number.who.get(name, "") for name in WHO), number.step, number.name, number.value])
+        self._file.flush()
+
+    def close(self) -> None:
+        """Nothing is left: every line was written at once."""
+        self._file.close()
+
+
+class TensorBoard:
+    """A folder ``tensorboard`` in the run, with a run of TensorBoard for each learner, so that curves lie together."""
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]):
+        self._folder, self._writers = folder / "tensorboard", dict[str, Any]()
+        self._writer: Any = import_module("torch.utils.tensorboard").SummaryWriter
+        with suppress(FileNotFoundError):  # a run that goes on tells everything once more
+            shutil.rmtree(self._folder)
+
+    def log(self, number: Number) -> None:
+        """A point of a curve."""
+        parts = [str(number.who[name]) for name in ("data", "learner", "seed") if name in number.who]
+        name = re.sub(r"[^\w.+-]+", "_", "-".join(parts)) or "run"
+        if name not in self._writers:
+            self._writers[name] = self._writer(str(self._folder / name))
+        group = number.who.get("stage") or number.who.get("kind", "run")
+        self._writers[name].add_scalar(f"{group}/{number.name}", number.value, number.step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        for writer in self._writers.values():
+            writer.close()
+
+
+class WandB:
+    """A run of Weights & Biases, in the project ``neuropil``; WANDB_MODE, WANDB_PROJECT and WANDB_DIR are heeded.
+
+    Its files are not in the run's folder: there are links among them, which no run may have.
+    """
+
+    again = False  # what was told before a run was stopped is kept there
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]):
+        started = re.sub(r"\D", "", str(facts.get("started")))
+        names = {"id": f"{folder.resolve().name}-{started}", "name": folder.resolve().name}
+        config = {**facts.get("config", {}), "recipe": facts.get("recipe")}
+        project = os.environ.get("WANDB_PROJECT", "neuropil")
+        self._run: Any = import_module("wandb").init(project=project, resume="allow", config=config, **names)
+
+    def log(self, number: Number) -> None:
+        """A point of a curve over its own step."""
+        parts = [str(number.who[name]) for name in ("learner", "stage") if name in number.who]
+        self._run.log({"/".join([*parts, number.name]): number.value, "step": number.step})
+
+    def close(self) -> None:
+        """End the run there."""
+        self._run.finish()
+
+
+SINKS: dict[str, tuple[Callable[[Path, Mapping[str, Any]], Sink], str]] = {  # and the package that each needs
+    "csv": (CsvFile, ""),
+    "tensorboard": (TensorBoard, "tensorboard"),
+    "wandb": (WandB, "wandb"),
+}
+
+
+def open_sinks(names: Sequence[str], folder: Path, facts: Mapping[str, Any]) -> list[Sink]:
+    """The sinks of these names, for the run in `folder` of which run.json says `facts`."""
+    check_sinks(names)
+    return [SINKS[name][0](folder, facts) for name in dict.fromkeys(names)]
+
+
+def check_sinks(names: Sequence[str]) -> None:
+    """Refuse names that are not known, and those whose package is not installed."""
+    for name in names:
+        if name not in SINKS:
+            raise unknown("tracker", name, SINKS)
+        package = SINKS[name][1]
+        if package and find_spec(package) is None:
+            raise Refusal(f"--track {name} needs the package {package}; install it with: pip install {package}")

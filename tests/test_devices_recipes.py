@@ -26,6 +26,7 @@ STDP = f"{FEW} --n-samples 2 --classification-units 10 --generation-units 8 --co
 TINY = {
     "compare": f"--data digits {FEW} --seeds 1 --units 40 --labels 1000",
     "mnist_krotov": KROTOV,
+    "diehl_cook": f"{FEW} --units 12 --duration 0.05",
     "mnist_conv_krotov": CONV,
     "krotov_settings": "--experiment fashion_krotov --width 12 --n-train 120 --changes 1 --label-fraction 0.3",
     "linear_settings": "--data digits --n-train 120",

@@ -35,6 +35,7 @@ COMPARES = (
     "cifar_softhebb",
     "mnist_association",
     "mnist_parity",
+    "diehl_cook",
 )
 PAIRS = ("mnist_pairs", "iris_association")
 TINY = {
@@ -54,6 +55,7 @@ TINY = {
     "mnist_theta": "--hidden 20 --n-train 300 --epochs 3 --batch 100",
     "mnist_theta_best": "--units 20 --n-train 300 --epochs 3 --batch 100",
 }
+TINY["diehl_cook"] = "--units 20 --n-train 300 --duration 0.1 --readout-epochs 3 --backprop-epochs 2" + STEPS
 SOFT = "--channels 4 6 8 --n-train 200 --n-augmented 1 --readout-epochs 3 --backprop-epochs 2 --labels 50"
 SOFT += STEPS
 TINY |= {"mnist_softhebb": SOFT, "cifar_softhebb": SOFT}

@@ -3,6 +3,7 @@
 # isort: off
 from neuropil.models.association import AssociationClassifier, AssociationTraining
 from neuropil.models.backprop import BackpropClassifier
+from neuropil.models.competition import CompetitiveLearning, CompetitiveUnits, VotingClassifier, Winner
 from neuropil.models.contract import FeatureLayer, Model
 from neuropil.models.description import savable
 from neuropil.models.features import FeatureClassifier
@@ -19,8 +20,9 @@ from neuropil.models.training.supervised import SupervisedTraining
 
 __all__ = [
     "AdaBelief", "AssociationClassifier", "AssociationTraining", "BackpropClassifier", "CReLU", "CentredUnitNorm",
-    "Distort", "FeatureClassifier", "FeatureLayer", "LocalLearning", "Mirror", "Model", "PatchNormConv2d", "RePU",
-    "SpikeTimeTraining", "SpikingClassifier", "Standardise", "SupervisedTraining", "Triangle", "UnitNorm",
-    "dense_body", "gather_statistics_", "init_examples_", "init_kernels_", "init_normal_", "init_patches_",
-    "rate_by_norm", "receptive_fields", "savable", "stacked",
+    "CompetitiveLearning", "CompetitiveUnits", "Distort", "FeatureClassifier", "FeatureLayer", "LocalLearning",
+    "Mirror", "Model", "PatchNormConv2d", "RePU", "SpikeTimeTraining", "SpikingClassifier", "Standardise",
+    "SupervisedTraining", "Triangle", "UnitNorm", "VotingClassifier", "Winner", "dense_body", "gather_statistics_",
+    "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "rate_by_norm", "receptive_fields",
+    "savable", "stacked",
 ]  # fmt: skip

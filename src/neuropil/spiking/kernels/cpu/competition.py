@@ -1,8 +1,8 @@
 """Whole presentations of images to spiking units that compete and learn by pairs of spikes; compiled.
 
-A step is one of `PoissonEncoding`, `ConductanceLIF` and `PairSTDP` with nearest spikes. First inputs spike. Conductances
-jump, and the potentials flow. Then at most one unit spikes, the one that is furthest above its threshold, and inhibits
-all others. Last, weights change and are kept in [0, 1].
+A step is one of `PoissonEncoding`, `ConductanceLIF` and `PairSTDP` with nearest spikes. First inputs spike, then
+conductances jump and potentials flow. At most one unit spikes, the one that is furthest above its threshold, and
+inhibits all others. Last, weights change and are kept in [0, 1].
 """
 
 from math import exp

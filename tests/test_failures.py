@@ -3,6 +3,9 @@
 import json
 import math
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -275,3 +278,23 @@ def test_what_cannot_work_is_refused_before_anything_learns(words, message, tmp_
     assert main(words.split()) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+ASKS = """
+import mmap
+from pathlib import Path
+from neuropil.cli.app import bound_memory
+bound_memory()
+kept, there = [], int(Path("/proc/meminfo").read_text().split("MemAvailable:")[1].split()[0]) >> 20
+try:
+    for _ in range(there + 64):  # GiB, none of which is touched
+        kept.append(mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+except OSError:
+    print(there + 16 >= len(kept) >= there // 2)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists() or Path("/proc/driver/nvidia").exists(), reason="not bound here")
+def test_a_command_gets_no_more_memory_than_there_is_instead_of_being_killed():
+    done = subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n", done.stderr

@@ -22,6 +22,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -72,6 +73,7 @@ def main(words: Sequence[str]) -> int:
 def entry() -> NoReturn:
     """The command `neuropil`."""
     signal.signal(signal.SIGTERM, _as_ctrl_c)
+    bound_memory()
     # waiting threads sleep: on a busy machine 10 x and more; but not at once, since to wake up takes a tenth of a step
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -80,6 +82,23 @@ def entry() -> NoReturn:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a locale without some letter costs that letter, not the run
     sys.exit(main(sys.argv[1:]))
+
+
+def bound_memory() -> None:
+    """Let the process ask for no more memory than is there now: else Linux kills it, or another, without a word.
+
+    Where a GPU is, its driver reserves more than that, and nothing is bound.
+    """
+    with suppress(ImportError, OSError, ValueError, KeyError):  # another system
+        import resource
+
+        lines = (line.split() for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        free = {line[0]: 1024 * int(line[1]) for line in lines}
+        there = free["MemAvailable:"] + free["SwapFree:"]
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if not Path("/proc/driver/nvidia").exists():
+            most = [limit for limit in (there, soft, hard) if limit != resource.RLIM_INFINITY]
+            resource.setrlimit(resource.RLIMIT_DATA, (min(most), hard))
 
 
 def one_line_each() -> Callable[..., None]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from neuropil.bench import stdp as stdp_bench
 from neuropil.plasticity import (
     InhibitorySTDP,
     PairSTDP,
@@ -229,3 +230,17 @@ def test_weights_are_normalised_and_then_bounded_in_one_place():
     torch.testing.assert_close(layer.weight.sign(), weight.sign())
     constrain_(layer, low=-0.1, high=0.2, total=7.0)
     assert (layer.weight.min().item(), layer.weight.max().item()) == (-0.1, 0.2)
+
+
+def test_the_benchmark_measures_the_rule_beside_its_own_law():
+    config = stdp_bench.Config(inputs=30, units=20, batch=8, repeats=1)
+    rows = stdp_bench.main(config)
+    assert [row["what"] for row in rows] == [*stdp_bench.DENSITIES, "presentation"]
+    assert all(stdp_bench.cells(row)["step"] for row in rows)
+    layer, rule, spikes = nn.Linear(30, 20, bias=False), PairSTDP(a_plus=0.9), stdp_bench.spikes(config, 0.3)
+    plain = stdp_bench.Plain(torch.zeros(20, 30), rule, 8)
+    ours = stdp_bench.Stepper(layer, rule, *spikes)
+    for _ in range(3):
+        before = plain.weight.clone()
+        plain.step(*spikes)
+        torch.testing.assert_close(ours.change(), (plain.weight - before) / stdp_bench.RATE, rtol=1e-3, atol=1e-4)

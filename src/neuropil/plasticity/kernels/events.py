@@ -58,10 +58,10 @@ def add_events_(out: Tensor, pre: Tensor, post: Tensor, gain: float) -> bool:
         return False
     rows, x, y = out.numpy(), pre.contiguous().numpy(), post.contiguous().numpy()
     if _few(y.reshape(-1), FEW * y.size):
-        ends, sample, value = _by_line(y)
+        ends, sample, value = _by_line(y, np.flatnonzero(y != 0))
         share_out(_add_rows, len(rows), rows, ends, sample, value * rows.dtype.type(gain), x, worth=_worth(ends, x))
     elif _few(x.reshape(-1), FEW * x.size):
-        ends, sample, value = _by_line(x)
+        ends, sample, value = _by_line(x, np.flatnonzero(x != 0))  # of bools, which is fast
         blocks = -(-rows.shape[1] // LINES)
         share_out(_add_columns, blocks, rows, ends, sample, value * rows.dtype.type(gain), y, worth=_worth(ends, y))
     else:
@@ -75,21 +75,19 @@ def _worth(ends: NDArray[np.int64], others: NDArray[np.floating]) -> int:
 
 
 @compiled
-def _by_line(x):  # type: ignore[no-untyped-def]
-    """Entries of x (samples, lines) that are not 0, line by line: where those of a line end, their samples, values."""
-    samples, lines = x.shape
+def _by_line(x, where):  # type: ignore[no-untyped-def]
+    """Entries of x (samples, lines) at `where`, line by line: where those of a line end, their samples, values."""
+    lines = x.shape[1]
     ends = np.zeros(lines + 1, np.int64)
-    for s in range(samples):
-        for i in range(lines):
-            ends[i + 1] += x[s, i] != 0
+    for k in range(len(where)):
+        ends[where[k] % lines + 1] += 1
     for i in range(lines):
         ends[i + 1] += ends[i]
-    place, sample, value = ends[:-1].copy(), np.empty(ends[-1], np.int64), np.empty(ends[-1], x.dtype)
-    for s in range(samples):
-        for i in range(lines):
-            if x[s, i] != 0:
-                sample[place[i]], value[place[i]] = s, x[s, i]
-                place[i] += 1
+    place, sample, value = ends[:-1].copy(), np.empty(len(where), np.int64), np.empty(len(where), x.dtype)
+    for k in range(len(where)):
+        s, i = divmod(where[k], lines)
+        sample[place[i]], value[place[i]] = s, x[s, i]
+        place[i] += 1
     return ends, sample, value
 
 

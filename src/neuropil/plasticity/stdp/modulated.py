@@ -75,8 +75,9 @@ class RewardModulated(Clocked):
         return Eligibility(pre.new_zeros(*lead, *weight_of(layer).shape), self.rule.start(layer, pre, post))
 
     def total(  # type: ignore[override]
-        self, layer: nn.Module, pre: Tensor, post: Tensor, old: Eligibility, *, reward: Tensor | None = None
-    ) -> tuple[Tensor, Eligibility]:
+        self, layer: nn.Module, pre: Tensor, post: Tensor, old: Eligibility, scale: float, *,
+        reward: Tensor | None = None,
+    ) -> tuple[Tensor, Eligibility]:  # fmt: skip
         """The reward times the eligibility traces, after they have taken up this step."""
         wanted = (len(pre),) if self.per_sample else ()
         if not isinstance(reward, Tensor) or reward.shape != wanted:
@@ -86,7 +87,7 @@ class RewardModulated(Clocked):
         terms, inner = self.rule.terms(pre, post, old.inner)
         add_ = each_ if self.per_sample else correlated_
         trace = old.trace * math.exp(-self.dt / self.tau) + add_up(layer, terms, add_, wanted)
-        reward = reward.to(trace)
+        reward = scale * reward.to(trace)
         change = torch.tensordot(reward, trace, 1) if self.per_sample else reward * trace
         return change, Eligibility(trace, inner)
 

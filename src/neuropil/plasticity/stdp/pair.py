@@ -94,10 +94,12 @@ class PairSTDP(TraceRule):
 
     def terms(self, pre: Tensor, post: Tensor, old: Traces) -> tuple[Sequence[Term], Traces]:  # type: ignore[override]
         """Potentiation by post spikes, depression by pre spikes."""
-        x, y = decayed(old.pre, self.dt, self.tau_plus), decayed(old.post, self.dt, self.tau_minus)
+        q_plus, q_minus = math.exp(-self.dt / self.tau_plus), math.exp(-self.dt / self.tau_minus)
         up, down = factors(self.dependence)
-        terms = Term(x, post, self.a_plus, up), Term(pre, y, -self.a_minus, down)
-        return terms, Traces(spiked(x, pre, self.pairing), spiked(y, post, self.pairing))
+        terms = Term(old.pre, post, self.a_plus * q_plus, up), Term(pre, old.post, -self.a_minus * q_minus, down)
+        if self.pairing == "all":  # decay and spike in one pass
+            return terms, Traces(torch.add(pre, old.pre, alpha=q_plus), torch.add(post, old.post, alpha=q_minus))
+        return terms, Traces(torch.maximum(pre, q_plus * old.pre), torch.maximum(post, q_minus * old.post))
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,10 @@ class Clocked(ABC):
         """The memory before any spike, a (nested) tuple of tensors; `pre` and `post` have shape, dtype and device."""
 
     @abstractmethod
-    def total(self, layer: nn.Module, pre: Tensor, post: Tensor, old: Any, **third: Tensor) -> tuple[Tensor, Any]:
-        """The sum of the changes by all samples and positions, shaped like the weight, and the memory after them."""
+    def total(
+        self, layer: nn.Module, pre: Tensor, post: Tensor, old: Any, scale: float, **third: Tensor
+    ) -> tuple[Tensor, Any]:
+        """`scale` times the changes by all samples and positions, shaped like the weight; the memory after them."""
 
     def init(self, layer: nn.Module, pre: Tensor, post: Tensor) -> Any:
         r"""The memory before any spike.
@@ -94,15 +96,15 @@ class Clocked(ABC):
         if pre.device.type == "cpu":
             keep_freed_memory()
         _check_memory(self, layer, pre, post, old)
-        change, new = self.total(layer, pre.detach(), post.detach(), old, **third)
         count, processes = sample_count(layer, pre) if pre.numel() else 0, sharing(layer.get_parameter("weight"))
+        mean = reduction == "mean"
+        scale = 1 / count if mean and count and processes is None else 1.0
+        change, new = self.total(layer, pre.detach(), post.detach(), old, scale, **third)
         if processes is not None:
             none = torch.zeros(0, dtype=torch.int64, device=change.device)
             weight, own = rows(layer, weight_of(layer)), rows(layer, change)
             _, own, samples, _ = summed(processes, layer, weight, own, count, none)
-            change, count = from_rows(layer, own).to(change), int(samples)
-        if reduction == "mean" and count > 1:
-            change = change.div_(count)
+            change = from_rows(layer, own / samples.clamp_min(1) if mean else own).to(change)
         geometry.check_finite(layer, change, most=LARGEST[change.dtype == torch.float64])
         return change, new
 
@@ -145,10 +147,12 @@ class TraceRule(Clocked):
         """The memory before any spike."""
         return self.memory(pre, post)
 
-    def total(self, layer: nn.Module, pre: Tensor, post: Tensor, old: Any, **third: Tensor) -> tuple[Tensor, Any]:
-        """The sum of all terms, and the memory after them."""
+    def total(
+        self, layer: nn.Module, pre: Tensor, post: Tensor, old: Any, scale: float, **third: Tensor
+    ) -> tuple[Tensor, Any]:
+        """`scale` times the sum of all terms, and the memory after them."""
         terms, new = self.terms(pre, post, old, **third)
-        return add_up(layer, terms, correlated_), new
+        return add_up(layer, [term._replace(gain=scale * term.gain) for term in terms], correlated_), new
 
 
 _SHAPES: Any = WeakKeyDictionary()  # rule -> shapes of activity and weight -> shapes of its memory

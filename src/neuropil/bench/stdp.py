@@ -1,0 +1,151 @@
+"""How long a time step of STDP takes, beside the plain line of torch, with many spikes and with few.
+
+A step is the rule with its traces, `propose_` and a step of plain SGD. The plain line runs in the same loop: traces
+decay in place, two products make the change, it is added to the weight, spikes are added to the traces. It checks
+nothing. The last row is a presentation of images to spiking units that compete and learn, compiled as a whole.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from neuropil.bench._timing import clock, fastest, medians, peak_extra
+from neuropil.errors import at_least
+from neuropil.experiments.machine import Machine
+from neuropil.models import CompetitiveUnits
+from neuropil.plasticity import PairSTDP, propose_
+from neuropil.plasticity.stdp.pair import Traces
+
+CAPTION = """
+{inputs} to {units}, batch {batch}, threads: {threads}. Fastest of {repeats} rounds, which busy machines disturb least.
+step: rule with traces, propose_ and SGD. plain: the same law in plain torch, without checks. rule: the rule alone.
+extra: memory beyond weight, gradient, spikes and traces. The presentation is {shown} images, one after the other.
+"""
+RATE = 1e-8  # small enough to leave the weights alone
+DENSITIES = {"many spikes (10 %)": 0.1, "few spikes (1 %)": 0.01}
+SHOWN = 20  # images
+
+
+@dataclass(frozen=True)
+class Config(Machine):
+    """What to measure.
+
+    Attributes:
+        inputs: inputs of the dense layer.
+        units: its units.
+        batch: samples in a step.
+        repeats: rounds of the loop; every contestant runs once in each.
+    """
+
+    inputs: int = 784
+    units: int = 400
+    batch: int = 128
+    repeats: int = 40
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "inputs", "units", "batch", "repeats")
+
+
+class Plain:
+    """The law of `PairSTDP` in plain torch, everything in place."""
+
+    def __init__(self, weight: Tensor, rule: PairSTDP, batch: int):
+        self.weight, self.rule = weight, rule
+        self.x, self.y = weight.new_zeros(batch, weight.shape[1]), weight.new_zeros(batch, len(weight))
+
+    def step(self, pre: Tensor, post: Tensor) -> None:
+        """One time step."""
+        rule = self.rule
+        self.x.mul_(math.exp(-rule.dt / rule.tau_plus))
+        self.y.mul_(math.exp(-rule.dt / rule.tau_minus))
+        change = rule.a_plus * (post.T @ self.x) - rule.a_minus * (self.y.T @ pre)
+        self.weight.add_(change, alpha=RATE / len(pre))
+        self.x.add_(pre)
+        self.y.add_(post)
+
+
+class Stepper:
+    """The rule of the room on a layer, with its memory."""
+
+    def __init__(self, layer: nn.Linear, rule: PairSTDP, pre: Tensor, post: Tensor):
+        self.layer, self.rule, self.spikes = layer, rule, (pre, post)
+        self.memory: Traces = rule.init(layer, pre, post)
+        self.optimizer = torch.optim.SGD(layer.parameters(), lr=RATE)
+
+    def change(self) -> Tensor:
+        """What the rule says in a time step."""
+        change, self.memory = self.rule.step(self.layer, *self.spikes, self.memory)
+        return change
+
+    def step(self) -> None:
+        """One time step, after which the weight has changed."""
+        propose_(self.layer, self.change())
+        self.optimizer.step()
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    """A row for each density of spikes, then one for a presentation."""
+    rows = [row(name, config) for name in DENSITIES]
+    for one in rows:
+        one["faster_than_many"] = rows[0]["step_s"] / one["step_s"]
+        one["rule_faster_than_many"] = rows[0]["rule_s"] / one["rule_s"]
+    return [*rows, presentation(config)]
+
+
+def spikes(config: Config, density: float) -> tuple[Tensor, Tensor]:
+    """Spikes of a step, pre- and postsynaptic."""
+    rng = Generator().manual_seed(0)
+    sizes = config.inputs, config.units
+    pre, post = ((torch.rand(config.batch, n, generator=rng) < density).float().to(config.device) for n in sizes)
+    return pre, post
+
+
+def row(name: str, config: Config) -> dict[str, Any]:
+    """Fastest and median times in seconds, ratios between times of the same loop."""
+    pre, post = spikes(config, DENSITIES[name])
+    layer, rule = nn.Linear(config.inputs, config.units, bias=False).to(config.device), PairSTDP(a_plus=0.9)
+    ours, alone = (Stepper(layer, rule, pre, post) for _ in range(2))
+    plain = Plain(layer.weight.detach().clone(), rule, config.batch)
+    contestants = {"step": ours.step, "plain": lambda: plain.step(pre, post), "rule": alone.change}
+    times = clock(contestants, repeats=config.repeats, device=config.device)
+    best, middle = fastest(times), medians(times)
+    return {
+        "what": name,
+        **{f"{key}_s": value for key, value in best.items()},
+        **{f"{key}_median_s": value for key, value in middle.items()},
+        "step_per_plain": best["step"] / best["plain"],
+        "peak_extra_mb": peak_extra(ours.step, config.device) / 2**20,
+        **asdict(config),
+        "threads": torch.get_num_threads(),
+        "shown": SHOWN,
+    }
+
+
+def presentation(config: Config) -> dict[str, Any]:
+    """Seconds in which competing units learn from `SHOWN` images with 19 % of their pixels lit, 250 steps each."""
+    rng = Generator().manual_seed(0)
+    units = CompetitiveUnits(config.inputs, config.units)
+    units.init_(rng)
+    images = torch.rand(SHOWN, config.inputs, generator=rng) * (torch.rand(SHOWN, config.inputs, generator=rng) < 0.19)
+    times = clock({"learn": lambda: units.learn_(images)}, repeats=5, warm=1, before=0)
+    best = {"what": "presentation", "step_s": fastest(times)["learn"]}
+    return {**best, **asdict(config), "threads": torch.get_num_threads(), "shown": SHOWN}
+
+
+def cells(row: dict[str, Any]) -> dict[str, str]:
+    """What a row shows in a terminal; the rest is in the JSON."""
+    if row["what"] == "presentation":
+        return {"what": row["what"], "step": f"{1e3 * row['step_s'] / row['shown']:.2f} ms an image"}
+    return {
+        "what": row["what"],
+        "step": f"{1e3 * row['step_s']:.2f} ms",
+        "plain": f"{1e3 * row['plain_s']:.2f} ms",
+        "x plain": f"{row['step_per_plain']:.2f}",
+        "faster": f"{row['faster_than_many']:.1f} x",
+        "rule": f"{1e3 * row['rule_s']:.2f} ms",
+        "rule faster": f"{row['rule_faster_than_many']:.1f} x",
+        "extra": f"{row['peak_extra_mb']:.0f} MiB",
+    }

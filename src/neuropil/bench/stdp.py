@@ -1,7 +1,7 @@
 """How long a time step of STDP takes, beside the plain line of torch, with many spikes and with few.
 
-A step is the rule with its traces, `propose_` and a step of plain SGD. The plain line runs in the same loop: traces
-decay in place, two products make the change, it is added to the weight, spikes are added to the traces. It checks
+A step is the rule with its traces, `propose_` and a step of plain SGD. The plain line runs in the same loop. Its traces
+decay in place, two products make the change, which is added to the weight, and traces take up the spikes. It checks
 nothing. The last row is a presentation of images to spiking units that compete and learn, compiled as a whole.
 """
 

@@ -149,3 +149,33 @@ REFUSED = {
 def test_wrong_words_are_refused_before_anything_runs(room, capsys, words):
     assert REFUSED[words] in said(capsys, f"sweep ./formula.py {words}")
     assert [path.name for path in room.iterdir() if path.name != "__pycache__"] == ["formula.py"]
+
+
+def test_a_search_is_a_sweep(room, capsys):
+    pytest.importorskip("optuna")
+    assert go("sweep ./formula.py --grid lr=0.1..0.9 hidden=4 --search 3 --seeds 1 --workers 2 --out out --quiet") == 0
+    found = json.loads((room / "out/results.json").read_text())
+    settings = {float(row["lr"]) for row in found["rows"]}
+    assert len(settings) == len(found["rows"]) == 3
+    assert float(found["chosen"]["lr"]) == max(settings)
+    assert (room / "out/journal.log").is_file()
+    capsys.readouterr()
+    assert "was finished" in said(capsys, "sweep --resume out", code=0)
+
+
+HOLDER = "import fcntl, sys; file = open('out/.lock', 'ab'); fcntl.lockf(file, fcntl.LOCK_EX); print(); input()"
+
+
+@pytest.mark.usefixtures("place")
+def test_what_concerns_all_runs_stops_the_sweep_which_one_process_holds(tmp_path, capsys):
+    err = said(capsys, "sweep ./toy.py --grid lr=0.1,0.2 --seeds 1 --out out")
+    assert "nothing could be held out, since ./toy.py takes no data from neuropil.data" in err
+    assert "go on with: neuropil sweep --resume out" in err
+    assert not (tmp_path / "out/setting-002").exists()
+    with subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        assert "another process is at work in out." in said(capsys, "sweep --resume out")
+        holder.communicate(b"\n")
+    (tmp_path / "toy.py").write_text((tmp_path / "toy.py").read_text() + "\n# changed\n")
+    assert "the code in toy.py" in said(capsys, "sweep --resume out")
+    assert "there is no sweep in none" in said(capsys, "sweep --resume none")

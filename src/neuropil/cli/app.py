@@ -11,6 +11,7 @@ examples:
   neuropil run NAME --help                the settings of a recipe
   neuropil run NAME --seed 1 --out DIR    one run, into a new folder
   neuropil run --resume DIR               go on with a run that was stopped
+  neuropil sweep NAME --grid lr=0.1,0.3   many settings, chosen on held-out training examples
   neuropil copy NAME mine.py              a recipe of your own: edit it, then neuropil run ./mine.py
 
 Data are looked for in $NEUROPIL_DATA. NEUROPIL_TRACEBACK=1 shows where an error came from.

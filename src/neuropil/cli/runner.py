@@ -26,6 +26,7 @@ from neuropil.runs.machine import changes, world
 from neuropil.runs.parsing import kinds_in
 from neuropil.runs.record import read_facts
 from neuropil.runs.run import ANYWAY
+from neuropil.sweeps.folder import FILE
 
 UNSEEN = (
     "nothing could be held out, since {} takes no data from neuropil.data; load data there, "
@@ -67,6 +68,8 @@ def do(verb: str, words: list[str]) -> int:
 
 def resume(folder: Path, manner: Manner) -> int:
     """Go on with the run in `folder`, or with the runs of many seeds in it, and do what `do` would have done."""
+    is_sweep = (folder / FILE).exists()
+    require(not is_sweep, f"{folder} is a sweep; go on with: neuropil sweep --resume {shlex.quote(str(folder))}")
     if (folder / SEEDS).exists():
         refuse_links(folder)
         facts = read_json(folder / SEEDS, command=str)

@@ -211,11 +211,11 @@ def _value(sweep: Sweep, index: int, learner: str) -> float:
     return sum(known) / len(known) if len(known) == len(reached) else 0.0
 
 
-def report(folder: Path) -> int:
-    """Write the report of a sweep, print its table; the exit code, 3 if no setting has an accuracy."""
+def report(folder: Path, out: Path | None = None) -> int:
+    """Write the report of a sweep, print its table; the exit code, 3 if no setting has an accuracy for every seed."""
     room: Any = import_module("neuropil.report.sweeps")  # loads matplotlib, which is slow
     results = room.gather(Sweep.read(folder))
-    page = room.write(results, folder / "report.html")
+    page = room.write(results, out or folder / "report.html")
     console = Console()
     console.print(room.table(results))
     console.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)

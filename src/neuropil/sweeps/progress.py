@@ -87,22 +87,22 @@ class Progress:
         return f" (about {seconds / size:.0f} {unit} left)"
 
 
-class _Latest(progress.ProgressColumn):
-    """The last line of a run's log."""
+class _State(progress.ProgressColumn):
+    """How many runs have ended; of a run at work the last line of its log."""
 
     max_refresh = 1.0
 
     def render(self, task: progress.Task) -> Text:
         """As it is now."""
-        return Text(_last_line(task.fields["file"]) if task.fields["file"] else "", style="dim")
+        log = task.fields["file"]
+        return Text(_last_line(log), style="dim") if log else Text(f"{task.completed:.0f}/{task.total:.0f}")
 
 
 def _bars() -> progress.Progress:
-    text, wide = progress.TextColumn, Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    narrow, wide = (Column(no_wrap=True, overflow="ellipsis", ratio=ratio) for ratio in (None, 1))
     return progress.Progress(
-        text("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
-        *(progress.BarColumn(bar_width=20), progress.MofNCompleteColumn(), progress.TimeElapsedColumn()),
-        _Latest(wide),
+        progress.TextColumn("{task.description}", markup=False, table_column=narrow),
+        *(progress.TimeElapsedColumn(), _State(wide)),
         console=Console(stderr=True),
         refresh_per_second=2,
     )

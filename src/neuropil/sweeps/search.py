@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 from neuropil.errors import Refusal, require
 from neuropil.sweeps.axes import Axis, Setting
@@ -70,7 +71,9 @@ class Search:
         """(trial number, setting) number `index`, which is none of those `known`; None if nothing new is found."""
         for attempt in range(TRIES):
             seed = (self._seed * 1_000_003 + index * TRIES + attempt) % 2**32
-            self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+            with catch_warnings():
+                simplefilter("ignore")  # what was experimental in older versions is not
+                self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, constant_liar=True)
             trial = self._study.ask()
             setting = {axis.name: self._suggest(trial, axis) for axis in self._axes}
             if setting not in known:

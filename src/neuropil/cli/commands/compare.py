@@ -4,7 +4,8 @@ usage: neuropil compare [settings] [--out DIR]
        neuropil compare --help        its settings
        neuropil compare --resume DIR  go on after Ctrl-C, a kill or a full disk
 
-DIR, which must not exist, gets report.html, results.json, the figures, and the run itself.
+DIR, which must not exist, gets report.html, results.json, the figures, and the run itself. Settings are chosen first:
+neuropil sweep --help.
 """
 
 from neuropil.cli.commands.run import start

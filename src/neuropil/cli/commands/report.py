@@ -2,8 +2,8 @@
 
 usage: neuropil report DIR... [--out FILE]
 
-DIR is the folder of a run, or one that holds folders of runs. FILE is DIR/report.html if there is one DIR,
-else ./report.html; a report that is there already is replaced.
+DIR is the folder of a run or of a sweep, or one that holds folders of runs. FILE is DIR/report.html if there is one
+DIR, else ./report.html; a report that is there already is replaced.
 """
 
 from dataclasses import dataclass
@@ -29,6 +29,10 @@ def main(words: list[str]) -> int:
     folders = list(asked.folders)
     require(bool(folders), "name the folders of one or more runs: neuropil report DIR... [--out FILE]")
 
+    if len(folders) == 1 and (folders[0] / "sweep.json").is_file():
+        from neuropil.cli import sweeper
+
+        return sweeper.report(folders[0], asked.out)
     from neuropil.cli.runner import report
 
     return report(folders, asked.out or (folders[0] if len(folders) == 1 else Path()) / "report.html")

@@ -14,7 +14,9 @@ usage: neuropil run NAME      [settings] [--out DIR] [--seeds N] [--quiet]    on
 --quiet        no lines on stderr that say how far the run is
 --device cuda, --threads N   where to compute: settings of every recipe
 
-The folder holds run.json (settings, versions, machine), metrics.jsonl, weights.safetensors and report.html.
+Many settings, several at once, chosen on held-out examples: neuropil sweep --help. Methods side by side: neuropil
+compare --help. The folder holds run.json (settings, versions, machine), metrics.jsonl, weights.safetensors and
+report.html.
 """
 
 from dataclasses import dataclass

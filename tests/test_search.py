@@ -1,0 +1,83 @@
+"""Proposals do not depend on when a search was stopped, and runs end alike on every engine."""
+
+import math
+import os
+
+import pytest
+
+from neuropil.errors import Refusal
+from neuropil.sweeps.axes import axes_of, axis_of
+from neuropil.sweeps.engines import ray, slurm
+from neuropil.sweeps.pool import run_all
+from neuropil.sweeps.search import JOURNAL, Search
+
+SPACE = axes_of(["lr=1e-4..1:log", "k=2..9", "pool=max,mean"], search=True)
+
+
+def score(setting):
+    """A closed form with its top at lr = 0.01, k = 5, mean."""
+    lr, k = math.log10(float(setting["lr"])) + 2, int(setting["k"]) - 5
+    return 1 - 0.1 * lr**2 - 0.02 * k**2 - 0.1 * (setting["pool"] == "max")
+
+
+def search(folder, rounds, known, trials, *, stopped=False):
+    """Rounds of two proposals; `stopped` at every step, with a line half written and a proposal that no one kept."""
+    room = Search(folder, SPACE, 3, trials)
+    for _ in range(rounds):
+        if stopped:
+            room.ask(len(known), known)
+            with open(folder / JOURNAL, "a") as journal:
+                journal.write('{"op_code": 4, "worker')
+            room = Search(folder, SPACE, 3, trials)
+        for index in (len(known), len(known) + 1):
+            number, setting = room.ask(index, known)
+            known.append(setting)
+            trials.append(number)
+        for number, setting in zip(trials, known):
+            if stopped:
+                room = Search(folder, SPACE, 3, trials)
+            if number not in room.told:
+                room.tell(number, score(setting))
+    return known
+
+
+def test_a_search_that_was_stopped_proposes_what_it_would_have(tmp_path):
+    pytest.importorskip("optuna")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole = search(tmp_path / "a", 30, [], [])
+    assert search(tmp_path / "b", 8, [], [], stopped=True) == whole[:16]
+    assert all(1e-4 <= float(one["lr"]) <= 1 and 2 <= int(one["k"]) <= 9 for one in whole)
+    assert len({tuple(one.values()) for one in whole}) == 60
+    mean = lambda some: sum(map(score, some)) / len(some)
+    assert mean(whole[40:]) > mean(whole[:20]) + 0.1  # it has learned where the top is
+    (tmp_path / "a" / JOURNAL).write_text("{}\n")
+    with pytest.raises(Refusal, match=r"journal\.log is damaged"):
+        Search(tmp_path / "a", SPACE, 3, [0])
+
+
+def test_a_search_ends_where_nothing_is_new(tmp_path):
+    pytest.importorskip("optuna")
+    axes, known = axes_of(["k=1..2", "fast=true,false"], search=True), []
+    room = Search(tmp_path, axes, 0, [])
+    while (found := room.ask(len(known), known)) is not None:
+        known.append(found[1])
+        room.tell(found[0], 0.5)
+    assert sorted(tuple(one.values()) for one in known) == [
+        ("1", "false"),
+        ("1", "true"),
+        ("2", "false"),
+        ("2", "true"),
+    ]
+
+
+@pytest.mark.parametrize(("engine", "package"), [(slurm, "submitit"), (ray, "ray")])
+def test_jobs_answer_or_are_lost(engine, package, tmp_path):
+    pytest.importorskip(package)
+    pool = engine.Engine(tmp_path, 1, {}, "")
+    done = run_all(["k=1,2", "k=3,4"], lambda text: pool.start(axis_of, text), 2)
+    assert {text: axis for text, axis in done if axis} == {text: axis_of(text) for text in ("k=1,2", "k=3,4")}
+    ended = run_all([3], lambda code: pool.start(lambda code: os._exit(code), code), 1)
+    ((_, outcome),) = [one for one in ended if one[1]]
+    assert outcome.kind == "lost"
+    assert "ended without an answer" in outcome.reason

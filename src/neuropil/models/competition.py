@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil._threads import share_out
 from neuropil.data import Split
-from neuropil.errors import Refusal, require
+from neuropil.errors import require
 from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit, feature_layers_of
 from neuropil.models.description import savable
 from neuropil.models.features import Learning
@@ -76,10 +76,8 @@ class CompetitiveUnits(nn.Module):
         self.weight.copy_(0.3 * torch.rand(self.weight.shape, generator=rng))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs) in [0, 1] to spikes of each unit, (n, units); there is no gradient."""
-        if x.requires_grad and torch.is_grad_enabled():
-            raise Refusal("counts of spikes have no gradient; use attacks that need none, or torch.no_grad().")
-        return self._present(x, 0, learns=False)
+        """(n, inputs) in [0, 1] to spikes of each unit, (n, units): steps, whose gradient is 0 almost everywhere."""
+        return self._present(x, 0, learns=False) + 0 * x.sum(1, keepdim=True)
 
     def learn_(self, x: Tensor, epoch: int = 0) -> Tensor:
         """The same, while weights and thresholds change, one image after the other; every epoch has its own spikes."""
@@ -162,8 +160,8 @@ class Winner(nn.Module):
     """1 for the unit with the largest drive, the first of equals, and 0 for the others: (n, units)."""
 
     def forward(self, drive: Tensor) -> Tensor:
-        """(n, units) to (n, units); without a gradient."""
-        return torch.zeros_like(drive).scatter_(1, drive.argmax(1, keepdim=True), 1)
+        """(n, units) to (n, units): steps, whose gradient is 0 almost everywhere."""
+        return torch.zeros_like(drive).scatter_(1, drive.argmax(1, keepdim=True), 1) + 0 * drive
 
 
 class VotingClassifier(Classifier):
@@ -215,7 +213,7 @@ class VotingClassifier(Classifier):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, *shape) to scores (n, classes); of spiking units they have no gradient by `x`."""
+        """(n, *shape) to scores (n, classes); where units spike or one wins, their gradient by `x` is 0."""
         scores: Tensor = self.network_(as_examples(self, x))
         return scores
 

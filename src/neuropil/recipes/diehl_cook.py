@@ -13,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
-from sklearn.cluster import MiniBatchKMeans
+from sklearn.cluster import KMeans
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
@@ -75,7 +75,7 @@ def k_means(config: Config, train: Split, rng: Generator) -> Method:
 
     https://proceedings.mlr.press/v15/coates11a.html
     """
-    found = MiniBatchKMeans(config.units, batch_size=2000, n_init=1, max_iter=20, random_state=config.seed)
+    found = KMeans(config.units, n_init=1, max_iter=50, random_state=config.seed)
     centres = found.fit(train.pixels().flatten(1).cpu().numpy()).cluster_centers_
     return nearest("k-means", torch.from_numpy(centres).float(), config, train)
 

@@ -26,7 +26,7 @@ def test_help_shows_every_command(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
     names = {"attack", "audit", "bench", "compare", "complete", "copy", "data", "export", "generate", "list", "report"}
-    names |= {"run", "sweep", "table", "zoo"}
+    names |= {"play", "run", "sweep", "table", "zoo"}
     assert names == set(command_names())
     assert all(f"  {name} " in out for name in command_names())
 

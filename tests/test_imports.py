@@ -24,6 +24,7 @@ TABLE = {
     "zoo": BASE | {"data"},
     "loading": MODELS | {"zoo"},
     "exchange": MODELS,
+    "play": MODELS,
     "sklearn": BASE | {"plasticity"},
     "evaluate": BASE | {"data", "runs.rows", "runs.tracker"},
     "sweeps": BASE | {"runs"},
@@ -31,7 +32,7 @@ TABLE = {
     "experiments": ALL,
     "recipes": ALL,
     "bench": ALL,
-    "cli": BASE | {"runs", "report", "data", "sweeps", "zoo", "loading", "exchange"},
+    "cli": BASE | {"runs", "report", "data", "sweeps", "zoo", "loading", "exchange", "play"},
 }
 
 

@@ -28,21 +28,33 @@ class SheetSettings:
         at_least(1, self, "n_rounds", *(["n"] if self.n is not None else []))
 
     def file(self, name: str) -> Path:
-        """The file to write: the one that was named, or `name` in the folder of the run, or in this folder."""
-        beside = self.run / name if self.run.is_dir() else Path(f"{self.run.stem}-{name}")
-        return self.out or beside
+        """The file to write: the one that was named, or `name` beside the run."""
+        return self.out or beside(self.run, name)
+
+
+def beside(run: Path, name: str) -> Path:
+    """A file for what is made of a run: `name` in its folder, or in this folder if it has none."""
+    return run / name if run.is_dir() else Path(f"{run.stem}-{name}")
+
+
+def find_generator(run: Path, learner: str | None) -> Any:
+    """What is known of the only network of a run that generates images, or of the one named; the first of its seeds."""
+    found = neuropil.saved_models(run, name=learner, can="generate")
+    names = sorted({header.about["name"] for header in found})
+    require(bool(names), f"{run} holds no network that generates images; take digits-mstdp.")
+    require(len(names) == 1, f"the run in {run} left {', '.join(names)}; choose with --learner NAME.")
+    return found[0]
+
+
+def data_of(header: Any) -> tuple[str, int]:
+    """(name of the data set from which a network learned, or nothing; seed of its split)."""
+    return (header.about.get("origin") or {"data_set": ""})["data_set"], header.about["seed"]
 
 
 def load_generator(asked: SheetSettings) -> tuple[Any, str, int]:
-    """(network, name of its data set, seed) from a run: the only network that generates images, or the one named."""
-    folder, device = asked.run, device_named(asked.device)
-    found = neuropil.saved_models(folder, name=asked.learner, can="generate")
-    names = sorted({header.about["name"] for header in found})
-    require(bool(names), f"{folder} holds no network that generates images; take digits-mstdp.")
-    require(len(names) == 1, f"the run in {folder} left {', '.join(names)}; choose with --learner NAME.")
-    about = found[0].about
-    origin = about.get("origin") or {"data_set": ""}
-    return neuropil.load(found[0].path, device=device), origin["data_set"], about["seed"]
+    """(network, name of its data set, seed) from a run."""
+    device, found = device_named(asked.device), find_generator(asked.run, asked.learner)
+    return neuropil.load(found.path, device=device), *data_of(found)
 
 
 def tell(file: Path, correct: int, n: int, what: str) -> None:

@@ -2,9 +2,7 @@
 
 import os
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -21,7 +19,7 @@ from neuropil.runs.machine import changes, git, peak_memory_mb, world
 from neuropil.runs.parsing import read_rows
 from neuropil.runs.record import read_facts
 from neuropil.runs.rows import Row
-from neuropil.runs.sinks import Sink, numbers, open_sinks
+from neuropil.runs.sinks import Sink, Sinks
 from neuropil.runs.tensors import read_tensors, to_bytes
 
 
@@ -49,7 +47,7 @@ class Run:
         self._peak = 0.0  # MiB
         self._rows, self._digest = 0, sha256()  # of metrics.jsonl
         self._saved: set[str] = set()  # names of tensors
-        self._sinks: list[Sink] = []
+        self._sinks = Sinks()
         self._anyway = False
         self._then: dict[str, Any] = {}  # data of a run that goes on, as they were when it began
 
@@ -136,33 +134,11 @@ class Run:
             files.append_line(self.folder / files.METRICS, line)
             self._rows += 1
             self._digest.update(line)
-            self._tell(columns, self._sinks)
+            self._sinks.tell(columns)
 
     def track(self, *sinks: str | Sink) -> None:
-        """Tell these of every number from now on, and of those that are there already: csv, tensorboard, wandb.
-
-        One that fails is left out from then on, with a warning; the run goes on.
-
-        Raises:
-            Refusal: a name is not known, or the package that it needs is not installed.
-        """
-        named = open_sinks([one for one in sinks if isinstance(one, str)], self.folder, self._facts)
-        new: list[Sink] = [*named, *(one for one in sinks if not isinstance(one, str))]
-        late = [one for one in new if getattr(one, "again", True)]
-        for row in read_rows(self.folder / files.METRICS) if self._rows else ():
-            self._tell(row.columns() if row else {}, late)
-        self._sinks += [one for one in new if one in late or not getattr(one, "again", True)]
-
-    def _tell(self, columns: Mapping[str, Any], sinks: list[Sink]) -> None:
-        """Hand the numbers of a row on; who fails is told no more."""
-        for number in numbers(columns) if sinks else ():
-            for sink in list(sinks):
-                try:
-                    sink.log(number)
-                except Exception as error:  # code of others, a network, a disk
-                    sinks.remove(sink)
-                    said = f"{type(sink).__name__} is told no more: {type(error).__name__}: {error}"
-                    warnings.warn(said, stacklevel=2)
+        """Tell these of all numbers, also of those that are there already; see `Sinks.add`."""
+        self._sinks.add(sinks, self.folder, self._facts, read_rows(self.folder / files.METRICS) if self._rows else ())
 
     def update_metadata(self, **facts: Any) -> None:
         """Merge `facts` into run.json; dicts are merged key by key, at every depth.
@@ -229,9 +205,7 @@ class Run:
     def close(self) -> None:
         """Give back the terminal and the folder; a run that is not finished can then be resumed by others."""
         self._display.close()
-        while self._sinks:
-            with suppress(Exception):
-                self._sinks.pop().close()
+        self._sinks.close()
         if self._lock:
             self._lock.close()
             self._lock = None

@@ -4,7 +4,8 @@ import csv
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from neuropil.errors import Refusal, unknown
+from neuropil.runs.rows import Row
 
 WHO = ("kind", "learner", "family", "data", "seed", "stage")
 STEPS = ("epoch", "n_labels")  # what the numbers of a row are plotted over, the first that it has
@@ -122,10 +124,58 @@ SINKS: dict[str, tuple[Callable[[Path, Mapping[str, Any]], Sink], str]] = {  # a
 }
 
 
-def open_sinks(names: Sequence[str], folder: Path, facts: Mapping[str, Any]) -> list[Sink]:
-    """The sinks of these names, for the run in `folder` of which run.json says `facts`."""
-    check_sinks(names)
-    return [SINKS[name][0](folder, facts) for name in dict.fromkeys(names)]
+class Sinks:
+    """Those who are told of the numbers of a run."""
+
+    def __init__(self) -> None:
+        self._all: list[Sink] = []
+
+    def add(
+        self, sinks: Sequence[str | Sink], folder: Path, facts: Mapping[str, Any], rows: Iterable[Row | None]
+    ) -> None:
+        """Begin to tell these: csv, tensorboard, wandb, or a tracker of one's own.
+
+        One that fails is left out from then on, with a warning; the run goes on.
+
+        Args:
+            sinks: names, or objects.
+            folder: of the run.
+            facts: what run.json says of it.
+            rows: those that the run has already; None for a damaged one.
+
+        Raises:
+            Refusal: a name is not known, or the package that it needs is not installed.
+        """
+        check_sinks([one for one in sinks if isinstance(one, str)])
+        new = [SINKS[one][0](folder, facts) if isinstance(one, str) else one for one in dict.fromkeys(sinks)]
+        late = [one for one in new if getattr(one, "again", True)]
+        told = list(late)
+        for row in rows if told else ():
+            _tell(row.columns() if row else {}, told)
+        self._all += [one for one in new if one in told or one not in late]
+
+    def tell(self, columns: Mapping[str, Any]) -> None:
+        """Hand the numbers of a row on."""
+        if self._all:
+            _tell(columns, self._all)
+
+    def close(self) -> None:
+        """No more will come."""
+        while self._all:
+            with suppress(Exception):
+                self._all.pop().close()
+
+
+def _tell(columns: Mapping[str, Any], sinks: list[Sink]) -> None:
+    """Hand the numbers of a row on; who fails is told no more."""
+    for number in numbers(columns):
+        for sink in list(sinks):
+            try:
+                sink.log(number)
+            except Exception as error:  # code of others, a network, a disk
+                sinks.remove(sink)
+                said = f"{type(sink).__name__} is told no more: {type(error).__name__}: {error}"
+                warnings.warn(said, stacklevel=2)
 
 
 def check_sinks(names: Sequence[str]) -> None:

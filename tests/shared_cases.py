@@ -18,8 +18,9 @@ import torch.distributed as dist
 from torch import nn
 
 import pipeline_cases as pipelines
+import together_cases
 from neuropil.distributed import part, share, stop
-from neuropil.errors import Refusal
+from neuropil.errors import Gone, Refusal
 from neuropil.plasticity import (
     BCM,
     Association,
@@ -169,7 +170,7 @@ def check_attach(group, size):
 def said(work):
     try:
         work()
-    except Refusal as refusal:
+    except (Gone, Refusal) as refusal:
         return str(refusal)
     return ""
 
@@ -232,6 +233,9 @@ def main(rank, folder):
             check_rules(group, size)
             check_attach(group, size)
             check_stages(group, size)
+            if size > 1:
+                found[f"learners, {size}"] = together_cases.differ(group, rank == 0)
+                found[f"norms, {size}"] = together_cases.normalised(group)
     check_refusals(rank)
     check_half(rank)
     if rank < 2:

@@ -77,6 +77,14 @@ def test_stages_learn_what_one_process_learns_with_all_layers_bit_for_bit(cases)
     assert cases[0]["grid"] <= 1e-12  # two stages of two processes each
 
 
+def test_learners_learn_together_what_one_process_learns(cases):
+    for size in 2, 3:
+        found = cases[0][f"learners, {size}"]
+        assert found.keys() == {"joint", "patches", "backprop", "association"}
+        assert max(found.values()) < 1e-3, found  # float32, in which Adam amplifies what is near 0
+        assert cases[0][f"norms, {size}"] < 1e-12
+
+
 def test_what_no_stages_can_be_made_of_is_refused(cases):
     said = cases[0]["stages"]
     told = {
@@ -171,11 +179,16 @@ def test_the_script_of_the_page_runs_in_two_processes(tmp_path):
 
 
 def test_the_benchmark_has_a_row_for_every_case():
-    rows = bench.main(bench.Config(workers=(2,), batch=7, repeats=1))
-    assert [row["case"] for row in rows] == list(bench.CASES)
-    assert all(row["step_s"] > row["sum_s"] / 100 > 0 and row["one_s"] > 0 for row in rows)
-    assert rows[0]["message_bytes"] == 4 * (784 * 2000 + 5)
-    assert bench.cells({**rows[0], "one_s": 0.9, "step_s": 0.5})["faster"] == "1.80 x"
-    bench.CAPTION.format(**rows[-1])
-    with pytest.raises(Refusal, match="workers need to be 1 or more"):
-        bench.Config(workers=(0,))
+    rows = bench.main(bench.Config(workers=(2,), batch=7, batches=2, repeats=1))
+    assert [row["case"] for row in rows] == [*bench.CASES, *bench.STACKS]
+    one, staged = rows[: len(bench.CASES)], rows[len(bench.CASES) :]
+    assert all(row["step_s"] > row["sum_s"] / 100 > 0 and row["one_s"] > 0 for row in one)
+    assert one[0]["message_bytes"] == 4 * (784 * 2000 + 5)
+    assert one[0]["least_bytes"] == 4 * 784 * 2000
+    assert bench.cells({**one[0], "one_s": 0.9, "step_s": 0.5})["faster"] == "1.80 x"
+    assert all(row["pass_s"] > 0 and row["message_bytes"] == row["least_bytes"] > 0 for row in staged)
+    assert bench.cells({**staged[0], "one_s": 0.9, "pass_s": 0.5})["faster"] == "1.80 x"
+    bench.CAPTION.format(**{**rows[0], "batches": 2})
+    for wrong in {"workers": (0,)}, {"stages": (1,)}:
+        with pytest.raises(Refusal, match=r"need to be \d or more"):
+            bench.Config(**wrong)

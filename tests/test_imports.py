@@ -32,7 +32,7 @@ TABLE = {
     "experiments": ALL,
     "recipes": ALL,
     "bench": ALL,
-    "cli": BASE | {"runs", "report", "data", "sweeps", "zoo", "loading", "exchange", "play"},
+    "cli": BASE | {"runs", "report", "data", "distributed", "sweeps", "zoo", "loading", "exchange", "play"},
 }
 
 

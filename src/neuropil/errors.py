@@ -19,6 +19,10 @@ class Diverged(Refusal):
     """Learning that ran away: loss, weights or scores are NaN or infinite, or all activity is at its limits."""
 
 
+class Gone(ConnectionError):
+    """Another process, without which this one cannot go on, has ended."""
+
+
 def require(condition: bool, message: str) -> None:
     """Refuse with `message` unless `condition` holds."""
     if not condition:

@@ -1,7 +1,8 @@
 """How much faster processes learn a shared network together than one of them does alone.
 
 Every process has one thread. In each round one learns from the whole batch by itself, then each number of processes
-from their parts together. So noise hits all alike. A step is the rule, `propose_` and plain SGD.
+from their parts together. So noise hits all alike. A step is the rule, `propose_` and plain SGD. Then whole stacks of
+layers learn, in one process and cut into stages.
 """
 
 import json
@@ -20,6 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from neuropil.bench._stages import STACKS
+from neuropil.bench._stages import measured as staged
 from neuropil.distributed import part, share
 from neuropil.errors import at_least, require
 from neuropil.plasticity import KrotovHopfield, Rule, SoftHebb, propose_
@@ -27,7 +30,9 @@ from neuropil.plasticity import KrotovHopfield, Rule, SoftHebb, propose_
 CAPTION = """
 Median time of a step, batch {batch}, over {repeats} rounds; one thread a process, {cores} CPU cores.
 faster: the time of one process with the whole batch over that of all with a part each.
-sum: the time that adding up a change of that size takes by itself. message: what each process adds.
+sum: the time that adding up a change of that size takes by itself. message: what each process sends for a step.
+least: the fewest bytes that it has to send, a sum in a ring, or the activity that goes up.
+Of stages: one and together are a pass over {batches} batches, and waited is what the first stage waited for others.
 """
 RATE = 0.01
 
@@ -37,12 +42,15 @@ class Config:
     """What to measure."""
 
     workers: tuple[int, ...] = (2,)  # numbers of processes, each compared with one
+    stages: tuple[int, ...] = (2,)  # numbers of stages, each compared with one process that has all layers
+    batches: int = 10  # batches in a pass through the stages
     batch: int = 1000  # examples in a step, of all processes together
     repeats: int = 20  # rounds; each number of processes takes a step in each
 
     def __post_init__(self) -> None:
-        at_least(1, self, "batch", "repeats")
+        at_least(1, self, "batch", "batches", "repeats")
         require(all(n >= 1 for n in self.workers) and bool(self.workers), "workers need to be 1 or more.")
+        require(all(n >= 2 for n in self.stages), f"stages need to be 2 or more, got {self.stages}.")
 
 
 class Case:
@@ -82,7 +90,7 @@ CASES: dict[str, Callable[[int], Case]] = {
 
 def main(config: Config) -> list[dict[str, Any]]:
     """One row per case and number of processes, as the first process measured it."""
-    most = max(config.workers)
+    most = max(*config.workers, *config.stages)
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-m", "neuropil.bench.distributed", folder, json.dumps(asdict(config))]
         env = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -97,10 +105,13 @@ def main(config: Config) -> list[dict[str, Any]]:
 def worker(folder: Path, config: Config, rank: int) -> None:
     """One of the processes; the first writes the rows."""
     torch.set_num_threads(1)
-    most = max(config.workers)
+    most = max(*config.workers, *config.stages)
     dist.init_process_group("gloo", store=dist.FileStore(str(folder / "store"), most), rank=rank, world_size=most)
     groups = {count: dist.new_group(range(count)) for count in sorted(set(config.workers))}
     rows = [row for name in CASES for row in measured(name, config, rank, groups)]
+    sizes = config.batch, config.batches, config.repeats
+    groups = {count: dist.new_group(range(count)) for count in sorted({1, *config.stages})}
+    rows += [row for name in STACKS if config.stages for row in staged(name, *sizes, rank, groups)]
     if rank == 0:
         (folder / "rows.json").write_text(json.dumps(rows))
     dist.barrier()
@@ -133,8 +144,10 @@ def measured(name: str, config: Config, rank: int, groups: dict[int, Any]) -> li
     one = median(times[0])
     facts = {**asdict(config), "cores": os.cpu_count(), "one_s": one, "message_bytes": 4 * (size + 5)}
     return [
-        {"case": name, "processes": n, "step_s": median(times[n]), "sum_s": median(times[-n]), **facts} for n in groups
-    ]
+        {"case": name, "processes": n, "step_s": median(times[n]), "sum_s": median(times[-n]),
+         "least_bytes": 8 * size * (n - 1) // n, **facts}
+        for n in groups
+    ]  # fmt: skip
 
 
 def clocked(work: Callable[[], object]) -> float:
@@ -146,17 +159,22 @@ def clocked(work: Callable[[], object]) -> float:
 
 def cells(row: dict[str, Any]) -> dict[str, str]:
     """What a row shows in a terminal; the rest is in the JSON."""
+    staged = "pass_s" in row
+    together = row["pass_s" if staged else "step_s"]
     return {
         "case": row["case"],
-        "processes": str(row["processes"]),
+        "processes": f"{row['stages']} stages" if staged else str(row["processes"]),
         "one": f"{1e3 * row['one_s']:.1f} ms",
-        "together": f"{1e3 * row['step_s']:.1f} ms",
-        "faster": f"{row['one_s'] / row['step_s']:.2f} x",
-        "sum": f"{1e3 * row['sum_s']:.1f} ms",
+        "together": f"{1e3 * together:.1f} ms",
+        "faster": f"{row['one_s'] / together:.2f} x",
+        "sum": "" if staged else f"{1e3 * row['sum_s']:.1f} ms",
+        "waited": f"{1e3 * row['waited_s']:.1f} ms" if staged else "",
         "message": f"{row['message_bytes'] / 2**20:.2f} MiB",
+        "least": f"{row['least_bytes'] / 2**20:.2f} MiB",
     }
 
 
 if __name__ == "__main__":
     settings = json.loads(sys.argv[2])
-    worker(Path(sys.argv[1]), Config(**settings | {"workers": tuple(settings["workers"])}), int(sys.argv[3]))
+    settings |= {name: tuple(settings[name]) for name in ("workers", "stages")}
+    worker(Path(sys.argv[1]), Config(**settings), int(sys.argv[3]))

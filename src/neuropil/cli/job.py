@@ -26,11 +26,13 @@ class RunOptions:
     out: Annotated[Path | None, arg(help="folder to write, which must not exist; without it, one under runs/")] = None
     seeds: Annotated[int | None, arg(help="that many runs, with seed, seed + 1, ..., and one report")] = None
     quiet: Annotated[bool, arg(help="whether to leave out the lines that say how far the run is")] = False
+    workers: Annotated[int | None, arg(help="processes that learn together, each from a part of every batch")] = None
     hold_out: Annotated[float | None, arg(help=HOLD_OUT)] = None
     track: Annotated[tuple[str, ...], arg(help="where numbers go as well: csv, tensorboard, wandb")] = ()
 
     def __post_init__(self) -> None:
         require(self.seeds is None or self.seeds >= 1, f"--seeds takes a number of runs, got {self.seeds}.")
+        require(self.workers is None or self.workers >= 1, f"--workers takes a number >= 1, got {self.workers}.")
         check_sinks(self.track)
         fine = self.hold_out is None or 0 < self.hold_out < 1
         require(fine, f"--hold-out takes a fraction between 0 and 1, got {self.hold_out}.")
@@ -47,6 +49,7 @@ class Manner:
 
     quiet: Annotated[bool, arg(help="whether to leave out the lines that say how far the run is")] = False
     device: Annotated[str | None, arg(help="go on there; such a change of the world needs --anyway")] = None
+    workers: Annotated[int | None, arg(help="go on with that many; such a change needs --anyway")] = None
     anyway: Annotated[bool, arg(help="go on though versions, threads, data or code have changed")] = False
     code: Annotated[tuple[Path, ...], arg(help="files of code that the run may execute")] = ()
 
@@ -79,11 +82,12 @@ class Job:
 
     @classmethod
     def of(
-        cls, command: str, instead: Mapping[str, str] | None = None, device: str | None = None, *, also: Any = NoMore
-    ) -> "Job":
+        cls, command: str, instead: Mapping[str, str] | None = None, device: str | None = None,
+        workers: int | None = None, *, also: Any = NoMore,
+    ) -> "Job":  # fmt: skip
         """What `command` ("neuropil run NAME ..." or "neuropil compare ...") asks for, with other files `instead`.
 
-        Device and threads are those of the machine from here on; the device is another one if `device` is given.
+        Device and threads are those of the machine from here on; device and workers are others if they are given.
         `also` is a dataclass of further settings, which are kept in `more`.
         """
         words = split(command)
@@ -99,7 +103,8 @@ class Job:
         recipe = load(file)
         name, words = resolve(asked, words)
         words = words if device is None else [*without(words, {"device"}), "--device", device]
-        config, options, more = parse(words, config_of(recipe, name), RunOptions, also)
+        words = words if workers is None else [*without(words, {"workers"}), "--workers", str(workers)]
+        config, more, options = parse(words, config_of(recipe, name), also, RunOptions)
         config = repeatable(use_machine(config))
         return cls(asked, name, recipe, source(file), words, config, options, command, more)
 

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -18,6 +18,7 @@ from neuropil.cli.job import Job, Manner, RunOptions
 from neuropil.cli.recipes import FACTS, about, is_file, load, resolve
 from neuropil.cli.settings import config_of, parse, show
 from neuropil.cli.trust import code_of
+from neuropil.cli.workers import count_of, crew, use_threads
 from neuropil.data import held_out
 from neuropil.errors import Refusal, enough_memory, require
 from neuropil.runs import Run, jsonable
@@ -42,6 +43,8 @@ class Unseen(Refusal):
 def do(verb: str, words: list[str]) -> int:
     """Do what `neuropil VERB WORDS` asks for: run it, write the report, show the table."""
     job = Job.of(shlex.join(["neuropil", verb, *words]))
+    count_of(job)  # refuses what cannot be
+    use_threads(job)
     many = job.options.seeds is not None
     require(not many or hasattr(job.config, "seed"), f"--seeds needs a setting 'seed', which {job.name} has not.")
     for number in count(1):
@@ -158,6 +161,7 @@ def started(job: Job, folder: Path, changed: Sequence[str] = ()) -> Run:
     """A new run of `job` in `folder`."""
     facts = {"purpose": about(str(job.file) if is_file(job.asked) else job.asked).purpose, **job.signed()}
     facts |= {"resumed": [{"changed": list(changed)}]} if changed else {}
+    facts |= {"workers": count_of(job)} if count_of(job) > 1 else {}
     facts |= {} if job.options.hold_out is None else {"hold_out": job.options.hold_out}
     return Run.start(
         folder, recipe=job.name, config=job.config, command=job.command, quiet=job.options.quiet, code=job.copies(),
@@ -183,7 +187,9 @@ def job_of(folder: Path, facts: Mapping[str, Any], manner: Manner) -> tuple[Job,
     for old, new in files.items():
         if Path(new) != Path(old).expanduser():
             say(f"going on with {new} in the place of {old}.")
-    job = Job.of(facts["command"], files, manner.device)
+    job = Job.of(facts["command"], files, manner.device, manner.workers)
+    count_of(job)
+    use_threads(job)
     odd = set(map(str, job.code().values())) - set(files.values())
     require(not odd, f"the run in {folder} names code in an unusual way: {', '.join(odd)}.")
     return job, files
@@ -196,6 +202,8 @@ def go_on(folder: Path, manner: Manner) -> tuple[Job, Run]:
     then, now = facts["config"], _renamed(jsonable(job.config), {new: old for old, new in files.items()})
     differ = [name for name in now | then if now.get(name) != then.get(name)]
     changed = [f"setting {name} {then.get(name)}, now {now.get(name)}" for name in differ]
+    began, goes_on = facts.get("workers", 1), count_of(job)
+    changed += [f"workers {began}, now {goes_on}"] if began != goes_on else []
     run = Run.resume(folder, anyway=manner.anyway, quiet=manner.quiet, changed=changed, code=job.copies())
     for entry in run.changed:
         say(f"going on though this has changed: {entry}; the report will say so.")
@@ -213,7 +221,7 @@ def work(job: Job, run: Run, again: Path) -> None:
     """Run the recipe to its end; whatever stops it says how to go on."""
     hint = f"go on with: neuropil run --resume {shlex.quote(str(again))}"
     try:
-        perform(job, run)
+        perform(job, run, crew(job, run))
     except OSError as error:
         raise Refusal(f"{reason(error)} What was written is kept; {hint}") from error
     except KeyboardInterrupt:
@@ -223,8 +231,8 @@ def work(job: Job, run: Run, again: Path) -> None:
         raise
 
 
-def perform(job: Job, run: Run) -> None:
-    """Run the recipe to its end, with the test examples out of reach if that was asked.
+def perform(job: Job, run: Run, company: AbstractContextManager[Any] | None = None) -> None:
+    """Run the recipe to its end, in `company`, with the test examples out of reach if that was asked.
 
     Raises:
         Unseen: that was asked, and the recipe took no data from the data room and scored no validation itself.
@@ -232,7 +240,8 @@ def perform(job: Job, run: Run) -> None:
     fraction, seed = job.options.hold_out, getattr(job.config, "seed", 0)
     try:
         run.track(*job.options.track)
-        with enough_memory(), held_out(fraction, seed if isinstance(seed, int) else 0) as held:
+        held_data = held_out(fraction, seed if isinstance(seed, int) else 0)
+        with enough_memory(), held_data as held, company or nullcontext():
             job.recipe.main(job.config, run)
         if fraction is not None and not held.used and "validation" not in kinds_in(run.folder / METRICS):
             raise Unseen(UNSEEN.format(job.asked))

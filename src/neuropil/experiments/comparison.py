@@ -16,6 +16,7 @@ from neuropil.evaluate import fit_and_score, label_counts, log_units, sample_eff
 from neuropil.experiments.gallery import log_examples, save_pictures
 from neuropil.experiments.own_data import examples, title_of
 from neuropil.loading import model_path
+from neuropil.plasticity.joint import is_together
 from neuropil.runs import FailedRow, LabelsRow, MethodRow, Run, TaggedTracker, WarningRow
 
 N_COMPETING = 1000  # images on which the units of a convolution compete once more, at every position
@@ -202,6 +203,8 @@ def fitted(
     def score(method: Method, tracker: TaggedTracker) -> float:
         if seed == plan.seeds[0] and method.about:
             tracker.log(method.row())
+        able = not is_together() or getattr(method.learner, "shares", False)
+        require(able, f"{method.name} learns in one process; run it without --workers.")
         return fit_and_score(method.learner, train, test, rng=rng, tracker=tracker)
 
     done = attempted(plan.builds[name], train, rng, score, run=run, data=plan.data, seed=seed, name=name)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from neuropil.errors import at_least
 from neuropil.experiments.comparison import Build, Comparison, Methods, plan_on
@@ -63,6 +63,7 @@ class BackpropSettings(ComparisonSettings):
 class FeatureSettings(BackpropSettings):
     """Besides, how linear readouts of learned and of frozen features are trained, and with how many labels."""
 
+    shares: ClassVar[bool] = True
     # numbers of labels for the sample-efficiency curves; those not below the training set are left out
     labels: tuple[int, ...] = ()
     readout_epochs: int = 12  # passes of the readouts over the features

@@ -105,6 +105,7 @@ class AssociationClassifier(Classifier):
     After `fit`: ``network_``, all layers and the vote, in evaluation mode.
     """
 
+    shares = True
     shown = ("hidden", "columns", "receptive_field", "k", "slope", "n_send", "training")
 
     def __init__(

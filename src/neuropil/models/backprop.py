@@ -27,6 +27,7 @@ class BackpropClassifier(ReadoutClassifier):
     After `fit`: ``network_``, body and readout, in evaluation mode.
     """
 
+    shares = True
     shown = ("body", "training")
 
     def __init__(self, body: nn.Sequential, *, training: SupervisedTraining | None = None, standardise: bool = True):

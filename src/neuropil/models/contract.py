@@ -109,9 +109,11 @@ class Classifier(Model):
 
     Attributes:
         shown: the settings that `repr` shows.
+        shares: whether several processes can learn it together.
     """
 
     shown: ClassVar[tuple[str, ...]]
+    shares: ClassVar[bool] = False
     network_: Any
 
     if not TYPE_CHECKING:

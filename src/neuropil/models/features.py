@@ -54,6 +54,7 @@ class FeatureClassifier(ReadoutClassifier):
         True
     """
 
+    shares = True
     shown = ("body", "learning", "readout")
 
     def __init__(

@@ -48,6 +48,12 @@ def together(group: Any = None) -> Iterator[None]:
         _TOGETHER.reset(before)
 
 
+def is_together() -> bool:
+    """Whether learners learn `together` in several processes."""
+    processes = _TOGETHER.get()
+    return processes is not None and processes.size > 1
+
+
 @contextmanager
 def joined(model: nn.Module) -> Iterator[Portion]:
     """Share `model` for the block if learners learn `together`; gives what takes this process's part of a batch."""

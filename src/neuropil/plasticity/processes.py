@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from neuropil.errors import Refusal
+from neuropil.errors import Gone
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def answers() -> Iterator[None]:
     except RuntimeError as error:
         what = "a process that shares the network has ended, or took other steps than this one"
         cure = "see what it said; all need the same number of steps, on the same layers in the same order"
-        raise Refusal(f"{what}; {cure}.") from error
+        raise Gone(f"{what}; {cure}.") from error
 
 
 class Processes(NamedTuple):

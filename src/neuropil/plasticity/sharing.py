@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from neuropil.errors import require
-from neuropil.plasticity.processes import Processes
+from neuropil.plasticity.processes import Processes, answers
 
 Sliced = TypeVar("Sliced", bound=Any)
 DRIFT = 1e-4  # by how much the weights of two processes may differ, as a fraction of their sum
@@ -117,6 +117,7 @@ def members(who: str, group: Any) -> Processes:
     return Processes(group)
 
 
+@answers()
 @torch.no_grad()
 def become_alike_(who: str, model: nn.Module, processes: Processes, facts: Mapping[str, str]) -> None:
     """Give `model` the weights and buffers of the first process; other forms or `facts` in some process are refused."""

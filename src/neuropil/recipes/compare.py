@@ -16,6 +16,7 @@ Try: neuropil compare --data digits --attack --out runs/robustness_digits
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from neuropil.errors import at_least
 from neuropil.experiments.comparison import Comparison, plan_on
@@ -29,6 +30,7 @@ from neuropil.runs import Run
 class Config(Attacks, ComparisonSettings):
     """Settings of the comparison; the methods' own settings are in their files."""
 
+    shares: ClassVar[bool] = True
     data: str = "digits"  # data set, by name (`neuropil data list`), or data of your own: a path
     # independent repetitions; each has its own weights, order of examples and, without an official test set, split
     seeds: int = 5

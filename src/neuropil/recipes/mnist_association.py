@@ -18,7 +18,7 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -35,6 +35,7 @@ from neuropil.models.nn.columns import TopKSigmoid
 from neuropil.models.nn.layers import MaskedLinear
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import correlate, gains, propose_, tap
+from neuropil.plasticity.joint import added, joined
 from neuropil.runs import Run, Tracker
 
 
@@ -42,6 +43,7 @@ from neuropil.runs import Run, Tracker
 class Config(BackpropSettings):
     """Chosen on 10,000 images held out of the training images; see docs/results/association.md."""
 
+    shares: ClassVar[bool] = True
     data: str = "mnist"  # data set: mnist, iris; or data of your own, by path
     # all classes; odd against even classes; or every pair of classes, whose mean accuracy counts
     task: Literal["classes", "parity", "pairs"] = "classes"
@@ -90,20 +92,23 @@ class AssociationLearning:
         state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop("association", epochs, **state):
             correct = torch.zeros((), device=train.y.device)
-            for events in train.batches(batch, shuffle=rng):
-                with torch.no_grad(), tap(network, rules) as seen:
-                    votes = network(events.x)
-                for name, rule in rules.items():
-                    layer, (pre, drive) = network.get_submodule(name), seen[name]
-                    error = gains(rule, layer, pre, drive, label=events.y)  # target activity minus its own
-                    change = correlate(layer, pre, error)
-                    if name == "hidden" and mask is not None:
-                        change = change * mask
-                    propose_(layer, change, error.sum(0))  # the bias is a synapse from a neuron that always fires
-                optimizer.step()
-                schedule.step()
-                correct += (votes.argmax(1) == events.y).sum()
-            log_likeness(tracker, network, rules, epoch=epoch, accuracy=correct.item() / len(train))
+            with joined(network) as part:
+                for events in map(part, train.batches(batch, shuffle=rng)):
+                    with torch.no_grad(), tap(network, rules) as seen:
+                        votes = network(events.x)
+                    for name, rule in rules.items():
+                        layer, (pre, drive) = network.get_submodule(name), seen[name]
+                        error = gains(rule, layer, pre, drive, label=events.y)  # target activity minus its own
+                        # the bias is a synapse from a neuron that always fires
+                        change, bias = added(correlate(layer, pre, error), error.sum(0))
+                        if name == "hidden" and mask is not None:
+                            change = change * mask
+                        propose_(layer, change, bias)
+                    optimizer.step()
+                    schedule.step()
+                    correct += (votes.argmax(1) == events.y).sum()
+            accuracy = added(correct)[0].item() / len(train)
+            log_likeness(tracker, network, rules, epoch=epoch, accuracy=accuracy)
 
 
 def competing(config: Config) -> AssociationClassifier:

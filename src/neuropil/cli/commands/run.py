@@ -7,6 +7,7 @@ usage: neuropil run NAME      [settings] [--out DIR] [--seeds N] [--quiet]    on
 
 --out DIR      the folder to write, which must not exist; without it, a new one under runs/
 --seeds N      N runs with the seeds seed, seed + 1, ..., each in a folder of its own, and one report over them
+--workers N    N processes on this machine learn together, each from a part of every batch; see docs/distributed.md
 --hold-out F   score on that fraction of the training examples, held out by seed, and never on the test set
 --resume DIR   go on after Ctrl-C, a kill or a full disk, bit for bit as if nothing had happened
 --anyway       go on though versions, threads, data or code have changed; run.json and the report say so
@@ -19,6 +20,7 @@ compare --help. The folder holds run.json (settings, versions, machine), metrics
 report.html.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +51,17 @@ def start(verb: str, words: list[str], lacks: str = "") -> int:
     named = bool(words) and not words[0].startswith("-")
     require(goes_on or named or not lacks, lacks)
 
-    from neuropil.cli import runner  # needs torch
+    from neuropil.cli import follower, runner, workers  # need torch
 
-    if goes_on:
-        asked, manner = parse(words, Resume, runner.Manner)
-        return runner.resume(asked.resume, manner)
-    if {"-h", "--help"} & set(words):
+    if {"-h", "--help"} & set(words) and not goes_on:
         name, prog = (words[0], f"neuropil run {words[0]}") if verb == "run" else (verb, f"neuropil {verb}")
         return runner.show_settings(name, prog)
-    return runner.do(verb, words)
+    if workers.in_torchrun() > 1 and os.environ["RANK"] != "0":
+        return follower.follow_torchrun(words)
+    if goes_on:
+        asked, manner = parse(words, Resume, runner.Manner)
+        code = runner.resume(asked.resume, manner)
+    else:
+        code = runner.do(verb, words)
+    workers.dismiss()
+    return code

@@ -1,0 +1,39 @@
+"""What a command needs to be run by several processes: they meet, the first says what is to be done, they part."""
+
+import gc
+import json
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from neuropil.plasticity.processes import Processes, answers
+
+
+def meet(backend: str, port: int, *, rank: int, count: int) -> None:
+    """Join the processes of this machine that meet at `port`."""
+    if backend == "nccl":
+        torch.cuda.set_device(rank)
+    dist.init_process_group(backend, init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count)
+
+
+def leave() -> None:
+    """Leave the others without waiting for them."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        gc.collect()  # as in `stop`
+
+
+@answers()
+def wait() -> None:
+    """Until all are here."""
+    dist.barrier()
+
+
+def said(value: Any = None) -> Any:
+    """What the first process says: the `value` that it gives, which JSON can hold."""
+    processes, device = Processes(), "cuda" if dist.get_backend() == "nccl" else "cpu"
+    text = json.dumps(value).encode() if processes.rank == 0 else b""
+    size = int(processes.from_first(torch.tensor([len(text)], device=device)))
+    body = torch.frombuffer(bytearray(text.ljust(size)), dtype=torch.uint8).to(device)
+    return json.loads(bytes(processes.from_first(body).tolist()))

@@ -1,0 +1,66 @@
+"""Learners of `neuropil.models` that several processes learn together, against one; `shared_cases.py` runs them."""
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+import neuropil as npl
+from neuropil.distributed import together
+from neuropil.plasticity.joint import added, joined
+
+DATA = npl.Split(torch.rand(43, 2, 7, 7, generator=torch.Generator().manual_seed(7)), torch.arange(43) % 3, 3)
+SOFT, HOPFIELD = npl.SoftHebb(tau=0.4, normalise=True), npl.KrotovHopfield(k=2, average=True)
+
+
+def body():
+    """Two convolutions, each behind batch normalisation with statistics that learning gathers."""
+    layers = {"norm1": nn.BatchNorm2d(2, affine=False), "conv1": nn.Conv2d(2, 6, 3), "act1": npl.Triangle(1.0)}
+    layers |= {"norm2": nn.BatchNorm2d(6), "conv2": nn.Conv2d(6, 5, 3), "act2": nn.ReLU(), "pool": nn.AvgPool2d(3)}
+    return nn.Sequential(OrderedDict(layers))
+
+
+def learners():
+    """Freshly made models by name."""
+    torch.manual_seed(3)
+    rules, training = {"conv1": SOFT, "conv2": HOPFIELD}, npl.SupervisedTraining(3, 14, min_steps=1, smoothing=0.1)
+    joint = npl.LocalLearning(rules, epochs=2, batch=14, joint=True, norm_rate=0.5)
+    some = npl.LocalLearning(rules, epochs=2, batch=14, patch_fraction=0.2)
+    moved, events = npl.Distort(shift=0.7), npl.AssociationTraining(epochs=2, batch=14)
+    return {
+        "joint": npl.FeatureClassifier(body(), learning=joint, readout=training),
+        "patches": npl.FeatureClassifier(body(), learning=some, readout=training, n_augmented=1, augment=moved),
+        "backprop": npl.BackpropClassifier(body(), training=npl.SupervisedTraining(2, 14, min_steps=1, augment=moved)),
+        "association": npl.AssociationClassifier((8, 6), k=2, n_send=4, training=events),
+    }
+
+
+def differ(group, alone):
+    """By learner the largest difference of what the processes of `group` learn, relative; nan but where `alone`."""
+    found = {}
+    for (name, model), other in zip(learners().items(), learners().values()):
+        with together(group):
+            model.fit(DATA, rng=torch.Generator().manual_seed(0))
+        if alone:
+            other.fit(DATA, rng=torch.Generator().manual_seed(0))
+            pairs = zip(model.network_.parameters(), other.network_.parameters())
+            found[name] = max(float((a - b).abs().max() / b.abs().max().clamp_min(0.1)) for a, b in pairs)
+    return found
+
+
+def normalised(group):
+    """How far outputs, gradients and statistics of batch normalisation are from those of one process, in float64."""
+    rng = torch.Generator().manual_seed(5)
+    x, out = (torch.randn(9, 3, 4, dtype=torch.float64, generator=rng) for _ in range(2))
+    found = []
+    for momentum in 0.3, None:
+        norms = [nn.BatchNorm1d(3, momentum=momentum).double() for _ in range(2)]
+        whole, mine = x.clone().requires_grad_(), x.clone().requires_grad_()
+        (norms[0](whole).sin() * out).sum().backward()
+        with together(group), joined(norms[1]) as part:
+            (norms[1](part(mine)).sin() * part(out)).sum().backward()
+            sums = added(norms[1].weight.grad, norms[1].bias.grad, mine.grad)
+        found += [a - b for a, b in zip(sums, (norms[0].weight.grad, norms[0].bias.grad, whole.grad))]
+        found += [a - b for a, b in zip(norms[1].buffers(), norms[0].buffers())]
+        assert norms[1](x).shape == x.shape  # by itself again
+    return max(float(one.abs().max()) for one in found)

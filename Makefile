@@ -7,7 +7,7 @@ LOWEST := .venv-lowest
 QUICK := imports face packaging words docs mutants cli cli_refusals runs correlate rules tap propose association settling unit_assignment lif \
   checkpoint spiking_refusals
 
-.PHONY: demo quick test lint types tests kernels package lowest mutants clean help
+.PHONY: demo quick test lint types tests kernels package docs notebooks lowest mutants clean help
 
 help:
 	@echo "make demo     set up, then compare every learner with its baselines on real digits (offline, minutes)"
@@ -15,6 +15,8 @@ help:
 	@echo "make test     set up, then lint, check types and run all tests (minutes)"
 	@echo "make kernels  the kernels of GPUs without a GPU: run in Triton's interpreter, and compiled for two cards"
 	@echo "make package  build the archives that are published, check them, install one and use it"
+	@echo "make docs     execute the notebooks and build the site, strictly, into site/ (minutes)"
+	@echo "make notebooks  only the notebooks, with their outputs, into build/notebooks/"
 	@echo "make lowest   the quick tests with the lowest versions that pyproject.toml declares"
 	@echo "make mutants  plant every fault of tests/mutants.toml and see the tests catch it (an hour)"
 	@echo "make clean    remove the virtual environment and what the demo wrote"
@@ -45,6 +47,17 @@ $(VENV)/.package: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt build twine
 	@touch $@
 
+docs: notebooks
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
+notebooks: $(VENV)/.docs
+	OMP_NUM_THREADS=1 $(BIN)/python docs/theme/notebooks.py
+
+$(VENV)/.docs: $(READY) mkdocs.yml
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs,loops]"
+	@touch $@
+
 quick: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not data" $(QUICK:%=tests/test_%.py)
 
@@ -70,4 +83,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) demo
+	rm -rf $(VENV) $(LOWEST) demo site build/notebooks

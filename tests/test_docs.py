@@ -16,6 +16,7 @@ from neuropil.evaluate import linear_probe
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/neuropil"
+OTHERS = "accelerate|lightning|skorch"  # packages that a page shows and the tests do not need
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 
@@ -42,6 +43,8 @@ def small(name, **settings):
 
 def run(page, number, folder, monkeypatch):
     """The names that block `number` of `page` leaves, run alone in `folder`, with the random numbers of no other."""
+    for name in re.findall(rf"^(?:import|from) ({OTHERS})", blocks(page)[number], re.MULTILINE):
+        pytest.importorskip(name, reason=f"{name} is not installed")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(npl, "load_data", small)
     with torch.random.fork_rng():
@@ -98,6 +101,12 @@ def test_what_a_page_points_to_exists(page):
             assert (ROOT / file).exists(), f"{page} names {file}"
 
 
+def test_every_page_has_a_place_on_the_site():
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    missing = [path.name for path in sorted(ROOT.glob("docs/*.md")) if f"- {path.name}\n" not in menu]
+    assert not missing, f"the menu in mkdocs.yml has no {missing}"
+
+
 def test_every_picture_is_shown_somewhere():
     shown = {file.resolve() for page in PAGES for file, _ in targets(page)}
     unused = [path.name for path in sorted((ROOT / "docs/pictures").iterdir()) if path.resolve() not in shown]
@@ -116,13 +125,14 @@ def test_every_flag_and_recipe_of_the_pages_exists():
     recipes, benchmarks = dict(settings("recipes")), dict(settings("bench"))
     variants = re.findall(r"^\[(\w+)\]", (PACKAGE / "recipes/variants.toml").read_text(encoding="utf-8"), re.MULTILINE)
     words = set(re.findall(r"--[a-z][a-z-]+", "".join(file.read_text("utf-8") for file in PACKAGE.glob("cli/**/*.py"))))
-    flags = words.union(*recipes.values(), *benchmarks.values())
+    flags = words.union(*recipes.values(), *benchmarks.values(), *dict(settings("cli")).values())
     wrong = []
     for page in PAGES:
         if page == "CHANGELOG.md":  # it names the old ones, too
             continue
         text = (ROOT / page).read_text(encoding="utf-8")
-        used = re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", re.sub(r"torchrun [^`#\n]*", "", text))
+        ours = re.sub(r"(torchrun|pip install|tensorboard)\s[^`#\n]*", "", text)
+        used = re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", ours)
         wrong += [f"{page}: {flag}" for flag in used if not {flag, flag.replace("--no-", "--")} & flags]
         used = re.findall(r"(?<!# )neuropil (?:run|copy) ([a-z]\w+)", text)
         wrong += [f"{page}: recipe {name}" for name in used if name not in {*recipes, *variants}]

@@ -38,7 +38,7 @@ def competition_change(job: Job, pre: Tensor, post: Tensor | None) -> Tensor | N
     fits = inside and post is None and groups == 1 and fan_in <= job.plan.fused_inputs
     seen = gpu.images(job.layer, pre, places, norm and norm.flat)
     if isinstance(law, Softmax):
-        return _soft_change(job, gpu, seen, law, norm) if fits else None
+        return _soft_change(job, on_gpu("soft", pre, job.plan), seen, law, norm) if fits else None
     if law.k > job.plan.most_ranks or not inside or units > WIDEST:
         return None
     if fits and units * pre.element_size() <= 4 * job.plan.fused_units:

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import progress
@@ -141,3 +142,9 @@ def _bars() -> progress.Progress:
 
 def _is_metric(name: str, value: Any) -> bool:
     return name not in IN_THE_BAR and isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def label(facts: dict[str, Any]) -> str:
+    """What a run is called in a line on its progress."""
+    seed = facts["config"].get("seed") if isinstance(facts["config"], dict) else None
+    return Path(facts["recipe"]).stem + ("" if seed is None else f", seed {seed}")

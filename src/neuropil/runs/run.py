@@ -13,7 +13,7 @@ from torch import Tensor
 from neuropil.errors import Refusal, require
 from neuropil.runs import files
 from neuropil.runs.checkpoint import Clock, GlobalRandomness, Stateful, capture, dump, load, restore_
-from neuropil.runs.display import Display
+from neuropil.runs.display import Display, label
 from neuropil.runs.loop_state import EMPTY, LoopState, checked, objects_of
 from neuropil.runs.machine import changes, git, peak_memory_mb, world
 from neuropil.runs.parsing import read_rows
@@ -39,7 +39,7 @@ class Run:
     def __init__(self, folder: Path, facts: dict[str, Any], lock: IO[bytes] | None, *, quiet: bool = False):
         self.folder, self.every = folder, 5.0
         self._facts, self._lock = facts, lock
-        self._clock, self._display = Clock(), Display(_label(facts), quiet=quiet)
+        self._clock, self._display = Clock(), Display(label(facts), quiet=quiet)
         self._root = LoopState("run", 1, objects={"randomness": GlobalRandomness(), "clock": self._clock})
         self._stack = [self._root]
         self._awaits: list[str] | None = None  # where the checkpoint was written; None once we are past it
@@ -292,12 +292,6 @@ ANYWAY = "Start a new run, or resume it with --anyway; its report will say so."
 OVER = f" To start it over, delete {files.CHECKPOINT} and resume."
 _OWN = {"recipe", "config", "command", "versions", "machine", "git", "started", "finished", "resumed"}
 _OWN |= {"seconds", "peak_memory_mb", "code", "rows"}
-
-
-def _label(facts: dict[str, Any]) -> str:
-    """What a run is called in a line on its progress."""
-    seed = facts["config"].get("seed") if isinstance(facts["config"], dict) else None
-    return Path(facts["recipe"]).stem + ("" if seed is None else f", seed {seed}")
 
 
 def _now() -> str:

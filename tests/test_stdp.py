@@ -9,6 +9,7 @@ from torch import nn
 
 from neuropil.bench import stdp as stdp_bench
 from neuropil.plasticity import (
+    DifferentialHebb,
     InhibitorySTDP,
     PairSTDP,
     PostSTDP,
@@ -230,6 +231,62 @@ def test_weights_are_normalised_and_then_bounded_in_one_place():
     torch.testing.assert_close(layer.weight.sign(), weight.sign())
     constrain_(layer, low=-0.1, high=0.2, total=7.0)
     assert (layer.weight.min().item(), layer.weight.max().item()) == (-0.1, 0.2)
+
+
+def mean_change(rule, x, y):
+    """The exact mean change by independent spikes with the probabilities x and y in each step, once traces settled."""
+    memory, total = rule.memory(x[:1], y[:1]), 0.0
+    for step, (p, q) in enumerate(zip(x, y)):
+        terms, memory = rule.terms(p[None], q[None], memory)  # the law is linear in either spike
+        total += sum(term.gain * (term.pre * term.post).item() for term in terms) * (step >= 690)
+    return total
+
+
+def way(start, end, steps, kind):
+    """A rate that goes from one settled value to another in so many steps, (steps,), in spikes per step."""
+    inside = torch.linspace(0, 1, steps).double()
+    inside = inside + 0.8 * (9 * inside).sin() * inside * (1 - inside) if kind == "winding" else inside
+    settled = torch.zeros(700).double()  # 35 time constants
+    return 1e-3 * (start + (end - start) * torch.cat([settled, inside, settled + 1]))
+
+
+@pytest.mark.parametrize(("steps", "kind"), [(2, "straight"), (300, "straight"), (300, "winding")])
+def test_pair_stdp_of_changing_rates_is_the_differential_hebbian_rule(steps, kind):
+    rule, q = PairSTDP(), math.exp(-1 / 20)
+    y = way(11.0, 37.0, steps, kind)
+    x = torch.full_like(y, 0.043)
+    layer, at = nn.Linear(1, 1, bias=False).double(), lambda rate: rate.view(1, 1)
+    rate_rule = DifferentialHebb()(layer, at(x[0]), at(y[0]), post_after=at(y[-1])).item()
+    tau_squared = q / (1 - q) ** 2  # in steps, 399.9 for 20 steps: of the sum over lags
+    assert mean_change(rule, x, y) == pytest.approx(tau_squared * rate_rule, rel=1e-9)
+    balanced = replace(rule, tau_plus=40e-3, a_plus=(1 / (math.exp(0.05) - 1)) / (1 / (math.exp(0.025) - 1)))
+    assert mean_change(balanced, x, y) == pytest.approx(tau_squared * rate_rule, rel=1e-6)
+    assert abs(mean_change(replace(rule, a_minus=1.05), x, y) - tau_squared * rate_rule) > 0.5
+
+
+def test_where_the_presynaptic_rate_changes_the_law_has_a_second_term_and_an_error_that_slow_rates_lose():
+    errors = []
+    for steps in (200, 800):
+        x, y = way(40.0, 70.0, steps, "straight"), way(11.0, 37.0, steps, "winding")
+        slope = lambda rate: torch.cat([rate.diff(), torch.zeros(1).double()])
+        law = (20**2 * (x * slope(y) - slope(x) * y)).sum().item()
+        errors.append(abs(mean_change(PairSTDP(), x, y) - law))
+    assert errors[0] < 0.02
+    assert errors[1] < 0.4 * errors[0]
+
+
+def test_spikes_with_changing_rates_are_within_their_error_of_the_law():
+    rng, n = torch.Generator().manual_seed(0), 4000
+    x, y = torch.full((400,), 0.04), torch.cat([torch.full((200,), 0.01), torch.full((200,), 0.05)])
+    rule, totals = PairSTDP(), torch.zeros(n, 1)
+    memory = rule.memory(totals, totals)
+    for p, q in zip(x, y):
+        pre, post = ((torch.rand(n, 1, generator=rng) < rate).float() for rate in (p, q))
+        terms, memory = rule.terms(pre, post, memory)
+        totals += sum(term.gain * term.pre * term.post for term in terms)
+    want = 0.02**2 * 40 * 40
+    assert abs(totals.mean().item() - want) < 4 * totals.std().item() / n**0.5
+    assert want > 8 * totals.std().item() / n**0.5
 
 
 def test_the_benchmark_measures_the_rule_beside_its_own_law():

@@ -130,7 +130,7 @@ def presentation(config: Config) -> dict[str, Any]:
     units = CompetitiveUnits(config.inputs, config.units)
     units.init_(rng)
     images = torch.rand(SHOWN, config.inputs, generator=rng) * (torch.rand(SHOWN, config.inputs, generator=rng) < 0.19)
-    times = clock({"learn": lambda: units.learn_(images)}, repeats=5, warm=1, before=0)
+    times = clock({"learn": lambda: units.learn_(images)}, repeats=min(5, config.repeats), warm=1, before=0)
     best = {"what": "presentation", "step_s": fastest(times)["learn"]}
     return {**best, **asdict(config), "threads": torch.get_num_threads(), "shown": SHOWN}
 

@@ -25,7 +25,7 @@ TABLE = {
     "loading": MODELS | {"zoo"},
     "exchange": MODELS,
     "play": MODELS,
-    "sklearn": BASE | {"plasticity"},
+    "sklearn": MODELS,
     "evaluate": BASE | {"data", "runs.rows", "runs.tracker"},
     "sweeps": BASE | {"runs"},
     "report": BASE | {"runs", "sweeps"},

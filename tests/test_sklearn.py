@@ -15,14 +15,29 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import neuropil.sklearn
+import neuropil.sklearn.hebbian
+import neuropil.sklearn.networks
 from neuropil.bench import sklearn as bench
 from neuropil.errors import Refusal
-from neuropil.plasticity import ExplainAway
-from neuropil.sklearn import HebbianClassifier, HebbianFeatures
+from neuropil.plasticity import ExplainAway, Oja
+from neuropil.sklearn import (
+    AssociationRuleClassifier,
+    HebbianClassifier,
+    HebbianFeatures,
+    SpikeTimeClassifier,
+    STDPNetworkClassifier,
+)
 
 
-@parametrize_with_checks([HebbianFeatures(n_units=20, epochs=2), HebbianClassifier(n_units=40)])
+@parametrize_with_checks(
+    [
+        HebbianFeatures(n_units=20, epochs=2),
+        HebbianClassifier(n_units=12, epochs=1),
+        AssociationRuleClassifier(12, k=1, epochs=1, min_steps=50, learning_rate=0.1),
+        STDPNetworkClassifier(12, n_generation_units=0, epochs=1, min_steps=30, learning_rate=0.03),
+        SpikeTimeClassifier(12, epochs=1, min_steps=32, learning_rate=0.07),
+    ]
+)
 def test_every_check_of_scikit_learn_passes(estimator, check):
     check(estimator)
 
@@ -30,7 +45,7 @@ def test_every_check_of_scikit_learn_passes(estimator, check):
 def test_features_are_those_of_the_layer_that_learned():
     x = np.random.default_rng(3).normal(1.3, 2.1, (200, 6))
     features = HebbianFeatures(30, rule=ExplainAway(k=3), random_state=2).fit(x)
-    layer = features._learner.model
+    layer = features._learner.model.units
     with torch.no_grad():
         rows = torch.from_numpy(x[:9])
         want = layer(torch.cat([rows, -rows], 1)).relu().numpy()
@@ -104,14 +119,14 @@ def test_partial_fit_does_not_pass_over_settings_that_changed():
 
 
 def test_the_examples_run():
-    done = doctest.testmod(neuropil.sklearn)
-    assert done.attempted > 8
-    assert not done.failed
+    done = [doctest.testmod(room) for room in (neuropil.sklearn.hebbian, neuropil.sklearn.networks)]
+    assert sum(one.attempted for one in done) > 15
+    assert not any(one.failed for one in done)
 
 
 def test_the_classifier_is_within_two_points_of_a_logistic_regression_and_the_benchmark_pairs_by_seed():
-    rows = bench.main(bench.Config(seeds=1))
-    assert [row["data"] for row in rows] == ["wine", "breast cancer", "digits"]
+    rows = bench.main(bench.Config(seeds=1, folds=2, data=("wine", "digits")))
+    assert [row["data"] for row in rows] == ["wine", "digits"]
     assert all(row["Hebbian"][0] > row["logistic regression"][0] - 0.02 for row in rows)
     row = {**rows[0], "Hebbian": [0.92, 0.96], "start": [0.90, 0.92], "logistic regression": [0.9, 0.9]}
     shown = bench.cells(row)
@@ -126,3 +141,73 @@ def test_units_that_an_outlier_silenced_are_told_of():
     x[7, 2] = 1e8
     with pytest.warns(UserWarning, match=r"no unit answers to 100 % of the rows; scale the columns first"):
         HebbianFeatures(20, random_state=0).fit(x)
+
+
+SMALL = {"epochs": 1, "min_steps": 60, "random_state": 0}
+
+
+def test_networks_take_any_labels_columns_and_scales():
+    x, y = load_wine(return_X_y=True, as_frame=True)
+    names = y.map({0: "Barolo", 1: "Grignolino", 2: "Barbera"})
+    for model in (
+        AssociationRuleClassifier((30, 30), learning_rate=0.05, **SMALL),
+        STDPNetworkClassifier(20, n_generation_units=0, learning_rate=0.03, **SMALL),
+        SpikeTimeClassifier(20, learning_rate=0.05, **SMALL),
+    ):
+        fitted = clone(model).fit(x, names)
+        assert fitted.score(x, names) > 0.9
+        other = clone(model).fit(x * 1000 - 7, names)  # every column is scaled
+        assert (other.predict(x * 1000 - 7) == fitted.predict(x)).mean() > 0.97
+        proba = fitted.predict_proba(x)
+        np.testing.assert_allclose(proba.sum(1), 1)
+        own = np.log(proba[np.arange(len(x)), np.searchsorted(fitted.classes_, names)])
+        for factor in (0.8, 1.25):  # the likeliest temperature: neither warmer nor colder is better
+            scaled = fitted.decision_function(x) * factor
+            shifted = scaled - scaled.max(1, keepdims=True)
+            log = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+            assert own.mean() >= log[np.arange(len(x)), np.searchsorted(fitted.classes_, names)].mean() - 1e-6
+
+
+def test_an_stdp_network_generates_and_fills_in():
+    x, y = load_wine(return_X_y=True)
+    model = STDPNetworkClassifier(30, n_generation_units=30, min_steps=250, random_state=0).fit(x, y)
+    made = model.sample(np.repeat([0, 1, 2], 20), random_state=1)
+    assert made.shape == (60, 13)
+    assert (x.min(0) - 1e-9 <= made).all()
+    assert (made <= x.max(0) + 1e-9).all()
+    assert (model.predict(made) == np.repeat([0, 1, 2], 20)).mean() > 0.8
+    np.testing.assert_array_equal(made, model.sample(np.repeat([0, 1, 2], 20), random_state=1))
+    holes = x[:60].copy()
+    holes[:, [0, 6, 12]] = np.nan
+    filled = model.complete(holes, y[:60])
+    np.testing.assert_array_equal(filled[~np.isnan(holes)], holes[~np.isnan(holes)])
+    wrong, mean = (np.abs((got - x[:60]) / np.ptp(x, 0))[:, [0, 6, 12]].mean() for got in (filled, x.mean(0)))
+    assert wrong < mean
+    assert np.isfinite(model.complete(holes)).all()
+    for call, message in (
+        (lambda: model.complete(holes, np.full(60, 7)), "complete knows classes"),
+        (lambda: model.sample([9]), "complete knows classes"),
+        (lambda: STDPNetworkClassifier(9, n_generation_units=0, **SMALL).fit(x, y).sample([0]), "fills nothing in"),
+    ):
+        with pytest.raises(Refusal, match=message):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (STDPNetworkClassifier(0), "STDPNetworkClassifier needs n_units as a whole number >= 1, got 0"),
+        (SpikeTimeClassifier(learning_rate=0), "SpikeTimeClassifier needs learning_rate > 0, got 0"),
+        (AssociationRuleClassifier(2), "neurons"),
+        (AssociationRuleClassifier(epochs=0), "AssociationRuleClassifier needs epochs as a whole number >= 1, got 0"),
+    ],
+)
+def test_settings_of_networks_that_cannot_be_are_refused(model, message):
+    with pytest.raises(Refusal, match=message):
+        model.fit(*load_wine(return_X_y=True))
+
+
+def test_a_refusal_of_attach_names_the_layer():
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    with pytest.raises(Refusal, match="units of layer 'units' would not compete under Oja"):
+        HebbianFeatures(3, rule=Oja(), random_state=0).fit(x)

@@ -81,11 +81,11 @@ def make(one: zoo.Card, file: Path) -> int:
     from neuropil.cli import runner
 
     print(f"{one.name}: {one.command}\nabout {one.minutes:g} minutes on one core", flush=True)
-    folder = file.with_suffix(".run")
+    folder, (_, verb, *words) = file.with_suffix(".run"), shlex.split(one.command)
     if folder.exists():
         code = runner.resume(folder, runner.Manner())
     else:
-        code = runner.do("run", [*shlex.split(one.command)[2:], "--out", str(folder)])
+        code = runner.do(verb, [*words, "--out", str(folder)])
     if not code:
         (model,) = models_of(folder)
         load(model.path).save(file, about={**model.about, "zoo": one.name}, precision=one.precision)

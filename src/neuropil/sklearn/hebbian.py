@@ -1,8 +1,8 @@
-"""scikit-learn estimators: local learning by `fit(X, y)`, in pipelines, searches and cross-validation."""
+"""Features that a local rule learns without labels, and a logistic regression on them."""
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
-from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -12,13 +12,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeatures
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Generator, Tensor, nn
 
 from neuropil.errors import enough_memory, require, unknown
 from neuropil.plasticity import ExplainAway, HardWTA, KrotovHopfield, Learner, Rule, SoftHebb, attach
+from neuropil.sklearn.checks import check_numbers, check_rows, generator
 
 __all__ = ["HebbianClassifier", "HebbianFeatures"]
 
@@ -28,9 +28,6 @@ RULES: dict[str, Rule] = {  # at the settings that the page on rules names
     "krotov_hopfield": KrotovHopfield(p=2, k=2),
     "soft_hebb": SoftHebb(tau=0.002),
 }
-
-
-LARGEST = 1e100  # entry of the data, whose squares are summed; all of them below 1 / LARGEST are too small likewise
 
 
 class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -112,13 +109,7 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def _rule(self) -> Rule:
         """The rule, by settings that can be."""
-        for name, kind, least in (
-            ("n_units", Integral, 1), ("epochs", Integral, 0), ("batch_size", Integral, 1), ("learning_rate", Real, 0),
-        ):  # fmt: skip
-            value: Any = getattr(self, name)
-            what = "a whole number" if kind is Integral else "a finite number"
-            fine = isinstance(value, kind) and not isinstance(value, bool) and least <= float(value) < np.inf
-            require(fine, f"{type(self).__name__} needs {name} as {what} >= {least}, got {value!r}.")
+        check_numbers(self, n_units=1, epochs=0, batch_size=1, learning_rate=0.0)
         if isinstance(self.rule, Rule):
             return self.rule
         cure = "a name such as 'explain_away', or a rule that was made, such as ExplainAway()"
@@ -129,15 +120,7 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def _checked(self, x: ArrayLike, *, reset: bool) -> Tensor:
         """Finite rows of as many features as before, in float64."""
-        few = {"ensure_min_samples": 2} if reset else {}
-        rows = validate_data(self, x, dtype=np.float64, reset=reset, **few)
-        largest = float(np.abs(rows).max())
-        fits = largest == 0 or 1 / LARGEST <= largest <= LARGEST
-        cure = "scale the columns first, for example by MaxAbsScaler"
-        require(
-            fits,
-            f"{type(self).__name__} needs entries from {1 / LARGEST:g} to {LARGEST:g}, got {largest:g}; {cure}.",
-        )
+        rows = check_rows(self, x, reset=reset)
         return torch.tensor(np.ascontiguousarray(rows))
 
     def _begin(self, x: ArrayLike) -> Tensor:
@@ -146,11 +129,12 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         rows = self._checked(x, reset=True)
         features = rows.shape[1]
         require(features > 1, f"{type(self).__name__} needs 2 features or more, got n_features = {features}.")
-        rng = Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31 - 1)))
+        rng = generator(self.random_state)
         with enough_memory():
             layer = nn.Linear(2 * features, self.n_units, dtype=rows.dtype)
         nn.init.normal_(layer.weight, std=(2 * features) ** -0.5, generator=rng)
-        self._learner, self._begun = attach(layer, {"": rule}, both(rows), rng=rng), (self.n_units, rule)
+        model = nn.Sequential(OrderedDict(units=layer))  # its name, for refusals
+        self._learner, self._begun = attach(model, {"units": rule}, both(rows), rng=rng), (self.n_units, rule)
         self._read()
         return rows
 
@@ -166,7 +150,8 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def _read(self) -> None:
         """Weights and biases as arrays."""
-        weight, bias = (getattr(self._learner.model, name).detach().numpy().copy() for name in ("weight", "bias"))
+        units = self._learner.model.get_submodule("units")
+        weight, bias = (units.get_parameter(name).detach().numpy().copy() for name in ("weight", "bias"))
         on, off = np.split(weight, 2, axis=1)
         self.weights_, self.biases_ = on - off, bias
 
@@ -225,7 +210,7 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn features from the rows of X (n, features), then their classes y (n,) of any kind."""
-        x, labels = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        x, labels = check_rows(self, X, y, reset=True)
         check_classification_targets(labels)
         self.classes_ = np.unique(labels)
         require(len(self.classes_) > 1, f"{type(self).__name__} needs two classes or more, got one class.")
@@ -251,7 +236,5 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
 
     def _read(self, x: ArrayLike, what: str) -> NDArray[Any]:
         check_is_fitted(self)
-        found: NDArray[Any] = getattr(self.readout_, what)(
-            self.features_.transform(validate_data(self, x, dtype=np.float64, reset=False))
-        )
+        found: NDArray[Any] = getattr(self.readout_, what)(self.features_.transform(check_rows(self, x, reset=False)))
         return found

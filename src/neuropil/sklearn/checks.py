@@ -1,0 +1,42 @@
+"""What all estimators ask of their settings and of their data."""
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import validate_data
+from torch import Generator
+
+from neuropil.errors import require
+
+LARGEST = 1e100  # entry of the data, whose squares are summed; all of them below 1 / LARGEST are too small likewise
+
+
+def check_numbers(estimator: BaseEstimator, **least: float) -> None:
+    """Refuse settings that are not numbers of at least so much; whole ones where the least is an int."""
+    for name, low in least.items():
+        value: Any = getattr(estimator, name)
+        kind, what = (Integral, "a whole number") if isinstance(low, int) else (Real, "a finite number")
+        fine = isinstance(value, kind) and not isinstance(value, bool) and low <= float(value) < np.inf
+        require(fine, f"{type(estimator).__name__} needs {name} as {what} >= {low:g}, got {value!r}.")
+
+
+def check_rows(estimator: BaseEstimator, x: ArrayLike, *labels: ArrayLike, reset: bool, nan: bool = False) -> Any:
+    """Finite rows in float64 of as many features as before, and the labels with them; `nan` lets missing ones pass."""
+    few: dict[str, Any] = {"ensure_min_samples": 2} if reset else {}
+    finite = {"ensure_all_finite": "allow-nan"} if nan else {}
+    found = validate_data(estimator, x, *labels, dtype=np.float64, reset=reset, **few, **finite)
+    rows: NDArray[Any] = found[0] if labels else found
+    largest = float(np.nan_to_num(np.abs(rows)).max(initial=0))
+    fits = largest == 0 or 1 / LARGEST <= largest <= LARGEST
+    who, cure = type(estimator).__name__, "scale the columns first, for example by MaxAbsScaler"
+    require(fits, f"{who} needs entries from {1 / LARGEST:g} to {LARGEST:g}, got {largest:g}; {cure}.")
+    return found
+
+
+def generator(random_state: Any) -> Generator:
+    """A generator of torch from a seed of scikit-learn."""
+    return Generator().manual_seed(int(check_random_state(random_state).randint(2**31 - 1)))

@@ -14,6 +14,7 @@ from neuropil.plasticity import (
     SynapticScaling,
     TripletSTDP,
     VoltageSTDP,
+    attach,
     constrain_,
 )
 
@@ -36,7 +37,14 @@ SETTINGS = {
     "bounds": (lambda: SoftBounds(1.0, 0.0), "needs low < high"),
     "power": (lambda: PowerLaw(mu=2.0), "0 <= mu <= 1"),
     "no such set": (lambda: TripletSTDP.published("visual"), "unknown parameter set 'visual'"),
-    "no rule": (lambda: RewardModulated(nn.Linear(1, 1)), "needs a TraceRule such as PairSTDP"),
+    "a layer for settings": (
+        lambda: PairSTDP(nn.Linear(1, 1)),
+        "make the rule first: PairSTDP().init(layer",
+    ),
+    "a rule without steps": (lambda: PairSTDP()(LAYER, PRE, POST), "sees spikes step by step; call rule.init(layer"),
+    "a word for a dependence": (lambda: TripletSTDP(dependence="soft"), "dependence=SoftBounds(), PowerLaw() or None"),
+    "attached": (lambda: attach(nn.Sequential(layer_of(3, 2)), {"0": PairSTDP()}, PRE), "rules with traces are called"),
+    "no rule": (lambda: RewardModulated(0.5), "needs a TraceRule such as PairSTDP"),
     "an eligibility shorter than a step": (lambda: RewardModulated(PairSTDP(), tau=1e-4), "needs dt <= tau"),
     "bounds of weights": (lambda: constrain_(nn.Linear(1, 1), low=1.0, high=0.0), "needs low < high"),
     "total": (lambda: constrain_(nn.Linear(1, 1), total=-1.0), "needs total > 0"),
@@ -80,6 +88,8 @@ STEPS = {
     "an unknown reduction": (PairSTDP(), PRE, POST, {"reduction": "none"}, "'mean' or 'sum', got 'none'"),
     "no reward": (REWARDED, PRE, POST, {}, "needs reward= of shape (4,), one number per sample, got NoneType"),
     "a reward for each unit": (REWARDED, PRE, POST, {"reward": torch.ones(4, 2)}, "got (4, 2)"),
+    "a misspelt reward": (REWARDED, PRE, POST, {"rewards": PRE}, "'rewards'. Did you mean 'reward'?"),
+    "no third factor": (PairSTDP(), PRE, POST, {"reward": PRE}, "unknown third factor of PairSTDP 'reward'"),
     "a number": (REWARDED, PRE, POST, {"reward": 1.0}, "got float"),
 }
 

@@ -59,6 +59,8 @@ def _check(name: str, layer: nn.Module, rule: Rule) -> None:
         not silent, f"{silent} units of layer {name!r} have weights of 0, which have no direction; initialise them."
     )
     require(fan_in > 1, f"a unit of layer {name!r} has a single input, in which there is no direction to learn.")
+    fits = isinstance(rule, Rule)
+    require(fits, f"attach takes rules such as ExplainAway(), got {what}; rules with traces are called step by step.")
     rule.check_units(count // groups)
     cure = "use ExplainAway, HardWTA, KrotovHopfield or SoftHebb, or call the rule itself without attach."
     third = list(inspect.signature(rule.post).parameters)[1:]

@@ -37,9 +37,11 @@ def spiked(trace: Tensor, spikes: Tensor, pairing: Pairing) -> Tensor:
     return trace + spikes if pairing == "all" else torch.maximum(trace, spikes)
 
 
-def check_pairing(rule: object, pairing: str) -> None:
-    """Refuse other pairings."""
+def check_choices(rule: object, pairing: str, dependence: object) -> None:
+    """Refuse other pairings, and a dependence that is none."""
     needs(rule, pairing in ("all", "nearest"), "pairing='all' or 'nearest'")
+    fits = dependence is None or (hasattr(dependence, "up") and hasattr(dependence, "down"))
+    needs(rule, fits, "dependence=SoftBounds(), PowerLaw() or None")
 
 
 def factors(dependence: WeightDependence | None) -> tuple[Factor | None, Factor | None]:
@@ -86,7 +88,7 @@ class PairSTDP(TraceRule):
 
     def __post_init__(self) -> None:
         check_seconds(self, self.dt, tau_plus=self.tau_plus, tau_minus=self.tau_minus)
-        check_pairing(self, self.pairing)
+        check_choices(self, self.pairing, self.dependence)
 
     def memory(self, pre: Tensor, post: Tensor) -> Traces:
         """No trace of a spike."""
@@ -136,7 +138,7 @@ class PostSTDP(TraceRule):
 
     def __post_init__(self) -> None:
         check_seconds(self, self.dt, tau=self.tau)
-        check_pairing(self, self.pairing)
+        check_choices(self, self.pairing, self.dependence)
 
     def memory(self, pre: Tensor, post: Tensor) -> Tensor:
         """No trace of a spike."""

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from inspect import signature
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from neuropil.errors import Refusal
+from neuropil.errors import Refusal, unknown
 from neuropil.plasticity import geometry
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.engine import LARGEST, keep_freed_memory
@@ -18,6 +19,7 @@ from neuropil.plasticity.patches import sample_count
 from neuropil.plasticity.precision import full_precision
 from neuropil.plasticity.sharing import sharing, summed
 
+STEPS = "init(layer, pre, post) once, then rule.step(layer, pre, post, memory) in each step"
 Memory = TypeVar("Memory")
 Factor = Callable[[Tensor], Tensor]
 
@@ -48,6 +50,16 @@ class Clocked(ABC):
 
     dt: float
     spiking: ClassVar[tuple[str, ...]] = ("pre", "post")
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Refuse a layer where the settings of the rule belong."""
+        if any(isinstance(arg, nn.Module) for arg in args):
+            raise Refusal(f"{cls.__name__}(layer, ...) makes no change; make the rule first: {cls.__name__}().{STEPS}.")
+        return super().__new__(cls)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Refused: a rule with traces has a memory."""
+        raise Refusal(f"{type(self).__name__} sees spikes step by step; call rule.{STEPS}.")
 
     @abstractmethod
     def start(self, layer: nn.Module, pre: Tensor, post: Tensor) -> Any:
@@ -96,6 +108,7 @@ class Clocked(ABC):
         if pre.device.type == "cpu":
             keep_freed_memory()
         _check_memory(self, layer, pre, post, old)
+        _check_third(self, third)
         count, processes = sample_count(layer, pre) if pre.numel() else 0, sharing(layer.get_parameter("weight"))
         mean = reduction == "mean"
         scale = 1 / count if mean and count and processes is None else 1.0
@@ -205,6 +218,17 @@ def _check(rule: Clocked, layer: nn.Module, pre: Tensor, post: Tensor) -> None:
             cure = "encode rates as spikes first, for example with PoissonEncoding, or give the spikes of the units"
             what = f"{type(rule).__name__} needs {name} as spikes, 0 or 1, got numbers from {low:g} to {high:g}"
             raise Refusal(f"{what}; {cure}.")
+
+
+def _check_third(rule: Clocked, third: dict[str, Tensor]) -> None:
+    """Refuse third factors that a rule does not have."""
+    if third:
+        said = signature(getattr(rule, "terms", rule.total)).parameters.values()
+        usual = ("layer", "pre", "post", "old", "scale")
+        known = [one.name for one in said if one.kind is not one.VAR_KEYWORD and one.name not in usual]
+        for name in third:
+            if name not in known:
+                raise unknown(f"third factor of {type(rule).__name__}", name, known)
 
 
 def _tensors(memory: Any) -> list[Tensor]:

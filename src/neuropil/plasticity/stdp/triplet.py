@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from neuropil.errors import check_seconds, unknown
-from neuropil.plasticity.stdp.pair import Pairing, check_pairing, decayed, factors, spiked
+from neuropil.plasticity.stdp.pair import Pairing, check_choices, decayed, factors, spiked
 from neuropil.plasticity.stdp.rule import Term, TraceRule
 from neuropil.plasticity.stdp.weight_dependence import WeightDependence
 
@@ -75,7 +75,7 @@ class TripletSTDP(TraceRule):
     def __post_init__(self) -> None:
         check_seconds(self, self.dt, tau_plus=self.tau_plus, tau_minus=self.tau_minus)
         check_seconds(self, self.dt, tau_x=self.tau_x, tau_y=self.tau_y)
-        check_pairing(self, self.pairing)
+        check_choices(self, self.pairing, self.dependence)
 
     @classmethod
     def published(cls, name: str, dt: float = 1e-3) -> "TripletSTDP":

@@ -75,9 +75,9 @@ def test_a_search_ends_where_nothing_is_new(tmp_path):
 def test_jobs_answer_or_are_lost(engine, package, tmp_path):
     pytest.importorskip(package)
     pool = engine.Engine(tmp_path, 1, {}, "")
-    done = run_all(["k=1,2", "k=3,4"], lambda text: pool.start(axis_of, text), 2)
-    assert {text: axis for text, axis in done if axis} == {text: axis_of(text) for text in ("k=1,2", "k=3,4")}
-    ended = run_all([3], lambda code: pool.start(lambda code: os._exit(code), code), 1)
-    ((_, outcome),) = [one for one in ended if one[1]]
+    work = {"k=1,2": axis_of, "3": lambda code: os._exit(int(code))}
+    ended = {word: outcome for word, outcome in run_all(work, lambda word: pool.start(work[word], word), 2) if outcome}
+    assert ended["k=1,2"] == axis_of("k=1,2")
+    outcome = ended["3"]
     assert outcome.kind == "lost"
     assert "ended without an answer" in outcome.reason

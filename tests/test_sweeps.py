@@ -112,7 +112,7 @@ def test_a_sweep_that_was_killed_does_every_run_once(room, capsys):
     assert "--hold-out" not in found["commands"][1]
     page = (room / "out/report.html").read_text()
     assert "the weight is 6.0; lower the rate." in page
-    assert "setting 004" in page
+    assert "Chosen: setting 4, lr 0.3" in page
 
     before = {path: path.read_bytes() for path in room.glob("out/setting-*/**/*") if path.is_file()}
     capsys.readouterr()

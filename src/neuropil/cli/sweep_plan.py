@@ -78,7 +78,7 @@ def plan_of(words: Sequence[str]) -> tuple[Job, dict[str, Any]]:
     require(bool(asked.grid), "say what to try: --grid lr=1e-3,3e-3 k=2,7, or with --search N also lr=1e-4..1e-1:log")
     require(asked.search is None or asked.search >= 1, f"--search takes a number of settings, got {asked.search}.")
     require(hasattr(job.config, "seed"), f"a sweep needs a setting 'seed', which {job.name} has not.")
-    axes, seeds = axes_of(asked.grid, search=asked.search is not None), job.options.seeds or SEEDS
+    axes, seeds = axes_of(asked.grid, search=asked.search is not None), _own_seeds(job) or job.options.seeds or SEEDS
     _check_names(job, axes, words)
     workers = asked.workers or 1
     threads = _threads(job, workers, asked.engine)
@@ -98,7 +98,9 @@ def _base(job: Job, axes: Sequence[Axis], threads: int) -> Job:
     """The job without what is swept, and with what all runs share."""
     of_recipe = {item.name for item in fields(job.config)}
     own = {item.name for item in fields(SweepOptions)} | {"out", "seeds", "quiet"}
-    words = without(job.words, {*(own - of_recipe), *(axis.name for axis in axes)})
+    words = without(job.words, {*(own - of_recipe), *(axis.name for axis in axes), "seeds"})
+    if _own_seeds(job):
+        words += ["--seeds", "1"]  # in each of its runs
     if job.options.hold_out is None:
         words += ["--hold-out", f"{HOLD_OUT:.4f}"]
     if getattr(job.config, "threads", None) == 0:
@@ -108,9 +110,15 @@ def _base(job: Job, axes: Sequence[Axis], threads: int) -> Job:
     return replace(base, asked=job.asked)
 
 
+def _own_seeds(job: Job) -> int:
+    """How many seeds a recipe runs by a setting of its own, as compare does; 0 if it has none."""
+    seeds = getattr(job.config, "seeds", 0)
+    return seeds if type(seeds) is int else 0
+
+
 def _plain(job: Job, base: Job) -> list[str]:
     """The command of a run that reads the test set, without the setting."""
-    words = without(split(base.command), {"hold_out"})
+    words = without(split(base.command), {"hold_out", "seed", "seeds"})
     return words if getattr(job.config, "threads", None) else without(words, {"threads"})
 
 

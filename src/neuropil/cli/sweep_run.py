@@ -65,7 +65,7 @@ def do(task: Task) -> Outcome:
     """Start or go on with a run of a sweep, to its end; how it ended. What it prints goes into a log beside it."""
     os.chdir(task.here)
     os.environ.update(task.environment)
-    sweep = Sweep.read(task.folder)
+    sweep = Sweep.read(task.folder, checked=True)
     threads, folder = sweep.facts["threads"], sweep.at(task.place)
     torch.set_num_threads(threads)
     try:

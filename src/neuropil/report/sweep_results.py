@@ -72,6 +72,11 @@ class SweepResults:
         """The setting with the best mean of those with all seeds; None while there is none."""
         return next((one for one in self.tried.get(self.learner, []) if one.whole), None)
 
+    @property
+    def timed(self) -> bool:
+        """Whether any run says how long its fit took."""
+        return any(one.seconds is not None for one in self.scores)
+
 
 def gather(sweep: Sweep) -> SweepResults:
     """Read every run of a sweep once."""

@@ -31,7 +31,7 @@ NOTE = (
 def heads_of(results: SweepResults) -> list[str]:
     """The heads of a table: settings, then what they reached."""
     names = list(results.sweep.settings[0]) if results.sweep.settings else []
-    return ["setting", *names, "n", f"{OF}, %", "minus chosen, points", "seconds"]
+    return ["setting", *names, "n", f"{OF}, %", "minus chosen, points", *["seconds"] * results.timed]
 
 
 def rows_of(results: SweepResults, learner: str) -> list[list[str]]:
@@ -41,8 +41,8 @@ def rows_of(results: SweepResults, learner: str) -> list[list[str]]:
     rows = []
     for one in tried:
         reached = percent(*one.interval) if one.accuracy else DASH
-        cells = [f"{one.number:03d}", *one.setting.values(), one.count, reached]
-        rows.append([*cells, _beside(one, best), quantity(one.seconds)])
+        cells = [str(one.number), *one.setting.values(), one.count, reached, _beside(one, best)]
+        rows.append([*cells, *[quantity(one.seconds)] * results.timed])
     return rows
 
 
@@ -65,7 +65,7 @@ def sentences(results: SweepResults) -> list[str]:
         return [*said, "No setting has an accuracy for every seed yet, so none is chosen."]
     reached = percent(*best.interval)
     reached = f"{reached} %" if "±" in reached else reached.replace(" ", " % ", 1)
-    said.append(f"Chosen: setting {best.number:03d}, {title_of(best.setting)}, with {reached} of held-out examples.")
+    said.append(f"Chosen: setting {best.number}, {title_of(best.setting)}, with {reached} of held-out examples.")
     level = [
         one.number for one in results.tried[results.learner] if one is not best and one.whole and _level(one, best)
     ]
@@ -90,7 +90,7 @@ def reasons(results: SweepResults) -> list[str]:
         for seed, reason in one.failed.items():
             by_reason[without_numbers(reason)].append(seed)
         for seeds in by_reason.values():
-            who = f"Setting {one.number:03d} ({title_of(one.setting)}), seed{'s' * (len(seeds) > 1)} {spans(seeds)}"
+            who = f"Setting {one.number} ({title_of(one.setting)}), seed{'s' * (len(seeds) > 1)} {spans(seeds)}"
             said.append(f"{who}: {one.failed[seeds[0]]}")
     left = len(results.sweep.open())
     return [*said, *([f"Unfinished runs: {left}; go on with neuropil sweep --resume."] if left else [])]

@@ -70,7 +70,8 @@ class Progress:
         """Say that runs are at work when nothing was said for long."""
         while not self._over.wait(PATIENCE / 4):
             if time.monotonic() - self._told > PATIENCE:
-                self._say("; ".join(f"{self._title(place)}: {_last_line(self._log(place))}" for place in [*self._live]))
+                at = [f"{self._title(place)}: {_last_line(self._log(place)) or 'at work'}" for place in [*self._live]]
+                self._say("; ".join(at))
 
     def _say(self, text: str) -> None:
         self._told = time.monotonic()

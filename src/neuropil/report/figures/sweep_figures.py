@@ -37,7 +37,7 @@ def _as_summary(one: Tried, data: str) -> Summary:
     """A setting as the figures of the report take learners."""
     middle, half = one.interval
     return Summary(
-        f"{one.number:03d}: {title_of(one.setting)}", data, "local", "", one.accuracy, {}, {}, (), one.seconds,
+        f"{one.number}: {title_of(one.setting)}", data, "local", "", one.accuracy, {}, {}, (), one.seconds,
         math.nan, math.nan, middle, half,
     )  # fmt: skip
 

@@ -49,6 +49,7 @@ $(VENV)/.package: $(READY)
 
 docs: notebooks
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python tests/site.py
 	@echo "open site/index.html"
 
 notebooks: $(VENV)/.docs

@@ -1,5 +1,6 @@
 """What mkdocs does not see by itself: the reference, executed notebooks, pages beside docs/, and what is missing."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ def on_config(config: Any) -> Any:
         if inside == "api/":
             part[title] = list(reference.pages())
         elif inside == "notebooks/":
-            names = [path.stem for path in sorted((ROOT / "docs/notebooks").glob("*.py"))]
-            part[title] = ["notebooks/index.md", *(f"notebooks/{name}.md" for name in names)]
+            text = (ROOT / "docs/notebooks/index.md").read_text(encoding="utf-8")
+            part[title] = [
+                "notebooks/index.md",
+                *(f"notebooks/{name}.md" for name in re.findall(r"\((\w+)\.py\)", text)),
+            ]
         elif inside == "results/":
             names = sorted(path.name for path in (ROOT / "docs/results").glob("*.md") if path.stem != "README")
             part[title] = ["results/README.md", *(f"results/{name}" for name in names)]

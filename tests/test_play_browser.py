@@ -10,6 +10,7 @@ import torch
 import chromium
 import neuropil as npl
 import strokes
+from neuropil.associative import CLASSIFY, GENERATE, AssociativeNetwork, AssociativeTraining, Settling
 from neuropil.associative.inference import class_scores, settle_fully, state_to_classify
 from neuropil.data import load
 from neuropil.data.masks import image_mask
@@ -92,6 +93,29 @@ def test_hidden_parts_are_completed_and_read_as_in_python(browser, network, test
     assert np.argmax(scores, 1).tolist() == network.predict(test.x, mask).tolist()
     as_seven = answers(browser, f"[...complete(network, x, {given}, {{label: 7}}).image]", test.x)
     assert_close(as_seven, network.complete(test.x, mask, labels=torch.full((N,), 7)))
+    hidden = f"x.map((value, k) => ({given}[k] ? value : 1 - value))"  # values of hidden pixels do not matter
+    same = f"complete(network, x, {given}).image.join() === complete(network, {hidden}, {given}).image.join()"
+    assert all(answers(browser, same, test.x[:5]))
+
+
+def test_deep_networks_with_skips_are_those_of_python(place, test, tmp_path):
+    settling, gains = Settling(20, step_size=0.7, momentum=0.3, free_unit_gain=0.4), {"pixels": 0.6, "label": 0.7}
+    training = AssociativeTraining(tasks=(CLASSIFY, GENERATE))
+    deep = AssociativeNetwork((30, 20), settling=settling, training=training, skip_connections=True, init_gains=gains)
+    deep.initialise_(test, torch.Generator().manual_seed(3))
+    page = tmp_path / "deep.html"
+    page.write_text(render(deep, {})[0], encoding="utf-8")
+    deep = npl.load(deep.save(tmp_path / "deep.safetensors", precision="int8"))
+    place[0].open(page)
+    place[0].run("ready")
+    mask = image_mask("left", test.x.shape[1:])
+    given = f"Float64Array.from({mask.flatten().tolist()})"
+    parts = f"[read(network, x, page.known).scores, complete(network, x, {given}).image].map(a => [...a])"
+    scores, completed = zip(*answers(place[0], parts, test.x))
+    assert_close(scores, deep.decision_function(test.x))
+    assert_close(completed, deep.complete(test.x, mask))
+    assert np.std(completed, 0).mean() > 0.01
+    assert place[0].errors == []
 
 
 def test_samples_are_read_as_what_was_asked_and_differ(browser, network):
@@ -101,6 +125,8 @@ def test_samples_are_read_as_what_was_asked_and_differ(browser, network):
     images = torch.tensor(browser.run(many), dtype=torch.float32)
     assert (network.predict(images.view(-1, 1, 8, 8)) == torch.tensor([3, 8]).repeat_interleave(4)).sum() >= 7
     want = network.generate(torch.tensor([3, 8]), 40, torch.Generator().manual_seed(0)).images.view(2, 40, 64)
+    proud = "network.sampling = {...network.sampling, accept_margin: 9, max_attempts: 3};"  # no sample reaches that
+    assert browser.run(f"{proud} (random => {one}.attempts)(generator(1))".replace("label", "3")) == 3
     spread = images.view(2, 4, 64).std(1).mean()
     assert 0.6 < spread / want.std(1).mean() < 1.6
     assert (images.view(2, 4, 64).mean(1) - want.mean(1)).abs().mean() < 0.1
@@ -108,9 +134,9 @@ def test_samples_are_read_as_what_was_asked_and_differ(browser, network):
 
 def test_what_a_hand_writes_is_read(browser):
     rows = strokes.sheet(seed=0)
-    reads = "largest(read(network, imageOf(one, facts.layout, network.shape), page.known).scores)"
-    read = f"{json.dumps([one for _, one in rows])}.map(one => {reads})"
-    wanted = np.array([digit for digit, _ in rows])
+    each = f"{json.dumps([one for _, one in rows])}.map(one => imageOf(one, facts.layout, network.shape)).map(x => "
+    read, wanted = f"{each} largest(read(network, x, page.known).scores))", np.array([digit for digit, _ in rows])
+    assert np.allclose(browser.run(f"{each} total(x))"), 19.6, atol=0.5)  # ink of a training image
     assert (np.array(browser.run(read)) == wanted).sum() >= 25
     as_it_is = (np.array(browser.run(f"facts.layout.fit = 'none'; {read}")) == wanted).sum()
     assert as_it_is < 20  # of 30: the images must be as those of training
@@ -124,11 +150,19 @@ def test_a_finger_writes_and_rubs(browser):
         type=kind,
         touchPoints=[{"x": box[0] + spot[0] * box[2], "y": box[1] + spot[1] * box[2]}] if spot else [],
     )
+    choose = "(value => {by('hide').value = value; by('hide').dispatchEvent(new Event('change'))})"
+    browser.run(f"{choose}('the right half')")
     touch("touchStart", first[0])
     for spot in first[1:]:
         touch("touchMove", spot)
     touch("touchEnd", None)
-    browser.run("calm.matches || new Promise(done => setTimeout(done, 100)).then(() => play(false))")
+    sampled = (
+        "[...document.querySelectorAll('#completions canvas')].filter(one => one.ariaLabel.startsWith('A sample'))"
+    )
+    wait = "new Promise(done => setTimeout(done, 50))"
+    browser.run(f"(async () => {{for (let k = 0; k < 200 && {sampled}.length < 3; k++) await {wait}}})()")
+    assert browser.run(f"{sampled}.length") == 3  # they began when the finger went up
+    browser.run(f"{choose}('nothing'); play(false)")
     assert browser.run("by('answer').textContent") == str(digit) == "2"
     assert f"The network reads: {digit}." in browser.run("by('status').textContent")
     assert browser.run("scrollY") == 0

@@ -75,7 +75,7 @@ def k_means(config: Config, train: Split, rng: Generator) -> Method:
 
     https://proceedings.mlr.press/v15/coates11a.html
     """
-    found = KMeans(config.units, n_init=1, max_iter=50, random_state=config.seed)
+    found = KMeans(config.units, n_init=1, max_iter=20, random_state=config.seed)
     centres = found.fit(train.pixels().flatten(1).cpu().numpy()).cluster_centers_
     return nearest("k-means", torch.from_numpy(centres).float(), config, train)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from neuropil.errors import Refusal, check_seconds
-from neuropil.plasticity.geometry import from_rows, per_sample, rows, weight_of
+from neuropil.plasticity.geometry import from_rows, rows, unit_axis, weight_of
 from neuropil.plasticity.stdp.pair import PairSTDP
 from neuropil.plasticity.stdp.rule import Clocked, Term, TraceRule, add_up, correlated_
 
@@ -96,8 +96,10 @@ def each_(layer: nn.Module, term: Term, out: Tensor) -> Tensor:
     """`out` (batch, *weight) with one term of each sample by itself; every position of a sample is summed."""
     pre, post, gain = term.pre, term.post, term.gain
     if pre is None:
-        by_unit = [per_sample(layer, one[None]).sum(0)[:, None].expand_as(rows(layer, out[0])) for one in post]
-        return out.add_(torch.stack([from_rows(layer, one.contiguous()) for one in by_unit]), alpha=gain)
+        units = post.movedim(unit_axis(layer), -1).flatten(1, -2).sum(1) if post.dim() > 2 else post
+        each = units[:, :, None].expand(*units.shape, rows(layer, out[0]).shape[1]).contiguous()
+        made: Tensor = torch.func.vmap(lambda matrix: from_rows(layer, matrix))(each)
+        return out.add_(made, alpha=gain)
     if type(layer) is nn.Linear:
         return out.add_(torch.einsum("b...o,b...i->boi", post, pre), alpha=gain)
     weight = weight_of(layer)

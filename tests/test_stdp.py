@@ -294,10 +294,10 @@ def test_the_benchmark_measures_the_rule_beside_its_own_law():
     rows = stdp_bench.main(config)
     assert [row["what"] for row in rows] == [*stdp_bench.DENSITIES, "presentation"]
     assert all(stdp_bench.cells(row)["step"] for row in rows)
-    layer, rule, spikes = nn.Linear(30, 20, bias=False), PairSTDP(a_plus=0.9), stdp_bench.spikes(config, 0.3)
-    plain = stdp_bench.Plain(torch.zeros(20, 30), rule, 8)
-    ours = stdp_bench.Stepper(layer, rule, *spikes)
+    layer, rule, trains = nn.Linear(30, 20, bias=False), PairSTDP(a_plus=0.9), stdp_bench.spikes(config, (0.3, 0.5))
+    plain = stdp_bench.Plain(torch.zeros(20, 30), rule, trains)
+    ours = stdp_bench.Stepper(layer, rule, trains)
     for _ in range(3):
         before = plain.weight.clone()
-        plain.step(*spikes)
+        plain.step()
         torch.testing.assert_close(ours.change(), (plain.weight - before) / stdp_bench.RATE, rtol=1e-3, atol=1e-4)

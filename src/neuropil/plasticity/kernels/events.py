@@ -8,7 +8,8 @@ from neuropil._threads import compiler, share_out
 from neuropil.plasticity.kernels.rows import compilable
 
 compiled = compiler("contract", "reassoc", "nsz")
-FEW = 0.03  # fraction of entries that are not zero up to which these loops are faster than a product
+FEW = 0.2  # fraction of entries that are not zero up to which these loops are faster than a product
+TURNED = 7  # samples that it takes to make up for the turned layout in which lines are added
 PER_THREAD = 1 << 19  # multiply-adds that are worth a thread
 LINES = 16  # of a block: as many as one line of the cache has numbers
 
@@ -60,7 +61,7 @@ def add_events_(out: Tensor, pre: Tensor, post: Tensor, gain: float) -> bool:
     if _few(y.reshape(-1), FEW * y.size):
         ends, sample, value = _by_line(y, np.flatnonzero(y != 0))
         share_out(_add_rows, len(rows), rows, ends, sample, value * rows.dtype.type(gain), x, worth=_worth(ends, x))
-    elif _few(x.reshape(-1), FEW * x.size):
+    elif _few(x.reshape(-1), (FEW - TURNED / len(x)) * x.size):
         ends, sample, value = _by_line(x, np.flatnonzero(x != 0))  # of bools, which is fast
         blocks = -(-rows.shape[1] // LINES)
         share_out(_add_columns, blocks, rows, ends, sample, value * rows.dtype.type(gain), y, worth=_worth(ends, y))

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
-from sklearn.cluster import KMeans
+from sklearn.cluster import MiniBatchKMeans
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
@@ -71,11 +71,11 @@ def diehl_cook(config: Config, train: Split, rng: Generator) -> Method:
 
 
 def k_means(config: Config, train: Split, rng: Generator) -> Method:
-    """As many centres of k-means; an image is answered by the nearest, and centres vote as spiking units do.
+    """As many centres of mini-batch k-means; the nearest answers an image, and centres vote as spiking units do.
 
     https://proceedings.mlr.press/v15/coates11a.html
     """
-    found = KMeans(config.units, n_init=1, max_iter=20, random_state=config.seed)
+    found = MiniBatchKMeans(config.units, batch_size=2000, n_init=1, max_iter=20, random_state=config.seed)
     centres = found.fit(train.pixels().flatten(1).cpu().numpy()).cluster_centers_
     return nearest("k-means", torch.from_numpy(centres).float(), config, train)
 

@@ -120,7 +120,7 @@ def test_images_that_are_not_what_was_asked_are_told_of(tmp_path, capsys):
         ("complete {} --known tpo", "Did you mean 'top'"),
         ("complete {} --labels maybe", "setting 'labels' takes one of 'yes', 'no', got 'maybe'"),
         ("complete {} --n 100000", "--n takes up to 359 test images"),
-        ("run mnist_complete", "setting 'of' needs the folder of a finished run"),
+        ("run mnist_complete", "setting 'of' needs a finished run or a network of the zoo"),
     ],
 )
 def test_what_cannot_be_generated(words, message, generating, capsys):
@@ -133,7 +133,7 @@ def test_a_run_without_a_network_that_generates_is_refused(tmp_path, capsys):
     words = f"compare --learners linear --seeds 1 --n-train 100 --labels 1000 --out {out}"
     assert main(words.split()) == 0
     assert main(["generate", str(out)]) == 2
-    assert "left no network that generates images" in capsys.readouterr().err
+    assert "holds no network that generates images" in capsys.readouterr().err
 
 
 def test_completion_of_a_finished_run(generating, tmp_path):

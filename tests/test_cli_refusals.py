@@ -55,7 +55,7 @@ WRONG = {
     "run --resume nowhere": "there is no run in nowhere: no such folder.",
     "run --resume .": ". is not a run: it has no run.json.",
     "run toy.py --resume .": "cannot place 'toy.py'; settings are written --name value.",
-    "run --resume . --lr 2": "unknown setting 'lr'. Known: anyway, code, device, quiet, resume.",
+    "run --resume . --lr 2": "unknown setting 'lr'. Known: anyway, code, device, quiet, resume, workers.",
     "compare --resume nowhere": "there is no run in nowhere: no such folder.",
     "copy toy.py": "expected NAME FILE, got toy.py; see --help.",
     "copy toy.py a.py --ot": "unknown setting 'ot'. Known: none.",

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from neuropil.bench import spiking as bench
-from neuropil.cli.commands.bench import _table
+from neuropil.cli.commands.bench import table
 from neuropil.errors import Refusal
 from neuropil.evaluate.metrics.cost import peak_memory
 from neuropil.spiking import QIFLayer, ThetaLayer
@@ -25,7 +25,7 @@ def test_there_is_a_row_for_every_case_with_ratios_and_memory():
         assert row["step_per_rate"] == pytest.approx(row["step_s"] / row["rate_s"])
         assert min(row[name] for name in ("step_s", "rate_s", "scan_s", "peak_mb")) > 0
         assert row["extra_mb"] >= 0
-    assert _table([bench.cells(row) for row in rows]).row_count == 4
+    assert table([bench.cells(row) for row in rows]).row_count == 4
     bench.CAPTION.format(**rows[-1])
 
 

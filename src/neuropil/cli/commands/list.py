@@ -15,7 +15,7 @@ from rich.table import Table
 from neuropil.cli.recipes import about, recipe_names
 from neuropil.cli.settings import parse
 
-HEADINGS = ("start here", "Hebbian features", "association", "spiking", "associative", "robustness", "searches")
+HEADINGS = ("start here", "Hebbian features", "association", "STDP", "spiking", "associative", "robustness", "searches")
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,16 @@ import statistics
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 
 import neuropil as npl
 from neuropil.errors import Refusal
+
+sys.path.append(str(Path(__file__).parents[1] / "docs/theme"))
+import reference
 
 ROOMS = ("associative", "data", "evaluate", "models", "plasticity", "runs", "spiking")
 
@@ -59,6 +63,25 @@ def test_the_examples_of_the_face_run(name):
         for test in tests:
             torch.manual_seed(0)
             assert runner.run(test).failed == 0, name
+
+
+def test_every_public_name_has_words_and_an_example_and_the_examples_of_the_rooms_run():
+    assert list(reference.lacking()) == []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    elsewhere = (
+        "plasticity.",
+        "sklearn.",
+        "evaluate.robustness.",
+        "distributed.",
+        "report.frame",
+    )  # in tests of theirs
+    for path, value in reference.names().items():
+        if path.split(".")[-1] not in npl.__all__ and not path.startswith(elsewhere) and reference.docstring(value):
+            names = vars(import_module(value.__module__)) | {"torch": torch, "npl": npl}
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                for test in doctest.DocTestFinder().find(value, path, globs=names):
+                    assert runner.run(test).failed == 0, path
 
 
 def test_the_example_of_the_package_runs():

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,9 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Adds the pages that are made."""
+    """Adds the pages that are made, and refuses a public name that says nothing."""
+    if found := list(reference.lacking()):
+        raise PluginError("\n".join(["public names without words or example:", *found]))
     made: dict[str, str | bytes] = dict(reference.pages())
     for path in sorted(NOTEBOOKS.glob("**/*")):
         if path.is_file():

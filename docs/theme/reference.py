@@ -60,6 +60,7 @@ def _blocks(path: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
 
 
+@cache
 def uses(path: str) -> list[str]:
     """The pages whose code uses the name of this path."""
     name = path.split(".")[-1]
@@ -67,20 +68,23 @@ def uses(path: str) -> list[str]:
     return [page for page, code in shown().items() if rule.search(code)]
 
 
+@cache
 def _direct(path: str) -> bool:
     return ">>>" in docstring(names()[path]) or bool(uses(path))
 
 
 def _told(path: str) -> list[str]:
     """The names with an example that a docstring refers to: of a result, the function that returns it."""
-    mentioned = set(re.findall(r"`(?:\w+\.)*(\w+)", docstring(names()[path])))
+    mentioned = set(re.findall(r"\w+", " ".join(re.findall(r"`([\w.]+)", docstring(names()[path])))))
     return [other for other in names() if other.split(".")[-1] in mentioned and _direct(other)]
 
 
 def lacking() -> Iterator[str]:
     """Every public name without a docstring, or without an example of its own or at a name that it refers to."""
     for path, value in names().items():
-        if docstring(value) == "" and (inspect.isclass(value) or inspect.isroutine(value)):
+        if not (inspect.isclass(value) or inspect.isroutine(value)):
+            continue  # a constant or a name of a type
+        if not docstring(value).strip():
             yield f"neuropil.{path} has no docstring"
         elif not _direct(path) and not _told(path):
             yield f"neuropil.{path} has no example: no >>> at it, no page whose code uses it, no `name` that has one"

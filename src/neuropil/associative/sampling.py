@@ -15,7 +15,7 @@ RESAMPLED = 0.25  # fraction of the missing pixels that is sampled again each ti
 
 
 class Samples(NamedTuple):
-    """Generated images.
+    """Generated images, of `AssociativeNetwork.generate`.
 
     Attributes:
         images: (n, *shape).

@@ -14,7 +14,7 @@ Masks = dict[str, Tensor | None]  # for each population that moves: 1 for free a
 
 
 class Settled(NamedTuple):
-    """Where settling ended.
+    """Where the settling of an `AssociativeNetwork` ended.
 
     Attributes:
         state: activity of every population, (batch, units) each.

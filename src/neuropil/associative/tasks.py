@@ -11,7 +11,7 @@ from neuropil.errors import require, unknown
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a network: some visible units are clamped, the network settles, the target units are nudged.
+    """One task of an `AssociativeNetwork`: visible units are clamped, it settles, the target units are nudged.
 
     Attributes:
         target: the population that is nudged towards the data, "label" or "pixels".

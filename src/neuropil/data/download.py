@@ -28,6 +28,9 @@ def fetch(name: str, root: str | Path | None = None, mirrors: Sequence[str] | No
 
     Raises:
         Refusal: no mirror gave the right file, or the folder cannot be written (a full disk, no permission).
+
+    >>> fetch("mnist")  # doctest: +SKIP
+    [PosixPath('/home/me/data/mnist/train-images-idx3-ubyte.gz'), ...]
     """
     source = set_module(name).SOURCE
     if not isinstance(source, Source):

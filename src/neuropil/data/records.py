@@ -18,6 +18,9 @@ def parse_records(raw: bytes, where: str, names: Sequence[str], *, labels: int =
         where: its name.
         names: of the classes, in the order of their labels.
         labels: bytes of labels before each image, of which the last one counts: 2 in CIFAR-100, coarse and fine.
+
+    >>> parse_records(bytes(2 * 3073), "batch.bin", ["cat", "dog"])
+    Split(2 examples of (3, 32, 32), 2 classes)
     """
     size = labels + PLANES
     message = f"{where} needs a whole number of records of {size} bytes, got {len(raw)} bytes."

@@ -26,7 +26,7 @@ Dropout = nn.modules.dropout._DropoutNd
 
 
 class Pass(NamedTuple):
-    """What a stage did in a pass over the batches.
+    """What a stage of a `pipeline` did in a pass over the batches.
 
     Attributes:
         batches: how many.

@@ -157,7 +157,11 @@ class CompetitiveLearning:
 
 
 class Winner(nn.Module):
-    """1 for the unit with the largest drive, the first of equals, and 0 for the others: (n, units)."""
+    """1 for the unit with the largest drive, the first of equals, and 0 for the others: (n, units).
+
+    >>> Winner()(torch.tensor([[0.1, 0.9, 0.9]]))
+    tensor([[0., 1., 0.]])
+    """
 
     def forward(self, drive: Tensor) -> Tensor:
         """(n, units) to (n, units): steps, whose gradient is 0 almost everywhere."""

@@ -14,7 +14,7 @@ from neuropil.runs.tracker import Tracker
 
 
 class FeatureLayer(NamedTuple):
-    """One layer of units of a fitted model.
+    """One layer of units of a fitted model; `FeatureClassifier.feature_layers` lists them.
 
     Attributes:
         name: dotted name of the layer in the network.

@@ -15,6 +15,9 @@ def associations(units: int, classes: int) -> Tensor:
 
     Raises:
         Refusal: fewer neurons than classes, so that a class would have none.
+
+    >>> associations(5, 2)
+    tensor([0, 1, 0, 1, 0])
     """
     require(classes >= 2, f"an association needs at least 2 classes, got {classes}.")
     got = f"got {units} neurons for {classes} classes; use more neurons."

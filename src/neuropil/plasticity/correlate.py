@@ -24,6 +24,10 @@ def correlate(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
 
     Raises:
         Refusal: a layer that is not like that; inputs that are not tensors, or inside a transform of ``torch.func``.
+
+    >>> import torch
+    >>> correlate(torch.nn.Linear(2, 1), torch.tensor([[1.0, 2.0], [0.0, 1.0]]), torch.tensor([[3.0], [1.0]]))
+    tensor([[3., 7.]])
     """
     check_plain(pre, post)
     kind = type(layer).__name__

@@ -15,6 +15,10 @@ class Dense(NamedTuple):
         decay: h, shaped like u, or a number. Give u itself where the decay is by the drive: it is then computed in
             the shorter way.
         mixing: M, (units, units), summed over samples; None for none.
+
+    >>> import torch
+    >>> Dense(gain=torch.ones(4, 2), decay=0.0).decay  # plain Hebb with outputs of 1, for 4 samples and 2 units
+    0.0
     """
 
     gain: Tensor

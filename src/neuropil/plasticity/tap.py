@@ -15,7 +15,7 @@ from neuropil.plasticity.law import Law
 
 
 class Activity(NamedTuple):
-    """What went through a layer in one forward pass, cut from the autograd graph."""
+    """What went through a layer in one forward pass, cut from the autograd graph; `tap` makes it."""
 
     pre: Tensor  # (batch, *in)
     post: Tensor | None = None  # (batch, *out); None where only inputs were recorded

@@ -84,7 +84,7 @@ class RunRows:
 
 @dataclass(frozen=True)
 class Results:
-    """All that several runs say.
+    """All that several runs say, as `gather` collects it.
 
     Attributes:
         runs: the runs, each read once.

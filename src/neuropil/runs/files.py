@@ -150,7 +150,11 @@ def hold(folder: Path) -> IO[bytes] | None:
 
 
 def jsonable(value: Any) -> Any:
-    """`value` as JSON gives it back: dataclasses as dicts, tuples and arrays as lists, paths as words."""
+    """`value` as JSON gives it back: dataclasses as dicts, tuples and arrays as lists, paths as words.
+
+    >>> jsonable({"sizes": (1, 2), "folder": Path("runs/one")})
+    {'sizes': [1, 2], 'folder': 'runs/one'}
+    """
     return json.loads(to_json(value))
 
 

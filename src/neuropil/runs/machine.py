@@ -62,7 +62,11 @@ def machine() -> dict[str, Any]:
 
 
 def peak_memory_mb() -> float:
-    """The most memory this process has held so far, in MiB; nan where the system does not say."""
+    """The most memory this process has held so far, in MiB; nan where the system does not say.
+
+    >>> peak_memory_mb() > 1
+    True
+    """
     if sys.platform == "win32":
         return float("nan")
     unit = 1 if sys.platform == "darwin" else 1024  # bytes

@@ -9,7 +9,14 @@ from neuropil.errors import Refusal
 
 
 def load_recipe_file(path: Path) -> ModuleType:
-    """Run a file of the user, with its own folder to import from, as Python does."""
+    """Run a file of the user, with its own folder to import from, as Python does.
+
+    >>> from tempfile import mkdtemp
+    >>> file = Path(mkdtemp()) / "mine.py"
+    >>> _ = file.write_text("units = 60")
+    >>> load_recipe_file(file).units
+    60
+    """
     try:
         compile(path.read_bytes(), str(path), "exec")
     except (SyntaxError, ValueError) as error:

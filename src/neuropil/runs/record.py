@@ -18,7 +18,7 @@ KINDS = {"versions": dict, "machine": dict, "code": dict, "data": dict, "resumed
 
 @dataclass(frozen=True)
 class Record:
-    """What a run left.
+    """What a run left, as `read` brings it back.
 
     Attributes:
         folder: where it is.

@@ -46,7 +46,7 @@ class Row:
 
 
 class MethodRow(Row):
-    """What a method does, in one sentence, and a `link` to where it comes from."""
+    """What a method does, in one sentence, and a `link` to where it comes from. `Run` logs it."""
 
     about: str
     link: str = ""
@@ -91,7 +91,7 @@ class ResultRow(Row):
 
 
 class FailedRow(Row):
-    """Why a learner has no result: it cannot take the data, or, if it `diverged`, its training ran away."""
+    """Why a learner has no result: it cannot take the data, or its training `diverged`. `Run` logs it."""
 
     reason: str
     diverged: bool = False
@@ -122,14 +122,16 @@ class LabelsRow(Row):
 
 
 class ConfusionRow(Row):
-    """Test examples counted by class: true class in rows, predicted class in columns; `classes` are called so."""
+    """Test examples counted by class: true class in rows, predicted class in columns; `classes` are called so.
+    `Run` logs it.
+    """
 
     matrix: Sequence[Sequence[int]]
     classes: Sequence[str] | None = None
 
 
 class UnitsRow(Row):
-    """Statistics of the units of one layer; see `neuropil.evaluate.UnitStatistics`."""
+    """Statistics of the units of one layer; see `neuropil.evaluate.UnitStatistics`. `Run` logs it."""
 
     layer: str = ""
     wins: Sequence[float] = ()
@@ -141,13 +143,13 @@ class UnitsRow(Row):
 
 
 class WarningRow(Row):
-    """A sentence about a result that should not be trusted without a look."""
+    """A sentence about a result that should not be trusted without a look. `Run` logs it."""
 
     message: str
 
 
 class SamplesRow(Row):
-    """Scores of generated images; see `neuropil.evaluate.GenerationScores`.
+    """Scores of generated images; see `neuropil.evaluate.GenerationScores`. `Run` logs it.
 
     Attributes:
         source: what made the images.
@@ -175,7 +177,7 @@ class LayerSpikes(TypedDict):
 
 
 class RasterRow(Row):
-    """All spikes of one example, from the input to the output; times after `t_end` are pseudospikes."""
+    """All spikes of one example, from the input to the output; times after `t_end` are pseudospikes. `Run` logs it."""
 
     t_end: float
     label: int
@@ -183,7 +185,7 @@ class RasterRow(Row):
 
 
 class SilenceRow(Row):
-    """One example on the straight line from the initial to the trained weights.
+    """One example on the straight line from the initial to the trained weights. `Run` logs it.
 
     Attributes:
         t_end: end of the trial.
@@ -203,7 +205,7 @@ class SilenceRow(Row):
 
 
 class AttackRow(Row):
-    """Accuracy under one attack of one budget.
+    """Accuracy under one attack of one budget. `Run` logs it.
 
     Attributes:
         norm: of the budget, "Linf" or "L2".
@@ -225,7 +227,7 @@ class AttackRow(Row):
 
 
 class CheckRow(Row):
-    """One check of one attack for gradient masking: whether it `passed`, and the `finding` in words."""
+    """One check of one attack for gradient masking: whether it `passed`, and the `finding` in words. `Run` logs it."""
 
     norm: str
     attack: str
@@ -235,7 +237,7 @@ class CheckRow(Row):
 
 
 class MatchedRow(Row):
-    """A learner and the linear classifier on the `n_both` examples that both classify correctly.
+    """A learner and the linear classifier on the `n_both` examples that both classify correctly. `Run` logs it.
 
     Attributes:
         norm, size: the budget.

@@ -16,7 +16,7 @@ __all__ = ["Neuron", "SpikingLayer", "SpikingNetwork", "SpikingOutput"]
 
 
 class SpikingOutput(NamedTuple):
-    """What spiking neurons did until the end of the trial, and what they would do next.
+    """What spiking neurons did until the end of the trial, and would do next; `ThetaNetwork` returns it.
 
     Attributes:
         spikes: ordinary spikes of every layer, from the bottom to the top, each (batch, neurons, spikes), ascending,
@@ -82,7 +82,7 @@ class SpikingLayer(nn.Module, ABC):
 
 
 class SpikingNetwork(nn.Module, ABC):
-    r"""Stacked layers, whose pseudospikes make gradients reach the bottom of a silent network.
+    r"""Stacked layers, whose pseudospikes make gradients reach the bottom of a silent network; see `ThetaNetwork`.
 
     Rates tell what spikes after the end T would do. The inputs of the network have none. Layer by layer, the rate of a
     neuron is the fraction of the way to its next spike that it has come by T. These rates times the weights act on the

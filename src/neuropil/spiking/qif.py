@@ -24,7 +24,7 @@ LARGEST = 1e12  # largest current: half a million spikes, more than any trial ca
 
 
 class QIFState(NamedTuple):
-    """QIF neurons at the end of a trial.
+    """QIF neurons at the end of a trial of a `QIFNetwork`.
 
     Attributes:
         angle: (batch, neurons); V = tan(angle).

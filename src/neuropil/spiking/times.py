@@ -29,7 +29,7 @@ CURES = (
 
 
 class Events(NamedTuple):
-    """The finite spikes of every sample in the order of time; spikes at the same time in the order of `slot`."""
+    """The finite spikes of every sample in the order of time, then of `slot`. `flatten_events` makes them."""
 
     time: Tensor  # (batch, events), ascending, inf beyond `total`, which is below `events`
     source: Tensor  # (batch, events) int32, the neuron; 0 beyond `total`

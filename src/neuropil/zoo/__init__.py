@@ -85,6 +85,9 @@ def file_of(name: str) -> Path:
 
     Raises:
         Refusal: there is none of that name, or it has to be made first.
+
+    >>> file_of("digits-mstdp").name
+    'digits-mstdp.safetensors'
     """
     found, known = _place(card(name).name), card(name)
     if not found.is_file():
@@ -100,5 +103,9 @@ def _place(name: str) -> Path:
 
 
 def made(name: str) -> Path:
-    """Where ``neuropil zoo NAME --make`` puts a network."""
+    """Where ``neuropil zoo NAME --make`` puts a network.
+
+    >>> made("mnist-mstdp-2000").name
+    'mnist-mstdp-2000.safetensors'
+    """
     return data_root() / "zoo" / f"{name}.safetensors"

@@ -10,7 +10,7 @@ from neuropil.errors import Refusal, require
 
 
 class Predicts(Protocol):
-    """All that a score asks of a learner."""
+    """All that a score such as `accuracy` asks of a learner."""
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) float32 in [0, 1] to (n,) labels."""

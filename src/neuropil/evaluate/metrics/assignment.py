@@ -10,7 +10,7 @@ from neuropil.errors import require
 
 
 class AssignedUnits(NamedTuple):
-    """Units with the class each was assigned to; names by their vote.
+    """Units with the class that `assign_units` gave to each; their vote classifies.
 
     Attributes:
         body: maps (batch, *shape) to the activity of the units, (batch, units), 0 or more.

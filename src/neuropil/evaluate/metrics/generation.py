@@ -71,7 +71,7 @@ class ReferenceClassifier:
 
 
 class GenerationScores(NamedTuple):
-    """Scores of generated images.
+    """Scores of generated images, of `evaluate_samples`.
 
     Attributes:
         class_accuracy: fraction that the reference classifier takes for the requested class.

@@ -24,7 +24,7 @@ Step = Callable[[nn.Module, Tensor, Tensor | None], Any]
 
 
 class Locality(NamedTuple):
-    """How far the change of a layer's weights depends on things, each 0 or more; None where it was not measured.
+    """How far the change of a layer's weights depends on things, each 0 or more; None where not measured. See `audit`.
 
     The input of the layer is held fixed throughout.
 
@@ -73,6 +73,13 @@ def locality(
 
     Raises:
         Refusal: the layer is not called once; the step leaves no change, or another one each time.
+
+    >>> from torch.nn import functional as F
+    >>> def step(model, images, labels):
+    ...     F.cross_entropy(model(images), labels).backward()
+    >>> network = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    >>> locality(step, network, "0", torch.rand(8, 6), torch.arange(8) % 3).reads
+    'network'
     """
     require(len(images) >= 2 and len(images) % 2 == 0, f"an audit needs an even number of images, got {len(images)}.")
     trial = _Trial(step, deepcopy(model).double(), name, images.double(), labels, drive_weights)

@@ -11,7 +11,7 @@ Fit = Callable[[Split], Predicts]
 
 
 class Selection(NamedTuple):
-    """The setting that validation preferred, and what every setting reached there."""
+    """The setting that validation preferred, and what every setting reached there; `select` returns it."""
 
     best: str
     accuracy: dict[str, float]

@@ -12,7 +12,7 @@ from neuropil.runs.tracker import Tracker
 
 
 class UnitStatistics(NamedTuple):
-    """The state of a layer of competing units on a data set.
+    """The state of a layer of competing units on a data set, of `unit_statistics`.
 
     Attributes:
         wins: how many examples (or positions) each unit has the largest activity for, (units,).

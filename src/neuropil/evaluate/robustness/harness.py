@@ -29,7 +29,7 @@ class Verified(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """What one attack left at growing budgets.
+    """What one attack left at growing budgets; `curve` makes it.
 
     Attributes:
         attack: its name.

@@ -16,7 +16,7 @@ RARE = 1e-3  # a difference counts if its probability by luck alone is below thi
 
 
 class Check(NamedTuple):
-    """One check of one curve.
+    """One check of one curve, of `check_curves`.
 
     Attributes:
         check: what is asked.

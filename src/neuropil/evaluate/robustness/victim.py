@@ -16,7 +16,7 @@ Function = Callable[[Tensor], Tensor]
 
 
 class Differentiable(Protocol):
-    """A learner that lets a white-box attack look inside."""
+    """A learner that lets a white-box attack such as `PGD` look inside."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes), its scores with their exact gradient by x; the largest names the class."""
@@ -24,7 +24,7 @@ class Differentiable(Protocol):
 
 @dataclass(frozen=True)
 class Victim:
-    """What attacks may ask, each answer checked: shapes, labels in range, no NaN.
+    """What attacks may ask, each answer checked: shapes, labels in range, no NaN; `victim_of` makes it.
 
     Attributes:
         predict: (n, *shape) to (n,) labels.

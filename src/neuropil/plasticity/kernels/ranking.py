@@ -58,7 +58,12 @@ def first_and_kth(drive: Tensor, k: int, plan: Plan | None = None) -> tuple[Tens
 
 
 def winner(drive: Tensor, plan: Plan | None = None) -> tuple[Tensor, Tensor]:
-    r"""The unit with the largest drive, (samples, 1, \*positions), and what is finite where drives are; as above."""
+    r"""The unit with the largest drive, (samples, 1, \*positions), and what is finite where drives are; as above.
+
+    >>> import torch
+    >>> winner(torch.tensor([[0.1, 0.9, 0.9]]))[0]
+    tensor([[1]])
+    """
     units, finite = first_and_kth(drive, 1, plan)
     return units[:, :1], finite
 

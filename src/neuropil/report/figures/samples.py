@@ -102,7 +102,11 @@ def encode(pixels: np.ndarray) -> bytes:
 
 
 def save_sheet(images: np.ndarray, out: Path, *, columns: int, times: int = 2) -> None:
-    """Write `tiled` images to the PNG file `out`, each pixel `times` as large."""
+    """Write `tiled` images to the PNG file `out`, each pixel `times` as large.
+
+    >>> from tempfile import mkdtemp
+    >>> save_sheet(np.zeros((4, 1, 8, 8)), Path(mkdtemp()) / "sheet.png", columns=2)
+    """
     message = f"images go into a PNG file, got {str(out)!r}; name it {str(out.with_suffix('.png'))!r}."
     require(out.suffix == ".png", message)
     write_atomically(out, encode(tiled(images, columns=columns).repeat(times, 0).repeat(times, 1)))

@@ -22,7 +22,7 @@ class Network(Protocol):
 
 
 class Simulation(NamedTuple):
-    """What is left of a simulation."""
+    """What is left of a simulation by `simulate`."""
 
     counts: Tensor  # sum of the output over time: spikes of each unit, (batch, *out)
     state: Any  # after the last step

@@ -4,7 +4,10 @@ Units with conductances see Poisson spikes of an image, inhibit each other and t
 synapses. After learning each unit is assigned to the class of training images that it answers most, and they vote.
 Of the published network the inhibitory neurons are left out: a spike of a unit inhibits all others directly.
 
-Group: STDP. Minutes: 8. Data: mnist.
+Measured: 91.80 +- 0.62 % (n = 3, 95 % interval); k-means 91.75 +- 1.34, random training images 84.09 +- 1.23. With all
+labels: random features 93.57 +- 0.09, linear 92.75 +- 0.12, backprop 98.51 +- 0.10. Published: 87.0.
+
+Group: STDP. Minutes: 4. Data: mnist.
 
 Try: neuropil run diehl_cook --seeds 3 --out runs/diehl_cook
 """
@@ -29,7 +32,7 @@ from neuropil.spiking import ConductanceLIF, PoissonEncoding
 
 @dataclass(frozen=True)
 class Config(FeatureSettings):
-    """Chosen on 10,000 images held out of the training images."""
+    """Chosen on 10,000 images held out of the training images; see docs/results/stdp.md."""
 
     data: str = "mnist"  # data set, or images of your own, by path
     units: int = 400  # spiking units; also centres of k-means, and units of all other baselines

@@ -47,6 +47,7 @@ def main(words: list[str]) -> int:
     except Refusal:
         test = None
     page, precision = render(neuropil.load(found.path), {"data": name, **found.about}, test)
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, page.encode())
     size, plain = len(page.encode()), "" if test is not None else ", no examples: the data are not here"
     print(f"{file}: {size / 1e6:.2f} MB, weights in {precision}{plain}")

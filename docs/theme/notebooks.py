@@ -1,6 +1,7 @@
 """Executes docs/notebooks and writes the notebooks, with outputs, as .ipynb and as pages into build/notebooks."""
 
 import base64
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -32,9 +33,9 @@ def main(*names: str) -> None:
 def execute(path: Path) -> None:
     """Run every cell of one notebook in its own process; an error ends it and writes nothing."""
     notebook = jupytext.read(path)
-    NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
+    place = {"metadata": {"path": path.parent}}
+    client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place)
+    client.execute(stderr=subprocess.DEVNULL)  # of the kernel: what cells print there is in their outputs all the same
     jupytext.write(notebook, OUT / f"{path.stem}.ipynb", fmt="ipynb")
     (OUT / f"{path.stem}.md").write_text(page(notebook, path.stem), encoding="utf-8")
 

@@ -54,7 +54,6 @@ def test_a_damaged_cache_costs_the_cache_and_not_the_run(tmp_path):
     third = len(whole) // 3
     kernel.write_bytes(whole[:third] + bytes(third) + whole[2 * third :])  # LLVM ends the process over such code
     assert ["NUMBA_CACHE_DIR" in said for said in use(SOURCE, **place)] == [True]
-    assert use(SOURCE, **place) == []  # it has started anew
     index.write_bytes(index.read_bytes()[:20])
     assert ["NUMBA_CACHE_DIR" in said for said in use(SOURCE, **place)] == [True]
     index.unlink()

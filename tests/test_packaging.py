@@ -22,7 +22,7 @@ def declared(rows):
 
 def imported(folder):
     """Top-level names of what the files below `folder` import, without the standard library and our own."""
-    own = {path.stem for path in folder.rglob("*.py")} | {"neuropil"}
+    own = {path.stem for path in [*folder.rglob("*.py"), *ROOT.glob("docs/**/*.py")]} | {"neuropil"}
     for file in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -282,7 +282,7 @@ def timeless(folder):
 
 
 def test_a_comparison_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch, capsys):
-    words = "--units 20 --n-train 150 --labels 1000 --learners krotov_hopfield backprop --seeds 2"
+    words = "--units 20 --n-train 150 --labels 1000 --learners krotov_hopfield backprop --seeds 1"
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert main(["compare", *words.split(), "--out", str(whole)]) == 0
     original, calls = SupervisedTraining._epoch, []
@@ -309,8 +309,8 @@ def test_a_comparison_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch
 @pytest.mark.parametrize(("name", "least"), [("mnist_krotov", 0.91), ("fashion_krotov", 0.80)])
 def test_full_size_images_at_a_small_number(name, least, tmp_path):
     out = tmp_path / "out"
-    words = f"run {name} --units 300 --n-train 3000 --epochs 10 --readout-epochs 20 --labels 5000 --out {out}"
-    assert main(words.split()) == 0
+    words = f"run {name} --units 300 --n-train 3000 --epochs 10 --readout-epochs 20 --labels 5000"
+    assert main([*words.split(), "--learners", "krotov_hopfield", "random_features", "--out", str(out)]) == 0
     found = {row["learner"]: row["accuracy"] for row in json.loads((out / "results.json").read_text())["rows"]}
     assert found["Krotov-Hopfield"] > least
     assert found["Krotov-Hopfield"] > found["random features"]

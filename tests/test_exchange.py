@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import neuropil as npl
@@ -49,10 +50,11 @@ BLOCKED = """
 import sys
 sys.modules["neuropil"] = None
 import torch
+from safetensors.torch import load_file
 for file in sys.argv[1:]:
-    x, scores = torch.load(file + ".data", weights_only=True)
-    found = torch.export.load(file).module()(x)
-    assert (found - scores).abs().max() <= 1e-5, file
+    kept = load_file(file + ".data")
+    found = torch.export.load(file).module()(kept["x"])
+    assert (found - kept["scores"]).abs().max() <= 1e-5, file
 """
 
 
@@ -61,7 +63,8 @@ def test_exported_programs_run_where_neuropil_is_not(fitted, train, tmp_path):
     for name in ("whitened patches", "association"):
         files.append(str(tmp_path / f"{len(files)}.pt2"))
         torch.export.save(export(fitted[name], SHAPE), files[-1])
-        torch.save((train.x[:5], fitted[name].decision_function(train.x[:5])), files[-1] + ".data")
+        kept = {"x": train.x[:5], "scores": fitted[name].decision_function(train.x[:5])}
+        save_file(kept, files[-1] + ".data")
     done = subprocess.run([sys.executable, "-c", BLOCKED, *files], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 HERE = Path(__file__).parent
 AHEAD, LEVEL, BEHIND, INK, FAINT = "#0072B2", "#767676", "#D55E00", "#1f2430", "#d9dce1"  # Okabe & Ito
 PANELS = (("minus_backprop", "minus backprop, the same network"), ("minus_frozen", "minus frozen random features"))
-LIMITS = (-5.2, 10.5)
+LIMITS = (-7.8, 10.5)
 
 
 def positions(rows: list[dict[str, str]]) -> list[float]:

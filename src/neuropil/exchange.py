@@ -106,7 +106,7 @@ def to_onnx(model: Model, shape: Sequence[int], file: Path | str) -> Path:
     logger.setLevel(logging.ERROR)  # it tells of packages that are not needed here
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)  # of torch's own code
             names: Any = {"input_names": ["images"], "output_names": ["scores"]}
             made = torch.onnx.export(program, dynamo=True, opset_version=20, verbose=False, **names)
     finally:

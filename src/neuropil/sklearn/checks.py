@@ -30,7 +30,7 @@ def check_rows(estimator: BaseEstimator, x: ArrayLike, *labels: ArrayLike, reset
     finite = {"ensure_all_finite": "allow-nan"} if nan else {}
     found = validate_data(estimator, x, *labels, dtype=np.float64, reset=reset, **few, **finite)
     rows: NDArray[Any] = found[0] if labels else found
-    largest = float(np.nan_to_num(np.abs(rows)).max(initial=0))
+    largest = float(np.fmax.reduce(np.abs(rows), axis=None, initial=0))  # of those that are not missing
     fits = largest == 0 or 1 / LARGEST <= largest <= LARGEST
     who, cure = type(estimator).__name__, "scale the columns first, for example by MaxAbsScaler"
     require(fits, f"{who} needs entries from {1 / LARGEST:g} to {LARGEST:g}, got {largest:g}; {cure}.")

@@ -128,8 +128,11 @@ def test_backprop_reads_the_layers_above_but_for_the_last_layer(batch):
 def test_convolutions_attached_rules_and_a_layer_by_itself(batch):
     model = nn.Sequential(nn.Conv1d(1, 3, 4, bias=False), nn.Tanh(), nn.Flatten(), nn.Linear(12, 5))
     x = batch[0][:, None]
-    assert npl.audit(npl.Oja(), model, x)["0"].reads == "synapse"
+    assert npl.audit(npl.Oja(), model, x)["0"].reads == "open"  # no input of a convolution can move by itself
     assert npl.audit(npl.HardWTA(), model, x)["0"].neighbours > 0
+    upwards = nn.Sequential(nn.ConvTranspose1d(1, 3, 4, bias=False))
+    assert npl.audit(npl.HardWTA(), upwards, x)["0"].reads == "layer"
+    assert npl.audit(npl.Oja(), upwards, x)["0"].neighbours == 0
     learner = npl.attach(model, {"3": npl.ExplainAway(k=2)}, x)
     before = [param.clone() for param in model.parameters()]
     seen = npl.audit(learner, model, x)

@@ -22,7 +22,12 @@ COLUMNS = {  # what a change may depend on, in words
     "above": "layers above",
     "below": "layers below",
 }
-READS = {"synapse": "its two neurons", "layer": "its layer", "network": "other layers"}
+READS = {
+    "synapse": "its two neurons",
+    "open": "its two neurons, as far as was measured",
+    "layer": "its layer",
+    "network": "other layers",
+}
 
 
 class Audit(dict[str, Locality]):

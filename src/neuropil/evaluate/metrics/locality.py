@@ -48,12 +48,14 @@ class Locality(NamedTuple):
 
     @property
     def reads(self) -> str:
-        """What a synapse needs to know: its two neurons ("synapse"), its layer, or other layers ("network")."""
+        """What a synapse needs to know: its two neurons ("synapse"), its layer, or other layers ("network").
+
+        "open" where nothing but its two neurons was seen, and something was not measured.
+        """
         if self.above or self.below:
             return "network"
-        return (
-            "layer" if any([self.other_inputs, self.neighbours, self.neighbours_weights, self.samples]) else "synapse"
-        )
+        beside = self.other_inputs, self.neighbours, self.neighbours_weights, self.samples
+        return "layer" if any(beside) else "open" if None in beside else "synapse"
 
 
 def locality(
@@ -238,10 +240,10 @@ def _samples(trial: _Trial, base: Tensor) -> float:
 
 def _neighbours(trial: _Trial, base: Tensor, rng: Generator, *, held: bool) -> float | None:
     """With other weights in all units but one, seen by that one; `held` if no drive may move."""
-    weight = trial.weight
-    by_rows = isinstance(trial.model.get_submodule(trial.name), (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
-    if not by_rows or (held and not trial.dense) or len(weight) < 2:
+    weight, axis = trial.weight, _unit_axis(trial.model.get_submodule(trial.name))
+    if axis is None or (held and not trial.dense) or weight.shape[axis] < 2:
         return None
+    base = base.movedim(axis, 0)
     free = _null(trial.held) if held else None
     if free is not None and not free.shape[1]:
         return None
@@ -249,13 +251,21 @@ def _neighbours(trial: _Trial, base: Tensor, rng: Generator, *, held: bool) -> f
     for unit in base.flatten(1).norm(dim=1).topk(min(UNITS, len(base))).indices.tolist():
         shift = _noise(weight, rng)
         shift = shift if free is None else shift @ free @ free.T
-        shift[unit] = 0
+        shift.select(axis, unit).zero_()
         if held and not _still(trial, weight + shift):
             return None
         new = trial.change(altered=partial(_shift_, name=trial.name, by=shift))
         if base[unit].any():
-            found.append(_apart(new[unit], base[unit]))
+            found.append(_apart(new.select(axis, unit), base[unit]))
     return max(found)
+
+
+def _unit_axis(layer: nn.Module) -> int | None:
+    """The axis of the weight that counts units; None where it is not known."""
+    if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return 0
+    transposed = isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d))
+    return 1 if transposed and layer.groups == 1 else None
 
 
 def _shift_(model: nn.Module, *, name: str, by: Tensor) -> None:

@@ -174,15 +174,15 @@ def main() -> int:
     for name in HEAVY:
         import_module(name)
     fates = []
+    tests = sorted({mutant.test for mutant in chosen if mutant.is_tested()})
     with ThreadPoolExecutor(2) as pool:
-        unharmed = pool.submit(in_child, sorted({m.test for m in chosen if m.is_tested()}))
+        broken = [test for test, failed in zip(tests, pool.map(lambda test: in_child([test]), tests)) if failed]
         for mutant, word in zip(chosen, pool.map(fate, chosen)):
             print(f"{word:<9}{mutant.function}: {mutant.meaning}", flush=True)
             fates.append(word)
-        broken = unharmed.result()
-    print(
-        "The tests fail without any mutant." if broken else f"{fates.count('caught')} of {len(chosen)} mutants caught"
-    )
+    for test in broken:
+        print(f"{test} fails without any mutant.")
+    print(f"{fates.count('caught')} of {len(chosen)} mutants caught")
     return 0 if chosen and not broken and fates.count("caught") == len(chosen) else 1
 
 

@@ -152,7 +152,7 @@ def test_a_layer_may_learn_in_a_process_of_its_own(together):
     process.start()
     lower(network, rule, batches, lambda sent, label: inbox.put((sent.numpy(), label.numpy())))
     inbox.put(None)
-    weight = torch.tensor(outbox.get(timeout=60))
+    weight = torch.tensor(outbox.get(timeout=300))
     process.join()
     torch.testing.assert_close(weight, want[1], rtol=1e-5, atol=1e-6)
 

@@ -80,7 +80,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), done)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
 def test_a_forked_child_has_threads_of_its_own():
-    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == ["7", "[3,", "4]"], done.stderr
 
 

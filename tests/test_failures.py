@@ -296,5 +296,5 @@ except OSError:
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists() or Path("/proc/driver/nvidia").exists(), reason="not bound here")
 def test_a_command_gets_no_more_memory_than_there_is_instead_of_being_killed():
-    done = subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True, timeout=300)
     assert done.stdout == "True\n", done.stderr

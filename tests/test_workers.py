@@ -77,7 +77,7 @@ def test_two_processes_learn_what_one_does_and_go_on_after_one_was_killed(toy):
     assert main(["run", "./toy.py", "--out", "one", "--quiet"]) == 0
     run, other = start(toy, "./toy.py", "--workers", "2", "--out", "two", "--quiet")
     os.kill(other, signal.SIGKILL)
-    said = run.communicate(timeout=60)[1]
+    said = run.communicate(timeout=300)[1]
     ended = "neuropil: process 2 of 2 has ended (signal 9); the others were stopped. What was written is kept;"
     assert said == f"{ended} go on with: neuropil run --resume two\n"
     assert run.returncode == 2

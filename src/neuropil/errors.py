@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib import import_module
+from types import ModuleType
 
 OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory", "overflow")
 """What torch says where memory ran out, or where a size cannot even be written down."""
@@ -45,6 +47,26 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> Refusal:
     near = [name for name in names if name.lower() == got.lower()] or get_close_matches(got, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return Refusal(f"unknown {kind} {got!r}.{hint} Known: {', '.join(names) or 'none'}.")
+
+
+def optional(package: str, what: str, *, extra: str = "") -> ModuleType:
+    """The module of a package that is not always installed.
+
+    Args:
+        package: or a module in it.
+        what: needs it.
+        extra: of neuropil, which brings it; "" where none does.
+
+    Raises:
+        Refusal: it is not there or cannot be imported; how to install it.
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        top = package.partition(".")[0]
+        damage = "" if error.name == top else f", which cannot be imported ({printable(error)})"
+        cure = f"'neuropil[{extra}]'" if extra else top
+        raise Refusal(f"{what} needs the package {top}{damage}; install it with: pip install {cure}") from error
 
 
 @contextmanager

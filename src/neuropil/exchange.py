@@ -5,7 +5,6 @@ import logging
 import warnings
 from collections.abc import Sequence
 from copy import deepcopy
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from neuropil.errors import Refusal, require, unknown
+from neuropil.errors import Refusal, optional, require, unknown
 from neuropil.models.contract import Model, as_examples
 from neuropil.runs.files import write_atomically
 
@@ -99,8 +98,8 @@ def to_onnx(model: Model, shape: Sequence[int], file: Path | str) -> Path:
     """
     file = Path(file)
     require(file.suffix == ".onnx", f"ONNX is written into a .onnx file, got {file.name!r}.")
-    lacks = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
-    require(not lacks, f"ONNX needs {' and '.join(lacks)}; install them with: pip install 'neuropil[onnx]'")
+    for package in ("onnx", "onnxscript"):
+        optional(package, "ONNX", extra="onnx")
     program, logger = export(model, shape), logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it tells of packages that are not needed here

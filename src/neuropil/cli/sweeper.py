@@ -22,13 +22,13 @@ from neuropil.cli.runner import group_of, job_of
 from neuropil.cli.settings import config_of, parse, show
 from neuropil.cli.sweep_plan import Pool, SweepOptions, plan_of
 from neuropil.cli.sweep_run import Task
-from neuropil.errors import Refusal
+from neuropil.errors import Refusal, optional
 from neuropil.runs.files import Taken, hold, json_bytes, new_folder
 from neuropil.runs.machine import changes
 from neuropil.runs.run import ANYWAY
 from neuropil.sweeps.axes import axes_of, title_of
 from neuropil.sweeps.folder import FAILED, FILE, Place, Sweep, chooser, score_of
-from neuropil.sweeps.pool import Outcome, extra, run_all
+from neuropil.sweeps.pool import Outcome, run_all
 from neuropil.sweeps.progress import Progress
 from neuropil.sweeps.search import Search
 
@@ -87,9 +87,9 @@ def show_settings(name: str) -> int:
 def _check_extras(pool: Pool, facts: dict[str, Any]) -> None:
     """Refuse before anything runs what needs a package that is not there."""
     if facts.get("search"):
-        extra("optuna", "sweep", "--search")
+        optional("optuna", "--search", extra="sweep")
     if pool.engine in NEEDS:
-        extra(NEEDS[pool.engine], pool.engine, f"--engine {pool.engine}")
+        optional(NEEDS[pool.engine], f"--engine {pool.engine}", extra=pool.engine)
 
 
 def _go(sweep: Sweep, manner: Manner, pool: Pool) -> int:

@@ -3,13 +3,11 @@
 import csv
 import re
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from neuropil.errors import Refusal
+from neuropil.errors import optional
 from neuropil.report.page import results_json
 from neuropil.report.results import Results, gather
 from neuropil.report.tables import HEADS, NOTE, cells_of, markdown, remarks_on, summary_rows
@@ -37,9 +35,7 @@ def frame(runs: Sequence[Path] | Results) -> Any:
         >>> neuropil.report.frame([]).empty
         True
     """
-    if find_spec("pandas") is None:
-        raise Refusal("a data frame needs the package pandas; install it with: pip install pandas")
-    return import_module("pandas").DataFrame([outcome.columns() for outcome in gather(runs).outcomes])
+    return optional("pandas", "a data frame").DataFrame([outcome.columns() for outcome in gather(runs).outcomes])
 
 
 def as_csv(results: Results) -> str:

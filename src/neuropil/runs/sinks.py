@@ -8,11 +8,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from neuropil.errors import Refusal, unknown
+from neuropil.errors import optional, unknown
 from neuropil.runs.rows import Row
 
 WHO = ("kind", "learner", "family", "data", "seed", "stage")
@@ -117,7 +116,9 @@ class WandB:
         self._run.finish()
 
 
-SINKS: dict[str, tuple[Callable[[Path, Mapping[str, Any]], Sink], str]] = {  # and the package that each needs
+SINKS: dict[
+    str, tuple[Callable[[Path, Mapping[str, Any]], Sink], str]
+] = {  # and its package, also the name of our extra
     "csv": (CsvFile, ""),
     "tensorboard": (TensorBoard, "tensorboard"),
     "wandb": (WandB, "wandb"),
@@ -183,6 +184,5 @@ def check_sinks(names: Sequence[str]) -> None:
     for name in names:
         if name not in SINKS:
             raise unknown("tracker", name, SINKS)
-        package = SINKS[name][1]
-        if package and find_spec(package) is None:
-            raise Refusal(f"--track {name} needs the package {package}; install it with: pip install {package}")
+        if package := SINKS[name][1]:
+            optional(package, f"--track {name}", extra=package)

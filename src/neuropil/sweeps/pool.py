@@ -3,11 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from importlib import import_module
-from types import ModuleType
 from typing import NamedTuple, Protocol, TypeVar
-
-from neuropil.errors import Refusal
 
 T = TypeVar("T")
 TICK = 0.05  # s between two looks at what is live
@@ -58,16 +54,3 @@ def run_all(tasks: Iterable[T], start: Callable[[T], Live], workers: int) -> Ite
     finally:
         for one in live.values():
             one.stop()
-
-
-def extra(package: str, name: str, what: str) -> ModuleType:
-    """A package that is not always installed.
-
-    Raises:
-        Refusal: it is not there; how to install it.
-    """
-    try:
-        return import_module(package)
-    except ImportError as error:
-        cure = f"install it with: pip install 'neuropil[{name}]'"
-        raise Refusal(f"{what} needs the package {package}, which cannot be imported ({error}); {cure}") from error

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal, optional, require
 from neuropil.sweeps.axes import Axis, Setting
-from neuropil.sweeps.pool import extra
 
 JOURNAL = "journal.log"
 TRIES = 20  # proposals before a search says that there is nothing new
@@ -44,8 +43,8 @@ class Search:
     """
 
     def __init__(self, folder: Path, axes: Sequence[Axis], seed: int, known: Sequence[int]):
-        self._optuna: Any = extra("optuna", "sweep", "--search")
-        journal: Any = extra("optuna.storages.journal", "sweep", "--search")
+        self._optuna: Any = optional("optuna", "--search", extra="sweep")
+        journal: Any = optional("optuna.storages.journal", "--search", extra="sweep")
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         self._axes, self._seed, path = axes, seed, folder / JOURNAL
         if path.is_file():

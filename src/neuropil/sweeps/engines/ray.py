@@ -4,14 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from neuropil.sweeps.pool import Outcome, extra
+from neuropil.errors import optional
+from neuropil.sweeps.pool import Outcome
 
 
 class Engine:
     """A task for every run, in a process of its own. All nodes have to see the folder of the sweep and the data."""
 
     def __init__(self, folder: Path, threads: int, options: dict[str, Any], recipe: str):
-        self._ray: Any = extra("ray", "ray", "--engine ray")
+        self._ray: Any = optional("ray", "--engine ray", extra="ray")
         if not self._ray.is_initialized():
             self._ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
         self._resources = {"num_cpus": threads, "max_retries": 0, "max_calls": 1} | options

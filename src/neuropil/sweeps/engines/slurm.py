@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from neuropil.sweeps.pool import Outcome, extra
+from neuropil.errors import optional
+from neuropil.sweeps.pool import Outcome
 
 
 class Engine:
@@ -14,7 +15,7 @@ class Engine:
     """
 
     def __init__(self, folder: Path, threads: int, options: dict[str, Any], recipe: str):
-        submitit: Any = extra("submitit", "slurm", "--engine slurm")
+        submitit: Any = optional("submitit", "--engine slurm", extra="slurm")
         self._executor = submitit.AutoExecutor(folder=folder / "slurm")
         self._executor.update_parameters(
             **{"name": "neuropil", "cpus_per_task": threads, "timeout_min": 24 * 60} | options

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
+from torch import nn
 
 from neuropil.errors import Refusal
 from neuropil.spiking import (
@@ -16,15 +17,18 @@ from neuropil.spiking import (
     BernoulliEncoding,
     ConductanceLIF,
     CurrentLIF,
+    DeltaLIF,
     Izhikevich,
     PoissonEncoding,
     RateEncoding,
+    SpikingSequential,
     lateral_inhibition,
     simulate,
 )
 
 STEPS, UNITS = 60, 3
 CURRENT = CurrentLIF(tau=17e-3, tau_syn=4.3e-3, threshold=0.9, reset=-0.2, bias=0.3, refractory=2.6e-3, dt=1.3e-3)
+DELTA = DeltaLIF(tau=17e-3, threshold=0.9, reset=-0.2, bias=0.3, refractory=2.6e-3, dt=1.3e-3)
 ADAPTIVE = AdaptiveLIF(17e-3, 4.3e-3, 0.031, 0.4, 0.7, 0.052, 0.13, 0.9, -0.2, 0.3, 2.6e-3, 1.3e-3)
 CONDUCTANCE = ConductanceLIF(
     tau=13e-3, tau_e=1.7e-3, tau_i=2.1e-3, reset=-67e-3, refractory=2.6e-3, theta_plus=2e-3, tau_theta=0.07, dt=1.3e-3
@@ -51,10 +55,12 @@ class Oracle:
         return np.concatenate(change)
 
     def step(self, *drives):
-        for k, drive in enumerate(drives, 1):
-            self.x[k] = self.x[k] + drive
         n = self.neuron
+        for k, drive in enumerate(drives, 1) if not isinstance(n, DeltaLIF) else ():
+            self.x[k] = self.x[k] + drive
         self.x = flow(self.slope, self.x, n.dt)
+        if isinstance(n, DeltaLIF):
+            self.x[0] = self.x[0] + drives[0] * (self.resting == 0)
         tau = getattr(n, "tau_theta", 1.0)
         self.theta = self.theta * np.exp(-n.dt / tau)
         spikes = self.x[0] >= n.threshold + self.theta
@@ -68,6 +74,8 @@ class Oracle:
     def equations(self, *x):
         n = self.neuron
         match n:
+            case DeltaLIF():
+                return [(-x[0] + n.bias) / n.tau]
             case CurrentLIF():
                 v, i = x
                 return [(-v + i + n.bias) / n.tau, -i / n.tau_syn]
@@ -80,15 +88,18 @@ class Oracle:
                 return [dv, -e / n.tau_e, -i / n.tau_i]
 
 
-@pytest.mark.parametrize("neuron", [CURRENT, ADAPTIVE, CONDUCTANCE], ids=lambda n: type(n).__name__)
+@pytest.mark.parametrize("neuron", [CURRENT, DELTA, ADAPTIVE, CONDUCTANCE], ids=lambda n: type(n).__name__)
 def test_a_neuron_is_its_equation_and_spikes_in_the_same_steps(neuron):
     rng = np.random.default_rng(0)
     inputs = 2 if isinstance(neuron, ConductanceLIF) else 1
-    strength = {CurrentLIF: 4.0, AdaptiveLIF: 9.0, ConductanceLIF: 4.0}[type(neuron)]
+    strength = {CurrentLIF: 4.0, DeltaLIF: 0.9, AdaptiveLIF: 9.0, ConductanceLIF: 4.0}[type(neuron)]
     drives = strength * rng.random((STEPS, inputs, UNITS)) * (rng.random((STEPS, inputs, UNITS)) < 0.5)
     zero = np.zeros(UNITS)
-    start = {CurrentLIF: [zero] * 2, AdaptiveLIF: [zero] * 3, ConductanceLIF: [zero + neuron_rest(neuron), zero, zero]}
-    oracle, state = Oracle(neuron, start[type(neuron)]), neuron.init(torch.zeros(1, UNITS).double())
+    size = {CurrentLIF: 2, DeltaLIF: 1, AdaptiveLIF: 3, ConductanceLIF: 3}[type(neuron)]
+    oracle, state = (
+        Oracle(neuron, [zero + neuron_rest(neuron), zero, zero][:size]),
+        neuron.init(torch.zeros(1, UNITS).double()),
+    )
     count = 0
     for drive in drives:
         spikes, state = neuron.step(*torch.from_numpy(drive)[:, None], state)
@@ -105,7 +116,7 @@ def neuron_rest(neuron):
     return getattr(neuron, "rest", 0.0)
 
 
-@pytest.mark.parametrize("name", ["linear", "conductance", "izhikevich", "simulate", "encodings"])
+@pytest.mark.parametrize("name", ["linear", "conductance", "izhikevich", "sequential", "simulate", "encodings"])
 def test_the_examples_give_what_they_say(name):
     assert doctest.testmod(importlib.import_module(f"neuropil.spiking.clock.{name}")).failed == 0
 
@@ -227,6 +238,8 @@ REFUSED = {
         lambda: PoissonEncoding().raster(X, torch.arange(3), 0),
         "an index for each sample, (2,)",
     ),
+    "no layer": (lambda: SpikingSequential(DELTA, torch.relu), "got builtin_function_or_method as 1"),
+    "no neurons": (lambda: SpikingSequential(nn.Linear(2, 3)), "needs neurons, such as CurrentLIF, got none"),
     "nothing to do": (lambda: simulate(CurrentLIF(), []), "at least one step"),
     "numbers": (lambda: simulate(CurrentLIF(), [1.0]), "a tensor of spikes for each step, got float"),
 }
@@ -246,3 +259,21 @@ def test_a_neuron_without_adaptation_is_the_plain_one():
     assert torch.equal(simulate(plain, drive).counts, simulate(state, drive).counts)
     tired = replace(plain, theta_plus=0.5)
     assert simulate(tired, drive).counts.sum() < simulate(plain, drive).counts.sum()
+
+
+def test_a_row_of_layers_is_the_loop_over_them():
+    torch.manual_seed(0)
+    conv, dense = nn.Conv2d(1, 3, 3, bias=False).double(), nn.Linear(12, 5).double()
+    row = SpikingSequential(conv, DELTA, nn.Flatten(), dense, CURRENT)
+    x = 3 * torch.rand(40, 2, 1, 4, 4, generator=torch.Generator().manual_seed(1)).double()
+    run = simulate(row, x, record=lambda spikes, state: {"spikes": spikes, "v": state[1].v})
+    with torch.no_grad():
+        low, high = DELTA.init(conv(x[0])), CURRENT.init(torch.zeros(2, 5).double())
+        for t, now in enumerate(x):
+            spikes, low = DELTA.step(conv(now), low)
+            top, high = CURRENT.step(dense(spikes.flatten(1)), high)
+            assert torch.equal(run.recorded["v"][t], low.v)
+            assert torch.equal(run.recorded["spikes"][t], top)
+    assert run.counts.min() < run.counts.max()
+    assert len(list(row.parameters())) == 3
+    assert "CurrentLIF" in repr(row)

@@ -16,7 +16,7 @@ from neuropil.evaluate import linear_probe
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/neuropil"
-OTHERS = "accelerate|lightning|skorch"  # packages that a page shows and the tests do not need
+OTHERS = "accelerate|lightning|nir|skorch"  # packages that a page shows and the tests do not need
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 

@@ -3,7 +3,16 @@
 from neuropil.spiking.clock.conductance import ConductanceLIF, ConductanceState
 from neuropil.spiking.clock.encodings import BernoulliEncoding, PoissonEncoding, RateEncoding
 from neuropil.spiking.clock.izhikevich import Izhikevich, IzhikevichState
-from neuropil.spiking.clock.linear import AdaptiveLIF, AdaptiveState, CurrentLIF, LIFState, lateral_inhibition
+from neuropil.spiking.clock.linear import (
+    AdaptiveLIF,
+    AdaptiveState,
+    CurrentLIF,
+    DeltaLIF,
+    DeltaState,
+    LIFState,
+    lateral_inhibition,
+)
+from neuropil.spiking.clock.sequential import SpikingSequential
 from neuropil.spiking.clock.simulate import Network, Simulation, simulate
 from neuropil.spiking.encoding import LatencyEncoding, LinearTimeEncoding, ThresholdEncoding
 from neuropil.spiking.kernels.bundles import Plan
@@ -17,9 +26,9 @@ from neuropil.spiking.times import Events, check_times, flatten_events, scatter_
 
 __all__ = [
     "LIF", "QIF", "AdaptiveLIF", "AdaptiveState", "BernoulliEncoding", "ConductanceLIF", "ConductanceState",
-    "CurrentLIF", "Events", "Izhikevich", "IzhikevichState", "LIFState", "LatencyEncoding", "LinearTimeEncoding",
-    "Network", "Plan", "PoissonEncoding", "QIFLayer", "QIFNetwork", "QIFState", "RateEncoding", "RecurrentQIF",
-    "Simulation", "SpikingLayer", "SpikingNetwork", "SpikingOutput", "Theta", "ThetaLayer", "ThetaNetwork",
-    "ThresholdEncoding", "check_times", "flatten_events", "from_raster", "lateral_inhibition", "scatter_events",
-    "simulate", "simulate_qif", "simulate_recurrent_qif", "to_raster",
+    "CurrentLIF", "DeltaLIF", "DeltaState", "Events", "Izhikevich", "IzhikevichState", "LIFState", "LatencyEncoding",
+    "LinearTimeEncoding", "Network", "Plan", "PoissonEncoding", "QIFLayer", "QIFNetwork", "QIFState", "RateEncoding",
+    "RecurrentQIF", "Simulation", "SpikingLayer", "SpikingNetwork", "SpikingOutput", "SpikingSequential", "Theta",
+    "ThetaLayer", "ThetaNetwork", "ThresholdEncoding", "check_times", "flatten_events", "from_raster",
+    "lateral_inhibition", "scatter_events", "simulate", "simulate_qif", "simulate_recurrent_qif", "to_raster",
 ]  # fmt: skip

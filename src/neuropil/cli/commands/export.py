@@ -1,9 +1,10 @@
 """a model of a finished run, for tools that do not know neuropil
 
-usage: neuropil export RUN --to onnx|torch --out FILE [--learner NAME] [--seed N] [--shape 1 28 28]
+usage: neuropil export RUN --to onnx|torch|nir --out FILE [--learner NAME] [--seed N] [--shape 1 28 28]
 
 --to onnx      a .onnx file, opset 20: input "images" (n, channels, height, width) in [0, 1], output "scores"
 --to torch     a .pt2 file, which torch.export.load reads without neuropil
+--to nir       for networks of leaky neurons in a row; says why a model has no such form, and none of a recipe has
 --learner NAME the model, where the run has several; --seed N the seed, where it has several
 --shape ...    of one example, where the run does not say it
 
@@ -26,7 +27,7 @@ class Settings:
     """What to write where."""
 
     run: Positional[Path]
-    to: Literal["onnx", "torch"]
+    to: Literal["onnx", "torch", "nir"]
     out: Path
     learner: str | None = None
     seed: int | None = None
@@ -34,24 +35,25 @@ class Settings:
 
 
 def main(words: list[str]) -> int:
-    """`neuropil export RUN --to onnx|torch --out FILE`."""
+    """`neuropil export RUN --to onnx|torch|nir --out FILE`."""
     (asked,) = parse(words, Settings)
 
     import torch
 
     import neuropil
-    from neuropil.exchange import to_onnx, to_pt2
+    from neuropil.exchange import to_nir, to_onnx, to_pt2
 
     found = neuropil.saved_models(asked.run, name=asked.learner, seed=asked.seed)
     require(bool(found), f"{asked.run} left no model with that name and seed.")
     named = sorted({f"--learner {one.about['name']!r} --seed {one.about['seed']}" for one in found})
     require(len(found) == 1, f"{asked.run} holds {len(found)} models; name one, for example {named[0]}.")
     model, shape = neuropil.load(found[0].path), asked.shape or shape_of(found[0].about)
-    file = (to_onnx if asked.to == "onnx" else to_pt2)(model, shape, asked.out)
+    write: Any = {"onnx": to_onnx, "torch": to_pt2, "nir": to_nir}[asked.to]
+    write(model, shape, asked.out)
     x = torch.rand(3, *shape)
-    again = read(file, x)
+    again = read(asked.out, x)
     difference = "" if again is None else f", off by {(again - model.decision_function(x)).abs().max():.1e}"
-    print(f"{file}: {type(model).__name__}, images (n, {', '.join(map(str, shape))}) to scores{difference}")
+    print(f"{asked.out}: {type(model).__name__}, images (n, {', '.join(map(str, shape))}) to scores{difference}")
     return 0
 
 

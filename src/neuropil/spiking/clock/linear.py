@@ -108,6 +108,60 @@ class CurrentLIF:
         return spikes.to(drive), LIFState(v.masked_fill(spikes, self.reset), ii * current, resting)
 
 
+class DeltaState(NamedTuple):
+    """State of `DeltaLIF`; both (batch, *units)."""
+
+    v: Tensor  # potential
+    resting: Tensor  # steps that are left of the refractory time, int32
+
+
+@dataclass(frozen=True)
+class DeltaLIF:
+    r"""The neuron :math:`\tau \dot v = -v + i_0` without synaptic current: a spike that comes in moves v at once.
+
+    A step lets v decay, then adds the input. A neuron that is then at the threshold or above spikes. v becomes `reset`
+    and stays there for `refractory`; input that comes meanwhile is lost.
+
+    Lapicque 1907, J. Physiol. Pathol. Gen. 9.
+
+    Attributes:
+        tau, threshold, reset, bias, refractory, dt: as of `CurrentLIF`.
+
+    Raises:
+        Refusal: times that are not positive, below dt, or in ms; a reset at the threshold or above it.
+
+    Examples:
+        >>> neuron = DeltaLIF(tau=20e-3, threshold=1.0)
+        >>> state = neuron.init(torch.zeros(1, 2))
+        >>> spikes, state = neuron.step(torch.tensor([[0.4, 1.0]]), state)
+        >>> spikes, state.v
+        (tensor([[0., 1.]]), tensor([[0.4000, 0.0000]]))
+    """
+
+    tau: float = 20e-3
+    threshold: float = 1.0
+    reset: float = 0.0
+    bias: float = 0.0
+    refractory: float = 0.0
+    dt: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_seconds(self, self.dt, tau=self.tau)
+        needs(self, self.reset < self.threshold and 0 <= self.refractory <= 1, "reset < threshold and refractory in s")
+
+    def init(self, like: Tensor) -> DeltaState:
+        """At rest, for inputs shaped like this, (batch, *units)."""
+        return DeltaState(torch.zeros_like(like), torch.zeros_like(like, dtype=torch.int32))
+
+    def step(self, drive: Tensor, state: DeltaState) -> tuple[Tensor, DeltaState]:
+        """One step: spikes, 0 or 1, and the state after it; `drive` is what the spikes of this step add to v."""
+        (kept, gained), _ = propagator(((-1 / self.tau, self.bias / self.tau), (0.0, 0.0)), self.dt)
+        v = torch.where(state.resting > 0, self.reset, kept * state.v + gained + drive)
+        spikes = v >= self.threshold
+        resting = (state.resting - 1).clamp_min(0).masked_fill(spikes, steps_of(self.refractory, self.dt))
+        return spikes.to(drive), DeltaState(v.masked_fill(spikes, self.reset), resting)
+
+
 class AdaptiveState(NamedTuple):
     """State of `AdaptiveLIF`; all (batch, *units)."""
 

@@ -1,4 +1,4 @@
-"""Models for other tools: plain PyTorch, `torch.export`, ONNX, and features layer by layer."""
+"""Rate networks in plain PyTorch, as exported programs and as ONNX; the activity of their layers."""
 
 import io
 import logging

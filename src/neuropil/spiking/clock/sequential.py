@@ -1,0 +1,63 @@
+"""Layers and neurons in a row, driven by a clock."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuropil.errors import require
+from neuropil.spiking.clock.simulate import Network
+
+__all__ = ["SpikingSequential"]
+
+
+class SpikingSequential(nn.Module):
+    """Layers and neurons in a row, for `simulate`. A spike reaches all layers above in the step in which it falls.
+
+    Layers such as ``nn.Linear`` and ``nn.Conv2d`` make the input of the neurons above them; their parameters are those
+    of this module. Neurons are what has ``init`` and ``step``, such as `CurrentLIF`.
+
+    Args:
+        layers: at least one of them neurons.
+
+    Raises:
+        Refusal: something else, or no neurons.
+
+    Examples:
+        >>> from neuropil.spiking import CurrentLIF, simulate
+        >>> network = SpikingSequential(nn.Linear(3, 4, bias=False), CurrentLIF(), nn.Linear(4, 2), CurrentLIF())
+        >>> simulate(network, torch.ones(50, 5, 3)).counts.shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(self, *layers: nn.Module | Network):
+        super().__init__()
+        for name, layer in enumerate(layers):
+            if isinstance(layer, nn.Module):
+                self.add_module(str(name), layer)
+            else:
+                fits = hasattr(layer, "init") and hasattr(layer, "step")
+                require(fits, f"a layer is a module or has init and step, got {type(layer).__name__} as {name}.")
+        neurons = any(hasattr(layer, "step") for layer in layers)
+        require(neurons, "SpikingSequential needs neurons, such as CurrentLIF, got none.")
+        self.layers: tuple[Any, ...] = layers
+
+    def init(self, like: Tensor) -> tuple[Any, ...]:
+        """The state before the first step, one for each layer, for inputs shaped like this, (batch, *in)."""
+        x, states = torch.zeros_like(like), []
+        for layer in self.layers:
+            states.append(layer.init(x) if hasattr(layer, "init") else None)
+            x = layer(x) if states[-1] is None else x
+        return tuple(states)
+
+    def step(self, spikes: Tensor, state: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
+        """One step: what the last layer gives, (batch, *out), and the state after it."""
+        after = []
+        for layer, old in zip(self.layers, state):
+            spikes, new = layer.step(spikes, old) if hasattr(layer, "step") else (layer(spikes), None)
+            after.append(new)
+        return spikes, tuple(after)
+
+    def extra_repr(self) -> str:
+        """Neurons, which are no modules."""
+        return "\n".join(f"({k}): {one}" for k, one in enumerate(self.layers) if not isinstance(one, nn.Module))

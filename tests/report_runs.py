@@ -58,6 +58,10 @@ def everything(learner=LOCAL, seeds=(0, 1)):
             )
         ]
         rows += [("raster", {**about, **trial_of_spikes()}), ("silence", {**about, **way_out_of_silence()})]
+        trains = {"title": "After <i>", "trains": [[0.1, 0.2, 0.9], [], [0.5]], "t_end": 1.0}
+        rows += [("spiketrains", {**about, **trains})]
+        rows += [("potentials", {**about, "title": "v", "v": [[-0.06, -0.05]], "dt": 0.5, "trains": [[0.2]]})]
+        rows += [("weights", {**about, "title": "w", "times": [0.0, 1.0], "weights": [[0.1] * 9, [0.3] * 9]})]
         if seed == seeds[0]:
             rows += [("method", {**about, "about": "It learns <i>.", "link": "https://example.org/paper"})]
             rows += [("method", {**about, "learner": BASELINE, "about": "All at once.", "link": "javascript:alert(1)"})]

@@ -99,8 +99,8 @@ def test_hostile_names_are_plain_text_in_the_page(page):
 
 def test_the_page_has_every_section_in_order(page):
     text = page.read_text()
-    order = ["accuracy", "results", "methods", "curves", "labels", "fields", "images", "spikes", "confusion", "units"]
-    order += ["numbers", "pictures", "warnings", "reproduce", "words"]
+    order = ["accuracy", "results", "methods", "curves", "labels", "fields", "images", "spikes", "activity"]
+    order += ["confusion", "units", "numbers", "pictures", "warnings", "reproduce", "words"]
     spots = [text.index(f'<section id="{name}"') for name in order]
     assert spots == sorted(spots)
     assert re.findall(r'<li><a href="#(.*?)"', text) == order[1:]
@@ -294,7 +294,7 @@ def test_sections_without_rows_are_left_out(tmp_path):
 def test_the_page_is_small_and_its_figures_are_pictures(page):
     assert page.stat().st_size < 1_000_000
     files = list((page.parent / "figures").iterdir())
-    assert len(files) == 9
+    assert len(files) == 10
     for file in files:
         with Image.open(file) as image:
             assert image.format == "PNG"

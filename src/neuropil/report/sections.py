@@ -3,9 +3,11 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from neuropil.report.figures.activity import activity_panels
 from neuropil.report.figures.curves import confusions, learning_curves, progress_panels, sample_efficiency
 from neuropil.report.figures.receptive_fields import field_sheets
 from neuropil.report.figures.robustness import attack_panels, severity_panels
@@ -24,7 +26,19 @@ from neuropil.report.robustness_tables import (
 )
 from neuropil.report.stats import quantity
 from neuropil.report.theme import Panel, Style, data_uri, png, style_for
-from neuropil.runs import AttackRow, CorruptionRow, ImagesRow, LabelsRow, RasterRow, Row, SilenceRow, UnitsRow
+from neuropil.runs import (
+    AttackRow,
+    CorruptionRow,
+    ImagesRow,
+    LabelsRow,
+    PotentialsRow,
+    RasterRow,
+    Row,
+    SilenceRow,
+    SpikeTrainsRow,
+    UnitsRow,
+    WeightsRow,
+)
 
 PICTURE_BYTES = 3_000_000  # pictures that a page takes in; it stays under 5 MB with its figures
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -41,6 +55,7 @@ def sections(results: Results, styles: Mapping[str, Style], files: Files) -> lis
         images_section(results),
         with_sheets(Section("samples", "Samples", SAMPLES), sample_sheets(results), files),
         spikes_section(results, styles, files),
+        activity_section(results, styles, files),
         with_panels(Section("confusion", "Confusion", CONFUSION), confusions(results), "confusion", files),
         units_section(results, styles, files),
         numbers_section(results),
@@ -64,6 +79,7 @@ CONFUSION = (
     "Below each: its commonest mistakes, true class → class that was given."
 )
 IMAGES = "Small images that the runs kept, of their first seed."
+ACTIVITY = "Spikes, potentials and weights over time, of the first run that has them."
 NUMBERS = "What the runs logged besides, as it was logged."
 
 
@@ -186,6 +202,24 @@ def spikes_section(results: Results, styles: Mapping[str, Style], files: Files) 
         groups.append(Group(name, figures_of(panels, f"spikes{index}-")))
     text = "What a spiking network does with one example, and how exact gradients make a silent one fire."
     return Section("spikes", "Spikes", text, groups)
+
+
+def activity_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section:
+    """Spike trains, potentials and weights over time, of the first shown run that has them."""
+    found: dict[tuple[type[Row], str, str], list[Panel]] = {}
+    kinds = results.of(SpikeTrainsRow), results.of(PotentialsRow), results.of(WeightsRow)
+    for row in [one for rows in kinds for one in rows]:
+        key, colour = (type(row), row.title, row.learner or ""), style_for(styles, row.learner or "").colour
+        if key not in found:
+            found[key] = activity_panels(replace(row, title=plain(row.title)), colour)
+    by_learner: dict[str, list[Panel]] = defaultdict(list)
+    for (_, _, name), panels in found.items():
+        by_learner[name] += panels
+    groups = []
+    for index, (name, panels) in enumerate(by_learner.items()):
+        files.add(f"activity-{name}", png(panels))
+        groups.append(Group(name, figures_of(panels, f"activity{index}-")))
+    return Section("activity", "Activity", ACTIVITY, groups)
 
 
 def units_section(results: Results, styles: Mapping[str, Style], files: Files) -> Section:

@@ -18,20 +18,23 @@ from neuropil.runs.rows import (
     LabelsRow,
     MatchedRow,
     MethodRow,
+    PotentialsRow,
     RasterRow,
     ResultRow,
     Row,
     SamplesRow,
     SilenceRow,
+    SpikeTrainsRow,
     UnitsRow,
     WarningRow,
+    WeightsRow,
 )
 from neuropil.runs.run import Run
 from neuropil.runs.tracker import NullTracker, TaggedTracker, Tracker
 
 __all__ = [
     "AttackRow", "CheckRow", "ConfusionRow", "CorruptionRow", "DamageRow", "EpochRow", "FailedRow", "ImagesRow",
-    "LabelsRow", "MatchedRow", "MethodRow", "NullTracker", "RasterRow", "Record", "ResultRow", "Row", "Run",
-    "SamplesRow", "SilenceRow", "Stateful", "TaggedTracker", "Tracker", "UnitsRow", "WarningRow", "jsonable",
-    "load_recipe_file", "parse_row", "peak_memory_mb", "read", "read_rows",
+    "LabelsRow", "MatchedRow", "MethodRow", "NullTracker", "PotentialsRow", "RasterRow", "Record", "ResultRow", "Row",
+    "Run", "SamplesRow", "SilenceRow", "SpikeTrainsRow", "Stateful", "TaggedTracker", "Tracker", "UnitsRow",
+    "WarningRow", "WeightsRow", "jsonable", "load_recipe_file", "parse_row", "peak_memory_mb", "read", "read_rows",
 ]  # fmt: skip

@@ -204,6 +204,61 @@ class SilenceRow(Row):
     spikes: Sequence[int]
 
 
+class SpikeTrainsRow(Row):
+    """Spikes of some neurons in a stretch of time: raster, rate over time, intervals. `Run` logs it.
+
+    Attributes:
+        title: what they are.
+        trains: spike times of each neuron, s.
+        t_start, t_end: the stretch, s.
+        bin: of the rate over time, s.
+    """
+
+    title: str
+    trains: Sequence[Sequence[float]]
+    t_start: float = 0.0
+    t_end: float
+    bin: float = 10e-3
+
+
+class PotentialsRow(Row):
+    """Potentials of up to six neurons, step by step. `Run` logs it.
+
+    Attributes:
+        title: what they are.
+        v: potentials of each neuron, (neurons, time).
+        dt: length of a step, s.
+        t_start: time of the first step, s.
+        trains: spike times of each neuron, s; none if they are not known.
+        threshold: a line to show, in the unit of `v`.
+        unit: of `v`.
+    """
+
+    title: str
+    v: Sequence[Sequence[float]]
+    dt: float
+    t_start: float = 0.0
+    trains: Sequence[Sequence[float]] = ()
+    threshold: float | None = None
+    unit: str = "V"
+
+
+class WeightsRow(Row):
+    """Weights of some synapses over time. `Run` logs it.
+
+    Attributes:
+        title: what they are.
+        times: when they were looked at, (looks,), s.
+        weights: (looks, synapses).
+        names: of up to six synapses.
+    """
+
+    title: str
+    times: Sequence[float]
+    weights: Sequence[Sequence[float]]
+    names: Sequence[str] = ()
+
+
 class AttackRow(Row):
     """Accuracy under one attack of one budget. `Run` logs it.
 

@@ -14,6 +14,7 @@ from neuropil.spiking.clock.linear import (
 )
 from neuropil.spiking.clock.sequential import SpikingSequential
 from neuropil.spiking.clock.simulate import Network, Simulation, simulate
+from neuropil.spiking.clock.statistics import firing_rates, interval_cv, synchrony
 from neuropil.spiking.encoding import LatencyEncoding, LinearTimeEncoding, ThresholdEncoding
 from neuropil.spiking.kernels.bundles import Plan
 from neuropil.spiking.lif import LIF
@@ -29,6 +30,7 @@ __all__ = [
     "CurrentLIF", "DeltaLIF", "DeltaState", "Events", "Izhikevich", "IzhikevichState", "LIFState", "LatencyEncoding",
     "LinearTimeEncoding", "Network", "Plan", "PoissonEncoding", "QIFLayer", "QIFNetwork", "QIFState", "RateEncoding",
     "RecurrentQIF", "Simulation", "SpikingLayer", "SpikingNetwork", "SpikingOutput", "SpikingSequential", "Theta",
-    "ThetaLayer", "ThetaNetwork", "ThresholdEncoding", "check_times", "flatten_events", "from_raster",
-    "lateral_inhibition", "scatter_events", "simulate", "simulate_qif", "simulate_recurrent_qif", "to_raster",
+    "ThetaLayer", "ThetaNetwork", "ThresholdEncoding", "check_times", "firing_rates", "flatten_events", "from_raster",
+    "interval_cv", "lateral_inhibition", "scatter_events", "simulate", "simulate_qif", "simulate_recurrent_qif",
+    "synchrony", "to_raster",
 ]  # fmt: skip

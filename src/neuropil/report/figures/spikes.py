@@ -35,11 +35,11 @@ def raster_panel(row: RasterRow, style: Style) -> Panel:
         f"{len(late) - sum(late)} spikes of one training example of class {row.label}. Hollow marks after the end "
         f"of the trial are {sum(late)} pseudospikes: when silent neurons would fire. Hidden neurons are sorted by time."
     )
-    plot = partial(plot_raster, layers=layers, t_end=row.t_end, label=row.label, colour=style.colour)
+    plot = partial(plot_trial, layers=layers, t_end=row.t_end, label=row.label, colour=style.colour)
     return Panel("One trial, spike by spike", f"Spike raster. {caption}", plot, caption, height=HIGH)
 
 
-def plot_raster(axes: Axes, layers: Sequence[LayerSpikes], t_end: float, label: int, colour: str) -> None:
+def plot_trial(axes: Axes, layers: Sequence[LayerSpikes], t_end: float, label: int, colour: str) -> None:
     """Layers above each other, each as a block; ordinary spikes filled, pseudospikes hollow."""
     style_axes(axes, grid="")
     inner = len(layers) - 2

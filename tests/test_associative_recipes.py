@@ -251,11 +251,16 @@ def test_momentum_settles_everywhere_at_the_same_accuracy(tmp_path):
     out = tmp_path / "out"
     assert main(f"run momentum --epochs 3 --momenta 0 0.5 --step-sizes 0.2 --out {out}".split()) == 0
     for task, quality in (("classify", "accuracy"), ("complete", "squared_error")):
-        plain, pushed = (row for row in rows(out, "settling") if row["task"] == task)
-        assert plain["settled"] == pushed["settled"] == 1
+        plain, pushed, *aimed = (row for row in rows(out, "settling") if row["task"] == task)
+        assert [row["targets"] for row in aimed] == ["constant reach", "own derivative"] * (task == "classify")
+        assert all(row["settled"] == row["same_label"] == 1 for row in (plain, pushed, *aimed))
         assert pushed["iterations"] < plain["iterations"]
-        assert pushed[quality] == pytest.approx(plain[quality], abs=2e-3)
-    assert (out / "pictures" / "momentum.png").exists()
+        for row in (plain, pushed, *aimed):
+            assert row[quality] == pytest.approx(plain[quality], abs=2e-3)
+            assert row["mean_sweeps"] <= row["p95_sweeps"] <= row["iterations"]
+            assert row["batch_work"] == 359 * row["iterations"]
+            assert row["work"] == round(359 * row["mean_sweeps"])
+    assert {picture.name for picture in (out / "pictures").glob("*.png")} == {"momentum.png", "sweeps.png"}
 
 
 def test_a_sheet_shows_each_image_in_its_place():

@@ -21,11 +21,13 @@ class Traces(NamedTuple):
         sent: what each population sent before the nudge, (batch, units).
         settled: the free phase; its ``state`` is the activity before the nudge.
         after: activity after the nudge, (batch, units).
+        before: activity that it is compared with: before the nudge, or after its control.
     """
 
     sent: State
     settled: Settled
     after: State
+    before: State
 
 
 def clamp_task(
@@ -75,7 +77,7 @@ def apply_rule_(net: Connectivity, task: Task, nudge: Nudge, traces: Traces) -> 
     The change is what the presynaptic unit sent before the nudge, times how far the nudge moved the postsynaptic unit.
     A bias is a synapse from a unit that always sends 1.
     """
-    sent, before, after = traces.sent, traces.settled.state, traces.after
+    sent, before, after = traces.sent, traces.before, traces.after
     rule = DifferentialHebb(task.lr_scale / (nudge.beta * len(before[PIXELS])))
     for post in filter(before.__contains__, net.plastic(task.target)):
         for pre, target in net.projections:

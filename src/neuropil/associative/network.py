@@ -14,6 +14,7 @@ from neuropil.associative.inference import Filling, class_scores, differentiable
 from neuropil.associative.learning import Traces, apply_rule_, clamp_task, pseudo_labels
 from neuropil.associative.sampling import Samples, Sampling
 from neuropil.associative.settling import Nudge, Settling, send
+from neuropil.associative.targets import DerivativeTargets
 from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
 from neuropil.associative.training import GAINS, AssociativeTraining, EpochStatistics, by_role
 from neuropil.data import Split
@@ -160,8 +161,9 @@ class AssociativeNetwork(Model):
         settled = self.settling(self.net_, state, free, fixed)
         target = label if task.target == LABEL else x
         after = self.nudge(self.net_, settled.state, free, {task.target: target}, self.settling, fixed)
+        before = self.nudge.without(self.net_, settled.state, free, self.settling, fixed)
         sent = {name: send(s, free.get(name), self.settling.free_unit_gain) for name, s in settled.state.items()}
-        traces = Traces(sent, settled, after)
+        traces = Traces(sent, settled, after, before)
         apply_rule_(self.net_, task, self.nudge, traces)
         optimizer.step()
         optimizer.zero_grad()
@@ -260,5 +262,5 @@ class AssociativeNetwork(Model):
         return f"AssociativeNetwork({', '.join(f'{name}={getattr(self, name)}' for name in units)})"
 
 
-savable(Connectivity, Settling, Nudge, Sampling, AssociativeTraining, Task)
+savable(Connectivity, DerivativeTargets, Settling, Nudge, Sampling, AssociativeTraining, Task)
 savable(AssociativeNetwork, learned=("net_", "shape_", "classes_"), for_learning=("training",))

@@ -1,6 +1,6 @@
 """Samples of missing pixels: free units spike or stay silent, some at a time, and are clamped from then on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -39,6 +39,7 @@ class Sampling:
         accept_margin: a sample with a given label is accepted once the network classifies it so. The drive of the label
             must exceed all others by this much; until then it is sampled again. None accepts every sample.
         max_attempts: most samples for one image; that with the largest margin is kept.
+        max_iterations: most sweeps of settling in a round; None for as many as in training.
 
     Raises:
         Refusal: a setting outside its range.
@@ -49,10 +50,12 @@ class Sampling:
     contrast: float = 1.0
     accept_margin: float | None = None
     max_attempts: int = 10
+    max_iterations: int | None = None
 
     def __post_init__(self) -> None:
         needs(self, self.n_rounds >= 1 and self.max_attempts >= 1, "n_rounds and max_attempts >= 1")
         needs(self, self.n_resamples >= 0 and self.contrast > 0, "n_resamples >= 0 and contrast > 0")
+        needs(self, self.max_iterations is None or self.max_iterations >= 1, "max_iterations >= 1 or None")
 
 
 @torch.no_grad()
@@ -67,11 +70,12 @@ def sample_missing_(
     hidden units that the spikes have settled, so they are grey again.
 
     Args:
-        net, settling: as in `Settling`; each round makes as many of its iterations as it needs.
+        net, settling: as in `Settling`; a round makes as many iterations as it needs, see `Sampling`.
         state, free: first activity and who is free; both are changed. ``free["pixels"]`` is 1 where a pixel is missing.
         sampling: rounds, resamples and contrast count here.
         rng: of order and spikes.
     """
+    settling = replace(settling, max_iterations=sampling.max_iterations or settling.max_iterations)
     missing = free[PIXELS]
     assert missing is not None
     pixels, left = state[PIXELS], missing.clone()

@@ -1,13 +1,14 @@
 """How activity settles, and how a nudge moves it; no energy is computed, every unit sees only its own drive."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from neuropil.associative.connectivity import PIXELS, Connectivity, State
+from neuropil.associative.connectivity import LABEL, PIXELS, Connectivity, State
+from neuropil.associative.targets import DerivativeTargets, Past
 from neuropil.errors import needs
 
 Masks = dict[str, Tensor | None]  # for each population that moves: 1 for free and 0 for clamped units, None if all move
@@ -21,12 +22,14 @@ class Settled(NamedTuple):
         iterations: sweeps that were made.
         residual: largest |f(u) - s| of each sample's free units at the last check, (batch,); NaN without a check.
         converged: whether every residual is below the tolerance.
+        sweeps: how many of them each sample took part in, (batch,) int64; their sum is the work.
     """
 
     state: State
     iterations: int
     residual: Tensor
     converged: bool
+    sweeps: Tensor
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,10 @@ class Settling:
         tolerance: activity has settled when no free unit is further than this from f(u).
         check_every: sweeps between two checks of that distance.
         free_unit_gain: fraction of its activity that a free unit among clamped ones sends, in [0, 1].
+        targets: how far the free label units aim in the free phase, from their own derivative. None: at f(u).
 
     Raises:
-        Refusal: a setting outside these ranges.
+        Refusal: a setting outside these ranges, or targets with momentum.
     """
 
     max_iterations: int = 20
@@ -56,6 +60,7 @@ class Settling:
     tolerance: float = 1e-2
     check_every: int = 5
     free_unit_gain: float = 0.1
+    targets: DerivativeTargets | None = None
 
     def __post_init__(self) -> None:
         needs(self, self.max_iterations >= 1 and self.check_every >= 1, "max_iterations and check_every >= 1")
@@ -63,6 +68,7 @@ class Settling:
         needs(self, 0 <= self.momentum < 1, "0 <= momentum < 1")
         needs(self, self.tolerance >= 0, "tolerance >= 0")
         needs(self, 0 <= self.free_unit_gain <= 1, "0 <= free_unit_gain <= 1")
+        needs(self, self.targets is None or self.momentum == 0, "momentum=0 where targets are set")
 
     def __call__(self, net: Connectivity, state: State, free: Masks, fixed: State | None = None) -> Settled:
         """Settle `state` in place: the free phase.
@@ -73,26 +79,27 @@ class Settling:
             free: which units move, see `Masks`.
             fixed: what each population receives from its bias and from populations that do not move, if known already.
         """
-        return _settle_(_Sweep(net, state, free, self, fixed), self.max_iterations)
+        return _settle_(_Sweep(net, state, free, self, fixed))
 
     @torch.no_grad()
     def each(self, net: Connectivity, state: State, free: Masks) -> Settled:
         """The same in use: every sample stops once it has settled, so that none depends on the batch that it is in."""
-        own = {name: activity.clone() if name in free else activity for name, activity in state.items()}
+        own = _copy(state, free)
         sweep, left = _Sweep(net, own, free, self, None), torch.arange(len(own[PIXELS]), device=own[PIXELS].device)
-        residual, made = own[PIXELS].new_full((len(left),), torch.nan), 0
+        residual, made, sweeps = own[PIXELS].new_full((len(left),), torch.nan), 0, torch.zeros_like(left)
         while len(left) and made < self.max_iterations:
             made += 1
             check = made % self.check_every == 0 or made == self.max_iterations
             distances = sweep(check)
             if check:
+                sweeps[left] = made
                 residual[left] = torch.stack(distances).amax(0)
                 moving = ~(residual[left] < self.tolerance)
                 if made == self.max_iterations or not bool(moving.all()):
                     for name in free:
                         state[name][left] = sweep.state[name]
                     sweep, left = sweep.some(moving), left[moving]
-        return Settled(state, made, residual, not len(left))
+        return Settled(state, made, residual, not len(left), sweeps)
 
 
 @dataclass(frozen=True)
@@ -104,10 +111,15 @@ class Nudge:
     are enough: the numerical derivative :math:`s(t + k) - s(t)` sets each unit's target
     :math:`s(t) + \kappa\,(s(t + k) - s(t))`, clipped to [0, 1].
 
+    A network that has not settled drifts during the nudge, and synapses would learn from the drift. A `control` takes
+    it away: the same steps from the same activity, without any pull. Synapses then learn from how far the nudge took
+    their unit beyond the control. So a short free phase is enough, and each unit has to return to where that ended.
+
     Attributes:
-        steps: sweeps of the nudged phase.
+        steps: sweeps of the nudged phase, and of its control.
         beta: strength of the pull.
         extrapolation: kappa; None takes the activity at the end of the nudged phase (mSTDP).
+        control: whether there is one; without, synapses learn from how far units went since the free phase.
 
     Raises:
         Refusal: a setting that is not above 0.
@@ -116,6 +128,7 @@ class Nudge:
     steps: int = 6
     beta: float = 0.5
     extrapolation: float | None = None
+    control: bool = False
 
     def __post_init__(self) -> None:
         needs(self, self.steps >= 1 and self.beta > 0, "steps >= 1 and beta > 0")
@@ -133,28 +146,46 @@ class Nudge:
             targets: the data of each target population, (batch, units).
             settling: its step size and momentum are used here too.
         """
-        after = {name: activity.clone() if name in free else activity for name, activity in before.items()}
-        _settle_(_Sweep(net, after, free, settling, fixed, targets, self.beta), self.steps)
+        return self._moved(_Sweep(net, _copy(before, free), free, settling, fixed, targets, self.beta), before)
+
+    def without(
+        self, net: Connectivity, before: State, free: Masks, settling: Settling, fixed: State | None = None
+    ) -> State:
+        """With which activity that after the nudged phase is compared: after the control, or else `before`."""
+        if not self.control:
+            return before
+        return self._moved(_Sweep(net, _copy(before, free), free, replace(settling, targets=None), fixed), before)
+
+    @torch.no_grad()
+    def _moved(self, sweep: "_Sweep", before: State) -> State:
+        for _ in range(self.steps):
+            sweep(check=False)
         if self.extrapolation is not None:
-            for name in free:
-                torch.lerp(before[name], after[name], self.extrapolation, out=after[name]).clamp_(0, 1)
-        return after
+            for name in sweep.free:
+                after = sweep.state[name]
+                torch.lerp(before[name], after, self.extrapolation, out=after).clamp_(0, 1)
+        return sweep.state
+
+
+def _copy(state: State, free: Masks) -> State:
+    return {name: activity.clone() if name in free else activity for name, activity in state.items()}
 
 
 @torch.no_grad()
-def _settle_(sweep: "_Sweep", iterations: int) -> Settled:
-    """Up to `iterations` sweeps in place; in the free phase it stops once settled."""
+def _settle_(sweep: "_Sweep") -> Settled:
+    """Up to `max_iterations` sweeps in place; it stops once settled."""
     settling, residual = sweep.settling, torch.full((), torch.nan)
     converged, made = False, 0
-    for made in range(1, iterations + 1):
-        check = not sweep.targets and (made % settling.check_every == 0 or made == iterations)
+    for made in range(1, settling.max_iterations + 1):
+        check = made % settling.check_every == 0 or made == settling.max_iterations
         distances = sweep(check)
         if check:
             residual = torch.stack(distances).amax(0)
             converged = bool((residual < settling.tolerance).all())
             if converged:
                 break
-    return Settled(sweep.state, made, residual, converged)
+        rows = next(iter(sweep.state.values()))
+    return Settled(sweep.state, made, residual, converged, torch.full((len(rows),), made, device=rows.device))
 
 
 @dataclass(eq=False)
@@ -176,7 +207,10 @@ class _Sweep:
         self.sent = {name: send(s, free.get(name), settling.free_unit_gain) for name, s in state.items()}
         self.drives = {post: torch.empty_like(drive) for post, drive in self.fixed.items()}
         self.velocity = {post: torch.zeros_like(state[post]) for post in free} if settling.momentum else {}
-        self.may_leave = settling.momentum > 0 or settling.step_size * (1 + self.beta) > 1  # a step may leave [0, 1]
+        self.aims = settling.targets if LABEL in free and not self.targets else None
+        self.past: Past | None = None
+        most = self.aims.most if self.aims else 1 + self.beta
+        self.may_leave = settling.momentum > 0 or settling.step_size * most > 1  # a step may leave [0, 1]
 
     def some(self, rows: Tensor) -> "_Sweep":
         """The sweep of the samples where `rows` (batch,) is True, with their velocities."""
@@ -185,6 +219,9 @@ class _Sweep:
         }
         other = _Sweep(self.net, part(self.state), part(self.free), self.settling, part(self.fixed))
         other.velocity = part(self.velocity)
+        if self.past:
+            activity, pull, reach, moves = self.past
+            other.past = Past(activity[rows], pull[rows], reach[rows], moves)
         return other
 
     def __call__(self, check: bool) -> list[Tensor]:
@@ -200,6 +237,9 @@ class _Sweep:
                 pull.mul_(mask)
             if check:
                 distances.append(pull.abs().amax(1))
+            if self.aims and post == LABEL:
+                self.past = self.aims(s, pull, self.past)
+                pull.mul_(self.past.reach)
             if settling.momentum:
                 s.add_(self.velocity[post].mul_(settling.momentum).add_(pull, alpha=settling.step_size))
             else:

@@ -19,7 +19,14 @@ from functools import partial
 
 from torch import Generator
 
-from neuropil.associative import AssociativeNetwork, AssociativeTraining, Nudge, Sampling, Settling
+from neuropil.associative import (
+    AssociativeNetwork,
+    AssociativeTraining,
+    DerivativeTargets,
+    Nudge,
+    Sampling,
+    Settling,
+)  # fmt: skip
 from neuropil.associative.tasks import CLASSIFY, CLASSIFY_PARTIAL, GENERATE
 from neuropil.data import Split
 from neuropil.errors import at_least
@@ -71,11 +78,15 @@ class Config(ComparisonSettings):
     nudge_beta: float = 0.5  # strength with which the nudge pulls units towards the data
     # factor by which aSTDP extrapolates the effect of the nudge; 0 for mSTDP, which does not
     extrapolation: float = 0.0
+    # synapses learn from how far the nudge took a unit beyond where it went without: for a short free phase
+    control: bool = False
+    derivative_targets: bool = False  # label units set themselves targets from their own derivative while they settle
 
     n_samples: int = 100  # generated images of each class that are scored
     contrast: float = 1.0  # contrast with which generated pixels are shown; 1 shows mean values
     # a generated image is accepted if the score of its class exceeds all others by this much; 0 accepts every image
     accept_margin: float = 0.8
+    round_iterations: int = 0  # most iterations of settling in a round of sampling; 0 for as many as in training
 
     # methods to run: mstdp (astdp with --extrapolation), backprop, random_features, linear; all if none is named
     learners: tuple[str, ...] = ()
@@ -83,6 +94,7 @@ class Config(ComparisonSettings):
 
     def __post_init__(self) -> None:
         at_least(2, self, "n_samples")
+        at_least(0, self, "round_iterations")
 
 
 def main(config: Config, run: Run) -> None:
@@ -114,16 +126,23 @@ def network(config: Config) -> AssociativeNetwork:
     """The network, untrained."""
     units = (config.classification_units, config.generation_units, config.completion_units)
     most, tolerance, gain = config.max_iterations, config.tolerance, config.free_unit_gain
-    settling = Settling(most, config.step_size, config.momentum, tolerance, check_every=2, free_unit_gain=gain)
+    targets = DerivativeTargets() if config.derivative_targets else None
+    settling = Settling(most, config.step_size, config.momentum, tolerance, 2, gain, targets)
     return AssociativeNetwork(
         *units,
         settling=settling,
-        nudge=Nudge(config.nudge_steps, config.nudge_beta, extrapolation=config.extrapolation or None),
+        nudge=Nudge(config.nudge_steps, config.nudge_beta, config.extrapolation or None, config.control),
         training=training(config),
-        sampling=Sampling(contrast=config.contrast, accept_margin=config.accept_margin or None),
+        sampling=sampling(config),
         skip_connections=config.skip_connections,
         init_gains={"classification": config.init_gain, "completion": config.init_gain},
     )
+
+
+def sampling(config: Config) -> Sampling:
+    """How images are generated."""
+    margin, most = config.accept_margin or None, config.round_iterations or None
+    return Sampling(contrast=config.contrast, accept_margin=margin, max_iterations=most)
 
 
 def training(config: Config) -> AssociativeTraining:

@@ -21,6 +21,7 @@ from neuropil.data import Split, load, subset
 from neuropil.errors import Refusal, at_least, require, unknown
 from neuropil.evaluate import linear_probe
 from neuropil.experiments.diagnose import copies, learn_
+from neuropil.experiments.k_means import centres_of
 from neuropil.experiments.machine import Machine
 from neuropil.plasticity import (
     BCM,
@@ -247,16 +248,6 @@ def k_means_(learner: Learner, images: Tensor, *, sweeps: int = 20, most: int = 
         weight.copy_(torch.cat(centres) * state.norms[:, None])
         learner.states[name] = observe(layer, x, state._replace(steps=torch.zeros_like(state.steps)))
         settle_layer_(layer, learner.states[name], learner.threshold)
-
-
-def centres_of(x: Tensor, start: Tensor, sweeps: int) -> Tensor:
-    """The directions of the means of those x (n, d) that are nearest to each; one that has none stays."""
-    v = F.normalize(start, dim=1)
-    for _ in range(sweeps):
-        nearest = (x @ v.T).argmax(1)
-        sums = torch.zeros_like(v).index_add_(0, nearest, x)
-        v = torch.where(sums.norm(dim=1, keepdim=True) > 0, F.normalize(sums, dim=1), v)
-    return v
 
 
 def row(cases: list[Case], rule: str, optimizer: str) -> dict[str, Any]:

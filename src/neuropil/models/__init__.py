@@ -4,13 +4,16 @@
 from neuropil.models.association import AssociationClassifier, AssociationTraining
 from neuropil.models.backprop import BackpropClassifier
 from neuropil.models.competition import CompetitiveLearning, CompetitiveUnits, VotingClassifier, Winner
-from neuropil.models.contract import FeatureLayer, Model
+from neuropil.models.contract import FeatureLayer, Model, OnlineModel
 from neuropil.models.description import savable
 from neuropil.models.features import FeatureClassifier
+from neuropil.models.heads import AssociationReadout, DeltaReadout, Head, Prototypes
+from neuropil.models.least_squares import LateralReadout, LeastSquares
 from neuropil.models.nn.convolution import PatchNormConv2d, Triangle, gather_statistics_, init_kernels_
 from neuropil.models.nn.convolution import init_patches_, stacked
 from neuropil.models.nn.layers import CentredUnitNorm, CReLU, RePU, Standardise, UnitNorm
 from neuropil.models.nn.layers import dense_body, init_examples_, init_normal_, receptive_fields
+from neuropil.models.online import OnlineClassifier
 from neuropil.models.spiking import SpikeTimeTraining, SpikingClassifier
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.models.training.augment import Distort, Mirror
@@ -19,10 +22,11 @@ from neuropil.models.training.supervised import SupervisedTraining
 # isort: on
 
 __all__ = [
-    "AdaBelief", "AssociationClassifier", "AssociationTraining", "BackpropClassifier", "CReLU", "CentredUnitNorm",
-    "CompetitiveLearning", "CompetitiveUnits", "Distort", "FeatureClassifier", "FeatureLayer", "LocalLearning",
-    "Mirror", "Model", "PatchNormConv2d", "RePU", "SpikeTimeTraining", "SpikingClassifier", "Standardise",
+    "AdaBelief", "AssociationClassifier", "AssociationReadout", "AssociationTraining", "BackpropClassifier", "CReLU",
+    "CentredUnitNorm", "CompetitiveLearning", "CompetitiveUnits", "DeltaReadout", "Distort", "FeatureClassifier",
+    "FeatureLayer", "Head", "LateralReadout", "LeastSquares", "LocalLearning", "Mirror", "Model", "OnlineClassifier",
+    "OnlineModel", "PatchNormConv2d", "Prototypes", "RePU", "SpikeTimeTraining", "SpikingClassifier", "Standardise",
     "SupervisedTraining", "Triangle", "UnitNorm", "VotingClassifier", "Winner", "dense_body", "gather_statistics_",
-    "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "rate_by_norm", "receptive_fields",
-    "savable", "stacked",
+    "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "rate_by_norm", "receptive_fields", "savable",
+    "stacked",
 ]  # fmt: skip

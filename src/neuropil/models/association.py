@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import needs, require
-from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit
+from neuropil.models.contract import Classifier, FeatureLayer, as_batch, as_examples, check_fit
 from neuropil.models.description import savable
 from neuropil.models.nn.columns import PopulationVote, TopKSigmoid
 from neuropil.models.nn.layers import UnitNorm
@@ -65,8 +65,7 @@ class AssociationTraining:
         """Let all layers of `network` learn at once, in place, from every example and its label."""
         batch = min(self.batch, len(train))
         epochs = passes(len(train), epochs=self.epochs, batch=batch, min_steps=self.min_steps)
-        make = torch.optim.Adam if self.adaptive else torch.optim.SGD
-        optimizer = make(network.parameters(), lr=self.lr, fused=True)
+        optimizer = self.optimizer(network)
         steps = epochs * math.ceil(len(train) / batch)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=steps)
         for epoch in tracker.loop(
@@ -80,6 +79,11 @@ class AssociationTraining:
                     schedule.step()
             accuracy = added(right)[0].item() / len(train)
             log_likeness(tracker, network, rules, epoch=epoch, accuracy=accuracy)
+
+    def optimizer(self, network: nn.Sequential) -> torch.optim.Optimizer:
+        """What takes the steps of all layers, at the first learning rate."""
+        make = torch.optim.Adam if self.adaptive else torch.optim.SGD
+        return make(network.parameters(), lr=self.lr, fused=True)
 
 
 class AssociationClassifier(Classifier):
@@ -129,7 +133,42 @@ class AssociationClassifier(Classifier):
         self.training.fit_(network, rules, mask, train, rng=rng, tracker=tracker or NullTracker())
         network.zero_grad(set_to_none=True)
         self.network_ = network.eval().requires_grad_(False)
+        vars(self).pop("optimizer_", None)  # was of another network
         return self
+
+    def begin(self, x: Tensor, classes: int, *, rng: Generator) -> Self:
+        """Make the network for examples like those of `x` (n, *shape), and its optimiser; it knows nothing yet."""
+        example = Split.unlabelled(x[:1], classes)
+        check_fit(self, example, rng)
+        self.network_ = self.fresh(example, rng).eval().requires_grad_(False)
+        self._ready_for(example)
+        return self
+
+    def partial_fit(
+        self, x: Tensor, y: Tensor, *, classes: int | None = None, rng: Generator | None = None
+    ) -> Self:  # fmt: skip
+        """All layers learn once from one batch, at the first learning rate of `training`.
+
+        Args:
+            x: (batch, *shape), as for `predict`.
+            y: (batch,) labels, int64.
+            classes: number of all classes; needed in the first call.
+            rng: of the first weights; needed in the first call.
+        """
+        fitted = "network_" in vars(self)
+        batch = as_batch(self, x, y, classes, self.network_[-1].classes if fitted else None)
+        if not fitted:
+            self.begin(x, batch.classes, rng=cast(Generator, rng))
+        if "optimizer_" not in vars(self):
+            self._ready_for(batch)
+        associate_(self.network_, self.rules(batch.classes), batch, self.mask_)
+        self.optimizer_.step()
+        return self
+
+    def _ready_for(self, example: Split) -> None:
+        """What learning needs besides the network."""
+        self.optimizer_ = cast(AssociationTraining, self.training).optimizer(self.network_)
+        self.mask_ = self.mask(example)
 
     def rules(self, classes: int) -> dict[str, Association]:
         """What each layer learns by, by its name in the network."""

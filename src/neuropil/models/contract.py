@@ -63,6 +63,22 @@ class Model(Protocol):
         return write_model(self, path, about, precision=precision)
 
 
+class OnlineModel(Model, Protocol):
+    """A model that learns from one batch after the other, too: `OnlineClassifier`, `AssociationClassifier`.
+
+    Examples:
+        >>> from neuropil.models import OnlineClassifier
+        >>> model = OnlineClassifier(nn.Sequential(nn.Flatten()))
+        >>> for x, y in ((torch.zeros(1, 2), 0), (torch.ones(1, 2), 1)):
+        ...     model = model.partial_fit(x, torch.tensor([y]), classes=2)
+        >>> model.predict(torch.full((1, 2), 0.9))
+        tensor([1])
+    """
+
+    def partial_fit(self, x: Tensor, y: Tensor, *, classes: int | None = None) -> Self:
+        """Learn from one batch (batch, *shape) and its labels (batch,), once; `classes`, in all, in the first call."""
+
+
 class NotFitted(Refusal, AttributeError):
     """A model was asked for what it has not learned yet."""
 
@@ -86,6 +102,28 @@ def check_fit(model: object, train: object, rng: object) -> None:
     )
     require(len(train) > 0, f"{who} needs examples to learn from, got a split of none.")  # type: ignore[arg-type]
     require(isinstance(rng, Generator), f"{who} needs rng=torch.Generator().manual_seed(0) or another, got {rng!r}.")
+
+
+def as_batch(model: object, x: Tensor, y: Tensor, classes: int | None, known: int | None) -> Split:
+    """A batch as handed to `partial_fit`, in float32; every example has a label.
+
+    Args:
+        model: named in refusals.
+        x, y: examples and labels.
+        classes: what the caller says is the number of classes, if anything.
+        known: what the model knows it to be, if it has begun.
+    """
+    who, count = type(model).__name__, known if classes is None else classes
+    if count is None:
+        raise Refusal(f"the first partial_fit of {who} needs the number of all classes: partial_fit(x, y, classes=10).")
+    if known not in (None, count):
+        raise Refusal(
+            f"this {who} has learned {known} classes, got classes={count}; leave it out, or make a new model."
+        )
+    split = Split(x, torch.as_tensor(y), count, channels_first=True)
+    split.check_labelled(who)
+    (batch,) = split.batches(len(split))
+    return batch
 
 
 def as_examples(model: object, x: Tensor, network: str = "network_") -> Tensor:

@@ -41,7 +41,7 @@ def fresh_head(features: Split, *, standardise: bool = True) -> nn.Sequential:
     return nn.Sequential(OrderedDict[str, nn.Module](standardise=first, linear=linear)).to(features.x)
 
 
-def network_of(body: nn.Sequential, readout: nn.Sequential) -> nn.Sequential:
+def network_of(body: nn.Sequential, readout: nn.Module) -> nn.Sequential:
     """`body`, flattened, and `readout` on top."""
     return nn.Sequential(OrderedDict[str, nn.Module](body=body, flat=nn.Flatten(), readout=readout))
 

@@ -1,0 +1,1 @@
+"""Learning without end: tasks that come one after the other and do not come back."""

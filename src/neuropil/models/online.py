@@ -1,0 +1,122 @@
+"""Features under a head, both of which learn from one batch after the other; no example is needed twice."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Self, cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from neuropil.data import Split
+from neuropil.errors import require, unknown
+from neuropil.models.contract import FeatureLayer, as_batch, check_fit, feature_layers_of
+from neuropil.models.description import savable
+from neuropil.models.heads import Head, Prototypes
+from neuropil.models.training.readout import ReadoutClassifier, network_of
+from neuropil.plasticity import Rule, propose_, tap
+from neuropil.runs.tracker import Tracker
+
+CHUNK = 500  # examples that a frozen body sees at once
+
+
+class OnlineClassifier(ReadoutClassifier):
+    """Learns from one batch after the other, of one example or many, in any order of classes: `partial_fit`.
+
+    Args:
+        body: maps (batch, *shape) in [0, 1] to features. It is copied; the original stays as it is.
+        head: makes the head from the number of features and of classes, for example `Prototypes`.
+        rules: layers of the body that learn on, by name; the features of a body without any stay as they are.
+        lr: learning rate of these layers, constant.
+        batch: examples in a step of `fit`.
+
+    After the first `partial_fit`: ``network_``, body and head, in evaluation mode.
+
+    Examples:
+        >>> from neuropil.data import digits
+        >>> from neuropil.models import LateralReadout, dense_body, init_normal_
+        >>> train, test = digits()
+        >>> body = dense_body(train, 200, n=1.0)
+        >>> init_normal_(body, torch.Generator().manual_seed(0))
+        >>> model = OnlineClassifier(body, LateralReadout)
+        >>> for label in range(10):  # one class after the other
+        ...     part = train[train.y == label]
+        ...     model = model.partial_fit(part.x, part.y, classes=10)
+        >>> bool((model.predict(test.x) == test.y).float().mean() > 0.9)
+        True
+    """
+
+    shown = ("body", "rules")
+
+    def __init__(
+        self, body: nn.Sequential, head: Callable[[int, int], Head] = Prototypes, *,
+        rules: Mapping[str, Rule] | None = None, lr: float = 0.01, batch: int = 10,
+    ):  # fmt: skip
+        require(lr > 0 and batch >= 1, f"OnlineClassifier needs lr > 0 and batch >= 1, got lr={lr} and batch={batch}.")
+        self.body, self.head, self.rules, self.lr, self.batch = body, head, rules or {}, lr, batch
+
+    @property
+    def head_(self) -> Head:
+        """The head as it has learned."""
+        return cast(Head, self.network_.get_submodule("readout"))
+
+    def begin(self, x: Tensor, classes: int) -> Self:
+        """Make the network for examples like those of `x` (n, *shape); it has learned nothing yet."""
+        body = deepcopy(self.body).to(x.device).requires_grad_(False).eval()
+        for name in self.rules:
+            if name not in dict(body.named_children()):
+                raise unknown("layer", name, dict(body.named_children()))
+        with torch.no_grad():
+            seen = body(Split.unlabelled(x[:1], classes).pixels()).flatten(1)
+        self.network_ = network_of(body, self.head(seen.shape[1], classes).to(seen.device))
+        return self
+
+    def partial_fit(self, x: Tensor, y: Tensor, *, classes: int | None = None) -> Self:
+        """Learn from one batch.
+
+        Args:
+            x: (batch, *shape), as for `predict`.
+            y: (batch,) labels, int64.
+            classes: number of all classes; needed in the first call.
+        """
+        fitted = "network_" in vars(self)
+        batch = as_batch(self, x, y, classes, self.head_.classes if fitted else None)
+        if not fitted:
+            self.begin(x, batch.classes)
+        self._learn(batch.x, batch.y)
+        return self
+
+    def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
+        """Learn afresh from every example of `train` once, in random order."""
+        check_fit(self, train, rng)
+        return self.begin(train.x, train.classes).learn_(train, batch=self.batch, rng=rng)
+
+    def learn_(self, train: Split, *, batch: int, rng: Generator) -> Self:
+        """`partial_fit` for every batch of `train` in random order; a frozen body sees many batches at once."""
+        train.check_labelled("OnlineClassifier")
+        many = batch if self.rules else batch * max(1, CHUNK // batch)
+        for part in train.batches(min(many, len(train)), shuffle=rng):
+            self._learn(part.x, part.y, batch)
+        return self
+
+    @torch.no_grad()
+    def _learn(self, x: Tensor, y: Tensor, batch: int | None = None) -> None:
+        """Body and head from the same forward pass; the head in batches."""
+        with tap(self.body_, self.rules) as seen:
+            features = self.body_(x).flatten(1)
+        for some, labels in zip(features.split(batch or len(y)), y.split(batch or len(y))):
+            self.head_.learn_(some, labels)
+        for name, activity in seen.items():
+            layer = self.body_.get_submodule(name)
+            propose_(layer, self.rules[name](layer, *activity))
+        if self.rules:
+            weights = [self.body_.get_parameter(f"{name}.weight") for name in self.rules]
+            torch.optim.SGD(weights, lr=self.lr).step()
+            for weight in weights:
+                weight.grad = None
+
+    def feature_layers(self) -> list[FeatureLayer]:
+        """The dense and convolutional layers of the body, from below."""
+        return feature_layers_of(self.body_, self.head_.features)
+
+
+savable(OnlineClassifier, learned=("network_",), for_learning=("body", "head", "rules"))

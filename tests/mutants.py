@@ -140,15 +140,16 @@ def fails(tests: Sequence[str], fault: tuple[Path, str] | None = None) -> bool:
 
 
 def in_child(tests: Sequence[str], fault: tuple[Path, str] | None = None) -> bool:
-    """`fails` in a process of its own, which may have children, as some tests do."""
+    """`fails` in a process of its own, which may have children, as some tests do; a fault that crashes it is noticed."""
     passed, failed = 10, 11  # exit codes that no crash has
     target = lambda: os._exit(failed if fails(tests, fault) else passed)
     child = multiprocessing.get_context("fork").Process(target=target)
     child.start()
     child.join()
-    if child.exitcode not in (passed, failed):
+    crashed = (child.exitcode or 0) < 0
+    if child.exitcode not in (passed, failed) and not (crashed and fault):
         raise RuntimeError(f"the tests {tests} ended with code {child.exitcode}, fault in {fault and fault[0]}")
-    return child.exitcode == failed
+    return crashed or child.exitcode == failed
 
 
 def fate(mutant: Mutant) -> str:

@@ -23,8 +23,7 @@ from neuropil.report.figures.samples import tiled
 from neuropil.runs import NullTracker, read
 
 TINY = "--n-train 300 --epochs 3 --backprop-epochs 2 --n-samples 3 --classification-units 30"
-MSTDP = ("digits_mstdp", "mnist_mstdp", "fashion_mstdp")
-NAMES = {**dict.fromkeys(MSTDP, "mSTDP"), "digits_astdp": "aSTDP", "mnist_astdp": "aSTDP"}
+NAMES = {"digits_mstdp": "mSTDP", "mnist_mstdp": "mSTDP", "digits_astdp": "aSTDP"}
 SEMI = "--n-train 300 --labels 60 --classification-units 40 --epochs 12 --batch 20 --min-steps 200 --n-rounds 1"
 SEMI += " --pseudo-label-margin 0.6 --classification-lr 3e-3 --label-lr 1e-2 --rotation 0 --scale 0 --shift 0"
 UNSUPERVISED = "--n-train 300 --units 30 --components 20 --epochs 8 --readout-epochs 4"

@@ -58,8 +58,6 @@ def test_the_command_attacks_every_learner_of_every_seed(compared, tmp_path, cap
 
 TWO_SEEDS = {
     "mnist_krotov": f"{KROTOV} --learners krotov_hopfield linear",
-    "mnist_parity": "--n-train 150 --hidden 20 20 --columns 4 1 --receptive-field 5 --epochs 1 --readout-epochs 2"
-    " --learners association random_features",
 }
 
 

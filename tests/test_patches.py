@@ -77,6 +77,22 @@ def test_one_bad_pixel_is_refused(rule, bad):
         rule(layer, pre)
 
 
+@pytest.mark.parametrize("plan", [Plan(), Plan(compiled=False, patch_entries=20)], ids=["kernels", "patches"])
+def test_drives_that_overflow_rank_nobody_and_are_refused_though_the_change_would_be_finite(plan):
+    class Instars(HardWTA):
+        def post(self, u):
+            return super().post(u)._replace(decay=0.0)
+
+        def competition(self):
+            return super().competition()._replace(decay=0.0)
+
+    layer, pre = make("conv2d, stride and padding", torch.float32)
+    layer.weight.data *= 3e30
+    assert Instars()(layer, pre, plan=plan).any()
+    with pytest.raises(Refusal, match="NaN or infinite"):
+        Instars()(layer, pre * 2e9, plan=plan)
+
+
 @pytest.mark.parametrize("rule", [KrotovHopfield(k=2, average=True), SoftHebb(normalise=True), HardWTA()])
 def test_any_number_of_patches_at_a_time_gives_the_same_change(rule):
     layer, pre = make("conv2d, stride and padding")

@@ -140,7 +140,7 @@ def fails(tests: Sequence[str], fault: tuple[Path, str] | None = None) -> bool:
 
 
 def in_child(tests: Sequence[str], fault: tuple[Path, str] | None = None) -> bool:
-    """`fails` in a process of its own, which may have children, as some tests do; a fault that crashes it is noticed."""
+    """`fails` in a process of its own, which may have children, as some tests do. A fault that crashes it is seen."""
     passed, failed = 10, 11  # exit codes that no crash has
     target = lambda: os._exit(failed if fails(tests, fault) else passed)
     child = multiprocessing.get_context("fork").Process(target=target)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from neuropil.errors import Refusal
 from neuropil.plasticity.correlate import correlate
-from neuropil.plasticity.geometry import check_finite, rows, total
+from neuropil.plasticity.geometry import check_finite, rows
 from neuropil.plasticity.job import Job, Sample
 from neuropil.plasticity.kernels.dispatch import on_gpu
 from neuropil.plasticity.kernels.rows import add_chosen_, compilable, row_change, sparse_rows
@@ -19,10 +19,11 @@ def row_changes(sample: Sample, said: Chosen) -> Tensor:
     gpu = on_gpu("rows", pre, job.plan)
     if gpu and not law.sparse and len(said.gains) <= 2:
         gained = (0.0, said.decay) if isinstance(said.decay, Tensor) else (float(said.decay), None)
-        drive_weight, finite = job.drive_weight if sample.by_drive else None, finiteness(sample, said)
+        drive_weight, finite = job.drive_weight if sample.by_drive else None, said.finite
         shown = (pre, _by_rank(said, job), said.gains, weight, drive_weight, *gained, finite, job.divisor, law.average)
         return scaled(gpu.row_change(*shown)) if law.normalise else gpu.row_change(*shown)
-    check_finite(job.layer, finiteness(sample, said))
+    assert said.finite is not None
+    check_finite(job.layer, said.finite)
     chosen = _by_rank(said, job)
     if sample.by_drive and job.bias is None and job.plan.compiled and compilable(pre, weight):
         return row_change(pre, chosen, said.gains, weight, job.drive_weight, law, job.divisor, job.plan)
@@ -54,7 +55,8 @@ class Choices:
     def add_(self, sample: Sample, said: Chosen) -> None:
         """Take in some samples."""
         layer, pre = sample.job.layer, sample.pre
-        self.finite = self.finite + finiteness(sample, said)
+        assert said.finite is not None
+        self.finite = self.finite + said.finite
         chosen = _by_rank(said, self.job)
         if _needs_gains(said):
             self.gains += gain_by_unit(chosen, said.gains, len(self.counts))
@@ -74,12 +76,6 @@ class Choices:
         hebbian = self.hebbian.to(self.job.weight.dtype)
         gains = self.gains if _needs_gains(self.said) else self.counts * self.said.gains[0]
         return finish(self.job, self.by_drive, self.said.decay, hebbian, gains, self.counts)
-
-
-def finiteness(sample: Sample, said: Chosen) -> Tensor:
-    """A number that is finite if the drives are and, where the layer's own do not show what is in it, the input."""
-    assert said.finite is not None
-    return said.finite if sample.own else said.finite + total(sample.pre)
 
 
 def sum_by_unit(pre: Tensor, chosen: Tensor, gains: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:

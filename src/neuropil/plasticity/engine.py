@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.errors import Refusal, require
-from neuropil.plasticity.chosen import Choices, decayed, drive_decayed, finiteness, full_factor, row_changes, scaled
+from neuropil.plasticity.chosen import Choices, decayed, drive_decayed, full_factor, row_changes, scaled
 from neuropil.plasticity.convolved import competition_change
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.geometry import Conv, check_finite, from_rows, rows, units, weight_of
@@ -168,7 +168,8 @@ def gains(rule: Rule, layer: nn.Module, pre: Tensor, post: Tensor | None = None,
     if isinstance(sample.said, Dense):
         factor = shows = sample.said.gain
     else:
-        factor, shows = full_factor(sample, sample.said), finiteness(sample, sample.said)
+        assert sample.said.finite is not None
+        factor, shows = full_factor(sample, sample.said), sample.said.finite
     check_finite(layer, pre, shows)
     return factor.view(sample.shape)
 

@@ -145,7 +145,7 @@ class LateralReadout(CoActivity):
         momentum: m, in [0, 1).
     """
 
-    def __init__(self, features: int, classes: int, iterations: int = 300, momentum: float = 0.9):
+    def __init__(self, features: int, classes: int, iterations: int = 100, momentum: float = 0.9):
         super().__init__(features, classes)
         fine, got = iterations >= 1 and 0 <= momentum < 1, f"got {iterations} and {momentum}."
         require(fine, f"LateralReadout needs iterations >= 1 and 0 <= momentum < 1, {got}")

@@ -56,12 +56,12 @@ class Config(DataSettings):
     units: int = 1000  # units of a dense layer
     kernels: int = 0  # kernels of a convolution; 0 for as many as were chosen for the data set
     per_class: int = 100  # units of each class, of the head that has prototypes
-    ridge: float = 0.01  # ridge of least squares, in units of a sum of squares of features
-    iterations: int = 300  # sweeps of settling, of the head with lateral inhibition
-    delta_lr: float = 1.0  # learning rate of the delta rule
-    association_lr: float = 0.1  # learning rate of the association rule
-    stream_lr: float = 0.01  # learning rate of features that learn on
-    backprop_lr: float = 0.1  # learning rate of backprop, alone and with elastic weight consolidation
+    ridge: float = 0.1  # ridge of least squares, in units of a sum of squares of features
+    iterations: int = 100  # sweeps of settling, of the head with lateral inhibition
+    delta_lr: float = 10.0  # learning rate of the delta rule
+    association_lr: float = 1.0  # learning rate of the association rule
+    stream_lr: float = 0.0001  # learning rate of features that learn on
+    backprop_lr: float = 5.0  # learning rate of backprop, alone and with elastic weight consolidation
     consolidation: float = 100.0  # strength of elastic weight consolidation
 
     def __post_init__(self) -> None:
@@ -118,11 +118,10 @@ def one_learner(config: Config, learner: Learner, first: Split, tasks: list[Task
     rng = torch.Generator().manual_seed(config.seed)
     begin = lambda: begun(learner, first, tasks, rng)
     outcome = stream(begin(), tasks, batch=config.batch, rng=rng, tracker=tracker)
-    shuffled = None
-    if config.joint and learner.ordered:
-        shuffled = in_random_order(begin(), tasks, batch=config.batch, rng=rng, tracker=tracker)
-    if config.joint:
-        log_order(tracker, outcome, shuffled)
+    joint = outcome.accuracy if learner.joint is False else None
+    if config.joint and learner.joint:
+        joint = in_random_order(begin(), tasks, batch=config.batch, rng=rng, tracker=tracker)
+    log_order(tracker, outcome, joint)
 
 
 def begun(learner: Learner, first: Split, tasks: list[Task], rng: Generator) -> object:

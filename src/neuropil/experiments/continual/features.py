@@ -10,10 +10,10 @@ from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.experiments.k_means import centres_of
 from neuropil.models import (
+    CentredUnitNorm,
     LocalLearning,
     PatchNormConv2d,
     Triangle,
-    UnitNorm,
     dense_body,
     init_examples_,
     init_kernels_,
@@ -21,11 +21,13 @@ from neuropil.models import (
     init_patches_,
     stacked,
 )
+from neuropil.models.training.readout import featurise
 from neuropil.plasticity import KrotovHopfield, Rule
 from neuropil.plasticity.patches import sample_patches
 from neuropil.runs import NullTracker
 
 N_PATCHES = 50_000  # that k-means clusters, at most
+N_CENTRED = 2000  # images of the first task from which the mean of features comes, at most
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Architecture:
         return "conv1" if self.kernel else "hidden"
 
     def body(self, first: Split, rng: Generator, *, power: float) -> nn.Sequential:
-        """The network up to features of length 1, weights not set; `first` gives the mean image, or the whitening."""
+        """The network below the features, weights not set; `first` gives the mean image, or the whitening."""
         if not self.kernel:
             body = dense_body(first, self.units, n=power)
         else:
@@ -68,7 +70,13 @@ class Architecture:
                 conv.whiten_(first, rng, floor=self.whitening_floor)
             pool = (nn.AdaptiveMaxPool2d if self.maximum else nn.AdaptiveAvgPool2d)(self.grid)
             body = stacked({"conv": conv, "act": Triangle(power), "pool": pool})
-        body.add_module("unit", UnitNorm())
+        return body
+
+    def centred(self, body: nn.Sequential, first: Split) -> nn.Sequential:
+        """`body` with features as directions from their mean over some of the first task's images."""
+        body.add_module("flat", nn.Flatten())
+        features = featurise(body, first[:N_CENTRED])
+        body.add_module("direction_of_features", CentredUnitNorm(features.x.shape[1]).to(features.x).fit_(features))
         return body
 
     def rule(self) -> Rule:
@@ -86,23 +94,18 @@ def random_features(how: Architecture, first: Split, rng: Generator) -> nn.Seque
         init_kernels_(body, rng)
     else:
         init_normal_(body, rng)
-    return body
+    return how.centred(body, first)
 
 
 def patches(how: Architecture, first: Split, rng: Generator) -> nn.Sequential:
     """Random patches of the first task's images as kernels, or random images as units."""
-    body = how.body(first, rng, power=1.0 if how.kernel else 2.0)
-    if how.kernel:
-        init_patches_(body, first, rng)
-    else:
-        init_examples_(body, first, rng)
-    return body
+    return how.centred(_chosen(how, first, rng), first)
 
 
 @torch.no_grad()
 def k_means(how: Architecture, first: Split, rng: Generator) -> nn.Sequential:
-    """Centres of 20 sweeps of k-means over the first task's images or 50,000 of their patches."""
-    body = patches(how, first, rng)
+    """Centres of 20 sweeps of k-means over the first task's images, or over 50,000 of their patches."""
+    body = _chosen(how, first, rng)
     weight = body.get_parameter(f"{how.layer}.weight")
     if how.kernel:
         some = first[torch.randperm(len(first), generator=rng)[:5000].to(first.y.device)]
@@ -110,15 +113,24 @@ def k_means(how: Architecture, first: Split, rng: Generator) -> nn.Sequential:
     else:
         x = torch.cat([body[:2](part.x) for part in first.batches(min(1000, len(first)))])
     weight.copy_(centres_of(x, weight.flatten(1), 20).view_as(weight))
-    return body
+    return how.centred(body, first)
 
 
 def local(how: Architecture, first: Split, rng: Generator) -> nn.Sequential:
     """Random patches or images that then learn by Krotov-Hopfield, in one pass over the first task's images."""
-    body = patches(how, first, rng)
-    fraction = 0.1 if how.kernel else 1.0
+    body, fraction = _chosen(how, first, rng), 0.1 if how.kernel else 1.0
     learning = LocalLearning({how.layer: how.rule()}, epochs=1, batch=100, lr=0.1, patch_fraction=fraction)
     learning.fit_(body, first, rng=rng, tracker=NullTracker())
+    return how.centred(body, first)
+
+
+def _chosen(how: Architecture, first: Split, rng: Generator) -> nn.Sequential:
+    """Examples or patches as weights, below the features."""
+    body = how.body(first, rng, power=1.0 if how.kernel else 2.0)
+    if how.kernel:
+        init_patches_(body, first, rng)
+    else:
+        init_examples_(body, first, rng)
     return body
 
 

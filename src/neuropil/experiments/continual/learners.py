@@ -54,7 +54,8 @@ class Learner(NamedTuple):
         about: what it does and what it has seen before the stream begins.
         features: kind of frozen features on which it learns; "" if it learns from pixels.
         build: makes it from the first task's examples, of which it takes no label.
-        ordered: whether the order of the examples matters to it.
+        joint: whether it learns the examples in random order, too; False where the order makes no difference, None
+            where there would be nothing new: consolidation does nothing within a single task.
     """
 
     title: str
@@ -62,7 +63,7 @@ class Learner(NamedTuple):
     about: str
     features: str
     build: Callable[[Split, Generator], Any]
-    ordered: bool = True
+    joint: bool | None = True
 
 
 HEADS = {
@@ -124,7 +125,9 @@ def learners(how: Architecture, rates: Rates) -> Mapping[str, Learner]:
     text = "The same architecture, every weight trained by backprop on whatever comes."
     found["backprop"] = Learner("backprop", "baseline", text, "", partial(backprop, how, rates, 0.0))
     text = "Backprop that holds weights which mattered for former tasks; it is told when a task ends."
-    found["ewc"] = Learner("backprop + EWC", "baseline", text, "", partial(backprop, how, rates, rates.consolidation))
+    found["ewc"] = Learner(
+        "backprop + EWC", "baseline", text, "", partial(backprop, how, rates, rates.consolidation), None
+    )
     return found
 
 

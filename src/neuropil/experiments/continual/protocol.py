@@ -88,9 +88,9 @@ def state_of(learner: Any) -> dict[str, Any]:
     return {name: getattr(learner, name) for name in names if name in vars(learner)}
 
 
-def log_order(tracker: TaggedTracker, outcome: Outcome, shuffled: float | None) -> None:
-    """Log forgetting, and what the same learner reaches in random order; None if no order matters to it."""
-    same = outcome.accuracy if shuffled is None else shuffled
-    cost = {"in_random_order": same, "lost_by_order": same - outcome.accuracy}
-    metrics = {"accuracy": outcome.accuracy, "forgetting": outcome.forgetting, **cost}
+def log_order(tracker: TaggedTracker, outcome: Outcome, joint: float | None) -> None:
+    """Log forgetting, and what the same learner reaches in random order, if that is known."""
+    metrics = {"accuracy": outcome.accuracy, "forgetting": outcome.forgetting}
+    if joint is not None:
+        metrics |= {"in_random_order": joint, "lost_by_order": joint - outcome.accuracy}
     tracker.log(Row(kind="continual", metrics=metrics))

@@ -234,6 +234,10 @@ def test_a_column_sees_its_square_of_the_image_and_never_more(train):
     assert overlapping.sum((2, 3)).eq(25).all()
     assert overlapping[4, 0, 2:7, 2:7].all()
     assert torch.equal(overlapping[:, 0], overlapping[:, 1])
+    wide = fields((1, 5, 9), 3, 4, 4).view(4, 5, 9)
+    for column, (top, left) in enumerate([(0, 0), (0, 6), (2, 0), (2, 6)]):
+        assert wide[column, top : top + 3, left : left + 3].all()
+        assert wide[column].sum() == 9
 
 
 def test_likeness_is_the_mean_correlation_within_associations():

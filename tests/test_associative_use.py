@@ -272,6 +272,7 @@ def test_a_sample_is_accepted_once_the_network_classifies_it_as_requested(learne
     assert torch.equal(made.attempts > 1, again)
     assert torch.equal(made.images[~again], first.images[~again])
     assert ((lead(made.images) >= least) | (made.attempts == 8)).all()
+    assert (made.attempts[again] < 8).any()  # one that is accepted is not sampled again
     assert (lead(made.images) >= lead(first.images)).all()
     assert torch.equal(made.images, learned.generate(torch.arange(10), 4, rng(), sampling=sampling).images)
 

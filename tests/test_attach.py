@@ -386,13 +386,14 @@ def test_a_unit_that_has_won_nothing_for_long_starts_anew_at_an_input():
     learner.states["0"] = old._replace(idle=idle)
     before = layer.weight.detach().clone()
     learner.propose_(batch)
-    moved = (layer.weight != before).any(1)
-    assert moved.tolist() == [False, False, False, True, False]
-    seen = batch - old.mean
-    seen = F.normalize(seen - seen.mean(1, keepdim=True), dim=1)
+    assert (layer.weight != before).any(1).tolist() == [False, False, False, True, False]
+    seen = F.normalize((x := batch - old.mean) - x.mean(1, keepdim=True), dim=1)
     assert (seen @ F.normalize(layer.weight[3].detach(), dim=0)).max() > 1 - 1e-12
     torch.testing.assert_close(layer.weight[3].norm(), old.norms[3])
     new, wins = learner.states["0"], learner.wins(batch)["0"]
     torch.testing.assert_close(new.drive_mean[3], (batch @ layer.weight[3]).mean().detach())
     assert wins[3] > 0
     assert new.idle.tolist() == [0.0 if won else i + 40 for won, i in zip(wins, [0, 50, 3, 0, 7])]
+    learner.states["0"] = new._replace(idle=torch.tensor([0.0, 0.0, 0.0, 51.0, 52.0]).double())
+    learner.propose_(batch[:1])  # both start at the one input, and one of them wins it
+    assert sorted(learner.states["0"].idle[3:].tolist()) == [0.0, 1.0]

@@ -166,6 +166,11 @@ def test_restarts_climb_the_margin_which_has_a_slope_however_sure_the_network_is
     assert not bool((input_gradient(lambda x: sure(x).float(), margin, x, y).gradient == 0).flatten(1).all(1).any())
     assert zero_gradient_fraction(PGD(sure, Linf()), split) == 0.0
     assert zero_gradient_fraction(FGSM(lambda x: sure(x).float(), Linf()), split) > 0.5
+    left = lambda restarts: accuracy_under(
+        PGD(lambda x: sure(x).float(), Linf(), rng(), restarts=restarts), white(sure), split, norm=Linf(), size=0.2
+    )
+    assert left(1) > 0.5  # the cross entropy has no slope
+    assert left(2) < 0.1
 
 
 @pytest.mark.parametrize("name", NORMS)

@@ -121,6 +121,10 @@ def test_a_unit_votes_for_the_class_that_it_answers_most():
     x, y = torch.tensor([[3.0, 0, 0], [3, 1, 0], [0, 2, 0], [0, 1, 0]]), torch.tensor([0, 0, 1, 1])
     model = VotingClassifier(nn.Sequential(nn.Flatten())).fit(Split(x, y, 2), rng=torch.Generator())
     assert model.network_.vote.weight.tolist() == [[1, 0, 0], [0, 1, 0]]  # the third unit is silent
+    some = Split(torch.tensor([[3.0, 2, 0], [0, 0, 4]]), torch.tensor([0, 1]), 2)
+    model = VotingClassifier(nn.Sequential(nn.Flatten())).fit(some, rng=torch.Generator())
+    scores = model.decision_function(torch.tensor([[1.0, 1.5, 2.0]]))
+    assert scores.tolist() == [[1.25, 2.0]]  # means: a class does not win by having more units
     assert Winner()(torch.tensor([[1.0, 2.0, 2.0]])).tolist() == [[0, 1, 0]]
 
 

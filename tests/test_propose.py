@@ -74,8 +74,11 @@ def test_accumulation_adds_sparse_changes_and_adds_to_what_backprop_left():
     layer, _ = layer_and()
     layer(X).square().mean().backward()
     grad = layer.weight.grad.clone()
-    propose_(layer, torch.ones(3, 4), accumulate=True)
-    torch.testing.assert_close(layer.weight.grad, grad - 1)
+    bias = layer.bias.grad.clone()
+    for _ in range(2):
+        propose_(layer, torch.ones(3, 4), torch.arange(3.0), accumulate=True)
+    torch.testing.assert_close(layer.weight.grad, grad - 2)
+    torch.testing.assert_close(layer.bias.grad, bias - 2 * torch.arange(3.0))
 
 
 @pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam])

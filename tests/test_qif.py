@@ -237,3 +237,12 @@ def test_a_silent_network_has_gradients_everywhere():
     output.times.sum().backward()
     assert all((layer.weight.grad != 0).all() for layer in net.layers if layer is not net.layers[0])
     assert (net.layers[0].weight.grad != 0).all()
+
+
+def test_first_weights_are_spread_less_where_there_are_more_inputs():
+    network = QIFNetwork((60, 300, 200), t_end=T)
+    network.init_(torch.Generator().manual_seed(0))
+    first, second = (layer.weight.detach() for layer in network.stack())
+    for weight, mean in ((first, 1.0), (second * 300**0.5, 0.5)):
+        assert weight.mean().item() == pytest.approx(mean, abs=0.15)  # three standard errors
+        assert weight.std().item() == pytest.approx(4.0, rel=0.03)

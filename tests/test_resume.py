@@ -152,7 +152,7 @@ def test_killed_anywhere_the_result_is_the_same(tmp_path, patience, recipe):
                 run = Run.resume(folder)
                 run.every = patience
                 work(run, recipe, until(again))
-        assert read(folder).finished
+        assert read(folder).facts["rows"] == len(read(folder).rows)  # the report misses lines where there are fewer
         assert result(folder) == result(whole), f"killed at tick {stop} of {count.count}"
 
 

@@ -5,11 +5,14 @@ import os
 
 import pytest
 
+from neuropil.cli.sweeper import _value
 from neuropil.errors import Refusal
 from neuropil.sweeps.axes import axes_of, axis_of
 from neuropil.sweeps.engines import ray, slurm
+from neuropil.sweeps.folder import FAILED, Sweep
 from neuropil.sweeps.pool import run_all
 from neuropil.sweeps.search import JOURNAL, Search
+from report_runs import LOCAL, make, result
 
 SPACE = axes_of(["lr=1e-4..1:log", "k=2..9", "pool=max,mean"], search=True)
 
@@ -81,3 +84,16 @@ def test_jobs_answer_or_are_lost(engine, package, tmp_path):
     outcome = ended["3"]
     assert outcome.kind == "lost"
     assert "ended without an answer" in outcome.reason
+
+
+def test_a_search_is_told_the_mean_over_seeds_and_nothing_of_a_setting_that_failed_with_one(tmp_path):
+    sweep = Sweep(tmp_path, {"settings": [{"lr": "1"}, {"lr": "9"}], "seeds": [0, 1]})
+    for place in sweep.places():
+        folder = sweep.at(place)
+        if place == (1, 1):
+            folder.mkdir(parents=True)
+            (folder / FAILED).write_text("it diverged.")
+        else:
+            make(folder, [result(seed=place.seed, accuracy=0.7 + 0.2 * place.seed + 0.1 * place.setting)])
+    assert _value(sweep, 0, LOCAL) == pytest.approx(0.8)
+    assert _value(sweep, 1, LOCAL) == 0.0

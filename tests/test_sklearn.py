@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_wine
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -205,6 +206,42 @@ def test_an_stdp_network_generates_and_fills_in():
 def test_settings_of_networks_that_cannot_be_are_refused(model, message):
     with pytest.raises(Refusal, match=message):
         model.fit(*load_wine(return_X_y=True))
+
+
+SHARED = {"n_units": 13, "epochs": 3, "batch_size": 20, "random_state": 1}
+HEBBIAN = SHARED | {"rule": "hard_wta", "learning_rate": 0.1}
+NETWORK = SHARED | {"learning_rate": 0.02, "min_steps": 5}
+
+
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (HebbianFeatures, HEBBIAN),
+        (HebbianClassifier, HEBBIAN | {"C": 0.01, "max_iter": 2}),
+        (AssociationRuleClassifier, NETWORK | {"k": 1, "slope": 3.0}),
+        (STDPNetworkClassifier, NETWORK | {"n_generation_units": 3}),
+        (SpikeTimeClassifier, NETWORK),
+    ],
+)
+def test_every_setting_of_an_estimator_changes_what_it_learns(kind, settings):
+    x, y = (part[::4] for part in load_wine(return_X_y=True))
+    assert settings.keys() == kind().get_params().keys()
+    small = {"n_units": 12, "epochs": 1, "min_steps": 1, "random_state": 0}
+    start = kind(**{name: value for name, value in small.items() if name in settings})
+    said = lambda model: getattr(model.fit(x, y), "transform" if kind is HebbianFeatures else "decision_function")(x)
+    before = said(start)
+    np.testing.assert_array_equal(said(clone(start)), before)
+    for name, value in settings.items():
+        assert not np.array_equal(said(clone(start).set_params(**{name: value})), before), name
+
+
+def test_the_readout_is_the_logistic_regression_of_scikit_learn_with_its_penalty():
+    x, y = load_wine(return_X_y=True)
+    model = HebbianClassifier(12, epochs=1, C=0.003, random_state=0).fit(x, y)
+    seen = model.features_.transform(x)
+    other = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=1000)).fit(seen, y)
+    np.testing.assert_allclose(model.predict_proba(x), other.predict_proba(seen), atol=1e-12)
 
 
 def test_a_refusal_of_attach_names_the_layer():

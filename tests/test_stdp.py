@@ -22,6 +22,7 @@ from neuropil.plasticity import (
     constrain_,
 )
 from neuropil.plasticity.geometry import per_sample, rows
+from neuropil.plasticity.stdp.triplet import PUBLISHED
 from oracles import FEW, GEOMETRIES, make
 from stdp_oracles import change_by_sums, per_step, presented, reward
 from test_docs import blocks
@@ -198,6 +199,14 @@ def test_published_triplets_are_within_two_standard_errors_of_visual_cortex(name
     assert of_one_synapse(rule, [t + 2 for t in first], first, 302) > 0.1
     got = of_one_synapse(rule, first, [t + 2 for t in first], 302)
     assert got == pytest.approx(closed_form(rule, first, [t + 2 for t in first]), rel=1e-12)
+
+
+def test_every_published_set_says_which_pairs_count_and_takes_the_step_that_it_is_given():
+    rule = TripletSTDP.published("hippocampus, nearest", dt=3e-3)
+    times = {"tau_x": 0.575, "tau_y": 0.047, "dt": 3e-3}
+    assert rule == TripletSTDP(4.6e-3, 9.1e-3, 3e-3, 7.5e-9, 16.8e-3, 33.7e-3, pairing="nearest", **times)
+    for name in PUBLISHED:
+        assert TripletSTDP.published(name).pairing == ("nearest" if "nearest" in name else "all")
 
 
 @pytest.mark.parametrize("side", ["pre", "post"])

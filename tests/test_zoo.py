@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import neuropil as npl
 from cli_place import place
@@ -106,6 +107,12 @@ def test_a_name_stands_wherever_a_run_does(elsewhere, capsys):
     assert main(["complete", "digits-mstdp", "--n", "2", "--n-rounds", "3"]) == 0
     names = {file.name for file in elsewhere.iterdir()}
     assert names == {"digits-mstdp-samples.png", "digits-mstdp-completed.png"}
+    sheets = {file: file.read_bytes() for file in elsewhere.iterdir()}
+    for change in ("--n-rounds 2 --seed 0", "--n-rounds 3 --seed 1", "--n-rounds 3 --seed 0"):
+        for verb, name in (("generate", "samples"), ("complete", "completed")):
+            assert main([verb, "digits-mstdp", "--n", "2", *change.split()]) == 0
+            file = elsewhere / f"digits-mstdp-{name}.png"
+            assert (file.read_bytes() == sheets[file]) == (change == "--n-rounds 3 --seed 0"), (verb, change)
     words = "--linf 0.1 --l2 1 --n-test 20 --attack-steps 2 --attack-restarts 1 --attack-queries 11 --out attacked"
     assert main(["attack", "digits-mstdp", *words.split()]) == 0
     assert "98.05" in capsys.readouterr().out
@@ -138,3 +145,4 @@ def test_a_larger_one_is_made_by_its_command(place, tmp_path):
     model = npl.load(tmp_path / "tiny.safetensors")
     assert model.predict(load("digits")[1].x[:3]).shape == (3,)
     assert npl.saved_models(tmp_path / "tiny.safetensors")[0].about["zoo"] == "tiny"
+    assert torch.int8 in {one.dtype for one in load_file(tmp_path / "tiny.safetensors").values()}  # as its card says

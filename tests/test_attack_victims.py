@@ -259,6 +259,9 @@ def test_squares_shrink_as_published_whatever_the_number_of_queries(queries):
         divisor = max(value for first, value in PUBLISHED.items() if first <= int(query / queries * 10000))
         side = max(1, round((0.8 / divisor * 784) ** 0.5))
         assert attack._squares(x, query).ne(0).flatten(1).sum(1).tolist() == [side**2] * 3
+        run = max(1, round(0.8 / divisor * 200))  # on vectors that fraction of the entries, side by side
+        places = attack._squares(torch.zeros(2, 200), query).nonzero()[:, 1].view(2, run)
+        assert bool((places.diff(dim=1) == 1).all())
 
 
 def test_no_question_of_the_square_search_is_wasted_on_what_it_has():

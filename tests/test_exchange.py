@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from neuropil.data import digits
 from neuropil.errors import Refusal
 from neuropil.exchange import export, extract_features, to_onnx, to_torch
 from neuropil.spiking import from_raster, to_raster
+from report_runs import make, result
 from test_saving import MODELS, rng
 
 FLAT = ("hebbian features", "whitened patches", "deep", "masked", "linear", "association", "plain association")
@@ -95,6 +97,20 @@ def test_the_command_writes_what_it_can_read(tmp_path, capsys):
         assert message in capsys.readouterr().err
     assert main(["export", "digits-mstdp", "--to", "torch", "--out", str(file)]) == 2
     assert "AssociativeNetwork has no form in plain PyTorch" in capsys.readouterr().err
+
+
+def test_the_seed_that_is_asked_for_is_exported(fitted, tmp_path, capsys):
+    models = fitted["linear"], deepcopy(fitted["linear"])
+    models[1].network_.get_parameter("readout.linear.weight").neg_()
+    for seed, model in enumerate(models):
+        run = make(tmp_path / f"seed-{seed}", [result(seed=seed)])
+        about = {"name": "linear", "seed": seed, "place": 0, "shape": SHAPE}
+        model.save(run / "models" / f"linear-seed{seed}.safetensors", about=about)
+    file, x = tmp_path / "linear.pt2", torch.rand(2, *SHAPE, generator=rng())
+    assert main(["export", str(tmp_path), "--to", "torch", "--out", str(file), "--seed", "1"]) == 0
+    torch.testing.assert_close(torch.export.load(file).module()(x), models[1].forward(x))
+    assert main(["export", str(tmp_path), "--to", "torch", "--out", str(file)]) == 2
+    assert "holds 2 models; name one, for example --learner 'linear' --seed 0" in capsys.readouterr().err
 
 
 def test_models_without_layers_in_a_row_are_refused():

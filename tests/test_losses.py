@@ -9,7 +9,7 @@ from scipy.integrate import solve_ivp
 from torch import nn
 
 from neuropil.errors import Refusal
-from neuropil.models import AdaBelief
+from neuropil.models import AdaBelief, SpikeTimeTraining
 from neuropil.spiking import Theta, ThetaNetwork
 from neuropil.spiking.losses import first_spike_loss, first_to_fire, peak_potential, spike_count, spike_time_loss
 
@@ -24,6 +24,17 @@ def test_first_spike_loss_by_hand():
     assert first_spike_loss(times, labels, 2.0, early_weight=0.0) < first_spike_loss(times, labels, 2.0)
     with pytest.raises(Refusal, match="one time per class"):
         first_spike_loss(times[..., None], labels, 2.0)
+
+
+def test_the_loss_of_a_training_by_hand():
+    """A temperature sharpens the competition, and leaves alone how early and how late a spike is."""
+    training = SpikeTimeTraining(inverse_temperature=3.0, early_weight=0.2, late_weight=0.4, margin=0.7)
+    rows = []
+    for own, other in ((1.1, 2.3), (1.9, 0.6)):
+        rival = math.exp(-3 * own) / (math.exp(-3 * own) + math.exp(-3 * other))
+        rows.append(-math.log(rival) + 0.2 * (math.exp(own / 2.5) - 1) + 0.4 * max(0.0, own - 2.5 + 0.7))
+    times, labels = torch.tensor([[1.1, 2.3], [0.6, 1.9]]), torch.tensor([0, 1])
+    assert training.loss(times, labels, 2.5).item() == pytest.approx(sum(rows) / 2, rel=1e-6)
 
 
 def test_spike_time_loss_by_hand_and_one_sided():

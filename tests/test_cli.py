@@ -84,7 +84,7 @@ def test_every_recipe_says_where_it_is_listed_how_long_it_takes_and_what_it_need
         assert about.group in HEADINGS, name
         assert about.minutes, name
         assert set(about.data) <= set(room.set_names()), name
-        assert about.data or name in ("attack", "concept", "recurrent", "single_neuron"), name
+        assert about.data or name in ("attack", "concept", "precision", "recurrent", "single_neuron"), name
 
 
 def test_a_copied_recipe_runs(capsys, recipes):

@@ -45,7 +45,7 @@ TINY = {
     "mnist_unsupervised": f"{FEW} --units 10 --components 5 --batch 30",
     "momentum": "--momenta 0 0.5 --step-sizes 0.2",
 }
-AFTER = {"attack", "mnist_complete"}  # they take the run of another, below
+AFTER = {"attack", "mnist_complete", "precision"}  # they take the run of another, below
 UNLIKE = ("seconds", "peak_mb", "ms", "wins", "norms", "win_entropy")  # the last: ties fall either way
 pytestmark = pytest.mark.filterwarnings("ignore:.*samples had not settled")
 
@@ -112,6 +112,7 @@ def test_the_runs_of_others_are_attacked_completed_and_drawn_there(tmp_path, cap
     both(["run", "mnist_complete", "--of", run, "--n-test", "6", *FEW.split()], tmp_path / "completed")
     harm = "--n-test 18 --linf 0.1 --l2 --attack-steps 2 --attack-restarts 1 --attack-queries 11"
     both(["attack", run, *harm.split()], tmp_path / "attacked")
+    both(["run", "precision", "--of", run, "--bits", "4"], tmp_path / "rounded")
     for verb in ("generate", "complete"):
         said = []
         for device in ("cpu", "cuda"):

@@ -1,0 +1,73 @@
+"""Weights in few bits, against every level tried by hand, and the recipe that rounds the models of a run."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from neuropil.cli import main
+from neuropil.data import digits
+from neuropil.errors import Refusal
+from neuropil.evaluate.robustness.precision import accuracy_with_bits, rounded, with_bits
+
+WEIGHT = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("bits", "scale"), [(2, "layer"), (3, "unit"), (4, "layer"), (4, "unit")])
+def test_each_weight_takes_the_nearest_level_of_the_best_scale(bits, scale):
+    got = rounded(WEIGHT, bits, scale)
+    steps = 2 ** (bits - 1) - 1
+    for rows, found in [(WEIGHT, got)] if scale == "layer" else zip(WEIGHT, got):
+        flat, tried = rows.flatten().tolist(), []
+        for k in range(41):
+            top = (0.2 + 0.02 * k) * max(map(abs, flat))
+            levels = [top * level / steps for level in range(-steps, steps + 1)]
+            tried.append([min(levels, key=lambda level, w=w: abs(level - w)) for w in flat])
+        best = min(tried, key=lambda made: sum((a - b) ** 2 for a, b in zip(made, flat)))
+        torch.testing.assert_close(found.flatten(), torch.tensor(best, dtype=torch.float64), rtol=1e-6, atol=1e-9)
+
+
+def test_one_bit_is_the_best_of_two_opposite_values():
+    found = rounded(WEIGHT, 1)
+    assert found.unique().numel() == 2
+    error = (found - WEIGHT).square().sum()
+    for c, flipped in itertools.product(torch.linspace(0.1, 2, 30, dtype=torch.float64), (-1, 1)):
+        assert error <= (flipped * c * WEIGHT.sign() - WEIGHT).square().sum() + 1e-12
+    assert torch.equal(rounded(torch.zeros(2, 3), 3), torch.zeros(2, 3))
+    assert torch.equal(rounded(WEIGHT, 16), WEIGHT.half().double())
+
+
+def test_a_copy_is_rounded_and_biases_are_not():
+    network = nn.Linear(5, 3)
+    copy = with_bits(network, 2)
+    assert torch.equal(copy.weight, rounded(network.weight.detach(), 2))
+    assert torch.equal(copy.bias, network.bias)
+    assert network.weight.unique().numel() == 15
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: rounded(WEIGHT, 9), "1 to 8 bits or to 16"),
+        (lambda: rounded(WEIGHT, 4, "layers"), "Did you mean 'layer'"),
+        (lambda: with_bits(nn.ReLU(), 4), "few bits need weights, and ReLU has none"),
+    ],
+)
+def test_what_cannot_be_rounded(ask, message):
+    with pytest.raises(Refusal, match=message):
+        ask()
+
+
+def test_the_models_of_a_run_are_rounded_from_a_command(tmp_path):
+    out = tmp_path / "bits"
+    assert main(f"run precision --of digits-association --bits 16 4 1 --out {out}".split()) == 0
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    found = {row["bits"]: row["accuracy"] for row in rows if row["kind"] == "precision"}
+    assert list(found) == [32, 16, 4, 1]
+    assert found[16] == pytest.approx(found[32], abs=0.006)
+    assert found[32] > 0.9
+    assert (out / "pictures" / "precision.png").exists()
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    assert [bits for bits, _ in accuracy_with_bits(network, digits(seed=0)[1])] == [16, 8, 4, 3, 2, 1]

@@ -43,6 +43,8 @@ TINY = {
     "digits_mstdp": f"{STDP} --learners mstdp --accept-margin 0",
     "mnist_semi": f"{FEW} --labels 30 --classification-units 10 --n-rounds 1 --batch 30",
     "mnist_unsupervised": f"{FEW} --units 10 --components 5 --batch 30",
+    "continual": f"--data digits {FEW} --units 6 --per-class 2 --iterations 5 --learners random_association"
+    " random_delta k_means_least_squares local_lateral stream_prototypes association ewc",
     "momentum": "--momenta 0 0.5 --step-sizes 0.2",
 }
 AFTER = {"attack", "mnist_complete", "precision"}  # they take the run of another, below

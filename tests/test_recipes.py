@@ -48,7 +48,7 @@ ELSEWHERE = {"concept", "recurrent", "single_neuron", "yin_yang"}  # tried in te
 ELSEWHERE |= {"attack"}  # tried in test_attack_command.py
 ELSEWHERE |= {"digits_mstdp", "mnist_complete", "momentum"}  # tried in test_associative_recipes.py
 ELSEWHERE |= {"mnist_semi", "mnist_unsupervised"}  # there, too
-ELSEWHERE |= {"precision"}  # tried in test_precision.py
+ELSEWHERE |= {"continual", "precision"}  # tried in test_continual.py and test_precision.py
 BASELINES = {"backprop", "random features", "linear"}
 
 

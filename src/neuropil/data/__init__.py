@@ -9,15 +9,17 @@ from functools import wraps
 from neuropil.data.download import fetch
 from neuropil.data.held import held_out, in_reach
 from neuropil.data.idx import read_idx
+from neuropil.data.recordings import read_nmnist, read_shd
 from neuropil.data.records import parse_records
 from neuropil.data.registry import check, is_own, list_sets, load, set_names
 from neuropil.data.registry import set_module as _set_module
+from neuropil.data.spikes import SpikeSplit
 from neuropil.data.split import Split
 from neuropil.data.subsets import hold_out, relabel, subset
 
 __all__ = [
-    "Split", "check", "fetch", "held_out", "hold_out", "in_reach", "is_own", "list_sets", "load", "parse_records",
-    "read_idx", "relabel", "set_names", "subset",
+    "SpikeSplit", "Split", "check", "fetch", "held_out", "hold_out", "in_reach", "is_own", "list_sets", "load",
+    "parse_records", "read_idx", "read_nmnist", "read_shd", "relabel", "set_names", "subset",
 ]  # fmt: skip
 
 

@@ -11,15 +11,16 @@ from neuropil.errors import Refusal, require
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
-def class_folders(folder: Path) -> dict[str, list[Path]]:
+def class_folders(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> dict[str, list[Path]]:
     """The image files in each folder of `folder`, by its name, sorted; hidden ones are left out."""
     require(folder.is_dir(), f"there is no folder {folder}.")
-    inside = {one.name: _image_files(one) for one in sorted(folder.iterdir()) if one.is_dir() and one.name[0] != "."}
+    folders = [one for one in sorted(folder.iterdir()) if one.is_dir() and one.name[0] != "."]
+    inside = {one.name: _files(one, suffixes) for one in folders}
     return {name: files for name, files in inside.items() if files}
 
 
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != ".")
 
 
 def read_images(paths: Sequence[Path], size: tuple[int, int] | None = None) -> Any:

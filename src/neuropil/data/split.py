@@ -47,7 +47,7 @@ class Split:
         _check_form(self.x, guess=not self.channels_first)
         named = len(self.names) in (0, self.classes)
         require(named, f"a split needs a name for each of its {self.classes} classes, or none, got {self.names}.")
-        _check_labels(self.x, self.y, self.classes)
+        check_labels(self.x, self.y, self.classes)
         if self.x.requires_grad:  # examples are data, also those that a network made
             object.__setattr__(self, "x", self.x.detach())
         if self.x.dtype == torch.float32:
@@ -219,7 +219,8 @@ def _check_form(x: Tensor, *, guess: bool) -> None:
         raise Refusal(f"images need (n, channels, height, width), got {shape}, {looks}")
 
 
-def _check_labels(x: Tensor, y: Tensor, classes: int) -> None:
+def check_labels(x: Tensor, y: Tensor, classes: int) -> None:
+    """Refuse what is no label for each of the examples `x`."""
     message = f"y needs labels (n,) in int64, got {tuple(y.shape)} in {str(y.dtype).removeprefix('torch.')}."
     require(y.ndim == 1 and y.dtype == torch.int64, message)
     require(len(x) == len(y), f"a split needs one label per example, got {len(x)} examples and {len(y)} labels.")

@@ -1,15 +1,19 @@
 """Parts of a data set: held out, fewer examples, other labels; stratified, so that the frequencies of classes stay."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor
 
+from neuropil.data.spikes import SpikeSplit
 from neuropil.data.split import Split
 from neuropil.errors import Refusal, require
 
+Some = TypeVar("Some", Split, SpikeSplit)
 
-def hold_out(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
+
+def hold_out(split: Some, fraction: float, seed: int) -> tuple[Some, Some]:
     """(rest, held): two disjoint splits in random order, `fraction` of the examples in `held`.
 
     Stratified: the number held of each class is within one example of its exact fraction. Examples without a label
@@ -47,7 +51,7 @@ def relabel(split: Split, labels: Sequence[int]) -> Split:
     return Split(split.x[y >= 0], y[y >= 0], max(labels) + 1, channels_first=split.channels_first)
 
 
-def subset(split: Split, n: int, seed: int) -> Split:
+def subset(split: Some, n: int, seed: int) -> Some:
     """`n` examples in random order, the number of each class within one of its exact fraction; fixed by `seed`.
 
     Examples without a label count as one more class.
@@ -69,19 +73,19 @@ def subset(split: Split, n: int, seed: int) -> Split:
     return split.rows(_choose(split, taken, seed)[0])
 
 
-def _strata(split: Split) -> Tensor:
+def _strata(split: Split | SpikeSplit) -> Tensor:
     """(n,) the class of each example, and `classes` where it has no label."""
     y = split.y.cpu()
     return torch.where(y < 0, split.classes, y)
 
 
-def _stratum(label: int, split: Split) -> str:
+def _stratum(label: int, split: Split | SpikeSplit) -> str:
     if label == split.classes:
         return "the group without a label"
     return f"class {split.names[label]!r}" if split.names else f"class {label}"
 
 
-def _counts(split: Split) -> Tensor:
+def _counts(split: Split | SpikeSplit) -> Tensor:
     return torch.bincount(_strata(split), minlength=split.classes)
 
 
@@ -93,7 +97,7 @@ def _apportion(exact: Tensor, total: int) -> Tensor:
     return shares
 
 
-def _choose(split: Split, wanted: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+def _choose(split: Split | SpikeSplit, wanted: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Indices of `wanted[c]` examples of each class c, and of all others, both in random order."""
     order = torch.randperm(len(split), generator=Generator().manual_seed(seed))
     labels = _strata(split)[order]

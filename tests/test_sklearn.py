@@ -11,11 +11,13 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import neuropil.sklearn.association
 import neuropil.sklearn.hebbian
 import neuropil.sklearn.networks
 from neuropil.bench import sklearn as bench
@@ -28,6 +30,8 @@ from neuropil.sklearn import (
     SpikeTimeClassifier,
     STDPNetworkClassifier,
 )
+
+ROOMS = (neuropil.sklearn.association, neuropil.sklearn.hebbian, neuropil.sklearn.networks)
 
 
 @parametrize_with_checks(
@@ -62,6 +66,71 @@ def test_partial_fit_learns_from_one_batch_after_the_other():
     assert all(np.abs(a - b).max() > 1e-3 for a, b in pairwise(seen))
     again = deepcopy(features)  # one that was learning goes on
     np.testing.assert_array_equal(again.partial_fit(x).weights_, features.partial_fit(x).weights_)
+
+
+ONLINE = {
+    "features and readout": HebbianClassifier(40, epochs=3, batch_size=20, random_state=0),
+    "association": AssociationRuleClassifier(40, batch_size=10, min_steps=60, random_state=0),
+}
+
+
+@pytest.mark.parametrize("model", ONLINE.values(), ids=ONLINE)
+def test_a_classifier_learns_from_one_batch_after_the_other(model):
+    x, y = load_wine(return_X_y=True)
+    x, names = StandardScaler().fit_transform(x), np.array(["a", "b", "c"])[y]
+    order = np.random.default_rng(0).permutation(len(x))
+    whole, stream = clone(model).fit(x, names), clone(model)
+    scores = []
+    for _ in range(4):
+        for part in np.array_split(order, 4):
+            stream.partial_fit(x[part], names[part], classes=["c", "b", "a"])
+        scores.append(stream.score(x, names))
+    assert scores[-1] > 0.95
+    np.testing.assert_allclose(stream.predict_proba(x).sum(1), 1)
+    again = deepcopy(stream)  # one that was learning goes on
+    later = [one.partial_fit(x[:50], names[:50]).predict_proba(x) for one in (again, stream)]
+    np.testing.assert_array_equal(*later)
+    before = whole.predict_proba(x)
+    assert np.abs(whole.partial_fit(x[:50], names[:50]).predict_proba(x) - before).max() > 1e-4
+    assert whole.score(x, names) > 0.95
+    for rows, labels, classes, message in (
+        (x[:9], names[:9], None, "needs classes=, all that will ever come, in its first call"),
+        (x[:9], names[:9], ["a"], "needs two classes or more, got one class"),
+        (x[:9], names[:9], ["b", "c"], r"knows the classes \['b' 'c'\], got \['a'\] too"),
+    ):
+        with pytest.raises(Refusal, match=message):
+            clone(model).partial_fit(rows, labels, classes=classes)
+    with pytest.raises(Refusal, match="goes on with the classes of before"):
+        stream.partial_fit(x[:9], names[:9], classes=["a", "b"])
+    with pytest.raises(Refusal, match=r"partial_fit goes on with the n_units"):
+        stream.set_params(n_units=41).partial_fit(x[:9], names[:9])
+
+
+def test_the_readout_that_learns_from_batches_comes_near_to_the_fitted_one():
+    x, y = load_wine(return_X_y=True)
+    x, two = StandardScaler().fit_transform(x), y.clip(max=1)
+    for labels in y, two:
+        settings = {"learning_rate": 0.0, "batch_size": 20, "C": 0.1, "random_state": 0}  # features stay at their start
+        stream = HebbianClassifier(20, **settings)
+        for _ in range(40):
+            stream.partial_fit(x, labels, classes=np.unique(labels))
+        z = stream.readout_[0].transform(stream.features_.transform(x))
+        want = LogisticRegression(C=0.1 * 40).fit(z, labels).predict_proba(z)  # every row came 40 times
+        assert log_loss(labels, want) < log_loss(labels, stream.predict_proba(x)) < log_loss(labels, want) + 0.03
+        assert stream.n_iter_[0] == 40 * 9
+
+
+def test_columns_of_a_stream_have_the_moments_of_all_its_rows():
+    rng = np.random.default_rng(1)
+    parts = [rng.normal(3.0, 2.0, (20, 4)), rng.normal(-1.0, 5.0, (33, 4)), rng.normal(0.0, 1e-3, (7, 4))]
+    stream = AssociationRuleClassifier(6, random_state=0)
+    for part in parts:
+        part[:, 3] = 7.0
+        stream.partial_fit(part, np.arange(len(part)) % 2, classes=[0, 1])
+    rows = np.concatenate(parts)
+    np.testing.assert_allclose(stream.low_, rows.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(stream.span_[:3], rows.std(0)[:3], rtol=1e-12)
+    assert stream.span_[3] == 1
 
 
 def test_searches_frames_and_processes_work():
@@ -120,7 +189,7 @@ def test_partial_fit_does_not_pass_over_settings_that_changed():
 
 
 def test_the_examples_run():
-    done = [doctest.testmod(room) for room in (neuropil.sklearn.hebbian, neuropil.sklearn.networks)]
+    done = [doctest.testmod(room) for room in ROOMS]
     assert sum(one.attempted for one in done) > 15
     assert not any(one.failed for one in done)
 

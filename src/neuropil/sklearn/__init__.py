@@ -1,7 +1,8 @@
 """scikit-learn estimators: local learning by `fit(X, y)`, in pipelines, searches and cross-validation."""
 
+from neuropil.sklearn.association import AssociationRuleClassifier
 from neuropil.sklearn.hebbian import HebbianClassifier, HebbianFeatures
-from neuropil.sklearn.networks import AssociationRuleClassifier, SpikeTimeClassifier, STDPNetworkClassifier
+from neuropil.sklearn.networks import SpikeTimeClassifier, STDPNetworkClassifier
 
 __all__ = [
     "AssociationRuleClassifier", "HebbianClassifier", "HebbianFeatures", "STDPNetworkClassifier", "SpikeTimeClassifier",

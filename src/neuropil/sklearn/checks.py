@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 from torch import Generator
 
@@ -34,6 +35,25 @@ def check_rows(estimator: BaseEstimator, x: ArrayLike, *labels: ArrayLike, reset
     fits = largest == 0 or 1 / LARGEST <= largest <= LARGEST
     who, cure = type(estimator).__name__, "scale the columns first, for example by MaxAbsScaler"
     require(fits, f"{who} needs entries from {1 / LARGEST:g} to {LARGEST:g}, got {largest:g}; {cure}.")
+    return found
+
+
+def class_indices(estimator: Any, labels: NDArray[Any], classes: ArrayLike | None, *, first: bool) -> NDArray[Any]:
+    """The places of `labels` in ``classes_``, which the `first` call of `partial_fit` is told."""
+    who = type(estimator).__name__
+    told = not first or classes is not None
+    require(told, f"{who}.partial_fit needs classes=, all that will ever come, in its first call.")
+    given = None if classes is None else np.unique(np.asarray(classes))
+    if given is not None and first:
+        check_classification_targets(given)
+        require(len(given) > 1, f"{who} needs two classes or more, got one class.")
+        estimator.classes_ = given
+    same = given is None or np.array_equal(given, estimator.classes_)
+    require(same, f"{who}.partial_fit goes on with the classes of before, {estimator.classes_}, got {given}.")
+    check_classification_targets(labels)
+    known = np.isin(labels, estimator.classes_)
+    require(bool(known.all()), f"{who} knows the classes {estimator.classes_}, got {np.unique(labels[~known])} too.")
+    found: NDArray[Any] = np.searchsorted(estimator.classes_, labels)
     return found
 
 

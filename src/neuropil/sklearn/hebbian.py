@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.errors import enough_memory, require, unknown
 from neuropil.plasticity import ExplainAway, HardWTA, KrotovHopfield, Learner, Rule, SoftHebb, attach
-from neuropil.sklearn.checks import check_numbers, check_rows, generator
+from neuropil.sklearn.checks import check_numbers, check_rows, class_indices, generator
 
 __all__ = ["HebbianClassifier", "HebbianFeatures"]
 
@@ -28,6 +28,7 @@ RULES: dict[str, Rule] = {  # at the settings that the page on rules names
     "krotov_hopfield": KrotovHopfield(p=2, k=2),
     "soft_hebb": SoftHebb(tau=0.002),
 }
+READOUT_RATE = 1e-2  # learning rate of a readout that learns from batch to batch
 
 
 class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -179,7 +180,7 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
         classes_: the labels, sorted.
         features_: the fitted `HebbianFeatures`.
         readout_: the fitted pipeline of scaler and logistic regression on its features.
-        n_iter_: steps that its solver took.
+        n_iter_: steps that its solver took; in `partial_fit`, all of its steps since it began.
 
     Raises:
         ValueError: what scikit-learn and `HebbianFeatures` refuse.
@@ -200,6 +201,8 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
     features_: HebbianFeatures
     readout_: Any
     n_iter_: NDArray[Any]
+    _optimizer: torch.optim.Adam
+    _rng: Generator
 
     def __init__(
         self, n_units: int = 300, *, rule: str | Rule = "explain_away", epochs: int = 10, batch_size: int = 100,
@@ -214,13 +217,62 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(labels)
         self.classes_ = np.unique(labels)
         require(len(self.classes_) > 1, f"{type(self).__name__} needs two classes or more, got one class.")
+        self._fresh()
+        self.readout_.fit(self.features_.fit_transform(x), labels)
+        self.n_iter_ = self.readout_[-1].n_iter_
+        return self
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+        """Learn from more rows, in one pass: features without their classes, then the readout; also after `fit`.
+
+        The readout goes down the gradient of the loss that `fit` minimises, in batches (Adam). So it is near to that of
+        `fit` after many rows, and not the same.
+
+        Args:
+            X, y: rows (n, features) and their classes (n,).
+            classes: all that will ever come; needed in the first call.
+        """
+        first = not hasattr(self, "features_")
+        x, labels = check_rows(self, X, y, reset=first)
+        indices = class_indices(self, labels, classes, first=first)
+        if first:
+            self._fresh()
+        self.features_.set_params(**{name: getattr(self, name) for name in self.features_.get_params()})
+        features = self.features_.partial_fit(x).transform(x)
+        scaler, readout = (step for _, step in self.readout_.steps)
+        scaler.partial_fit(features)
+        if not hasattr(readout, "coef_"):
+            many = len(self.classes_) if len(self.classes_) > 2 else 1
+            readout.coef_, readout.intercept_ = np.zeros((many, features.shape[1])), np.zeros(many)
+            readout.classes_ = self.classes_
+        self._descend(readout, scaler.transform(features), indices)
+        return self
+
+    def _fresh(self) -> None:
+        """Features and readout that know nothing."""
         shared = HebbianFeatures().get_params()
         self.features_ = HebbianFeatures(**{name: getattr(self, name) for name in shared})
-        features = self.features_.fit_transform(x)
-        readout = LogisticRegression(C=self.C, max_iter=self.max_iter)
-        self.readout_ = make_pipeline(StandardScaler(), readout).fit(features, labels)
-        self.n_iter_ = readout.n_iter_
-        return self
+        self.readout_ = make_pipeline(StandardScaler(), LogisticRegression(C=self.C, max_iter=self.max_iter))
+        self.__dict__.pop("_optimizer", None)
+
+    def _descend(self, readout: LogisticRegression, x: NDArray[Any], indices: NDArray[Any]) -> None:
+        """One pass of Adam over the rows, in random order."""
+        if not hasattr(self, "_optimizer"):
+            start = [torch.tensor(part).requires_grad_() for part in (readout.coef_, readout.intercept_)]
+            self._optimizer, self._rng = torch.optim.Adam(start, lr=READOUT_RATE), generator(self.random_state)
+            self.n_iter_ = np.zeros(1, int)
+        coef, intercept = self._optimizer.param_groups[0]["params"]
+        rows, y, seen = torch.from_numpy(x), torch.from_numpy(indices), self.readout_[0].n_samples_seen_
+        for index in torch.randperm(len(rows), generator=self._rng).split(self.batch_size):
+            scores = rows[index] @ coef.T + intercept
+            if scores.shape[1] == 1:
+                scores = torch.cat([torch.zeros_like(scores), scores], 1)
+            loss = nn.functional.cross_entropy(scores, y[index]) + coef.square().sum() / (2 * self.C * seen)
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            self.n_iter_ += 1
+        readout.coef_, readout.intercept_ = (part.detach().numpy().copy() for part in (coef, intercept))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The likeliest class of every row, (n,)."""

@@ -1,4 +1,4 @@
-"""Classifiers that are networks of neuropil: the association rule, STDP, exact spike times."""
+"""Classifiers that are networks of neuropil: what they share; STDP, exact spike times."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Self
@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from neuropil.associative import CLASSIFY, GENERATE, AssociativeNetwork, AssociativeTraining, Settling
 from neuropil.data import Split
 from neuropil.errors import enough_memory, require
-from neuropil.models import AssociationClassifier, AssociationTraining, SpikeTimeTraining, SpikingClassifier
+from neuropil.models import SpikeTimeTraining, SpikingClassifier
 from neuropil.sklearn.checks import check_numbers, check_rows, generator
 from neuropil.spiking import LatencyEncoding, Theta
 
@@ -50,8 +50,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):
         """Learn from the rows of X (n, features) and their classes y (n,) of any kind."""
         rows, labels = check_rows(self, X, y, reset=True)
         check_classification_targets(labels)
-        check_numbers(self, epochs=1, batch_size=1, min_steps=1)
-        require(self.learning_rate > 0, f"{type(self).__name__} needs learning_rate > 0, got {self.learning_rate!r}.")
+        self._check_training()
         self.classes_, indices = np.unique(labels, return_inverse=True)
         require(len(self.classes_) > 1, f"{type(self).__name__} needs two classes or more, got one class.")
         self.low_, span = self._extent(rows)
@@ -63,9 +62,17 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):
             if part in vars(model):
                 getattr(model, part).double()  # so that no row depends on the others by rounding
         self.network_ = model
+        return self._calibrated(rows, indices)
+
+    def _calibrated(self, rows: NDArray[Any], indices: NDArray[Any]) -> Self:
+        """With the temperature at which the classes of these rows are likeliest."""
         self._inverse_temperature = 1.0
         self._inverse_temperature = likeliest(self._scores(rows), indices)
         return self
+
+    def _check_training(self) -> None:
+        check_numbers(self, epochs=1, batch_size=1, min_steps=1)
+        require(self.learning_rate > 0, f"{type(self).__name__} needs learning_rate > 0, got {self.learning_rate!r}.")
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The class of every row, (n,)."""
@@ -102,57 +109,6 @@ def likeliest(scores: NDArray[Any], labels: NDArray[Any]) -> float:
     loss = lambda t: -log_softmax(np.exp(t) * unit, 1)[np.arange(len(labels)), labels].mean()
     best = minimize_scalar(loss, bounds=(np.log(0.01), np.log(100)), method="bounded").x
     return float(np.exp(best) / (scores.std() or 1))
-
-
-class AssociationRuleClassifier(NetworkClassifier):
-    """Layers of neurons that are all associated with a class, and learn from their own input and the label alone.
-
-    See `neuropil.AssociationClassifier`. Columns are brought to mean 0 and variance 1 first.
-
-    Args:
-        n_units: neurons of the layer, or of each of several layers, (200, 100).
-        k: how many of the neurons of the class, and of the others, win and learn; None for the rule without
-            competition.
-        slope: of the neurons' answers.
-        epochs: passes over the examples.
-        batch_size: examples in a step.
-        learning_rate: first one, falls to 0.
-        min_steps: fewest steps; a small data set gets as many more passes as this takes.
-        random_state: seed of first weights and order.
-
-    Attributes:
-        classes_: the labels, sorted.
-        network_: the fitted model of neuropil.
-        low_, span_: mean and standard deviation of every column.
-
-    Raises:
-        ValueError: what scikit-learn refuses; settings that cannot be.
-
-    Examples:
-        >>> from neuropil.sklearn import AssociationRuleClassifier
-        >>> from sklearn.datasets import load_wine
-        >>> X, y = load_wine(return_X_y=True)
-        >>> AssociationRuleClassifier(60, min_steps=200, random_state=0).fit(X, y).score(X, y) > 0.95
-        True
-    """
-
-    def __init__(
-        self, n_units: int | tuple[int, ...] = 300, *, k: int | None = 3, slope: float = 8.0, epochs: int = 20,
-        batch_size: int = 50, learning_rate: float = 1e-2, min_steps: int = 500, random_state: Any = None,
-    ):  # fmt: skip
-        self.n_units, self.k, self.slope, self.epochs, self.batch_size = n_units, k, slope, epochs, batch_size
-        self.learning_rate, self.min_steps, self.random_state = learning_rate, min_steps, random_state
-
-    def _extent(self, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        return rows.mean(0), rows.std(0)
-
-    def _scaled(self, rows: NDArray[Any]) -> Tensor:
-        return torch.tensor((rows - self.low_) / self.span_)
-
-    def _model(self, rows: int) -> AssociationClassifier:
-        hidden = (self.n_units,) if isinstance(self.n_units, int) else tuple(self.n_units)
-        training = AssociationTraining(self.epochs, self.batch_size, self.learning_rate, min_steps=self.min_steps)
-        return AssociationClassifier(hidden, k=self.k, slope=self.slope, training=training)
 
 
 class STDPNetworkClassifier(NetworkClassifier):

@@ -108,6 +108,14 @@ def test_events_of_n_mnist_are_read_bit_by_bit(tmp_path):
     assert len(read_nmnist(tmp_path, per_class=1)) == 2
 
 
+def test_a_clock_that_wrapped_is_no_spike_and_moves_what_comes_after_it(tmp_path):
+    (tmp_path / "0").mkdir()
+    events = event(1, 2, 1, 7), event(0, 240, 0, 8191), event(1, 2, 1, 3), event(0, 240, 0, 8191), event(1, 2, 1, 5)
+    (tmp_path / "0/1.bin").write_bytes(b"".join(events))
+    want = torch.tensor([7, 8192 + 3, 2 * 8192 + 5]) * 1e-6
+    torch.testing.assert_close(read_nmnist(tmp_path).time, want, rtol=1e-6, atol=0)
+
+
 def shd(path, n=4, **instead):
     h5py = pytest.importorskip("h5py")
     rng = np.random.default_rng(0)

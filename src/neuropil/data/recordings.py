@@ -15,6 +15,7 @@ from neuropil.errors import Refusal, optional, require
 __all__ = ["read_nmnist", "read_shd"]
 
 EVENT = 5  # bytes: x, y, then 1 bit of polarity and 23 bits of microseconds
+WRAPPED, LATER = 240, 1 << 13  # y of an event that is no spike: all times from there on are so many microseconds later
 
 
 def read_nmnist(
@@ -22,7 +23,8 @@ def read_nmnist(
 ) -> SpikeSplit:
     """The recordings `folder/CLASS/*.bin` of N-MNIST: lines are (off and on, height, width), times in s.
 
-    An event has 40 bits: x, y (8 each), polarity (1: brighter), microseconds (23). Orchard et al. 2015, Front.
+    An event has 40 bits: x, y (8 each), polarity (1: brighter), microseconds (23). One at y = 240 is no spike: the
+    clock of the sensor wrapped, and times are 8192 microseconds later from there on. Orchard et al. 2015, Front.
     Neurosci. 9.
 
     Args:
@@ -56,10 +58,12 @@ def _events(file: Path, shape: tuple[int, int, int]) -> tuple[Any, Any]:
     fine = len(raw) and len(raw) % EVENT == 0
     require(bool(fine), f"{file} is {damage}: events have {EVENT} bytes each, got {len(raw)} bytes.")
     x, y, high, middle, low = raw.reshape(-1, EVENT).T.astype(np.int32)
-    got, polarities, height, width = (int(x.max()), int(y.max())), *shape
+    wrapped, spikes = (y == WRAPPED).cumsum(), y != WRAPPED
+    time = (((high & 0x7F) << 16 | middle << 8 | low) + wrapped * LATER)[spikes] * 1e-6
+    x, y, high = x[spikes], y[spikes], high[spikes]
+    got, polarities, height, width = (int(x.max(initial=0)), int(y.max(initial=0))), *shape
     need = f"{file} needs pixels inside {width} x {height}"
     require(got[0] < width and got[1] < height, f"{need}, got x up to {got[0]} and y up to {got[1]}; give shape=.")
-    time = ((high & 0x7F) << 16 | middle << 8 | low) * 1e-6
     line = ((high >> 7) * (polarities > 1) * height + y) * width + x
     order = np.argsort(time, kind="stable")
     return time[order].astype(np.float32), line[order]

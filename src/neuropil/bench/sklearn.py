@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -26,6 +28,27 @@ CAPTION = """
 Accuracy, %, mean and 95 % interval over {seeds} shuffles of the folds; start: the same units, learning_rate=0.
 """
 DATA = {"wine": load_wine, "breast cancer": load_breast_cancer, "digits": load_digits}
+PARTS = 15  # batches of a model that sees each row once
+
+
+class OnePass(ClassifierMixin, BaseEstimator):
+    """`partial_fit` of a model on one batch after the other, each row once."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def fit(self, x: Any, y: Any) -> "OnePass":
+        """See all rows once."""
+        self.classes_ = np.unique(y)
+        for part in np.array_split(np.arange(len(x)), PARTS):
+            self.model.partial_fit(x[part], y[part], classes=self.classes_)
+        return self
+
+    def predict(self, x: Any) -> Any:
+        """Classes of rows."""
+        return self.model.predict(x)
+
+
 MODELS: dict[str, Callable[[int], Any]] = {
     "logistic regression": lambda seed: LogisticRegression(max_iter=1000),
     "start": lambda seed: HebbianClassifier(learning_rate=0, random_state=seed),
@@ -33,6 +56,9 @@ MODELS: dict[str, Callable[[int], Any]] = {
     "association rule": lambda seed: AssociationRuleClassifier(random_state=seed),
     "STDP network": lambda seed: STDPNetworkClassifier(random_state=seed),
     "spike times": lambda seed: SpikeTimeClassifier(random_state=seed),
+    "SGD, one pass": lambda seed: OnePass(SGDClassifier(loss="log_loss", random_state=seed)),
+    "Hebbian, one pass": lambda seed: OnePass(HebbianClassifier(random_state=seed)),
+    "association rule, one pass": lambda seed: OnePass(AssociationRuleClassifier(random_state=seed)),
 }
 FIRST = tuple(MODELS)[:3]
 

@@ -143,6 +143,13 @@ def instar(j: int, w: list[Tensor], x: list[Tensor], u: list[float]) -> Tensor:
     return x[j] - w[j] if u[j] == max(u) else 0 * x[j]
 
 
+def signed(j: int, w: list[Tensor], x: list[Tensor], u: list[float]) -> Tensor:
+    """Oja's rule for the unit with the largest answer, up to sign."""
+    answer = [float(r @ v) for r, v in zip(w, x)]  # without a bias, which would favour one sign
+    won = max(range(len(w)), key=lambda i: abs(answer[i])) == j
+    return answer[j] * (x[j] - answer[j] * w[j]) if won else 0 * w[j]
+
+
 def krotov(p: float, k: int, delta: float) -> Law:
     """g (x - <powered w, x> w), g = 1 for the winner and -delta for the k-th."""
 

@@ -19,6 +19,7 @@ from neuropil.plasticity import (
     Oja,
     Plan,
     Sanger,
+    SignedWTA,
     SoftHebb,
     propose_,
 )
@@ -39,6 +40,7 @@ RULES = {
     "SoftHebb": SoftHebb(tau=0.5),
     "SoftHebb anti": SoftHebb(tau=0.5, anti=True),
     "ExplainAway": ExplainAway(k=2),
+    "SignedWTA": SignedWTA(),
 }
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
@@ -62,6 +64,8 @@ def law_of(rule, layer, pre):
             return oracles.soft(rule.tau, rule.anti)
         case ExplainAway():
             return oracles.explain_away(rule.k)
+        case SignedWTA():
+            return oracles.signed
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)

@@ -11,13 +11,14 @@ from neuropil.models.heads import AssociationReadout, DeltaReadout, Head, Protot
 from neuropil.models.least_squares import LateralReadout, LeastSquares
 from neuropil.models.nn.convolution import PatchNormConv2d, Triangle, gather_statistics_, init_kernels_
 from neuropil.models.nn.convolution import init_patches_, stacked
-from neuropil.models.nn.layers import CentredUnitNorm, CReLU, RePU, Standardise, UnitNorm
+from neuropil.models.nn.layers import CentredUnitNorm, CReLU, RePU, SignedPower, Standardise, UnitNorm
 from neuropil.models.nn.layers import dense_body, init_examples_, init_normal_, receptive_fields
 from neuropil.models.online import OnlineClassifier
 from neuropil.models.spiking import SpikeTimeTraining, SpikingClassifier
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.models.training.augment import Distort, Mirror
 from neuropil.models.training.local import LocalLearning, rate_by_norm
+from neuropil.models.training.ridge import RidgeRegression
 from neuropil.models.training.supervised import SupervisedTraining
 # isort: on
 
@@ -25,8 +26,8 @@ __all__ = [
     "AdaBelief", "AssociationClassifier", "AssociationReadout", "AssociationTraining", "BackpropClassifier", "CReLU",
     "CentredUnitNorm", "CompetitiveLearning", "CompetitiveUnits", "DeltaReadout", "Distort", "FeatureClassifier",
     "FeatureLayer", "Head", "LateralReadout", "LeastSquares", "LocalLearning", "Mirror", "Model", "OnlineClassifier",
-    "OnlineModel", "PatchNormConv2d", "Prototypes", "RePU", "SpikeTimeTraining", "SpikingClassifier", "Standardise",
-    "SupervisedTraining", "Triangle", "UnitNorm", "VotingClassifier", "Winner", "dense_body", "gather_statistics_",
-    "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "rate_by_norm", "receptive_fields", "savable",
-    "stacked",
+    "OnlineModel", "PatchNormConv2d", "Prototypes", "RePU", "RidgeRegression", "SignedPower", "SpikeTimeTraining",
+    "SpikingClassifier", "Standardise", "SupervisedTraining", "Triangle", "UnitNorm", "VotingClassifier", "Winner",
+    "dense_body", "gather_statistics_", "init_examples_", "init_kernels_", "init_normal_", "init_patches_",
+    "rate_by_norm", "receptive_fields", "savable", "stacked",
 ]  # fmt: skip

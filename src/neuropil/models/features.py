@@ -23,8 +23,15 @@ class Learning(Protocol):
         """Let `body` learn in place."""
 
 
+class Readout(Protocol):
+    """How a linear readout learns from features."""
+
+    def fit_(self, network: nn.Sequential, train: Split, *, stage: str, rng: Generator, tracker: Tracker) -> None:
+        """Let the readout `network` learn in place; loop and rows are named `stage`."""
+
+
 class FeatureClassifier(ReadoutClassifier):
-    """A linear readout, trained by gradient descent, on features that no gradient ever reaches.
+    """A linear readout, trained with labels, on features that no gradient ever reaches.
 
     With `learning` the body learns its features by local rules first. Without it, the body is frozen: random features,
     or, if the body only flattens, a linear classifier. The body learns from all examples, the readout from those that
@@ -33,7 +40,7 @@ class FeatureClassifier(ReadoutClassifier):
     Args:
         body: maps (batch, *shape) in [0, 1] to features. It is copied; the original stays as it is.
         learning: how the body learns, for example `LocalLearning`; None for a frozen body.
-        readout: how the readout is trained.
+        readout: how the readout is trained: `SupervisedTraining` by gradient descent, `RidgeRegression` in closed form.
         n_augmented: augmented copies of every labelled image that the readout learns from besides the image.
         augment: makes the augmented copies.
         min_examples: fewest examples of the readout; few labels get as many more augmented copies as this takes.
@@ -41,7 +48,7 @@ class FeatureClassifier(ReadoutClassifier):
     After `fit`: ``network_``, the learned body and the trained readout, in evaluation mode.
 
     Raises:
-        Refusal: augmented copies without `augment`, or `augment` without copies.
+        Refusal: augmented copies without `augment`, `augment` without copies, or a readout that takes no copies.
 
     Examples:
         >>> from neuropil.data import digits
@@ -58,7 +65,7 @@ class FeatureClassifier(ReadoutClassifier):
     shown = ("body", "learning", "readout")
 
     def __init__(
-        self, body: nn.Sequential, *, learning: Learning | None = None, readout: SupervisedTraining | None = None,
+        self, body: nn.Sequential, *, learning: Learning | None = None, readout: Readout | None = None,
         n_augmented: int = 0, augment: Augment | None = None, min_examples: int = 0,
     ):  # fmt: skip
         fine = n_augmented >= 0 and min_examples >= 0 and (n_augmented + min_examples > 0) == (augment is not None)
@@ -68,6 +75,9 @@ class FeatureClassifier(ReadoutClassifier):
         how = "LocalLearning({'hidden': rule})"
         learns = learning is None or isinstance(learning, NotSaved) or hasattr(learning, "fit_")
         require(learns, f"FeatureClassifier needs learning={how} or None, got {type(learning).__name__}.")
+        takes = augment is None or getattr(readout, "takes_copies", True)
+        cure = "name one of its strengths, or take no copies"
+        require(takes, f"copies of one image would be on both sides of the held-out part of {readout}; {cure}.")
         self.body, self.learning, self.readout = body, learning, readout or SupervisedTraining()
         self.n_augmented, self.augment, self.min_examples = n_augmented, augment, min_examples
 

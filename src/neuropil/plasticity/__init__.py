@@ -1,7 +1,7 @@
 """Local learning rules for dense and convolutional layers: a rule proposes a change, the optimiser writes it."""
 
 from neuropil.plasticity.association import Association, associations
-from neuropil.plasticity.competitive import ExplainAway, HardWTA, KrotovHopfield, SoftHebb
+from neuropil.plasticity.competitive import ExplainAway, HardWTA, KrotovHopfield, SignedWTA, SoftHebb
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.differential import DifferentialHebb
 from neuropil.plasticity.engine import Rule, gains
@@ -23,7 +23,7 @@ from neuropil.plasticity.tap import Activity, tap
 __all__ = [
     "BCM", "Activity", "Association", "Chosen", "Dense", "DifferentialHebb", "ExplainAway", "HardWTA", "Hebb",
     "InhibitorySTDP", "KrotovHopfield", "Learner", "Oja", "PairSTDP", "Plan", "PostSTDP", "PowerLaw",
-    "RewardModulated", "Rule", "Sanger", "SoftBounds", "SoftHebb", "SynapticScaling", "Term", "TraceRule",
+    "RewardModulated", "Rule", "Sanger", "SignedWTA", "SoftBounds", "SoftHebb", "SynapticScaling", "Term", "TraceRule",
     "TripletSTDP", "VoltageSTDP", "associations", "attach", "constrain_", "correlate", "first_and_kth", "gains",
     "propose_", "tap", "winner",
 ]  # fmt: skip

@@ -44,6 +44,33 @@ class HardWTA(Rule):
 
 
 @dataclass(frozen=True)
+class SignedWTA(Rule):
+    r"""Who answers most strongly, by either sign, learns by Oja's rule: :math:`\Delta W = \sum_b y_b (x_b - y_b W)`.
+
+    y is u = W x for the unit with the largest \|u\|, and 0 for the others. A unit stands for an axis: x and -x, an edge
+    and its opposite, are the same to it, and its answer says which of the two it met. Rows converge to norm 1. Inputs
+    need mean 0, such as whitened patches. The step is Oja's (1982, J. Math. Biol. 15); the choice by \|u\| is that of
+    the k-means with gains of Coates & Ng 2012 (Neural Networks: Tricks of the Trade). A bias takes no part.
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import SignedWTA
+        >>> layer = torch.nn.Linear(2, 2, bias=False)
+        >>> _ = torch.nn.init.eye_(layer.weight)
+        >>> SignedWTA()(layer, torch.tensor([[0.5, -2.0]]))
+        tensor([[ 0.,  0.],
+                [-1., -2.]])
+    """
+
+    with_bias = False  # which would favour one sign
+
+    def post(self, u: Tensor) -> Dense:
+        """g = u for the winner, h = u."""
+        first, _ = winner(u.abs())
+        return Dense(torch.zeros_like(u).scatter(1, first, u.gather(1, first)), decay=u)
+
+
+@dataclass(frozen=True)
 class SoftHebb(Rule):
     r"""Soft competition: :math:`\Delta W = \sum_b y_b (x_b - u_b W)` with :math:`y = \mathrm{softmax}(u / \tau)`.
 

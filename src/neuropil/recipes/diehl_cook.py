@@ -16,13 +16,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
-from sklearn.cluster import MiniBatchKMeans
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import at_least
 from neuropil.experiments.baselines import backprop, frozen_features, linear, relu_network
 from neuropil.experiments.comparison import Method, Methods, run_comparison
+from neuropil.experiments.k_means import k_means_centres
 from neuropil.experiments.settings import FeatureSettings
 from neuropil.models import CompetitiveLearning, CompetitiveUnits, VotingClassifier, Winner
 from neuropil.plasticity import PairSTDP
@@ -78,9 +78,8 @@ def k_means(config: Config, train: Split, rng: Generator) -> Method:
 
     https://proceedings.mlr.press/v15/coates11a.html
     """
-    found = MiniBatchKMeans(config.units, batch_size=2000, n_init=1, max_iter=20, random_state=config.seed)
-    centres = found.fit(train.pixels().flatten(1).cpu().numpy()).cluster_centers_
-    return nearest("k-means", torch.from_numpy(centres).float(), config, train)
+    found = k_means_centres(train.pixels().flatten(1), config.units, config.seed).cpu()
+    return nearest("k-means", found, config, train)
 
 
 def random_examples(config: Config, train: Split, rng: Generator) -> Method:

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA
 from torch import Generator, Tensor, nn
 
@@ -28,6 +27,7 @@ from neuropil.evaluate import accuracy, assign_units, fit_and_score
 from neuropil.experiments.associative import hidden_layers
 from neuropil.experiments.baselines import LINEAR, linear
 from neuropil.experiments.comparison import Method, attempted, data_splits
+from neuropil.experiments.k_means import k_means_centres
 from neuropil.experiments.settings import DataSettings
 from neuropil.models import FeatureClassifier, Model, Triangle, receptive_fields
 from neuropil.runs import Row, Run, Tracker
@@ -102,8 +102,7 @@ def centres(config: Config, train: Split, rng: Generator) -> Method:
 
     https://proceedings.mlr.press/v15/coates11a.html
     """
-    found = MiniBatchKMeans(config.units, batch_size=2000, n_init=1, max_iter=20, random_state=config.seed)
-    middle = torch.from_numpy(found.fit(train.pixels().flatten(1).cpu().numpy()).cluster_centers_).float()
+    middle = k_means_centres(train.pixels().flatten(1), config.units, config.seed).cpu()
     return with_readout(config, "k-means", fixed_body(2 * middle, -middle.square().sum(1), Triangle()))
 
 

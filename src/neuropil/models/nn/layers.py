@@ -83,15 +83,46 @@ class CReLU(nn.Module):
 
     Args:
         n: the power, at least 1.
+        threshold: what an answer has to exceed, by either sign; the rest of it counts. 0 or more.
     """
 
-    def __init__(self, n: float = 1.0):
+    def __init__(self, n: float = 1.0, threshold: float = 0.0):
         super().__init__()
-        self.n, self.power = n, RePU(n)
+        require(0 <= threshold < float("inf"), f"CReLU needs a threshold >= 0, got {threshold}.")
+        self.n, self.threshold, self.power = n, threshold, RePU(n)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, units) to (batch, 2 units)."""
-        return torch.cat([self.power(x), self.power(-x)], dim=1)
+        """(batch, units, *positions) to (batch, 2 units, *positions)."""
+        up, down = (x - self.threshold, -x - self.threshold) if self.threshold else (x, -x)
+        return torch.cat([self.power(up), self.power(down)], dim=1)
+
+    def extra_repr(self) -> str:
+        """The power and the threshold."""
+        return f"n={self.n}, threshold={self.threshold}"
+
+
+class SignedPower(nn.Module):
+    r"""The power of the size, with the sign kept: :math:`\mathrm{sign}(x) |x|^n`.
+
+    At n = 1/2 it evens out pooled sums, of which a few are large (Perronnin, Sanchez & Mensink 2010, ECCV). Its
+    gradient is infinite at 0 below n = 1, so it is for frozen features.
+
+    Args:
+        n: the power, above 0.
+    """
+
+    def __init__(self, n: float = 0.5):
+        super().__init__()
+        require(0 < n < float("inf"), f"SignedPower needs a power n > 0, got {n}.")
+        self.n = n
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape to the same shape."""
+        return x.abs().pow_(self.n).mul_(x.sign())
+
+    def extra_repr(self) -> str:
+        """The power."""
+        return f"n={self.n}"
 
 
 class MaskedLinear(nn.Linear):
@@ -191,4 +222,4 @@ def receptive_fields(network: nn.Module, shape: Sequence[int]) -> Tensor:
     return (weight if isinstance(layer, nn.Linear) else weight.T).reshape(-1, *shape)
 
 
-savable(UnitNorm, CentredUnitNorm, RePU, CReLU, MaskedLinear, Standardise)
+savable(UnitNorm, CentredUnitNorm, RePU, CReLU, SignedPower, MaskedLinear, Standardise)

@@ -1,0 +1,135 @@
+"""One wide layer: ridge regression against scikit-learn's, codes, k-means of patches, the signed winner-take-all."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from torch import nn
+
+from neuropil.data import Split, digits, hold_out
+from neuropil.errors import Diverged, Refusal
+from neuropil.experiments.k_means import init_centres_, k_means_centres
+from neuropil.models import CReLU, FeatureClassifier, Mirror, PatchNormConv2d, RidgeRegression, SignedPower, stacked
+from neuropil.models.training.readout import fresh_head
+from neuropil.models.training.ridge import solutions
+from neuropil.plasticity import SignedWTA, propose_
+from neuropil.plasticity.patches import sample_patches
+from neuropil.runs import NullTracker
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def blobs(n, d, classes=3, apart=1.0):
+    x, y = torch.randn(n, d, generator=rng(n)), torch.arange(n) % classes
+    return Split(0.7 * x + apart * torch.randn(classes, d, generator=rng(d))[y] + 3.1, y, classes)
+
+
+@pytest.mark.parametrize(("n", "d"), [(53, 7), (17, 41)])
+def test_ridge_regression_is_that_of_scikit_learn_with_fewer_and_with_more_features_than_examples(n, d):
+    data, strengths = blobs(n, d), [0.013, 2.7]
+    x, targets = data.x.double().numpy(), np.eye(3)[data.y.numpy()]
+    scale = (x - x.mean(0)).var()
+    for strength, (weight, bias) in zip(strengths, solutions(data.x.double(), data.y, 3, strengths)):
+        want = Ridge(alpha=n * strength * scale, solver="cholesky").fit(x, targets)
+        np.testing.assert_allclose(weight.numpy(), want.coef_, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(bias.numpy(), want.intercept_, rtol=1e-9, atol=1e-11)
+
+
+def fit(readout, data):
+    head = fresh_head(data)
+    readout.fit_(head, data, stage="readout", rng=rng(), tracker=NullTracker())
+    return head
+
+
+def test_the_strength_is_the_best_on_held_out_examples_and_all_examples_serve_for_the_weights():
+    data = blobs(90, 60, apart=0.2)
+    strengths = (1e-3, 0.1, 5.0, 300.0)
+    rest, held = hold_out(data, 0.2, int(torch.randint(2**31, (), generator=rng())))
+    standard = fresh_head(data)[0]
+    scores = {}
+    for strength in strengths:
+        ((weight, bias),) = solutions(standard(rest.x), rest.y, 3, [strength])
+        scores[strength] = ((standard(held.x).double() @ weight.T + bias).argmax(1) == held.y).double().mean().item()
+    best = max(one for one in strengths if scores[one] == max(scores.values()))
+    chosen, named = fit(RidgeRegression(strengths), data), fit(RidgeRegression((best,)), data)
+    assert torch.equal(chosen.get_submodule("linear").weight, named.get_submodule("linear").weight)
+    assert min(scores.values()) < max(scores.values())
+    assert not any(parameter.requires_grad for parameter in chosen.parameters())
+
+
+def test_too_few_examples_to_hold_some_out_get_the_strongest_penalty():
+    data = blobs(3, 5)
+    few = fit(RidgeRegression((0.1, 7.0)), data).get_submodule("linear").weight
+    assert torch.equal(few, fit(RidgeRegression((7.0,)), data).get_submodule("linear").weight)
+
+
+def test_what_ridge_regression_refuses():
+    for wrong in {"strengths": ()}, {"strengths": (0.0,)}, {"strengths": (float("nan"),)}, {"held_out": 1.0}:
+        with pytest.raises(Refusal, match="RidgeRegression needs"):
+            RidgeRegression(**wrong)
+    body, copies = nn.Sequential(nn.Flatten()), {"n_augmented": 1, "augment": Mirror(1.0)}
+    with pytest.raises(Refusal, match="both sides of the held-out part"):
+        FeatureClassifier(body, readout=RidgeRegression(), **copies)
+    assert FeatureClassifier(body, readout=RidgeRegression((0.1,)), **copies)
+    data = blobs(20, 4)
+    with pytest.raises(Diverged, match="features that are NaN or infinite"):
+        list(solutions(data.x * 1e38, data.y, 3, [0.1]))
+
+
+def test_a_model_under_ridge_regression_is_saved_and_refitted(tmp_path):
+    import neuropil as npl
+
+    train, test = digits()
+    model = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=RidgeRegression()).fit(train, rng=rng())
+    model.save(tmp_path / "model.safetensors")
+    again = npl.load(tmp_path / "model.safetensors")
+    assert torch.equal(again.decision_function(test.x), model.decision_function(test.x))
+    assert again.refit_readout(train[:200], rng=rng()).readout == RidgeRegression()
+
+
+def test_codes_have_both_signs_beyond_a_threshold_and_powers_keep_the_sign():
+    x = torch.tensor([[[-2.0, 0.1], [0.75, 3.0]]])
+    want = torch.tensor([[[0, 0], [0.25, 2.5], [1.5, 0], [0, 0]]])
+    assert torch.equal(CReLU(threshold=0.5)(x), want)
+    torch.testing.assert_close(SignedPower(0.5)(torch.tensor([-4.0, 0.0, 2.25])), torch.tensor([-2.0, 0.0, 1.5]))
+    for wrong in (lambda: CReLU(threshold=-0.1), lambda: SignedPower(0.0)):
+        with pytest.raises(Refusal):
+            wrong()
+
+
+def test_kernels_at_centres_are_those_of_k_means_of_patches_as_the_layer_meets_them():
+    train, _ = digits()
+    body = stacked({"conv": PatchNormConv2d(1, 6, 3)}, {"conv": nn.Conv2d(6, 4, 2, bias=False)})
+    body[0].whiten_(train, rng(3))
+    init_centres_(body, train, rng(5), count=3000)
+    gen = rng(5)
+    some = train[torch.randint(len(train), (len(train),), generator=gen)]
+    each = -(-3000 // len(some))
+    parts = [sample_patches(body[0], part.x, each * len(part), gen) for part in some.batches(100)]
+    x = torch.cat(parts).double().numpy()
+    want = x[torch.randperm(len(x), generator=gen)[:6].numpy()]
+    for _ in range(20):
+        nearest = (x @ (want / np.linalg.norm(want, axis=1, keepdims=True)).T).argmax(1)
+        want = np.stack([x[nearest == k].mean(0) for k in range(6)])
+    want /= np.linalg.norm(want, axis=1, keepdims=True)
+    np.testing.assert_allclose(body[0].weight.detach().flatten(1), want, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(body[1].weight.flatten(1).norm(dim=1), torch.ones(4))
+    assert k_means_centres(train.x.flatten(1)[:40], 5, 0).shape == (5, 64)
+
+
+def test_a_unit_of_a_signed_winner_take_all_stands_for_an_axis():
+    """Inputs lie near three axes, by either sign; every row ends at one of them, with norm 1."""
+    axes = torch.linalg.qr(torch.randn(9, 3, generator=rng(1))).Q.T
+    which, sign = torch.arange(600) % 3, (torch.rand(600, 1, generator=rng(2)) < 0.5).float() * 2 - 1
+    x = sign * axes[which] + 0.02 * torch.randn(600, 9, generator=rng(4))
+    layer = nn.Linear(9, 3, bias=False)
+    layer.weight.data = x[:3] / x[:3].norm(dim=1, keepdim=True)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.3)
+    for part in x.split(60) * 3:
+        propose_(layer, SignedWTA()(layer, part))
+        optimizer.step()
+    likeness = (layer.weight.detach() @ axes.T).abs()
+    assert likeness.max(1).values.min() > 0.995
+    assert sorted(likeness.argmax(1).tolist()) == [0, 1, 2]

@@ -138,12 +138,14 @@ def test_normalise_divides_by_the_largest_entry(rule):
 
 
 @pytest.mark.parametrize("name", ["dense", "dense, extra axes", "conv2d", "conv2d, groups", "transposed 1d"])
-def test_average_divides_each_row_by_the_samples_that_chose_it(name):
+@pytest.mark.parametrize("rule", [replace(KH, p=2.0), HardWTA(), SignedWTA()])
+def test_average_divides_each_row_by_the_samples_that_chose_it(rule, name):
     layer, pre = make(name)
     layer.bias = None
-    rule = replace(KH, p=2.0)
-    order = per_sample(layer, layer(pre)).argsort(1, descending=True)
-    chosen = [float(((order[:, 0] == unit) | (order[:, 2] == unit)).sum()) for unit in range(order.shape[1])]
+    u = per_sample(layer, layer(pre))
+    order = (u.abs() if isinstance(rule, SignedWTA) else u).argsort(1, descending=True)
+    ranks = (0, 2) if isinstance(rule, KrotovHopfield) else (0,)
+    chosen = [float((order[:, ranks] == unit).sum()) for unit in range(order.shape[1])]
     want = rows(layer, rule(layer, pre, reduction="sum")) / torch.tensor(chosen).clamp(min=1)[:, None]
     torch.testing.assert_close(rows(layer, replace(rule, average=True)(layer, pre)), want)
     assert max(chosen) > 1

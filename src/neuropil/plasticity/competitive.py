@@ -19,7 +19,8 @@ class HardWTA(Rule):
     Grossberg's instar (1976, Biol. Cybern. 23). With inputs of unit norm the rows become cluster means.
 
     Attributes:
-        sparse: return only the rows of the winners, see `KrotovHopfield`.
+        average, sparse: see `KrotovHopfield`. Take the average where a step of the mean is too small or too large for
+            units that win seldom or often.
 
     Examples:
         >>> import torch
@@ -31,6 +32,7 @@ class HardWTA(Rule):
                 [0.5000, 1.0000]])
     """
 
+    average: bool = False
     sparse: bool = False
 
     def post(self, u: Tensor) -> Chosen:
@@ -47,10 +49,13 @@ class HardWTA(Rule):
 class SignedWTA(Rule):
     r"""Who answers most strongly, by either sign, learns by Oja's rule: :math:`\Delta W = \sum_b y_b (x_b - y_b W)`.
 
-    y is u = W x for the unit with the largest \|u\|, and 0 for the others. A unit stands for an axis: x and -x, an edge
-    and its opposite, are the same to it, and its answer says which of the two it met. Rows converge to norm 1. Inputs
+    y is u = W x for the unit with the largest \|u\|, and 0 for the others. A unit stands for an axis: an edge and its
+    opposite are the same to it. The sign of its answer says which of the two it met. Rows converge to norm 1. Inputs
     need mean 0, such as whitened patches. The step is Oja's (1982, J. Math. Biol. 15); the choice by \|u\| is that of
     the k-means with gains of Coates & Ng 2012 (Neural Networks: Tricks of the Trade). A bias takes no part.
+
+    Attributes:
+        average: divide the change of each row by the number of samples that it won.
 
     Examples:
         >>> import torch
@@ -62,6 +67,7 @@ class SignedWTA(Rule):
                 [-1., -2.]])
     """
 
+    average: bool = False
     with_bias = False  # which would favour one sign
 
     def post(self, u: Tensor) -> Dense:

@@ -137,12 +137,14 @@ def _change(job: Job, samples: Iterable[Sample]) -> Tensor:
     """(units, fan-in): what all samples change."""
     change: Tensor | None = None
     choices: Choices | None = None
+    learned = torch.zeros(len(job.weight) if job.law.average else 0, dtype=torch.int64, device=job.weight.device)
     for sample in samples:
-        if job.tally is not None and len(job.tally) and isinstance(sample.said, Chosen):
-            job.tally.add_(sample.said.units.flatten().bincount(minlength=len(job.tally)))
+        if job.tally is not None and len(job.tally):
+            job.tally.add_(_learned(sample.said, len(job.tally)))
         if isinstance(sample.said, Dense):
             new = _dense_change(sample, sample.said)
             change = new if change is None else change + new
+            learned = learned + _learned(sample.said, len(learned)) if job.law.average else learned
         elif type(job.layer) is nn.Linear:
             return row_changes(sample, sample.said)
         else:
@@ -153,7 +155,16 @@ def _change(job: Job, samples: Iterable[Sample]) -> Tensor:
         return choices.change()
     if change is None:  # no patch was left
         return torch.zeros_like(job.weight)
+    if job.law.average:
+        change = change / learned.clamp_min(1)[:, None]
     return scaled(change) if job.law.normalise else change
+
+
+def _learned(said: Dense | Chosen, units: int) -> Tensor:
+    """(units,) int64: from how many samples each unit learns."""
+    if isinstance(said, Chosen):
+        return said.units.flatten().bincount(minlength=units)
+    return said.gain.ne(0).movedim(1, -1).flatten(0, -2).sum(0)
 
 
 @full_precision

@@ -82,7 +82,8 @@ class Law(ABC):
     """What the engine asks of a rule. Subclass `Rule`, which can be called as well.
 
     Attributes:
-        average: divide the change of each row by the number of samples that chose it (`Chosen` only).
+        average: divide the change of each row by the number of samples that chose it. Where units are not chosen, it
+            is the number of those with a gain other than 0.
         normalise: divide the change by its largest absolute entry.
         sparse: return only the rows that some sample chose, as a sparse tensor (`Chosen` on dense layers only).
         ranking_dtype: dtype of the drive that ranks the units; None for the dtype of the input.

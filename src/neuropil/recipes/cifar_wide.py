@@ -1,8 +1,8 @@
 """One wide layer on whitened patches of CIFAR-10: four local rules beside k-means and random patches of the same width.
 
 All methods have the same architecture and the same readout, ridge regression in closed form. What differs is where the
-kernels come from: a signed winner-take-all, Krotov-Hopfield, SoftHebb or a plain winner-take-all learn them without
-labels; k-means and random patches are the baselines that features without labels have to beat.
+kernels come from. A signed winner-take-all, Krotov-Hopfield, SoftHebb or a plain winner-take-all learn them without
+labels. K-means and random patches are the baselines that such features have to beat.
 Coates, Lee & Ng 2011 (AISTATS); Thiry et al. 2021 (ICLR), whose kernels are random patches.
 
 Measured: see docs/results/wide.md.
@@ -111,8 +111,8 @@ def signed_wta(config: Config, train: Split, rng: Generator) -> Method:
 
     https://doi.org/10.1007/BF00275687
     """
-    rate = config.units * config.signed_lr
-    return with_readout(config, "signed winner-take-all", at_patches(config, train, rng), SignedWTA(), rate)
+    rule = SignedWTA(average=True)
+    return with_readout(config, "signed winner-take-all", at_patches(config, train, rng), rule, config.signed_lr)
 
 
 def hard_wta(config: Config, train: Split, rng: Generator) -> Method:
@@ -120,8 +120,8 @@ def hard_wta(config: Config, train: Split, rng: Generator) -> Method:
 
     https://doi.org/10.1007/BF00344744
     """
-    rate = config.units * config.lr
-    return with_readout(config, "winner-take-all", at_patches(config, train, rng), HardWTA(), rate)
+    rule = HardWTA(average=True)
+    return with_readout(config, "winner-take-all", at_patches(config, train, rng), rule, config.lr)
 
 
 def krotov_hopfield(config: Config, train: Split, rng: Generator) -> Method:

@@ -19,9 +19,9 @@ PIECE = 4096  # examples whose products are summed at a time
 class RidgeRegression:
     r"""Least squares of the classes with a penalty: :math:`\min_W \frac1n |X W - Y|^2 + \lambda \bar s |W|^2`.
 
-    X are n examples of d features without their mean, Y the classes one-hot without theirs. :math:`\bar s` is the mean
-    variance of a feature, so :math:`\lambda` means the same for features of any scale. With more features than
-    examples the n x n system is solved in place of the d x d one (the dual), with the same weights. Solved in float64.
+    X are n examples of d features without their mean. Y are the classes, one-hot, without theirs. :math:`\bar s` is the
+    mean variance of a feature, so :math:`\lambda` means the same at any scale. With fewer examples than features the
+    n x n system is solved (the dual), not the d x d one. The weights are the same. Solved in float64.
     Hoerl & Kennard 1970, Technometrics 12.
 
     Attributes:

@@ -109,6 +109,9 @@ class SignedPower(nn.Module):
 
     Args:
         n: the power, above 0.
+
+    >>> SignedPower(0.5)(torch.tensor([-4.0, 0.0, 9.0]))
+    tensor([-2.,  0.,  3.])
     """
 
     def __init__(self, n: float = 0.5):

@@ -5,6 +5,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.data import Split
+from neuropil.errors import require
 from neuropil.models import gather_statistics_
 from neuropil.models.nn.convolution import convolutions
 from neuropil.plasticity.patches import sample_patches
@@ -52,5 +53,7 @@ def init_centres_(body: nn.Sequential, train: Split, rng: Generator, *, count: i
             sample_patches(layer, below(part.x), each * len(part), rng) for part in some.batches(min(100, len(some)))
         ]
         x = torch.cat(parts)
+        few = f"got {len(x)} for the {len(weight)} kernels of {layer}."
+        require(len(x) >= len(weight), f"k-means needs as many patches that are not flat as centres, {few}")
         start = x[torch.randperm(len(x), generator=rng)[: len(weight)].to(x.device)]
         weight.copy_(centres_of(x, start).view_as(weight))

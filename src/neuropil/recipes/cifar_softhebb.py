@@ -27,8 +27,17 @@ from neuropil.data import Split
 from neuropil.errors import at_least, require
 from neuropil.experiments.baselines import backprop, frozen_features, linear
 from neuropil.experiments.comparison import Method, Methods, run_comparison
+from neuropil.experiments.k_means import init_centres_
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
-from neuropil.models import FeatureClassifier, Triangle, gather_statistics_, init_kernels_, rate_by_norm, stacked
+from neuropil.models import (
+    FeatureClassifier,
+    Triangle,
+    gather_statistics_,
+    init_kernels_,
+    init_patches_,
+    rate_by_norm,
+    stacked,
+)
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import SoftHebb, propose_, tap
 from neuropil.plasticity.joint import joined
@@ -151,6 +160,26 @@ def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
     return backprop(network, config.end_to_end(config.backprop_min_steps, AUGMENT.get(config.data, SHIFT)))
 
 
+def random_patches(config: Config, train: Split, rng: Generator) -> Method:
+    """The same architecture with random patches as kernels, each as its layer meets it, frozen.
+
+    https://proceedings.mlr.press/v15/coates11a.html
+    """
+    network = network_for(config, train, rng, config.power)
+    init_patches_(network, train, rng)
+    return frozen_features(network, config.readout(), name="random patches", **config.copies(config.data))
+
+
+def k_means(config: Config, train: Split, rng: Generator) -> Method:
+    """The same architecture with centres of k-means as kernels, of patches as their layer meets them.
+
+    https://proceedings.mlr.press/v15/coates11a.html
+    """
+    network = network_for(config, train, rng, config.power)
+    init_centres_(network, train, rng)
+    return frozen_features(network, config.readout(), name="k-means", **config.copies(config.data))
+
+
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """The same architecture with its first kernels, frozen.
 
@@ -163,6 +192,8 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
 METHODS: Methods = {
     "soft_hebb": soft_hebb,
     "backprop": end_to_end,
+    "random_patches": random_patches,
+    "k_means": k_means,
     "random_features": random_features,
     "linear": lambda config, train, rng: linear(train, rng),
 }

@@ -48,6 +48,7 @@ CONVOLUTIONAL: Tried = {
     },
     "backprop": {"backprop_lr": (1e-4, 3e-4, 1e-3, 4e-3), "backprop_epochs": (2, 12), "backprop_power": (2.0,)},
     "random_patches": {},
+    "k_means": {},
     "random_features": {**SHAPES, "random_power": (0.7, 2.0)},
     "linear": {},
 }  # fmt: skip

@@ -23,6 +23,7 @@ from neuropil.data import Split
 from neuropil.errors import at_least
 from neuropil.experiments.baselines import backprop, frozen_features, linear
 from neuropil.experiments.comparison import Method, Methods, run_comparison
+from neuropil.experiments.k_means import init_centres_
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
 from neuropil.models import FeatureClassifier, PatchNormConv2d, Triangle, init_kernels_, init_patches_, stacked
 from neuropil.models.training.local import log_progress
@@ -133,6 +134,16 @@ def random_patches(config: Config, train: Split, rng: Generator) -> Method:
     return frozen_features(network, config.readout(), name="random patches", **config.copies(config.data))
 
 
+def k_means(config: Config, train: Split, rng: Generator) -> Method:
+    """The same architecture with centres of k-means of patches as kernels: the same patches, not local.
+
+    https://proceedings.mlr.press/v15/coates11a.html
+    """
+    network = network_for(config, train, config.power)
+    init_centres_(network, train, rng)
+    return frozen_features(network, config.readout(), name="k-means", **config.copies(config.data))
+
+
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
     """The same architecture with kernels from N(0, 1 / fan-in), frozen.
 
@@ -147,6 +158,7 @@ METHODS: Methods = {
     "krotov_hopfield": krotov_hopfield,
     "backprop": end_to_end,
     "random_patches": random_patches,
+    "k_means": k_means,
     "random_features": random_features,
     "linear": lambda config, train, rng: linear(train, rng),
 }

@@ -76,6 +76,7 @@ def test_many_weights_are_quantiles_and_potentials_are_in_millivolts(axes):
     axes = Figure().add_subplot()
     plot_voltages(axes, np.array([[-0.06, 0.0], [-0.05, 0.01]]), dt=0.1, trains=[[0.1], []], threshold=-0.04)
     assert axes.lines[1].get_xydata() == pytest.approx(np.array([[0.1, 0.0], [0.2, 10.0]]))
+    assert axes.lines[2].get_ydata() == pytest.approx([-40.0, -40.0])
     assert axes.lines[3].get_xdata().tolist() == [0.1]
 
 

@@ -277,3 +277,19 @@ def test_a_row_of_layers_is_the_loop_over_them():
     assert run.counts.min() < run.counts.max()
     assert len(list(row.parameters())) == 3
     assert "CurrentLIF" in repr(row)
+
+
+class InPlace:
+    """A network that keeps its state in one tensor, writes into it, and gives that out."""
+
+    def init(self, like):
+        return torch.zeros_like(like)
+
+    def step(self, spikes, state):
+        return state.add_(spikes), state
+
+
+def test_a_network_may_write_into_what_it_gives():
+    run = simulate(InPlace(), torch.tensor([[[1.0]], [[2.0]], [[4.0]]]), record=lambda out, state: {"v": state})
+    assert run.recorded["v"].flatten().tolist() == [1.0, 3.0, 7.0]
+    assert run.counts.item() == 11.0

@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from neuropil.cli import main
-from neuropil.data import digits
+from neuropil.data import Split, digits
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
 from neuropil.experiments.continual import protocol
 from neuropil.experiments.continual.backprop import Consolidation, OnlineBackprop
+from neuropil.experiments.continual.features import Architecture
 from neuropil.experiments.continual.tasks import class_tasks, forgetting, permuted_tasks
 from neuropil.loading import load
 from neuropil.models import (
@@ -27,7 +28,10 @@ from neuropil.models import (
     dense_body,
     init_normal_,
 )
+from neuropil.models.description import describe, rebuild
 from neuropil.plasticity import KrotovHopfield
+from neuropil.recipes.continual import through
+from neuropil.runs import NullTracker
 
 
 def rng(seed=0):
@@ -92,10 +96,12 @@ def test_what_waits_is_counted_between_batches(data):
         head.learn_(part, labels)
         head(x)  # a look in between changes nothing
     torch.testing.assert_close(head(x), fed(LeastSquares(7, 3), x, y, 137)(x), rtol=0, atol=1e-9)
-    copy = LeastSquares(7, 3).double()
     head.learn_(x[:3], y[:3])
-    copy.load_state_dict(head.state_dict())
-    assert torch.equal(copy(x), head(x))
+    for used in (lambda copy: copy.learn_(x[-9:], y[-9:]), lambda copy: copy(x)):  # the copy forgets what it did before
+        copy = LeastSquares(7, 3).double()
+        used(copy)
+        copy.load_state_dict(head.state_dict())
+        assert torch.equal(copy(x), head(x))
 
 
 def test_settled_neurons_give_least_squares_and_each_example_may_settle_by_itself(data):
@@ -180,6 +186,26 @@ def test_a_readout_of_associated_neurons_is_a_network_of_one_layer():
     torch.testing.assert_close(head(x)[:, head.seen], network.decision_function(x)[:, head.seen])
 
 
+HEADS = {
+    "prototypes": lambda: Prototypes(7, 3, per_class=2),
+    "delta": lambda: DeltaReadout(7, 3, lr=0.037),
+    "association": lambda: AssociationReadout(7, 3, per_class=5, k=2, slope=1.7, lr=0.037, rng=rng(1)),
+    "least squares": lambda: LeastSquares(7, 3, ridge=1.7),
+    "lateral": lambda: LateralReadout(7, 3, iterations=3, momentum=0.3),
+}
+
+
+@pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
+def test_a_head_from_a_file_learns_on_as_the_one_that_was_saved(data, make):
+    x, y = data
+    head = fed(make(), x[:40], y[:40], 7)
+    again = rebuild(describe(head)).double()
+    again.load_state_dict(head.state_dict())
+    for one in (head, again):
+        one.learn_(x[40:], y[40:])
+    assert torch.equal(again(x), head(x))
+
+
 # Models
 
 
@@ -208,14 +234,16 @@ def test_batches_of_a_stream_are_those_of_one_pass_and_a_file_goes_on(tmp_path):
 def test_a_layer_with_a_rule_learns_on_from_every_batch():
     train = digits(seed=0)[0][:60]
     body, rule = random_body(train), KrotovHopfield(p=2.0, k=2, average=True)
-    model = OnlineClassifier(body, Prototypes, rules={"hidden": rule}, lr=0.05)
+    model, whole = (OnlineClassifier(body, Prototypes, rules={"hidden": rule}, lr=0.05) for _ in range(2))
+    whole.begin(train.x, 10).learn_(train, batch=20, rng=rng(2))
     weight = body.hidden.weight.detach().clone()
-    for part in train.batches(20):
+    for part in train.batches(20, shuffle=rng(2)):
         model.partial_fit(part.x, part.y, classes=10)
         pre = body[:2](part.x)
         layer = nn.Linear(64, 50, bias=False).requires_grad_(False)
         layer.weight.copy_(weight)
         weight += 0.05 * rule(layer, pre)
+    assert torch.equal(whole.decision_function(train.x), model.decision_function(train.x))
     torch.testing.assert_close(model.feature_layers()[0].weight, weight)
 
 
@@ -316,12 +344,52 @@ def test_tasks_have_their_classes_and_permutations_keep_labels():
     assert torch.equal(second.test.y, test.y)
     same = [task.x.flatten(1).sort(1).values for task in (second.train, train)]
     assert torch.equal(*same)
-    assert not torch.equal(second.train.x, train.x)
+    for other in (train.x, permuted_tasks(train, test, 2, seed=4)[1].train.x):
+        assert not torch.equal(second.train.x, other)
+
+
+def test_frozen_features_follow_the_seed():
+    train, test = digits(seed=0)
+    tasks = class_tasks(train[:50], test[:50], 5)[:1]
+    first, again, other = (through("random", Architecture(4), tasks, seed)[0].train.x for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_forgetting_is_the_mean_fall_from_the_best():
     right = torch.tensor([[0.9, 0, 0], [0.95, 0.8, 0], [0.5, 0.85, 0.7]])
     assert forgetting(right) == pytest.approx(((0.95 - 0.5) + (0.8 - 0.85)) / 2)
+
+
+class Latest:
+    """Names the class that it learned last, whatever it sees."""
+
+    def partial_fit(self, x, y):
+        self.last = int(y.max())
+
+    def predict(self, x):
+        return torch.full((len(x),), self.last)
+
+
+class Notebook(NullTracker):
+    def __init__(self):
+        self.rows = []
+
+    def log(self, row):
+        self.rows.append(row)
+
+
+def test_a_stream_counts_each_example_once_however_large_its_task_is():
+    split = Split(torch.rand(12, 2), torch.tensor([0, 0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3]), 4)
+    book = Notebook()
+    outcome = protocol.stream(Latest(), class_tasks(split, split, 2), batch=12, rng=rng(), tracker=book)
+    one, two, result, matrix = book.rows
+    assert one.metrics == pytest.approx(dict.fromkeys(one.metrics, 2 / 7))
+    new = {"accuracy": 1 / 12, "first_task_accuracy": 0, "new_task_accuracy": 1 / 5}
+    assert two.metrics == pytest.approx(new)
+    assert outcome == pytest.approx((1 / 12, 2 / 7))
+    assert (result.accuracy, result.n_train) == (pytest.approx(1 / 12), 12)
+    assert matrix.matrix == [[0, 0, 0, 5], [0, 0, 0, 2], [0, 0, 0, 4], [0, 0, 0, 1]]
 
 
 def test_a_stream_is_scored_after_every_task_and_goes_on_after_a_kill(tmp_path, monkeypatch):

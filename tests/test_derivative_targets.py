@@ -143,6 +143,10 @@ def test_a_control_is_the_nudged_phase_without_the_nudge(nudge):
         far = kept[name] + (nudge.extrapolation or 1) * (want[name] - kept[name])
         torch.testing.assert_close(got[name], far.clamp(0, 1) if name in free else kept[name])
     assert replace(nudge, control=False).without(net, state, free, settling) is state
+    net, state = labelled_net()
+    free = {"label": None, "h": None}  # the nudge itself knows no targets of label units, so its control has none
+    plain, aims = (nudge.without(net, state, free, replace(settling, targets=one)) for one in (None, TARGETS))
+    assert torch.equal(plain["label"], aims["label"])
 
 
 def test_synapses_learn_from_what_the_nudge_did_beyond_the_control():

@@ -5,7 +5,9 @@ import torch
 from scipy.integrate import solve_ivp
 
 from associative_oracles import by_hand, drive_of, rng, small_net, small_state
-from neuropil.associative import Connectivity, Nudge, Settling
+from neuropil.associative import CLASSIFY, Connectivity, Nudge, Settled, Settling
+from neuropil.associative.learning import Traces
+from neuropil.associative.training import EpochStatistics
 
 # Settling
 
@@ -99,3 +101,15 @@ def test_with_an_extrapolation_factor_the_numerical_derivative_sets_the_target()
         target = state[name] + 3.0 * (short[name] - state[name])
         torch.testing.assert_close(after[name], target.clamp(0, 1), rtol=1e-12, atol=1e-12)
     assert (target < 0).any(), "nothing was clipped"
+
+
+def test_an_epoch_counts_sweeps_and_how_far_nudges_moved_units_in_either_direction():
+    found = EpochStatistics()
+    for sweeps, settles, label in ((5, True, [[0.2, 0.6], [0.7, 0.1]]), (9, False, [[0.4, 0.3], [0.1, 0.5]])):
+        state = {"pixels": torch.zeros(2, 3), "label": torch.tensor(label), "h": torch.zeros(2, 1)}
+        after = state | {"label": state["label"] + torch.tensor([[0.1, -0.3], [-0.2, 0.2]])}
+        settled = Settled(state, sweeps, torch.zeros(2), settles, torch.full((2,), sweeps))
+        found.add(CLASSIFY, Traces(state, settled, after, state), torch.tensor([1, 1]))
+    found.add(CLASSIFY, None, torch.tensor([1, 1]))  # a step that did not take place
+    want = {"iterations": 7, "unsettled_fraction": 0.5, "nudge_moved_label": 0.2, "train_accuracy": 0.5}
+    assert found.row() == pytest.approx(want)

@@ -52,14 +52,13 @@ class Config(BackpropSettings):
     whitening_floor: float = 0.1  # floor of the whitening of patches, see `PatchNormConv2d.whiten_`; 0 for no whitening
     # what is pooled of an answer: both its signs, each for itself, or what is above the mean of all kernels
     code: Literal["both signs", "triangle"] = "both signs"
-    threshold: float = 0.0  # what an answer has to exceed to count, with both signs
+    threshold: float = 0.1  # what an answer has to exceed to count, with both signs
     grid: int = 2  # side of the grid over which answers are averaged, cells
     power: float = 1.0  # power of these averages; 0.5 evens them out
     epochs: int = 2  # passes of the kernels over the images, without labels
     batch: int = 100  # images in a step of the kernels
     patch_fraction: float = 0.02  # fraction of the patches of each image from which the kernels learn
-    lr: float = 0.3  # first learning rate of a kernel for the patches that it won, falls linearly to 0
-    signed_lr: float = 1.0  # the same for the signed winner-take-all, whose steps shrink with its answers
+    lr: float = 0.1  # first learning rate of a kernel for the patches that it won, falls linearly to 0
     tau: float = 0.025  # temperature of SoftHebb
     k: int = 7  # rank of the kernel that moves away from the patch under Krotov-Hopfield
     delta: float = 0.4  # how far that kernel moves, relative to the winner
@@ -112,7 +111,7 @@ def signed_wta(config: Config, train: Split, rng: Generator) -> Method:
     https://doi.org/10.1007/BF00275687
     """
     rule = SignedWTA(average=True)
-    return with_readout(config, "signed winner-take-all", at_patches(config, train, rng), rule, config.signed_lr)
+    return with_readout(config, "signed winner-take-all", at_patches(config, train, rng), rule, config.lr)
 
 
 def hard_wta(config: Config, train: Split, rng: Generator) -> Method:

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from neuropil.errors import Refusal
 from neuropil.report import plot_isi, plot_psth, plot_raster, plot_voltages, plot_weights
+from neuropil.report.figures.activity import activity_panels
+from neuropil.runs import PotentialsRow, SpikeTrainsRow
 from neuropil.spiking import firing_rates, from_raster, interval_cv, synchrony
 
 
@@ -78,6 +80,18 @@ def test_many_weights_are_quantiles_and_potentials_are_in_millivolts(axes):
     assert axes.lines[1].get_xydata() == pytest.approx(np.array([[0.1, 0.0], [0.2, 10.0]]))
     assert axes.lines[2].get_ydata() == pytest.approx([-40.0, -40.0])
     assert axes.lines[3].get_xdata().tolist() == [0.1]
+
+
+def test_a_row_is_shown_in_its_own_stretch_of_time(axes):
+    row = PotentialsRow(title="v", v=[[-0.06, -0.05]], dt=0.5, t_start=2.0, trains=[[2.5]], threshold=-0.04)
+    (panel,) = activity_panels(row, "k")
+    panel.plot(axes)
+    assert axes.get_xlim() == (2.0, 3.0)
+    assert [line.get_xdata()[0] for line in axes.lines] == [2.5, 0, 2.5]
+    for panel in activity_panels(SpikeTrainsRow(title="s", trains=[[2.2]], t_start=2.0, t_end=2.5, bin=0.25), "k")[:2]:
+        panel.plot(axes := Figure().add_subplot())
+        assert axes.get_xlim() == (2.0, 2.5)
+    assert axes.patches[0].get_data().values.tolist() == [4.0, 0.0]
 
 
 def test_neurons_that_never_spike_have_figures_too(axes):

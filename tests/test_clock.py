@@ -217,6 +217,7 @@ def test_regular_spikes_are_as_many_as_the_rate_says():
     x = torch.tensor([[0.0, 0.1, 0.37, 1.0]]).double()
     spikes = RateEncoding(rate=200.0, duration=1.0).raster(x)
     assert spikes.sum(0).tolist() == [[0, 20, 74, 200]]
+    assert spikes.dtype == torch.float64
     gaps = spikes[:, 0, 2].nonzero().flatten().diff()
     assert set(gaps.tolist()) <= {13, 14}
 

@@ -82,6 +82,8 @@ def test_occlusion_is_one_black_square_and_lost_pixels_are_the_right_fraction():
     assert (black.any(2).sum(1) == 4).all()
     assert 0.005 < black.float().mean(0).min() < 0.25 < black.float().mean(0).max() < 0.4  # 1 and 16 of 49 places
     assert (corrupted(white, "lost pixels", 4, rng()).x == 0).float().mean().item() == pytest.approx(0.5, abs=0.01)
+    colour = corrupted(Split(torch.ones(4, 3, 9, 9), torch.zeros(4).long(), 1), "lost pixels", 4, rng()).x
+    assert torch.equal(colour, colour[:, :1].expand_as(colour))  # a pixel is lost in all its colours
 
 
 def test_a_shift_moves_the_centre_of_mass_by_its_length():

@@ -100,6 +100,22 @@ def test_a_graph_of_others_spikes_as_its_equations_say(area, r, w_in):
     assert 50 < want.sum() < 1500
 
 
+def test_a_convolution_in_groups_is_read():
+    conv = nn.Conv1d(4, 6, 3, groups=2, bias=False)
+    nn.init.uniform_(conv.weight, 0, 0.3)
+    node = nir.Conv1d(9, conv.weight.detach().numpy(), 1, 0, 1, 2, np.zeros(6, np.float32))
+    lif = nir.LIF(
+        **{name: np.full((6, 7), value) for name, value in {"tau": 0.017, "r": 0.017, "v_leak": 0.0}.items()},
+        v_threshold=np.full((6, 7), 1.0),
+        v_reset=np.zeros((6, 7)),
+    )
+    nodes = {"input": nir.Input(np.array([4, 9])), "c": node, "n": lif, "output": nir.Output(np.array([6, 7]))}
+    graph = nir.NIRGraph(nodes, list(zip(nodes, [*nodes][1:])), type_check=False)  # which knows no groups
+    read = from_nir(graph, DT)
+    x = torch.rand(2, 4, 9)
+    torch.testing.assert_close(read.layers[0](x), conv(x))
+
+
 def changed(name, **values):
     graph = dense(1.0, 1.0)
     for key, value in values.items():

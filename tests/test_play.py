@@ -84,6 +84,12 @@ def test_images_in_colour_are_refused_and_data_without_a_layout_come_as_they_are
 def test_large_networks_get_coarser_weights():
     network, asked = network_for((1, 8, 8), 100), (10**9, 12_400, 11_600, 1_000)
     assert [play.render(network, {}, largest=play.REST + size)[1] for size in asked] == ["int8", "int7", "int6", "int6"]
+    x = torch.rand(300, 1, 8, 8, generator=torch.Generator().manual_seed(5))
+    page, _ = play.render(network, {}, Split(x, network.predict(x), 3), largest=1)
+    Path("coarse.safetensors").write_bytes(gzip.decompress(b64decode(inside(page, "weights"))))
+    right = (npl.load("coarse.safetensors").predict(x) == network.predict(x)).double().mean().item()
+    assert right < 1
+    assert f"{100 * right:.2f} % of 300 test images" in page  # what the page holds, not what it was made from
 
 
 @pytest.mark.parametrize(("precision", "most"), [("int8", 127), ("int7", 63), ("int6", 31)])

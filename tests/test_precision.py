@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from neuropil.cli import main
-from neuropil.data import digits
+from neuropil.data import Split, digits
 from neuropil.errors import Refusal
 from neuropil.evaluate.robustness.precision import accuracy_with_bits, rounded, with_bits
 
@@ -45,6 +45,18 @@ def test_a_copy_is_rounded_and_biases_are_not():
     assert torch.equal(copy.weight, rounded(network.weight.detach(), 2))
     assert torch.equal(copy.bias, network.bias)
     assert network.weight.unique().numel() == 15
+
+
+def test_an_accuracy_is_that_of_weights_with_the_scale_that_was_asked_for():
+    network, x = (
+        nn.Linear(5, 3).eval().requires_grad_(False),
+        torch.rand(400, 5, generator=torch.Generator().manual_seed(1)),
+    )
+    network.weight.copy_(WEIGHT[:, 0] * torch.tensor([[0.01], [1.0], [0.1]]))
+    for scale in ("layer", "unit"):
+        test = Split(x, with_bits(network, 2, scale)(x).argmax(1), 3)
+        reached = {word: dict(accuracy_with_bits(network, test, [2], word))[2] for word in ("layer", "unit")}
+        assert [word for word, value in reached.items() if value == 1] == [scale]
 
 
 @pytest.mark.parametrize(

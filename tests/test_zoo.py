@@ -1,6 +1,7 @@
 """The zoo: every network comes back and classifies as its card says; rounded weights; what is missing can be made."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,11 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_a_name_stands_wherever_a_run_does(elsewhere, capsys):
     assert main(["generate", "digits-mstdp", "--n", "2", "--n-rounds", "3"]) == 0
+    network, labels = npl.load("digits-mstdp"), torch.arange(10)
+    sampling = replace(network.sampling, n_rounds=3)
+    images = network.generate(labels, 2, torch.Generator().manual_seed(0), sampling=sampling).images
+    right = sum(network.predict(images[2 * k : 2 * k + 2]).eq(k).sum().item() for k in range(10))
+    assert f"classifies {right} of 20 images as requested" in capsys.readouterr().out
     assert main(["complete", "digits-mstdp", "--n", "2", "--n-rounds", "3"]) == 0
     names = {file.name for file in elsewhere.iterdir()}
     assert names == {"digits-mstdp-samples.png", "digits-mstdp-completed.png"}

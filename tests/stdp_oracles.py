@@ -104,3 +104,25 @@ def change_by_sums(rule, name):
         w = flat[index].numpy()
         total[index] = torch.from_numpy(per_step(rule, a, b, w).sum((0, 1)))
     return total.view(layer.weight.shape)
+
+
+def closed_form(rule, pre, post):
+    """The change by spikes at these steps, from their times alone."""
+    lag = lambda s, tau: math.exp(-s * rule.dt / tau)
+    earlier = lambda times, t: [t - s for s in times if s < t]
+    total = 0.0
+    for t in post:
+        for s in earlier(pre, t):
+            if isinstance(rule, PairSTDP):
+                total += rule.a_plus * lag(s, rule.tau_plus)
+            else:
+                slow = sum(lag(r, rule.tau_y) for r in earlier(post, t))
+                total += lag(s, rule.tau_plus) * (rule.a2_plus + rule.a3_plus * slow)
+    for t in pre:
+        for s in earlier(post, t):
+            if isinstance(rule, PairSTDP):
+                total -= rule.a_minus * lag(s, rule.tau_minus)
+            else:
+                slow = sum(lag(r, rule.tau_x) for r in earlier(pre, t))
+                total -= lag(s, rule.tau_minus) * (rule.a2_minus + rule.a3_minus * slow)
+    return total

@@ -46,6 +46,7 @@ TINY = {
     "mnist_unsupervised": f"{FEW} --units 10 --components 5 --batch 30",
     "continual": f"--data digits {FEW} --units 6 --per-class 2 --iterations 5 --learners random_association"
     " random_delta k_means_least_squares local_lateral stream_prototypes association ewc",
+    "pair_triplet": "--pairs 2 --window-frequencies 40",
     "momentum": "--momenta 0 0.5 --step-sizes 0.2",
 }
 AFTER = {"attack", "mnist_complete", "precision"}  # they take the run of another, below

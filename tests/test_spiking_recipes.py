@@ -1,13 +1,16 @@
 """Recipes of exact spike gradients, cut short: they log, save and draw, and what they show is so."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from neuropil.errors import Refusal
-from neuropil.recipes import concept, recurrent, single_neuron, yin_yang
+from neuropil.plasticity import PairSTDP, TripletSTDP
+from neuropil.recipes import concept, pair_triplet, recurrent, single_neuron, yin_yang
 from neuropil.runs import Run, read
+from stdp_oracles import closed_form
 
 
 @pytest.fixture
@@ -97,3 +100,26 @@ def test_yin_yang_tells_what_ordinary_spikes_achieve(record):
     assert list(results)[:2] == ["exact spikes", "exact spikes, ordinary only"]
     assert {"backprop", "random features", "linear"} < set(results)
     assert results["exact spikes, ordinary only"]["accuracy"] <= results["exact spikes"]["accuracy"] + 1e-6
+
+
+def test_repeated_pairs_are_on_the_closed_form_and_the_pair_rule_is_fitted_by_least_squares(record):
+    config = pair_triplet.Config(pairs=7, window_frequencies=(40.0,))
+    lanes = [(20.0, 0.01), (20.0, -0.01), (0.1, 0.025)]
+    for rule in (TripletSTDP.published("visual cortex", 5e-3), PairSTDP(a_plus=0.3, a_minus=0.7, dt=5e-3)):
+        for (frequency, lag), got in zip(lanes, pair_triplet.change_by_pairs(rule, lanes, config).tolist()):
+            first = [round(k / frequency / 5e-3) for k in range(7)]
+            later = [t + round(abs(lag) / 5e-3) for t in first]
+            order = (first, later) if lag > 0 else (later, first)
+            assert got == pytest.approx(closed_form(rule, *order), rel=1e-12)
+    done = record(pair_triplet, replace(config, pairs=4, widths=(0.01, 0.2)))
+    fits = {row["rule"]: row for row in rows_of(done, "fit")}
+    assert list(fits) == [pair_triplet.PAIR, pair_triplet.BEST, *pair_triplet.TRIPLETS]
+    assert fits[pair_triplet.BEST]["error"] < fits[pair_triplet.PAIR]["error"]
+    assert "tau_plus=0.2, tau_minus=0.01" in fits[pair_triplet.BEST]["constants"]
+    for name in (pair_triplet.PAIR, pair_triplet.BEST):
+        found = [row for row in rows_of(done, "frequency") if row["rule"] == name]
+        parts = [(row["change"], row["measured"], row["standard_error"]) for row in found]
+        away = [(change - mean) / error for change, mean, error in parts]  # orthogonal to what amplitudes add
+        assert sum(one * change / error for one, (change, _, error) in zip(away, parts)) == pytest.approx(0, abs=1e-9)
+        assert fits[name]["error"] == pytest.approx(sum(one**2 for one in away) / 10)
+    assert [(row["frequency"], row["measured"]) for row in found][6:8] == [(40.0, 0.53), (40.0, 0.56)]

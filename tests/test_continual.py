@@ -13,7 +13,7 @@ from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
 from neuropil.experiments.continual import protocol
 from neuropil.experiments.continual.backprop import Consolidation, OnlineBackprop
-from neuropil.experiments.continual.features import Architecture
+from neuropil.experiments.continual.features import Architecture, pixels
 from neuropil.experiments.continual.tasks import class_tasks, forgetting, permuted_tasks
 from neuropil.loading import load
 from neuropil.models import (
@@ -392,16 +392,23 @@ def test_a_stream_counts_each_example_once_however_large_its_task_is():
     assert matrix.matrix == [[0, 0, 0, 5], [0, 0, 0, 2], [0, 0, 0, 4], [0, 0, 0, 1]]
 
 
+def test_pixels_as_features_are_directions_from_their_mean():
+    first = digits(seed=0)[0][:50]
+    x = first.x.flatten(1) / first.x.flatten(1).norm(dim=1, keepdim=True)
+    found = pixels(Architecture(1), first, rng())(first.x)
+    torch.testing.assert_close(found, (x - x.mean(0)) / (x - x.mean(0)).norm(dim=1, keepdim=True))
+
+
 def test_a_stream_is_scored_after_every_task_and_goes_on_after_a_kill(tmp_path, monkeypatch):
     words = ["run", "continual", "--data", "digits", "--n-train", "300", "--units", "40", "--per-class", "3", "--quiet"]
-    words += ["--learners", "local_lateral", "stream_prototypes", "ewc", "--classes-per-task", "4"]
+    words += ["--learners", "pixels_means", "local_lateral", "stream_prototypes", "ewc", "--classes-per-task", "4"]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main([*words, "--out", str(whole)]) == 0
     rows = (whole / "metrics.jsonl").read_text()
-    assert rows.count('"after each task"') == 3 * 3
-    assert rows.count('"in_random_order"') == 2  # with one task there is nothing to consolidate
+    assert rows.count('"after each task"') == 4 * 3
+    assert rows.count('"in_random_order"') == 3  # with one task there is nothing to consolidate
 
-    real, left = protocol.confusion, iter(range(11))
+    real, left = protocol.confusion, iter(range(17))
 
     def stopping(*arguments):
         if next(left, None) is None:

@@ -44,7 +44,7 @@ class Config(DataSettings):
     """Chosen on images held out of the training images; see docs/results/continual.md."""
 
     data: str = "mnist"  # data set: mnist, fashion_mnist, cifar10, digits; or data of your own, by path
-    # learners by short name: features and head, such as local_lateral, or association, backprop, ewc; 17 if none
+    # learners by short name: features and head, such as local_lateral, or association, backprop, ewc; 19 if none
     learners: tuple[str, ...] = ()
     batch: int = 10  # examples in a step; 1 for one at a time
     # what a task is: some classes, or all classes with the pixels in an order of its own

@@ -1,4 +1,4 @@
-"""Features of the first task's images, without its labels: random, chosen, clustered or learned locally."""
+"""Features of the first task's images, without its labels: pixels, random, chosen, clustered or learned locally."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -87,6 +87,11 @@ class Architecture:
 Features = Callable[[Architecture, Split, Generator], nn.Sequential]
 
 
+def pixels(how: Architecture, first: Split, rng: Generator) -> nn.Sequential:
+    """Pixels as they are: a linear model."""
+    return how.centred(nn.Sequential(), first)
+
+
 def random_features(how: Architecture, first: Split, rng: Generator) -> nn.Sequential:
     """Weights from a normal distribution; they see nothing."""
     body = how.body(first, rng, power=1.0)
@@ -135,5 +140,5 @@ def _chosen(how: Architecture, first: Split, rng: Generator) -> nn.Sequential:
 
 
 FEATURES: Mapping[str, Features] = {
-    "random": random_features, "patches": patches, "k_means": k_means, "local": local
+    "pixels": pixels, "random": random_features, "patches": patches, "k_means": k_means, "local": local
 }  # fmt: skip

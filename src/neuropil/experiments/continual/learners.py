@@ -1,4 +1,4 @@
-"""Who learns from the stream: features of four kinds under six heads, networks that learn as a whole, and backprop."""
+"""Who learns from the stream: features of five kinds under six heads, networks that learn as a whole, and backprop."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -78,13 +78,15 @@ HEADS = {
     "least_squares": ("least squares", "Ridge regression on all examples so far in closed form, which is not local."),
 }
 USUAL = tuple(
-    [f"random_{head}" for head in HEADS]
+    ["pixels_means", "pixels_least_squares"]
+    + [f"random_{head}" for head in HEADS]
     + [f"{kind}_{head}" for kind in ("patches", "k_means", "local") for head in ("prototypes", "lateral")]
     + ["stream_prototypes", "stream_lateral", "association", "backprop", "ewc"]
 )
 """The learners of a run in which none is named."""
 ORDERLESS = ("means", "lateral", "least_squares")
 SAW = {
+    "pixels": "pixels.",
     "random": "random features, frozen: they have seen nothing.",
     "patches": "random patches of the first task's images, frozen.",
     "k_means": "k-means of the first task's images, frozen; 20 sweeps, without labels.",

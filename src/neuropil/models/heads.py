@@ -130,12 +130,13 @@ class Prototypes(Head):
 
 
 class DeltaReadout(Head):
-    r"""One softmax unit for each class that has come, which learns by the delta rule.
+    r"""One softmax unit for each class, which learns by the delta rule.
 
     :math:`\Delta w_c = \eta \, \overline{(t_c - y_c)\, x}` with t = 1 for the label and 0 otherwise. Widrow & Hoff
     1960, IRE WESCON. It is also what backpropagation does in a single layer.
 
-    Local but for the softmax: a synapse sees its input and the error of its own unit; all units share one sum.
+    Local but for the softmax: a synapse sees its input and the error of its own unit; all units share one sum. Units
+    of classes that have not come take part in it. With small steps classes then learn alike, whenever they come.
 
     Args:
         features, classes: as of `Head`.
@@ -160,7 +161,7 @@ class DeltaReadout(Head):
         self.register_buffer("bias", torch.zeros(classes))
 
     def _learn(self, x: Tensor, y: Tensor) -> None:
-        error = F.one_hot(y, self.classes).to(x) - self(x).softmax(1)
+        error = F.one_hot(y, self.classes).to(x) - self._scores(x).softmax(1)
         self.weight.addmm_(error.T, x, alpha=self.lr / len(x))
         self.bias.add_(error.mean(0), alpha=self.lr)
 

@@ -58,11 +58,12 @@ class Config(DataSettings):
     per_class: int = 100  # units of each class, of the head that has prototypes
     ridge: float = 0.1  # ridge of least squares, in units of a sum of squares of features
     iterations: int = 100  # sweeps of settling, of the head with lateral inhibition
-    delta_lr: float = 10.0  # learning rate of the delta rule
-    association_lr: float = 1.0  # learning rate of the association rule
+    delta_lr: float = 0.001  # learning rate of the delta rule
+    association_lr: float = 0.01  # learning rate of the association rule
     stream_lr: float = 0.0001  # learning rate of features that learn on
-    backprop_lr: float = 5.0  # learning rate of backprop, alone and with elastic weight consolidation
-    consolidation: float = 100.0  # strength of elastic weight consolidation
+    backprop_lr: float = 0.0005  # learning rate of backprop alone
+    ewc_lr: float = 0.005  # learning rate of backprop with elastic weight consolidation
+    consolidation: float = 5.0  # strength of elastic weight consolidation
 
     def __post_init__(self) -> None:
         at_least(1, self, "batch", "classes_per_task", "units", "per_class", "iterations")

@@ -31,7 +31,7 @@ class Rates:
         per_class: units of each class of prototypes.
         ridge: of least squares.
         iterations: of settling.
-        delta_lr, association_lr, stream_lr, backprop_lr: learning rates.
+        delta_lr, association_lr, stream_lr, backprop_lr, ewc_lr: learning rates.
         consolidation: strength of elastic weight consolidation.
     """
 
@@ -42,6 +42,7 @@ class Rates:
     association_lr: float
     stream_lr: float
     backprop_lr: float
+    ewc_lr: float
     consolidation: float
 
 
@@ -125,10 +126,10 @@ def learners(how: Architecture, rates: Rates) -> Mapping[str, Learner]:
     text = "Two layers of associated neurons on pixels; all layers learn from every batch, by label events."
     found["association"] = Learner("association network", "local", text, "", partial(association, rates))
     text = "The same architecture, every weight trained by backprop on whatever comes."
-    found["backprop"] = Learner("backprop", "baseline", text, "", partial(backprop, how, rates, 0.0))
+    found["backprop"] = Learner("backprop", "baseline", text, "", partial(backprop, how, rates.backprop_lr, 0.0))
     text = "Backprop that holds weights which mattered for former tasks; it is told when a task ends."
     found["ewc"] = Learner(
-        "backprop + EWC", "baseline", text, "", partial(backprop, how, rates, rates.consolidation), None
+        "backprop + EWC", "baseline", text, "", partial(backprop, how, rates.ewc_lr, rates.consolidation), None
     )
     return found
 
@@ -145,18 +146,18 @@ def learning_on(head: str, how: Architecture, rates: Rates, first: Split, rng: G
 
 
 def association(rates: Rates, first: Split, rng: Generator) -> AssociationClassifier:
-    """The network of `neuropil compare`, with steps of plain SGD."""
+    """The network of `neuropil compare`."""
     shape, units = first.x.shape[1:], 100 * first.classes
     columns = 9 if len(shape) == 3 and min(shape[1:]) >= 8 else 1
     size = 9 * first.classes * 10
     return AssociationClassifier(
         (size, units), columns=(columns, 1), receptive_field=min(shape[1:]) // 2 if columns > 1 else None,
         unit_norm_input=len(shape) == 3, k=1, n_send=max(4, 24 // columns),
-        training=AssociationTraining(lr=0.1 * rates.association_lr, adaptive=False),
+        training=AssociationTraining(lr=0.03 * rates.association_lr),
     )  # fmt: skip
 
 
-def backprop(how: Architecture, rates: Rates, consolidation: float, first: Split, rng: Generator) -> OnlineBackprop:
+def backprop(how: Architecture, lr: float, consolidation: float, first: Split, rng: Generator) -> OnlineBackprop:
     """The architecture with random first weights."""
     body = random_features(how, first, rng)
-    return OnlineBackprop(body, lr=rates.backprop_lr, consolidation=consolidation)
+    return OnlineBackprop(body, lr=lr, consolidation=consolidation)

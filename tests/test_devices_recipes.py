@@ -36,7 +36,7 @@ TINY = {
     "mnist_theta": f"{FEW} --hidden 6 --batch 30",
     "mnist_theta_best": f"{FEW} --units 6 --batch 30",
     "mnist_softhebb": f"{FEW} --channels 4 3 2 --batch 30 --backprop-batch 30 --n-augmented 1 --labels 30",
-    "cifar_wide": f"{FEW} --units 8 --kernel 3 --patch-fraction 0.5 --labels 30 --power 0.5",
+    "cifar_wide": f"{FEW} --units 8 --kernel 3 --patch-fraction 0.5 --labels 30 --power 1",
     "concept": "--points 4",
     "single_neuron": "--n-updates 2",
     "recurrent": "--n-updates 2",

@@ -46,15 +46,15 @@ class Config(BackpropSettings):
     """Chosen on images held out of the training images; see docs/results/wide.md."""
 
     data: str = "cifar10"  # data set: cifar10, fashion_mnist, mnist; or images of your own, by path
-    units: int = 400  # kernels of every method that has them
+    units: int = 200  # kernels of every method that has them
     kernel: int = 6  # side of a kernel, pixels
-    stride: int = 1  # pixels between positions of a kernel
+    stride: int = 2  # pixels between positions of a kernel
     whitening_floor: float = 0.1  # floor of the whitening of patches, see `PatchNormConv2d.whiten_`; 0 for no whitening
     # what is pooled of an answer: both its signs, each for itself, or what is above the mean of all kernels
     code: Literal["both signs", "triangle"] = "both signs"
     threshold: float = 0.1  # what an answer has to exceed to count, with both signs
-    grid: int = 2  # side of the grid over which answers are averaged, cells
-    power: float = 1.0  # power of these averages; 0.5 evens them out
+    grid: int = 3  # side of the grid over which answers are averaged, cells
+    power: float = 0.5  # power of these averages; below 1 it evens them out
     epochs: int = 2  # passes of the kernels over the images, without labels
     batch: int = 100  # images in a step of the kernels
     patch_fraction: float = 0.02  # fraction of the patches of each image from which the kernels learn

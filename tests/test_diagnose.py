@@ -164,3 +164,15 @@ def test_k_means_of_every_layer_comes_nearer_to_what_the_layer_sees():
         found, start = (one.weight.detach().flatten(1) for one in (layer, old))
         torch.testing.assert_close(found.norm(dim=1), start.norm(dim=1))
         assert (x @ found.T).amax(1).mean() > (x @ start.T).amax(1).mean() + 0.01 * start[0].norm()
+
+
+def test_a_probe_sees_a_network_in_training_as_it_is_in_use():
+    x = torch.rand(60, 6, generator=torch.Generator().manual_seed(0))
+    model = nn.Sequential(nn.Dropout(0.9), nn.Linear(6, 8)).eval()
+    learner = attach(model, {"1": ExplainAway()}, x)
+    used, training = (
+        npl.diagnose(model.train(mode), learner, x, (x[:, 0] > 0.5).long())["1"] for mode in (False, True)
+    )
+    assert (training.learned, training.untrained) == (used.learned, used.untrained)
+    assert used.learned > 0.7
+    assert model.training

@@ -4,11 +4,13 @@ import re
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from neuropil.runs import Row, Run
 from neuropil.runs.display import Display
+from neuropil.sweeps.progress import Progress
 
 
 @pytest.fixture
@@ -134,3 +136,14 @@ def test_what_is_left_is_at_least_what_an_inner_loop_needs(capfd, monkeypatch):
         display.advance()
     (said,) = capfd.readouterr().err.splitlines()
     assert said == f"[toy] learners 2/2 > epochs 5/1000: 70.0 s, about {995 * 70 / 5 / 3600:.0f} h left"
+
+
+def test_a_sweep_that_goes_on_estimates_by_the_runs_since_then(monkeypatch, capsys):
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(threading.Thread, "start", lambda self: None)
+    shown = Progress(30, 8, 1, str, Path, quiet=False)
+    for _ in range(2):
+        now[0] += 50
+        shown.ended("lr 0.1, seed 0", "done")
+    assert capsys.readouterr().err.splitlines()[-1] == "[sweep] 10/30 lr 0.1, seed 0: done (about 17 min left)"

@@ -2,11 +2,15 @@
 
 import math
 import os
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+from neuropil.cli.sweep_plan import _threads
 from neuropil.cli.sweeper import _value
 from neuropil.errors import Refusal
+from neuropil.report.sweep_results import SweepResults, Tried
 from neuropil.sweeps.axes import axes_of, axis_of
 from neuropil.sweeps.engines import ray, slurm
 from neuropil.sweeps.folder import FAILED, Sweep
@@ -97,3 +101,20 @@ def test_a_search_is_told_the_mean_over_seeds_and_nothing_of_a_setting_that_fail
             make(folder, [result(seed=place.seed, accuracy=0.7 + 0.2 * place.seed + 0.1 * place.setting)])
     assert _value(sweep, 0, LOCAL) == pytest.approx(0.8)
     assert _value(sweep, 1, LOCAL) == 0.0
+
+
+def test_a_setting_whose_runs_are_not_all_done_is_not_chosen():
+    whole, failed, running = (
+        Tried(number, {}, {0: accuracy}, reasons, left, 1.0)
+        for number, accuracy, reasons, left in ((1, 0.7, {}, []), (2, 0.8, {1: "diverged"}, []), (3, 0.9, {}, [1]))
+    )
+    assert SweepResults(None, "a", "d", {"a": [running, failed, whole]}).chosen is whole
+    assert SweepResults(None, "a", "d", {"a": [running, failed]}).chosen is None
+
+
+def test_the_runs_of_a_sweep_share_the_threads_of_the_machine(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    job = lambda threads: SimpleNamespace(config=SimpleNamespace(threads=threads))
+    found = [_threads(job(0), workers, engine) for workers, engine in ((1, "local"), (3, "local"), (9, "local"))]
+    assert found == [7, 2, 1]
+    assert (_threads(job(5), 3, "local"), _threads(job(0), 3, "slurm")) == (5, 1)

@@ -305,6 +305,14 @@ def test_every_setting_of_an_estimator_changes_what_it_learns(kind, settings):
         assert not np.array_equal(said(clone(start).set_params(**{name: value})), before), name
 
 
+def test_after_fit_a_stream_goes_on_from_there_whatever_was_learned_before():
+    x, y = (part[::4] for part in load_wine(return_X_y=True))
+    model = AssociationRuleClassifier(9, k=1, epochs=1, min_steps=1, random_state=0)
+    fresh, used = clone(model), clone(model).partial_fit(x, y, classes=[0, 1, 2])
+    after = [one.fit(x, y).partial_fit(x[:9], y[:9]).decision_function(x) for one in (fresh, used)]
+    np.testing.assert_array_equal(*after)
+
+
 def test_the_readout_is_the_logistic_regression_of_scikit_learn_with_its_penalty():
     x, y = load_wine(return_X_y=True)
     model = HebbianClassifier(12, epochs=1, C=0.003, random_state=0).fit(x, y)

@@ -66,6 +66,7 @@ def test_parts_keep_their_spikes():
     early = split.until(0.02)
     assert torch.equal(early.times().isfinite().sum(2), (times <= 0.02).sum(2))
     assert early.raster(DT).shape[0] == 12
+    assert len(split.until(float(split.time.max())).time) == len(split.time)  # the last spike, right at the end, stays
     assert torch.equal(split.until(0.07).raster(DT)[: len(split.raster(DT)) - 1], split.raster(DT)[:-1])
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from neuropil.bench import spiking as bench
+from neuropil.bench._timing import clock
 from neuropil.cli.commands.bench import table
 from neuropil.errors import Refusal
 from neuropil.evaluate.metrics.cost import peak_memory
@@ -63,3 +64,10 @@ def test_memory_goes_with_the_spikes_not_with_events_times_neurons(kind):
         layer(times).times.sum().backward()
     history = 1000 * 300 * 100 * 4 / 2**20  # MiB, of one number per event and neuron
     assert peak.mb - before.mb < history / 3
+
+
+def test_rounds_to_warm_up_run_and_do_not_count():
+    calls = []
+    times = clock({name: lambda name=name: calls.append(name) for name in "ab"}, repeats=2, warm=3, before=1)
+    assert calls == ["a", "a", "b", "b"] * 5
+    assert {name: len(found) for name, found in times.items()} == {"a": 2, "b": 2}

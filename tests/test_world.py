@@ -201,3 +201,8 @@ def killing(call, calls, stop):
         return call(*args, **kwargs)
 
     return made
+
+
+def test_what_comes_and_what_goes_is_a_change_too():
+    then, now = {"code": {"a.py": "1", "b.py": "2"}}, {"code": {"b.py": "2", "c.py": "3"}, "machine": {"gpu": "H100"}}
+    assert machine.changes(then, now) == ["gpu None, now H100", "the code in a.py", "the code in c.py"]

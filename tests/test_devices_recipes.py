@@ -21,6 +21,7 @@ from other_device import other_device
 FEW = "--n-train 60"
 KROTOV = f"{FEW} --units 12 --labels 30"
 CONV = f"{FEW} --kernels 8 --kernel 3 --patch-fraction 0.5 --labels 30"
+WIDE = f"{FEW} --units 4 --k 2 --kernel 5 --stride 1 --patch-fraction 0.5"
 NETS = f"{FEW} --hidden 40 20 --columns 4 1 --receptive-field 5 --batch 30 --backprop-batch 30"
 STDP = f"{FEW} --n-samples 2 --classification-units 10 --generation-units 8 --completion-units 8"
 TINY = {
@@ -36,7 +37,7 @@ TINY = {
     "mnist_theta": f"{FEW} --hidden 6 --batch 30",
     "mnist_theta_best": f"{FEW} --units 6 --batch 30",
     "mnist_softhebb": f"{FEW} --channels 4 3 2 --batch 30 --backprop-batch 30 --n-augmented 1 --labels 30",
-    "cifar_wide": f"{FEW} --units 8 --kernel 3 --patch-fraction 0.5 --labels 30 --power 1",
+    "cifar_wide": f"{WIDE} --labels 1000 --learners signed_wta hard_wta k_means",
     "concept": "--points 4",
     "single_neuron": "--n-updates 2",
     "recurrent": "--n-updates 2",

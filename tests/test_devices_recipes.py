@@ -9,6 +9,7 @@ import pytest
 from rich.table import Table
 
 import neuropil
+from neuropil import report
 from neuropil.cli import main
 from neuropil.cli.recipes import recipe_names, resolve
 from neuropil.data import digits
@@ -47,7 +48,8 @@ TINY = {
     "mnist_unsupervised": f"{FEW} --units 10 --components 5 --batch 30",
     "continual": f"--data digits {FEW} --units 6 --per-class 2 --iterations 5 --learners random_association"
     " random_delta k_means_least_squares local_lateral stream_prototypes association ewc",
-    "pair_triplet": "--pairs 2 --window-frequencies 40",
+    "balanced": "--excitatory 20 --inhibitory 10 --connected 0.5 --learning 1 --measured 1 --dt 5e-3 --block 0.05",
+    "pair_triplet": "--pairs 2 --window-frequencies 40 --widths 0.02 0.2",
     "momentum": "--momenta 0 0.5 --step-sizes 0.2",
 }
 AFTER = {"attack", "mnist_complete", "precision"}  # they take the run of another, below
@@ -65,6 +67,7 @@ def hurry(monkeypatch):
         monkeypatch.setattr(reader, "load", load)
     room.write, room.gather, room.table = (lambda folders, out: out), (lambda folders: folders), (lambda _: Table())
     room.save_sheet = save_sheet
+    room.__dict__.update({name: getattr(report, name) for name in report.__all__ if name.startswith("plot_")})
     monkeypatch.setitem(sys.modules, "neuropil.report", room)
     monkeypatch.setattr(neuropil, "report", room, raising=False)
     turns = lambda title, count: count if title == "attacks" else min(count, 2)

@@ -8,7 +8,7 @@ import torch
 
 from neuropil.errors import Refusal
 from neuropil.plasticity import PairSTDP, TripletSTDP
-from neuropil.recipes import concept, pair_triplet, recurrent, single_neuron, yin_yang
+from neuropil.recipes import balanced, concept, pair_triplet, recurrent, single_neuron, yin_yang
 from neuropil.runs import Run, read
 from stdp_oracles import closed_form
 
@@ -123,3 +123,34 @@ def test_repeated_pairs_are_on_the_closed_form_and_the_pair_rule_is_fitted_by_le
         assert sum(one * change / error for one, (change, _, error) in zip(away, parts)) == pytest.approx(0, abs=1e-9)
         assert fits[name]["error"] == pytest.approx(sum(one**2 for one in away) / 10)
     assert [(row["frequency"], row["measured"]) for row in found][6:8] == [(40.0, 0.53), (40.0, 0.56)]
+
+
+def test_inhibition_learns_where_there_are_synapses_and_calms_the_network(record):
+    config = balanced.Config(excitatory=40, inhibitory=20, connected=0.4, learning=1, measured=1, dt=5e-3, lr=2.0)
+    done = record(balanced, replace(config, inhibition=0.05))
+    states = {row["state"]: row for row in rows_of(done, "balanced")}
+    assert list(states) == ["before", "after", "without plasticity", "weights shuffled"]
+    assert states["after"]["rate"] < 0.5 * states["before"]["rate"]
+    assert states["without plasticity"]["rate"] > 0.8 * states["before"]["rate"]
+    kept = done.tensors()
+    weight, there = kept["after.plastic.weight"], kept["after.connected"] > 0
+    assert weight[~there].eq(0).all()
+    assert weight[there].unique().numel() > 40
+    assert 0 <= weight.min() < weight.max() <= config.strongest
+    assert [len(rows_of(done, kind)) for kind in ("spiketrains", "potentials", "weights")] == [4, 4, 1]
+
+
+def test_what_the_rule_sees_at_connected_neurons_is_counted_from_their_spikes():
+    config = balanced.Config(excitatory=7, inhibitory=5, connected=0.5, dt=2e-3, rate=8.0)
+    net = balanced.Network(config, torch.Generator().manual_seed(0))
+    raster = (torch.rand(60, 12, generator=torch.Generator().manual_seed(1)) < 0.2).float()
+    excited, inhibited = raster[:, None, :7], raster[:, None, 7:]
+    memory, total = net.rule.init(net.plastic, inhibited[0], excited[0]), 0.0
+    for pre, post in zip(inhibited, excited):
+        change, memory = net.rule.step(net.plastic, pre, post, memory)
+        total += (change * net.connected).sum().item()
+    found = balanced.coincidences(raster, net)
+    number = (net.connected * inhibited.sum((0, 1))).sum().item()
+    assert (found["near"] - found["near_at_rest"]) * number == pytest.approx(total, rel=1e-5)
+    assert found["near_at_rest"] == pytest.approx(0.32)
+    assert found["near_if_independent"] == pytest.approx(2 * 20e-3 * 0.2 / 2e-3, rel=0.3)

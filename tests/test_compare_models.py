@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from neuropil import BackpropClassifier, FeatureClassifier, SupervisedTraining, accuracy, compare, load
-from neuropil.data import digits
+from neuropil.data import Split, digits
 from neuropil.errors import Refusal
 from neuropil.experiments.baselines import linear
 
@@ -40,6 +40,12 @@ def test_a_model_is_what_it_would_be_alone():
     (row,) = (row for row in rows if row["kind"] == "result")
     rng = torch.Generator().manual_seed(0)
     assert row["accuracy"] == accuracy(linear(splits[0], rng).learner.fit(splits[0], rng=rng), splits[1])
+
+
+def test_the_linear_baseline_standardises_tables_and_takes_pixels_as_they_are():
+    for shape, standardises in (((6, 3), True), ((6, 1, 2, 2), False)):
+        train = Split(torch.rand(shape), torch.arange(6) % 2, 2)
+        assert linear(train, torch.Generator()).learner.standardise == standardises
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):

@@ -14,6 +14,7 @@ from neuropil.evaluate import accuracy
 from neuropil.experiments.continual import protocol
 from neuropil.experiments.continual.backprop import Consolidation, OnlineBackprop
 from neuropil.experiments.continual.features import Architecture, pixels
+from neuropil.experiments.continual.learners import Rates, learners
 from neuropil.experiments.continual.tasks import class_tasks, forgetting, permuted_tasks
 from neuropil.loading import load
 from neuropil.models import (
@@ -285,6 +286,38 @@ def test_a_batch_that_cannot_be_is_refused(call, said):
 def test_rules_of_layers_that_are_not_there_are_refused():
     with pytest.raises(Refusal, match="unknown layer 'hiden'"):
         OnlineClassifier(nn.Sequential(nn.Flatten()), rules={"hiden": KrotovHopfield()}).begin(torch.rand(1, 4), 2)
+
+
+# Settings
+
+
+REACHED = {
+    "per_class": "prototypes", "ridge": "least_squares", "iterations": "lateral", "delta_lr": "delta",
+    "association_lr": "association", "stream_lr": "stream", "backprop_lr": "backprop", "ewc_lr": "ewc",
+    "consolidation": "ewc",
+}  # fmt: skip
+
+
+def test_every_setting_reaches_its_learners_and_no_other():
+    first = Split(torch.rand(20, 1, 4, 4), torch.arange(20) % 2, 2)
+
+    def made(rates):
+        """What was set in each learner, but for the body."""
+        found = {}
+        for name, learner in learners(Architecture(4), Rates(**rates)).items():
+            one = learner.build(first, rng())
+            if isinstance(one, OnlineClassifier):
+                found[name] = describe(one.head(4, 2)), one.lr
+            else:
+                found[name] = {key: value for key, value in vars(one).items() if key != "body"}
+        return found
+
+    usual = dict.fromkeys(REACHED, 1) | {"per_class": 3, "iterations": 7}
+    before = made(usual)
+    for name, words in REACHED.items():
+        after = made(usual | {name: 2})
+        changed = {one for one in before if after[one] != before[one]}
+        assert changed == {one for one in before if any(word in one for word in words.split())}, name
 
 
 # Backprop

@@ -155,3 +155,12 @@ def test_what_a_batch_lends_as_starts_is_all_that_a_direct_call_knows(task):
     assert bool(test.y[0] != test.y[1])
     _, found = Boundary(victim.predict, Linf(), rng()).find_starts(pair.x, pair.y)
     assert torch.equal(found, pair.x.flip(0))
+
+
+def test_a_turn_first_tries_a_step_of_the_distance_over_the_root_of_its_number():
+    asked = []
+    wrong = lambda x: (asked.append(x), torch.ones(len(x), dtype=torch.int64))[1]
+    x = torch.full((2, 9), 0.5)
+    at = x + torch.tensor([[0.03], [0.06]])
+    HopSkipJump(wrong, L2(), rng())._turn(x, at, torch.zeros(2, dtype=torch.int64), 5, 4)
+    assert (asked[5] - at).norm(dim=1).tolist() == pytest.approx([0.09 / 2, 0.18 / 2], rel=1e-4)

@@ -55,6 +55,9 @@ def test_features_are_those_of_the_layer_that_learned():
         rows = torch.from_numpy(x[:9])
         want = layer(torch.cat([rows, -rows], 1)).relu().numpy()
     np.testing.assert_allclose(features.transform(x[:9]), want, rtol=1e-12, atol=1e-12)
+    last = layer.weight.detach().clone()
+    features._learner.settle_()  # is of no use any more: the last step was settled, too
+    assert torch.equal(layer.weight, last)
     start = HebbianFeatures(30, rule=ExplainAway(k=3), random_state=2, learning_rate=0).fit(x)
     assert np.abs(start.weights_ - features.weights_).max() > 0.01
 

@@ -3,11 +3,14 @@
 The classes come two at a time, in order, in batches of ten or of one. No example is kept, and at the test no task is
 named: all classes compete. Features are frozen before the stream begins, or learn on; heads are local, or not.
 
-Measured: see docs/continual.md.
+Measured: split MNIST, 5,000 training images, n = 5, 95 % interval, test accuracy after the last task. Lateral
+inhibition on local features 97.3 +- 0.2 %, on random ones 96.9 +- 0.2, least squares on these 96.9 +- 0.1, class
+means 87.2 +- 0.5. Backprop 73.0 +- 1.1, with elastic weight consolidation 73.1 +- 1.5, association rule 29.0 +- 3.7.
+Backprop with steps large enough to learn well has 19.4 +- 0.2, and 96.0 +- 0.4 in random order.
 
 Group: start here. Minutes: 10. Data: mnist, fashion_mnist, cifar10, digits.
 
-Try: neuropil run continual --data mnist --seeds 5 --out runs/continual_mnist
+Try: neuropil run continual --data mnist --n-train 5000 --seeds 5 --out runs/continual_mnist
 
 Try: neuropil run continual --data digits --learners random_lateral local_lateral backprop --batch 1 --seeds 5
 """

@@ -79,7 +79,16 @@ def test_list_is_grouped_and_says_how_long_a_recipe_takes_and_what_it_needs(caps
 
 
 def test_every_recipe_says_where_it_is_listed_how_long_it_takes_and_what_it_needs():
-    needless = {"attack", "balanced", "concept", "pair_triplet", "precision", "recurrent", "single_neuron"}
+    needless = {
+        "attack",
+        "balanced",
+        "concept",
+        "pair_triplet",
+        "precision",
+        "recurrent",
+        "reward_stdp",
+        "single_neuron",
+    }
     for name in room.recipe_names():
         about = room.about(name)
         assert about.group in HEADINGS, name

@@ -49,6 +49,7 @@ TINY = {
     "continual": f"--data digits {FEW} --units 6 --per-class 2 --iterations 5 --learners random_association"
     " random_delta k_means_least_squares local_lateral stream_prototypes association ewc",
     "balanced": "--excitatory 20 --inhibitory 10 --connected 0.5 --learning 1 --measured 1 --dt 5e-3 --block 0.05",
+    "reward_stdp": "--trials 2 --batch 4 --n-test 1 --duration 0.02",
     "pair_triplet": "--pairs 2 --window-frequencies 40 --widths 0.02 0.2",
     "momentum": "--momenta 0 0.5 --step-sizes 0.2",
 }

@@ -8,7 +8,7 @@ import torch
 
 from neuropil.errors import Refusal
 from neuropil.plasticity import PairSTDP, TripletSTDP
-from neuropil.recipes import balanced, concept, pair_triplet, recurrent, single_neuron, yin_yang
+from neuropil.recipes import balanced, concept, pair_triplet, recurrent, reward_stdp, single_neuron, yin_yang
 from neuropil.runs import Run, read
 from stdp_oracles import closed_form
 
@@ -154,3 +154,24 @@ def test_what_the_rule_sees_at_connected_neurons_is_counted_from_their_spikes():
     assert (found["near"] - found["near_at_rest"]) * number == pytest.approx(total, rel=1e-5)
     assert found["near_at_rest"] == pytest.approx(0.32)
     assert found["near_if_independent"] == pytest.approx(2 * 20e-3 * 0.2 / 2e-3, rel=0.3)
+
+
+def test_only_reward_teaches_arbitrary_actions(record):
+    config = reward_stdp.Config(
+        patterns=4, actions=2, inputs=30, active=10, trials=30, batch=12, duration=0.05, delay=0.01, lr=1.0, n_test=10
+    )
+    done = record(reward_stdp, config)
+    accuracy = {row["learner"]: row["accuracy"] for row in rows_of(done, "result")}
+    assert list(accuracy) == list(reward_stdp.LEARNERS)
+    assert min(accuracy["reward"], accuracy["REINFORCE"]) > 0.8
+    assert max(accuracy["shuffled reward"], accuracy["always rewarded"]) < 0.7
+    assert done.tensors()["weight"].shape == (2, 30)
+
+
+def test_a_reward_counts_less_once_it_is_expected():
+    expected, which = torch.tensor([0.5, 0.0]), torch.tensor([0, 0, 1])
+    earned, config = torch.tensor([1.0, 0.0, 1.0]), reward_stdp.Config(critic_lr=0.5)
+    assert reward_stdp.surprise("own mean", earned, which, expected, config).tolist() == [0.5, -0.5, 1.0]
+    assert expected.tolist() == [0.5, 0.5]
+    assert reward_stdp.surprise("reward", earned, which, expected, config).tolist() == [0.5, -0.5, 0.5]
+    assert reward_stdp.surprise("always rewarded", 0 * earned, which, expected, config).tolist() == [1.0, 1.0, 1.0]

@@ -7,6 +7,7 @@ import math
 import re
 import warnings
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from PIL import Image
 
 from neuropil.errors import Refusal
 from neuropil.report import gather as npl_gather
-from neuropil.report import write
+from neuropil.report import sections, write
 from neuropil.report.figures.curves import band
 from neuropil.report.figures.receptive_fields import field_sheet
 from neuropil.report.figures.spikes import spike_panels
@@ -25,7 +26,7 @@ from neuropil.report.figures.summary_figure import wide_figure
 from neuropil.report.results import gather
 from neuropil.report.theme import PAPER, inline, png_of, style, styles_of
 from neuropil.report.words import TERMS, Explainer
-from neuropil.runs import RasterRow, Run, SilenceRow, parse_row
+from neuropil.runs import ImagesRow, RasterRow, Run, SilenceRow, parse_row
 from report_runs import HOSTILE, LOCAL, everything, make, result, trial_of_spikes, way_out_of_silence
 
 
@@ -387,3 +388,13 @@ def test_the_headline_says_who_is_a_baseline(page):
     text = page.read_text()
     assert re.search(r">\W*backprop \(baseline\)\W*<", text)
     assert not re.search(r"Krotov-Hopfield \(baseline\)", text)
+
+
+def test_images_that_are_stored_as_bytes_are_shown_from_0_to_1(monkeypatch):
+    shown = []
+    monkeypatch.setattr(sections, "labelled_tiles", lambda pixels, row: shown.append(pixels.max()))
+    for images in (torch.full((1, 1, 2, 2), 51, dtype=torch.uint8), torch.full((1, 1, 2, 2), 0.2)):
+        row = ImagesRow(title="t", tensor="a", caption="")
+        run = SimpleNamespace(of=lambda kind, row=row: [row], tensors={"a": images})
+        sections.images_section(SimpleNamespace(shown=[run], learners=[]))
+    assert shown == pytest.approx([0.2, 0.2])

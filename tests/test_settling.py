@@ -6,8 +6,10 @@ from scipy.integrate import solve_ivp
 
 from associative_oracles import by_hand, drive_of, rng, small_net, small_state
 from neuropil.associative import CLASSIFY, Connectivity, Nudge, Settled, Settling
+from neuropil.associative.connectivity import bidirectional
+from neuropil.associative.inference import Filling, class_scores, masked_scores
 from neuropil.associative.learning import Traces
-from neuropil.associative.training import EpochStatistics
+from neuropil.associative.training import GAINS, EpochStatistics
 
 # Settling
 
@@ -113,3 +115,16 @@ def test_an_epoch_counts_sweeps_and_how_far_nudges_moved_units_in_either_directi
     found.add(CLASSIFY, None, torch.tensor([1, 1]))  # a step that did not take place
     want = {"iterations": 7, "unsettled_fraction": 0.5, "nudge_moved_label": 0.2, "train_accuracy": 0.5}
     assert found.row() == pytest.approx(want)
+
+
+def test_scores_of_a_part_are_those_of_the_part_and_half_those_of_the_completed_whole():
+    net = bidirectional(6, 3, (5,), 4, 4, generates=True, skip=False)
+    net.init_(rng(1), dict.fromkeys(GAINS, 1.0))
+    net.bias["label"].copy_(torch.tensor([0.2, 0.4, 0.3]))
+    settling, x = Settling(30, 0.5), torch.rand(2, 1, 2, 3, generator=rng(2))
+    mask = torch.tensor([[1.0, 0, 1, 1, 0, 0], [0, 0, 1, 0, 1, 1]]).view(2, 1, 2, 3)
+    completed = Filling(net, settling)(x, mask, torch.tensor([-1, -1])).images
+    part, whole = class_scores(net, settling, x * mask, partial=True), class_scores(net, settling, completed)
+    want = part.clamp(0, 1) + 0.5 * whole.clamp(0, 1)
+    torch.testing.assert_close(masked_scores(net, settling, x, mask), want)
+    assert whole.clamp(0, 1).abs().min() > 0.01

@@ -288,3 +288,14 @@ def test_the_benchmark_measures_the_rule_beside_its_own_law():
         before = plain.weight.clone()
         plain.step()
         torch.testing.assert_close(ours.change(), (plain.weight - before) / stdp_bench.RATE, rtol=1e-3, atol=1e-4)
+
+
+def test_at_a_postsynaptic_spike_all_spikes_before_it_count_or_the_latest():
+    layer, q = nn.Linear(1, 1, bias=False), math.exp(-1.3 / 17)
+    fired, silent = torch.ones(1, 1), torch.zeros(1, 1)
+    for pairing, want in (("nearest", q), ("all", q + q**2)):
+        rule = PostSTDP(tau=17e-3, offset=0.0, pairing=pairing, dt=1.3e-3)
+        memory = rule.init(layer, silent, silent)
+        for pre, post in ((fired, silent), (fired, silent), (silent, fired)):
+            change, memory = rule.step(layer, pre, post, memory)
+        assert change.item() == pytest.approx(want, rel=1e-6)

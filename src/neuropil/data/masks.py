@@ -48,19 +48,16 @@ def halves(shape: Sequence[int]) -> Tensor:
     return torch.stack([half.expand(*shape).flatten() for half in (top, ~top, left, ~left)]).float()
 
 
-def random_masks(
-    n: int, shape: torch.Size, rng: Generator, *, half_probability: float = 0.5, occlusion_probability: float = 0.0
-) -> Tensor:
+def random_masks(n: int, shape: torch.Size, rng: Generator, *, occlusion_probability: float = 0.0) -> Tensor:
     """(n, units) of 0 and 1: a fraction u^2 of the units is known, with u uniform in [0, 1] for each row.
 
     Masks that leave little known are thus more frequent than masks that leave much.
-    For images, which have three axes, some rows are replaced by halves, and then some by all but a rectangle.
+    For images, which have three axes, about half of the rows become halves, and then some all but a rectangle.
 
     Args:
         n: number of masks.
         shape: of one example.
         rng: of all random choices.
-        half_probability: of a row to be one of the four halves.
         occlusion_probability: of a row to be all but a rectangle; see `rectangle_occlusions`.
 
     Raises:
@@ -73,7 +70,7 @@ def random_masks(
     fraction = torch.rand(n, 1, generator=rng, device=rng.device).square()
     mask = (torch.rand(n, units, generator=rng, device=rng.device) < fraction).float()
     if len(shape) == 3:
-        which = torch.randint(round(4 / half_probability), (n,), generator=rng, device=rng.device)
+        which = torch.randint(8, (n,), generator=rng, device=rng.device)
         half = which < 4
         mask[half] = halves(shape).to(mask)[which[half]]
         if occlusion_probability:

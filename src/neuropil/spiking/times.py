@@ -3,7 +3,7 @@
 A silent neuron is all inf. (batch, neurons) is one spike per neuron at most.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -51,7 +51,7 @@ def check_times(times: Tensor, t_end: float) -> Tensor:
         needed, dtype = "(batch, neurons, spikes) or (batch, neurons) in float32 or float64", str(times.dtype)
         raise Refusal(f"spike times need {needed}, got {tuple(times.shape)} in {dtype.removeprefix('torch.')}.")
     trains = times if times.ndim == 3 else times[..., None]
-    if not (_sound(trains.detach().numpy(), t_end) if trains.device.type == "cpu" else _fine(trains, t_end)):
+    if not (_sound(*_in_numpy(trains, t_end)) if trains.device.type == "cpu" else _fine(trains, t_end)):
         fault, *place = _first_fault(trains.detach(), t_end)
         where = f"sample {place[0]}, neuron {place[1]}, spike {place[2]}"
         got = f"{FAULTS[fault]}, {trains[tuple(place)]:.6g} in {where}"
@@ -84,6 +84,12 @@ def scatter_events(values: Tensor, events: Events, shape: torch.Size) -> Tensor:
         return _spread(values, events, out)
     _scatter(values.numpy(), events.slot.numpy(), events.total.numpy(), out.flatten(1).numpy())
     return out
+
+
+def _in_numpy(trains: Tensor, t_end: float) -> tuple[Any, Any]:
+    """Both in one precision: a float32 that is as near to the end as can be may be above it."""
+    array = trains.detach().numpy()
+    return array, array.dtype.type(t_end)
 
 
 def _fine(trains: Tensor, t_end: float) -> bool:

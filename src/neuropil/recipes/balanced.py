@@ -1,4 +1,4 @@
-"""Inhibitory STDP makes a synchronous network fire irregularly, asynchronously and at the rate that it is given.
+"""Inhibitory STDP makes a network that fires regularly and too often fire seldom, irregularly and asynchronously.
 
 Excitatory and inhibitory neurons with conductances are connected at random and driven by a constant current. Inhibition
 is too weak at first: all fire regularly and too often. Then the synapses from inhibitory to excitatory neurons learn by

@@ -6,7 +6,8 @@ named: all classes compete. Features are frozen before the stream begins, or lea
 Measured: split MNIST, 5,000 training images, n = 5, 95 % interval, test accuracy after the last task. Lateral
 inhibition on local features 97.3 +- 0.2 %, on random ones 96.9 +- 0.2, least squares on these 96.9 +- 0.1, class
 means 87.2 +- 0.5. Backprop 73.0 +- 1.1, with elastic weight consolidation 73.1 +- 1.5, association rule 29.0 +- 3.7.
-Backprop with steps large enough to learn well has 19.4 +- 0.2, and 96.0 +- 0.4 in random order.
+Backprop with steps large enough to learn well has 19.4 +- 0.2, and 96.0 +- 0.4 in random order. Split Fashion-MNIST:
+85.9 +- 0.3, 85.0 +- 0.1 and 84.7 +- 0.3 for the first three.
 
 Group: start here. Minutes: 10. Data: mnist, fashion_mnist, cifar10, digits.
 

@@ -113,6 +113,15 @@ def test_units_drawn_from_examples_answer_one_to_an_example(train):
     assert (body.hidden.weight.unique(dim=0).shape[0]) >= 299
 
 
+def test_units_start_at_examples_that_the_seed_chooses(train):
+    body, found = dense_body(train, 5, n=1.0), []
+    for seed in (1, 1, 2):
+        init_examples_(body, train, rng(seed))
+        found.append(body.hidden.weight.detach().clone())
+    assert torch.equal(*found[:2])
+    assert not torch.equal(*found[1:])
+
+
 def test_receptive_fields_are_the_first_weights(train):
     body = two_layers()
     assert torch.equal(receptive_fields(body, (1, 8, 8)), body.one.weight.detach().view(20, 1, 8, 8))

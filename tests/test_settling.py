@@ -128,3 +128,11 @@ def test_scores_of_a_part_are_those_of_the_part_and_half_those_of_the_completed_
     want = part.clamp(0, 1) + 0.5 * whole.clamp(0, 1)
     torch.testing.assert_close(masked_scores(net, settling, x, mask), want)
     assert whole.clamp(0, 1).abs().min() > 0.01
+
+
+def test_first_weights_have_the_gain_of_the_population_that_they_drive():
+    net = bidirectional(400, 300, (200,), 0, 0, generates=False, skip=False)
+    net.init_(rng(), {"pixels": 0.1, "label": 0.3, "classification": 0.9})
+    for pre, post in net.projections:
+        weight, gain = net.between(pre, post).weight, 0.3 if post == "label" else 0.9
+        assert weight.std().item() == pytest.approx(gain * (2 / sum(weight.shape)) ** 0.5, rel=0.03)

@@ -299,3 +299,8 @@ def test_at_a_postsynaptic_spike_all_spikes_before_it_count_or_the_latest():
         for pre, post in ((fired, silent), (fired, silent), (silent, fired)):
             change, memory = rule.step(layer, pre, post, memory)
         assert change.item() == pytest.approx(want, rel=1e-6)
+
+
+def test_potentiation_by_a_power_of_the_weight_is_that_of_the_reference_weight_at_it():
+    law = PowerLaw(w_0=0.3, mu=0.4)
+    assert law.up(torch.tensor([0.3, 0.5])).tolist() == pytest.approx([0.3, 0.3**0.6 * 0.5**0.4])

@@ -282,3 +282,11 @@ def test_sheets_are_png_files(tmp_path):
 def test_rows_are_plain_json(generating):
     for row in read(generating).rows:
         json.dumps(row, allow_nan=False)
+
+
+@pytest.mark.parametrize("verb", ["generate", "complete", "play"])
+def test_of_several_networks_the_named_one_is_asked_for(verb, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(npl, "saved_models", lambda run, **how: asked.append((run, how)) or [])
+    assert main([verb, str(tmp_path), "--learner", "aSTDP"]) == 2
+    assert asked == [(tmp_path, {"name": "aSTDP", "can": "generate"})]

@@ -19,6 +19,7 @@ from neuropil.plasticity import (
     KrotovHopfield,
     Oja,
     Sanger,
+    SignedWTA,
     SoftHebb,
     propose_,
 )
@@ -30,6 +31,7 @@ RULES = {
     "Sanger": Sanger(),
     "BCM": BCM(),
     "HardWTA": HardWTA(),
+    "SignedWTA": SignedWTA(average=True),
     "SoftHebb": SoftHebb(tau=0.05),
     "KrotovHopfield": KrotovHopfield(p=2, k=7, average=True),
     "ExplainAway": ExplainAway(),

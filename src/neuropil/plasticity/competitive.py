@@ -61,10 +61,10 @@ class SignedWTA(Rule):
         >>> import torch
         >>> from neuropil.plasticity import SignedWTA
         >>> layer = torch.nn.Linear(2, 2, bias=False)
-        >>> _ = torch.nn.init.eye_(layer.weight)
-        >>> SignedWTA()(layer, torch.tensor([[0.5, -2.0]]))
-        tensor([[ 0.,  0.],
-                [-1., -2.]])
+        >>> layer.weight.data = torch.tensor([[1.0, 0.0], [0.0, -0.5]])
+        >>> SignedWTA()(layer, torch.tensor([[0.5, 2.0]]))
+        tensor([[ 0.0000,  0.0000],
+                [-0.5000, -1.5000]])
     """
 
     average: bool = False

@@ -82,7 +82,17 @@ class Config(DataSettings):
 
     def rates(self) -> Rates:
         """The settings of heads and networks."""
-        return Rates(**{name: getattr(self, name) for name in Rates.__dataclass_fields__})
+        return Rates(
+            per_class=self.per_class,
+            ridge=self.ridge,
+            iterations=self.iterations,
+            delta_lr=self.delta_lr,
+            association_lr=self.association_lr,
+            stream_lr=self.stream_lr,
+            backprop_lr=self.backprop_lr,
+            ewc_lr=self.ewc_lr,
+            consolidation=self.consolidation,
+        )
 
 
 def main(config: Config, run: Run) -> None:

@@ -161,7 +161,8 @@ def test_settings_that_do_not_fit_together_are_refused(words, says, tmp_path, ca
 @pytest.mark.parametrize(("n_augmented", "min_examples"), [(0, 0), (0, 50), (2, 0)])
 def test_augmented_copies_reach_every_readout_and_augmented_images_backprop(recipe, n_augmented, min_examples, train):
     copies = {"n_augmented": n_augmented, "min_examples": min_examples}
-    config = recipe.Config(data="cifar10", **copies, **({"kernel": 5} if recipe is mnist_conv_krotov else {}))
+    small = {"kernel": 5, "kernels": 9} if recipe is mnist_conv_krotov else {"channels": (4, 5, 6)}
+    config = recipe.Config(data="cifar10", **copies, **small)
     builds = config.plan(recipe.METHODS, config.data).builds.values()
     learners = {method.name: method.learner for build in builds if (method := build(train, seeded()))}
     heads = [learner for name, learner in learners.items() if name not in ("backprop", "linear")]

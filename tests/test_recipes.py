@@ -37,7 +37,8 @@ COMPARES = (
 )
 PAIRS = ("mnist_pairs", "iris_association")
 TINY = {
-    "compare": "--data digits --seeds 1 --units 20 --n-train 150 --labels 1000"
+    "compare": "--data digits --seeds 1 --units 20 --n-train 150 --labels 1000 "
+    "--learners krotov_hopfield mstdp exact_spikes random_features backprop linear"
     " --learners soft_hebb exact_spikes backprop random_features linear",
     "fashion_krotov": KROTOV,
     "mnist_conv_krotov": CONV,

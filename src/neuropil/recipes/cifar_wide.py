@@ -5,12 +5,14 @@ kernels come from. A signed winner-take-all, Krotov-Hopfield, SoftHebb or a plai
 labels. K-means and random patches are the baselines that such features have to beat.
 Coates, Lee & Ng 2011 (AISTATS); Thiry et al. 2021 (ICLR), whose kernels are random patches.
 
-Measured: see docs/results/wide.md.
+Measured: n = 5, 95 % interval, 200 kernels, 10,000 images: signed winner-take-all 66.91 +- 0.40 %, Krotov-Hopfield
+66.47 +- 0.35, SoftHebb 66.22 +- 0.17, winner-take-all 65.48 +- 0.31, k-means 66.21 +- 0.14, random patches
+64.83 +- 0.31, random features 60.35 +- 0.56, backprop 64.72 +- 0.29 (n = 4), linear 38.09 +- 0.41.
 
 Group: Hebbian features. Minutes: 20. Data: cifar10, fashion_mnist, mnist.
 
-Try: neuropil run cifar_wide --units 200 --n-train 10000 --seeds 3
-Try: neuropil run cifar_wide --learners signed_wta k_means random_patches --grid 3
+Try: neuropil run cifar_wide --n-train 10000 --seeds 5
+Try: neuropil run cifar_wide --learners signed_wta k_means random_patches --units 400
 """
 
 from dataclasses import dataclass

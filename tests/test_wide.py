@@ -9,7 +9,16 @@ from torch import nn
 from neuropil.data import Split, digits, hold_out
 from neuropil.errors import Diverged, Refusal
 from neuropil.experiments.k_means import init_centres_, k_means_centres
-from neuropil.models import CReLU, FeatureClassifier, Mirror, PatchNormConv2d, RidgeRegression, SignedPower, stacked
+from neuropil.models import (
+    CReLU,
+    FeatureClassifier,
+    LeastSquares,
+    Mirror,
+    PatchNormConv2d,
+    RidgeRegression,
+    SignedPower,
+    stacked,
+)
 from neuropil.models.training.readout import fresh_head
 from neuropil.models.training.ridge import solutions
 from neuropil.plasticity import SignedWTA, propose_
@@ -87,6 +96,18 @@ def test_a_model_under_ridge_regression_is_saved_and_refitted(tmp_path):
     again = npl.load(tmp_path / "model.safetensors")
     assert torch.equal(again.decision_function(test.x), model.decision_function(test.x))
     assert again.refit_readout(train[:200], rng=rng()).readout == RidgeRegression()
+
+
+def test_features_that_are_too_alike_for_the_penalty_are_refused_and_a_choice_takes_a_larger_one():
+    train, fit = blobs(60, 3), lambda readout: FeatureClassifier(body, readout=readout).fit(train, rng=rng())
+    body = nn.Sequential(nn.Flatten(), nn.Linear(3, 400, bias=False))
+    with pytest.raises(Refusal, match=r"so alike .* larger penalty, got strengths=1e-17"):
+        fit(RidgeRegression((1e-17,)))
+    assert (fit(RidgeRegression((1e-17, 1e-3))).predict(train.x) == train.y).double().mean() > 0.5
+    head = LeastSquares(3, 2, ridge=1e-300)
+    head.learn_(torch.ones(4, 3) * torch.arange(4)[:, None], torch.tensor([0, 1, 0, 1]))
+    with pytest.raises(Refusal, match=r"got ridge=1e-300"):
+        head(torch.ones(1, 3))
 
 
 def test_codes_have_both_signs_beyond_a_threshold_and_powers_keep_the_sign():

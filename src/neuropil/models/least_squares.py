@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from neuropil.errors import require
 from neuropil.models.description import savable
 from neuropil.models.heads import Head
+from neuropil.models.training.ridge import solved
 
 CHUNK = 256  # examples whose sums are added at once
 
@@ -116,8 +117,7 @@ class LeastSquares(CoActivity):
         self.ridge = ridge
 
     def _solve(self, spread: Tensor, together: Tensor, n: Tensor) -> Tensor:
-        factor = torch.linalg.cholesky(spread + self.ridge * torch.eye(self.features).to(spread))
-        return torch.cholesky_solve(together.T, factor).T
+        return solved(spread, together.T, self.ridge, f"ridge={self.ridge:g}").T
 
 
 class LateralReadout(CoActivity):

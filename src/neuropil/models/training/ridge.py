@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split, hold_out
-from neuropil.errors import Diverged, Refusal, needs
+from neuropil.errors import Diverged, Refusal, needs, require
 from neuropil.models.description import savable
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import Tracker
@@ -76,10 +76,14 @@ class RidgeRegression:
             rest, held = hold_out(train, self.held_out, int(torch.randint(2**31, (), generator=rng)))
         except Refusal:  # too few examples to hold some out
             return max(self.strengths)
-        x = first(held.x)
+        x, scores = first(held.x), []
         ordered = sorted(self.strengths, reverse=True)
-        found = solutions(first(rest.x), rest.y, rest.classes, ordered)
-        scores = [_accuracy(x, held.y, weight, bias) for weight, bias in found]
+        try:
+            for weight, bias in solutions(first(rest.x), rest.y, rest.classes, ordered):
+                scores.append(_accuracy(x, held.y, weight, bias))
+        except Refusal:  # this strength is too small, and so are all after it
+            if not scores:
+                raise
         return ordered[scores.index(max(scores))]
 
 
@@ -90,6 +94,7 @@ def solutions(x: Tensor, y: Tensor, classes: int, strengths: Sequence[float]) ->
 
     Raises:
         Diverged: features that are NaN, infinite, or too large to be squared.
+        Refusal: a strength too small for features that are so alike.
     """
     n, d = x.shape
     mean = x.mean(0, dtype=torch.float64)
@@ -102,11 +107,19 @@ def solutions(x: Tensor, y: Tensor, classes: int, strengths: Sequence[float]) ->
     gram, target = ((x @ x.T).double(), wanted) if n < d else (_product(x, x), _product(x, wanted.to(x)))
     penalty = n * variance.clamp_min(torch.finfo(x.dtype).tiny)
     for strength in strengths:
-        system = gram.clone()
-        system.diagonal().add_(strength * penalty)
-        answer = torch.cholesky_solve(target, torch.linalg.cholesky(system))
+        answer = solved(gram, target, strength * penalty, f"strengths={strength:g}")
         weight = (x.T.double() @ answer if n < d else answer).T
         yield weight, share - weight @ mean
+
+
+def solved(gram: Tensor, target: Tensor, penalty: Tensor | float, got: str) -> Tensor:
+    """(gram + penalty)^-1 target, for a symmetric gram (d, d) and a penalty on its diagonal; `got` says who set it."""
+    system = gram.clone()
+    system.diagonal().add_(penalty)
+    factor, failed = torch.linalg.cholesky_ex(system)
+    alike = "features are so alike that their products cannot be inverted; take a larger penalty"
+    require(not bool(failed), f"ridge regression: {alike}, got {got}.")
+    return torch.cholesky_solve(target, factor)
 
 
 def _product(x: Tensor, other: Tensor) -> Tensor:

@@ -11,7 +11,11 @@ from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
 AHEAD, LEVEL, BEHIND, INK, FAINT = "#0072B2", "#767676", "#D55E00", "#1f2430", "#d9dce1"  # Okabe & Ito
-PANELS = (("minus_backprop", "minus backprop, the same network"), ("minus_frozen", "minus frozen random features"))
+PANELS = (
+    ("minus_backprop", "minus backprop"),
+    ("minus_frozen", "minus frozen random weights"),
+    ("minus_patches", "minus frozen images or patches"),
+)
 LIMITS = (-7.8, 10.5)
 
 
@@ -36,18 +40,18 @@ def plot_row(axes: Axes, y: float, difference: str, interval: str) -> None:
 
 
 def plot(rows: list[dict[str, str]]) -> Figure:
-    """Two panels over the same rows: the local learner minus each of two baselines, in points."""
-    figure = Figure(figsize=(9.0, 5.7), dpi=190, facecolor="white")
-    panels = figure.subplots(1, 2, sharey=True)
-    figure.subplots_adjust(left=0.395, right=0.94, top=0.865, bottom=0.085, wspace=0.19)
+    """Three panels over the same rows: the local learner minus each baseline of the same width, in points."""
+    figure = Figure(figsize=(11.0, 5.9), dpi=190, facecolor="white")
+    panels = figure.subplots(1, len(PANELS), sharey=True)
+    figure.subplots_adjust(left=0.325, right=0.95, top=0.865, bottom=0.085, wspace=0.23)
     heights = positions(rows)
     for axes, (column, title) in zip(panels, PANELS):
         axes.axvline(0, color=INK, lw=0.9, zorder=1)
         for y, row in zip(heights, rows):
-            if row[column]:
+            if row[f"{column}_ci"]:
                 plot_row(axes, y, row[column], row[f"{column}_ci"])
             else:
-                axes.text(0.25, y, "not run", va="center", color=LEVEL, fontsize=8.5)
+                axes.text(0.25, y, row[column] or "not run", va="center", color=LEVEL, fontsize=8.5)
         axes.set_title(title, fontsize=9.5, color=INK, loc="left", pad=9)
         axes.set_xlim(*LIMITS)
         axes.set_xticks([-4, 0, 4, 8], ["−4", "0", "+4", "+8"])

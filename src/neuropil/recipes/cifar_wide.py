@@ -7,7 +7,7 @@ Coates, Lee & Ng 2011 (AISTATS); Thiry et al. 2021 (ICLR), whose kernels are ran
 
 Measured: n = 5, 95 % interval, 200 kernels, 10,000 images: signed winner-take-all 66.91 +- 0.40 %, Krotov-Hopfield
 66.47 +- 0.35, SoftHebb 66.22 +- 0.17, winner-take-all 65.48 +- 0.31, k-means 66.21 +- 0.14, random patches
-64.83 +- 0.31, random features 60.35 +- 0.56, backprop 64.72 +- 0.29 (n = 4), linear 38.09 +- 0.41.
+64.83 +- 0.31, random features 60.35 +- 0.56, backprop 64.71 +- 0.20, linear 38.09 +- 0.41.
 
 Group: Hebbian features. Minutes: 20. Data: cifar10, fashion_mnist, mnist.
 

@@ -11,7 +11,7 @@ from neuropil.data import Split
 from neuropil.errors import enough_memory, require
 from neuropil.models import AssociationClassifier, AssociationTraining
 from neuropil.models.association import associate_
-from neuropil.sklearn.checks import check_rows, class_indices, generator
+from neuropil.sklearn.checks import check_batch, generator
 from neuropil.sklearn.networks import NetworkClassifier
 
 __all__ = ["AssociationRuleClassifier"]
@@ -71,8 +71,7 @@ class AssociationRuleClassifier(NetworkClassifier):
             classes: all that will ever come; needed in the first call.
         """
         first = not hasattr(self, "network_")
-        rows, labels = check_rows(self, X, y, reset=first)
-        indices = class_indices(self, labels, classes, first=first)
+        rows, indices = check_batch(self, X, y, classes, first=first)
         self._check_training()
         old, new = self._model(1) if first else self.network_, self._model(1)
         same = all(getattr(old, name) == getattr(new, name) for name in ("hidden", "k", "slope"))

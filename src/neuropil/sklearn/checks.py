@@ -38,8 +38,15 @@ def check_rows(estimator: BaseEstimator, x: ArrayLike, *labels: ArrayLike, reset
     return found
 
 
-def class_indices(estimator: Any, labels: NDArray[Any], classes: ArrayLike | None, *, first: bool) -> NDArray[Any]:
-    """The places of `labels` in ``classes_``, which the `first` call of `partial_fit` is told."""
+def check_batch(
+    estimator: Any, x: ArrayLike, y: ArrayLike, classes: ArrayLike | None, *, first: bool
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Rows of a `partial_fit`, and the places of their labels in ``classes_``, which the `first` call is told."""
+    rows, labels = check_rows(estimator, x, y, reset=first)
+    return rows, _class_indices(estimator, labels, classes, first=first)
+
+
+def _class_indices(estimator: Any, labels: NDArray[Any], classes: ArrayLike | None, *, first: bool) -> NDArray[Any]:
     who = type(estimator).__name__
     told = not first or classes is not None
     require(told, f"{who}.partial_fit needs classes=, all that will ever come, in its first call.")

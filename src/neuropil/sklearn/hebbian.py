@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.errors import enough_memory, require, unknown
 from neuropil.plasticity import ExplainAway, HardWTA, KrotovHopfield, Learner, Rule, SoftHebb, attach
-from neuropil.sklearn.checks import check_numbers, check_rows, class_indices, generator
+from neuropil.sklearn.checks import check_batch, check_numbers, check_rows, generator
 
 __all__ = ["HebbianClassifier", "HebbianFeatures"]
 
@@ -233,8 +233,7 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
             classes: all that will ever come; needed in the first call.
         """
         first = not hasattr(self, "features_")
-        x, labels = check_rows(self, X, y, reset=first)
-        indices = class_indices(self, labels, classes, first=first)
+        x, indices = check_batch(self, X, y, classes, first=first)
         if first:
             self._fresh()
         self.features_.set_params(**{name: getattr(self, name) for name in self.features_.get_params()})

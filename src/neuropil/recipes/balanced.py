@@ -113,7 +113,7 @@ class Network(nn.Module):
 
 def main(config: Config, run: Run) -> None:
     """Measure, learn, measure again; then the controls."""
-    rng = torch.Generator().manual_seed(config.seed)
+    rng = Generator().manual_seed(config.seed)
     net, control = (Network(config, Generator().manual_seed(config.seed)).to(config.device) for _ in range(2))
     before = measure("before", net, config, run)
     at, weights = learn(net, config, run)
@@ -129,15 +129,17 @@ def main(config: Config, run: Run) -> None:
 def measure(name: str, net: Network, config: Config, run: Run, first: int = 0) -> Tensor:
     """Log what the network does with frozen weights, once `first` blocks have gone by: spikes (time, neurons)."""
     steps, neurons = round(config.block / config.dt), net.spikes.shape[1]
-    raster, v = torch.zeros(config.measured * steps, neurons), torch.zeros(steps // 2, 2)
+    raster = torch.zeros(config.measured * steps, neurons, device=config.device)
+    v = torch.zeros(steps // 2, 2, device=config.device)
     for block in run.loop(name, first + config.measured, net=net, raster=raster, v=v):
         for step in range(steps):
             potentials = net.step(None, config.strongest)
             if block >= first:
-                raster[(block - first) * steps + step] = net.spikes[0].cpu()
+                raster[(block - first) * steps + step] = net.spikes[0]
             if step >= steps - len(v):
-                v[step - steps] = potentials[0, :2].cpu()
-    log_state(name, raster, v, net, config, run)
+                v[step - steps] = potentials[0, :2]
+    raster = raster.cpu()
+    log_state(name, raster, v.cpu(), net, config, run)
     return raster
 
 
@@ -147,13 +149,13 @@ def learn(net: Network, config: Config, run: Run) -> tuple[Tensor, Tensor]:
     some = net.connected.nonzero()[:: max(1, int(net.connected.sum()) // FOLLOWED)].T.unbind()
     steps, looks = round(config.block / config.dt), torch.zeros(config.learning + 1, len(some[0]))
     looks[0] = net.plastic.weight[some].cpu()
-    raster = torch.zeros(steps, net.e)
+    raster = torch.zeros(steps, net.e, device=config.device)
     for block in run.loop("learning", config.learning, net=net, looks=looks):
         for step in range(steps):
             net.step(optimizer, config.strongest)
-            raster[step] = net.spikes[0, : net.e].cpu()
+            raster[step] = net.spikes[0, : net.e]
         looks[block + 1] = net.plastic.weight[some].cpu()
-        metrics = {**numbers(raster, config.dt), "weight": looks[block + 1].mean().item()}
+        metrics = {**numbers(raster.cpu(), config.dt), "weight": looks[block + 1].mean().item()}
         run.log(EpochRow(learner=RULE, seed=config.seed, stage="learning", epoch=block, metrics=metrics))
     at = config.block * torch.arange(config.learning + 1)
     about: dict[str, Any] = {"learner": RULE, "seed": config.seed}

@@ -62,11 +62,12 @@ class RidgeRegression:
         first = network.get_submodule("standardise")
         for _ in tracker.loop(stage, 1, network=network, rng=rng):
             strength = self.strengths[0] if len(self.strengths) == 1 else self._choose(first, train, rng)
-            ((weight, bias),) = solutions(first(train.x), train.y, train.classes, [strength])
+            x = first(train.x)
+            ((weight, bias),) = solutions(x, train.y, train.classes, [strength])
             with torch.no_grad():
                 network.get_parameter("linear.weight").copy_(weight)
                 network.get_parameter("linear.bias").copy_(bias)
-            right = _accuracy(first(train.x), train.y, weight, bias)
+            right = _accuracy(x, train.y, weight, bias)
             tracker.log(EpochRow(stage=stage, epoch=1, metrics={"strength": strength, "train_accuracy": right}))
         network.eval().requires_grad_(False)
 

@@ -11,6 +11,7 @@ from neuropil.bench import stdp as stdp_bench
 from neuropil.plasticity import (
     DifferentialHebb,
     InhibitorySTDP,
+    LogisticBounds,
     PairSTDP,
     PostSTDP,
     PowerLaw,
@@ -304,3 +305,24 @@ def test_at_a_postsynaptic_spike_all_spikes_before_it_count_or_the_latest():
 def test_potentiation_by_a_power_of_the_weight_is_that_of_the_reference_weight_at_it():
     law = PowerLaw(w_0=0.3, mu=0.4)
     assert law.up(torch.tensor([0.3, 0.5])).tolist() == pytest.approx([0.3, 0.3**0.6 * 0.5**0.4])
+
+
+def test_the_published_rule_of_first_spikes_is_postsynaptic_stdp_with_a_trace_that_stays():
+    """Loops over spike times: inputs before the spike of the unit gain a_plus (w - l)(h - w), others lose a_minus."""
+    rng = torch.Generator().manual_seed(2)
+    low, high, a_plus, a_minus, steps = -0.3, 1.9, 0.0137, 0.0071, 7
+    layer = nn.Conv2d(2, 3, (2, 3), stride=(1, 2), padding=1, bias=False).double()
+    layer.weight.data = low + (high - low) * torch.rand(layer.weight.shape, generator=rng).double()
+    sent = torch.randint(steps, (4, 2, 5, 6), generator=rng)  # the step of the one spike of each input
+    fired = torch.randint(steps + 9, layer(sent.double()).shape, generator=rng)  # from `steps` on never
+    rule = PostSTDP(math.inf, a_minus / (a_plus + a_minus), dependence=LogisticBounds(low, high), dt=1.3e-3)
+    pre, post = (torch.stack([(times == t).double() for t in range(steps)]) for times in (sent, fired))
+    change = (a_plus + a_minus) * run(rule, layer, pre, post, reduction="sum")
+    padded = nn.functional.pad(sent, (1, 1, 1, 1), value=10**6)
+    want = torch.zeros_like(layer.weight)
+    for sample, unit, y, x in (fired < steps).nonzero().tolist():
+        for channel, dy, dx in torch.ones(2, 2, 3).nonzero().tolist():
+            w, before = layer.weight[unit, channel, dy, dx], padded[sample, channel, y + dy, 2 * x + dx]
+            sign = a_plus if before < fired[sample, unit, y, x] else -a_minus
+            want[unit, channel, dy, dx] += sign * (w - low) * (high - w)
+    torch.testing.assert_close(change, want.detach(), rtol=1e-11, atol=1e-13)

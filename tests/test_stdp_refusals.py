@@ -7,6 +7,7 @@ from torch import nn
 from neuropil.errors import Diverged, Refusal
 from neuropil.plasticity import (
     InhibitorySTDP,
+    LogisticBounds,
     PairSTDP,
     PowerLaw,
     RewardModulated,
@@ -35,6 +36,7 @@ SETTINGS = {
     "negative rate": (lambda: InhibitorySTDP(rate=-1.0), "needs rate >= 0, in Hz"),
     "mV": (lambda: VoltageSTDP(theta_plus=-45.3), "needs potentials in V"),
     "bounds": (lambda: SoftBounds(1.0, 0.0), "needs low < high"),
+    "logistic bounds": (lambda: LogisticBounds(0.0, 0.0), "LogisticBounds needs low < high"),
     "power": (lambda: PowerLaw(mu=2.0), "0 <= mu <= 1"),
     "no such set": (lambda: TripletSTDP.published("visual"), "unknown parameter set 'visual'"),
     "a layer for settings": (
@@ -42,7 +44,7 @@ SETTINGS = {
         "make the rule first: PairSTDP().init(layer",
     ),
     "a rule without steps": (lambda: PairSTDP()(LAYER, PRE, POST), "sees spikes step by step; call rule.init(layer"),
-    "a word for a dependence": (lambda: TripletSTDP(dependence="soft"), "dependence=SoftBounds(), PowerLaw() or None"),
+    "a word for a dependence": (lambda: TripletSTDP(dependence="soft"), "LogisticBounds(), PowerLaw() or None"),
     "attached": (lambda: attach(nn.Sequential(layer_of(3, 2)), {"0": PairSTDP()}, PRE), "rules with traces are called"),
     "no rule": (lambda: RewardModulated(0.5), "needs a TraceRule such as PairSTDP"),
     "an eligibility shorter than a step": (lambda: RewardModulated(PairSTDP(), tau=1e-4), "needs dt <= tau"),

@@ -17,12 +17,12 @@ from neuropil.plasticity.stdp.pair import InhibitorySTDP, PairSTDP, PostSTDP
 from neuropil.plasticity.stdp.rule import Term, TraceRule
 from neuropil.plasticity.stdp.triplet import TripletSTDP
 from neuropil.plasticity.stdp.voltage import VoltageSTDP
-from neuropil.plasticity.stdp.weight_dependence import PowerLaw, SoftBounds, constrain_
+from neuropil.plasticity.stdp.weight_dependence import LogisticBounds, PowerLaw, SoftBounds, constrain_
 from neuropil.plasticity.tap import Activity, tap
 
 __all__ = [
     "BCM", "Activity", "Association", "Chosen", "Dense", "DifferentialHebb", "ExplainAway", "HardWTA", "Hebb",
-    "InhibitorySTDP", "KrotovHopfield", "Learner", "Oja", "PairSTDP", "Plan", "PostSTDP", "PowerLaw",
+    "InhibitorySTDP", "KrotovHopfield", "Learner", "LogisticBounds", "Oja", "PairSTDP", "Plan", "PostSTDP", "PowerLaw",
     "RewardModulated", "Rule", "Sanger", "SignedWTA", "SoftBounds", "SoftHebb", "SynapticScaling", "Term", "TraceRule",
     "TripletSTDP", "VoltageSTDP", "associations", "attach", "constrain_", "correlate", "first_and_kth", "gains",
     "propose_", "tap", "winner",

@@ -41,7 +41,7 @@ def check_choices(rule: object, pairing: str, dependence: object) -> None:
     """Refuse other pairings, and a dependence that is none."""
     needs(rule, pairing in ("all", "nearest"), "pairing='all' or 'nearest'")
     fits = dependence is None or (hasattr(dependence, "up") and hasattr(dependence, "down"))
-    needs(rule, fits, "dependence=SoftBounds(), PowerLaw() or None")
+    needs(rule, fits, "dependence=SoftBounds(), LogisticBounds(), PowerLaw() or None")
 
 
 def factors(dependence: WeightDependence | None) -> tuple[Factor | None, Factor | None]:
@@ -62,7 +62,7 @@ class PairSTDP(TraceRule):
         tau_plus, tau_minus: widths of the windows, s.
         a_plus, a_minus: changes at zero lag, in units of the weight.
         pairing: "all" pairs of spikes, or each spike with the "nearest" one before it on the other side.
-        dependence: on the weight, `SoftBounds` or `PowerLaw`; None for none (additive).
+        dependence: on the weight: `SoftBounds`, `LogisticBounds`, `PowerLaw`; None for none (additive).
         dt: length of a step, s.
 
     Raises:
@@ -110,10 +110,12 @@ class PostSTDP(TraceRule):
 
     Inputs that were silent before a spike lose, so that a unit finds what makes it fire. f_+ serves either sign.
 
-    Diehl & Cook 2015, Front. Comput. Neurosci. 9: their second rule, with `SoftBounds`.
+    Diehl & Cook 2015, Front. Comput. Neurosci. 9: their second rule, with `SoftBounds`. With a trace that stays and
+    `LogisticBounds` it is the rule of Kheradpisheh et al. 2018, Neural Networks 99. An input that spiked before gains
+    a_+ w (1 - w), any other loses a_- w (1 - w). The offset is a_- / (a_+ + a_-) then, the rate a_+ + a_-.
 
     Attributes:
-        tau: time constant of the trace, s.
+        tau: time constant of the trace, s; infinite for a trace that stays.
         offset: x_0, the trace that leaves a weight alone.
         pairing: "nearest" makes the trace 1 at a spike, "all" adds 1.
         dependence: on the weight; None for none (additive).
@@ -137,7 +139,7 @@ class PostSTDP(TraceRule):
     dt: float = 1e-3
 
     def __post_init__(self) -> None:
-        check_seconds(self, self.dt, tau=self.tau)
+        check_seconds(self, self.dt, tau=self.dt if self.tau == math.inf else self.tau)
         check_choices(self, self.pairing, self.dependence)
 
     def memory(self, pre: Tensor, post: Tensor) -> Tensor:

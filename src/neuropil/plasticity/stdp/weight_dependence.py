@@ -53,6 +53,38 @@ class SoftBounds:
 
 
 @dataclass(frozen=True)
+class LogisticBounds:
+    r"""Fastest half-way between the bounds, and at rest on both: :math:`f_+ = f_- = (w - l)(h - w)`.
+
+    A weight that is always pushed the same way follows a logistic curve, so weights end near one bound or the other.
+    A weight at a bound never leaves it, so start between them.
+
+    Kheradpisheh et al. 2018 (Neural Networks 99), who have it with `PostSTDP`.
+
+    Attributes:
+        low, high: the bounds l and h.
+
+    Examples:
+        >>> LogisticBounds(high=2.0).up(torch.tensor([0.5, 1.0, 2.5]))
+        tensor([0.7500, 1.0000, 0.0000])
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.low < self.high, f"LogisticBounds needs low < high, got {self}.")
+
+    def up(self, weight: Tensor) -> Tensor:
+        """(w - l)(h - w), and 0 beyond the bounds."""
+        return ((weight - self.low) * (self.high - weight)).clamp_min_(0)
+
+    def down(self, weight: Tensor) -> Tensor:
+        """The same."""
+        return self.up(weight)
+
+
+@dataclass(frozen=True)
 class PowerLaw:
     r"""Potentiation by a power of the weight, depression by the weight: :math:`f_+ = w_0^{1-\mu} w^\mu,\ f_- = w`.
 

@@ -37,6 +37,7 @@ from neuropil.plasticity import (
     attach,
     gains,
     propose_,
+    surrogate_loss,
 )
 from oracles import FEW, GEOMETRIES, make
 
@@ -197,6 +198,18 @@ def check_refusals(rank):
     found["unlike"] = said(lambda: share(nn.Linear(5, 4 + (rank == 2))))
 
 
+def check_gradients(group):
+    """DistributedDataParallel averages the changes of a surrogate loss as it averages gradients."""
+    x = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    alone = nn.Linear(5, 4).double()
+    model = nn.parallel.DistributedDataParallel(deepcopy(alone), process_group=group)
+    mine = part(x, group)
+    out = model(mine).detach()
+    surrogate_loss(model.module, Oja()(model.module, mine), out.mean(0)).backward()
+    changes = [Oja()(alone, x), alone(x).mean(0)]
+    found["gradients"] = max(differ(-p.grad, want) for p, want in zip(model.module.parameters(), changes))
+
+
 def check_half(rank):
     """Sums of 900 samples are beyond what float16 holds, their means are not."""
     x = 40 + torch.randn(900, 5, generator=torch.Generator().manual_seed(1)).half()
@@ -239,6 +252,8 @@ def main(rank, folder):
                 found[f"norms, {size}"] = together_cases.normalised(group)
     check_refusals(rank)
     check_half(rank)
+    if rank < 2:
+        check_gradients(groups[2])
     if rank < 2:
         found["stages"] = {name: said(work) for name, work in pipelines.refusals(rank, groups[2]).items()}
     if rank == 2:

@@ -60,6 +60,10 @@ def test_float16_has_sums_that_its_means_do_not_show(cases):
     assert cases[0]["float16"] == [0.0] * 4
 
 
+def test_changes_as_losses_are_averaged_by_distributed_data_parallel(cases):
+    assert cases[0]["gradients"] <= 1e-12
+
+
 def test_what_processes_share_in_part_or_too_late_is_refused(cases):
     assert cases[0]["part"].startswith("attach needs a network that is shared, got one of which a part is")
     assert cases[0]["late"].startswith("propose_ needs a network that is shared before attach, or not at all")

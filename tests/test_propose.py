@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neuropil.errors import Refusal
-from neuropil.plasticity import HardWTA, Hebb, KrotovHopfield, Oja, attach, correlate, propose_, tap
+from neuropil.plasticity import HardWTA, Hebb, KrotovHopfield, Oja, attach, correlate, propose_, surrogate_loss, tap
 from test_docs import ROOT
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
@@ -118,34 +118,28 @@ def test_a_grad_scaler_that_was_not_told_is_refused_and_so_is_one_too_many():
     torch.testing.assert_close(layer.weight, start + 0.1)
 
 
-class LightningModule(nn.Module):
-    """As much of Lightning as the page on rules uses."""
-
-    automatic_optimization = True
-
-    def optimizers(self):
-        return self.optimizer
-
-
 def lightning_module():
     """The class of the page on rules, with a layer and its optimiser."""
     (code,) = re.findall(r"```py\n(.*?)```", (ROOT / "docs/rules.md").read_text(encoding="utf-8"), re.DOTALL)
-    here = {"lightning": SimpleNamespace(LightningModule=LightningModule), "tap": tap, "propose_": propose_}
+    here = {"tap": tap, "surrogate_loss": surrogate_loss, "lightning": SimpleNamespace(LightningModule=nn.Module)}
     exec(code, here)
     layer, optimizer = layer_and()
-    module = here["Local"](layer, {"": Oja()})
-    module.optimizer = optimizer
-    return module
+    return here["Local"](layer, {"": Oja()}), optimizer
 
 
-def test_lightnings_manual_optimisation_learns_as_the_page_on_rules_shows_it():
-    module, (layer, _) = lightning_module(), layer_and()
-    assert not module.automatic_optimization
-    module.training_step((X, None), 0)
+def test_lightnings_automatic_optimisation_learns_as_the_page_on_rules_shows_it():
+    (module, optimizer), (layer, _) = lightning_module(), layer_and()
+
+    def closure():
+        loss = module.training_step((X, None), 0)
+        optimizer.zero_grad()
+        loss.backward()
+
+    optimizer.step(closure)
     torch.testing.assert_close(module.model.weight, layer.weight + 0.1 * Oja()(layer, X))
 
 
-def test_its_automatic_optimisation_is_refused():
+def test_a_proposal_in_its_automatic_optimisation_is_refused_and_the_cure_is_named():
     """It calls step with a closure: training step, then zero_grad, then the backward pass."""
     layer, optimizer = layer_and()
 
@@ -153,7 +147,7 @@ def test_its_automatic_optimisation_is_refused():
         propose_(layer, Oja()(layer, X))
         optimizer.zero_grad()
 
-    with pytest.raises(Refusal, match="Lightning needs automatic_optimization = False"):
+    with pytest.raises(Refusal, match="as Lightning's does, give it surrogate_loss instead"):
         optimizer.step(closure)
 
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:  # for editors and type checkers; _NAMES below says the same
     from neuropil.models import SpikingClassifier, SupervisedTraining, Triangle, dense_body, init_examples_
     from neuropil.models import init_kernels_, init_normal_, init_patches_, savable, stacked
     from neuropil.plasticity import BCM, Association, Chosen, Dense, DifferentialHebb, ExplainAway, HardWTA, Hebb
-    from neuropil.plasticity import KrotovHopfield, Oja, Rule, Sanger, SoftHebb, attach, correlate, propose_, tap
+    from neuropil.plasticity import KrotovHopfield, Oja, Rule, Sanger, SoftHebb, attach, correlate, propose_
+    from neuropil.plasticity import surrogate_loss, tap
     # isort: on
 
 __version__ = "0.1.0"
@@ -40,7 +41,7 @@ __all__ = [
     "PatchNormConv2d", "Rule", "Sanger", "SoftHebb", "SpikeTimeTraining", "SpikingClassifier", "Split",
     "SupervisedTraining", "Triangle", "accuracy", "attach", "audit", "compare", "correlate", "dense_body",
     "diagnose", "hold_out", "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "list_models", "load",
-    "load_data", "propose_", "savable", "saved_models", "stacked", "subset", "tap",
+    "load_data", "propose_", "savable", "saved_models", "stacked", "subset", "surrogate_loss", "tap",
 ]  # fmt: skip
 
 _ROOMS = ("distributed", "exchange", "zoo")  # whose names are used with that of the room before them
@@ -55,7 +56,8 @@ _NAMES = {  # by the room that they are in; all others are in neuropil.models
     "zoo": ("list_models",),
     "plasticity": (
         "BCM", "Association", "Chosen", "Dense", "DifferentialHebb", "ExplainAway", "HardWTA", "Hebb",
-        "KrotovHopfield", "Oja", "Rule", "Sanger", "SoftHebb", "attach", "correlate", "propose_", "tap",
+        "KrotovHopfield", "Oja", "Rule", "Sanger", "SoftHebb", "attach", "correlate", "propose_", "surrogate_loss",
+        "tap",
     ),
 }  # fmt: skip
 

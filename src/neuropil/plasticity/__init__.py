@@ -10,7 +10,7 @@ from neuropil.plasticity.kernels.ranking import first_and_kth, winner
 from neuropil.plasticity.law import Chosen, Dense
 from neuropil.plasticity.learner import Learner, attach
 from neuropil.plasticity.plan import Plan
-from neuropil.plasticity.propose import propose_
+from neuropil.plasticity.propose import propose_, surrogate_loss
 from neuropil.plasticity.stdp.homeostasis import SynapticScaling
 from neuropil.plasticity.stdp.modulated import RewardModulated
 from neuropil.plasticity.stdp.pair import InhibitorySTDP, PairSTDP, PostSTDP
@@ -25,5 +25,5 @@ __all__ = [
     "InhibitorySTDP", "KrotovHopfield", "Learner", "LogisticBounds", "Oja", "PairSTDP", "Plan", "PostSTDP", "PowerLaw",
     "RewardModulated", "Rule", "Sanger", "SignedWTA", "SoftBounds", "SoftHebb", "SynapticScaling", "Term", "TraceRule",
     "TripletSTDP", "VoltageSTDP", "associations", "attach", "constrain_", "correlate", "first_and_kth", "gains",
-    "propose_", "tap", "winner",
+    "propose_", "surrogate_loss", "tap", "winner",
 ]  # fmt: skip

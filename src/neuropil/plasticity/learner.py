@@ -1,6 +1,6 @@
 """Rules on layers of a plain network: a state for each layer gives a rule the input, start and bias that it needs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.geometry import rows, weight_of
 from neuropil.plasticity.precision import full_precision
 from neuropil.plasticity.processes import Processes, chosen, place
-from neuropil.plasticity.propose import propose_
+from neuropil.plasticity.propose import propose_, surrogate_loss
 from neuropil.plasticity.seen import LayerState, entry, observe, prepared, take, taken
 from neuropil.plasticity.sharing import places, sharing, sharing_all
 from neuropil.plasticity.tap import tap
@@ -53,18 +53,38 @@ class Learner:
         Raises:
             Refusal: NaN or infinite activity.
         """
-        check_images("propose_", images)
         fits = scaler is None or hasattr(scaler, "scale")
         require(fits, "propose_ takes images and, where there is one, a GradScaler; local rules need no labels.")
+        for layer, change in self._changes("propose_", images):
+            propose_(layer, change, scaler=scaler)
+
+    def surrogate_loss(self, images: Tensor) -> Tensor:
+        """The same as a loss, for loops that clear gradients between the pass and the step; as `surrogate_loss`.
+
+        Its value is 0 but for rounding, since rows turn and do not grow. Call it before the pass of a true loss: what
+        `settle_` would have done after the latest step is made up for here.
+
+        Raises:
+            Refusal: NaN or infinite activity. Gradients are switched off, as in validation.
+        """
+        cure = "call it in training only, since it learns means and biases from what it is given"
+        require(torch.is_grad_enabled(), f"surrogate_loss was called where gradients are switched off; {cure}.")
+        with torch.no_grad():
+            changes = list(self._changes("surrogate_loss", images))
+        return torch.stack([surrogate_loss(layer, change) for layer, change in changes]).sum()
+
+    def _changes(self, who: str, images: Tensor) -> Iterator[tuple[nn.Module, Tensor]]:
+        """Each attached layer and its change by a batch, one at a time."""
+        check_images(who, images)
         self.settle_()
         with tap(self.model, self.rules) as seen:
             self.model(images)
         layers = [self.model.get_submodule(name) for name in seen]
         same = all(sharing(layer.get_parameter("weight")) == self.processes for layer in layers)
-        require(same, "propose_ needs a network that is shared before attach, or not at all; attach anew after share.")
+        require(same, f"{who} needs a network that is shared before attach, or not at all; attach anew after share.")
         inputs = [entry(layer, activity.pre) for layer, activity in zip(layers, seen.values())]
         for name, layer, x, where in zip(seen, layers, inputs, places(self.processes, layers, inputs)):
-            propose_(layer, self._change(name, layer, x, where), scaler=scaler)
+            yield layer, self._change(name, layer, x, where)
         self._settled = False
 
     @full_precision

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.autograd.function import once_differentiable
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -28,6 +29,7 @@ class Proposal(NamedTuple):
 
 
 _waiting: Any = WeakTensorKeyDictionary()  # parameter -> Proposal
+_by_loss: Any = WeakTensorKeyDictionary()  # parameters to which a surrogate loss gave a change since the latest step
 
 
 def propose_(
@@ -48,8 +50,8 @@ def propose_(
 
     Raises:
         Refusal: a change is not shaped like what it changes; the layer has no bias; its weight is computed from others.
-            ``optimizer.step()`` refuses a change that ``zero_grad()`` cleared, that overwrote another, or that its
-            ``GradScaler`` did not scale.
+            A `surrogate_loss` gave the weight a change already. ``optimizer.step()`` refuses a change that
+            ``zero_grad()`` cleared, that overwrote another, or that its ``GradScaler`` did not scale.
 
     Examples:
         >>> import torch
@@ -63,26 +65,108 @@ def propose_(
     require(
         not torch.is_inference_mode_enabled(), "propose_ cannot write in torch.inference_mode(); use torch.no_grad()."
     )
+    for param, what in _pairs(target, change, bias):
+        _descend_(param, what, accumulate, scaler)
+
+
+def surrogate_loss(target: nn.Module | nn.Parameter, change: Tensor, bias: Tensor | None = None) -> Tensor:
+    r"""A loss whose gradient is minus `change`: for loops that know ``loss.backward(); optimizer.step()`` only.
+
+    :math:`L = -\langle W, \Delta W \rangle`, in which the change is a constant. So the automatic optimisation of
+    Lightning, Accelerate, gradient accumulation and a ``GradScaler`` do with a change what they do with a gradient. Add
+    such losses of several layers, and a true loss of others. `propose_` is the same without a detour. A step takes the
+    change of a weight from one of the two.
+
+    The value is minus the speed at which the squared norm of the weights grows, halved. It says nothing of how well
+    they learn, and falling is no success.
+
+    Args:
+        target, change, bias: as of `propose_`.
+
+    Returns:
+        a scalar in the dtype of the weight. No gradient reaches what the change was computed from.
+
+    Raises:
+        Refusal: a change is not shaped like what it changes; a weight is computed from others, or needs no gradient.
+            ``backward()`` refuses a weight for which a change was proposed, ``optimizer.step()`` one that ascends.
+
+    References:
+        Schulman et al. 2015, arXiv:1506.05254, has the name: a loss that exists for its gradient.
+
+    Examples:
+        >>> import torch
+        >>> from neuropil.plasticity import Hebb, surrogate_loss
+        >>> layer = torch.nn.Linear(2, 1)
+        >>> x = torch.tensor([[1.0, 2.0]])
+        >>> loss = surrogate_loss(layer, Hebb()(layer, x))
+        >>> loss.backward()
+        >>> bool((layer.weight.grad == -Hebb()(layer, x)).all())
+        True
+    """
+    _watch_optimisers()
+    losses = []
+    for param, what in _pairs(target, change, bias):
+        cure = "a change is written by a gradient here; call requires_grad_() on it, or leave it out"
+        require(param.requires_grad, f"surrogate_loss needs a weight that requires a gradient; {cure}.")
+        losses.append(_Surrogate.apply(param, what))  # type: ignore[no-untyped-call]
+    return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+
+
+class _Surrogate(torch.autograd.Function):
+    """Minus the inner product of a parameter and a change that is a constant, dense or sparse."""
+
+    @staticmethod
+    def forward(ctx: Any, param: nn.Parameter, change: Tensor) -> Tensor:
+        ctx.param = param
+        ctx.save_for_backward(change)
+        return -(change * param).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        proposed = ctx.param in _waiting and _is_there(ctx.param)
+        cure = "leave one of the two out, or the change is taken twice"
+        require(not proposed, f"a weight got a change by propose_ and by surrogate_loss before one step; {cure}.")
+        _by_loss[ctx.param] = True
+        (change,) = ctx.saved_tensors
+        return -change * grad, None
+
+
+def _is_there(param: nn.Parameter) -> bool:
+    """Whether something is in the gradient of `param`."""
+    return param.grad is not None and bool(param.grad.any())
+
+
+def _pairs(target: nn.Module | nn.Parameter, change: Tensor, bias: Tensor | None) -> list[tuple[nn.Parameter, Tensor]]:
+    """Each parameter that a change is for, and that change in its dtype; what does not fit is refused."""
     if isinstance(target, nn.Parameter):
         require(bias is None, "a parameter by itself has no bias; propose two changes.")
-        _descend_(target, change, "parameter", accumulate, scaler)
-        return
+        return [(target, _fitting(target, change, "parameter"))]
     weight_of(target)  # refuses what no change can reach
-    _descend_(target.weight, change, "weight", accumulate, scaler)  # type: ignore[arg-type]
+    pairs = [(target.weight, _fitting(target.weight, change, "weight"))]  # type: ignore[arg-type]
     if bias is not None:
         own = getattr(target, "bias", None)
         require(isinstance(own, nn.Parameter), f"{type(target).__name__} has no bias that a change could be given to.")
-        _descend_(own, bias, "bias", accumulate, scaler)  # type: ignore[arg-type]
+        pairs.append((own, _fitting(own, bias, "bias")))  # type: ignore[arg-type]
+    return pairs  # type: ignore[return-value]
 
 
-def _descend_(param: nn.Parameter, change: Tensor, what: str, accumulate: bool, scaler: GradScaler | None) -> None:
-    """The gradient of `param` becomes minus `change`, or less by `change`."""
+def _fitting(param: nn.Parameter, change: Tensor, what: str) -> Tensor:
+    """`change` as a constant in the dtype of `param`, whose shape it has."""
     if not isinstance(change, Tensor):
         raise Refusal(f"a change is a tensor, got {type(change).__name__}; propose what a rule returns.")
     if change.shape != param.shape:
         got = f"a change of shape {tuple(change.shape)} was proposed for a {what} of {tuple(param.shape)}"
         raise Refusal(f"{got}; a rule's change is shaped like the {what}.")
-    change, old = change.detach().to(param), param.grad
+    return change.detach().to(param)
+
+
+def _descend_(param: nn.Parameter, change: Tensor, accumulate: bool, scaler: GradScaler | None) -> None:
+    """The gradient of `param` becomes minus `change`, or less by `change`."""
+    twice = param in _by_loss and _is_there(param)
+    cure = "leave one of the two out, or call zero_grad() to drop the first"
+    require(not twice, f"a weight got a change by surrogate_loss and by propose_ before one step; {cure}.")
+    old = param.grad
     change = change if scaler is None else scaler.scale(change)
     waiting = _waiting.get(param)
     lost = None
@@ -108,13 +192,19 @@ def _watch_optimisers() -> None:
 
 def _proposals(optimizer: Optimizer) -> list[nn.Parameter]:
     """The parameters of an optimiser for which a change waits."""
-    return [param for group in optimizer.param_groups for param in group["params"] if param in _waiting]
+    return [param for param in _held(optimizer) if param in _waiting]
+
+
+def _held(optimizer: Optimizer) -> list[nn.Parameter]:
+    """All parameters of an optimiser."""
+    return [param for group in optimizer.param_groups for param in group["params"]]
 
 
 def _refuse_before(optimizer: Optimizer, *_: Any) -> None:
     """Refuse to write the last of several changes, or one that a GradScaler did not scale or that it scaled."""
     waiting = [_waiting[param] for param in _proposals(optimizer)]
-    ascends = any(group.get("maximize") for group in optimizer.param_groups) and bool(waiting)
+    learns = bool(waiting) or any(param in _by_loss for param in _held(optimizer))
+    ascends = learns and any(group.get("maximize") for group in optimizer.param_groups)
     require(not ascends, "a change was proposed to an optimiser that ascends; make it with maximize=False.")
     if any(proposal.lost for proposal in waiting if proposal.lost is not None):
         lost = "several changes were proposed before this step, of which only the last is left"
@@ -128,12 +218,15 @@ def _refuse_before(optimizer: Optimizer, *_: Any) -> None:
 
 def _refuse_cleared(optimizer: Optimizer, *_: Any) -> None:
     """Refuse where a gradient was cleared between proposal and step."""
+    for param in _held(optimizer) if len(_by_loss) else ():
+        _by_loss.pop(param, None)
     for param in _proposals(optimizer):
         proposal, grad = _waiting.pop(param), param.grad
         kept = grad is not None and (grad._version == proposal.version or bool(grad.any()) or not bool(proposal.some))
         if not kept:
             got = f"the change proposed for a parameter of {tuple(param.shape)} was cleared before the step"
-            cure = "call zero_grad() before propose_; Lightning needs automatic_optimization = False for that"
+            loops = "where a loop clears in between, as Lightning's does, give it surrogate_loss instead"
+            cure = f"call zero_grad() before propose_, or, {loops}"
             raise Refusal(f"{got}; {cure}.")
 
 

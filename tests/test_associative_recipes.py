@@ -10,14 +10,15 @@ import torch
 from PIL import Image
 
 import neuropil as npl
+from neuropil.associative import Settled
 from neuropil.cli import main
 from neuropil.cli.load_run import tell
 from neuropil.data import Split, digits
 from neuropil.data.masks import image_mask
 from neuropil.errors import Refusal
-from neuropil.evaluate import accuracy
+from neuropil.evaluate import accuracy, assign_units
 from neuropil.experiments import own_data as _baselines
-from neuropil.recipes import mnist_complete, mnist_semi, mnist_unsupervised
+from neuropil.recipes import mnist_complete, mnist_semi, mnist_unsupervised, momentum
 from neuropil.report import save_sheet
 from neuropil.report.figures.samples import tiled
 from neuropil.runs import NullTracker, read
@@ -176,8 +177,10 @@ def test_completion_without_baselines(generating, tmp_path):
     assert {"backprop_accuracy" in row for row in rows(out, "partial classification")} == {False}
 
 
-def test_without_labels_every_kind_of_unit_has_a_readout_and_those_of_one_sign_vote(tmp_path):
-    out = tmp_path / "out"
+def test_without_labels_every_kind_of_unit_has_a_readout_and_those_of_one_sign_vote(tmp_path, monkeypatch):
+    out, assigned = tmp_path / "out", []
+    spy = lambda body, labelled: assigned.append(labelled.checksum()) or assign_units(body, labelled)
+    monkeypatch.setattr(mnist_unsupervised, "assign_units", spy)
     assert main(["run", "mnist_unsupervised", *UNSUPERVISED.split(), "--out", str(out)]) == 0
     readout = {row["learner"]: row["accuracy"] for row in rows(out, "result")}
     votes = {row["learner"]: row["accuracy"] for row in rows(out, "assigned units")}
@@ -187,6 +190,7 @@ def test_without_labels_every_kind_of_unit_has_a_readout_and_those_of_one_sign_v
     assert min(votes.values()) > 0.2
     assert all(readout[name] > votes[name] for name in votes)
     assert "fields.mSTDP without labels" in read(out).tensors()
+    assert set(assigned) == {read(out).facts["data"]["mnist"]["train"]}
 
 
 def test_hidden_labels_change_nothing_in_units_that_learn_without():
@@ -244,6 +248,12 @@ def test_labelled_images_are_repeated_among_all_images():
     assert shown.y[30:].eq(-1).all()
     assert torch.equal(shown.x[10:20], labelled.x)
     assert torch.equal(shown.x[30:], images)
+
+
+def test_what_did_not_settle_in_some_part_did_not_settle():
+    part = lambda end: Settled({"label": torch.zeros(2, 3)}, 4, torch.full((2,), end), end < 1e-4, torch.ones(2))
+    assert momentum.joined([part(0.0), part(0.0)]).converged
+    assert not momentum.joined([part(0.1), part(0.0)]).converged
 
 
 def test_momentum_settles_everywhere_at_the_same_accuracy(tmp_path):

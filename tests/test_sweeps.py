@@ -113,6 +113,7 @@ def test_a_sweep_that_was_killed_does_every_run_once(room, capsys):
     page = (room / "out/report.html").read_text()
     assert "the weight is 6.0; lower the rate." in page
     assert "Chosen: setting 4, lr 0.3" in page
+    assert "−15.00 ± 0.00" in page  # of setting 1 minus the chosen one, in points
 
     before = {path: path.read_bytes() for path in room.glob("out/setting-*/**/*") if path.is_file()}
     capsys.readouterr()

@@ -1,7 +1,7 @@
 """MNIST by one wide layer of theta neurons: grey values become spike times, and no setting is taken from a paper.
 
 `mnist_theta` keeps to the published network. Here the brighter a pixel the earlier its spike, at one of eight times.
-Images are distorted a little, afresh in every epoch, for the spiking network and its baselines alike. The loss asks the
+Images are distorted a little, afresh in every epoch, for the spiking and the rate network alike. The loss asks the
 label's neuron to fire within the trial. Then ordinary spikes alone, all that neuromorphic hardware would see, say the
 same as pseudospikes do. Settings were chosen on held-out training images.
 
@@ -53,7 +53,7 @@ class Config(ComparisonSettings):
 
 
 def distort(config: Config) -> Distort:
-    """How images are distorted, for all methods alike."""
+    """How images are distorted, for both networks alike."""
     return Distort(rotation=config.rotation, scale=config.scale, shear=config.shear, shift=config.shift)
 
 

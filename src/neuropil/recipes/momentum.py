@@ -153,7 +153,8 @@ def joined(parts: list[Settled]) -> Settled:
     """The same of all images."""
     state = {name: torch.cat([part.state[name] for part in parts]) for name in parts[0].state}
     residual, sweeps = (torch.cat([getattr(part, name) for part in parts]) for name in ("residual", "sweeps"))
-    return Settled(state, max(part.iterations for part in parts), residual, bool((residual < torch.inf).all()), sweeps)
+    converged = all(part.converged for part in parts)
+    return Settled(state, max(part.iterations for part in parts), residual, converged, sweeps)
 
 
 def counts(batch: Settled, each: Settled) -> dict[str, float]:

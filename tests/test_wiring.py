@@ -1,0 +1,200 @@
+"""How recipes are wired: a setting arrives where it is named, baselines get what learners get, seeds are the user's."""
+
+import ast
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
+from importlib import import_module
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import neuropil
+from neuropil.data import digits, hold_out, yin_yang
+from neuropil.experiments.k_means import init_centres_
+from neuropil.models import FeatureClassifier
+from neuropil.recipes import continual
+
+RECIPES = {  # settings of networks small enough to build
+    "cifar_softhebb": {"channels": (4, 5, 6), "n_augmented": 1},
+    "cifar_wide": {"units": 5, "kernel": 3, "grid": 2, "stride": 1},
+    "diehl_cook": {"units": 5, "dt": 1e-3},
+    "digits_mstdp": {"classification_units": (6,), "generation_units": 5, "completion_units": 4},
+    "mnist_association": {"hidden": (80, 40), "columns": (4, 2), "receptive_field": 5, "n_send": 3, "k": 2},
+    "mnist_conv_krotov": {"kernels": 5, "kernel": 3, "grid": 2, "n_augmented": 1, "whitening_floor": 0.1},
+    "mnist_krotov": {"units": 5, "random_power": 2.0},
+    "mnist_semi": {"classification_units": (6,)},
+    "mnist_theta": {"hidden": (6, 5)},
+    "mnist_theta_best": {"units": 6},
+    "mnist_unsupervised": {"units": 6, "components": 3},
+    "yin_yang": {"units": 6},
+}
+IN_LOOPS = {"lr", "epochs", "batch"}  # of recipes that show their loop, see test_recipe_loops.py
+OTHERWISE = {"cifar_softhebb": IN_LOOPS, "mnist_conv_krotov": IN_LOOPS, "mnist_krotov": IN_LOOPS}
+OTHERWISE["diehl_cook"] = {"excitation"}  # divided by the sum of weights
+KEPT = {"seed", "n_train", "threads", "last", "low", "t_end", "threshold", "power", "duration", "margin", "tau"}
+
+
+def train_of(recipe):
+    return (yin_yang() if recipe == "yin_yang" else digits(seed=0))[0][:40]
+
+
+def builds_of(recipe, config):
+    """The functions of (train, rng) that make its methods, by name."""
+    room = import_module(f"neuropil.recipes.{recipe}")
+    if recipe == "digits_mstdp":
+        return room.comparison(config).builds
+    if recipe == "mnist_semi":
+        return {f"method {k}": build for k, build in enumerate(room.methods(config))}
+    if recipe == "mnist_unsupervised":
+        kinds = (room.stdp, room.random_features, room.centres, room.principal, room.pixels)
+        return {kind.__name__: partial(kind, config) for kind in kinds}
+    return {name: partial(build, config) for name, build in room.METHODS.items()}
+
+
+def methods_of(recipe, seed=0, **settings):
+    room = import_module(f"neuropil.recipes.{recipe}")
+    if hasattr(room, "init_centres_"):
+        room.init_centres_ = partial(init_centres_, count=100)
+    config = room.Config(**RECIPES[recipe] | settings, seed=seed)
+    train, rng = train_of(recipe), lambda: torch.Generator().manual_seed(seed)
+    return config, {name: build(train, rng()) for name, build in builds_of(recipe, config).items()}
+
+
+def walk(one, path=(), seen=None):
+    """(path of names, number) of every number that an object of ours holds, whatever it is inside."""
+    seen = set() if seen is None else seen
+    if isinstance(one, bool | int | float):
+        yield path, one
+    elif isinstance(one, tuple | list):
+        for part in one:
+            yield from walk(part, path, seen)
+    elif isinstance(one, dict):
+        for name, part in one.items():
+            yield from walk(part, (*path, str(name)), seen)
+    elif is_ours(one) and id(one) not in seen:
+        seen.add(id(one))
+        own = {item.name: getattr(one, item.name) for item in fields(one)} if is_dataclass(one) else vars(one)
+        yield from walk(own, path, seen)
+
+
+def is_ours(one):
+    """Whether it is an object with parts, but for the settings themselves."""
+    ours = type(one).__module__.startswith(("neuropil", "torch.nn")) and not isinstance(one, Tensor)
+    return ours and type(one).__name__ != "Config"
+
+
+def unlike(config):
+    """The settings with a value that no other has; what sizes and ranges depend on stays."""
+    number, found = count(1), {}
+    for item in fields(config):
+        value, k = getattr(config, item.name), next(number)
+        if item.name in KEPT | {*RECIPES.get(type(config).__module__.rpartition(".")[2], {})}:
+            continue
+        if type(value) is float:
+            found[item.name] = value * (1 - k / 2000) if value else k / 2000
+        elif type(value) is int and value > 0:
+            found[item.name] = 100 + k
+    return found
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_setting_arrives_where_its_name_stands(recipe):
+    kind = import_module(f"neuropil.recipes.{recipe}").Config
+    given = unlike(kind(**RECIPES[recipe]))
+    _, methods = methods_of(recipe, **given)
+    held = [
+        ((method.family, name, *path), number)
+        for name, method in methods.items()
+        for path, number in walk(method.learner)
+    ]
+    for name in given.keys() - OTHERWISE.get(recipe, ()):
+        places = [(path, number) for path, number in held if stands(name, path)]
+        assert not places or any(number == given[name] for _, number in places), (name, given[name], places)
+
+
+def stands(name, path):
+    """Whether a setting is what this path says: readout_lr is learner.readout.lr."""
+    *above, last = path
+    if "learning_rates" in above:
+        return name in ("lr", f"{last}_lr", f"{last.removesuffix('s')}_lr")
+    return name == last or any(name == f"{part}_{last}" for part in above)
+
+
+def test_heads_of_a_stream_have_the_rates_of_the_recipe():
+    config = continual.Config(**unlike(continual.Config()))
+    assert vars(config.rates()) == {name: getattr(config, name) for name in vars(config.rates())}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_readouts_and_images_are_alike_for_all_methods(recipe):
+    """But for the linear model, which is the same everywhere, and a weight decay that was chosen apart."""
+    config, methods = methods_of(recipe)
+    own = {"weight_decay": 0.0} if hasattr(config, "random_weight_decay") else {}
+    learners = [method.learner for method in methods.values() if method.name != "linear"]
+    features = [one for one in learners if isinstance(one, FeatureClassifier)]
+    copies = [(replace(one.readout, **own), one.n_augmented, one.augment, one.min_examples) for one in features]
+    assert all(one == copies[0] for one in copies)
+    augments = {repr(one.training.augment) for one in learners if hasattr(getattr(one, "training", None), "augment")}
+    assert len(augments) <= 1
+    assert "None" not in augments or all(one.augment is None for one in features)
+
+
+def weights(learner):
+    """All that a learner has before it learns."""
+    bodies = [getattr(learner, name, None) for name in ("body", "learner")]
+    return [tensor for body in bodies if isinstance(body, nn.Module) for tensor in body.state_dict().values()]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_first_weights_are_those_of_the_seed(recipe):
+    """The same with the same seed, whatever the generator of torch; others with another."""
+    found = []
+    for number, seed in enumerate((0, 0, 3)):
+        torch.manual_seed(number)
+        found.append(methods_of(recipe, seed=seed)[1])
+    for name, one, again, other in ((name, *(methods[name] for methods in found)) for name in found[0]):
+        first, same, new = (weights(method.learner) for method in (one, again, other))
+        assert all(map(torch.equal, first, same)), name
+        if name != "principal" and any(tensor.ndim > 1 for tensor in first):
+            assert not all(map(torch.equal, first, new)), name
+
+
+KNOWN = {  # where a number is no seed of the user, or has to be the same for all
+    "experiments/diagnose.py: manual_seed(0)",
+    "evaluate/metrics/probe.py: manual_seed(0)",
+    "recipes/reward_stdp.py: manual_seed(0)",
+}
+
+
+def seeds_of(tree):
+    """The seeds that a file gives to whatever draws, each with the name of that."""
+    places = {"manual_seed": 0, "subset": 2, "hold_out": 2, "data_splits": 2, "load": 9, "k_means_centres": 2}
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        given = [word.value for word in call.keywords if word.arg in ("seed", "random_state")]
+        yield from ((name, one) for one in given + call.args[places.get(name, 9) :][:1])
+
+
+@pytest.mark.parametrize("room", ["recipes", "experiments", "cli", "evaluate", "sklearn"])
+def test_no_seed_is_a_number(room):
+    """Where data, weights or noise are drawn by a number, they are the same whatever seed the user gives."""
+    home = Path(neuropil.__file__).parent
+    for file in sorted((home / room).rglob("*.py")):
+        for name, seed in seeds_of(ast.parse(file.read_text(encoding="utf-8"))):
+            said = f"{file.relative_to(home).as_posix()}: {name}({ast.unparse(seed)})"
+            assert not isinstance(seed, ast.Constant) or said in KNOWN, said
+
+
+@pytest.mark.parametrize("recipe", ["krotov_settings", "linear_settings"])
+def test_candidates_learn_one_part_of_the_training_examples_and_are_scored_on_the_other(recipe, monkeypatch):
+    room, given = import_module(f"neuropil.recipes.{recipe}"), []
+    monkeypatch.setattr(room, "data_splits", lambda data, n_train, seed, **how: digits(seed=seed))
+    monkeypatch.setattr(room, "score_candidates", lambda some, rest, held, **how: given.append((rest, held, how)))
+    room.main(room.Config(seed=3, holdout_fraction=0.25), None)
+    ((rest, held, how),) = given
+    want = hold_out(digits(seed=3)[0], 0.25, 3)
+    assert [part.checksum() for part in (rest, held)] == [part.checksum() for part in want]
+    assert how["seed"] == 3

@@ -28,8 +28,7 @@ from neuropil.errors import at_least
 from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, picture
 from neuropil.runs import Row, Run
-from neuropil.spiking import QIF, simulate_qif
-from neuropil.spiking.lif import LIF
+from neuropil.spiking import LIF, QIF, simulate_lif, simulate_qif
 
 EXCITATION = 0.5  # when the excitatory input comes, in membrane time constants
 
@@ -52,13 +51,23 @@ Curve = Callable[[Tensor], Tensor]
 FirstSpike = Callable[[Tensor, Tensor, float], Tensor]
 
 
-def first_of_qif(times: Tensor, weights: Tensor, t_end: float) -> Tensor:
-    """First spikes of QIF neurons at rest, continued by pseudospikes, for (n, inputs) times and weights: (n,)."""
-    neuron, rest, late = QIF(), times.new_zeros(1), []
-    for t, w in zip(times.unbind(), weights.unbind()):
-        spikes, state = simulate_qif(t[None], w[:, None], rest, rest, neuron, t_end)
-        late.append(neuron.with_pseudospikes(spikes, state, t_end)[0, 0, 0])
-    return torch.stack(late)
+def first_of(neuron: QIF | LIF) -> FirstSpike:
+    """First spikes of neurons at rest for (n, inputs) times and weights: (n,).
+
+    Pseudospikes continue those of QIF neurons; of a silent LIF neuron it is inf.
+    """
+
+    def first(times: Tensor, weights: Tensor, t_end: float) -> Tensor:
+        rest, late = times.new_zeros(1), []
+        for t, w in zip(times.unbind(), weights.unbind()):
+            if isinstance(neuron, LIF):
+                late.append(simulate_lif(t[None], w[:, None], rest, rest, neuron, t_end)[0][0, 0, 0])
+            else:
+                spikes, state = simulate_qif(t[None], w[:, None], rest, rest, neuron, t_end)
+                late.append(neuron.with_pseudospikes(spikes, state, t_end)[0, 0, 0])
+        return torch.stack(late)
+
+    return first
 
 
 def by_weight(first: FirstSpike, inhibition: float, t_end: float) -> Curve:
@@ -77,11 +86,11 @@ def by_time(first: FirstSpike, weight: float, inhibition: float, t_end: float) -
 
 def main(config: Config, run: Run) -> None:
     """Four curves: two neurons, two ways to make a spike vanish."""
-    end, inhibition, lif = config.t_end, config.inhibition, LIF().first_spike
+    end, inhibition, qif, lif = config.t_end, config.inhibition, first_of(QIF()), first_of(LIF())
     curves: dict[str, tuple[Curve, float, float]] = {
-        "QIF, excitatory weight": (by_weight(first_of_qif, inhibition, end), 2.0, 20.0),
+        "QIF, excitatory weight": (by_weight(qif, inhibition, end), 2.0, 20.0),
         "LIF, excitatory weight": (by_weight(lif, inhibition, end), 2.0, 10.0),
-        "QIF, time of inhibition": (by_time(first_of_qif, config.qif_weight, inhibition, end), 0.01, 2.0),
+        "QIF, time of inhibition": (by_time(qif, config.qif_weight, inhibition, end), 0.01, 2.0),
         "LIF, time of inhibition": (by_time(lif, config.lif_weight, inhibition, end), 0.01, 2.0),
     }
     plotted = torch.full((len(curves), 4, config.points), torch.nan, dtype=torch.float64)

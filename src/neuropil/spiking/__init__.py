@@ -17,7 +17,7 @@ from neuropil.spiking.clock.simulate import Network, Simulation, simulate
 from neuropil.spiking.clock.statistics import firing_rates, interval_cv, synchrony
 from neuropil.spiking.encoding import LatencyEncoding, LinearTimeEncoding, ThresholdEncoding
 from neuropil.spiking.kernels.bundles import Plan
-from neuropil.spiking.lif import LIF
+from neuropil.spiking.lif import LIF, LIFLayer, LIFNetwork, Membrane, simulate_lif
 from neuropil.spiking.network import SpikingLayer, SpikingNetwork, SpikingOutput
 from neuropil.spiking.qif import QIF, QIFLayer, QIFNetwork, QIFState, simulate_qif
 from neuropil.spiking.raster import from_raster, to_raster
@@ -27,10 +27,10 @@ from neuropil.spiking.times import Events, check_times, flatten_events, scatter_
 
 __all__ = [
     "LIF", "QIF", "AdaptiveLIF", "AdaptiveState", "BernoulliEncoding", "ConductanceLIF", "ConductanceState",
-    "CurrentLIF", "DeltaLIF", "DeltaState", "Events", "Izhikevich", "IzhikevichState", "LIFState", "LatencyEncoding",
-    "LinearTimeEncoding", "Network", "Plan", "PoissonEncoding", "QIFLayer", "QIFNetwork", "QIFState", "RateEncoding",
-    "RecurrentQIF", "Simulation", "SpikingLayer", "SpikingNetwork", "SpikingOutput", "SpikingSequential", "Theta",
-    "ThetaLayer", "ThetaNetwork", "ThresholdEncoding", "check_times", "firing_rates", "flatten_events", "from_raster",
-    "interval_cv", "lateral_inhibition", "scatter_events", "simulate", "simulate_qif", "simulate_recurrent_qif",
-    "synchrony", "to_raster",
+    "CurrentLIF", "DeltaLIF", "DeltaState", "Events", "Izhikevich", "IzhikevichState", "LIFLayer", "LIFNetwork",
+    "LIFState", "LatencyEncoding", "LinearTimeEncoding", "Membrane", "Network", "Plan", "PoissonEncoding", "QIFLayer",
+    "QIFNetwork", "QIFState", "RateEncoding", "RecurrentQIF", "Simulation", "SpikingLayer", "SpikingNetwork",
+    "SpikingOutput", "SpikingSequential", "Theta", "ThetaLayer", "ThetaNetwork", "ThresholdEncoding", "check_times",
+    "firing_rates", "flatten_events", "from_raster", "interval_cv", "lateral_inhibition", "scatter_events", "simulate",
+    "simulate_lif", "simulate_qif", "simulate_recurrent_qif", "synchrony", "to_raster",
 ]  # fmt: skip

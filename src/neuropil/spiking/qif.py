@@ -4,16 +4,17 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 from types import ModuleType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 from neuropil.errors import require
+from neuropil.spiking.current import CurrentLayer
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel, RecurrentModel
 from neuropil.spiking.kernels.dispatch import check_parameters, kernels
-from neuropil.spiking.network import SpikingLayer, SpikingNetwork, check_inputs
+from neuropil.spiking.network import SpikingNetwork, check_inputs
 from neuropil.spiking.oscillator import NextSpike, entire, projective, start_grads
 from neuropil.spiking.times import flatten_events, scatter_events
 
@@ -147,7 +148,7 @@ class QIF:
         return torch.where(ordinary, wide, later)
 
 
-class QIFLayer(SpikingLayer):
+class QIFLayer(CurrentLayer):
     r"""QIF neurons with exponentially decaying current, each driven by every input.
 
     tau dV/dt = V (V - 1) + I, tau dI/dt = -2 I + sum_i w_i tau delta(t - t_i); spike at V = inf, reset to -inf.
@@ -179,18 +180,7 @@ class QIFLayer(SpikingLayer):
         self, inputs: int, outputs: int, *, neuron: QIF | None = None, t_end: float,
         dtype: torch.dtype = torch.float32, plan: Plan | None = None,
     ):  # fmt: skip
-        super().__init__(neuron or QIF(), t_end, plan)
-        check_dtype(dtype)
-        require(inputs >= 1 and outputs >= 1, f"a layer needs neurons on both sides, got {inputs} and {outputs}.")
-        self.weight = nn.Parameter(torch.zeros(inputs, outputs, dtype=dtype))
-        self.potential = nn.Parameter(torch.zeros(outputs, dtype=dtype))
-        self.current = nn.Parameter(torch.zeros(outputs, dtype=dtype))
-
-    def init_(self, rng: torch.Generator, *, mean: float = 0.0, std: float = 1.0) -> Self:
-        """Initialise the weights from a normal distribution, in place."""
-        first = torch.empty_like(self.weight, device=rng.device).normal_(mean, std, generator=rng)
-        self.weight.data.copy_(first)
-        return self
+        super().__init__(inputs, outputs, neuron or QIF(), t_end, dtype, plan)
 
     def simulate(self, times: Tensor) -> tuple[Tensor, QIFState]:
         """Ordinary spikes, (batch, neurons, spikes), and the state at the end."""
@@ -255,11 +245,6 @@ def simulate_qif(
     flow = neuron.tau, t_end
     spikes, angle, end = Simulation.apply(trains, potential, current, flow, kernel, plan, weight)  # type: ignore[no-untyped-call]
     return spikes, QIFState(angle, end)
-
-
-def check_dtype(dtype: torch.dtype) -> None:
-    """Refuse dtypes that the kernels do not know."""
-    require(dtype in (torch.float32, torch.float64), f"QIF neurons need float32 or float64, got {dtype}.")
 
 
 class Simulation(torch.autograd.Function):

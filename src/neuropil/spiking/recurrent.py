@@ -4,10 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.errors import Refusal, require
+from neuropil.spiking.current import check_dtype
 from neuropil.spiking.kernels.bundles import Plan
 from neuropil.spiking.kernels.dispatch import check_parameters, kernels
 from neuropil.spiking.network import SpikingLayer, check_inputs
-from neuropil.spiking.qif import LARGEST, QIF, QIFState, Simulation, check_dtype
+from neuropil.spiking.qif import LARGEST, QIF, QIFState, Simulation
 
 __all__ = ["RecurrentQIF", "simulate_recurrent_qif"]
 

@@ -33,6 +33,15 @@ class QIFModel(NamedTuple):
     t_end: float
 
 
+class LIFModel(NamedTuple):
+    """A layer of LIF neurons."""
+
+    weight: Tensor  # (inputs, neurons)
+    start: Tensor  # (2, 1 or batch, neurons), V and I at time 0
+    tau: float
+    t_end: float
+
+
 class RecurrentModel(NamedTuple):
     """A recurrent network of QIF neurons."""
 
@@ -47,14 +56,14 @@ class OutputGrads(NamedTuple):
     """Gradients of the loss with respect to what a simulation returned."""
 
     times: Tensor  # (batch, neurons, spikes), of the spike times
-    state: Tensor  # theta: (batch, neurons), of the angle at the end; QIF: (2, batch, neurons), of angle and current
+    state: Tensor  # theta: (batch, neurons), of the angle at the end; QIF, LIF: (2, batch, neurons), as in start
 
 
 class InputGrads(NamedTuple):
     """What the adjoint of a layer writes on the CPU; what several trials share has one copy per thread."""
 
     weight: Any  # (threads, inputs, neurons)
-    start: Any  # theta: (threads, neurons), of the angle at time 0; QIF: (2, batch, neurons), of angle and current
+    start: Any  # theta: (threads, neurons), of the angle at time 0; QIF (LIF): (2, batch, neurons), of angle (V) and I
     time: Any  # (batch, events)
 
 

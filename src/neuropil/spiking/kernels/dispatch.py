@@ -12,12 +12,13 @@ from torch import Tensor
 
 from neuropil.errors import Refusal, require
 from neuropil.spiking.kernels.bundles import Plan
+from neuropil.spiking.kernels.cpu import lif as lif_cpu
 from neuropil.spiking.kernels.cpu import qif as qif_cpu
 from neuropil.spiking.kernels.cpu import recurrent as recurrent_cpu
 from neuropil.spiking.kernels.cpu import theta as theta_cpu
 
 LARGEST = torch.finfo(torch.float32).max
-CPU: dict[str, ModuleType] = {"theta": theta_cpu, "qif": qif_cpu, "recurrent": recurrent_cpu}
+CPU: dict[str, ModuleType] = {"theta": theta_cpu, "qif": qif_cpu, "lif": lif_cpu, "recurrent": recurrent_cpu}
 GPU: dict[str, ModuleType] = {}
 
 if find_spec("triton"):
@@ -30,7 +31,7 @@ def kernels(kind: str, device: torch.device, plan: Plan, gpu: Mapping[str, Modul
     """The module that simulates neurons of this kind on this device.
 
     Args:
-        kind: "theta", "qif" or "recurrent".
+        kind: "theta", "qif", "lif" (on the CPU only) or "recurrent".
         device: of the input times.
         plan: its field `triton` asks for Triton's kernels on the CPU.
         gpu: the Triton kernels that are installed.
@@ -45,6 +46,7 @@ def kernels(kind: str, device: torch.device, plan: Plan, gpu: Mapping[str, Modul
     require(known, f"spiking networks run on the CPU and on CUDA GPUs, got times on {device}; {cure}")
     needed = "triton, which comes with the CUDA builds of torch for Linux"
     require(bool(gpu), f"spiking networks on a GPU need {needed}; install it, or {cure}")
+    require(kind in gpu, f"{kind.upper()} neurons have no kernels for a GPU; {cure}")
     return gpu[kind]
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 import neuropil as npl
 from neuropil.cli import main
 from neuropil.errors import Refusal
+from neuropil.models import LateralReadout
 
 BATCH = 14
 
@@ -143,6 +144,17 @@ def test_convolutions_attached_rules_and_a_layer_by_itself(batch):
     assert npl.audit(npl.Hebb(), nn.Linear(7, 3), batch[0])[""].above is None
 
 
+def test_a_lateral_synapse_sees_the_inputs_of_its_two_neurons():
+    x, other, found = *torch.rand(2, 9, 6, dtype=torch.float64), []
+    other[:, 2], other[:, 4] = x[:, 2], x[:, 4]
+    for seen in x, other:
+        head = LateralReadout(6, 3)
+        head.learn_(seen, torch.arange(9) % 3)
+        sums = head.state_dict()
+        found.append((sums["gram"][2, 4], sums["total"][2], sums["total"][4]))
+    torch.testing.assert_close(*found, rtol=1e-14, atol=0)
+
+
 def test_what_cannot_be_audited_is_refused(batch):
     x, y = batch
     with pytest.raises(Refusal, match="an even number of images, got 13"):
@@ -166,11 +178,16 @@ def test_what_cannot_be_audited_is_refused(batch):
 def test_the_command_has_a_row_for_each_name_and_for_ones_own(tmp_path, capsys):
     mine, rows = tmp_path / "mine.py", tmp_path / "rows.json"
     mine.write_text("import neuropil as npl\nrule = npl.Oja()\n")
-    names = ["oja", "differential_hebb", "backprop", "attached", str(mine)]
+    reads = {"differential_hebb": "synapse", "backprop": "network", "attached": "layer", "reward_stdp": "synapse"}
+    reads |= {"triplet_stdp": "synapse", "voltage_stdp": "synapse", "delta_readout": "layer", "least_squares": "layer"}
+    want = {"oja": "synapse", **reads, "lateral_readout": "synapse", "mine": "synapse"}
+    names = [*[*want][:-1], str(mine)]
     assert main(["audit", *names, "--images", "20", "--json", str(rows)]) == 0
-    reads = {row["name"]: row["reads"] for row in json.loads(rows.read_text())}
-    want = dict.fromkeys(("oja", "differential_hebb", "mine"), "synapse") | {"backprop": "network", "attached": "layer"}
-    assert reads == want
+    found = {row["name"]: row for row in json.loads(rows.read_text())}
+    assert {name: row["reads"] for name, row in found.items()} == want
+    assert {name for name, row in found.items() if row["labels"]} == {
+        "backprop", "reward_stdp", "delta_readout", "least_squares", "lateral_readout"
+    }  # fmt: skip
     assert "other layers" in capsys.readouterr().out
     assert main(["audit", "ojo"]) == 2
     assert "Did you mean 'oja'?" in capsys.readouterr().err

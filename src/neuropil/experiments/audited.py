@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from neuropil.data import load
 from neuropil.errors import Refusal, require, unknown
 from neuropil.experiments.audit import COLUMNS, READS, audit
+from neuropil.experiments.audited_learners import HEADS, SPIKING, head_step, spiking_step
 from neuropil.experiments.machine import Machine
 from neuropil.plasticity import (
     BCM,
@@ -67,7 +68,7 @@ class Config(Machine):
 
 def audited_names() -> list[str]:
     """What can be audited by name."""
-    return [*RULES, *LEARNERS]
+    return [*RULES, *SPIKING, *HEADS, *LEARNERS]
 
 
 def main(config: Config, names: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -98,6 +99,10 @@ def _subject(name: str, seed: int, images: Tensor) -> tuple[nn.Module, str, Any]
         return _dense(seed), "3", _own(Path(name).expanduser())
     if name in RULES:
         return _dense(seed), "3", RULES[name]
+    if name in SPIKING:
+        return _dense(seed), "3", spiking_step(SPIKING[name])
+    if name in HEADS:
+        return _dense(seed, (*SIZES[:2], SIZES[-1])), "3", head_step(HEADS[name])
     return LEARNERS[name](seed, images)
 
 
@@ -113,12 +118,12 @@ def _own(path: Path) -> Any:
     return found
 
 
-def _dense(seed: int) -> nn.Sequential:
-    """Three dense layers with a rectifier between them."""
+def _dense(seed: int, sizes: tuple[int, ...] = SIZES) -> nn.Sequential:
+    """Dense layers of these sizes with a rectifier between them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        first, middle, last = (nn.Linear(a, b) for a, b in pairwise(SIZES))
-    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), middle, nn.ReLU(), last)
+        layers = [nn.Linear(a, b) for a, b in pairwise(sizes)]
+    return nn.Sequential(nn.Flatten(), *[one for layer in layers for one in (layer, nn.ReLU())][:-1])
 
 
 def _attached(seed: int, images: Tensor) -> tuple[nn.Module, str, Any]:

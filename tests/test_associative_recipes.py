@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 import neuropil as npl
-from neuropil.associative import Settled
+from neuropil import data, play
+from neuropil.associative import AssociativeNetwork, Settled
 from neuropil.cli import main
 from neuropil.cli.load_run import tell
 from neuropil.data import Split, digits
@@ -18,7 +19,7 @@ from neuropil.data.masks import image_mask
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy, assign_units
 from neuropil.experiments import own_data as _baselines
-from neuropil.recipes import mnist_complete, mnist_semi, mnist_unsupervised, momentum
+from neuropil.recipes import mnist_complete, mnist_semi, mnist_unsupervised, momentum, precision
 from neuropil.report import save_sheet
 from neuropil.report.figures.samples import tiled
 from neuropil.runs import NullTracker, read
@@ -45,9 +46,7 @@ def generating(tmp_path_factory):
     out = tmp_path_factory.mktemp("associative") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_baselines, "load", lambda name, seed=0: digits(seed=seed))
-        assert (
-            main(["run", "digits_mstdp", *TINY.split(), *WITH.split(), "--learners", "mstdp", "--out", str(out)]) == 0
-        )
+        assert main(f"run digits_mstdp --seed 3 {TINY} {WITH} --learners mstdp --out {out}".split()) == 0
     return out
 
 
@@ -292,6 +291,31 @@ def test_sheets_are_png_files(tmp_path):
 def test_rows_are_plain_json(generating):
     for row in read(generating).rows:
         json.dumps(row, allow_nan=False)
+
+
+SHOW = ("complete", "play", "run mnist_complete --of", "run momentum --of", "run precision --of")
+
+
+@pytest.mark.parametrize("words", SHOW)
+def test_whoever_shows_examples_of_a_run_takes_the_test_examples_of_its_split(words, generating, monkeypatch, tmp_path):
+    asked, shown = [], []
+    for room in (data, _baselines, mnist_complete):
+        monkeypatch.setattr(room, "load", lambda name, seed=0: asked.append((name, seed)) or digits(seed=seed))
+
+    def see(*given, **_):
+        some = next(one for one in given if isinstance(one, Split | np.ndarray | torch.Tensor))
+        shown.append(some.pixels() if isinstance(some, Split) else torch.as_tensor(some))
+        raise Refusal("enough")
+
+    monkeypatch.setattr(play, "render", see)
+    monkeypatch.setattr(AssociativeNetwork, "complete", see)
+    for room, name in ((momentum, "settle_both"), (precision, "accuracy")):
+        monkeypatch.setattr(room, name, see)
+    file = tmp_path / {"complete": "a.png", "play": "a.html"}.get(words, "a")
+    assert main([*words.split(), str(generating), "--out", str(file)]) == 2
+    assert asked == [("digits", 3)]
+    tests = digits(seed=3)[1].pixels().flatten(1)
+    assert all((image == tests).all(1).any() for image in shown[0].flatten(1)[:10])
 
 
 @pytest.mark.parametrize("verb", ["generate", "complete", "play"])

@@ -250,6 +250,7 @@ def test_an_stdp_network_generates_and_fills_in():
     assert (made <= x.max(0) + 1e-9).all()
     assert (model.predict(made) == np.repeat([0, 1, 2], 20)).mean() > 0.8
     np.testing.assert_array_equal(made, model.sample(np.repeat([0, 1, 2], 20), random_state=1))
+    assert not np.array_equal(made, model.sample(np.repeat([0, 1, 2], 20), random_state=2))
     holes = x[:60].copy()
     holes[:, [0, 6, 12]] = np.nan
     filled = model.complete(holes, y[:60])
@@ -257,6 +258,9 @@ def test_an_stdp_network_generates_and_fills_in():
     wrong, mean = (np.abs((got - x[:60]) / np.ptp(x, 0))[:, [0, 6, 12]].mean() for got in (filled, x.mean(0)))
     assert wrong < mean
     assert np.isfinite(model.complete(holes)).all()
+    drawn = [model.complete(holes, y[:60], random_state=seed) for seed in (1, 1, 2)]
+    assert np.array_equal(*drawn[:2])
+    assert not np.array_equal(drawn[0], drawn[2])
     for call, message in (
         (lambda: model.complete(holes, np.full(60, 7)), "complete knows classes"),
         (lambda: model.sample([9]), "complete knows classes"),

@@ -24,6 +24,7 @@ from neuropil.models import (
 )
 from neuropil.models.description import describe
 from neuropil.plasticity import KrotovHopfield
+from neuropil.recipes import continual as recipe
 from neuropil.recipes.continual import through
 from neuropil.runs import NullTracker
 
@@ -204,6 +205,24 @@ def test_tasks_have_their_classes_and_permutations_keep_labels():
     assert torch.equal(*same)
     for other in (train.x, permuted_tasks(train, test, 2, seed=4)[1].train.x):
         assert not torch.equal(second.train.x, other)
+
+
+def test_in_random_order_a_fresh_learner_learns(monkeypatch):
+    given, (train, test) = [], digits(seed=0)
+
+    def learn(learner, tasks, **_):
+        given.append((learner, learner.network_[-1].weight.clone()))
+        learner.network_[-1].weight.data.add_(1)
+        return protocol.Outcome(0.5, 0.0)
+
+    monkeypatch.setattr(recipe, "stream", learn)
+    monkeypatch.setattr(recipe, "in_random_order", lambda *some, **how: learn(*some, **how).accuracy)
+    config = recipe.Config(data="digits", units=4)
+    learner = learners(config.architecture(), config.rates())["backprop"]
+    recipe.one_learner(config, learner, train, class_tasks(train, test, 5), NullTracker())
+    (one, first), (other, second) = given
+    assert one is not other
+    assert torch.equal(first, second)
 
 
 def test_frozen_features_follow_the_seed():

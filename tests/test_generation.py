@@ -6,12 +6,15 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
+from neuropil.associative.sampling import Samples
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
 from neuropil.evaluate import ReferenceClassifier, accuracy, evaluate_samples
-from neuropil.evaluate.metrics.generation import frechet_distance, nearest, spread_within
+from neuropil.evaluate.metrics.generation import GenerationScores, frechet_distance, nearest, spread_within
+from neuropil.experiments import generation as room
+from neuropil.experiments.comparison import Method
 from neuropil.experiments.generation import class_means, first_of_each, pca_samples
-from neuropil.runs import NullTracker
+from neuropil.runs import NullTracker, Run, TaggedTracker, read
 
 
 def rng(seed=0):
@@ -103,3 +106,39 @@ def test_what_a_reference_classifier_refuses(reference, parts):
         ReferenceClassifier().fit(Split(torch.rand(4, 3), torch.zeros(4).long(), 1), rng=rng(), tracker=NullTracker())
     with pytest.raises(Refusal, match=r"a class each, got \(3, 1, 8, 8\) and \(2,\)"):
         evaluate_samples(reference, test.x[:3], test.y[:2], test, train)
+
+
+class Draws:
+    """Generates the first training image again and again, and is its own judge."""
+
+    generates = True
+
+    def generate(self, labels, each, rng):
+        return Samples(torch.zeros(len(labels) * each, 1, 8, 8), torch.ones(len(labels) * each))
+
+    def fit(self, train, *, rng, tracker):
+        self.train = train
+        return self
+
+
+def test_generated_images_stand_beside_means_and_samples_of_training_images(parts, tmp_path, monkeypatch):
+    (train, test), seen, drawn, judge = parts, [], [], Draws()
+    monkeypatch.setattr(room, "ReferenceClassifier", lambda: judge)
+    monkeypatch.setattr(room, "accuracy", lambda judge, split: float(split is test))
+    keep = lambda judge, images, classes, *real: seen.append((images, classes, real)) or GenerationScores(0, 0, 0, 0, 0)
+    monkeypatch.setattr(room, "evaluate_samples", keep)
+    monkeypatch.setattr(room, "pca_samples", lambda train, asked, rng: drawn.append(train) or torch.ones(20, 1, 8, 8))
+    run = Run.start(tmp_path / "run", recipe="", config={}, command="", quiet=True)
+    tracker = TaggedTracker(run, learner="a", data="digits", seed=0)
+    room.log_generation_scores(Method("a", "local", judge), train, test, tracker, each=2)
+    asked = torch.arange(10).repeat_interleave(2)
+    made, sampled, means, real = ((images, classes) for images, classes, _ in seen)
+    assert all(torch.equal(classes, asked) for _, classes in (made, sampled, means))
+    assert torch.equal(means[0], class_means(train)[asked])
+    assert torch.equal(real[0], test.pixels())
+    assert torch.equal(real[1], test.y)
+    assert judge.train is drawn[0] is train
+    assert all(given == (test, train) for _, _, given in seen)
+    rows = [row for row in read(run.folder).rows if row["kind"] == "samples"]
+    assert [row["source"] for row in rows] == ["a", "probabilistic PCA", "class means", "real test images"]
+    assert {row["reference_accuracy"] for row in rows} == {1.0}

@@ -1,5 +1,7 @@
 """Every seed draws anew: parts of data, labelled examples, attacks, corruptions, candidates, generated images."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -9,11 +11,14 @@ from neuropil.evaluate import sample_efficiency, select
 from neuropil.evaluate.robustness.corruptions import accuracy_under_corruption, corrupted
 from neuropil.evaluate.robustness.damage import accuracy_under_damage
 from neuropil.evaluate.robustness.suite import Suite, robustness
-from neuropil.experiments.comparison import Method, data_splits
+from neuropil.experiments import robustness as robust
+from neuropil.experiments.comparison import Comparison, Method, data_splits, run_comparison
 from neuropil.experiments.generation import log_generation_scores
 from neuropil.experiments.own_data import examples
+from neuropil.experiments.pairs import pair_comparisons, run_pair_comparisons
 from neuropil.experiments.robustness import Attacks, attack_all
 from neuropil.experiments.selection import Candidate, score_candidates
+from neuropil.recipes import mnist_semi, mnist_unsupervised
 from neuropil.runs import NullTracker, Run
 
 
@@ -156,3 +161,56 @@ def test_generated_images_and_their_judge_are_drawn_by_the_seed():
     train, test = digits(seed=0)
     with pytest.raises(Stop, match="3"):
         log_generation_scores(Method("a", "local", Watching()), train[:20], test[:20], Drawing(), each=1)
+
+
+class Rolling(Watching):
+    """Remembers what it drew first."""
+
+    def fit(self, train, *, rng, tracker):
+        self.drawn = torch.rand(1, generator=rng).item()
+        return self
+
+
+def rolling(tmp_path, classes):
+    """Two methods that are compared with seed 3, what becomes of their learners, and a run."""
+    kept, split = [], numbered(60, classes)
+
+    def build(train, rng):
+        kept.append(Rolling())
+        return Method(f"method {len(kept)}", "local", kept[-1], about="")
+
+    run = Run.start(tmp_path / "run", recipe="", config={}, command="", quiet=True)
+    return Comparison({"a": build, "b": build}, "d", [3], lambda seed: (split, split)), kept, run
+
+
+def test_a_method_draws_the_same_whoever_comes_before_it(tmp_path, monkeypatch):
+    first = torch.rand(1, generator=torch.Generator().manual_seed(3)).item()
+    plan, kept, run = rolling(tmp_path, 2)
+    run_comparison(plan, (), run)
+    assert [one.drawn for one in kept] == [first] * 2
+    plan, kept, run = rolling(tmp_path / "pairs", 3)
+    run_pair_comparisons(plan, pair_comparisons(plan, (), 0), run)
+    assert [one.drawn for one in kept] == [first] * 6
+    drawn, split = [], digits(seed=3)
+    for room in (mnist_semi, mnist_unsupervised):
+        monkeypatch.setattr(room, "data_splits", lambda *_, **__: split)
+        look = lambda build, train, rng, work, **_: drawn.append(torch.rand(1, generator=rng).item())
+        monkeypatch.setattr(room, "attempted", look)
+        folder = tmp_path / room.__name__
+        room.main(room.Config(seed=3), Run.start(folder, recipe="", config={}, command="", quiet=True))
+    assert len(drawn) > 10
+    assert set(drawn) == {first}
+
+
+def test_the_models_of_a_seed_are_attacked_on_its_test_examples(tmp_path, monkeypatch):
+    said = []
+    learned = lambda plan, train, test, *, seed, **_: said.append((seed, seed, test.checksum()))
+    attacked = lambda models, test, attacks, *, seed, **_: said.append((models, seed, test.checksum()))
+    monkeypatch.setattr(robust, "run_methods", learned)
+    monkeypatch.setattr(robust, "models_of", lambda folder, seed: seed)
+    monkeypatch.setattr(robust, "loaded", lambda headers, device: headers)
+    monkeypatch.setattr(robust, "attack_all", attacked)
+    run = Run.start(tmp_path / "run", recipe="", config={}, command="", quiet=True)
+    robust.run_seeds(Comparison({}, "d", [3, 4], partial(data_splits, "digits", 0)), (), run, attacks=Attacks())
+    tests = {seed: digits(seed=seed)[1].checksum() for seed in (3, 4)}
+    assert said == [(seed, seed, tests[seed]) for seed in (3, 3, 4, 4)]

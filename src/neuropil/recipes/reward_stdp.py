@@ -201,7 +201,7 @@ def reinforce(task: Task, curve: Tensor, config: Config, run: Run) -> Callable[[
     for trial in run.loop("REINFORCE", config.trials, weight=weight, expected=expected, curve=curve):
         which, index = task.learning(trial)
         counts = task.spikes(which, index).sum(0)
-        policy, rng = (counts @ weight.T).softmax(1), torch.Generator().manual_seed(trial)
+        policy, rng = (counts @ weight.T).softmax(1), torch.Generator().manual_seed((config.seed << 32) + trial)
         action = torch.multinomial(policy.cpu(), 1, generator=rng)[:, 0].to(counts.device)
         at = which.to(counts.device)
         earned = (action == task.right[at]).float()

@@ -43,6 +43,7 @@ TINY = {
     "single_neuron": "--n-updates 2",
     "recurrent": "--n-updates 2",
     "yin_yang": f"{FEW} --units 6",
+    "lif_qif": f"{FEW} --units 6 --learners qif backprop linear",
     "digits_mstdp": f"{STDP} --learners mstdp --accept-margin 0",
     "mnist_semi": f"{FEW} --labels 30 --classification-units 10 --n-rounds 1 --batch 30",
     "mnist_unsupervised": f"{FEW} --units 10 --components 5 --batch 30",

@@ -61,7 +61,7 @@ ELSEWHERE |= {"balanced", "pair_triplet", "reward_stdp"}  # there, too
 ELSEWHERE |= {"attack", "continual"}  # tried in test_attack_command.py and test_continual.py
 ELSEWHERE |= {"digits_mstdp", "mnist_complete", "momentum"}  # tried in test_associative_recipes.py
 ELSEWHERE |= {"mnist_semi", "mnist_unsupervised"}  # there, too
-ELSEWHERE |= {"continual", "precision"}  # tried in test_continual.py and test_precision.py
+ELSEWHERE |= {"lif_qif", "precision"}  # tried in test_lif_qif.py and test_precision.py
 BASELINES = {"backprop", "random features", "linear"}
 
 

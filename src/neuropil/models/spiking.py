@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from neuropil.data import Split
-from neuropil.errors import needs
+from neuropil.errors import needs, require
 from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit
 from neuropil.models.description import savable
 from neuropil.models.training.adabelief import AdaBelief, descend_
@@ -19,11 +19,11 @@ from neuropil.models.training.augment import Augment
 from neuropil.models.training.supervised import check_loss, passes
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
-from neuropil.spiking import QIF, QIFNetwork, SpikingNetwork, SpikingOutput, Theta, ThetaNetwork
+from neuropil.spiking import LIF, QIF, LIFNetwork, QIFNetwork, SpikingNetwork, SpikingOutput, Theta, ThetaNetwork
 from neuropil.spiking.encoding import Encode, LatencyEncoding, LinearTimeEncoding, ThresholdEncoding
 from neuropil.spiking.losses import first_spike_loss, first_to_fire
 
-NETWORKS = {Theta: ThetaNetwork, QIF: QIFNetwork}
+NETWORKS = {Theta: ThetaNetwork, QIF: QIFNetwork, LIF: LIFNetwork}
 CHUNK = 1000  # examples simulated at once where no gradient is wanted
 
 
@@ -50,6 +50,10 @@ class SpikeTimeTraining:
         late_weight: weight of max(0, t - T + margin) of the label's first spike.
         margin: in the unit of times.
         clip: largest norm of the gradient.
+        weight_bump: added after a step to all weights into each neuron that was silent in more than `max_silent` of
+            the examples. Only the lowest layer with such neurons gets it. It helps LIF neurons, which learn nothing
+            while they are silent. After Goltz et al. 2021, Nat. Mach. Intell. 3, 823.
+        max_silent: fraction of the examples of a batch.
         min_steps: fewest optimiser steps; a small data set gets as many more epochs as this takes.
 
     Raises:
@@ -67,6 +71,8 @@ class SpikeTimeTraining:
     late_weight: float = 0.0
     margin: float = 0.3
     clip: float = math.inf
+    weight_bump: float = 0.0
+    max_silent: float = 0.9
     min_steps: int = 500
 
     def __post_init__(self) -> None:
@@ -75,8 +81,9 @@ class SpikeTimeTraining:
         needs(self, self.lr > 0 and (constant is None or constant > 0), "lr > 0 and lr_time_constant > 0 or None")
         needs(self, 0 <= self.flip_probability < 1, "0 <= flip_probability < 1")
         needs(self, min(self.inverse_temperature, self.clip) > 0, "inverse_temperature and clip > 0")
-        terms = (self.early_weight, self.late_weight, self.margin)
-        needs(self, min(terms) >= 0, "early_weight, late_weight and margin >= 0")
+        terms = (self.early_weight, self.late_weight, self.margin, self.weight_bump)
+        needs(self, min(terms) >= 0, "early_weight, late_weight, margin and weight_bump >= 0")
+        needs(self, 0 <= self.max_silent <= 1, "0 <= max_silent <= 1")
 
     def schedule(self, optimizer: Optimizer, epochs: int, batches: int) -> LambdaLR:
         """The learning rate, to be moved on after each of the `batches` of each epoch."""
@@ -97,6 +104,15 @@ class SpikeTimeTraining:
         scaled, end = times * self.inverse_temperature, t_end * self.inverse_temperature
         return first_spike_loss(scaled, labels, end, early_weight=self.early_weight) + self.late_weight * late
 
+    @torch.no_grad()
+    def bump_(self, network: SpikingNetwork, output: SpikingOutput) -> None:
+        """Add `weight_bump` to weights into neurons that are silent too often, in the lowest layer that has some."""
+        for layer, spikes in zip(network.stack(), output.spikes if self.weight_bump else ()):
+            silent = spikes.isinf().all(-1).to(layer.weight).mean(0) > self.max_silent
+            if silent.any():
+                layer.weight += self.weight_bump * silent
+                return
+
 
 class SpikingClassifier(Classifier):
     """Stacked layers of spiking neurons, trained end to end by exact gradients; hidden layers may start silent.
@@ -104,22 +120,25 @@ class SpikingClassifier(Classifier):
     Args:
         hidden: numbers of neurons of the hidden layers.
         encode: turns examples (n, *shape) into spike times of the inputs (n, inputs).
-        neuron, t_end: the kind of neuron (`Theta` or `QIF`) and the end of a trial.
+        neuron, t_end: the kind of neuron (`Theta`, `QIF` or `LIF`) and the end of a trial.
         training: how it is trained.
+        init_scale: by which the initial weights from the inputs are multiplied; many inputs need small ones.
 
     After `fit`: ``network_``, in evaluation mode, and ``start_``, the same before training.
     """
 
-    shown = ("hidden", "encode", "neuron", "t_end", "training")
+    shown = ("hidden", "encode", "neuron", "t_end", "training", "init_scale")
 
     def __init__(
-        self, hidden: tuple[int, ...] = (100, 100), *, encode: Encode | None = None, neuron: Theta | QIF | None = None,
-        t_end: float = 2.0, training: SpikeTimeTraining | None = None,
+        self, hidden: tuple[int, ...] = (100, 100), *, encode: Encode | None = None,
+        neuron: Theta | QIF | LIF | None = None, t_end: float = 2.0, training: SpikeTimeTraining | None = None,
+        init_scale: float = 1.0,
     ):  # fmt: skip
         self.hidden = hidden
         self.encode = encode or ThresholdEncoding()
         self.neuron, self.t_end = neuron or Theta(), t_end
-        self.training = training or SpikeTimeTraining()
+        self.training, self.init_scale = training or SpikeTimeTraining(), init_scale
+        require(0 < init_scale < math.inf, f"a spiking network needs a finite init_scale > 0, got {init_scale}.")
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Initialise a network and train all its weights and first states on `train`."""
@@ -140,11 +159,12 @@ class SpikingClassifier(Classifier):
         return self
 
     def initialised(self, train: Split, rng: Generator) -> SpikingNetwork:
-        """An untrained network for `train`; see `ThetaNetwork.init_` and `QIFNetwork.init_`."""
+        """An untrained network for `train`; see `init_` of its network."""
         inputs = self.encode(train[:1].pixels()).shape[1]
         make = NETWORKS[type(self.neuron)]
         network: SpikingNetwork = make((inputs, *self.hidden, train.classes), neuron=self.neuron, t_end=self.t_end)
         network.init_(rng)
+        network.stack()[0].weight.data *= self.init_scale
         return network
 
     def _epoch(
@@ -159,6 +179,7 @@ class SpikingClassifier(Classifier):
             loss = settings.loss(times, batch.y, self.t_end)
             descend_(loss, optimizer, schedule, settings.clip)
             network.clamp_phases_()
+            settings.bump_(network, output)
             loss_sum += loss.detach() * len(batch)
             correct += (times.argmin(1) == batch.y).sum()
             spikes += sum(layer.isfinite().sum() for layer in output.spikes[:-1])
@@ -232,6 +253,6 @@ def flip_inputs(times: Tensor, fraction: float, rng: Generator) -> Tensor:
     return times
 
 
-savable(SpikeTimeTraining, ThresholdEncoding, LatencyEncoding, LinearTimeEncoding, Theta, QIF)
-savable(ThetaNetwork, QIFNetwork, settings=("sizes", "neuron", "t_end"))
+savable(SpikeTimeTraining, ThresholdEncoding, LatencyEncoding, LinearTimeEncoding, Theta, QIF, LIF)
+savable(ThetaNetwork, QIFNetwork, LIFNetwork, settings=("sizes", "neuron", "t_end"))
 savable(SpikingClassifier, learned=("start_", "network_"), for_learning=("training",))

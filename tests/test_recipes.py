@@ -138,6 +138,7 @@ def test_every_pair_of_classes_is_a_task_and_the_mean_is_the_result(name, tmp_pa
         assert len(reached) == len(classes) * (len(classes) - 1) / 2
         assert result["accuracy"] == pytest.approx(sum(reached.values()) / len(reached))
         assert result["seconds"] > 0
+        assert result["n_train"] == (100 if name == "mnist_pairs" else 80)
         assert 0.5 <= result["majority_rate"] < 0.6
     assert results["association"]["accuracy"] > 0.6
     assert (tmp_path / "out" / "pictures" / "pairs.png").exists()

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -154,6 +155,10 @@ def test_what_the_rule_sees_at_connected_neurons_is_counted_from_their_spikes():
     assert (found["near"] - found["near_at_rest"]) * number == pytest.approx(total, rel=1e-5)
     assert found["near_at_rest"] == pytest.approx(0.32)
     assert found["near_if_independent"] == pytest.approx(2 * 20e-3 * 0.2 / 2e-3, rel=0.3)
+    logged = []
+    balanced.log_state("now", raster, torch.zeros(10, 2), net, config, SimpleNamespace(log=logged.append))
+    for name, part in (("rate", raster[:, :7]), ("rate_inhibitory", raster[:, 7:])):
+        assert logged[0].metrics[name] == pytest.approx(part.mean().item() / 2e-3)
 
 
 def test_only_reward_teaches_arbitrary_actions(record):

@@ -13,7 +13,7 @@ from neuropil.evaluate import fit_and_score
 from neuropil.report.figures.curves import learning_curves, progress
 from neuropil.report.page import table_of
 from neuropil.report.results import gather
-from neuropil.report.tables import summary_sentence, uneven_of
+from neuropil.report.tables import HEADS, cells_of, summary_sentence, uneven_of
 from neuropil.report.theme import styles_of
 from neuropil.runs import NullTracker, Run
 from neuropil.runs import run as room
@@ -27,6 +27,8 @@ def test_costs_are_means_over_the_runs_that_finished(tmp_path):
     half = make(tmp_path / "half", [result(seed=2, seconds=90.0, peak_mb=900.0)], finish=False)
     (summary,) = gather([done, half]).summaries
     assert (summary.seconds, summary.peak_mb) == (2.5, 200.0)
+    shown = dict(zip(HEADS, cells_of(summary), strict=True))
+    assert (shown["n"], shown["seconds"], shown["peak MB"]) == ("2 + 1 unfinished", "2.50", "200")
 
 
 def test_a_difference_is_certain_only_where_its_interval_leaves_out_zero(tmp_path):

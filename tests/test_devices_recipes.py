@@ -30,6 +30,7 @@ TINY = {
     "mnist_krotov": KROTOV,
     "diehl_cook": f"{FEW} --units 12 --duration 0.05",
     "mnist_conv_krotov": CONV,
+    "stdp_conv": f"{FEW} --kernels 6 5 --kernel 3 --thresholds 3 4 --patch-threshold 1.5 --n-images 60 60",
     "krotov_settings": "--experiment fashion_krotov --width 12 --n-train 120 --changes 1 --label-fraction 0.3",
     "linear_settings": "--data digits --n-train 120",
     "mnist_association": NETS,

@@ -33,6 +33,7 @@ COMPARES = (
     "mnist_softhebb",
     "mnist_association",
     "diehl_cook",
+    "stdp_conv",
     "cifar_wide",
 )
 PAIRS = ("mnist_pairs", "iris_association")
@@ -53,6 +54,8 @@ TINY = {
 WIDE = "--units 8 --kernel 3 --n-train 100 --patch-fraction 0.3 --labels 1000 --backprop-epochs 1"
 TINY["cifar_wide"] = f"{WIDE} --backprop-min-steps 20 --learners signed_wta k_means random_features backprop linear"
 TINY["diehl_cook"] = "--units 20 --n-train 300 --duration 0.1 --readout-epochs 3 --backprop-epochs 2" + STEPS
+TINY["stdp_conv"] = "--kernels 8 10 --kernel 3 --thresholds 4 5 --patch-threshold 1.5 --n-images 300 300 --n-train 300"
+TINY["stdp_conv"] += " --readout-epochs 3 --backprop-epochs 2 --learners stdp random_features backprop linear" + STEPS
 SOFT = "--channels 4 6 8 --n-train 200 --n-augmented 1 --readout-epochs 3 --backprop-epochs 2 --labels 1000"
 SOFT += STEPS
 TINY["mnist_softhebb"] = SOFT

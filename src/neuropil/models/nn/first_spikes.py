@@ -185,8 +185,11 @@ class FirstSpikeConv2d(nn.Conv2d):
         return (seen >= spikes.age[sample, y, x, None]).to(ages), won.to(ages)
 
     def preprocess_patches(self, patch: Tensor) -> Tensor:
-        """Patches of ages (n, fan-in) as parts of the presentation; those with too few spikes are left out."""
-        return patch[(patch > 0).sum(1) >= self.threshold] / self.steps
+        """Patches of ages (n, fan-in) as parts of the presentation.
+
+        Left out are those that would not make a neuron spike even if they were its weights, scaled to norm 1.
+        """
+        return patch[patch.sum(1) >= self.threshold * patch.norm(dim=1).clamp_min(1)] / self.steps
 
 
 def winners_of(spikes: FirstSpikes, winners: int, radius: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,6 +19,7 @@ NEEDED = {
     "README.md",
     "CHANGELOG.md",
     "CITATION.cff",
+    "CODE_OF_CONDUCT.md",
     "SECURITY.md",
     "docs/rules.md",
     "src/neuropil/py.typed",

@@ -112,7 +112,8 @@ def slug(name: str) -> str:
 def _one(found: Sequence[Header], folder: Path) -> Header:
     if len(found) == 1:
         return found[0]
-    require(bool(found), f"the runs in {folder} left no model that fits; a run of another version keeps none.")
+    why = "a run that chooses settings or follows single neurons keeps none, nor does one of another version"
+    require(bool(found), f"the runs in {folder} left no model that fits; {why}.")
     names, seeds = ({header.about[key] for header in found} for key in ("name", "seed"))
     example = f"load({str(folder)!r}, {found[0].about['name']!r}, seed={found[0].about['seed']})"
     raise Refusal(f"{folder} holds {len(names)} models x {len(seeds)} seeds; name one, for example {example}.")

@@ -108,7 +108,8 @@ def _title(page: str) -> str:
 def _summary(path: str) -> str:
     """The first sentence of a docstring, for a table."""
     first = inspect.cleandoc(names()[path].__doc__ or "").partition("\n\n")[0]
-    return " ".join(re.split(r"(?<=[.:]) |:math:", first.replace("\n", " "))[0].split()).rstrip(":,").replace("|", "\\|")
+    sentence = re.split(r"(?<=[.:]) |:math:", first.replace("\n", " "))[0]
+    return " ".join(sentence.split()).rstrip(":,").replace("|", "\\|")
 
 
 def _room_page(room: str) -> str:

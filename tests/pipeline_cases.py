@@ -79,18 +79,21 @@ def learn_by_hand(model, rules, batches, optimizer):
 
 
 def same(seed, group=None, starts=None):
-    """Whether the stages of `group` learn what a loop by hand does, bit for bit, in three passes."""
+    """Whether all stages of `group` learn what a loop by hand does, bit for bit, in three passes, and say so."""
     model, rules, batches = network(seed)
     other = deepcopy(model)
     learn_alone(other)
     stage = pipeline(model, rules, batches[0], group=group, starts=starts)
-    steps = [optimizer_of(one, seed) for one in (model, other)]
+    steps, told = [optimizer_of(one, seed) for one in (model, other)], True
     for some in batches, batches[::-1], batches[1:2]:
-        stage.learn_(some, steps[0])
+        done = stage.learn_(some, steps[0])
+        told &= done.batches == len(some) and (done.seconds > done.waited > 0) == bool(stage.starts)
         learn_by_hand(other, rules, some, steps[1])
     both = model.state_dict(), other.state_dict()
     moved = any(not torch.equal(both[1][name], one) for name, one in network(seed)[0].state_dict().items())
-    return moved and all(torch.equal(both[1][name], one) for name, one in both[0].items())
+    alike = torch.tensor(int(told and moved and all(torch.equal(both[1][name], one) for name, one in both[0].items())))
+    dist.all_reduce(alike, dist.ReduceOp.MIN, group=group)
+    return bool(alike)
 
 
 def differs_on_a_grid():

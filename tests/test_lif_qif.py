@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from neuropil.errors import Refusal
-from neuropil.experiments.spike_jumps import jumped
+from neuropil.experiments.spike_jumps import JumpTracker, jumped
 from neuropil.models import SpikeTimeTraining, SpikingClassifier
 from neuropil.recipes import lif_qif
 from neuropil.runs import Run, read
@@ -68,6 +68,17 @@ def test_the_initial_scale_is_that_of_the_weights_from_the_inputs():
     assert torch.equal(first[0][1].weight, first[1][1].weight)
     with pytest.raises(Refusal, match="init_scale > 0"):
         make(0.0)
+
+
+def test_first_potentials_beyond_the_threshold_are_put_back_before_spikes_are_watched(tmp_path):
+    run = Run.start(tmp_path / "run", recipe="none", config={}, command="test")
+    network = LIFNetwork((1, 3, 2), t_end=T)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
+    tracker = JumpTracker(run, times=torch.tensor([[0.3]]), every=1, learner="LIF")
+    for _ in tracker.loop("epochs", 1, network=network, optimizer=optimizer):
+        network.stack()[0].potential.grad = torch.full((3,), -7.0)
+        optimizer.step()
+    assert network.stack()[0].potential.max() < 1
 
 
 def test_the_recipe_says_what_jumps_and_who_falls_silent(tmp_path):

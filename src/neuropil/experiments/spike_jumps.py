@@ -38,6 +38,7 @@ class JumpTracker(TaggedTracker):
                     seen["spikes"] = hidden_spikes(network, self.times)
 
             def after(*_: Any) -> None:
+                network.clamp_phases_()  # as training does after every step; LIF neurons need it before they run
                 if seen["update"] % self.every == 0:
                     jumps = jumped(seen["spikes"], hidden_spikes(network, self.times), network.t_end)
                     self.log(Row(kind="jumps", metrics={"update": seen["update"], "jumps": jumps}))

@@ -1,4 +1,4 @@
-"""What all tests share: a place of their own for the key by which a user's runs are known."""
+"""What tests share: a place of their own for the key by which a user's runs are known, and figures that are blank."""
 
 import pytest
 
@@ -8,3 +8,13 @@ def state_home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture
+def blank(request, monkeypatch):
+    """Pages have their figures without what is drawn on them, which takes half of a small run, unless one is `drawn`."""
+    from matplotlib.figure import Figure  # by those alone who need it
+
+    if request.node.get_closest_marker("drawn") is None:
+        save = Figure.savefig
+        monkeypatch.setattr(Figure, "savefig", lambda figure, file, **how: save(Figure(), file, format=how["format"]))

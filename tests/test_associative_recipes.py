@@ -23,6 +23,7 @@ from neuropil.recipes import mnist_complete, mnist_semi, mnist_unsupervised, mom
 from neuropil.report import save_sheet
 from neuropil.report.figures.samples import tiled
 from neuropil.runs import NullTracker, read
+from test_recipes import QUICK
 
 TINY = "--n-train 300 --epochs 3 --backprop-epochs 2 --n-samples 3 --classification-units 30"
 NAMES = {"digits_mstdp": "mSTDP", "mnist_mstdp": "mSTDP", "digits_astdp": "aSTDP"}
@@ -30,7 +31,7 @@ SEMI = "--n-train 300 --labels 60 --classification-units 40 --epochs 12 --batch 
 SEMI += " --pseudo-label-margin 0.6 --classification-lr 3e-3 --label-lr 1e-2 --rotation 0 --scale 0 --shift 0"
 UNSUPERVISED = "--n-train 300 --units 30 --components 20 --epochs 8 --readout-epochs 4"
 WITH = "--generation-units 20 --completion-units 25"
-pytestmark = pytest.mark.filterwarnings("ignore:.*samples had not settled")
+pytestmark = [pytest.mark.filterwarnings("ignore:.*samples had not settled"), pytest.mark.usefixtures("blank")]
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +130,7 @@ def test_what_cannot_be_generated(words, message, generating, capsys):
 
 def test_a_run_without_a_network_that_generates_is_refused(tmp_path, capsys):
     out = tmp_path / "out"
-    words = f"compare --learners linear --seeds 1 --n-train 100 --labels 1000 --out {out}"
+    words = f"compare --learners {QUICK} --seeds 1 --n-train 100 --labels 1000 --out {out}"
     assert main(words.split()) == 0
     assert main(["generate", str(out)]) == 2
     assert "holds no network that generates images" in capsys.readouterr().err
@@ -220,7 +221,8 @@ def test_with_few_labels_every_learner_stands_beside_its_baselines(tmp_path):
     ("words", "lost", "others"),
     [
         (
-            "mnist_semi --n-train 100 --labels 30 --n-rounds 0 --classification-units 10 --classification-lr 1e6",
+            "mnist_semi --n-train 100 --labels 30 --n-rounds 0 --classification-units 10 --classification-lr 1e6 "
+            "--min-steps 20",
             {"mSTDP, labelled images only"},
             {"backprop", "linear"},
         ),

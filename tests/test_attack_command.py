@@ -2,6 +2,7 @@
 
 import json
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from neuropil.recipes import compare
 from neuropil.runs import Run, read
 from test_recipes import FEEBLE, KROTOV, timeless
 
-SMALL = "--units 20 --n-train 150 --labels 1000 --learners krotov_hopfield backprop --seeds 2"
+pytestmark = pytest.mark.usefixtures("blank")
+QUICK = [str(Path(__file__).with_name("quick") / name) for name in ("krotov_hopfield.py", "backprop.py")]
+SMALL = ["--units", "20", "--n-train", "150", "--labels", "1000", "--seeds", "2", "--learners", *QUICK]
 
 
 def start(folder):
@@ -26,12 +29,12 @@ def start(folder):
 def compared(tmp_path_factory):
     """A finished comparison of two learners and two seeds."""
     out = tmp_path_factory.mktemp("runs") / "compared"
-    assert main(["compare", *SMALL.split(), "--out", str(out)]) == 0
+    assert main(["compare", *SMALL, "--out", str(out)]) == 0
     return out
 
 
 def test_models_come_back_bit_for_bit(compared):
-    plan = compare.comparison(compare.Config(units=20, n_train=150, learners=("krotov_hopfield", "backprop"), seeds=2))
+    plan = compare.comparison(compare.Config(units=20, n_train=150, learners=tuple(QUICK), seeds=2))
     x = digits(seed=1)[1].pixels()
     rows = {row["learner"]: row["accuracy"] for row in read(compared).rows if row["kind"] == "result" and row["seed"]}
     train, test = plan.splits(1)
@@ -43,6 +46,7 @@ def test_models_come_back_bit_for_bit(compared):
         assert (model.predict(x) == test.y).double().mean().item() == rows[method.name]
 
 
+@pytest.mark.drawn
 def test_the_command_attacks_every_learner_of_every_seed(compared, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["attack", str(compared), *FEEBLE.split(), "--out", str(out)]) == 0
@@ -57,7 +61,7 @@ def test_the_command_attacks_every_learner_of_every_seed(compared, tmp_path, cap
 
 
 TWO_SEEDS = {
-    "mnist_krotov": f"{KROTOV} --learners krotov_hopfield linear",
+    "mnist_krotov": f"{KROTOV} --learners krotov_hopfield backprop",
 }
 
 
@@ -103,7 +107,7 @@ def eager(begin):
 
 def test_compare_attacks_when_asked_and_only_then(tmp_path):
     out = tmp_path / "out"
-    assert main(["compare", *SMALL.split(), "--seeds", "1", "--attack", *FEEBLE.split(), "--out", str(out)]) == 0
+    assert main(["compare", *SMALL, "--seeds", "1", "--attack", *FEEBLE.split(), "--out", str(out)]) == 0
     kinds = {row["kind"] for row in read(out).rows}
     assert {"attack", "check", "corruption", "damage", "result", "labels"} <= kinds
     assert 'id="robustness"' in (out / "report.html").read_text()
@@ -143,7 +147,7 @@ def test_what_cannot_be_attacked_is_refused_in_one_line(compared, tmp_path, caps
 def test_a_run_of_the_users_own_recipe_is_attacked_without_its_code(tmp_path):
     mine, out = tmp_path / "mine.py", tmp_path / "out"
     assert main(["copy", "compare", str(mine)]) == 0
-    assert main(["run", str(mine), *SMALL.split(), "--seeds", "1", "--out", str(tmp_path / "run")]) == 0
+    assert main(["run", str(mine), *SMALL, "--seeds", "1", "--out", str(tmp_path / "run")]) == 0
     mine.unlink()
     assert main(["attack", str(tmp_path / "run"), *FEEBLE.split(), "--out", str(out)]) == 0
     assert {row["learner"] for row in read(out).rows if row["kind"] == "attack"} == {"Krotov-Hopfield", "backprop"}

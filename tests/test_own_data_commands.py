@@ -11,6 +11,7 @@ from neuropil.errors import Refusal
 from neuropil.runs import Run, read
 from test_own_data import BYTES, NAMES
 
+pytestmark = pytest.mark.usefixtures("blank")
 MINE = """
 from neuropil.data import load, subset
 

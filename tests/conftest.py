@@ -12,7 +12,7 @@ def state_home(tmp_path_factory):
 
 @pytest.fixture
 def blank(request, monkeypatch):
-    """Pages have their figures without what is drawn on them, which takes half of a small run, unless one is `drawn`."""
+    """Pages have blank figures, since drawing takes half of a small run; those of a test marked `drawn` are drawn."""
     from matplotlib.figure import Figure  # by those alone who need it
 
     if request.node.get_closest_marker("drawn") is None:

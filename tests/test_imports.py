@@ -73,3 +73,10 @@ def test_help_needs_no_torch_and_no_time():
     assert (code, loaded) == ("0", [])
     assert float(seconds) < 0.3
     assert "neuropil run --resume DIR" in done.stdout
+
+
+def test_models_start_without_what_few_of_them_need():
+    late = {"triton", "pooch", "requests", "scipy.linalg", "scipy.special"}
+    script = f"import sys, neuropil.models; print(*{late} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "\n", done.stderr

@@ -154,7 +154,7 @@ def test_the_memory_of_a_machine_is_known():
 
 def test_a_gpu_without_triton_is_refused():
     with pytest.raises(Refusal, match="need triton"):
-        kernels("theta", torch.device("cuda"), Plan(), gpu={})
+        kernels("theta", torch.device("cuda"), Plan(), gpu=dict)
 
 
 def test_bad_sizes_and_masks_are_refused():

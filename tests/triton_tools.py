@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from neuropil.spiking.kernels.dispatch import GPU
+from neuropil.spiking.kernels.dispatch import gpu_kernels
 
-needs_triton = pytest.mark.skipif(not GPU, reason="triton is not installed")
+needs_triton = pytest.mark.skipif(not gpu_kernels(), reason="triton is not installed")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 KINDS = {
     torch.float32: "*fp32",

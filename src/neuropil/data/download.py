@@ -6,8 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
-import pooch
-import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -93,6 +91,9 @@ def _download(file: File, mirrors: Sequence[str], desk: Path, progress: Progress
 
 def _try(url: str, path: Path, progress: Progress) -> str:
     """Download `url` to `path`; what went wrong on the way to the server, or nothing."""
+    import pooch  # here, since it takes a tenth of the start of every command
+    import requests
+
     get = pooch.HTTPDownloader(progressbar=_Bar(progress, path.name), headers={"Accept-Encoding": "identity"})
     try:
         get(url, str(path), None)

@@ -11,8 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
-
 from neuropil.errors import Refusal, require
 
 PUBLISHED = 1 << 28  # bytes; no published file has more
@@ -67,8 +65,12 @@ class Source:
 
 def data_root(root: str | Path | None = None) -> Path:
     """`root`, or $NEUROPIL_DATA, or the platform's user cache."""
-    named = root or os.environ.get("NEUROPIL_DATA")
-    return Path(named or pooch.os_cache("neuropil")).expanduser()
+    named: str | Path | None = root or os.environ.get("NEUROPIL_DATA")
+    if not named:
+        import pooch  # here, since it takes a while, and who names a folder need not wait
+
+        named = pooch.os_cache("neuropil")
+    return Path(named).expanduser()
 
 
 def md5(raw: bytes) -> str:

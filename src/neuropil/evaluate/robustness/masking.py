@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from scipy.special import bdtrc
 from torch import Tensor
 
 from neuropil.evaluate.robustness.harness import WHITE, Curve
@@ -104,7 +103,7 @@ def beats(strong: Curve, weak: Curve, name: str) -> Check:
 def at_most_majority_rate(robust: Tensor, majority_rate: float) -> Check:
     """Is no more than the majority rate left where every image can be made the same?"""
     right, n = int(robust.sum()), len(robust)
-    lucky = bdtrc(right - 1, n, majority_rate) if right else 1.0  # probability of so many or more by a constant answer
+    lucky = at_least_by_luck(right, n, majority_rate)
     return Check("falls to the majority rate", lucky > RARE, f"{percent(robust)} right where all images can be grey")
 
 
@@ -114,7 +113,14 @@ def more_often(a: Tensor, b: Tensor) -> bool:
     One-sided sign test on the examples on which they differ.
     """
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    return only_a > only_b and bdtrc(only_a - 1, only_a + only_b, 0.5) < RARE
+    return only_a > only_b and at_least_by_luck(only_a, only_a + only_b, 0.5) < RARE
+
+
+def at_least_by_luck(k: int, n: int, p: float) -> float:
+    """The probability that k or more of n independent events of probability p happen."""
+    from scipy.special import bdtrc  # here, since few commands need it, and all would wait for it
+
+    return float(bdtrc(k - 1, n, p)) if k else 1.0
 
 
 def percent(robust: Tensor) -> str:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.linalg import expm
 from torch import Tensor
 
 from neuropil.errors import check_seconds, needs
@@ -22,6 +21,8 @@ def steps_of(time: float, dt: float) -> int:
 @cache
 def propagator(rates: Matrix, dt: float) -> Matrix:
     """What a step of `dt` does to a linear system x' = rates x: the matrix exponential of rates dt."""
+    from scipy.linalg import expm  # here, since few commands need it, and all would wait for it
+
     return tuple(tuple(row) for row in expm(np.array(rates) * dt).tolist())  # torch's is exact to 1e-9 only
 
 

@@ -3,7 +3,9 @@
 Each is a module with `simulate` and `adjoint`, which do the same on either device.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -19,22 +21,26 @@ from neuropil.spiking.kernels.cpu import theta as theta_cpu
 
 LARGEST = torch.finfo(torch.float32).max
 CPU: dict[str, ModuleType] = {"theta": theta_cpu, "qif": qif_cpu, "lif": lif_cpu, "recurrent": recurrent_cpu}
-GPU: dict[str, ModuleType] = {}
-
-if find_spec("triton"):
-    from neuropil.spiking.kernels.gpu import qif, recurrent, theta
-
-    GPU |= {"theta": theta, "qif": qif, "recurrent": recurrent}
 
 
-def kernels(kind: str, device: torch.device, plan: Plan, gpu: Mapping[str, ModuleType] = GPU) -> ModuleType:
+@cache
+def gpu_kernels() -> Mapping[str, ModuleType]:
+    """The Triton kernels, none where Triton is not installed; imported when they are first asked for."""
+    if not find_spec("triton"):
+        return {}
+    return {kind: import_module(f"neuropil.spiking.kernels.gpu.{kind}") for kind in ("theta", "qif", "recurrent")}
+
+
+def kernels(
+    kind: str, device: torch.device, plan: Plan, gpu: Callable[[], Mapping[str, ModuleType]] = gpu_kernels
+) -> ModuleType:
     """The module that simulates neurons of this kind on this device.
 
     Args:
         kind: "theta", "qif", "lif" (on the CPU only) or "recurrent".
         device: of the input times.
         plan: its field `triton` asks for Triton's kernels on the CPU.
-        gpu: the Triton kernels that are installed.
+        gpu: gives the Triton kernels that are installed.
 
     Raises:
         Refusal: the device has no kernels.
@@ -45,9 +51,10 @@ def kernels(kind: str, device: torch.device, plan: Plan, gpu: Mapping[str, Modul
     known = device.type in ("cpu", "cuda")
     require(known, f"spiking networks run on the CPU and on CUDA GPUs, got times on {device}; {cure}")
     needed = "triton, which comes with the CUDA builds of torch for Linux"
-    require(bool(gpu), f"spiking networks on a GPU need {needed}; install it, or {cure}")
-    require(kind in gpu, f"{kind.upper()} neurons have no kernels for a GPU; {cure}")
-    return gpu[kind]
+    found = gpu()
+    require(bool(found), f"spiking networks on a GPU need {needed}; install it, or {cure}")
+    require(kind in found, f"{kind.upper()} neurons have no kernels for a GPU; {cure}")
+    return found[kind]
 
 
 def bounded(part: Tensor, low: float = LARGEST, high: float = LARGEST) -> bool:

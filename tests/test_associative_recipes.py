@@ -25,9 +25,10 @@ from neuropil.report.figures.samples import tiled
 from neuropil.runs import NullTracker, read
 from test_recipes import QUICK
 
-TINY = "--n-train 300 --epochs 3 --backprop-epochs 2 --n-samples 3 --classification-units 30"
+TINY = "--n-train 300 --epochs 3 --backprop-epochs 2 --backprop-min-steps 20 --n-samples 3 --classification-units 30"
 NAMES = {"digits_mstdp": "mSTDP", "mnist_mstdp": "mSTDP", "digits_astdp": "aSTDP"}
 SEMI = "--n-train 300 --labels 60 --classification-units 40 --epochs 12 --batch 20 --min-steps 200 --n-rounds 1"
+SEMI += " --backprop-min-steps 200"
 SEMI += " --pseudo-label-margin 0.6 --classification-lr 3e-3 --label-lr 1e-2 --rotation 0 --scale 0 --shift 0"
 UNSUPERVISED = "--n-train 300 --units 30 --components 20 --epochs 8 --readout-epochs 4"
 WITH = "--generation-units 20 --completion-units 25"
@@ -222,7 +223,7 @@ def test_with_few_labels_every_learner_stands_beside_its_baselines(tmp_path):
     [
         (
             "mnist_semi --n-train 100 --labels 30 --n-rounds 0 --classification-units 10 --classification-lr 1e6 "
-            "--min-steps 20",
+            "--min-steps 20 --backprop-min-steps 20",
             {"mSTDP, labelled images only"},
             {"backprop", "linear"},
         ),

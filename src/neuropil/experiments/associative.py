@@ -23,12 +23,14 @@ def hidden_layers(train: Split, units: tuple[int, ...], rng: Generator) -> nn.Se
     return nn.Sequential(layers)
 
 
-def end_to_end(train: Split, rng: Generator, *, units: tuple[int, ...], epochs: int, augment: Distort | None) -> Method:
+def end_to_end(
+    train: Split, rng: Generator, *, units: tuple[int, ...], epochs: int, min_steps: int, augment: Distort | None
+) -> Method:
     """The same hidden layers, all weights trained by backpropagation.
 
     https://doi.org/10.1038/323533a0
     """
-    training = SupervisedTraining(epochs=epochs, batch=100, lr=2e-3, min_steps=1500, augment=augment)
+    training = SupervisedTraining(epochs=epochs, batch=100, lr=2e-3, min_steps=min_steps, augment=augment)
     return backprop(hidden_layers(train, units, rng), training)
 
 

@@ -91,6 +91,7 @@ class Config(ComparisonSettings):
     # methods to run: mstdp (astdp with --extrapolation), backprop, random_features, linear; all if none is named
     learners: tuple[str, ...] = ()
     backprop_epochs: int = 50  # passes over the training images of the baseline trained by backprop
+    backprop_min_steps: int = 1500  # fewest steps of that baseline
 
     def __post_init__(self) -> None:
         at_least(2, self, "n_samples")
@@ -104,10 +105,12 @@ def main(config: Config, run: Run) -> None:
 
 def comparison(config: Config) -> Comparison:
     """The methods and the data."""
-    units, epochs = config.classification_units, config.backprop_epochs
+    units, epochs, steps = config.classification_units, config.backprop_epochs, config.backprop_min_steps
     methods: dict[str, Callable[..., Method]] = {
         "astdp" if config.extrapolation else "mstdp": associative,
-        "backprop": lambda _, *given: end_to_end(*given, units=units, epochs=epochs, augment=augment(config)),
+        "backprop": lambda _, *given: end_to_end(
+            *given, units=units, epochs=epochs, min_steps=steps, augment=augment(config)
+        ),
         "random_features": lambda _, *given: random_features(*given, units=units),
         "linear": lambda _, *given: linear(*given),
     }

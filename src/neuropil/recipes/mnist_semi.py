@@ -59,6 +59,7 @@ class Config(DataSettings):
     nudge_steps: int = 3  # iterations of the nudged phase
 
     backprop_epochs: int = 12  # passes over the training images of the baselines trained by backprop
+    backprop_min_steps: int = 1500  # fewest steps of these baselines
     n_rounds: int = 2  # how often backprop with pseudo-labels labels the images and starts again
 
     def __post_init__(self) -> None:
@@ -85,7 +86,9 @@ def score(method: Method, tracker: Tracker, *, labelled: Split, test: Split, rng
 def methods(config: Config) -> list[Build]:
     """The network with all images and with the labelled ones alone, and its baselines."""
     units, augment = config.classification_units, distortion(config.rotation, config.scale, config.shift)
-    by_backprop = partial(end_to_end, units=units, epochs=config.backprop_epochs, augment=augment)
+    by_backprop = partial(
+        end_to_end, units=units, epochs=config.backprop_epochs, min_steps=config.backprop_min_steps, augment=augment
+    )
     pseudo = partial(backprop_with_pseudo_labels, config, by_backprop)
     own = (partial(with_pseudo_labels, config), partial(labelled_only, config))
     return [*own, pseudo, by_backprop, partial(random_features, units=units), linear]

@@ -12,9 +12,9 @@ def state_home(tmp_path_factory):
 
 @pytest.fixture
 def blank(request, monkeypatch):
-    """Pages have blank figures, since drawing takes half of a small run; those of a test marked `drawn` are drawn."""
+    """Pages have blank figures, since plotting takes half of a small run; those of a test marked `plotted` do not."""
     from matplotlib.figure import Figure  # by those alone who need it
 
-    if request.node.get_closest_marker("drawn") is None:
+    if request.node.get_closest_marker("plotted") is None:
         save = Figure.savefig
         monkeypatch.setattr(Figure, "savefig", lambda figure, file, **how: save(Figure(), file, format=how["format"]))

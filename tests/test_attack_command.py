@@ -46,7 +46,7 @@ def test_models_come_back_bit_for_bit(compared):
         assert (model.predict(x) == test.y).double().mean().item() == rows[method.name]
 
 
-@pytest.mark.drawn
+@pytest.mark.plotted
 def test_the_command_attacks_every_learner_of_every_seed(compared, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["attack", str(compared), *FEEBLE.split(), "--out", str(out)]) == 0

@@ -87,7 +87,7 @@ def test_every_recipe_is_tried_and_every_variant_has_settings_that_it_takes():
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("name", [pytest.param("compare", marks=pytest.mark.drawn), *COMPARES])
+@pytest.mark.parametrize("name", [pytest.param("compare", marks=pytest.mark.plotted), *COMPARES])
 def test_the_copy_of_a_recipe_runs_and_every_local_method_stands_beside_its_baselines(name, tmp_path, capsys):
     out, mine = tmp_path / "out", str(tmp_path / "mine.py")
     assert main(["copy", name, mine]) == 0

@@ -135,6 +135,13 @@ def test_scores_are_the_settled_drives_of_the_label(learned, train):
     torch.testing.assert_close(sharp.decision_function(train.x[:4]), goal, rtol=0, atol=1e-4)
 
 
+def test_in_use_activity_settles_ten_times_as_close_and_as_long(learned, train, monkeypatch):
+    asked, each = [], Settling.each
+    monkeypatch.setattr(Settling, "each", lambda self, *given: asked.append(self) or each(self, *given))
+    class_scores(learned.net_, Settling(7, tolerance=0.02), train.x[:5])
+    assert [(one.max_iterations, one.tolerance) for one in asked] == [(70, pytest.approx(0.002))]
+
+
 def test_spikes_come_with_the_probability_that_is_the_activity():
     drawn = spikes(torch.tensor([0.0, 0.25, 1.0]).expand(20000, 3), rng())
     torch.testing.assert_close(drawn.mean(0), torch.tensor([0.0, 0.25, 1.0]), atol=0.01, rtol=0)

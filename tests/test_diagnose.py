@@ -12,6 +12,7 @@ import neuropil as npl
 from neuropil.bench import own
 from neuropil.errors import Refusal
 from neuropil.evaluate import linear_probe
+from neuropil.evaluate.metrics import probe
 from neuropil.experiments.diagnose import copies, learn_, pooled
 from neuropil.plasticity import ExplainAway, HardWTA, KrotovHopfield, attach
 
@@ -47,6 +48,13 @@ def test_a_probe_takes_the_decay_with_the_lowest_loss_on_a_held_out_quarter():
             losses[decay] = log_loss(y[held].numpy(), fit.predict_proba(z[held]))
         assert min(losses, key=losses.get) == expected
         assert linear_probe(train, test) == linear_probe(train, test, weight_decay=expected)
+
+
+def test_a_probe_chooses_on_a_quarter_what_three_quarters_teach(monkeypatch):
+    sizes, fit = [], probe._fit
+    monkeypatch.setattr(probe, "_fit", lambda x, *given: sizes.append(len(x)) or fit(x, *given))
+    linear_probe(TRAIN[:80], TEST[:80])
+    assert sizes == [60] * 4 + [80]
 
 
 def test_a_probe_of_noise_is_at_the_level_of_guessing_and_infinite_features_are_refused():

@@ -30,11 +30,13 @@ RECIPES = {  # settings of networks small enough to build
     "mnist_theta": {"hidden": (6, 5)},
     "mnist_theta_best": {"units": 6},
     "mnist_unsupervised": {"units": 6, "components": 3},
+    "stdp_conv": {"kernels": (5, 6), "kernel": 3, "grid": 2, "patch_threshold": 1.5},
     "yin_yang": {"units": 6},
 }
 IN_LOOPS = {"lr", "epochs", "batch"}  # of recipes that show their loop, see test_recipe_loops.py
 OTHERWISE = {"cifar_softhebb": IN_LOOPS, "mnist_conv_krotov": IN_LOOPS, "mnist_krotov": IN_LOOPS}
 OTHERWISE["diehl_cook"] = {"excitation"}  # divided by the sum of weights
+OTHERWISE["stdp_conv"] = {"batch"}  # of the loop that the recipe shows
 KEPT = {"seed", "n_train", "threads", "last", "low", "t_end", "threshold", "power", "duration", "margin", "tau"}
 
 

@@ -1,6 +1,7 @@
 """Neurons that spike once, step by step in loops: contrasts as latencies, first spikes, and who wins."""
 
 import math
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from neuropil.errors import Refusal
 from neuropil.models import ContrastLatency, FirstSpikeConv2d
 from neuropil.models.nn.first_spikes import winners_of
+from neuropil.recipes import stdp_conv
 
 STEPS, PAD = 6, 1
 
@@ -93,6 +95,21 @@ def test_winners_are_the_earliest_and_inhibit_their_unit_and_their_neighbours(ra
         patch = padded[n, :, y : y + 2, x : x + 3].flatten()
         assert torch.equal(seen.bool(), patch >= spikes.age[n, y, x])
         assert who.nonzero().item() == spikes.unit[n, y, x]
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_the_loop_of_the_recipe_lets_winners_learn_by_the_published_rule(depth, layer, ages):
+    config = stdp_conv.Config(winners=(3, 2), radius=(0, 1), a_plus=0.013, a_minus=0.0071)
+    conv = deepcopy(layer)
+    optimizer = torch.optim.SGD(conv.parameters(), lr=config.a_plus + config.a_minus)
+    wins = stdp_conv.Competition(config).step_(conv, depth, ages, optimizer)
+    before, want = layer.weight.flatten(1), layer.weight.flatten(1).clone()
+    pre, post = layer.compete(ages, config.winners[depth], config.radius[depth])
+    for seen, who in zip(pre, post.argmax(1)):
+        for k, w in enumerate(before[who]):
+            want[who, k] += (config.a_plus if seen[k] else -config.a_minus) * w * (1 - w)
+    assert wins == len(pre) > 4
+    torch.testing.assert_close(conv.weight.flatten(1), want, rtol=1e-12, atol=1e-12)
 
 
 def test_a_contrast_is_a_difference_of_gaussians_and_the_larger_it_is_the_earlier_its_spike():

@@ -192,6 +192,7 @@ def test_without_labels_every_kind_of_unit_has_a_readout_and_those_of_one_sign_v
     assert all(readout[name] > votes[name] for name in votes)
     assert "fields.mSTDP without labels" in read(out).tensors()
     assert set(assigned) == {read(out).facts["data"]["mnist"]["train"]}
+    assert_saved(out, readout)
 
 
 def test_hidden_labels_change_nothing_in_units_that_learn_without():
@@ -216,6 +217,14 @@ def test_with_few_labels_every_learner_stands_beside_its_baselines(tmp_path):
     assert set(found) == {(learner, "mnist, 60 labels") for learner in learners}
     assert all(row["n_train"] == 60 for row in found.values())
     assert all(row["accuracy"] > 0.5 for row in found.values())
+    assert_saved(out, {learner: row["accuracy"] for (learner, _), row in found.items()})
+
+
+def assert_saved(out, reached):
+    """Every model of a run comes back by its name, as accurate as it was."""
+    _, test = digits(seed=0)
+    for name, wanted in reached.items():
+        assert accuracy(npl.load(out, name), test) == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.mark.parametrize(

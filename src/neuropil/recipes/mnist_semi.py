@@ -14,8 +14,10 @@ Group: associative. Minutes: 15. Data: mnist.
 Try: neuropil run mnist_semi --seeds 3 --n-train 20000 --out runs/mnist_semi
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -27,7 +29,7 @@ from neuropil.errors import at_least
 from neuropil.evaluate import fit_and_score
 from neuropil.experiments.associative import distortion, end_to_end, random_features
 from neuropil.experiments.baselines import linear
-from neuropil.experiments.comparison import Build, Method, attempted, data_splits
+from neuropil.experiments.comparison import Build, Method, Origin, attempted, data_splits, save_learned
 from neuropil.experiments.settings import DataSettings
 from neuropil.runs import Run, Tracker
 
@@ -75,12 +77,18 @@ def main(config: Config, run: Run) -> None:
         count, build = config.labels[index // len(builds)], builds[index % len(builds)]
         labelled, rng = subset(train, count, config.seed), torch.Generator().manual_seed(config.seed)
         work = partial(score, labelled=labelled, test=test, rng=rng)
-        attempted(build, train, rng, work, run=run, data=f"mnist, {count} labels", seed=config.seed)
+        data = f"mnist, {count} labels"
+        done = attempted(build, train, rng, work, run=run, data=data, seed=config.seed)
+        if done is not None:
+            method, accuracy = done
+            facts = {"accuracy": accuracy, "n_train": count, "data": data, "seed": config.seed, "place": index}
+            many = {"name": f"{method.name}, {count} labels"} if len(config.labels) > 1 else {}
+            save_learned(method, run, Origin("mnist"), {**facts, **many}, f"{count} labels")
 
 
-def score(method: Method, tracker: Tracker, *, labelled: Split, test: Split, rng: Generator) -> None:
-    """Fit the method to the labelled images; those without a label it knows already."""
-    fit_and_score(method.learner, labelled, test, rng=rng, tracker=tracker)
+def score(method: Method, tracker: Tracker, *, labelled: Split, test: Split, rng: Generator) -> float:
+    """The accuracy of the method, fitted to the labelled images; those without a label it knows already."""
+    return fit_and_score(method.learner, labelled, test, rng=rng, tracker=tracker)
 
 
 def methods(config: Config) -> list[Build]:
@@ -153,6 +161,11 @@ class SelfTraining:
         """(n, *shape) to (n,) labels."""
         labels: Tensor = self.learner.predict(x)
         return labels
+
+    def save(self, path: Path, *, about: Mapping[str, Any]) -> Path:
+        """The learner alone."""
+        file: Path = self.learner.save(path, about=about)
+        return file
 
 
 @dataclass

@@ -26,7 +26,7 @@ from neuropil.data import Split
 from neuropil.evaluate import accuracy, assign_units, fit_and_score
 from neuropil.experiments.associative import hidden_layers
 from neuropil.experiments.baselines import LINEAR, linear
-from neuropil.experiments.comparison import Method, attempted, data_splits
+from neuropil.experiments.comparison import Method, Origin, attempted, data_splits, save_learned
 from neuropil.experiments.k_means import k_means_centres
 from neuropil.experiments.settings import DataSettings
 from neuropil.models import FeatureClassifier, Model, Triangle, receptive_fields
@@ -57,17 +57,22 @@ def main(config: Config, run: Run) -> None:
     for index in run.loop("units", len(kinds)):
         rng = torch.Generator().manual_seed(config.seed)
         work = partial(score, train=train, test=test, rng=rng, run=run)
-        attempted(partial(kinds[index], config), train, rng, work, run=run, data="mnist", seed=config.seed)
+        done = attempted(partial(kinds[index], config), train, rng, work, run=run, data="mnist", seed=config.seed)
+        if done is not None:
+            method, reached = done
+            facts = {"accuracy": reached, "n_train": len(train), "data": "mnist", "seed": config.seed, "place": index}
+            save_learned(method, run, Origin("mnist"), facts)
 
 
-def score(method: Method, tracker: Tracker, *, train: Split, test: Split, rng: Generator, run: Run) -> None:
+def score(method: Method, tracker: Tracker, *, train: Split, test: Split, rng: Generator, run: Run) -> float:
     """Fit the method and score its readout, and the votes of its units if these can be assigned to classes."""
-    fit_and_score(method.learner, train, test, rng=rng, tracker=tracker)
+    result = fit_and_score(method.learner, train, test, rng=rng, tracker=tracker)
     if method.competes:
         votes = accuracy(assign_units(units(method.learner), train), test)
         tracker.log(Row(kind="assigned units", metrics={"accuracy": votes}))
     if method.family == "local":
         run.save(**{f"fields.{method.name}": receptive_fields(method.learner.network_, train.x.shape[1:])})
+    return result
 
 
 def units(model: Model) -> nn.Module:

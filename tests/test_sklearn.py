@@ -63,6 +63,19 @@ def test_features_are_those_of_the_layer_that_learned():
     assert np.abs(start.weights_ - features.weights_).max() > 0.01
 
 
+@pytest.mark.parametrize("model", [HebbianClassifier(9, epochs=2), SpikeTimeClassifier(9, epochs=2, min_steps=1)])
+def test_a_verbose_estimator_prints_its_passes_and_learns_the_same(model, capsys):
+    x, y = load_wine(return_X_y=True)
+    quiet = model.set_params(random_state=0).fit(x, y).predict_proba(x)
+    assert capsys.readouterr().out == ""
+    np.testing.assert_array_equal(model.set_params(verbose=1).fit(x, y).predict_proba(x), quiet)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(", ")[1] for line in said] == ["1 of 2", "2 of 2"]
+    assert all(line.startswith(f"{type(model).__name__}: ") for line in said)
+    with pytest.raises(Refusal, match="needs verbose as True, False or a whole number >= 0, got 'yes'"):
+        model.set_params(verbose="yes").fit(x, y)
+
+
 def test_partial_fit_learns_from_one_batch_after_the_other():
     x = np.random.default_rng(4).normal(size=(300, 5))
     features = HebbianFeatures(20, random_state=0)
@@ -305,7 +318,7 @@ NETWORK = SHARED | {"learning_rate": 0.02, "min_steps": 5}
 )
 def test_every_setting_of_an_estimator_changes_what_it_learns(kind, settings):
     x, y = (part[::4] for part in load_wine(return_X_y=True))
-    assert settings.keys() == kind().get_params().keys()
+    assert settings.keys() | {"verbose"} == kind().get_params().keys()
     small = {"n_units": 12, "epochs": 1, "min_steps": 1, "random_state": 0}
     start = kind(**{name: value for name, value in small.items() if name in settings})
     said = lambda model: getattr(model.fit(x, y), "transform" if kind is HebbianFeatures else "decision_function")(x)

@@ -150,5 +150,5 @@ def test_the_results_are_written_as_others_take_them(tmp_path, capsys):
     assert str(file) in capsys.readouterr().out
     assert file.read_text() == said("csv")
     assert main(["table", str(tmp_path), "--out", str(file)]) == 2
-    frame = neuropil.report.frame([tmp_path])
+    frame = neuropil.report.frame(tmp_path)
     assert frame.groupby("learner").accuracy.mean()["backprop"] == pytest.approx(0.8)

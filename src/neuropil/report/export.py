@@ -24,8 +24,8 @@ def export(runs: Sequence[Path] | Results, form: str) -> str:
     return FORMATS[form](results)
 
 
-def frame(runs: Sequence[Path] | Results) -> Any:
-    """A pandas data frame with a row for each learner, data set and seed.
+def frame(runs: Sequence[Path | str] | Path | str | Results) -> Any:
+    """A pandas data frame with a row for each learner, data set and seed, of one run or of several.
 
     Raises:
         Refusal: pandas is not installed.
@@ -35,7 +35,9 @@ def frame(runs: Sequence[Path] | Results) -> Any:
         >>> neuropil.report.frame([]).empty
         True
     """
-    return optional("pandas", "a data frame").DataFrame([outcome.columns() for outcome in gather(runs).outcomes])
+    several = [runs] if isinstance(runs, (str, Path)) else runs
+    found = gather(several if isinstance(several, Results) else [Path(one) for one in several])
+    return optional("pandas", "a data frame").DataFrame([outcome.columns() for outcome in found.outcomes])
 
 
 def as_csv(results: Results) -> str:

@@ -32,6 +32,7 @@ class AssociationRuleClassifier(NetworkClassifier):
         learning_rate: first one, falls to 0.
         min_steps: fewest steps; a small data set gets as many more passes as this takes.
         random_state: seed of first weights and order.
+        verbose: 1 prints a line for each pass of `fit`.
 
     Attributes:
         classes_: the labels, sorted.
@@ -56,9 +57,11 @@ class AssociationRuleClassifier(NetworkClassifier):
     def __init__(
         self, n_units: int | tuple[int, ...] = 300, *, k: int | None = 3, slope: float = 8.0, epochs: int = 20,
         batch_size: int = 50, learning_rate: float = 1e-2, min_steps: int = 500, random_state: Any = None,
+        verbose: int = 0,
     ):  # fmt: skip
         self.n_units, self.k, self.slope, self.epochs, self.batch_size = n_units, k, slope, epochs, batch_size
         self.learning_rate, self.min_steps, self.random_state = learning_rate, min_steps, random_state
+        self.verbose = verbose
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
         """Learn from more rows, in one pass at the first learning rate; also after `fit`.

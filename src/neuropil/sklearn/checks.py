@@ -1,5 +1,7 @@
 """What all estimators ask of their settings and of their data."""
 
+import time
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,6 +16,32 @@ from torch import Generator
 from neuropil.errors import require
 
 LARGEST = 1e100  # entry of the data, whose squares are summed; all of them below 1 / LARGEST are too small likewise
+
+
+class Passes:
+    """Prints the passes of a fit where its estimator is verbose."""
+
+    def __init__(self, estimator: Any):
+        said: Any = estimator.verbose
+        self.who, self.start = type(estimator).__name__, time.perf_counter()
+        fine = isinstance(said, Integral) and int(said) >= 0
+        require(fine, f"{self.who} needs verbose as True, False or a whole number >= 0, got {said!r}.")
+        self.prints = bool(said)
+
+    @property
+    def seconds(self) -> float:
+        """Since the fit began."""
+        return time.perf_counter() - self.start
+
+    def loop(self, title: str, count: int, **state: Any) -> Iterator[int]:
+        """0 .. count - 1, with a line after each."""
+        for index in range(count):
+            yield index
+            if self.prints:
+                print(f"{self.who}: {title}, {index + 1} of {count}, {self.seconds:.1f} s", flush=True)
+
+    def log(self, row: Any) -> None:
+        """Rows are not kept."""
 
 
 def check_numbers(estimator: BaseEstimator, **least: float) -> None:

@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.errors import enough_memory, require, unknown
 from neuropil.plasticity import ExplainAway, HardWTA, KrotovHopfield, Learner, Rule, SoftHebb, attach
-from neuropil.sklearn.checks import check_batch, check_numbers, check_rows, generator
+from neuropil.sklearn.checks import Passes, check_batch, check_numbers, check_rows, generator
 
 __all__ = ["HebbianClassifier", "HebbianFeatures"]
 
@@ -45,6 +45,7 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         batch_size: examples in a step.
         learning_rate: of the weights; 0.2 fits every rule, 0 leaves units where they start.
         random_state: seed of start and order.
+        verbose: 1 prints a line for each pass of `fit`.
 
     Attributes:
         weights_: (n_units, n_features_in_).
@@ -67,15 +68,15 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
 
     def __init__(
         self, n_units: int = 300, *, rule: str | Rule = "explain_away", epochs: int = 10, batch_size: int = 100,
-        learning_rate: float = 0.2, random_state: Any = None,
+        learning_rate: float = 0.2, random_state: Any = None, verbose: int = 0,
     ):  # fmt: skip
         self.n_units, self.rule, self.epochs, self.batch_size = n_units, rule, epochs, batch_size
-        self.learning_rate, self.random_state = learning_rate, random_state
+        self.learning_rate, self.random_state, self.verbose = learning_rate, random_state, verbose
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn from the rows of X (n, features), from the start; y is not looked at."""
         x = self._begin(X)
-        for _ in range(self.epochs):
+        for _ in Passes(self).loop("epochs", self.epochs):
             self._learn(x)
         silent = float((self._answers(x.numpy()) == 0).all(1).mean())
         if silent > 0.5:
@@ -172,7 +173,7 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
     """A logistic regression on features that a local rule learns without labels, see `HebbianFeatures`.
 
     Args:
-        n_units, rule, epochs, batch_size, learning_rate, random_state: of the features.
+        n_units, rule, epochs, batch_size, learning_rate, random_state, verbose: of the features.
         C: inverse strength of the L2 penalty of the logistic regression, on features of unit variance.
         max_iter: steps of its solver, at most.
 
@@ -206,10 +207,11 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self, n_units: int = 300, *, rule: str | Rule = "explain_away", epochs: int = 10, batch_size: int = 100,
-        learning_rate: float = 0.2, C: float = 1.0, max_iter: int = 1000, random_state: Any = None,
+        learning_rate: float = 0.2, C: float = 1.0, max_iter: int = 1000, random_state: Any = None, verbose: int = 0,
     ):  # fmt: skip
         self.n_units, self.rule, self.epochs, self.batch_size = n_units, rule, epochs, batch_size
         self.learning_rate, self.C, self.max_iter, self.random_state = learning_rate, C, max_iter, random_state
+        self.verbose = verbose
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn features from the rows of X (n, features), then their classes y (n,) of any kind."""

@@ -17,7 +17,7 @@ from neuropil.associative import CLASSIFY, GENERATE, AssociativeNetwork, Associa
 from neuropil.data import Split
 from neuropil.errors import enough_memory, require
 from neuropil.models import SpikeTimeTraining, SpikingClassifier
-from neuropil.sklearn.checks import check_numbers, check_rows, generator
+from neuropil.sklearn.checks import Passes, check_numbers, check_rows, generator
 from neuropil.spiking import LatencyEncoding, Theta
 
 
@@ -33,6 +33,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):
     learning_rate: float
     min_steps: int
     random_state: Any
+    verbose: int
     classes_: NDArray[Any]
     network_: Any
     low_: NDArray[Any]
@@ -57,7 +58,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):
         self.span_ = np.where(span > 0, span, 1)
         train = Split(self._scaled(rows).float(), torch.tensor(indices), len(self.classes_))
         with enough_memory():
-            model = self._model(len(rows)).fit(train, rng=generator(self.random_state))
+            model = self._model(len(rows)).fit(train, rng=generator(self.random_state), tracker=Passes(self))
         for part in ("net_", "network_"):
             if part in vars(model):
                 getattr(model, part).double()  # so that no row depends on the others by rounding
@@ -124,6 +125,7 @@ class STDPNetworkClassifier(NetworkClassifier):
         learning_rate: of synapses onto units that classify; the others have theirs in proportion.
         min_steps: fewest steps; a small data set gets as many more passes as this takes.
         random_state: seed of first weights, order and masks.
+        verbose: 1 prints a line for each pass.
 
     Attributes:
         classes_: the labels, sorted.
@@ -146,11 +148,11 @@ class STDPNetworkClassifier(NetworkClassifier):
 
     def __init__(
         self, n_units: int = 128, *, n_generation_units: int = 64, epochs: int = 30, batch_size: int = 50,
-        learning_rate: float = 3e-3, min_steps: int = 500, random_state: Any = None,
+        learning_rate: float = 3e-3, min_steps: int = 500, random_state: Any = None, verbose: int = 0,
     ):  # fmt: skip
         self.n_units, self.n_generation_units = n_units, n_generation_units
         self.epochs, self.batch_size, self.learning_rate = epochs, batch_size, learning_rate
-        self.min_steps, self.random_state = min_steps, random_state
+        self.min_steps, self.random_state, self.verbose = min_steps, random_state, verbose
 
     def sample(self, y: ArrayLike, *, random_state: Any = None) -> NDArray[Any]:
         """One row for each of the classes `y` (n,), as the network generates them: (n, features)."""
@@ -207,6 +209,7 @@ class SpikeTimeClassifier(NetworkClassifier):
         learning_rate: first one, falls to 0.
         min_steps: fewest steps; a small data set gets as many more passes as this takes.
         random_state: seed of first weights and order.
+        verbose: 1 prints a line for each pass.
 
     Attributes:
         classes_: the labels, sorted.
@@ -226,10 +229,10 @@ class SpikeTimeClassifier(NetworkClassifier):
 
     def __init__(
         self, n_units: int = 100, *, epochs: int = 20, batch_size: int = 50, learning_rate: float = 5e-3,
-        min_steps: int = 500, random_state: Any = None,
+        min_steps: int = 500, random_state: Any = None, verbose: int = 0,
     ):  # fmt: skip
         self.n_units, self.epochs, self.batch_size, self.learning_rate = n_units, epochs, batch_size, learning_rate
-        self.min_steps, self.random_state = min_steps, random_state
+        self.min_steps, self.random_state, self.verbose = min_steps, random_state, verbose
 
     def _scaled(self, rows: NDArray[Any]) -> Tensor:
         scaled = super()._scaled(rows)

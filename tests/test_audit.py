@@ -10,6 +10,7 @@ from torch.nn import functional as F
 import neuropil as npl
 from neuropil.cli import main
 from neuropil.errors import Refusal
+from neuropil.experiments import audited
 from neuropil.models import LateralReadout
 
 BATCH = 14
@@ -175,14 +176,17 @@ def test_what_cannot_be_audited_is_refused(batch):
         npl.audit(npl.Hebb(), network(), x, y[:3])
 
 
-def test_the_command_has_a_row_for_each_name_and_for_ones_own(tmp_path, capsys):
+def test_the_command_has_a_row_for_each_name_and_for_ones_own(tmp_path, capsys, monkeypatch):
+    seeds = set()
+    monkeypatch.setattr(audited, "audit", lambda *given, seed=0, **how: seeds.add(seed) or npl.audit(*given, **how))
     mine, rows = tmp_path / "mine.py", tmp_path / "rows.json"
     mine.write_text("import neuropil as npl\nrule = npl.Oja()\n")
     reads = {"differential_hebb": "synapse", "backprop": "network", "attached": "layer", "reward_stdp": "synapse"}
     reads |= {"triplet_stdp": "synapse", "voltage_stdp": "synapse", "delta_readout": "layer", "least_squares": "layer"}
     want = {"oja": "synapse", **reads, "lateral_readout": "synapse", "mine": "synapse"}
     names = [*[*want][:-1], str(mine)]
-    assert main(["audit", *names, "--images", "20", "--json", str(rows)]) == 0
+    assert main(["audit", *names, "--images", "20", "--seed", "3", "--json", str(rows)]) == 0
+    assert seeds == {3}
     found = {row["name"]: row for row in json.loads(rows.read_text())}
     assert {name: row["reads"] for name, row in found.items()} == want
     assert {name for name, row in found.items() if row["labels"]} == {

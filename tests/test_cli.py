@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,7 +229,7 @@ def test_reports_over_many_folders(place):
 
 def test_data_commands(capsys, monkeypatch):
     assert main(["data", "list"]) == 0
-    assert "digits" in capsys.readouterr().out
+    assert re.search(r"digits +1,438 +359 +yes", capsys.readouterr().out)
     monkeypatch.setattr(neuropil.data, "fetch", lambda name: [Path(name) / "file"])
     assert main(["data", "fetch", "mnist"]) == 0
     assert capsys.readouterr().out == "mnist/file\n"

@@ -11,6 +11,7 @@ from neuropil.cli import main
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
 from neuropil.evaluate.robustness.precision import accuracy_with_bits, rounded, with_bits
+from neuropil.recipes import precision
 
 WEIGHT = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -72,9 +73,12 @@ def test_what_cannot_be_rounded(ask, message):
         ask()
 
 
-def test_the_models_of_a_run_are_rounded_from_a_command(tmp_path):
-    out = tmp_path / "bits"
-    assert main(f"run precision --of digits-association --bits 16 4 1 --out {out}".split()) == 0
+def test_the_models_of_a_run_are_rounded_from_a_command(tmp_path, monkeypatch):
+    out, asked = tmp_path / "bits", []
+    rounding = lambda learner, test, *how: asked.append(how) or accuracy_with_bits(learner, test, *how)
+    monkeypatch.setattr(precision, "accuracy_with_bits", rounding)
+    assert main(f"run precision --of digits-association --bits 16 4 1 --scale unit --out {out}".split()) == 0
+    assert asked == [((16, 4, 1), "unit")]
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     found = {row["bits"]: row["accuracy"] for row in rows if row["kind"] == "precision"}
     assert list(found) == [32, 16, 4, 1]

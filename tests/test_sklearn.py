@@ -245,6 +245,11 @@ def test_networks_take_any_labels_columns_and_scales():
     ):
         fitted = clone(model).fit(x, names)
         assert fitted.score(x, names) > 0.9
+        inputs, middle = fitted._scaled(x.to_numpy()).numpy(), isinstance(model, AssociationRuleClassifier)
+        want = (x.to_numpy() - x.to_numpy().min(0)) / np.ptp(x.to_numpy(), 0)
+        want = StandardScaler().fit_transform(x.to_numpy()) if middle else want
+        both = isinstance(model, SpikeTimeClassifier)  # one input spikes earlier the larger, one the smaller the entry
+        np.testing.assert_allclose(inputs, np.hstack([want, 1 - want]) if both else want, atol=1e-12)
         other = clone(model).fit(x * 1000 - 7, names)  # every column is scaled
         assert (other.predict(x * 1000 - 7) == fitted.predict(x)).mean() > 0.97
         proba = fitted.predict_proba(x)

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from neuropil.data import load
 from neuropil.errors import Refusal
+from neuropil.models import SpikingClassifier
 from neuropil.plasticity import PairSTDP, TripletSTDP
 from neuropil.recipes import balanced, concept, pair_triplet, recurrent, reward_stdp, single_neuron, yin_yang
 from neuropil.runs import Run, read
@@ -95,10 +97,13 @@ def test_poisson_inputs_have_their_rate():
     assert times[times.isfinite()].max() < 10
 
 
-def test_yin_yang_tells_what_ordinary_spikes_achieve(record):
+def test_yin_yang_tells_what_ordinary_spikes_achieve(record, monkeypatch):
+    asked, predict = [], SpikingClassifier.predict_from_spikes
+    monkeypatch.setattr(SpikingClassifier, "predict_from_spikes", lambda self, x: asked.append(x) or predict(self, x))
     done = record(yin_yang, yin_yang.Config(epochs=1, units=10, n_train=100))
     results = {row["learner"]: row for row in rows_of(done, "result")}
     assert list(results)[:2] == ["exact spikes", "exact spikes, ordinary only"]
+    assert [torch.equal(x, load("yin_yang")[1].x) for x in asked] == [True]
     assert {"backprop", "random features", "linear"} < set(results)
     assert results["exact spikes, ordinary only"]["accuracy"] <= results["exact spikes"]["accuracy"] + 1e-6
 

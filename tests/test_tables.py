@@ -11,8 +11,11 @@ import torch
 from neuropil.data import Split
 from neuropil.evaluate import fit_and_score
 from neuropil.report.figures.curves import learning_curves, progress
+from neuropil.report.layout import Files
 from neuropil.report.page import table_of
 from neuropil.report.results import gather
+from neuropil.report.robustness_tables import robustness_of
+from neuropil.report.sections import labels_section
 from neuropil.report.tables import HEADS, cells_of, summary_sentence, uneven_of
 from neuropil.report.theme import styles_of
 from neuropil.runs import NullTracker, Run
@@ -25,10 +28,30 @@ from report_runs import BASELINE, LOCAL, make, result
 def test_costs_are_means_over_the_runs_that_finished(tmp_path):
     done = make(tmp_path / "done", [result(seed=0, peak_mb=100.0), result(seed=1, peak_mb=300.0)])
     half = make(tmp_path / "half", [result(seed=2, seconds=90.0, peak_mb=900.0)], finish=False)
-    (summary,) = gather([done, half]).summaries
+    found = gather([done, half])
+    (summary,) = found.summaries
     assert (summary.seconds, summary.peak_mb) == (2.5, 200.0)
     shown = dict(zip(HEADS, cells_of(summary), strict=True))
     assert (shown["n"], shown["seconds"], shown["peak MB"]) == ("2 + 1 unfinished", "2.50", "200")
+    (row,) = table_of(found, "digits", styles_of(found), {})[2]
+    by_number = {head: number for _, head, _, number in row["cells"]}  # by what the page sorts
+    assert (by_number["n"], by_number["seconds"], by_number["peak MB"]) == ("2", "2.5", "200.0")
+
+
+def test_what_a_learner_lacks_is_a_gap_in_its_row(tmp_path):
+    rows = [result(LOCAL), result(BASELINE, family="baseline")]
+    for name, count, kind in ((LOCAL, 10, "blur"), (BASELINE, 100, "noise")):
+        about = {"learner": name, "data": "digits", "seed": 0, "accuracy": count / 200}
+        attack = {"norm": "Linf", "attack": "all attacks", "access": "", "size": count / 100, "invalid": False}
+        rows += [("labels", {**about, "n_labels": count}), ("attack", {**about, **attack, "n_test": 9})]
+        rows += [("corruption", {**about, "corruption": kind, "severity": 1})]
+    found = gather([make(tmp_path / "run", rows)])
+    (group,) = labels_section(found, styles_of(found), Files()).groups
+    for shown in (group.tables[0], *(one for one in robustness_of(found)[0].tables if one.rows and not one.folded)):
+        cells = {name: dict(zip(shown.heads[1:], own, strict=True)) for name, *own in shown.rows}
+        first, second = shown.heads[1:]
+        gaps = {LOCAL: {first: "5.0", second: "–"}, BASELINE: {first: "–", second: "50.0"}}
+        assert cells == gaps, shown.caption
 
 
 def test_a_difference_is_certain_only_where_its_interval_leaves_out_zero(tmp_path):

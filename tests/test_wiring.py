@@ -57,12 +57,12 @@ def builds_of(recipe, config):
     return {name: partial(build, config) for name, build in room.METHODS.items()}
 
 
-def methods_of(recipe, seed=0, **settings):
+def methods_of(recipe, seed=0, train=None, **settings):
     room = import_module(f"neuropil.recipes.{recipe}")
     if hasattr(room, "init_centres_"):
         room.init_centres_ = partial(init_centres_, count=100)
     config = room.Config(**RECIPES[recipe] | settings, seed=seed)
-    train, rng = train_of(recipe), lambda: torch.Generator().manual_seed(seed)
+    train, rng = train or train_of(recipe), lambda: torch.Generator().manual_seed(seed)
     return config, {name: build(train, rng()) for name, build in builds_of(recipe, config).items()}
 
 
@@ -163,6 +163,20 @@ def test_first_weights_are_those_of_the_seed(recipe):
         assert all(map(torch.equal, first, same)), name
         if name != "principal" and any(tensor.ndim > 1 for tensor in first):
             assert not all(map(torch.equal, first, new)), name
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_only_random_features_have_seen_nothing(recipe):
+    """First weights of random features are the same whatever the examples; patches, images and centres are not."""
+    found = [methods_of(recipe, train=part)[1] for part in (train_of(recipe), digits(seed=0)[0][100:140])]
+    for name, one, other in ((name, *(methods[name] for methods in found)) for name in found[0]):
+        body = getattr(one.learner, "body", None)
+        if recipe == "yin_yang" or one.family != "baseline" or not isinstance(body, nn.Module):
+            continue
+        matrices = [weight for weight in body.parameters() if weight.ndim > 1]
+        again = [weight for weight in other.learner.body.parameters() if weight.ndim > 1]
+        blind = one.name.startswith(("random features", "backprop"))
+        assert not matrices or all(map(torch.equal, matrices, again)) == blind, name
 
 
 KNOWN = {  # what has to be the same for all, or a tie of two equals

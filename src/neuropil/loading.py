@@ -112,7 +112,7 @@ def slug(name: str) -> str:
 def _one(found: Sequence[Header], folder: Path) -> Header:
     if len(found) == 1:
         return found[0]
-    why = "a run that chooses settings or follows single neurons keeps none, nor does one of another version"
+    why = "some recipes keep numbers and figures only, as do runs of another version"
     require(bool(found), f"the runs in {folder} left no model that fits; {why}.")
     names, seeds = ({header.about[key] for header in found} for key in ("name", "seed"))
     example = f"load({str(folder)!r}, {found[0].about['name']!r}, seed={found[0].about['seed']})"

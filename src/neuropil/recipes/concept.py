@@ -61,7 +61,8 @@ def first_of(neuron: QIF | LIF) -> FirstSpike:
         rest, late = times.new_zeros(1), []
         for t, w in zip(times.unbind(), weights.unbind()):
             if isinstance(neuron, LIF):
-                late.append(simulate_lif(t[None], w[:, None], rest, rest, neuron, t_end)[0][0, 0, 0])
+                at, weight, start = t[None].cpu(), w[:, None].cpu(), rest.cpu()  # LIF neurons run on the CPU only
+                late.append(simulate_lif(at, weight, start, start, neuron, t_end)[0][0, 0, 0].to(t.device))
             else:
                 spikes, state = simulate_qif(t[None], w[:, None], rest, rest, neuron, t_end)
                 late.append(neuron.with_pseudospikes(spikes, state, t_end)[0, 0, 0])

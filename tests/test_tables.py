@@ -10,17 +10,18 @@ import torch
 
 from neuropil.data import Split
 from neuropil.evaluate import fit_and_score
+from neuropil.report.export import export
 from neuropil.report.figures.curves import learning_curves, progress
 from neuropil.report.layout import Files
 from neuropil.report.page import table_of
 from neuropil.report.results import gather
 from neuropil.report.robustness_tables import robustness_of
-from neuropil.report.sections import labels_section
+from neuropil.report.sections import labels_section, unit_facts
 from neuropil.report.tables import HEADS, cells_of, summary_sentence, uneven_of
 from neuropil.report.theme import styles_of
-from neuropil.runs import NullTracker, Run
+from neuropil.runs import NullTracker, Run, UnitsRow
 from neuropil.runs import run as room
-from report_runs import BASELINE, LOCAL, make, result
+from report_runs import BASELINE, LOCAL, everything, make, result
 
 # The report
 
@@ -52,6 +53,15 @@ def test_what_a_learner_lacks_is_a_gap_in_its_row(tmp_path):
         first, second = shown.heads[1:]
         gaps = {LOCAL: {first: "5.0", second: "–"}, BASELINE: {first: "–", second: "50.0"}}
         assert cells == gaps, shown.caption
+
+
+def test_units_and_data_sets_stand_under_their_names(tmp_path):
+    rows = [*everything(seeds=(0,)), result(LOCAL, 0, data="iris")]
+    found = gather([make(tmp_path / "run", rows)])
+    facts = dict(unit_facts(found.of(UnitsRow)))
+    assert (facts["dead"], facts["converged"], facts["effective rank"]) == ("25.0 %", "50.0 %", "3.00")
+    lines = [line.split(" & ") for line in export(found, "latex").splitlines()]
+    assert [line[:2] for line in lines if line[1:2] == [LOCAL]] == [["digits", LOCAL], ["iris", LOCAL]]
 
 
 def test_a_difference_is_certain_only_where_its_interval_leaves_out_zero(tmp_path):

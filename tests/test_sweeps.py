@@ -8,6 +8,7 @@ import pytest
 
 from cli_place import go, said
 from cli_place import place as place
+from neuropil.cli.sweep_plan import plan_of
 from neuropil.runs import read
 
 RECIPE = '''"""A formula in the place of a learner."""
@@ -150,6 +151,11 @@ REFUSED = {
 def test_wrong_words_are_refused_before_anything_runs(room, capsys, words):
     assert REFUSED[words] in said(capsys, f"sweep ./formula.py {words}")
     assert [path.name for path in room.iterdir() if path.name != "__pycache__"] == ["formula.py"]
+
+
+def test_seeds_of_a_sweep_begin_where_it_is_told(room):
+    _, facts = plan_of(["./formula.py", "--grid", "lr=0.1,0.3", "--seed", "5", "--seeds", "2"])
+    assert facts["seeds"] == [5, 6]
 
 
 def test_a_search_is_a_sweep(room, capsys):

@@ -38,7 +38,7 @@ TINY = {
     "iris_association": "--hidden 12 6 --pairs '0 1'",
     "mnist_theta": f"{FEW} --hidden 6 --batch 30",
     "mnist_theta_best": f"{FEW} --units 6 --batch 30",
-    "mnist_softhebb": f"{FEW} --channels 4 3 2 --batch 30 --n-augmented 1 --labels 30 --learners soft_hebb k_means",
+    "mnist_softhebb": f"{FEW} --channels 4 3 2 --batch 30 --n-augmented 1 --labels 1000 --learners soft_hebb k_means",
     "cifar_wide": f"{WIDE} --labels 1000 --learners signed_wta hard_wta k_means",
     "concept": "--points 4",
     "single_neuron": "--n-updates 2",

@@ -22,6 +22,7 @@ from neuropil.data import Split
 from neuropil.distributed.balance import Cost, balanced
 from neuropil.errors import Refusal
 
+pytestmark = pytest.mark.processes
 CASES = Path(__file__).with_name("shared_cases.py")
 
 

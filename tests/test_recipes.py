@@ -26,6 +26,7 @@ FEEBLE = "--n-test 40 --linf 0.1 --l2 1 --attack-steps 3 --attack-restarts 1 --a
 QUICK = "--epochs 8 --plain-epochs 12 --backprop-epochs 4 --backprop-batch 50 --readout-epochs 3 --batch 50"
 NETS = "--hidden 120 60 --columns 4 1 --receptive-field 5"
 COMPARES = (
+    "compare",
     "fashion_krotov",
     "mnist_conv_krotov",
     "mnist_softhebb",
@@ -50,8 +51,8 @@ TINY = {
 }
 WIDE = "--units 8 --kernel 3 --n-train 100 --patch-fraction 0.3 --labels 1000 --backprop-epochs 1"
 TINY["cifar_wide"] = f"{WIDE} --backprop-min-steps 20 --learners signed_wta k_means random_features backprop linear"
-TINY["diehl_cook"] = "--units 20 --n-train 300 --duration 0.1 --readout-epochs 3 --backprop-epochs 2" + STEPS
-TINY["stdp_conv"] = "--kernels 8 10 --kernel 3 --thresholds 4 5 --patch-threshold 1.5 --n-images 300 300 --n-train 300"
+TINY["diehl_cook"] = "--units 20 --n-train 200 --duration 0.05 --readout-epochs 3 --backprop-epochs 2" + STEPS
+TINY["stdp_conv"] = "--kernels 8 10 --kernel 3 --thresholds 4 5 --patch-threshold 1.5 --n-images 150 150 --n-train 200"
 TINY["stdp_conv"] += " --readout-epochs 3 --backprop-epochs 2 --learners stdp random_features backprop linear" + STEPS
 SOFT = "--channels 4 6 8 --n-train 200 --n-augmented 1 --readout-epochs 3 --backprop-epochs 2 --labels 1000"
 SOFT += STEPS
@@ -87,7 +88,7 @@ def test_every_recipe_is_tried_and_every_variant_has_settings_that_it_takes():
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("name", [pytest.param("compare", marks=pytest.mark.plotted), *COMPARES])
+@pytest.mark.parametrize("name", COMPARES)
 def test_the_copy_of_a_recipe_runs_and_every_local_method_stands_beside_its_baselines(name, tmp_path, capsys):
     out, mine = tmp_path / "out", str(tmp_path / "mine.py")
     assert main(["copy", name, mine]) == 0
@@ -317,7 +318,7 @@ def test_a_comparison_that_was_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch
 @pytest.mark.parametrize(("name", "least"), [("mnist_krotov", 0.90), ("fashion_krotov", 0.79)])
 def test_full_size_images_at_a_small_number(name, least, tmp_path):
     out = tmp_path / "out"
-    words = f"run {name} --units 300 --n-train 2000 --epochs 10 --readout-epochs 15 --labels 5000"
+    words = f"run {name} --units 300 --n-train 2000 --epochs 6 --readout-epochs 6 --labels 5000"
     assert main([*words.split(), "--learners", "krotov_hopfield", "random_features", "--out", str(out)]) == 0
     found = {row["learner"]: row["accuracy"] for row in json.loads((out / "results.json").read_text())["rows"]}
     assert found["Krotov-Hopfield"] > least

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from neuropil.cli import main
 from neuropil.runs import read
 
+pytestmark = pytest.mark.processes
 TOY = '''"""A classifier of noise, on a network that two processes can share."""
 
 import os

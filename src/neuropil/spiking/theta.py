@@ -228,7 +228,7 @@ class _Simulation(torch.autograd.Function):
         speed = neuron.r / neuron.tau
         angle = phase * speed
         start = torch.stack([-angle.cos(), angle.sin().clamp_(min=0)])  # pi may be rounded up; V = +inf is not beyond
-        model = ThetaModel(weight.detach(), start, speed, neuron.r, t_end)
+        model = ThetaModel(weight.detach().contiguous(), start, speed, neuron.r, t_end)
         plan = plan if plan.slots else replace(plan, slots=2 + int(t_end / neuron.period))
         times, spikes, end = kernel.simulate(events, model, plan)
         least, longest = end.square().sum(0).aminmax() if end.numel() else (1, 1)

@@ -166,7 +166,10 @@ def test_what_the_rule_sees_at_connected_neurons_is_counted_from_their_spikes():
         assert logged[0].metrics[name] == pytest.approx(part.mean().item() / 2e-3)
 
 
-def test_only_reward_teaches_arbitrary_actions(record):
+def test_only_reward_teaches_arbitrary_actions(record, monkeypatch):
+    whole, shown = reward_stdp.Task.spikes, []
+    spikes = lambda task, which, index: shown.append(index) or whole(task, which, index)
+    monkeypatch.setattr(reward_stdp.Task, "spikes", spikes)
     config = reward_stdp.Config(
         patterns=4, actions=2, inputs=30, active=10, trials=30, batch=12, duration=0.05, delay=0.01, lr=1.0, n_test=10
     )
@@ -176,6 +179,10 @@ def test_only_reward_teaches_arbitrary_actions(record):
     assert min(accuracy["reward"], accuracy["REINFORCE"]) > 0.8
     assert max(accuracy["shuffled reward"], accuracy["always rewarded"]) < 0.7
     assert done.tensors()["weight"].shape == (2, 30)
+    learned, tested = ({int(one) for index in shown if len(index) == n for one in index} for n in (12, 4 * 10))
+    assert len(learned) == 30 * 12
+    assert len(tested) == 4 * 10
+    assert not learned & tested
 
 
 def test_a_reward_counts_less_once_it_is_expected():

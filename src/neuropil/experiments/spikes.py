@@ -9,7 +9,7 @@ from torch import Tensor
 from neuropil.data import Split
 from neuropil.models import SpikingClassifier
 from neuropil.runs import RasterRow, Row, SilenceRow, TaggedTracker
-from neuropil.runs.rows import LayerSpikes
+from neuropil.runs.spike_rows import LayerSpikes
 
 POINTS = 61  # on the straight line from the first to the trained parameters
 

@@ -18,18 +18,14 @@ from neuropil.runs.rows import (
     LabelsRow,
     MatchedRow,
     MethodRow,
-    PotentialsRow,
-    RasterRow,
     ResultRow,
     Row,
     SamplesRow,
-    SilenceRow,
-    SpikeTrainsRow,
     UnitsRow,
     WarningRow,
-    WeightsRow,
 )
 from neuropil.runs.run import Run
+from neuropil.runs.spike_rows import PotentialsRow, RasterRow, SilenceRow, SpikeTrainsRow, WeightsRow
 from neuropil.runs.tracker import NullTracker, TaggedTracker, Tracker
 
 __all__ = [

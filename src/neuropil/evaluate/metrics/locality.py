@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -254,7 +253,11 @@ def _neighbours(trial: _Trial, base: Tensor, rng: Generator, *, held: bool) -> f
         shift.select(axis, unit).zero_()
         if held and not _still(trial, weight + shift):
             return None
-        new = trial.change(altered=partial(_shift_, name=trial.name, by=shift))
+
+        def shifted(model: nn.Module, by: Tensor = shift) -> None:
+            model.get_submodule(trial.name).get_parameter("weight").add_(by)
+
+        new = trial.change(altered=shifted)
         if base[unit].any():
             found.append(_apart(new.select(axis, unit), base[unit]))
     return max(found)
@@ -266,10 +269,6 @@ def _unit_axis(layer: nn.Module) -> int | None:
         return 0
     transposed = isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d))
     return 1 if transposed and layer.groups == 1 else None
-
-
-def _shift_(model: nn.Module, *, name: str, by: Tensor) -> None:
-    model.get_submodule(name).get_parameter("weight").add_(by)
 
 
 def _still(trial: _Trial, weight: Tensor) -> bool:
@@ -286,10 +285,8 @@ def _other_inputs(trial: _Trial, base: Tensor, rng: Generator) -> float | None:
     weight, half = trial.weight, trial.weight.shape[1] // 2
     order = torch.randperm(weight.shape[1], generator=rng)
     some, rest = order[:half], order[half:]
-    drives = (
-        weight[:, some] if trial.drive_weights is None else torch.cat([weight, trial.drive_weights(weight)])[:, some]
-    )
-    free = _null(drives)
+    bent = [] if trial.drive_weights is None else [trial.drive_weights(weight)]
+    free = _null(torch.cat([weight, *bent])[:, some])
     if not free.shape[1] or not base[:, rest].any():
         return None
     held = trial.held.clone()

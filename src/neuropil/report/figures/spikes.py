@@ -11,7 +11,7 @@ from neuropil.errors import require
 from neuropil.report.figures.curves import log_ticks
 from neuropil.report.theme import COLOURS, INK, PAPER, RULE, SOFT, Panel, Style, annotate, style_axes
 from neuropil.runs import RasterRow, SilenceRow
-from neuropil.runs.rows import LayerSpikes
+from neuropil.runs.spike_rows import LayerSpikes
 
 BAND = COLOURS["band"][0]
 HIGH = 310  # CSS pixels of a panel

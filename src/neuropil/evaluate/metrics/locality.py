@@ -283,8 +283,7 @@ def _other_inputs(trial: _Trial, base: Tensor, rng: Generator) -> float | None:
     if not trial.dense:
         return None
     weight, half = trial.weight, trial.weight.shape[1] // 2
-    order = torch.randperm(weight.shape[1], generator=rng)
-    some, rest = order[:half], order[half:]
+    some, rest = torch.randperm(weight.shape[1], generator=rng).tensor_split([half])
     bent = [] if trial.drive_weights is None else [trial.drive_weights(weight)]
     free = _null(torch.cat([weight, *bent])[:, some])
     if not free.shape[1] or not base[:, rest].any():

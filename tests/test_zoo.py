@@ -77,9 +77,23 @@ def test_rounded_weights_are_off_by_half_a_step(dtype):
     assert SCALE not in "".join(half)
 
 
+def test_in_int4_two_weights_share_a_byte_but_in_small_tensors_and_odd_rows():
+    shapes = {"large": (5, 3, 6000), "odd": (5, 3, 6001), "small": (5, 3, 6)}
+    tensors = {name: torch.randn(shape, generator=torch.Generator().manual_seed(2)) for name, shape in shapes.items()}
+    tensors["large"][1] = 0
+    packed, types = pack(tensors, "int4")
+    assert packed["large"].shape == (5, 3, 3000)
+    assert [packed[name].dtype for name in shapes] == [torch.uint8, torch.int8, torch.int8]
+    back = unpack(packed, types)
+    for name, steps in ("large", 7), ("odd", 127), ("small", 127):
+        for row, other in zip(tensors[name].double().numpy(), back[name].double().numpy()):
+            whole = np.rint(row / (np.abs(row).max() or 1) * steps)
+            np.testing.assert_allclose(other, whole * np.abs(row).max() / steps, rtol=1e-5, atol=1e-7)
+
+
 def test_weights_that_cannot_be_rounded_are_refused():
-    with pytest.raises(Refusal, match="unknown precision 'int4'"):
-        pack({}, "int4")
+    with pytest.raises(Refusal, match="unknown precision 'int5'"):
+        pack({}, "int5")
     for wrong in (1e6, float("nan")):
         with pytest.raises(Refusal, match=r"int8 holds weights up to 65504, got .* in 'w'; leave precision out"):
             pack({"w": torch.full((2, 2), wrong)}, "int8")

@@ -58,7 +58,8 @@ class Model(Protocol):
         Args:
             path: the file; its folder is made if need be.
             about: facts that travel with it, such as its name and its seed.
-            precision: "float16" or "int8" rounds the weights, for a file of a half or a quarter the size; see `pack`.
+            precision: "float16", "int8" or "int4" rounds the weights, for a file of a half, a quarter or an eighth the
+                size; see `pack`.
         """
         return write_model(self, path, about, precision=precision)
 

@@ -48,7 +48,7 @@ def _rows(name: str, value: Tensor, bits: int) -> dict[str, Tensor]:
 
 def _in_pairs(whole: Tensor) -> Tensor:
     """Whole numbers from -7 to 7, two in a byte: (..., 2 n) in int8 to (..., n) in uint8."""
-    low, high = (whole + 8).to(torch.uint8).unflatten(-1, (-1, 2)).unbind(-1)
+    low, high = (whole + 8).to(torch.uint8).view(*whole.shape[:-1], -1, 2).unbind(-1)
     return low | high << 4
 
 

@@ -88,6 +88,7 @@ WRONG = {
     "run mnist_theta --threads -1": "setting 'threads' needs a number >= 0, got -1.",
     "run recurrent --neurons 1": "setting 'neurons' needs a number >= 2, got 1.",
     "run single_neuron --n-updates -1": "setting 'n_updates' needs a number >= 1, got -1.",
+    "compare --n-train 9999": "setting 'n_train' needs a number up to 1438, or 0 for all of digits, got 9999.",
     "compare --units 9": "setting 'units' needs a number >= 10, got 9.",
     "run mnist_krotov --units 0": "setting 'units' needs a number >= 1, got 0.",
     "run mnist_association --columns": "setting 'columns' needs numbers >= 1, got ().",

@@ -48,6 +48,13 @@ def by_loops(layer, ages):
     return found
 
 
+def test_in_half_precision_it_goes_from_step_to_step(layer, ages):
+    half = deepcopy(layer).bfloat16()
+    spikes = half.spikes(ages.bfloat16())
+    assert spikes.potential.dtype == torch.bfloat16
+    assert (spikes.age == layer.spikes(ages).age).double().mean() > 0.9
+
+
 @pytest.mark.parametrize("way", ["_from_spike_to_spike", "_from_step_to_step"])
 def test_the_first_neuron_of_a_position_to_reach_the_threshold_spikes(way, layer, ages):
     spikes, want = getattr(layer, way)(ages), by_loops(layer, ages)

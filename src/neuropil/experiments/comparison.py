@@ -146,6 +146,8 @@ def data_splits(data: str, n_train: int, seed: int, *, device: str = "cpu", min_
     train, test = examples(data, seed)
     fits = not min_side or (train.x.ndim == 4 and min(train.x.shape[2:]) >= min_side)
     require(fits, f"images of {min_side}x{min_side} or more are needed, {data} has {tuple(train.x.shape[1:])}.")
+    most = f"setting 'n_train' needs a number up to {len(train)}, or 0 for all of {data}, got {n_train}."
+    require(n_train <= len(train), most)
     return (subset(train, n_train, seed) if n_train else train).to(device), test.to(device)
 
 

@@ -65,6 +65,7 @@ class Config(ComparisonSettings):
 
     def __post_init__(self) -> None:
         at_least(1, self, "watch_every", "units", "epochs")
+        at_least(0, self, "lif_lr", "bump_lr", "qif_lr", "backprop_lr")
 
 
 def spiking(name: str, neuron: LIF | QIF, lr: float, scale: float, config: Config, train: Split, **more: Any) -> Method:

@@ -11,7 +11,7 @@ Published: 98.4, with 60,000 images and another pooling. See docs/results/stdp.m
 
 Group: STDP. Minutes: 5. Data: mnist.
 
-Try: neuropil run stdp_conv --seeds 3 --out runs/stdp_conv
+Try: neuropil run stdp_conv --n-train 10000 --seeds 3 --out runs/stdp_conv
 """
 
 import math
@@ -42,7 +42,6 @@ class Config(FeatureSettings):
     """Chosen on images held out of the training images; see docs/results/stdp.md. A pair is for the two layers."""
 
     data: str = "mnist"  # data set: mnist, fashion_mnist; or images of your own, by path
-    n_train: int = 10_000  # use only that many training examples; 0 for all
     kernels: tuple[int, int] = (30, 100)  # kernels of every method that has them
     kernel: int = 5  # side of a kernel, positions; odd
     grid: int = 4  # side of the grid over which final potentials are pooled, cells; 1 for the whole image

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -11,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from neuropil.errors import require
-from neuropil.spiking.current import CurrentLayer
+from neuropil.spiking.current import CurrentLayer, CurrentNetwork
 from neuropil.spiking.kernels.bundles import LIFModel, OutputGrads, Plan
 from neuropil.spiking.kernels.dispatch import check_parameters, kernels
-from neuropil.spiking.network import SpikingNetwork, check_inputs
+from neuropil.spiking.network import check_inputs
 from neuropil.spiking.times import flatten_events, scatter_events
 
 __all__ = ["LIF", "LIFLayer", "LIFNetwork", "Membrane", "simulate_lif"]
@@ -134,12 +133,7 @@ class LIFLayer(CurrentLayer):
     """
 
     neuron: LIF
-
-    def __init__(
-        self, inputs: int, outputs: int, *, neuron: LIF | None = None, t_end: float,
-        dtype: torch.dtype = torch.float32, plan: Plan | None = None,
-    ):  # fmt: skip
-        super().__init__(inputs, outputs, neuron or LIF(), t_end, dtype, plan)
+    kind = LIF
 
     def simulate(self, times: Tensor) -> tuple[Tensor, Membrane]:
         """Ordinary spikes, (batch, neurons, spikes), and the state at the end."""
@@ -152,7 +146,7 @@ class LIFLayer(CurrentLayer):
         self.potential.clamp_(max=1 - 1e-3)
 
 
-class LIFNetwork(SpikingNetwork):
+class LIFNetwork(CurrentNetwork):
     """Stacked layers of LIF neurons. They have no pseudospikes: the end of the trial stands for missing output spikes.
 
     Args:
@@ -170,15 +164,7 @@ class LIFNetwork(SpikingNetwork):
     """
 
     neuron: LIF
-
-    def __init__(
-        self, sizes: tuple[int, ...], *, neuron: LIF | None = None, t_end: float,
-        dtype: torch.dtype = torch.float32, plan: Plan | None = None,
-    ):  # fmt: skip
-        chosen = neuron or LIF()
-        super().__init__(
-            [LIFLayer(a, b, neuron=chosen, t_end=t_end, dtype=dtype, plan=plan) for a, b in pairwise(sizes)]
-        )
+    kind = LIFLayer
 
     def init_(self, rng: torch.Generator) -> None:
         """Initialise the weights so that most neurons fire, in place.

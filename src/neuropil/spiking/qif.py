@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -11,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 from neuropil.errors import require
-from neuropil.spiking.current import CurrentLayer
+from neuropil.spiking.current import CurrentLayer, CurrentNetwork
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel, RecurrentModel
 from neuropil.spiking.kernels.dispatch import check_parameters, kernels
-from neuropil.spiking.network import SpikingNetwork, check_inputs
+from neuropil.spiking.network import check_inputs
 from neuropil.spiking.oscillator import NextSpike, entire, projective, start_grads
 from neuropil.spiking.times import flatten_events, scatter_events
 
@@ -175,12 +174,7 @@ class QIFLayer(CurrentLayer):
     """
 
     neuron: QIF
-
-    def __init__(
-        self, inputs: int, outputs: int, *, neuron: QIF | None = None, t_end: float,
-        dtype: torch.dtype = torch.float32, plan: Plan | None = None,
-    ):  # fmt: skip
-        super().__init__(inputs, outputs, neuron or QIF(), t_end, dtype, plan)
+    kind = QIF
 
     def simulate(self, times: Tensor) -> tuple[Tensor, QIFState]:
         """Ordinary spikes, (batch, neurons, spikes), and the state at the end."""
@@ -188,7 +182,7 @@ class QIFLayer(CurrentLayer):
         return simulate_qif(times, self.weight, *start, self.neuron, self.t_end, plan=self.plan)
 
 
-class QIFNetwork(SpikingNetwork):
+class QIFNetwork(CurrentNetwork):
     """Stacked layers of QIF neurons; see `SpikingNetwork` for its pseudospikes.
 
     Args:
@@ -206,14 +200,7 @@ class QIFNetwork(SpikingNetwork):
     """
 
     neuron: QIF
-
-    def __init__(
-        self, sizes: tuple[int, ...], *, neuron: QIF | None = None, t_end: float,
-        dtype: torch.dtype = torch.float32, plan: Plan | None = None,
-    ):  # fmt: skip
-        chosen = neuron or QIF()
-        layers = [QIFLayer(a, b, neuron=chosen, t_end=t_end, dtype=dtype, plan=plan) for a, b in pairwise(sizes)]
-        super().__init__(layers)
+    kind = QIFLayer
 
     def init_(self, rng: torch.Generator) -> None:
         """Initialise the weights so that some neurons fire, in place.

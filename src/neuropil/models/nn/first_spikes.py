@@ -136,7 +136,8 @@ class FirstSpikeConv2d(nn.Conv2d):
     @torch.no_grad()
     def spikes(self, ages: Tensor) -> FirstSpikes:
         """The spike at each position."""
-        return self._from_spike_to_spike(ages) if ages.device.type == "cpu" else self._from_step_to_step(ages)
+        compiled = ages.device.type == "cpu" and ages.dtype in (torch.float32, torch.float64)
+        return self._from_spike_to_spike(ages) if compiled else self._from_step_to_step(ages)
 
     def _from_step_to_step(self, ages: Tensor) -> FirstSpikes:
         sides = windows(self, ages[:1]).shape[1:3]

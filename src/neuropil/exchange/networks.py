@@ -48,6 +48,7 @@ def to_torch(model: Model, shape: Sequence[int]) -> nn.Sequential:
     example = as_examples(model, torch.rand(2, *shape))
     try:
         with torch.no_grad():
+            network(example)  # heads of sums compute their readout here, and not in the graph
             plain, _ = _rows(deepcopy(network), example)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]

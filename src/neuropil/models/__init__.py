@@ -15,6 +15,7 @@ from neuropil.models.nn.first_spikes import ContrastLatency, FirstSpikeConv2d
 from neuropil.models.nn.layers import CentredUnitNorm, CReLU, RePU, SignedPower, Standardise, UnitNorm
 from neuropil.models.nn.layers import dense_body, init_examples_, init_normal_, receptive_fields
 from neuropil.models.online import OnlineClassifier
+from neuropil.models.online_backprop import OnlineBackprop
 from neuropil.models.spiking import SpikeTimeTraining, SpikingClassifier
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.models.training.augment import Distort, Mirror
@@ -27,8 +28,9 @@ __all__ = [
     "AdaBelief", "AssociationClassifier", "AssociationReadout", "AssociationTraining", "BackpropClassifier",
     "CReLU", "CentredUnitNorm", "CompetitiveLearning", "CompetitiveUnits", "ContrastLatency", "DeltaReadout",
     "Distort", "FeatureClassifier", "FeatureLayer", "FirstSpikeConv2d", "Head", "LateralReadout", "LeastSquares",
-    "LocalLearning", "Mirror", "Model", "OnlineClassifier", "OnlineModel", "PatchNormConv2d", "Prototypes", "RePU",
-    "RidgeRegression", "SignedPower", "SpikeTimeTraining", "SpikingClassifier", "Standardise", "SupervisedTraining",
-    "Triangle", "UnitNorm", "VotingClassifier", "Winner", "dense_body", "gather_statistics_", "init_examples_",
-    "init_kernels_", "init_normal_", "init_patches_", "rate_by_norm", "receptive_fields", "savable", "stacked",
+    "LocalLearning", "Mirror", "Model", "OnlineBackprop", "OnlineClassifier", "OnlineModel", "PatchNormConv2d",
+    "Prototypes", "RePU", "RidgeRegression", "SignedPower", "SpikeTimeTraining", "SpikingClassifier", "Standardise",
+    "SupervisedTraining", "Triangle", "UnitNorm", "VotingClassifier", "Winner", "dense_body", "gather_statistics_",
+    "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "rate_by_norm", "receptive_fields", "savable",
+    "stacked",
 ]  # fmt: skip

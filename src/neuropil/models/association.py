@@ -16,6 +16,7 @@ from neuropil.models.contract import Classifier, FeatureLayer, as_batch, as_exam
 from neuropil.models.description import savable
 from neuropil.models.nn.columns import PopulationVote, TopKSigmoid
 from neuropil.models.nn.layers import UnitNorm
+from neuropil.models.training.memory import OptimizerMemory
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import Association, associations, correlate, gains, propose_, tap
 from neuropil.plasticity.joint import added, joined
@@ -124,6 +125,7 @@ class AssociationClassifier(Classifier):
         self.hidden, self.columns, self.receptive_field = hidden, columns, receptive_field
         self.k, self.slope, self.n_send = k, slope, n_send
         self.unit_norm_input, self.training = unit_norm_input, training or AssociationTraining()
+        self._memory: OptimizerMemory | None = None
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Initialise a network and let all its layers learn from every example and its label."""
@@ -133,13 +135,14 @@ class AssociationClassifier(Classifier):
         self.training.fit_(network, rules, mask, train, rng=rng, tracker=tracker or NullTracker())
         network.zero_grad(set_to_none=True)
         self.network_ = network.eval().requires_grad_(False)
-        vars(self).pop("optimizer_", None)  # was of another network
+        self._forget()
         return self
 
     def begin(self, x: Tensor, classes: int, *, rng: Generator) -> Self:
         """Make the network for examples like those of `x` (n, *shape), and its optimiser; it knows nothing yet."""
         example = Split.unlabelled(x[:1], classes)
         check_fit(self, example, rng)
+        self._forget()
         self.network_ = self.fresh(example, rng).eval().requires_grad_(False)
         self._ready_for(example)
         return self
@@ -169,6 +172,22 @@ class AssociationClassifier(Classifier):
         """What learning needs besides the network."""
         self.optimizer_ = cast(AssociationTraining, self.training).optimizer(self.network_)
         self.mask_ = self.mask(example)
+        if self._memory is not None:
+            self._memory.into_(self.optimizer_)
+
+    def _forget(self) -> None:
+        """What was of another network."""
+        vars(self).pop("optimizer_", None)
+        self._memory = None
+
+    @property
+    def memory_(self) -> OptimizerMemory | None:
+        """What the optimiser of `partial_fit` remembers; None if it has none."""
+        return OptimizerMemory.of(self.optimizer_) if "optimizer_" in vars(self) else self._memory
+
+    @memory_.setter
+    def memory_(self, memory: OptimizerMemory | None) -> None:
+        self._memory = memory
 
     def rules(self, classes: int) -> dict[str, Association]:
         """What each layer learns by, by its name in the network."""
@@ -279,4 +298,4 @@ def _correlation(groups: Iterable[Tensor]) -> float:
 
 
 savable(AssociationTraining)
-savable(AssociationClassifier, learned=("network_",), for_learning=("training",))
+savable(AssociationClassifier, learned=("network_",), for_learning=("training",), going_on=("memory_",))

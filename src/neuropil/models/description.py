@@ -22,13 +22,14 @@ class Known(NamedTuple):
     Attributes:
         cls: the class; an object of it has an attribute for each of its `settings`.
         settings: names of the arguments that make an equal object.
-        learned, for_learning: see `savable`.
+        learned, for_learning, going_on: see `savable`.
     """
 
     cls: type
     settings: Names
     learned: Names
     for_learning: Names
+    going_on: Names
 
 
 class NotSaved:
@@ -47,7 +48,9 @@ class NotSaved:
         return "(not saved)"
 
 
-def savable(*classes: type, settings: Names | None = None, learned: Names = (), for_learning: Names = ()) -> None:
+def savable(
+    *classes: type, settings: Names | None = None, learned: Names = (), for_learning: Names = (), going_on: Names = ()
+) -> None:  # fmt: skip
     """Let objects of these classes stand in the file of a model: layers, dataclasses of settings, and models.
 
     Every argument of a constructor must be kept as an attribute of the same name.
@@ -57,11 +60,13 @@ def savable(*classes: type, settings: Names | None = None, learned: Names = (), 
         settings: names of the arguments, where not all of them matter.
         learned: of a model, the attributes that `fit` sets and that predict.
         for_learning: of a model, the settings that only learning needs. What of them a file cannot hold is left out.
+        going_on: of a model, the modules that `partial_fit` needs to go on as if there had been no file; each may be
+            None. They are left out, and None, where weights are rounded.
     """
     for cls in classes:
         found = signature(cls).parameters.values()
         named = tuple(p.name for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD))
-        _known[cls.__name__] = Known(cls, named if settings is None else settings, learned, for_learning)
+        _known[cls.__name__] = Known(cls, named if settings is None else settings, learned, for_learning, going_on)
 
 
 savable(nn.Linear, settings=("in_features", "out_features", "bias"))
@@ -87,6 +92,8 @@ def describe(value: Any) -> Any:
         return value if math.isfinite(value) else {"float": str(value)}
     if isinstance(value, Tensor):
         return {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
     if isinstance(value, list | tuple):
         items = [describe(item) for item in value]
         return {"tuple": items} if isinstance(value, tuple) else items
@@ -121,10 +128,10 @@ def rebuild(tree: Any) -> Any:
         return {key: rebuild(item) for key, item in tree["dict"].items()}
     if "float" in tree:
         return float(tree["float"])
-    if "shape" in tree:
+    if "dtype" in tree:
         dtype = getattr(torch, tree["dtype"], None)
         require(isinstance(dtype, torch.dtype), f"there is no type of tensors {tree['dtype']!r}.")
-        return torch.zeros(tree["shape"], dtype=dtype)
+        return torch.zeros(tree["shape"], dtype=dtype) if "shape" in tree else dtype
     return build(tree["class"], tree["settings"], tree.get("layers", {}))
 
 

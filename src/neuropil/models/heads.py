@@ -126,7 +126,8 @@ class Prototypes(Head):
 
     def _scores(self, x: Tensor) -> Tensor:
         drive: Tensor = F.linear(x, self.weight.flatten(0, 1), self.bias.flatten())
-        return drive.view(len(x), self.classes, self.per_class).amax(2)
+        scores: Tensor = drive.unflatten(1, (self.classes, self.per_class)).amax(2)
+        return scores
 
 
 class DeltaReadout(Head):

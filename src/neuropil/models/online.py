@@ -9,11 +9,25 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import require, unknown
-from neuropil.models.contract import FeatureLayer, as_batch, check_fit, feature_layers_of
+from neuropil.models.contract import FeatureLayer, as_batch, as_examples, check_fit, feature_layers_of
 from neuropil.models.description import savable
 from neuropil.models.heads import Head, Prototypes
 from neuropil.models.training.readout import ReadoutClassifier, network_of
-from neuropil.plasticity import Rule, propose_, tap
+from neuropil.plasticity import (
+    BCM,
+    Association,
+    ExplainAway,
+    HardWTA,
+    Hebb,
+    KrotovHopfield,
+    Oja,
+    Rule,
+    Sanger,
+    SignedWTA,
+    SoftHebb,
+    propose_,
+    tap,
+)
 from neuropil.runs.tracker import Tracker
 
 CHUNK = 500  # examples that a frozen body sees at once
@@ -102,7 +116,7 @@ class OnlineClassifier(ReadoutClassifier):
     def _learn(self, x: Tensor, y: Tensor, batch: int | None = None) -> None:
         """Body and head from the same forward pass; the head in batches."""
         with tap(self.body_, self.rules) as seen:
-            features = self.body_(x).flatten(1)
+            features = self.body_(as_examples(self, x)).flatten(1)
         for some, labels in zip(features.split(batch or len(y)), y.split(batch or len(y))):
             self.head_.learn_(some, labels)
         for name, activity in seen.items():
@@ -119,4 +133,5 @@ class OnlineClassifier(ReadoutClassifier):
         return feature_layers_of(self.body_, self.head_.features)
 
 
+savable(Association, BCM, ExplainAway, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SignedWTA, SoftHebb)
 savable(OnlineClassifier, learned=("network_",), for_learning=("body", "head", "rules"))

@@ -49,7 +49,7 @@ def write_model(
     require(fitted, f"this {type(model).__name__} has learned nothing to save; call fit first.")
     tensors: dict[str, Tensor] = {}
     learned = {}
-    for attribute in known.learned:
+    for attribute in known.learned + (known.going_on if precision is None else ()):
         value = getattr(model, attribute)
         learned[attribute] = describe(value)
         if isinstance(value, nn.Module):
@@ -85,8 +85,10 @@ def read_model(path: Path | str, device: torch.device | str = "cpu") -> Any:
     try:
         tensors = unpack(tensors, packed)
         model = build(tree["class"], tree["settings"], {})
-        for attribute in known_class(tree["class"]).learned:
-            value = rebuild(tree["learned"][attribute])
+        known = known_class(tree["class"])
+        for attribute in known.going_on + known.learned:  # ``network_`` is last, and has the tensors that are left
+            described = tree["learned"][attribute] if attribute in known.learned else tree["learned"].get(attribute)
+            value = rebuild(described)
             if isinstance(value, nn.Module):
                 _fill(value, _prefix(attribute), tensors)
                 value.eval().requires_grad_(False).to(device)

@@ -18,20 +18,22 @@ Try: neuropil run continual --data digits --learners random_lateral local_latera
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Generator
+from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.errors import at_least
-from neuropil.experiments.comparison import data_splits, select
+from neuropil.evaluate import accuracy
+from neuropil.experiments.comparison import Method, Origin, data_splits, save_learned, select
 from neuropil.experiments.continual.features import FEATURES, Architecture
-from neuropil.experiments.continual.learners import USUAL, Learner, Rates, learners
+from neuropil.experiments.continual.learners import USUAL, Learner, Rates, learners, on_images
 from neuropil.experiments.continual.protocol import in_random_order, log_order, stream
 from neuropil.experiments.continual.tasks import Task, class_tasks, permuted_tasks
 from neuropil.experiments.own_data import title_of
 from neuropil.experiments.settings import DataSettings
+from neuropil.models import OnlineModel
 from neuropil.models.training.readout import featurise
 from neuropil.runs import MethodRow, Run, TaggedTracker
 
@@ -103,12 +105,16 @@ def main(config: Config, run: Run) -> None:
     train, test = data_splits(config.data, config.n_train, config.seed, device=config.device)
     run.update_metadata(data={title_of(config.data): {"train": train.checksum(), "test": test.checksum()}})
     tasks = tasks_of(config, train, test)
-    seen: dict[str, list[Task]] = {}  # what frozen features make of the tasks, of the kind that comes now
+    seen: dict[str, tuple[nn.Sequential, list[Task]]] = {}  # frozen features of the kind that comes now, and the tasks
     for index in run.loop("learners", len(ordered)):
         learner = ordered[index]
         if learner.features and learner.features not in seen:
             seen = {learner.features: through(learner.features, how, tasks, config.seed)}
-        one_learner(config, learner, tasks[0].train, seen.get(learner.features, tasks), run)
+        body, shown = seen.get(learner.features, (None, tasks))
+        model, reached = one_learner(config, learner, tasks[0].train, shown, run)
+        whole = on_images(model, body) if body is not None else model
+        short = next(name for name, one in chosen.items() if one is learner)
+        keep(config, learner, whole, reached, tasks, {"short": short, "place": index}, run)
 
 
 def tasks_of(config: Config, train: Split, test: Split) -> list[Task]:
@@ -118,28 +124,47 @@ def tasks_of(config: Config, train: Split, test: Split) -> list[Task]:
     return class_tasks(train, test, config.classes_per_task)
 
 
-def through(kind: str, how: Architecture, tasks: list[Task], seed: int) -> list[Task]:
-    """All tasks as frozen features show them; the features have met the first task's images, and no label."""
+def through(kind: str, how: Architecture, tasks: list[Task], seed: int) -> tuple[nn.Sequential, list[Task]]:
+    """(frozen features, all tasks as they show them); they have met the first task's images, and no label."""
     first = Split.unlabelled(tasks[0].train.x, tasks[0].train.classes)
     body = FEATURES[kind](how, first, torch.Generator().manual_seed(seed))
-    return [Task(featurise(body, task.train), featurise(body, task.test)) for task in tasks]
+    return body, [Task(featurise(body, task.train), featurise(body, task.test)) for task in tasks]
 
 
-def one_learner(config: Config, learner: Learner, first: Split, tasks: list[Task], run: Run) -> None:
-    """The tasks in order, then in random order if that makes a difference."""
+def one_learner(config: Config, learner: Learner, first: Split, tasks: list[Task], run: Run) -> tuple[Any, float]:
+    """The tasks in order, then in random order if that makes a difference: (what learned in order, its accuracy)."""
     name = title_of(config.data) + (", permuted" if config.tasks == "permutations" else "")
     tracker = TaggedTracker(run, learner=learner.title, family=learner.family, data=name, seed=config.seed)
     tracker.log(MethodRow(about=learner.about))
     rng = torch.Generator().manual_seed(config.seed)
     begin = lambda: begun(learner, first, tasks, rng)
-    outcome = stream(begin(), tasks, batch=config.batch, rng=rng, tracker=tracker)
+    model = begin()
+    outcome = stream(model, tasks, batch=config.batch, rng=rng, tracker=tracker)
     joint = outcome.accuracy if learner.joint is False else None
     if config.joint and learner.joint:
         joint = in_random_order(begin(), tasks, batch=config.batch, rng=rng, tracker=tracker)
     log_order(tracker, outcome, joint)
+    return model, outcome.accuracy
 
 
-def begun(learner: Learner, first: Split, tasks: list[Task], rng: Generator) -> object:
+def keep(
+    config: Config, learner: Learner, model: OnlineModel, reached: float, tasks: list[Task],
+    facts: Mapping[str, str | int], run: Run,
+) -> None:  # fmt: skip
+    """Save what learned in order; its accuracy is that of the table, or on the first task where pixels are permuted."""
+    if config.tasks == "permutations":
+        reached = accuracy(model, tasks[0].test)
+    known: dict[str, Any] = {
+        "accuracy": reached,
+        "n_train": sum(len(task.train) for task in tasks),
+        "seed": config.seed,
+    }
+    known |= {"data": title_of(config.data), "shape": list(tasks[0].train.x.shape[1:])}
+    method = Method(learner.title, learner.family, model, about=learner.about)
+    save_learned(method, run, Origin.of(config.data), {**known, **facts})
+
+
+def begun(learner: Learner, first: Split, tasks: list[Task], rng: Generator) -> OnlineModel:
     """A fresh learner, ready for the stream."""
     made = learner.build(Split.unlabelled(first.x, first.classes), rng)
     extra = {"rng": rng} if learner.features == "" and hasattr(made, "mask") else {}

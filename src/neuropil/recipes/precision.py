@@ -16,7 +16,7 @@ from itertools import cycle
 from typing import Literal
 
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import Refusal, require
 from neuropil.evaluate import accuracy
 from neuropil.evaluate.robustness.precision import accuracy_with_bits
 from neuropil.evaluate.robustness.victim import victim_of
@@ -26,7 +26,7 @@ from neuropil.experiments.pictures import BLUE, GREY, ORANGE, picture
 from neuropil.experiments.robustness import loaded
 from neuropil.loading import saved_models
 from neuropil.models.saving import Header
-from neuropil.runs import Row, Run
+from neuropil.runs import Row, Run, WarningRow
 
 Found = dict[tuple[str, str], dict[int, list[float]]]  # learner and its family, bits: accuracies of the seeds
 FULL = 32
@@ -50,10 +50,16 @@ def main(config: Config, run: Run) -> None:
     for header in headers:
         test, (method,) = test_of(header, config.device), loaded([header], config.device)
         tracker = method.tracker(run, header.about["data"], header.about["seed"])
+        try:
+            rounded = list(accuracy_with_bits(method.learner, test, config.bits, config.scale))
+        except Refusal as refusal:  # the others go on
+            tracker.log(WarningRow(message=f"its weights are not rounded: {refusal}"))
+            continue
         full = accuracy(victim_of(method.learner, test.classes), test)
-        for bits, right in [(FULL, full), *accuracy_with_bits(method.learner, test, config.bits, config.scale)]:
+        for bits, right in [(FULL, full), *rounded]:
             tracker.log(Row(kind="precision", metrics={"bits": bits, "scale": config.scale, "accuracy": right}))
             found.setdefault((method.name, method.family), {}).setdefault(bits, []).append(right)
+    require(bool(found), f"none of the models of {config.of} has weights to round.")
     plot(found, run)
 
 

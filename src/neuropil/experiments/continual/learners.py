@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.experiments.continual.backprop import OnlineBackprop
 from neuropil.experiments.continual.features import FEATURES, Architecture, patches, random_features
 from neuropil.models import (
     AssociationClassifier,
@@ -18,9 +17,11 @@ from neuropil.models import (
     Head,
     LateralReadout,
     LeastSquares,
+    OnlineBackprop,
     OnlineClassifier,
     Prototypes,
 )
+from neuropil.models.training.readout import network_of
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,13 @@ def learners(how: Architecture, rates: Rates) -> Mapping[str, Learner]:
 def on_features(head: str, rates: Rates, first: Split, rng: Generator) -> OnlineClassifier:
     """A head on features that come as they are."""
     return OnlineClassifier(nn.Sequential(nn.Flatten()), head_of(head, rates, rng))
+
+
+def on_images(learned: OnlineClassifier, body: nn.Sequential) -> OnlineClassifier:
+    """The head that learned on features, with the `body` that makes them: it takes images, and learns on."""
+    whole = OnlineClassifier(body, learned.head)
+    whole.network_ = network_of(body.requires_grad_(False).eval(), learned.head_)
+    return whole
 
 
 def learning_on(head: str, how: Architecture, rates: Rates, first: Split, rng: Generator) -> OnlineClassifier:

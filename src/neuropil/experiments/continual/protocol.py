@@ -84,8 +84,8 @@ def one_pass(learner: Any, train: Split, *, batch: int, rng: Generator) -> None:
 
 def state_of(learner: Any) -> dict[str, Any]:
     """What changes in a learner while it learns."""
-    names = ("network_", "optimizer_", "consolidation_", "seen_")
-    return {name: getattr(learner, name) for name in names if name in vars(learner)}
+    parts = {name: vars(learner).get(name) for name in ("network_", "optimizer_", "consolidation_")}
+    return {name: part for name, part in parts.items() if part is not None}
 
 
 def log_order(tracker: TaggedTracker, outcome: Outcome, joint: float | None) -> None:

@@ -1,0 +1,173 @@
+"""Models that learn from one batch after the other: in a pass, by themselves, and from a file."""
+
+import pytest
+import torch
+from torch import nn
+
+from neuropil.data import digits
+from neuropil.errors import Refusal
+from neuropil.evaluate import accuracy
+from neuropil.loading import load
+from neuropil.models import (
+    AssociationClassifier,
+    LateralReadout,
+    OnlineBackprop,
+    OnlineClassifier,
+    Prototypes,
+    dense_body,
+    init_normal_,
+)
+from neuropil.models.online_backprop import Consolidation
+from neuropil.plasticity import KrotovHopfield
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def random_body(train):
+    body = dense_body(train, 50, n=1.0)
+    init_normal_(body, rng())
+    return body
+
+
+def test_batches_of_a_stream_are_those_of_one_pass():
+    train, test = digits(seed=0)
+    train = train[:300]
+    whole = OnlineClassifier(random_body(train), LateralReadout).begin(train.x, 10).learn_(train, batch=7, rng=rng(2))
+    one = OnlineClassifier(random_body(train), LateralReadout)
+    for part in train.batches(7, shuffle=rng(2)):
+        one.partial_fit(part.x, part.y, classes=10)
+    torch.testing.assert_close(one.decision_function(test.x), whole.decision_function(test.x))
+    assert accuracy(one, test) > 0.8
+
+
+KROTOV = KrotovHopfield(p=2.0, k=2, delta=0.3, average=True, ranking_dtype=torch.float64)
+MODELS = {
+    "sums": lambda body: OnlineClassifier(body, LateralReadout),
+    "learning features": lambda body: OnlineClassifier(body, Prototypes, rules={"hidden": KROTOV}, lr=0.037),
+    "backprop": lambda body: OnlineBackprop(body, lr=0.37),
+    "consolidation": lambda body: OnlineBackprop(body, lr=0.37, consolidation=1.7),
+    "association": lambda _: AssociationClassifier((90, 60), columns=(9, 1), receptive_field=4, k=1),
+}
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_a_model_from_a_file_learns_on_as_if_there_had_been_none(make, tmp_path):
+    train, test = digits(seed=0)
+    one = make(random_body(train))
+    one.begin(train.x, 10, **({"rng": rng(3)} if isinstance(one, AssociationClassifier) else {}))
+    if not isinstance(one, AssociationClassifier):
+        for part in (one.network_, getattr(one, "consolidation_", None) or nn.Identity()):
+            part.double()  # bit for bit in float64, too
+    for task in (train[:60], train[60:100]):
+        one.partial_fit(task.x, task.y)
+        getattr(one, "end_task_", lambda: None)()
+    one.partial_fit(train.x[100:130], train.y[100:130])  # in the middle of a task
+    again = load(one.save(tmp_path / "one.safetensors"))
+    assert torch.equal(again.decision_function(test.x), one.decision_function(test.x))
+    before = one.decision_function(test.x)
+    for model in (one, again):
+        for batch in train[130:190].batches(20):
+            model.partial_fit(batch.x, batch.y)
+        getattr(model, "end_task_", lambda: None)()
+        model.partial_fit(train.x[190:220], train.y[190:220])
+    assert torch.equal(again.decision_function(test.x), one.decision_function(test.x))
+    assert not torch.equal(one.decision_function(test.x), before)
+    small = load(one.save(tmp_path / "small.safetensors", precision="float16"))
+    small.partial_fit(train.x[:9], train.y[:9])  # what is left out begins anew
+
+
+def test_a_layer_with_a_rule_learns_on_from_every_batch():
+    train = digits(seed=0)[0][:60]
+    body, rule = random_body(train), KrotovHopfield(p=2.0, k=2, average=True)
+    model, whole = (OnlineClassifier(body, Prototypes, rules={"hidden": rule}, lr=0.05) for _ in range(2))
+    whole.begin(train.x, 10).learn_(train, batch=20, rng=rng(2))
+    weight = body.hidden.weight.detach().clone()
+    for part in train.batches(20, shuffle=rng(2)):
+        model.partial_fit(part.x, part.y, classes=10)
+        pre = body[:2](part.x)
+        layer = nn.Linear(64, 50, bias=False).requires_grad_(False)
+        layer.weight.copy_(weight)
+        weight += 0.05 * rule(layer, pre)
+    assert torch.equal(whole.decision_function(train.x), model.decision_function(train.x))
+    torch.testing.assert_close(model.feature_layers()[0].weight, weight)
+
+
+def test_association_learns_in_steps_what_one_pass_teaches_at_a_constant_rate():
+    train, test = digits(seed=0)
+    settings = {"hidden": (90, 60), "columns": (9, 1), "receptive_field": 4, "k": 1}
+    model = AssociationClassifier(**settings)
+    for _ in range(3):
+        for part in train.batches(50):
+            model.partial_fit(part.x, part.y, classes=10, rng=rng())
+    assert accuracy(model, test) > 0.8
+    assert (model.network_.hidden.weight[model.mask(train) == 0] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda model, x, y: model.partial_fit(x, y),
+            r"needs the number of all classes: partial_fit\(x, y, classes=10",
+        ),
+        (lambda model, x, y: model.partial_fit(x, y - 1, classes=3), "needs a label for every example"),
+        (lambda model, x, y: model.partial_fit(x, y[:2], classes=3), "one label per example, got 3 examples and 2"),
+        (
+            lambda model, x, y: model.partial_fit(x, y, classes=3).partial_fit(x, y, classes=4),
+            "3 classes, got classes=4",
+        ),
+        (lambda model, x, y: model.partial_fit(x, y + 2, classes=3), "labels need 0 <= y < classes=3"),
+    ],
+)
+def test_a_batch_that_cannot_be_is_refused(call, said):
+    body = nn.Sequential(nn.Flatten())
+    for model in (OnlineClassifier(body), OnlineBackprop(body, lr=0.1)):
+        with pytest.raises(Refusal, match=said):
+            call(model, torch.rand(3, 5), torch.arange(3))
+
+
+def test_rules_of_layers_that_are_not_there_are_refused():
+    with pytest.raises(Refusal, match="unknown layer 'hiden'"):
+        OnlineClassifier(nn.Sequential(nn.Flatten()), rules={"hiden": KrotovHopfield()}).begin(torch.rand(1, 4), 2)
+
+
+def test_the_pull_of_consolidation_is_the_gradient_of_its_penalty():
+    weights = [nn.Parameter(torch.randn(3, 4, dtype=torch.float64)), nn.Parameter(torch.randn(3, dtype=torch.float64))]
+    memory = Consolidation([weight.shape for weight in weights], 2.7).double()
+    squares = [torch.zeros_like(weight) for weight in weights]
+    for batch in (1, 5):  # two batches of a first task
+        for weight, square in zip(weights, squares):
+            weight.grad = torch.randn_like(weight)
+            square += batch * weight.grad**2 / 6
+        memory.constrain_(weights, batch)
+    memory.consolidate_(weights)
+    anchors = [weight.detach().clone() for weight in weights]
+    for weight in weights:
+        weight.data += 0.3 * torch.randn_like(weight)
+        weight.grad = torch.zeros_like(weight)
+    memory.constrain_(weights, 1)
+    penalty = (
+        2.7
+        / 2
+        * sum((square * (weight - anchor) ** 2).sum() for square, weight, anchor in zip(squares, weights, anchors))
+    )
+    for weight, want in zip(weights, torch.autograd.grad(penalty, weights)):
+        torch.testing.assert_close(weight.grad, want, rtol=1e-12, atol=1e-12)
+
+
+def test_backprop_takes_plain_steps():
+    train = digits(seed=0)[0][:20]
+    model = OnlineBackprop(random_body(train), lr=0.5)
+    for part in train.batches(10):
+        model.partial_fit(part.x, part.y, classes=10)
+    body, readout = random_body(train), nn.Linear(50, 10)
+    nn.init.zeros_(readout.weight), nn.init.zeros_(readout.bias)
+    network = nn.Sequential(body, readout)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
+    for part in train.batches(10):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(part.x), part.y).backward()
+        optimizer.step()
+    torch.testing.assert_close(model.network_.readout.linear.weight, readout.weight)

@@ -221,7 +221,7 @@ def test_terminal_and_markdown_hold_the_same_numbers(tmp_path):
         assert "the baseline" in text
         assert "300" in text
     assert markdown([folder]).startswith(
-        "| learner | n | accuracy, % | seconds | peak MB | minus backprop baseline, points |\n"
+        "| learner | n | accuracy, % | seconds | peak MiB | minus backprop baseline, points |\n"
     )
 
 

@@ -67,7 +67,7 @@ def toy(run, tick):
             for _ in run.loop("late", 2, layer=layer):
                 layer.weight.data.add_(torch.randn(2, 2, generator=rng))
                 tick()
-        run.log(row_of("result", seed=seed, weight=layer.weight, draw=torch.rand(1).item()))
+        run.log(row_of("reached", seed=seed, weight=layer.weight, draw=torch.rand(1).item()))
         run.save(**{f"layer.{seed}": layer.weight, "total": total})
     run.log(row_of("end", draw=torch.rand(1).item()))
     tick()
@@ -210,7 +210,7 @@ def test_seconds_go_on(tmp_path, monkeypatch):
 def interrupted(folder, weight):
     run = begin(folder, 0.0)
     for i in run.loop("epochs", 4, weight=weight):
-        run.log(row_of("epoch", n=i))
+        run.log(row_of("step", n=i))
         if i == 2:
             break
     run.close()

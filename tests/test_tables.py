@@ -33,10 +33,10 @@ def test_costs_are_means_over_the_runs_that_finished(tmp_path):
     (summary,) = found.summaries
     assert (summary.seconds, summary.peak_mb) == (2.5, 200.0)
     shown = dict(zip(HEADS, cells_of(summary), strict=True))
-    assert (shown["n"], shown["seconds"], shown["peak MB"]) == ("2 + 1 unfinished", "2.50", "200")
+    assert (shown["n"], shown["seconds"], shown["peak MiB"]) == ("2 + 1 unfinished", "2.50", "200")
     (row,) = table_of(found, "digits", styles_of(found), {})[2]
     by_number = {head: number for _, head, _, number in row["cells"]}  # by what the page sorts
-    assert (by_number["n"], by_number["seconds"], by_number["peak MB"]) == ("2", "2.5", "200.0")
+    assert (by_number["n"], by_number["seconds"], by_number["peak MiB"]) == ("2", "2.5", "200.0")
 
 
 def test_what_a_learner_lacks_is_a_gap_in_its_row(tmp_path):

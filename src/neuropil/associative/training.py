@@ -92,7 +92,7 @@ class EpochStatistics:
         self.iterations += before.iterations
         answers = before.state[LABEL].argmax(1)
         if task.target == LABEL and task.clamped != "partial" and len(answers) == len(y):
-            self.right.append((answers == y).float().mean())
+            self.right.append(answers == y)
         self.moved.setdefault(task.target, []).append((after[task.target] - before.state[task.target]).abs().mean())
         if self.steps % 100 == 1:
             hidden = torch.cat([s.flatten() for name, s in after.items() if name not in (PIXELS, LABEL)])
@@ -105,5 +105,5 @@ class EpochStatistics:
         """
         moved = {f"nudge_moved_{name}": torch.stack(found).mean().item() for name, found in self.moved.items()}
         steps = max(self.steps, 1)
-        right = {"train_accuracy": torch.stack(self.right).mean().item()} if self.right else {}
+        right = {"train_accuracy": torch.cat(self.right).double().mean().item()} if self.right else {}
         return {"iterations": self.iterations / steps, "unsettled_fraction": self.unsettled / steps, **moved, **right}

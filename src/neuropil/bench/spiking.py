@@ -86,6 +86,8 @@ def main(config: Config) -> list[dict[str, Any]]:
 def row(make: Callable[[Config], Case], config: Config) -> dict[str, Any]:
     """Medians in seconds, and ratios between medians of the same loop; `best_*` are between the fastest rounds.
 
+    The scan has a loop of its own, with steps of its own, to which it is compared; `step_s` is that of the first loop.
+
     `peak_mb` is the most memory (MiB) that the process held while the spiking network took its steps, `extra_mb` what
     of it was not held before.
     """
@@ -104,8 +106,9 @@ def row(make: Callable[[Config], Case], config: Config) -> dict[str, Any]:
         seconds["scan"] = [chunks * value for value in found["scan"]]
     middle, best = medians(seconds), fastest(seconds)
     ratios = {"step_per_rate": middle["step"] / middle["rate"], "best_step_per_rate": best["step"] / best["rate"]}
-    if config.scans:
-        ratios |= {"scan_per_step": middle["scan"] / middle["step"], "best_scan_per_step": best["scan"] / best["step"]}
+    if config.scans:  # beside the steps of its own loop
+        ratios["scan_per_step"] = middle["scan"] / medians(found)["step"]
+        ratios["best_scan_per_step"] = best["scan"] / fastest(found)["step"]
     return {
         "network": case.name,
         "batch": case.batch,

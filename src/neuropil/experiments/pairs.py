@@ -88,7 +88,8 @@ def run_pair_comparisons(whole: Comparison, plans: Sequence[Comparison], run: Ru
             metrics = {"pair": tuple(map(int, plan.task.split())), "accuracy": result.row.accuracy}
             run.log(Row(kind="pair", **tags, data=plan.data, metrics=metrics))
             if index == len(plans) - 1 and bool(table[place, :, 1].isfinite().all()):
-                mean = dict(zip(MEANS, table[place].mean(0).tolist()))
+                mean: dict[str, Any] = dict(zip(MEANS, table[place].mean(0).tolist()))
+                mean["n_train"] = round(mean["n_train"])  # a row whose count is not whole cannot be read
                 run.log(ResultRow(**tags, data=data, **mean, metrics={"pairs": len(plans)}))
     accuracy = {name: row for name, row in zip(whole.builds, table[:, :, 1]) if bool(row.isfinite().all())}
     plot_errors(data, accuracy, [plan.task for plan in plans], run)

@@ -154,10 +154,10 @@ def stdp(name: str, task: Task, curve: Tensor, looks: Tensor, config: Config, ru
     units = Actions(config, torch.Generator().manual_seed(config.seed + 1)).to(config.device)
     optimizer = torch.optim.SGD(units.layer.parameters(), lr=config.lr)
     expected = torch.full((config.patterns,), 1 / config.actions, device=config.device)
-    weights = looks.clone()
+    weights, looked = looks.clone(), torch.arange(LOOKS + 1) * config.trials // LOOKS  # trials before each look
     for trial in run.loop(name, config.trials, units=units, expected=expected, curve=curve, weights=weights):
         which, index = task.learning(trial)
-        weights[trial * LOOKS // config.trials] = units.layer.weight.flatten().cpu()
+        weights[looked == trial] = units.layer.weight.flatten().cpu()
         spikes = task.spikes(which, index)
         made = units(spikes)
         at = which.to(made.device)

@@ -244,8 +244,8 @@ def unit_facts(rows: Sequence[UnitsRow]) -> list[tuple[str, str]]:
     fractions = {"dead": [row.dead for row in rows], "converged": [row.converged for row in rows]}
     ranks, entropies = [row.effective_rank for row in rows], [row.win_entropy for row in rows]
     facts = fractions | {"effective rank": ranks, "entropy of wins": entropies}
-    known = [(name, values) for name, values in facts.items() if not math.isnan(mean(values))]
-    return [(name, mean_and_range(values, percent=name in fractions)) for name, values in known]
+    known = {name: [value for value in values if math.isfinite(value)] for name, values in facts.items()}
+    return [(name, mean_and_range(values, percent=name in fractions)) for name, values in known.items() if values]
 
 
 def mean_and_range(values: Sequence[float], percent: bool) -> str:

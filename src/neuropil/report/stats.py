@@ -70,9 +70,9 @@ def quantity(value: float) -> str:
     """A cost with three figures: 0.42, 3.14, 42.0, 1,204."""
     if math.isnan(value):
         return DASH
-    if value >= 100:
+    if value >= 99.95:  # from where on it would round to 100.0
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
 
 
 def spans(numbers: Iterable[int]) -> str:

@@ -36,7 +36,7 @@ class Warned:
     seeds: list[int]
 
 
-HEADS = ("learner", "n", "accuracy, %", "seconds", "peak MB", "minus backprop baseline, points")
+HEADS = ("learner", "n", "accuracy, %", "seconds", "peak MiB", "minus backprop baseline, points")
 NOTE = "Accuracy: mean over n seeds ± half width of its 95 % interval (Student t). Differences are paired by seed."
 
 

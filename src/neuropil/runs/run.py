@@ -16,7 +16,7 @@ from neuropil.runs.checkpoint import Clock, GlobalRandomness, Stateful, capture,
 from neuropil.runs.display import Display, label
 from neuropil.runs.loop_state import EMPTY, LoopState, checked, objects_of
 from neuropil.runs.machine import changes, git, peak_memory_mb, world
-from neuropil.runs.parsing import read_rows
+from neuropil.runs.parsing import check_row, load_line, read_rows
 from neuropil.runs.record import read_facts
 from neuropil.runs.rows import Row
 from neuropil.runs.sinks import Sink, Sinks
@@ -124,13 +124,14 @@ class Run:
         return self._clock.seconds
 
     def log(self, row: Row) -> None:
-        """Add one row to metrics.jsonl."""
+        """Add one row to metrics.jsonl; one that could not be read again is refused."""
         self._refuse_if_finished()
         columns = row.columns()
         self._display.numbers(columns)
         self._peak_so_far()  # now, because a measurement may restart the system's own maximum
         if self._awaits is None:
             line = files.json_bytes(columns) + b"\n"
+            check_row(load_line(line))
             files.append_line(self.folder / files.METRICS, line)
             self._rows += 1
             self._digest.update(line)

@@ -68,7 +68,7 @@ class RidgeRegression:
                 network.get_parameter("linear.weight").copy_(weight)
                 network.get_parameter("linear.bias").copy_(bias)
             right = _accuracy(x, train.y, weight, bias)
-            tracker.log(EpochRow(stage=stage, epoch=1, metrics={"strength": strength, "train_accuracy": right}))
+            tracker.log(EpochRow(stage=stage, epoch=0, metrics={"strength": strength, "train_accuracy": right}))
         network.eval().requires_grad_(False)
 
     def _choose(self, first: nn.Module, train: Split, rng: Generator) -> float:

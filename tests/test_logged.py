@@ -1,0 +1,343 @@
+"""Numbers that runs log, from made-up answers, spikes and weights: each is worked out here, by other means."""
+
+import math
+from collections import OrderedDict
+from statistics import mean
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from neuropil.associative import CLASSIFY
+from neuropil.associative.settling import Settled
+from neuropil.associative.training import EpochStatistics
+from neuropil.data import Split
+from neuropil.errors import Refusal
+from neuropil.evaluate import log_units
+from neuropil.experiments import generation, pairs, selection, spikes
+from neuropil.experiments.comparison import Comparison, Method, log_label_curve
+from neuropil.experiments.continual.protocol import Outcome, log_order
+from neuropil.models import RidgeRegression, SpikingClassifier, SupervisedTraining
+from neuropil.models.association import log_likeness
+from neuropil.models.training.local import log_progress
+from neuropil.plasticity import Association
+from neuropil.recipes import attack, lif_qif, yin_yang
+from neuropil.report import gather
+from neuropil.runs import FailedRow, NullTracker, ResultRow, Run, TaggedTracker
+
+
+class Book(NullTracker):
+    """Keeps every row; its clock goes on by itself."""
+
+    def __init__(self):
+        self.rows, self.kept, self.folder, self.clock = [], {}, None, 5.0
+
+    seconds = property(lambda self: self.clock)
+
+    def log(self, row):
+        self.rows.append(row)
+
+    def save(self, **tensors):
+        self.kept |= tensors
+
+
+class Says:
+    """Answers what it was told, by the number in the first feature of an example; its fit takes two seconds."""
+
+    def __init__(self, answers):
+        self.answers = torch.tensor(answers)
+
+    def predict(self, x):
+        return self.answers[x.flatten(1)[:, 0].long()]
+
+    def fit(self, train, *, rng, tracker):
+        return self
+
+
+def numbered(labels, classes):
+    return Split(torch.arange(len(labels), dtype=torch.float32)[:, None], torch.tensor(labels), classes)
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def shares(numbers):
+    return [number / sum(numbers) for number in numbers]
+
+
+@pytest.fixture
+def book():
+    return Book()
+
+
+# Rows about units and training
+
+
+def test_the_row_on_units_has_the_numbers_of_its_definition(book):
+    weight = torch.tensor([[0.9, 0.3, 0.0, -0.6], [0.1, -0.2, 0.05, 0.0], [0.0, 0.0, 1.0, 0.1], [2.0, 0.5, 0.5, 0.5]])
+    wins = [5, 0, 2, 1]
+    x = torch.eye(4)[[k for k, count in enumerate(wins) for _ in range(count)]]
+    split = Split(x, torch.zeros(8, dtype=torch.int64), 1)
+    log_units(lambda part: part, weight, split, norm=3.0, layer="second", batch=3, tracker=book)
+    (row, *warnings) = book.rows
+    norms = (np.abs(weight.numpy().astype(float)) ** 3).sum(1)
+    assert (row.layer, row.wins) == ("second", wins)
+    assert row.norms == pytest.approx(norms.tolist(), rel=1e-6)
+    assert (row.dead, row.converged) == (0.25, 0.5)  # 0.972 and 1.001 are near 1
+    squares = np.linalg.eigvalsh(weight.double().numpy() @ weight.double().numpy().T)
+    assert row.effective_rank == pytest.approx(squares.sum() ** 2 / (squares**2).sum(), rel=1e-6)
+    entropy = -sum(share * math.log(share) for share in shares(wins) if share) / math.log(4)
+    assert row.win_entropy == pytest.approx(entropy, rel=1e-6)
+    assert [one.message for one in warnings] == [
+        "only 50% of the rows are within 0.1 of norm 1: they have not converged."
+    ]
+
+
+def test_progress_of_a_layer_is_its_change_over_what_it_was(book):
+    body = nn.Sequential(OrderedDict(flat=nn.Flatten(), one=nn.Linear(3, 4, bias=False)))
+    after = torch.tensor([[0.6, 0.0, 0.8], [0.0, 2.0, 0.0], [0.0, 0.0, 1.02], [0.1, 0.1, 0.1]])
+    body.one.weight.data, before = after.clone(), after + torch.tensor([0.3, -0.1, 0.2])
+    x = torch.tensor([[0.0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [1, 0, 0]]).repeat(30, 1)
+    train = Split(x, torch.zeros(150, dtype=torch.int64), 1)
+    log_progress(book, body, "one", train, epoch=7, before=before)
+    (row,) = book.rows
+    assert (row.stage, row.epoch) == ("features one", 7)
+    change = np.linalg.norm((after - before).numpy()) / np.linalg.norm(before.numpy())
+    squares = np.linalg.eigvalsh((after @ after.T).double().numpy())
+    rank = squares.sum() ** 2 / (squares**2).sum()
+    want = {"relative_change": change, "dead": 0.25, "converged": 0.5, "effective_rank": rank}
+    assert row.metrics == pytest.approx(want, rel=1e-5)
+
+
+def test_likeness_stands_under_its_name(book):
+    weight = torch.randn(8, 6, generator=rng(3), dtype=torch.float64)
+    network = nn.Sequential(OrderedDict(hidden=nn.Linear(6, 8, dtype=torch.float64)))
+    network.hidden.weight.data = weight.clone()
+    log_likeness(book, network, {"hidden": Association(2, columns=2)}, epoch=3, accuracy=0.37)
+    table = np.abs(np.corrcoef(weight.numpy()))
+    of = lambda group: mean(table[i, j] for i in group for j in group if i < j)
+    whole, column = mean(map(of, ([0, 2, 4, 6], [1, 3, 5, 7]))), mean(map(of, ([0, 2], [1, 3], [4, 6], [5, 7])))
+    (row,) = book.rows
+    assert (row.stage, row.epoch) == ("association", 3)
+    assert row.metrics == pytest.approx({"train_accuracy": 0.37, "alike": whole, "alike_column": column})
+
+
+def test_an_epoch_of_supervised_training_is_a_mean_over_examples_not_batches(book):
+    """With a rate near 0 the network stays, so both numbers are those of the whole set; the last batch is small."""
+    x, y = torch.randn(23, 4, generator=rng(1)), torch.arange(23) % 3
+    network = nn.Linear(4, 3)
+    network.weight.data, network.bias.data = torch.randn(3, 4, generator=rng(2)), torch.tensor([0.1, -0.4, 0.2])
+    scores = network(x).detach()
+    right, loss = (scores.argmax(1) == y).double().mean().item(), F.cross_entropy(scores.double(), y).item()
+    training = SupervisedTraining(2, batch=10, lr=1e-12, weight_decay=0.0, min_steps=1)
+    training.fit_(network, Split(x, y, 3), stage="head", rng=rng(), tracker=book)
+    assert [(row.stage, row.epoch) for row in book.rows] == [("head", 0), ("head", 1)]
+    for row in book.rows:
+        assert row.metrics == pytest.approx({"loss": loss, "train_accuracy": right}, rel=1e-5)
+
+
+def test_ridge_regression_logs_the_strength_and_what_it_gets_right(book):
+    train = Split(torch.randn(40, 3, generator=rng(4)), torch.arange(40) % 3, 3)
+    network = nn.Sequential(OrderedDict(standardise=nn.Identity(), linear=nn.Linear(3, 3)))
+    RidgeRegression(strengths=(0.03,)).fit_(network, train, stage="head", rng=rng(), tracker=book)
+    (row,) = book.rows
+    right = (network(train.x).argmax(1) == train.y).double().mean().item()
+    assert (row.epoch, row.metrics) == (0, {"strength": 0.03, "train_accuracy": pytest.approx(right)})
+    assert 0.3 < right < 0.8
+
+
+def test_an_epoch_of_spikes_is_a_mean_over_examples_and_hidden_neurons(book):
+    train = Split(torch.rand(23, 5, generator=rng(5)), torch.arange(23) % 2, 2)
+    learner = SpikingClassifier((7, 4), init_scale=8.0)
+    network = learner.initialised(train, rng(6))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    settings = learner.training.__class__(batch=10, flip_probability=0.0)
+    learner.training = settings
+    found = learner._epoch(network, train, optimizer, schedule, rng(7))
+    output = network(settings.times_of(train.x, learner.encode, rng(8)))
+    times = output.times[..., 0]
+    count = sum(int(layer.isfinite().sum()) for layer in output.spikes[:-1])
+    loss = mean(settings.loss(times[k : k + 1], train.y[k : k + 1], learner.t_end).item() for k in range(23))
+    right = (times.argmin(1) == train.y).double().mean().item()
+    assert found == pytest.approx({"loss": loss, "train_accuracy": right, "spikes": count / 11 / 23}, rel=1e-4)
+    assert count > 0
+
+
+def test_the_accuracy_of_an_epoch_counts_every_example_once():
+    found = EpochStatistics()
+    for answers, labels in (([0, 1, 1, 0, 1], [0, 1, 1, 1, 1]), ([1], [0])):
+        state = {"pixels": torch.zeros(len(labels), 2), "label": F.one_hot(torch.tensor(answers), 2).float()}
+        settled = Settled(state, 4, torch.zeros(len(labels)), True, torch.full((len(labels),), 4))
+        traces = SimpleNamespace(settled=settled, after=state | {"h": torch.zeros(1)})
+        found.add(CLASSIFY, traces, torch.tensor(labels))
+    assert found.row()["train_accuracy"] == pytest.approx(4 / 6)
+
+
+# Rows about methods
+
+
+class Reached(SpikingClassifier):
+    """A fitted network whose answers and spikes are made up: a third layer is the output, and it began more silent."""
+
+    before = [torch.tensor([[0, 0, 3], [0, 0, 0]]), torch.tensor([[0], [2]]), torch.tensor([[0, 7], [0, 0]])]
+    after = [torch.tensor([[1, 0, 3], [2, 0, 4], [0, 0, 1]]), torch.tensor([[5], [1], [2]]),
+             torch.tensor([[1, 0], [2, 1], [0, 0]])]  # fmt: skip
+
+    def __init__(self):
+        self.start_ = "start"
+
+    def activity(self, x, network=None):
+        return self.before if network == "start" else self.after
+
+    def predict_from_spikes(self, x):
+        return torch.tensor([1, 0, -1])
+
+
+TEST = Split(torch.rand(3, 4), torch.tensor([1, 1, 0]), 2)
+TRAIN = Split(torch.rand(5, 4), torch.zeros(5, dtype=torch.int64), 2)
+
+
+def test_spikes_are_counted_before_and_after_by_layer(book, monkeypatch):
+    method = Method("mine", "spiking", Reached())
+    spikes.log_spikes(method, TRAIN, TEST, book)
+    want = {"ordinary_accuracy": 1 / 3, "hidden_activity": 19 / 12, "output_activity": 4 / 6}
+    want |= {"silent_before": 9 / 12, "never_firing_before": 3 / 6}
+    assert (book.rows[0].kind, book.rows[0].metrics) == ("spikes", pytest.approx(want))
+    tracker = TaggedTracker(book, learner="mine", family="spiking", data="d", seed=4)
+    monkeypatch.setattr(yin_yang, "plot_times", lambda *_: None)
+    numbers = {"hidden_spikes": 11 / 9, "output_spikes": 8 / 3}
+    for log, more in ((yin_yang.log_ordinary_spikes, {}), (lif_qif.log_spikes, {"never_firing": 1 / 3})):
+        log(method, TRAIN, TEST, tracker)
+        row = book.rows[-1]
+        assert (row.learner, row.data, row.seed, row.n_train)[1:] == ("d", 4, 5)
+        assert row.learner.endswith(", ordinary only")
+        assert row.accuracy == pytest.approx(1 / 3)
+        assert row.metrics == pytest.approx(numbers | more)
+        log(Method("other", "baseline", None), TRAIN, TEST, tracker)
+        assert book.rows[-1] is row
+
+
+def test_generated_images_have_as_many_attempts_as_they_took(book, monkeypatch):
+    train, test = (
+        Split(torch.rand(6, 1, 4, 4), torch.arange(6) % 2, 2),
+        Split(torch.rand(5, 1, 4, 4), torch.ones(5).long(), 2),
+    )
+    judge = SimpleNamespace(fit=lambda *_, **__: judge)
+    monkeypatch.setattr(generation, "ReferenceClassifier", lambda: judge)
+    monkeypatch.setattr(generation, "accuracy", lambda one, split: {id(test): 0.83}[id(split)])
+    monkeypatch.setattr(generation, "pca_samples", lambda *_: torch.zeros(6, 1, 4, 4))
+    scores = iter(SimpleNamespace(_asdict=lambda k=k: dict.fromkeys(SCORES, k / 7)) for k in range(4))
+    monkeypatch.setattr(generation, "evaluate_samples", lambda *_: next(scores))
+    made = SimpleNamespace(images=torch.zeros(6, 1, 4, 4), attempts=torch.tensor([1, 1, 7, 2, 1, 1]))
+    learner = SimpleNamespace(generates=True, generate=lambda *_: made)
+    tracker = TaggedTracker(book, learner="mine", data="d", seed=0)
+    generation.log_generation_scores(Method("mine", "local", learner), train, test, tracker, each=3)
+    assert [row.n for row in book.rows] == [6, 6, 6, 5]
+    assert [row.attempts for row in book.rows] == pytest.approx([13 / 6, 1, 1, 1])
+    assert {row.reference_accuracy for row in book.rows} == {0.83}
+    assert [row.frechet for row in book.rows] == [0, 1 / 7, 2 / 7, 3 / 7]
+    generation.log_generation_scores(Method("none", "local", None), train, test, tracker, each=3)
+    assert len(book.rows) == 4
+
+
+SCORES = ("class_accuracy", "pixel_variance", "feature_variance", "frechet", "nearest")
+
+
+def test_a_curve_over_labels_has_the_test_accuracy_of_each_number(book):
+    test, train = numbered([0, 1, 1, 0, 1, 1, 1], 2), numbered([0, 1] * 20, 2)
+    asked = []
+
+    def refit(part, *, rng):
+        asked.append(len(part))
+        if len(part) == 6:
+            raise Refusal("too few.")
+        return Says([0, 1, 0, 0, 0, 1, 1] if len(part) == 4 else [0, 0, 0, 0, 0, 0, 1])
+
+    method = Method("mine", "local", SimpleNamespace(refit_readout=refit))
+    log_label_curve(method, [4, 6, 10], train, test, seed=3, rng=rng(), tracker=book)
+    first, lost, last = book.rows
+    assert asked == [4, 6, 10]
+    assert (first.n_labels, first.accuracy) == (4, pytest.approx(5 / 7))
+    assert (last.n_labels, last.accuracy) == (10, pytest.approx(3 / 7))
+    assert lost.message == "no accuracy with 6 labels: too few."
+
+
+def test_what_the_order_of_tasks_costs_is_joint_training_minus_the_stream(book):
+    log_order(book, Outcome(0.61, 0.23), 0.74)
+    log_order(book, Outcome(0.61, 0.23), None)
+    want = {"accuracy": 0.61, "forgetting": 0.23}
+    assert book.rows[0].metrics == pytest.approx(want | {"in_random_order": 0.74, "lost_by_order": 0.13})
+    assert book.rows[1].metrics == want
+
+
+def test_candidates_are_scored_on_what_was_held_out(book, capsys):
+    rest, held = numbered([0, 1] * 6, 2), numbered([0, 1, 1, 0, 1, 1, 1], 2)
+
+    def build(answers, few):
+        learner = Says(answers)
+        learner.refit_readout = lambda part, *, rng: Says(few)
+        return lambda train, rng: Method("a", "local", learner)
+
+    some = [([0, 1, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0], [0] * 7), ([0] * 12, [1] * 7)]
+    candidates = [selection.Candidate("t", {"lr": k / 8}, build(*one)) for k, one in enumerate(some)]
+    selection.score_candidates(candidates, rest, held, seed=3, labels=(4,), run=book)
+    for row, want in zip(book.rows, ((4 / 7, 2 / 7), (2 / 7, 5 / 7)), strict=True):
+        assert row.metrics["accuracy"] == pytest.approx(want[0], abs=1e-6)
+        assert row.metrics["accuracy_4_labels"] == pytest.approx(want[1], abs=1e-6)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[-2:] == [["t", "lr", "0.0", "57.14", "28.57"], ["t", "lr", "0.125", "28.57", "71.43"]]
+
+
+def test_the_mean_over_pairs_is_a_result_that_a_report_can_read(tmp_path, monkeypatch):
+    numbers = iter([(0.71, 40, 0.55, 1.5, 100.0), (0.84, 61, 0.61, 9.25, 350.5), (0.92, 60, 0.52, 2.0, 120.25)])
+
+    def score(method, tracker, *, result, **_):
+        accuracy, n, rate, seconds, peak = next(numbers)
+        result.row = ResultRow(accuracy=accuracy, n_train=n, majority_rate=rate, seconds=seconds, peak_mb=peak)
+
+    monkeypatch.setattr(pairs, "_score", score)
+    monkeypatch.setattr(pairs, "save_learned", lambda *_: None)
+    split = numbered([0, 1, 2, 0, 1, 2], 3)
+    plan = Comparison({"a": lambda train, rng: Method("a", "local", None)}, "d", [3], lambda _: (split, split))
+    run = Run.start(tmp_path / "run", recipe="", config={}, command="", quiet=True)
+    pairs.run_pair_comparisons(plan, pairs.pair_comparisons(plan, (), 0), run)
+    run.finish()
+    found = gather([tmp_path / "run"])
+    (outcome,), (summary,) = found.outcomes, found.summaries
+    row = outcome.row
+    assert (row.n_train, row.metrics) == (54, {"pairs": 3})  # 53.67 examples
+    assert row.accuracy == summary.mean == pytest.approx(mean([0.71, 0.84, 0.92]))
+    assert row.majority_rate == pytest.approx(0.56)
+    assert (row.seconds, row.peak_mb) == pytest.approx((4.25, 190.25))
+    assert found.runs[0].damaged == 0
+
+
+def test_a_row_that_could_not_be_read_is_refused_when_it_is_logged(tmp_path):
+    run = Run.start(tmp_path / "run", recipe="", config={}, command="", quiet=True)
+    with pytest.raises(Refusal, match=r"a result row has 'n_train' in another form, got 53\.67"):
+        run.log(ResultRow(accuracy=0.5, n_train=53.67))
+    run.log(ResultRow(learner="a", data="d", seed=0, accuracy=0.5, n_train=53))
+    run.finish()
+    assert [one.row.n_train for one in gather([run.folder]).outcomes] == [53]
+
+
+def test_an_attacked_run_repeats_its_own_failures_and_scores(tmp_path, book):
+    folder = tmp_path / "run"
+    run = Run.start(folder, recipe="", config={}, command="", quiet=True)
+    for name, data, seed in (("a", "d", 3), ("b", "d", 4), ("c", "e", 3)):
+        run.log(FailedRow(learner=name, data=data, seed=seed, reason=name))
+    run.finish()
+    about = {"data": "d", "seed": 3, "accuracy": 4 / 7, "n_train": 31}
+    header = SimpleNamespace(path=folder / "models" / "m", about=about)
+    attack.log_failures(header, (), book)
+    attack.log_failures(header, ("a",), book)
+    assert [row.learner for row in book.rows] == ["a"]
+    method = Method("mine", "local", Says([0, 1, 0, 0, 0, 1, 1]))
+    attack.verify_accuracy(method, header, numbered([0, 1, 1, 0, 1, 1, 0], 2), book)
+    row = book.rows[-1]
+    assert (row.learner, row.data, row.seed, row.n_train) == ("mine", "d", 3, 31)

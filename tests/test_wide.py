@@ -8,7 +8,7 @@ from torch import nn
 
 from neuropil.data import Split, digits, hold_out
 from neuropil.errors import Diverged, Refusal
-from neuropil.experiments.k_means import init_centres_, k_means_centres
+from neuropil.experiments.k_means import init_centres_, init_whitened_, k_means_centres
 from neuropil.models import (
     CReLU,
     FeatureClassifier,
@@ -138,6 +138,33 @@ def test_kernels_at_centres_are_those_of_k_means_of_patches_as_the_layer_meets_t
     np.testing.assert_allclose(body[0].weight.detach().flatten(1), want, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(body[1].weight.flatten(1).norm(dim=1), torch.ones(4))
     assert k_means_centres(train.x.flatten(1)[:40], 5, 0).shape == (5, 64)
+
+
+def test_a_plain_kernel_answers_to_patches_as_the_whitened_patch_that_it_stands_for():
+    """Its answers are those of a kernel to whitened patches, which an eigenvalue solver of numpy whitens."""
+    train, floor = digits()[0], 0.3
+    body = stacked({"conv": nn.Conv2d(1, 6, 3, bias=False)}, {"conv": nn.Conv2d(6, 9, 2, bias=False)})
+    init_whitened_(body, train, rng(5), floor=floor, count=4000)
+    gen, below, all_seen = rng(5), train.pixels(), {"conv1": 6, "conv2": 9}
+    for name, units in all_seen.items():
+        layer = body.get_submodule(name)
+        some = below[torch.randint(len(train), (len(train),), generator=gen)]
+        each = -(-4000 // len(some))
+        x = torch.cat([sample_patches(layer, part, each * len(part), gen) for part in some.split(100)]).double().numpy()
+        z = x - x.mean(1, keepdims=True)
+        z = z[np.linalg.norm(z, axis=1) > 0]
+        z /= np.linalg.norm(z, axis=1, keepdims=True)
+        variance, axes = np.linalg.eigh(z.T @ z / len(z))
+        whiten = axes / np.sqrt(variance.clip(0) + floor * variance.mean()) @ axes.T
+        found = (z @ whiten) / np.linalg.norm(z @ whiten, axis=1, keepdims=True)
+        chosen = found[torch.randperm(len(z), generator=gen)[:units].numpy()]
+        want = (x - x.mean(1, keepdims=True)) @ whiten @ chosen.T
+        got = x @ layer.weight.detach().flatten(1).double().numpy().T
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4 * abs(want).max())
+        below = layer(below).detach()
+    four, five = Split(torch.eye(4).view(4, 1, 2, 2), torch.arange(4), 4), nn.Conv2d(1, 5, 2, bias=False)
+    with pytest.raises(Refusal, match="5 kernels need as many different patches, got"):
+        init_whitened_(stacked({"conv": five}), four, rng(), count=90)
 
 
 def test_a_unit_of_a_signed_winner_take_all_stands_for_an_axis():

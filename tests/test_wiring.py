@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import neuropil
 from neuropil.data import digits, hold_out, yin_yang
-from neuropil.experiments.k_means import init_centres_
+from neuropil.experiments.k_means import init_centres_, init_whitened_
 from neuropil.models import FeatureClassifier
 from neuropil.recipes import continual
 
@@ -65,8 +65,9 @@ def usual(recipe):
 
 def methods_of(recipe, seed=0, train=None, **settings):
     room = import_module(f"neuropil.recipes.{recipe}")
-    if hasattr(room, "init_centres_"):
-        room.init_centres_ = partial(init_centres_, count=100)
+    for few in (init_centres_, init_whitened_):
+        if hasattr(room, few.__name__):
+            setattr(room, few.__name__, partial(few, count=100))
     config = room.Config(**RECIPES[recipe] | settings, seed=seed)
     train, rng = train or train_of(recipe), lambda: torch.Generator().manual_seed(seed)
     return config, {name: build(train, rng()) for name, build in builds_of(recipe, config).items()}

@@ -27,7 +27,7 @@ from neuropil.data import Split
 from neuropil.errors import at_least, require
 from neuropil.experiments.baselines import backprop, frozen_features, linear
 from neuropil.experiments.comparison import Method, Methods, run_comparison
-from neuropil.experiments.k_means import init_centres_
+from neuropil.experiments.k_means import SWEEPS, init_centres_, init_whitened_
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
 from neuropil.models import (
     FeatureClassifier,
@@ -63,6 +63,8 @@ class Config(AugmentedSettings):
     epochs: int = 1  # passes of the kernels over the images, without labels
     max_images: int = 0  # use only that many images for these passes; 0 for all
     power: tuple[float, ...] = (0.7, 1.4, 1.0)  # powers of the triangle activation of learned and of random features
+    # floor of the whitening of random patches and of k-means, see `init_whitened_`; 0 for patches as they are
+    whitening_floor: float = 4.0
     # powers of the activation of backprop; below 1 the gradient is infinite where a kernel falls silent
     backprop_power: tuple[float, ...] = (1.0, 1.0, 1.0)
     # numbers of labels for the sample-efficiency curves; those not below the training set are left out
@@ -76,7 +78,7 @@ class Config(AugmentedSettings):
 
     def __post_init__(self) -> None:
         at_least(1, self, "channels", "kernels")
-        at_least(0, self, "init_norm")
+        at_least(0, self, "init_norm", "whitening_floor")
         names = ("channels", "kernels", "tau", "lr", "power", "backprop_power")
         numbers = {name: len(getattr(self, name)) for name in names}
         alike = len(set(numbers.values())) == 1
@@ -161,22 +163,28 @@ def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
 
 
 def random_patches(config: Config, train: Split, rng: Generator) -> Method:
-    """The same architecture with random patches as kernels, each as its layer meets it, frozen.
+    """The same architecture with random patches as kernels, each as its layer meets it, whitened, frozen.
 
     https://proceedings.mlr.press/v15/coates11a.html
     """
     network = network_for(config, train, rng, config.power)
-    init_patches_(network, train, rng)
+    if config.whitening_floor:
+        init_whitened_(network, train, rng, floor=config.whitening_floor)
+    else:
+        init_patches_(network, train, rng)
     return frozen_features(network, config.readout(), name="random patches", **config.copies(config.data))
 
 
 def k_means(config: Config, train: Split, rng: Generator) -> Method:
-    """The same architecture with centres of k-means as kernels, of patches as their layer meets them.
+    """The same architecture with centres of k-means as kernels, of patches as their layer meets them, whitened.
 
     https://proceedings.mlr.press/v15/coates11a.html
     """
     network = network_for(config, train, rng, config.power)
-    init_centres_(network, train, rng)
+    if config.whitening_floor:
+        init_whitened_(network, train, rng, floor=config.whitening_floor, sweeps=SWEEPS)
+    else:
+        init_centres_(network, train, rng)
     return frozen_features(network, config.readout(), name="k-means", **config.copies(config.data))
 
 

@@ -52,9 +52,7 @@ class PatchNormConv2d(nn.Conv2d):
         self.whitening = None
         patch = sample_patches(self, some.pixels(), count, rng).double()
         require(len(patch) > 0, "PatchNormConv2d needs images with patches that are not flat to whiten, got none.")
-        variance, axes = torch.linalg.eigh(patch.T @ patch / len(patch))
-        scale = (variance.clamp_min(0) + floor * variance.mean()).rsqrt()
-        turn = (axes * scale) @ axes.T
+        turn = whitening_of(patch, floor)
         self.whitening = (turn / (patch @ turn).norm(dim=1).mean()).to(self.weight)
         return self
 
@@ -88,16 +86,28 @@ class PatchNormConv2d(nn.Conv2d):
         A flat patch has no direction, so no unit may win it. Where most of an image is empty, the first unit would
         otherwise win most patches and learn nothing from them.
         """
-        square = torch.linalg.vecdot(patch, patch)
-        centred = patch - patch.mean(1, keepdim=True)
-        left = torch.linalg.vecdot(centred, centred)
-        structured = ~(left <= FLAT * square)  # NaN is not flat, and will be refused
-        patch = centred[structured] / left[structured, None].sqrt()
+        patch = directions(patch)
         return patch if self.whitening is None else patch @ self.whitening
 
     def patch_norm(self) -> PatchNorm:
         """The same in closed form, for kernels."""
         return PatchNorm(FLAT, self.whitening)
+
+
+def directions(patch: Tensor) -> Tensor:
+    """Patches (n, fan-in) without their mean, at norm 1; those that are flat to float32 are left out."""
+    square = torch.linalg.vecdot(patch, patch)
+    centred = patch - patch.mean(1, keepdim=True)
+    left = torch.linalg.vecdot(centred, centred)
+    structured = ~(left <= FLAT * square)  # NaN is not flat, and will be refused
+    return centred[structured] / left[structured, None].sqrt()
+
+
+def whitening_of(patch: Tensor, floor: float) -> Tensor:
+    r""":math:`(\overline{z^T z} + \epsilon)^{-1/2}` of patches z (n, fan-in), with the floor of `whiten_`."""
+    variance, axes = torch.linalg.eigh(patch.T @ patch / len(patch))
+    scale = (variance.clamp_min(0) + floor * variance.mean()).rsqrt()
+    return (axes * scale) @ axes.T
 
 
 class Triangle(nn.Module):
@@ -178,7 +188,7 @@ def init_patches_(body: nn.Sequential, train: Split, rng: Generator) -> None:
     """Make every kernel of `body` a random patch of the images as its layer meets it, scaled to norm 1.
 
     From below, so that each layer meets what the patches below it make of the images; see `gather_statistics_` for
-    layers with statistics.
+    layers with statistics. A patch may be chosen twice. Of 200 kernels on CIFAR-10 up to four were (five seeds).
     """
     names = [name for name, _ in body.named_children()]
     for name in convolutions(body):

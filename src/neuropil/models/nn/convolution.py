@@ -100,14 +100,16 @@ def directions(patch: Tensor) -> Tensor:
     centred = patch - patch.mean(1, keepdim=True)
     left = torch.linalg.vecdot(centred, centred)
     structured = ~(left <= FLAT * square)  # NaN is not flat, and will be refused
-    return centred[structured] / left[structured, None].sqrt()
+    found: Tensor = centred[structured] / left[structured, None].sqrt()
+    return found
 
 
 def whitening_of(patch: Tensor, floor: float) -> Tensor:
     r""":math:`(\overline{z^T z} + \epsilon)^{-1/2}` of patches z (n, fan-in), with the floor of `whiten_`."""
     variance, axes = torch.linalg.eigh(patch.T @ patch / len(patch))
     scale = (variance.clamp_min(0) + floor * variance.mean()).rsqrt()
-    return (axes * scale) @ axes.T
+    turn: Tensor = (axes * scale) @ axes.T
+    return turn
 
 
 class Triangle(nn.Module):

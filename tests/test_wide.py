@@ -9,6 +9,7 @@ from torch import nn
 from neuropil.data import Split, digits, hold_out
 from neuropil.errors import Diverged, Refusal
 from neuropil.experiments.k_means import init_centres_, init_whitened_, k_means_centres
+from neuropil.experiments.self_taught import SelfTaught
 from neuropil.models import (
     CReLU,
     FeatureClassifier,
@@ -181,3 +182,31 @@ def test_a_unit_of_a_signed_winner_take_all_stands_for_an_axis():
     likeness = (layer.weight.detach() @ axes.T).abs()
     assert likeness.max(1).values.min() > 0.995
     assert sorted(likeness.argmax(1).tolist()) == [0, 1, 2]
+
+
+def test_a_readout_that_teaches_itself_learns_from_the_surer_half_of_its_answers_to_each_class():
+    """By hand: the plain classifier learns from images picked one by one; ridge regression asks for no order."""
+    train, test = digits()
+    few = train[:40]
+    how = {"readout": RidgeRegression((0.1,)), "n_augmented": 1, "augment": Mirror(1.0)}
+    plain, by_hand = (FeatureClassifier(nn.Sequential(nn.Flatten()), **how) for _ in range(2))
+    taught = SelfTaught(plain, 2).fit(train, rng=rng())
+    by_hand.fit(train, rng=rng())
+    assert torch.equal(taught.decision_function(test.x), by_hand.decision_function(test.x))
+    taught.refit_readout(few, rng=rng())
+    by_hand.refit_readout(few, rng=rng())
+    for _ in range(2):
+        both = [by_hand.decision_function(x).double().softmax(1) for x in (train.x, train.x.flip(-1))]
+        mean, picked = (sum(both) / 2).numpy(), []
+        for k in range(10):
+            own = sorted(np.flatnonzero(mean.argmax(1) == k), key=lambda n, k=k: -mean[n, k])
+            picked += own[: -(-len(own) // 2)]
+        times = round(len(picked) / 4 / 40)
+        x = torch.cat([train.x[picked], few.x.repeat(times, 1, 1, 1)])
+        y = torch.cat([torch.from_numpy(mean.argmax(1)[picked]), few.y.repeat(times)])
+        by_hand.refit_readout(Split(x, y, 10), rng=rng())
+    torch.testing.assert_close(
+        taught.decision_function(test.x), by_hand.decision_function(test.x), rtol=1e-3, atol=1e-4
+    )
+    with pytest.raises(Refusal, match="rounds >= 1, got 0"):
+        SelfTaught(plain, 0)

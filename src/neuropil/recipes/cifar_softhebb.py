@@ -25,9 +25,10 @@ from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.errors import at_least, require
-from neuropil.experiments.baselines import backprop, frozen_features, linear
+from neuropil.experiments.baselines import backprop, linear
 from neuropil.experiments.comparison import Method, Methods, run_comparison
 from neuropil.experiments.k_means import SWEEPS, init_centres_, init_whitened_
+from neuropil.experiments.self_taught import SelfTaught
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
 from neuropil.models import (
     FeatureClassifier,
@@ -70,6 +71,8 @@ class Config(AugmentedSettings):
     # numbers of labels for the sample-efficiency curves; those not below the training set are left out
     labels: tuple[int, ...] = (500, 5000)
     weight_decay: float = 3.0  # weight decay of the readouts
+    # how often readouts of few labels learn from their own answers, see `SelfTaught`; not those of backprop and linear
+    self_taught_rounds: int = 0
     n_augmented: int = 1  # augmented copies of every labelled image from which readouts learn besides the image
     backprop_epochs: int = 6  # passes of backprop over the examples
     backprop_batch: int = 20  # examples in a step of backprop
@@ -78,7 +81,7 @@ class Config(AugmentedSettings):
 
     def __post_init__(self) -> None:
         at_least(1, self, "channels", "kernels")
-        at_least(0, self, "init_norm", "whitening_floor")
+        at_least(0, self, "init_norm", "whitening_floor", "self_taught_rounds")
         names = ("channels", "kernels", "tau", "lr", "power", "backprop_power")
         numbers = {name: len(getattr(self, name)) for name in names}
         alike = len(set(numbers.values())) == 1
@@ -142,15 +145,22 @@ class SoftCompetition:
                 log_progress(tracker, network, name, train, epoch=epoch, before=weight)
 
 
+def with_readout(config: Config, network: nn.Sequential, name: str, learning: SoftCompetition | None = None) -> Method:
+    """Kernels that learn by `learning`, or stay as they are, under a readout that may teach itself."""
+    copies = config.copies(config.data)
+    learner = FeatureClassifier(network, learning=learning, readout=config.readout(), **copies)
+    if config.self_taught_rounds:
+        learner = SelfTaught(learner, config.self_taught_rounds)
+    return Method(name, "local" if learning else "baseline", learner, norm=2.0 if learning else None)
+
+
 def soft_hebb(config: Config, train: Split, rng: Generator) -> Method:
     """Kernels that start with a large norm and learn without labels.
 
     https://arxiv.org/abs/2209.11883
     """
-    network, learning = network_for(config, train, rng, config.power, config.init_norm), SoftCompetition(config)
-    copies = config.copies(config.data)
-    learner = FeatureClassifier(network, learning=learning, readout=config.readout(), **copies)
-    return Method("SoftHebb", "local", learner, norm=2.0)
+    network = network_for(config, train, rng, config.power, config.init_norm)
+    return with_readout(config, network, "SoftHebb", SoftCompetition(config))
 
 
 def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
@@ -172,7 +182,7 @@ def random_patches(config: Config, train: Split, rng: Generator) -> Method:
         init_whitened_(network, train, rng, floor=config.whitening_floor)
     else:
         init_patches_(network, train, rng)
-    return frozen_features(network, config.readout(), name="random patches", **config.copies(config.data))
+    return with_readout(config, network, "random patches")
 
 
 def k_means(config: Config, train: Split, rng: Generator) -> Method:
@@ -185,7 +195,7 @@ def k_means(config: Config, train: Split, rng: Generator) -> Method:
         init_whitened_(network, train, rng, floor=config.whitening_floor, sweeps=SWEEPS)
     else:
         init_centres_(network, train, rng)
-    return frozen_features(network, config.readout(), name="k-means", **config.copies(config.data))
+    return with_readout(config, network, "k-means")
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
@@ -194,7 +204,7 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
     https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
     """
     network = network_for(config, train, rng, config.power, config.init_norm)
-    return frozen_features(network, config.readout(), **config.copies(config.data))
+    return with_readout(config, network, "random features")
 
 
 METHODS: Methods = {

@@ -5,8 +5,12 @@ from statistics import mean, stdev
 from types import SimpleNamespace
 
 import pytest
+from matplotlib.figure import Figure
 
 from neuropil.report import sweeps
+from neuropil.report.figures.curves import learning_curves
+from neuropil.report.figures.robustness import attack_panels
+from neuropil.report.figures.summary_figure import wide_figure
 from neuropil.report.figures.units import unit_panels
 from neuropil.report.layout import Files
 from neuropil.report.page import every_run
@@ -175,6 +179,42 @@ def test_the_gap_to_the_linear_classifier_is_paired_by_seed_over_the_means_of_bu
     gaps = [a - b for a, b in zip(mine, other)]
     want = f"+{percents(gaps)} points ({100 * mean(mine):.1f} against {100 * mean(other):.1f} %)"
     assert linear_comparison(results, curves_of(results), "digits")[1] == f"{LOCAL}: in Linf yes, by {want}"
+
+
+def words_in(axes):
+    """What is written in a figure, and what the page says where the pointer is."""
+    hidden = [line for one in axes.patches if not one.get_visible() for line in one.get_label().split("\n")]
+    return [text.get_text() for text in axes.texts] + hidden
+
+
+def test_words_in_figures_have_the_numbers_of_their_rows(tmp_path):
+    rows = [result(seed=seed, accuracy=right, majority_rate=0.123) for seed, right in MINE.items()]
+    rows += [result(BASELINE, seed, right, family="baseline", majority_rate=0.123) for seed, right in OTHER.items()]
+    rows += [result("linear", seed, 0.41 + seed / 100, family="baseline") for seed in OTHER]
+    epochs = {4: (0.5, 0.25), 1: (0.75, 0.125), 7: (0.625, 0.3)}
+    for seed, values in epochs.items():
+        about = {"learner": LOCAL, "seed": seed, "stage": "head"}
+        rows += [("epoch", {**about, "epoch": k, "loss": 10 * v, "accuracy": v}) for k, v in enumerate(values)]
+    rows += [attacked(LOCAL, seed, 0.5, right) for seed, right in enumerate((0.71, 0.64, 0.52))]
+    found = gather([make(tmp_path / "run", rows)])
+    styles = styles_of(found)
+    shown = words_in(wide_figure(found.summaries, styles).axes[0])
+    assert "best baseline: backprop" in shown
+    assert "← most common class 12.3 %" in shown
+    for name, scores in ((LOCAL, MINE), (BASELINE, OTHER)):
+        assert percents([*scores.values()]) + " %" in [text.replace("\N{NO-BREAK SPACE}", " ") for text in shown]
+        assert {f"{name}, seed {seed}: {100 * right:.2f} %" for seed, right in scores.items()} <= set(shown)
+    loss, accuracy = (words_in(drawn(panel)) for panel in learning_curves(found, styles))
+    assert loss == [f"{LOCAL}: 6.25 (seeds: 5, 7.5, 6.25)", f"{LOCAL}: 2.25 (seeds: 2.5, 1.25, 3)"]
+    assert accuracy == [f"{LOCAL}: 62.50 % (seeds: 50, 75, 62.5)", f"{LOCAL}: 22.50 % (seeds: 25, 12.5, 30)"]
+    (panel,) = attack_panels(found, styles)["digits", "L2"]
+    assert words_in(drawn(panel)) == [f"{LOCAL}: {100 * mean((0.71, 0.64, 0.52)):.1f} %"]
+
+
+def drawn(panel):
+    axes = Figure().add_subplot()
+    panel.plot(axes)
+    return axes
 
 
 # Sweeps

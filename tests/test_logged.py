@@ -16,9 +16,9 @@ from neuropil.associative.settling import Settled
 from neuropil.associative.training import EpochStatistics
 from neuropil.data import Split
 from neuropil.errors import Refusal
-from neuropil.evaluate import log_units
+from neuropil.evaluate import evaluate_samples, log_units
 from neuropil.experiments import generation, pairs, selection, spikes
-from neuropil.experiments.comparison import Comparison, Method, log_label_curve
+from neuropil.experiments.comparison import Comparison, Method, log_label_curve, run_methods
 from neuropil.experiments.continual.protocol import Outcome, log_order
 from neuropil.models import RidgeRegression, SpikingClassifier, SupervisedTraining
 from neuropil.models.association import log_likeness
@@ -26,7 +26,7 @@ from neuropil.models.training.local import log_progress
 from neuropil.plasticity import Association
 from neuropil.recipes import attack, lif_qif, yin_yang
 from neuropil.report import gather
-from neuropil.runs import FailedRow, NullTracker, ResultRow, Run, TaggedTracker
+from neuropil.runs import FailedRow, NullTracker, ResultRow, Run, TaggedTracker, read
 
 
 class Book(NullTracker):
@@ -67,6 +67,19 @@ def rng(seed=0):
 
 def shares(numbers):
     return [number / sum(numbers) for number in numbers]
+
+
+def test_a_comparison_logs_the_score_with_all_labels_as_well(tmp_path, monkeypatch):
+    train, test = numbered([0, 1] * 6, 2), numbered([0, 1, 1, 0, 1, 1, 1], 2)
+    plan = Comparison({"a": lambda train, rng: Method("mine", "local", Says([0, 1, 1, 1, 0, 0, 1]))}, "d", [3], None)
+    run = Run.start(tmp_path / "run", recipe="", config={}, command="", quiet=True)
+    monkeypatch.setattr("neuropil.experiments.comparison.save_pictures", lambda *_: None)
+    run_methods(plan, train, test, seed=3, labels=(), run=run)
+    rows = {row["kind"]: row for row in read(run.folder).rows}
+    assert (rows["labels"]["n_labels"], rows["result"]["n_train"]) == (12, 12)
+    assert rows["labels"]["accuracy"] == rows["result"]["accuracy"] == pytest.approx(4 / 7)
+    assert rows["result"]["majority_rate"] == pytest.approx(5 / 7)
+    assert rows["confusion"]["matrix"] == [[1, 1], [2, 3]]
 
 
 @pytest.fixture
@@ -246,6 +259,25 @@ def test_generated_images_have_as_many_attempts_as_they_took(book, monkeypatch):
 
 
 SCORES = ("class_accuracy", "pixel_variance", "feature_variance", "frechet", "nearest")
+
+
+def test_scores_of_generated_images_are_relative_to_real_ones():
+    """The reference classifier is made up: its features are the first pixels, its answer the larger of two."""
+    reference = SimpleNamespace(features=lambda x: x.flatten(1)[:, :3], predict=lambda x: x.flatten(1)[:, :2].argmax(1))
+    real, train = (Split(torch.rand(n, 1, 2, 3, generator=rng(n)), torch.arange(n) % 2, 2) for n in (9, 14))
+    images, classes = torch.rand(7, 1, 2, 3, generator=rng(1)), torch.tensor([0, 1, 1, 0, 0, 1, 1])
+    found = evaluate_samples(reference, images, classes, real, train)
+    x, r, t = (one.flatten(1).double().numpy() for one in (images, real.x, train.x))
+
+    def spread(values, labels):
+        return mean(values[labels.numpy() == label].var(0, ddof=1).sum() for label in (0, 1))
+
+    assert found.class_accuracy == pytest.approx(
+        mean(int(row[0] < row[1]) == label for row, label in zip(x, classes.tolist()))
+    )
+    assert found.pixel_variance == pytest.approx(spread(x, classes) / spread(r, real.y))
+    assert found.feature_variance == pytest.approx(spread(x[:, :3], classes) / spread(r[:, :3], real.y))
+    assert found.nearest == pytest.approx(mean(min(math.dist(one, other) for other in t) for one in x), rel=1e-5)
 
 
 def test_a_curve_over_labels_has_the_test_accuracy_of_each_number(book):

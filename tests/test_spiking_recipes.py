@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import accumulate
 from types import SimpleNamespace
 
 import pytest
@@ -60,7 +61,11 @@ def test_a_single_neuron_comes_near_its_targets_from_either_side(record):
 def test_the_recurrent_network_learns(record):
     done = record(recurrent, recurrent.Config(n_updates=150))
     (end,) = rows_of(done, "recurrent")
-    assert end["loss"] < 0.1 * rows_of(done, "epoch")[0]["loss"]
+    epochs = rows_of(done, "epoch")
+    losses = [row["loss"] for row in epochs]
+    assert [row["best"] for row in epochs] == [*accumulate(losses, min)]
+    assert end["loss"] == pytest.approx(min(losses))
+    assert min(losses) < 0.1 * losses[0]
     kept = done.tensors()
     net = recurrent.network(recurrent.Config())
     net.load_state_dict({name.removeprefix("network."): kept[name] for name in kept})
@@ -128,6 +133,7 @@ def test_repeated_pairs_are_on_the_closed_form_and_the_pair_rule_is_fitted_by_le
         away = [(change - mean) / error for change, mean, error in parts]  # orthogonal to what amplitudes add
         assert sum(one * change / error for one, (change, _, error) in zip(away, parts)) == pytest.approx(0, abs=1e-9)
         assert fits[name]["error"] == pytest.approx(sum(one**2 for one in away) / 10)
+        assert fits[name]["worst"] == pytest.approx(max(map(abs, away)))
     assert [(row["frequency"], row["measured"]) for row in found][6:8] == [(40.0, 0.53), (40.0, 0.56)]
 
 
@@ -144,6 +150,9 @@ def test_inhibition_learns_where_there_are_synapses_and_calms_the_network(record
     assert weight[there].unique().numel() > 40
     assert 0 <= weight.min() < weight.max() <= config.strongest
     assert [len(rows_of(done, kind)) for kind in ("spiketrains", "potentials", "weights")] == [4, 4, 1]
+    (looks,), (epoch,) = rows_of(done, "weights"), rows_of(done, "epoch")
+    assert looks["times"] == [0.0, config.block]
+    assert epoch["weight"] == pytest.approx(sum(looks["weights"][1]) / len(looks["weights"][1]), rel=1e-5)
 
 
 def test_what_the_rule_sees_at_connected_neurons_is_counted_from_their_spikes():
@@ -176,6 +185,7 @@ def test_only_reward_teaches_arbitrary_actions(record, monkeypatch):
     done = record(reward_stdp, config)
     accuracy = {row["learner"]: row["accuracy"] for row in rows_of(done, "result")}
     assert list(accuracy) == list(reward_stdp.LEARNERS)
+    assert {(row["n_train"], row["majority_rate"]) for row in rows_of(done, "result")} == {(360, 0.5)}
     assert min(accuracy["reward"], accuracy["REINFORCE"]) > 0.8
     assert max(accuracy["shuffled reward"], accuracy["always rewarded"]) < 0.7
     assert done.tensors()["weight"].shape == (2, 30)

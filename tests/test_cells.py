@@ -1,6 +1,8 @@
 """Cells of tables and numbers in sentences, from made-up rows: each is worked out here, by other means."""
 
+import csv
 import math
+from io import StringIO
 from statistics import mean, stdev
 from types import SimpleNamespace
 
@@ -8,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from neuropil.report import sweeps
+from neuropil.report.export import export
 from neuropil.report.figures.curves import learning_curves
 from neuropil.report.figures.robustness import attack_panels
 from neuropil.report.figures.summary_figure import wide_figure
@@ -22,6 +25,7 @@ from neuropil.report.sweep_results import SweepResults, Tried
 from neuropil.report.tables import cells_of, summary_rows, summary_sentence
 from neuropil.report.theme import styles_of
 from neuropil.runs import UnitsRow
+from neuropil.sweeps import progress
 from neuropil.sweeps.folder import Place, Score
 from report_runs import BASELINE, LOCAL, make, result
 
@@ -74,6 +78,17 @@ def test_a_line_of_the_table_is_worked_out_from_its_rows(compared):
     assert f"the best local learner is {LOCAL}, {percents([*MINE.values()])} %" in said
 
 
+def test_other_tools_get_the_same_numbers(compared):
+    first, second = csv.DictReader(StringIO(export(compared, "csv")))
+    assert (first["learner"], first["n"], first["seeds"], first["difference_pairs"]) == (LOCAL, "4", "1 2 4 7", "3")
+    assert float(first["accuracy_interval"]) == pytest.approx(half([*MINE.values()]), rel=1e-8)
+    assert float(first["difference_mean"]) == pytest.approx(mean(GAPS))
+    assert float(second["accuracy_mean"]) == pytest.approx(mean(OTHER.values()))
+    lines = export(compared, "latex").splitlines()
+    (row,) = [line for line in lines if line.startswith(LOCAL)]
+    assert row.split(" & ")[1:3] == ["4", percents([*MINE.values()]).replace("±", r"$\pm$")]
+
+
 def test_every_run_is_shown_with_its_own_numbers(compared):
     shown = every_run(compared)
     rows = [dict(zip(shown["keys"], row, strict=True)) for row in shown["rows"]]
@@ -116,12 +131,12 @@ def test_other_rows_are_a_table_of_their_kind_with_five_figures(tmp_path):
 
 
 def test_facts_of_units_are_means_over_seeds_with_their_range():
-    numbers = ((0.02, 0.75, 12.5, 0.913), (0.11, 0.95, 31.25, 0.751), (0.05, 0.875, 130.5, math.nan))
+    numbers = ((0.05, 0.875, 130.6, math.nan), (0.02, 0.75, 12.5, 0.913), (0.11, 0.95, 31.25, 0.751))
     rows = [UnitsRow(dead=a, converged=b, effective_rank=c, win_entropy=d) for a, b, c, d in numbers]
     assert unit_facts(rows) == [
         ("dead", "6.0 % (2.0 to 11.0)"),
         ("converged", "85.8 % (75.0 to 95.0)"),
-        ("effective rank", "58.1 (12.5 to 130)"),  # 58.08; 130.5 is rounded to even
+        ("effective rank", "58.1 (12.5 to 131)"),
         ("entropy of wins", "0.83 (0.75 to 0.91)"),
     ]
     norm, wins = unit_panels([0.512, 1.25, 0.875], [0, 3, 0, 17, 1], "#000000")
@@ -261,3 +276,16 @@ def test_a_sweep_is_shown_setting_by_setting_paired_with_the_chosen_one(tried):
     ]
     every = sweeps._every(tried)
     assert every["rows"][0] == ["1", "0.3", "3", LOCAL, "digits", "0.88123", "0.5", "", "0-3"]
+
+
+def test_what_is_left_of_a_sweep_is_reckoned_from_the_runs_of_this_sitting(monkeypatch, capsys):
+    clock = SimpleNamespace(monotonic=lambda: clock.now, now=1000.0)
+    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(progress.threading, "Thread", lambda **_: SimpleNamespace(start=lambda: None))
+    shown = progress.Progress(11, 4, 2, lambda place: f"run {place.seed}", lambda place: None, quiet=False)
+    for now, seed in ((1600.0, 5), (2200.0, 6)):
+        clock.now = now
+        shown.began(Place(0, seed))
+        shown.ended(Place(0, seed), "done")
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["[sweep] 5/11 run 5: done (about 60 min left)", "[sweep] 6/11 run 6: done (about 50 min left)"]

@@ -14,7 +14,7 @@ from neuropil.data import Split
 from neuropil.evaluate import UnitStatistics
 from neuropil.experiments.diagnose import LayerDiagnosis
 from neuropil.models import CompetitiveLearning, competition
-from neuropil.recipes import balanced, concept, mnist_complete, momentum, precision, recurrent, reward_stdp
+from neuropil.recipes import balanced, concept, mnist_complete, momentum, precision, recurrent, reward_stdp, stdp_conv
 from neuropil.runs import NullTracker
 
 
@@ -169,6 +169,31 @@ def test_a_part_of_competitive_learning_counts_spikes_and_thresholds_in_millivol
     CompetitiveLearning().fit_(body, train, rng=rng(), tracker=book)
     (row,) = book.rows
     assert row.metrics == pytest.approx({"relative_change": 0.1, "spikes": 13 / 3, "threshold_mv": 2.95})
+
+
+def test_a_round_of_kernels_counts_winners_of_an_image(book, monkeypatch):
+    class Conv(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor([0.3, 0.9, 0.6]), requires_grad=False)
+
+    def step(self, conv, layer, ages, optimizer):
+        conv.weight += torch.tensor([0.1, 0.0, -0.05]) * (layer + 1)
+        return len(ages) + layer
+
+    monkeypatch.setattr(stdp_conv.Competition, "step_", step)
+    monkeypatch.setattr(stdp_conv, "ROUND", 5)
+    monkeypatch.setattr(Conv, "forward", lambda self, x: x, raising=False)
+    network = torch.nn.Sequential(OrderedDict((name, Conv()) for name in stdp_conv.LAYERS))
+    config = stdp_conv.Config(n_images=(5, 5), batch=3)
+    train = Split(torch.rand(8, 1, 2, 2), torch.zeros(8).long(), 2)
+    stdp_conv.Competition(config).fit_(network, train, rng=rng(), tracker=book)
+    assert [(row.stage, row.epoch) for row in book.rows] == [(f"features {name}", 0) for name in stdp_conv.LAYERS]
+    start = math.sqrt(0.3**2 + 0.9**2 + 0.6**2)
+    for k, row in enumerate(book.rows, start=1):  # two batches, of three and of two images
+        after = (0.3 + 0.2 * k, 0.9, 0.6 - 0.1 * k)
+        want = {"relative_change": k * math.hypot(0.2, 0.1) / start, "winners": (5 + 2 * (k - 1)) / 5}
+        assert row.metrics == pytest.approx(want | {"undecided": mean(w * (1 - w) for w in after)}, rel=1e-5)
 
 
 # Associative networks

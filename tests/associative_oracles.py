@@ -2,11 +2,8 @@
 
 import torch
 
+from common import rng
 from neuropil.associative import Connectivity
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def small_net():

@@ -17,46 +17,30 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+import neuropil as npl
 import pipeline_cases as pipelines
 import together_cases
 from neuropil.distributed import part, share, stop
 from neuropil.errors import Gone, Refusal
-from neuropil.plasticity import (
-    BCM,
-    Association,
-    DifferentialHebb,
-    ExplainAway,
-    HardWTA,
-    Hebb,
-    KrotovHopfield,
-    Oja,
-    Plan,
-    Sanger,
-    SignedWTA,
-    SoftHebb,
-    attach,
-    gains,
-    propose_,
-    surrogate_loss,
-)
+from neuropil.plasticity import Plan, SignedWTA, gains
 from oracles import FEW, GEOMETRIES, make
 
 LARGEST, PATIENCE = 3, timedelta(seconds=200)
 RULES = [
-    Hebb(),
-    Oja(),
-    Sanger(),
-    BCM(),
-    HardWTA(average=True),
+    npl.Hebb(),
+    npl.Oja(),
+    npl.Sanger(),
+    npl.BCM(),
+    npl.HardWTA(average=True),
     SignedWTA(average=True),
-    SoftHebb(tau=0.43, anti=True, normalise=True),
-    ExplainAway(k=2),
-    KrotovHopfield(p=2.3, k=2, delta=0.37),
-    KrotovHopfield(p=3, k=3, delta=0.41, average=True),
-    KrotovHopfield(p=2, k=2, delta=0.39, average=True, normalise=True),
+    npl.SoftHebb(tau=0.43, anti=True, normalise=True),
+    npl.ExplainAway(k=2),
+    npl.KrotovHopfield(p=2.3, k=2, delta=0.37),
+    npl.KrotovHopfield(p=3, k=3, delta=0.41, average=True),
+    npl.KrotovHopfield(p=2, k=2, delta=0.39, average=True, normalise=True),
 ]
-SPARSE = [HardWTA(sparse=True), KrotovHopfield(k=2, p=2.2, average=True, sparse=True),
-          KrotovHopfield(k=3, p=3, delta=0.7, normalise=True, sparse=True)]  # fmt: skip
+SPARSE = [npl.HardWTA(sparse=True), npl.KrotovHopfield(k=2, p=2.2, average=True, sparse=True),
+          npl.KrotovHopfield(k=3, p=3, delta=0.7, normalise=True, sparse=True)]  # fmt: skip
 OPTIMIZERS = {
     "SGD": lambda weights: torch.optim.SGD(weights, lr=0.13, momentum=0.71),
     "Adam": lambda weights: torch.optim.Adam(weights, lr=0.017),
@@ -93,7 +77,7 @@ def check(name, group, layer, rule, pre, optimizer, *, third=None, **named):
             worst = max(worst, differ(other.to_dense(), one.to_dense()))
             ways.append((alone, one, steps[1]))
         for layer, change, step in ways:
-            propose_(layer, change)
+            npl.propose_(layer, change)
             step.step()
             step.zero_grad()
         worst = max(worst, differ(shared.weight.detach(), alone.weight.detach()) if len(ways) > 1 else 0.0)
@@ -107,9 +91,9 @@ def check_rules(group, size):
         for rule in RULES:
             check(f"{size}, {geometry}, {rule}, {optimizer}", group, layer, rule, pre, optimizer)
         label = lambda x: {"label": torch.arange(len(x)) % 2}
-        check(f"{size}, {geometry}, Association", group, layer, Association(2), pre, optimizer, third=label)
+        check(f"{size}, {geometry}, Association", group, layer, npl.Association(2), pre, optimizer, third=label)
         after = lambda x, layer=layer: {"post_after": layer(x).detach().sin()}
-        check(f"{size}, {geometry}, Differential", group, layer, DifferentialHebb(), pre, optimizer, third=after)
+        check(f"{size}, {geometry}, Differential", group, layer, npl.DifferentialHebb(), pre, optimizer, third=after)
     layer, pre = make("dense with bias")
     for rule in SPARSE:
         check(f"{size}, {rule}", group, layer, rule, pre, "plain")
@@ -119,11 +103,11 @@ def check_rules(group, size):
             for rule in RULES[4:]:
                 name = f"{size}, {geometry}, {rule}, {reduction}"
                 check(name, group, layer, rule, pre, "SGD", reduction=reduction, plan=plan)
-    old = [BCM(momentum=0.73).init(layer, pre[:1])] * 2
+    old = [npl.BCM(momentum=0.73).init(layer, pre[:1])] * 2
     shared = share(deepcopy(layer), group)
     for x in pre, pre[:1] * 1.3:  # of the second batch some processes have nothing
-        one, old[0] = BCM(momentum=0.73).step(layer, x, None, old[0])
-        other, old[1] = BCM(momentum=0.73).step(shared, part(x, group), None, old[1])
+        one, old[0] = npl.BCM(momentum=0.73).step(layer, x, None, old[0])
+        other, old[1] = npl.BCM(momentum=0.73).step(shared, part(x, group), None, old[1])
         found[f"{size}, BCM.step, {len(x)}"] = max(differ(other, one), differ(old[1].theta, old[0].theta))
 
 
@@ -134,14 +118,14 @@ def check_attach(group, size):
         "convolution": (lambda: nn.Sequential(nn.Conv2d(2, 9, 3), nn.ReLU(), nn.Conv2d(9, 6, 2, groups=3)),
                         ("0", "2"), (5, 2, 6, 6)),
     }  # fmt: skip
-    rules = ExplainAway(), HardWTA(), SoftHebb(tau=0.03), KrotovHopfield(p=2, k=2)
+    rules = npl.ExplainAway(), npl.HardWTA(), npl.SoftHebb(tau=0.03), npl.KrotovHopfield(p=2, k=2)
     for kind, (build, names, shape) in networks.items():
-        for rule, most in *((rule, 2048) for rule in rules), (ExplainAway(), 9):
+        for rule, most in *((rule, 2048) for rule in rules), (npl.ExplainAway(), 9):
             torch.manual_seed(2)
             images = torch.randn(shape, generator=rng, dtype=torch.float64)
             first, each = build().double(), dict.fromkeys(names, rule)
-            alone = attach(deepcopy(first), each, images, most=most)
-            shared = attach(share(first, group), each, part(images, group), most=most)
+            alone = npl.attach(deepcopy(first), each, images, most=most)
+            shared = npl.attach(share(first, group), each, part(images, group), most=most)
             name = f"{size}, attach, {kind}, {rule}, {most}"
             assert all(alike(weight.detach(), group) for weight in shared.model.parameters()), name
             shared.model.load_state_dict(alone.model.state_dict())
@@ -183,17 +167,17 @@ def check_refusals(rank):
         layer = share(nn.Linear(5, 4, bias=False))
         if rank == 1:
             layer.weight.data = drift(layer.weight.data)
-        found[name] = said(lambda layer=layer: Hebb()(layer, torch.ones(2, 5)))
+        found[name] = said(lambda layer=layer: npl.Hebb()(layer, torch.ones(2, 5)))
     layer, x = share(nn.Linear(5, 4)), part(torch.randn(30, 5, generator=torch.Generator().manual_seed(1)))
-    layer.bias.data += gains(Oja(), layer, x).mean(0)
-    found["bias by gains"] = said(lambda: Oja()(layer, x))
-    model, rules = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), {"0": HardWTA()}
-    late = attach(model, rules, x)
+    layer.bias.data += gains(npl.Oja(), layer, x).mean(0)
+    found["bias by gains"] = said(lambda: npl.Oja()(layer, x))
+    model, rules = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), {"0": npl.HardWTA()}
+    late = npl.attach(model, rules, x)
     share(model[0])
-    found["part"] = said(lambda: attach(model, rules, x))
+    found["part"] = said(lambda: npl.attach(model, rules, x))
     share(model)
     found["late"] = said(lambda: late.propose_(x))
-    each = attach(model, rules, x, rng=torch.Generator().manual_seed(rank))
+    each = npl.attach(model, rules, x, rng=torch.Generator().manual_seed(rank))
     found["attach, rng"] = said(lambda: each.propose_(x))
     found["unlike"] = said(lambda: share(nn.Linear(5, 4 + (rank == 2))))
 
@@ -205,8 +189,8 @@ def check_gradients(group):
     model = nn.parallel.DistributedDataParallel(deepcopy(alone), process_group=group)
     mine = part(x, group)
     out = model(mine).detach()
-    surrogate_loss(model.module, Oja()(model.module, mine), out.mean(0)).backward()
-    changes = [Oja()(alone, x), alone(x).mean(0)]
+    npl.surrogate_loss(model.module, npl.Oja()(model.module, mine), out.mean(0)).backward()
+    changes = [npl.Oja()(alone, x), alone(x).mean(0)]
     found["gradients"] = max(differ(-p.grad, want) for p, want in zip(model.module.parameters(), changes))
 
 
@@ -215,9 +199,9 @@ def check_half(rank):
     x = 40 + torch.randn(900, 5, generator=torch.Generator().manual_seed(1)).half()
     layer = share(nn.Linear(5, 4).half())
     alone = deepcopy(layer)
-    found["float16"] = [differ(rule(layer, part(x)), rule(alone, x)) for rule in (Oja(), HardWTA())]
-    found["float16"].append(differ(*(BCM().init(one, y).theta for one, y in ((layer, part(x)), (alone, x)))))
-    learner = attach(share(nn.Sequential(layer)), {"0": HardWTA()}, part(x))
+    found["float16"] = [differ(rule(layer, part(x)), rule(alone, x)) for rule in (npl.Oja(), npl.HardWTA())]
+    found["float16"].append(differ(*(npl.BCM().init(one, y).theta for one, y in ((layer, part(x)), (alone, x)))))
+    learner = npl.attach(share(nn.Sequential(layer)), {"0": npl.HardWTA()}, part(x))
     found["float16"].append(0.0 if learner.states["0"].size.isfinite() else 1.0)
     found["float16"] = [0.0 if value < 2e-3 else value for value in found["float16"]]
 
@@ -261,7 +245,7 @@ def main(rank, folder):
             print(said(work), file=sys.stderr)
     layer = share(nn.Linear(5, 4))
     if rank == 0:
-        found["ended"] = said(lambda: Hebb()(layer, torch.ones(2, 5)))
+        found["ended"] = said(lambda: npl.Hebb()(layer, torch.ones(2, 5)))
         (folder / "found.json").write_text(json.dumps(found))
     os._exit(0)  # in the middle of a run
 

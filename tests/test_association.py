@@ -7,13 +7,10 @@ import torch
 from torch import nn
 
 from association_oracles import error_by_hand
+from common import rng
 from neuropil.errors import Refusal
 from neuropil.plasticity import Association, associations, gains
 from oracles import correlate_by_hand
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize(("k", "columns"), [(None, 1), (1, 1), (3, 1), (1, 3), (2, 2)])

@@ -10,6 +10,7 @@ import torch
 from torch.multiprocessing import get_context
 
 from association_oracles import error_by_hand
+from common import first_digits, rng
 from neuropil.data import Split, digits, hold_out, iris
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
@@ -23,13 +24,7 @@ from neuropil.runs import NullTracker, Run
 PLAIN = {"k": None, "slope": 1.0, "n_send": None, "unit_norm_input": False}
 
 
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module")
-def train():
-    return digits(seed=0)[0][:400]
+train = first_digits(400)
 
 
 COLUMNS = {"k": 1, "columns": (4, 2), "receptive_field": 4, "n_send": 2}

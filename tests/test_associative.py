@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import neuropil
-from associative_oracles import rng
+from common import first_digits, rng
 from neuropil.associative import (
     CLASSIFY,
     GENERATE,
@@ -24,10 +24,7 @@ from neuropil.evaluate import accuracy
 from neuropil.plasticity import DifferentialHebb
 from neuropil.runs import Run
 
-
-@pytest.fixture(scope="module")
-def train():
-    return digits(seed=0)[0][:400]
+train = first_digits(400)
 
 
 # Locality

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from associative_oracles import rng
+from common import first_digits, rng
 from neuropil.associative import (
     CLASSIFY,
     CLASSIFY_PARTIAL,
@@ -29,10 +29,7 @@ from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
 from neuropil.plasticity import DifferentialHebb
 
-
-@pytest.fixture(scope="module")
-def train():
-    return digits(seed=0)[0][:400]
+train = first_digits(400)
 
 
 @pytest.fixture(scope="module")

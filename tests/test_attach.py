@@ -8,21 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import neuropil as npl
 from neuropil.errors import Diverged, Refusal
-from neuropil.plasticity import (
-    BCM,
-    Chosen,
-    Dense,
-    ExplainAway,
-    HardWTA,
-    Hebb,
-    KrotovHopfield,
-    Oja,
-    Rule,
-    Sanger,
-    SoftHebb,
-    attach,
-)
 from neuropil.plasticity.seen import FLAT
 from neuropil.plasticity.turn import LEAK
 
@@ -34,10 +21,10 @@ LAYERS = {
     "conv3d, reflect": (lambda: nn.Conv3d(1, 5, 2, padding=1, padding_mode="zeros"), (2, 1, 3, 4, 3)),
 }
 RULES = {
-    "HardWTA": HardWTA(),
-    "SoftHebb": SoftHebb(tau=0.1),
-    "Krotov": KrotovHopfield(p=2, k=3),
-    "explain": ExplainAway(k=2),
+    "HardWTA": npl.HardWTA(),
+    "SoftHebb": npl.SoftHebb(tau=0.1),
+    "Krotov": npl.KrotovHopfield(p=2, k=3),
+    "explain": npl.ExplainAway(k=2),
 }
 
 
@@ -51,7 +38,7 @@ def start(name, rule, **settings):
     factory, shape = LAYERS[name]
     model = nn.Sequential(factory().double())
     images = torch.rand(shape, dtype=torch.float64) ** 3 + 0.2
-    learner = attach(model, {"0": rule}, images, rng=seed(), **settings)
+    learner = npl.attach(model, {"0": rule}, images, rng=seed(), **settings)
     return learner, torch.rand(shape, dtype=torch.float64) ** 2
 
 
@@ -73,14 +60,14 @@ def gains(rule, u):
     """y of one sample by the words of the law, and what the winners explain: a function of the directions."""
     order = sorted(range(len(u)), key=lambda j: -u[j])
     match rule:
-        case HardWTA():
+        case npl.HardWTA():
             return {order[0]: 1.0}, False
-        case KrotovHopfield():
+        case npl.KrotovHopfield():
             return {order[0]: 1.0, order[rule.k - 1]: -rule.delta}, False
-        case SoftHebb():
+        case npl.SoftHebb():
             total = sum(math.exp(v / rule.tau) for v in u)
             return {j: math.exp(v / rule.tau) / total for j, v in enumerate(u)}, False
-        case ExplainAway():
+        case npl.ExplainAway():
             return {j: max(u[j], 0.0) for j in order[: rule.k]}, True
 
 
@@ -125,7 +112,7 @@ def test_a_step_is_its_law_in_loops(name, rule):
 def test_whatever_the_optimiser_rows_keep_their_norm_and_sum_to_zero_and_biases_follow_drives(name, make):
     torch.manual_seed(1)
     norms = LAYERS[name][0]().weight.detach().flatten(1).norm(dim=1).double()
-    learner, batch = start(name, HardWTA())
+    learner, batch = start(name, npl.HardWTA())
     layer, optimizer = learner.model[0], make(learner.model.parameters())
     for _ in range(5):
         learner.propose_(batch)
@@ -140,7 +127,7 @@ def test_whatever_the_optimiser_rows_keep_their_norm_and_sum_to_zero_and_biases_
 
 
 def test_a_given_threshold_is_that_of_the_bias():
-    learner, _ = start("conv1d", HardWTA(), threshold=0.7)
+    learner, _ = start("conv1d", npl.HardWTA(), threshold=0.7)
     state = learner.states["0"]
     torch.testing.assert_close(learner.model[0].bias.detach(), -(state.drive_mean + 0.7 * state.drive_sd))
 
@@ -161,11 +148,11 @@ def network():
 
 
 IMAGES = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(5))
-BOTH = {"3": ExplainAway(), "0": HardWTA()}
+BOTH = {"3": npl.ExplainAway(), "0": npl.HardWTA()}
 
 
 def test_a_forgotten_settling_is_made_up_for_by_the_next_step():
-    learners = [attach(network(), BOTH, IMAGES, rng=seed()) for _ in range(2)]
+    learners = [npl.attach(network(), BOTH, IMAGES, rng=seed()) for _ in range(2)]
     for learner, settle in zip(learners, (True, False)):
         learn(learner, IMAGES.split(20), settle=settle)
         learner.settle_()
@@ -179,12 +166,12 @@ def same(one, two):
 
 @pytest.mark.parametrize("settle", [True, False], ids=["settled", "not settled"])
 def test_a_run_goes_on_bit_for_bit_from_its_states(settle):
-    whole = attach(network(), BOTH, IMAGES, most=500, rng=seed())
+    whole = npl.attach(network(), BOTH, IMAGES, most=500, rng=seed())
     optimizer = learn(whole, IMAGES.split(20)[:2], settle=settle)
     state = {"model": whole.model.state_dict(), "learner": whole.state_dict(), "optimizer": optimizer.state_dict()}
     state = deepcopy(state)
     learn(whole, IMAGES.split(20), optimizer=optimizer)
-    again = attach(network(), BOTH, IMAGES[:9], most=500, rng=seed(9))
+    again = npl.attach(network(), BOTH, IMAGES[:9], most=500, rng=seed(9))
     again.model.load_state_dict(state["model"])
     again.load_state_dict(state["learner"])
     optimizer = torch.optim.Adam(again.model.parameters(), lr=1e-2)
@@ -194,13 +181,13 @@ def test_a_run_goes_on_bit_for_bit_from_its_states(settle):
     same(whole.untrained["0"], again.untrained["0"])
     same(dict(network()[0].named_parameters()), again.untrained["0"])
     with pytest.raises(Refusal, match=r"on layers \{'0': .* '3': .*\} was given to one on \{'0': "):
-        attach(network(), {"0": HardWTA()}, IMAGES).load_state_dict(state["learner"])
+        npl.attach(network(), {"0": npl.HardWTA()}, IMAGES).load_state_dict(state["learner"])
 
 
 def test_only_attached_layers_change_and_the_architecture_stays():
     model = network()
     before, text = deepcopy(model.state_dict()), repr(model)
-    learn(attach(model, {"3": HardWTA()}, IMAGES, rng=seed()), IMAGES.split(20))
+    learn(npl.attach(model, {"3": npl.HardWTA()}, IMAGES, rng=seed()), IMAGES.split(20))
     moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert moved == {"3.weight", "3.bias", "2.running_mean", "2.running_var", "2.num_batches_tracked"}
     assert repr(model) == text
@@ -208,7 +195,7 @@ def test_only_attached_layers_change_and_the_architecture_stays():
 
 
 def test_layers_learn_in_the_order_of_the_pass_and_rows_start_at_inputs():
-    learner = attach(network(), BOTH, IMAGES, rng=seed())
+    learner = npl.attach(network(), BOTH, IMAGES, rng=seed())
     assert list(learner.states) == ["0", "3"]
     seen = patches_of(learner.model[0], IMAGES)
     seen = F.normalize(seen - learner.states["0"].mean[0] - (seen - learner.states["0"].mean[0]).mean(1, keepdim=True))
@@ -219,17 +206,18 @@ def test_layers_learn_in_the_order_of_the_pass_and_rows_start_at_inputs():
 def test_torchs_own_start_stays_where_there_are_too_few_inputs():
     model = nn.Sequential(nn.Linear(9, 30))
     own = model[0].weight.detach().clone()
-    attach(model, {"0": HardWTA()}, torch.rand(59, 9))
+    npl.attach(model, {"0": npl.HardWTA()}, torch.rand(59, 9))
     centred = own - own.mean(1, keepdim=True)
     torch.testing.assert_close(F.normalize(model[0].weight.detach()), F.normalize(centred))
-    attach(model, {"0": HardWTA()}, torch.rand(60, 9))
+    npl.attach(model, {"0": npl.HardWTA()}, torch.rand(60, 9))
     assert not torch.allclose(F.normalize(model[0].weight.detach()), F.normalize(centred), atol=1e-2)
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_scale_and_shift_of_the_input_do_not_matter(rule):
     learners = [
-        attach(network().double()[:2], {"0": rule}, a * IMAGES.double() + b, rng=seed()) for a, b in ((1, 0), (10, 3))
+        npl.attach(network().double()[:2], {"0": rule}, a * IMAGES.double() + b, rng=seed())
+        for a, b in ((1, 0), (10, 3))
     ]
     for learner, (a, b) in zip(learners, ((1, 0), (10, 3))):
         learn(
@@ -243,9 +231,9 @@ def test_scale_and_shift_of_the_input_do_not_matter(rule):
 def test_a_grouped_convolution_learns_as_its_groups_do_side_by_side():
     torch.manual_seed(3)
     images = torch.rand(20, 4, 6, 6, dtype=torch.float64)
-    whole = attach(nn.Sequential(nn.Conv2d(4, 10, 3, groups=2).double()), {"0": ExplainAway(k=2)}, images)
+    whole = npl.attach(nn.Sequential(nn.Conv2d(4, 10, 3, groups=2).double()), {"0": npl.ExplainAway(k=2)}, images)
     for group in range(2):
-        half = attach(nn.Sequential(nn.Conv2d(2, 5, 3).double()), {"0": ExplainAway(k=2)}, images[:, :2])
+        half = npl.attach(nn.Sequential(nn.Conv2d(2, 5, 3).double()), {"0": npl.ExplainAway(k=2)}, images[:, :2])
         units, channels = slice(5 * group, 5 * group + 5), slice(2 * group, 2 * group + 2)
         half.model[0].weight.data = whole.model[0].weight.data[units].clone()
         old = whole.states["0"]
@@ -263,7 +251,7 @@ def test_a_grouped_convolution_learns_as_its_groups_do_side_by_side():
 def test_large_inputs_are_sampled_with_the_generator():
     changes = []
     for number in (0, 0, 1):
-        learner = attach(network(), {"0": HardWTA()}, IMAGES, most=100, rng=seed(3))
+        learner = npl.attach(network(), {"0": npl.HardWTA()}, IMAGES, most=100, rng=seed(3))
         learner.rng = seed(number)
         learner.propose_(IMAGES)
         changes.append(learner.model[0].weight.grad)
@@ -274,59 +262,74 @@ def test_large_inputs_are_sampled_with_the_generator():
 @pytest.mark.parametrize("batch", [torch.full((5, 1, 8, 8), 0.3), IMAGES[:0]], ids=["flat", "empty"])
 def test_flat_and_empty_batches_teach_nothing(batch):
     model = network()
-    learner = attach(model, {"0": HardWTA()}, IMAGES, rng=seed())
+    learner = npl.attach(model, {"0": npl.HardWTA()}, IMAGES, rng=seed())
     learner.propose_(batch)
     assert (model[0].weight.grad.flatten(1).norm(dim=1) < 0.5 * model[0].weight.flatten(1).norm(dim=1)).all()
 
 
-class Silent(Rule):
+class Silent(npl.Rule):
     """A rule of one's own with independent units."""
 
     def post(self, u):
-        return Dense(u.relu())
+        return npl.Dense(u.relu())
 
 
-class Rivals(Rule):
+class Rivals(npl.Rule):
     """A rule of one's own that competes: the runner-up moves away."""
 
     def post(self, u):
-        return Chosen(u.topk(2, 1).indices, (1.0, -0.1))
+        return npl.Chosen(u.topk(2, 1).indices, (1.0, -0.1))
 
 
-@pytest.mark.parametrize("rule", [Hebb(), Oja(), Sanger(), Silent()], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("rule", [npl.Hebb(), npl.Oja(), npl.Sanger(), Silent()], ids=lambda rule: type(rule).__name__)
 def test_rules_whose_units_do_not_compete_say_so_before_they_start(rule):
     model = network()
     before = deepcopy(model.state_dict())
     with pytest.raises(Refusal, match=f"'3' would not compete under {type(rule).__name__}: .*use ExplainAway, HardWTA"):
-        attach(model, {"0": HardWTA(), "3": rule}, IMAGES)
+        npl.attach(model, {"0": npl.HardWTA(), "3": rule}, IMAGES)
     assert all(torch.equal(before[key], model.state_dict()[key]) for key in before if "weight" in key)
-    attach(nn.Linear(5, 1), {"": rule}, torch.rand(9, 5))  # one unit has no one to copy
+    npl.attach(nn.Linear(5, 1), {"": rule}, torch.rand(9, 5))  # one unit has no one to copy
 
 
 def test_a_rule_of_ones_own_learns():
-    learn(attach(network(), {"0": Rivals()}, IMAGES), IMAGES.split(20))
+    learn(npl.attach(network(), {"0": Rivals()}, IMAGES), IMAGES.split(20))
 
 
 @pytest.mark.parametrize(
     ("model", "rule", "images", "text"),
     [
-        (nn.Sequential(nn.Linear(4, 3)), BCM(), torch.rand(9, 4), "drives only, but BCM needs theta as well; use Expl"),
-        (nn.Sequential(nn.Linear(4, 3)), ExplainAway(k=4), torch.rand(9, 4), "k <= units, got k=4 and 3 units"),
-        (nn.Sequential(nn.Linear(1, 3)), HardWTA(), torch.rand(9, 1), "'0' has a single input"),
-        (nn.Sequential(nn.ConvTranspose1d(2, 3, 2)), HardWTA(), torch.rand(9, 2, 4), "a ConvTranspose1d; attach takes"),
-        (nn.Sequential(nn.BatchNorm1d(4)), HardWTA(), torch.rand(9, 4), "a BatchNorm1d; attach takes Linear and Conv"),
-        (nn.Sequential(nn.Linear(4, 3)), HardWTA(), torch.full((9, 4), torch.nan), "NaN or infinite"),
-        (nn.Sequential(nn.Linear(4, 3)), HardWTA(), torch.rand(0, 4), "needs images to start from"),
+        (
+            nn.Sequential(nn.Linear(4, 3)),
+            npl.BCM(),
+            torch.rand(9, 4),
+            "drives only, but BCM needs theta as well; use Expl",
+        ),
+        (nn.Sequential(nn.Linear(4, 3)), npl.ExplainAway(k=4), torch.rand(9, 4), "k <= units, got k=4 and 3 units"),
+        (nn.Sequential(nn.Linear(1, 3)), npl.HardWTA(), torch.rand(9, 1), "'0' has a single input"),
+        (
+            nn.Sequential(nn.ConvTranspose1d(2, 3, 2)),
+            npl.HardWTA(),
+            torch.rand(9, 2, 4),
+            "a ConvTranspose1d; attach takes",
+        ),
+        (
+            nn.Sequential(nn.BatchNorm1d(4)),
+            npl.HardWTA(),
+            torch.rand(9, 4),
+            "a BatchNorm1d; attach takes Linear and Conv",
+        ),
+        (nn.Sequential(nn.Linear(4, 3)), npl.HardWTA(), torch.full((9, 4), torch.nan), "NaN or infinite"),
+        (nn.Sequential(nn.Linear(4, 3)), npl.HardWTA(), torch.rand(0, 4), "needs images to start from"),
     ],
 )
 def test_what_cannot_learn_is_refused_in_one_line(model, rule, images, text):
     with pytest.raises(Refusal, match=text) as refused:
-        attach(model, {"0": rule}, images)
+        npl.attach(model, {"0": rule}, images)
     assert "\n" not in str(refused.value)
 
 
 def test_infinite_activity_later_on_is_refused_and_leaves_the_weights():
-    learner = attach(network(), BOTH, IMAGES)
+    learner = npl.attach(network(), BOTH, IMAGES)
     before = deepcopy(learner.model[0].weight)
     with pytest.raises(Refusal, match="NaN or infinite"):
         learner.propose_(IMAGES * torch.inf)
@@ -343,24 +346,24 @@ def test_infinite_activity_later_on_is_refused_and_leaves_the_weights():
 )
 def test_settings_that_cannot_be_are_refused(settings, text):
     with pytest.raises(Refusal, match=text):
-        attach(network(), BOTH, IMAGES, **settings)
+        npl.attach(network(), BOTH, IMAGES, **settings)
 
 
 def test_units_without_a_direction_are_refused_at_the_start_and_after_a_step():
     model = nn.Sequential(nn.Linear(4, 3))
-    learner = attach(model, {"0": HardWTA()}, torch.rand(9, 4))
+    learner = npl.attach(model, {"0": npl.HardWTA()}, torch.rand(9, 4))
     with torch.no_grad():
         model[0].weight[1].fill_(torch.inf).view(-1)[0] = 1
         model[0].weight[1] = 0
     with pytest.raises(Refusal, match="lower the learning rate if the weights have run away"):
         learner.propose_(torch.rand(9, 4))
     with pytest.raises(Refusal, match="1 units of layer '0' have weights of 0"):
-        attach(model, {"0": HardWTA()}, torch.rand(9, 4))
+        npl.attach(model, {"0": npl.HardWTA()}, torch.rand(9, 4))
 
 
 def test_a_state_of_other_sizes_is_refused():
-    small = attach(nn.Sequential(nn.Linear(4, 3)), {"0": HardWTA()}, torch.rand(9, 4))
-    large = attach(nn.Sequential(nn.Linear(5, 3)), {"0": HardWTA()}, torch.rand(9, 5))
+    small = npl.attach(nn.Sequential(nn.Linear(4, 3)), {"0": npl.HardWTA()}, torch.rand(9, 4))
+    large = npl.attach(nn.Sequential(nn.Linear(5, 3)), {"0": npl.HardWTA()}, torch.rand(9, 5))
     for state in ({}, large.state_dict()):
         with pytest.raises(Refusal, match="the state of a learner on layers"):
             small.load_state_dict(state)
@@ -368,7 +371,7 @@ def test_a_state_of_other_sizes_is_refused():
 
 def test_a_step_that_makes_weights_infinite_is_refused_and_a_huge_one_is_settled():
     model = network()
-    learner, norms = attach(model, BOTH, IMAGES), model[0].weight.detach().flatten(1).norm(dim=1)
+    learner, norms = npl.attach(model, BOTH, IMAGES), model[0].weight.detach().flatten(1).norm(dim=1)
     learn(learner, IMAGES.split(20), optimizer=torch.optim.SGD(model.parameters(), lr=1e25))
     torch.testing.assert_close(model[0].weight.detach().flatten(1).norm(dim=1), norms)
     learner.propose_(IMAGES)
@@ -380,7 +383,7 @@ def test_a_step_that_makes_weights_infinite_is_refused_and_a_huge_one_is_settled
 
 
 def test_a_unit_that_has_won_nothing_for_long_starts_anew_at_an_input():
-    learner, batch = start("dense", HardWTA())
+    learner, batch = start("dense", npl.HardWTA())
     layer, old = learner.model[0], learner.states["0"]
     idle = torch.tensor([0.0, 50.0, 3.0, 51.0, 7.0], dtype=torch.float64)  # 5 units: from 50 samples on
     learner.states["0"] = old._replace(idle=idle)

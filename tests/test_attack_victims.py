@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from attack_oracles import linear_task, white
+from common import rng
 from neuropil.data import Split
 from neuropil.errors import Refusal
 from neuropil.evaluate.robustness import (
@@ -28,10 +29,6 @@ from neuropil.runs import NullTracker
 from neuropil.spiking import QIF, ThresholdEncoding
 
 WHITE_BOX = [FGSM, PGD]
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 class Rows(NullTracker):

@@ -9,6 +9,7 @@ from sklearn.svm import LinearSVC
 from torch import nn
 
 from attack_oracles import linear_task, project_by_bisection, white, worst_of_linear
+from common import rng
 from neuropil.bench import attack as bench
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
@@ -30,10 +31,6 @@ from neuropil.evaluate.robustness.attacks.gradient import cross_entropy, input_g
 
 NORMS = {"Linf": Linf, "L2": L2}
 RANGES = [(0.0, 1.0), (-math.inf, math.inf)]
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 # Norms

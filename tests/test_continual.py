@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 
+from common import rng
 from neuropil.cli import main
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
@@ -22,11 +23,6 @@ from neuropil.models.description import describe
 from neuropil.recipes import continual as recipe
 from neuropil.recipes.continual import through
 from neuropil.runs import NullTracker
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
-
 
 # Settings
 

@@ -7,6 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from common import rng
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
 from neuropil.evaluate.robustness.corruptions import (
@@ -25,10 +26,6 @@ from neuropil.evaluate.robustness.damage import (
     weights_of,
 )
 from neuropil.models import BackpropClassifier, FeatureClassifier, SupervisedTraining, dense_body
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")

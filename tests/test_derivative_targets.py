@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from associative_oracles import drive_of, rng, small_net, small_state
+from associative_oracles import drive_of, small_net, small_state
+from common import rng
 from neuropil.associative import (
     AssociativeNetwork,
     AssociativeTraining,

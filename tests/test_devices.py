@@ -6,27 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+import neuropil as npl
 from neuropil.experiments.diagnose import diagnose
 from neuropil.models import PatchNormConv2d
-from neuropil.plasticity import (
-    BCM,
-    Association,
-    DifferentialHebb,
-    ExplainAway,
-    HardWTA,
-    Hebb,
-    KrotovHopfield,
-    Oja,
-    Sanger,
-    SoftHebb,
-    attach,
-    correlate,
-    first_and_kth,
-    gains,
-    propose_,
-    tap,
-    winner,
-)
+from neuropil.plasticity import first_and_kth, gains, winner
 from other_device import Other, other_device, same
 
 DENSE, CONV = partial(nn.Linear, 5, 20), partial(nn.Conv2d, 2, 20, 3)
@@ -43,18 +26,23 @@ LAYERS = {
     "patch norm": (partial(PatchNormConv2d, 2, 20, 3), (2, 2, 4, 5)),
 }
 RULES = [
-    Hebb(),
-    Oja(),
-    Sanger(),
-    BCM(),
-    HardWTA(),
-    SoftHebb(tau=0.5, anti=True, normalise=True),
-    ExplainAway(k=2),
-    KrotovHopfield(k=3),
-    KrotovHopfield(k=3, p=2.5, average=True, normalise=True),
-    KrotovHopfield(k=3, ranking_dtype=torch.float32),
+    npl.Hebb(),
+    npl.Oja(),
+    npl.Sanger(),
+    npl.BCM(),
+    npl.HardWTA(),
+    npl.SoftHebb(tau=0.5, anti=True, normalise=True),
+    npl.ExplainAway(k=2),
+    npl.KrotovHopfield(k=3),
+    npl.KrotovHopfield(k=3, p=2.5, average=True, normalise=True),
+    npl.KrotovHopfield(k=3, ranking_dtype=torch.float32),
 ]
-KINDS = {"HardWTA": HardWTA(), "SoftHebb": SoftHebb(tau=0.1), "Krotov": KrotovHopfield(p=2, k=3), "mine": ExplainAway()}
+KINDS = {
+    "HardWTA": npl.HardWTA(),
+    "SoftHebb": npl.SoftHebb(tau=0.1),
+    "Krotov": npl.KrotovHopfield(p=2, k=3),
+    "mine": npl.ExplainAway(),
+}
 
 
 def drawn(make, shape, device):
@@ -71,17 +59,17 @@ def test_a_rule_works_where_its_layer_is(rule, name):
         layer, x = drawn(*LAYERS[name], device)
         optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
         for _ in range(2):
-            propose_(layer, rule(layer, x))
-            propose_(layer, rule(layer, x, layer(x)), accumulate=True)
+            npl.propose_(layer, rule(layer, x))
+            npl.propose_(layer, rule(layer, x, layer(x)), accumulate=True)
             optimizer.step()
             optimizer.zero_grad()
-        factor = [] if isinstance(rule, BCM) else [gains(rule, layer, x)]
-        return layer.weight, correlate(layer, x, layer(x)), *factor
+        factor = [] if isinstance(rule, npl.BCM) else [gains(rule, layer, x)]
+        return layer.weight, npl.correlate(layer, x, layer(x)), *factor
 
     same(steps)
 
 
-@pytest.mark.parametrize("rule", [HardWTA(sparse=True), KrotovHopfield(k=3, sparse=True)], ids=repr)
+@pytest.mark.parametrize("rule", [npl.HardWTA(sparse=True), npl.KrotovHopfield(k=3, sparse=True)], ids=repr)
 def test_so_does_a_sparse_change(rule):
     same(lambda device: rule(*drawn(*LAYERS["dense"], device)).to_dense())
 
@@ -90,11 +78,11 @@ def test_so_do_third_factors_and_what_ranks():
     def steps(device):
         layer, x = drawn(*LAYERS["dense"], device)
         y = (torch.arange(6) % 4).to(device)
-        with tap(nn.Sequential(layer), ["0"]) as seen:
+        with npl.tap(nn.Sequential(layer), ["0"]) as seen:
             nn.Sequential(layer)(x)
         drive = seen["0"].post
-        yield Association(classes=4, k=1)(layer, x, drive, label=y)
-        yield DifferentialHebb()(layer, x, drive, post_after=drive.tanh())
+        yield npl.Association(classes=4, k=1)(layer, x, drive, label=y)
+        yield npl.DifferentialHebb()(layer, x, drive, post_after=drive.tanh())
         yield first_and_kth(drive, 3)[0]
         yield winner(drive)[0]
 
@@ -109,7 +97,7 @@ def test_what_attach_makes_stays_with_its_network(rule):
             device
         )
         images = torch.rand(40, 1, 6, 6, generator=torch.Generator().manual_seed(0)).to(device)
-        learner = attach(model, {"0": rule, "4": rule}, images, rng=torch.Generator().manual_seed(1))
+        learner = npl.attach(model, {"0": rule, "4": rule}, images, rng=torch.Generator().manual_seed(1))
         optimizer = torch.optim.Adam(model.parameters(), 0.05)
         for _ in range(2):
             learner.propose_(images)
@@ -124,7 +112,9 @@ def test_what_attach_makes_stays_with_its_network(rule):
 def test_so_does_what_diagnose_finds():
     def found(device):
         model, images = drawn(partial(nn.Linear, 4, 8), (24, 4), device)
-        told = diagnose(model.float(), {"": SoftHebb()}, images.float(), (torch.arange(24) % 4).to(device), epochs=1)
+        told = diagnose(
+            model.float(), {"": npl.SoftHebb()}, images.float(), (torch.arange(24) % 4).to(device), epochs=1
+        )
         return told[""].learned, told[""].control, told[""].units.dead
 
     same(found)

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import neuropil as npl
+from common import first_digits
 from neuropil.cli import main
-from neuropil.data import digits
 from neuropil.errors import Refusal
 from neuropil.exchange import export, extract_features, to_onnx, to_torch
 from neuropil.spiking import from_raster, to_raster
@@ -24,9 +24,7 @@ FLAT = ("hebbian features", "whitened patches", "deep", "masked", "linear", "ass
 SHAPE = (1, 8, 8)
 
 
-@pytest.fixture(scope="module")
-def train():
-    return digits(seed=0)[0][:200]
+train = first_digits(200)
 
 
 @pytest.fixture(scope="module")

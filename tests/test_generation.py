@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
+from common import rng
 from neuropil.associative.sampling import Samples
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
@@ -15,10 +16,6 @@ from neuropil.experiments import generation as room
 from neuropil.experiments.comparison import Method
 from neuropil.experiments.generation import class_means, first_of_each, pca_samples
 from neuropil.runs import NullTracker, Run, TaggedTracker, read
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from common import rng
 from neuropil.data import digits
 from neuropil.models import (
     AssociationClassifier,
@@ -18,10 +19,6 @@ from neuropil.models import (
     Prototypes,
 )
 from neuropil.models.description import describe, rebuild
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from attack_oracles import linear_task, white
+from common import rng
 from neuropil.data import Split, digits
 from neuropil.evaluate.robustness import (
     L2,
@@ -25,10 +26,6 @@ from neuropil.evaluate.robustness.suite import Suite, robustness
 from neuropil.runs import NullTracker
 
 ATTACKS = [Boundary, HopSkipJump]
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")

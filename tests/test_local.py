@@ -6,21 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.data import Split, digits
+from common import first_digits, rng
+from neuropil.data import Split
 from neuropil.errors import Refusal
 from neuropil.models import FeatureClassifier, LocalLearning, PatchNormConv2d, Triangle, rate_by_norm
 from neuropil.models.training.local import progress, unit_state
 from neuropil.plasticity import HardWTA, KrotovHopfield, SoftHebb, propose_
 from neuropil.runs import NullTracker
 
-
-@pytest.fixture(scope="module")
-def train():
-    return digits(seed=0)[0][:300]
-
-
-def rng():
-    return torch.Generator().manual_seed(0)
+train = first_digits(300)
 
 
 def deep():

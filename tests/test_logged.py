@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from common import rng
 from neuropil.associative import CLASSIFY
 from neuropil.associative.settling import Settled
 from neuropil.associative.training import EpochStatistics
@@ -59,10 +60,6 @@ class Says:
 
 def numbered(labels, classes):
     return Split(torch.arange(len(labels), dtype=torch.float32)[:, None], torch.tensor(labels), classes)
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def shares(numbers):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from common import rng
 from neuropil.associative.settling import Settled
 from neuropil.data import Split
 from neuropil.evaluate import UnitStatistics
@@ -39,10 +40,6 @@ class Book(NullTracker):
 @pytest.fixture
 def book():
     return Book()
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 # Spikes

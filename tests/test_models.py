@@ -8,8 +8,9 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from common import first_digits, rng
 from neuropil.associative import AssociativeNetwork, AssociativeTraining
-from neuropil.data import Split, digits
+from neuropil.data import Split
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy, confusion, linear_probe, majority_rate
 from neuropil.models import (
@@ -35,14 +36,7 @@ from neuropil.models.training.supervised import passes
 from neuropil.plasticity import HardWTA, KrotovHopfield, Oja, SoftHebb, propose_
 from neuropil.runs import NullTracker
 
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module")
-def train():
-    return digits(seed=0)[0][:300]
+train = first_digits(300)
 
 
 def two_layers():

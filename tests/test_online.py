@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from common import rng
 from neuropil.data import digits
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
@@ -19,10 +20,6 @@ from neuropil.models import (
 )
 from neuropil.models.online_backprop import Consolidation
 from neuropil.plasticity import KrotovHopfield
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def random_body(train):

@@ -7,35 +7,26 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import neuropil as npl
 from neuropil.data import digits
 from neuropil.errors import Diverged
-from neuropil.plasticity import (
-    BCM,
-    Association,
-    DifferentialHebb,
-    ExplainAway,
-    HardWTA,
-    Hebb,
-    KrotovHopfield,
-    Oja,
-    Sanger,
-    SignedWTA,
-    SoftHebb,
-    propose_,
-)
+from neuropil.plasticity import SignedWTA
 from test_docs import ROOT
 
 RULES = {
-    "Hebb": Hebb(),
-    "Oja": Oja(),
-    "Sanger": Sanger(),
-    "BCM": BCM(),
-    "HardWTA": HardWTA(),
-    "SignedWTA": SignedWTA(average=True),
-    "SoftHebb": SoftHebb(tau=0.05),
-    "KrotovHopfield": KrotovHopfield(p=2, k=7, average=True),
-    "ExplainAway": ExplainAway(),
-    "Association": Association(10, slope=32, k=1),
+    type(rule).__name__: rule
+    for rule in (
+        npl.Hebb(),
+        npl.Oja(),
+        npl.Sanger(),
+        npl.BCM(),
+        npl.HardWTA(),
+        SignedWTA(average=True),
+        npl.SoftHebb(tau=0.05),
+        npl.KrotovHopfield(p=2, k=7, average=True),
+        npl.ExplainAway(),
+        npl.Association(10, slope=32, k=1),
+    )
 }
 IMAGES, LABELS = (lambda train: (train.pixels(), train.y))(digits(seed=0)[0])
 CENTRED = F.normalize((IMAGES - IMAGES.mean(0)).flatten(1)).view(IMAGES.shape)
@@ -48,7 +39,7 @@ def documented():
 
 
 def test_every_rule_has_a_documented_rate():
-    assert set(documented()) == {*RULES, DifferentialHebb.__name__}
+    assert set(documented()) == {*RULES, npl.DifferentialHebb.__name__}
 
 
 def layer_for(kind):
@@ -58,7 +49,7 @@ def layer_for(kind):
 
 def change_of(rule, layer, images, labels, **options):
     x = images.flatten(1) if isinstance(layer, nn.Linear) else images
-    return rule(layer, x, **({"label": labels} if isinstance(rule, Association) else {}), **options)
+    return rule(layer, x, **({"label": labels} if isinstance(rule, npl.Association) else {}), **options)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -90,7 +81,7 @@ def learned(name, make, batch, images, *, kind="dense", steps=30, rate=None):
     before, optimizer = layer.weight.detach().clone(), make(layer.parameters(), lr=rate or documented()[name])
     for _ in range(steps):
         chosen = torch.randint(len(images), (batch,), generator=rng)
-        propose_(layer, change_of(RULES[name], layer, images[chosen], LABELS[chosen]))
+        npl.propose_(layer, change_of(RULES[name], layer, images[chosen], LABELS[chosen]))
         optimizer.step()
     return before, layer.weight.detach()
 
@@ -129,7 +120,7 @@ def test_so_does_a_nudge_towards_targets_at_its_documented_rate():
     for _ in range(300):
         before = layer(x).detach()
         errors.append((target - before).square().mean().item())
-        propose_(layer, DifferentialHebb()(layer, x, before, post_after=before + 0.5 * (target - before)))
+        npl.propose_(layer, npl.DifferentialHebb()(layer, x, before, post_after=before + 0.5 * (target - before)))
         optimizer.step()
     assert errors[-1] < errors[0] / 2
     assert errors == sorted(errors, reverse=True)

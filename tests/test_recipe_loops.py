@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from neuropil.data import digits
+from common import first_digits
 from neuropil.models import (
     AssociationClassifier,
     AssociationTraining,
@@ -22,9 +22,7 @@ def seeded():
     return torch.Generator().manual_seed(3)
 
 
-@pytest.fixture(scope="module")
-def train():
-    return digits(seed=0)[0][:230]
+train = first_digits(230)
 
 
 def assert_same(method, learner, train):

@@ -8,6 +8,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
+from common import rng
 from neuropil.data import digits, iris
 from neuropil.errors import Refusal
 from neuropil.evaluate.robustness import FGSM, Linf, accuracy_under, victim_of
@@ -23,10 +24,6 @@ from neuropil.models import (
 from neuropil.spiking import QIF, LinearTimeEncoding
 
 QUICK = Suite(linf=(0.05, 0.2), l2=(1.0,), attack_steps=5, attack_restarts=1, attack_queries=30)
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 class Notebook:

@@ -11,60 +11,37 @@ from safetensors import safe_open
 from torch import nn
 
 import neuropil as npl
+from common import first_digits, rng
 from neuropil.associative import CLASSIFY, GENERATE, AssociativeNetwork, AssociativeTraining, Nudge, Sampling, Settling
-from neuropil.data import Split, digits
+from neuropil.data import Split
 from neuropil.errors import Refusal
-from neuropil.models import (
-    AssociationClassifier,
-    AssociationTraining,
-    BackpropClassifier,
-    CReLU,
-    Distort,
-    FeatureClassifier,
-    LocalLearning,
-    Mirror,
-    PatchNormConv2d,
-    SpikeTimeTraining,
-    SpikingClassifier,
-    SupervisedTraining,
-    Triangle,
-    dense_body,
-    init_examples_,
-    init_kernels_,
-    stacked,
-)
+from neuropil.models import CReLU, Mirror
 from neuropil.models.association import fields
 from neuropil.models.nn.columns import TopKSigmoid
 from neuropil.models.nn.layers import MaskedLinear
 from neuropil.plasticity import HardWTA
 from neuropil.spiking import QIF, LatencyEncoding, LinearTimeEncoding, Theta
 
-QUICK = SupervisedTraining(epochs=1, min_steps=2, augment=Mirror())
-HEAD = SupervisedTraining(epochs=1, min_steps=2)
+QUICK = npl.SupervisedTraining(epochs=1, min_steps=2, augment=Mirror())
+HEAD = npl.SupervisedTraining(epochs=1, min_steps=2)
 pytestmark = pytest.mark.filterwarnings("ignore:.*samples had not settled")
 
 
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module")
-def train():
-    return digits(seed=0)[0][:200]
+train = first_digits(200)
 
 
 def hebbian(train):
-    body = dense_body(train, 30, n=2.0)
-    init_examples_(body, train, rng())
-    learning = LocalLearning({"hidden": HardWTA()}, epochs=1)
-    return FeatureClassifier(body, learning=learning, readout=HEAD, n_augmented=1, augment=Distort())
+    body = npl.dense_body(train, 30, n=2.0)
+    npl.init_examples_(body, train, rng())
+    learning = npl.LocalLearning({"hidden": HardWTA()}, epochs=1)
+    return npl.FeatureClassifier(body, learning=learning, readout=HEAD, n_augmented=1, augment=npl.Distort())
 
 
 def whitened(train):
-    conv = PatchNormConv2d(1, 12, 3).whiten_(train, rng(), count=500)
-    body = stacked({"conv": conv, "act": Triangle(0.7), "pool": nn.AdaptiveMaxPool2d(2)})
-    init_kernels_(body, rng())
-    return FeatureClassifier(body, readout=HEAD)
+    conv = npl.PatchNormConv2d(1, 12, 3).whiten_(train, rng(), count=500)
+    body = npl.stacked({"conv": conv, "act": npl.Triangle(0.7), "pool": nn.AdaptiveMaxPool2d(2)})
+    npl.init_kernels_(body, rng())
+    return npl.FeatureClassifier(body, readout=HEAD)
 
 
 def deep(train):
@@ -73,39 +50,39 @@ def deep(train):
         {"norm": nn.BatchNorm2d(1, affine=False), "conv": nn.Conv2d(1, 6, 3, **size), "pool": nn.MaxPool2d(4, 2, 1)},
         {"norm": nn.BatchNorm2d(6), "conv": nn.Conv2d(6, 8, 3, **size), "pool": nn.AvgPool2d(2, ceil_mode=True)},
     ]
-    body = stacked(*stages)
-    init_kernels_(body, rng())
-    return BackpropClassifier(body, training=QUICK)
+    body = npl.stacked(*stages)
+    npl.init_kernels_(body, rng())
+    return npl.BackpropClassifier(body, training=QUICK)
 
 
 def masked(train):
     layer = MaskedLinear(fields((1, 8, 8), 4, 4, 20))
     layers = OrderedDict(flat=nn.Flatten(), hidden=layer, act=TopKSigmoid(2.0, 3, 4), nest=nn.Sequential(CReLU(2.0)))
-    return BackpropClassifier(nn.Sequential(layers), training=HEAD, standardise=False)
+    return npl.BackpropClassifier(nn.Sequential(layers), training=HEAD, standardise=False)
 
 
 def associative(train):
-    training = AssociativeTraining(tasks=(CLASSIFY, GENERATE), epochs=1, augment=Distort())
+    training = AssociativeTraining(tasks=(CLASSIFY, GENERATE), epochs=1, augment=npl.Distort())
     settling, sampling = Settling(5, momentum=0.2), Sampling(n_rounds=3, accept_margin=0.1)
     return AssociativeNetwork((12, 8), 9, 7, settling=settling, nudge=Nudge(2), training=training, sampling=sampling)
 
 
-EVENTS = AssociationTraining(epochs=1)
-SPIKES = SpikeTimeTraining(epochs=1, min_steps=2, augment=Distort(), clip=float("inf"))
+EVENTS = npl.AssociationTraining(epochs=1)
+SPIKES = npl.SpikeTimeTraining(epochs=1, min_steps=2, augment=npl.Distort(), clip=float("inf"))
 MODELS = {
     "hebbian features": hebbian,
     "whitened patches": whitened,
     "deep": deep,
     "masked": masked,
-    "linear": lambda train: FeatureClassifier(nn.Sequential(nn.Flatten()), readout=HEAD),
-    "association": lambda train: AssociationClassifier(
+    "linear": lambda train: npl.FeatureClassifier(nn.Sequential(nn.Flatten()), readout=HEAD),
+    "association": lambda train: npl.AssociationClassifier(
         (40, 30), columns=(4, 1), receptive_field=4, k=1, training=EVENTS
     ),
-    "plain association": lambda train: AssociationClassifier((20,), k=None, n_send=None, training=EVENTS),
-    "theta": lambda train: SpikingClassifier(
+    "plain association": lambda train: npl.AssociationClassifier((20,), k=None, n_send=None, training=EVENTS),
+    "theta": lambda train: npl.SpikingClassifier(
         (15,), encode=LatencyEncoding(1.5, levels=8), neuron=Theta(), t_end=2.75, training=SPIKES
     ),
-    "QIF": lambda train: SpikingClassifier(
+    "QIF": lambda train: npl.SpikingClassifier(
         (15,), encode=LinearTimeEncoding(), neuron=QIF(), t_end=3.0, training=SPIKES
     ),
     "associative": associative,
@@ -162,7 +139,7 @@ def test_facts_about_a_model_are_what_json_can_hold(fact, train, tmp_path):
 
 
 def test_double_precision_stays(train, tmp_path):
-    model = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=HEAD).fit(train, rng=rng())
+    model = npl.FeatureClassifier(nn.Sequential(nn.Flatten()), readout=HEAD).fit(train, rng=rng())
     model.network_.double()
     back = npl.load(model.save(tmp_path / "model.safetensors"))
     assert torch.equal(back.decision_function(train.x.double()), model.decision_function(train.x.double()))
@@ -245,7 +222,7 @@ def test_what_cannot_be_saved_is_refused(train, tmp_path):
         def forward(self, x):
             return x
 
-    model = FeatureClassifier(nn.Sequential(nn.Flatten(), Mine()), readout=HEAD)
+    model = npl.FeatureClassifier(nn.Sequential(nn.Flatten(), Mine()), readout=HEAD)
     with pytest.raises(Refusal, match="has learned nothing to save; call fit first"):
         model.save(tmp_path / "model.safetensors")
     model.fit(train, rng=rng())
@@ -266,14 +243,14 @@ def test_a_layer_of_ones_own_is_saved_once_it_is_registered(train, tmp_path):
             return self.factor * x
 
     npl.savable(Scaled)
-    model = FeatureClassifier(nn.Sequential(nn.Flatten(), Scaled(3.0)), readout=HEAD).fit(train, rng=rng())
+    model = npl.FeatureClassifier(nn.Sequential(nn.Flatten(), Scaled(3.0)), readout=HEAD).fit(train, rng=rng())
     back = npl.load(model.save(tmp_path / "model.safetensors"))
     assert torch.equal(back.decision_function(train.x), model.decision_function(train.x))
 
 
 def test_an_augmentation_that_is_code_is_left_out_and_missed_when_it_is_needed(train, tmp_path):
-    training = SupervisedTraining(epochs=1, min_steps=2, augment=lambda x, rng: x)
-    model = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=training).fit(train, rng=rng())
+    training = npl.SupervisedTraining(epochs=1, min_steps=2, augment=lambda x, rng: x)
+    model = npl.FeatureClassifier(nn.Sequential(nn.Flatten()), readout=training).fit(train, rng=rng())
     back = npl.load(model.save(tmp_path / "model.safetensors"))
     assert torch.equal(back.predict(train.x), model.predict(train.x))
     with pytest.raises(Refusal, match="has no 'readout'"):

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import neuropil
+from common import rng
 from neuropil.associative import CLASSIFY, AssociativeNetwork, AssociativeTraining, Connectivity, Nudge, Settling, Task
 from neuropil.associative.learning import clamp_task
 from neuropil.data import Split, digits
@@ -31,10 +32,6 @@ from neuropil.models import (
 )
 from neuropil.plasticity import Oja
 from neuropil.runs import NullTracker
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")

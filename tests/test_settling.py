@@ -4,7 +4,8 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from associative_oracles import by_hand, drive_of, rng, small_net, small_state
+from associative_oracles import by_hand, drive_of, small_net, small_state
+from common import rng
 from neuropil.associative import CLASSIFY, Connectivity, Nudge, Settled, Settling
 from neuropil.associative.connectivity import bidirectional
 from neuropil.associative.inference import Filling, class_scores, masked_scores

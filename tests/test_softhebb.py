@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from common import first_digits, rng
 from neuropil.cli import main
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
@@ -14,34 +15,27 @@ from neuropil.recipes import cifar_softhebb, mnist_conv_krotov
 from neuropil.recipes.cifar_softhebb import Config, SoftCompetition, network_for
 from neuropil.runs import NullTracker
 
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture(scope="module")
-def train():
-    return digits(seed=0)[0][:60]
+train = first_digits(60)
 
 
 def test_a_mirror_exchanges_left_and_right_of_the_images_that_are_drawn():
-    x = torch.rand(400, 2, 3, 4, generator=seeded())
-    assert torch.equal(Mirror(1.0)(x, seeded()), torch.stack([x[..., column] for column in (3, 2, 1, 0)], -1))
-    assert torch.equal(Mirror(0.0)(x, seeded()), x)
-    some = Mirror(0.25)(x, seeded())
+    x = torch.rand(400, 2, 3, 4, generator=rng())
+    assert torch.equal(Mirror(1.0)(x, rng()), torch.stack([x[..., column] for column in (3, 2, 1, 0)], -1))
+    assert torch.equal(Mirror(0.0)(x, rng()), x)
+    some = Mirror(0.25)(x, rng())
     flip_inputs = [k for k in range(400) if torch.equal(some[k], x[k].flip(2))]
     assert all(torch.equal(some[k], x[k]) for k in range(400) if k not in flip_inputs)
     assert 70 < len(flip_inputs) < 130
 
 
-@pytest.mark.parametrize("wrong", [lambda: Mirror(1.5), lambda: Mirror()(torch.zeros(3, 64), seeded())])
+@pytest.mark.parametrize("wrong", [lambda: Mirror(1.5), lambda: Mirror()(torch.zeros(3, 64), rng())])
 def test_what_a_mirror_cannot_do(wrong):
     with pytest.raises(Refusal, match="Mirror needs"):
         wrong()
 
 
 def test_the_copies_follow_the_images_with_their_labels(train):
-    seen = featurise(nn.Flatten(), train, batch=7, n_augmented=2, augment=lambda x, rng: 1 - x, rng=seeded())
+    seen = featurise(nn.Flatten(), train, batch=7, n_augmented=2, augment=lambda x, rng: 1 - x, rng=rng())
     flat = train.pixels().flatten(1)
     torch.testing.assert_close(seen.x, torch.cat([flat, 1 - flat, 1 - flat]))
     assert seen.y.tolist() == train.y.tolist() * 3
@@ -56,8 +50,8 @@ def test_a_head_learns_what_only_the_copies_show():
         SupervisedTraining(epochs=200, batch=4, lr=0.05, weight_decay=0.0, min_steps=1),
     )
     mirrored = train.pixels().flip(-1)
-    plain = FeatureClassifier(body, readout=head).fit(train, rng=seeded())
-    taught = FeatureClassifier(body, readout=head, n_augmented=1, augment=Mirror(1.0)).fit(train, rng=seeded())
+    plain = FeatureClassifier(body, readout=head).fit(train, rng=rng())
+    taught = FeatureClassifier(body, readout=head, n_augmented=1, augment=Mirror(1.0)).fit(train, rng=rng())
     assert plain.decision_function(mirrored).diff(dim=0).abs().max() < 1e-3  # it cannot tell the mirrored bars apart
     assert taught.predict(mirrored).tolist() == taught.predict(train.pixels()).tolist() == [0, 1]
 
@@ -75,7 +69,7 @@ def test_few_labels_get_as_many_more_copies_as_make_the_fewest_examples(train, l
     learner = FeatureClassifier(
         nn.Sequential(nn.Flatten()), readout=head, n_augmented=1, augment=Mirror(), min_examples=100
     )
-    learner.fit(train[:labels], rng=seeded())
+    learner.fit(train[:labels], rng=rng())
     assert shown == [seen]
 
 
@@ -95,7 +89,7 @@ def test_copies_need_to_be_altered_somehow(wrong):
 def test_backprop_trains_its_batch_statistics_and_then_fixes_them(train):
     body = nn.Sequential(nn.BatchNorm2d(1, affine=False, momentum=1.0), nn.Flatten()).eval()
     training = SupervisedTraining(epochs=1, batch=60, min_steps=1)
-    learner = BackpropClassifier(body, training=training).fit(train, rng=seeded())
+    learner = BackpropClassifier(body, training=training).fit(train, rng=rng())
     torch.testing.assert_close(learner.body_[0].running_mean, train.pixels().mean((0, 2, 3)))
     before = learner.decision_function(train.pixels())
     torch.testing.assert_close(learner.decision_function(train.pixels()[:3]), before[:3])
@@ -104,7 +98,7 @@ def test_backprop_trains_its_batch_statistics_and_then_fixes_them(train):
 def test_the_deep_body_is_the_published_one():
     config = Config(channels=(6, 24, 96))  # a sixteenth of the published widths
     images = Split(torch.rand(2, 3, 32, 32), torch.tensor([0, 1]), 10)
-    body = network_for(config, images, seeded(), config.power)
+    body = network_for(config, images, rng(), config.power)
     assert body(images.x).shape == (2, 96, 4, 4)
     sizes = []
     for name, layer in body.named_children():
@@ -123,7 +117,7 @@ def test_the_deep_body_is_the_published_one():
 def test_the_border_of_odd_maps_is_pooled_as_well():
     config = Config(channels=(2, 2, 3))
     images = Split(torch.zeros(1, 1, 28, 28), torch.tensor([0]), 10)
-    pool = network_for(config, images, seeded(), config.power).get_submodule("pool3")
+    pool = network_for(config, images, rng(), config.power).get_submodule("pool3")
     seen = torch.zeros(1, 3, 7, 7)
     seen[..., 6, 6] = 1.0
     assert pool(seen)[0, :, 3, 3].tolist() == [1.0] * 3
@@ -131,13 +125,13 @@ def test_the_border_of_odd_maps_is_pooled_as_well():
 
 def test_one_pass_brings_the_kernels_from_afar_towards_norm_one(train):
     config = Config(channels=(6, 8, 10), lr=(0.5, 0.5, 0.5), epochs=30)
-    body = network_for(config, train, seeded(), config.power)
+    body = network_for(config, train, rng(), config.power)
     for weight in body.parameters():
         with torch.no_grad():
-            weight.normal_(0, 5 * weight[0].numel() ** -0.5, generator=seeded())
+            weight.normal_(0, 5 * weight[0].numel() ** -0.5, generator=rng())
     body.requires_grad_(False)
     from_afar = [(weight.flatten(1).norm(dim=1) - 1).abs().mean() for weight in body.parameters()]
-    SoftCompetition(config).fit_(body, train, rng=seeded(), tracker=NullTracker())
+    SoftCompetition(config).fit_(body, train, rng=rng(), tracker=NullTracker())
     arrived = [(weight.flatten(1).norm(dim=1) - 1).abs().mean() for weight in body.parameters()]
     assert all(late < 0.7 * early for late, early in zip(arrived, from_afar))
 
@@ -164,7 +158,7 @@ def test_augmented_copies_reach_every_readout_and_augmented_images_backprop(reci
     small = {"kernel": 5, "kernels": 9} if recipe is mnist_conv_krotov else {"channels": (4, 5, 6)}
     config = recipe.Config(data="cifar10", **copies, **small)
     builds = config.plan(recipe.METHODS, config.data).builds.values()
-    learners = {method.name: method.learner for build in builds if (method := build(train, seeded()))}
+    learners = {method.name: method.learner for build in builds if (method := build(train, rng()))}
     heads = [learner for name, learner in learners.items() if name not in ("backprop", "linear")]
     assert len(heads) >= 2
     augment = Mirror(1.0) if n_augmented or min_examples else None

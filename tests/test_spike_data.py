@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from common import refused
 from neuropil.data import SpikeSplit, hold_out, read_nmnist, read_shd, subset
 from neuropil.errors import Refusal
 from neuropil.plasticity import PairSTDP
@@ -164,9 +165,7 @@ BAD = {
 @pytest.mark.parametrize("fault", BAD.values(), ids=BAD)
 def test_files_of_another_form_are_refused_by_name(fault, tmp_path):
     shd(tmp_path / "shd_train.h5", **fault)
-    with pytest.raises(Refusal, match=r"shd_train\.h5") as refusal:
-        read_shd(tmp_path / "shd_train.h5")
-    assert "\n" not in str(refusal.value)
+    assert "shd_train.h5" in refused(lambda: read_shd(tmp_path / "shd_train.h5"))
 
 
 def test_damaged_and_missing_recordings_are_refused_by_name(tmp_path):

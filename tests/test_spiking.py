@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from common import rng
 from neuropil.data import digits, load, subset
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
@@ -23,10 +24,6 @@ from neuropil.spiking import QIF, LatencyEncoding, LinearTimeEncoding, Threshold
 from neuropil.spiking.losses import first_spike_loss
 
 INF = math.inf
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def qif(units=40, **settings):
@@ -47,7 +44,7 @@ def qif(units=40, **settings):
 @pytest.fixture(scope="module")
 def fitted():
     train, test = load("yin_yang")
-    return qif(epochs=8).fit(subset(train, 1000, 0), rng=seeded(0)), test
+    return qif(epochs=8).fit(subset(train, 1000, 0), rng=rng(0)), test
 
 
 # Learning
@@ -73,7 +70,7 @@ def test_the_first_to_fire_has_the_highest_score(fitted):
 def test_a_silent_network_learns_digits_and_the_same_seed_learns_the_same():
     train, test = digits(seed=0)
     learner = SpikingClassifier((30,), training=SpikeTimeTraining(epochs=20, batch=100, lr=2e-2, min_steps=1))
-    fits = [learner.fit(train, rng=seeded(1)).decision_function(test.pixels()) for _ in range(2)]
+    fits = [learner.fit(train, rng=rng(1)).decision_function(test.pixels()) for _ in range(2)]
     assert torch.equal(*fits)
     assert accuracy(learner, test) > 0.9
     ordinary = learner.predict_from_spikes(test.pixels())
@@ -84,7 +81,7 @@ def test_a_silent_network_learns_digits_and_the_same_seed_learns_the_same():
 
 def test_another_seed_gives_another_network():
     train = subset(load("yin_yang")[0], 100, 0)
-    one, two, three = (qif(8, epochs=1, min_steps=4).fit(train, rng=seeded(s)) for s in (3, 3, 4))
+    one, two, three = (qif(8, epochs=1, min_steps=4).fit(train, rng=rng(s)) for s in (3, 3, 4))
     for a, b, c in zip(*(learner.network_.parameters() for learner in (one, two, three))):
         assert torch.equal(a, b)
         assert not torch.equal(a, c)
@@ -93,7 +90,7 @@ def test_another_seed_gives_another_network():
 def test_training_keeps_the_phases_on_the_circle():
     train = digits(seed=0)[0][:100]
     learner = SpikingClassifier((5,), training=SpikeTimeTraining(epochs=6, batch=10, lr=1.0, min_steps=1))
-    learner.fit(train, rng=seeded(1))
+    learner.fit(train, rng=rng(1))
     phases = torch.cat([layer.phase for layer in learner.network_.layers])
     assert ((phases == 0) | (phases == learner.neuron.period)).any()
     assert phases.min() >= 0
@@ -103,13 +100,13 @@ def test_training_keeps_the_phases_on_the_circle():
 # The loop against one written out by hand
 
 
-def by_hand(network, train, encode, rng, *, epochs, rate, loss_of, clip=None, keep=False, flip=0.0):
+def by_hand(network, train, encode, generator, *, epochs, rate, loss_of, clip=None, keep=False, flip=0.0):
     """Batches of 50, AdaBelief at 1e-2 times `rate(epoch, step)`, all at the length of the loop that is tested."""
     optimizer, step = AdaBelief(network.parameters(), lr=1e-2), 0
     for epoch in range(epochs):
-        for index in torch.randperm(len(train), generator=rng).split(50):
+        for index in torch.randperm(len(train), generator=generator).split(50):
             optimizer.param_groups[0]["lr"] = 1e-2 * rate(epoch, step)
-            times = network(flip_inputs(encode(train.x[index]), flip, rng)).times[..., 0]
+            times = network(flip_inputs(encode(train.x[index]), flip, generator)).times[..., 0]
             optimizer.zero_grad()
             loss_of(times, train.y[index]).backward()
             if clip:
@@ -125,12 +122,12 @@ def test_theta_neurons_follow_the_loop_of_the_paper():
     train, encode = subset(load("yin_yang")[0], 120, 0), LatencyEncoding(levels=10)
     training = SpikeTimeTraining(epochs=4, batch=50, lr=1e-2, flip_probability=0.05, early_weight=0.02, min_steps=1)
     learner = SpikingClassifier((8,), encode=encode, training=training)
-    rng = seeded(5)
-    network = learner.initialised(train, rng)
+    generator = rng(5)
+    network = learner.initialised(train, generator)
     loss_of = lambda times, y: first_spike_loss(times, y, 2.0, early_weight=0.02)
     rate = lambda epoch, step: math.exp(-epoch / 4)
-    by_hand(network, train, encode, rng, epochs=4, rate=rate, loss_of=loss_of, keep=True, flip=0.05)
-    learner.fit(train, rng=seeded(5))
+    by_hand(network, train, encode, generator, epochs=4, rate=rate, loss_of=loss_of, keep=True, flip=0.05)
+    learner.fit(train, rng=rng(5))
     for ours, hand in zip(learner.network_.parameters(), network.parameters()):
         torch.testing.assert_close(ours, hand, rtol=1e-5, atol=1e-6)
 
@@ -138,8 +135,8 @@ def test_theta_neurons_follow_the_loop_of_the_paper():
 def test_qif_neurons_follow_theirs():
     train = subset(load("yin_yang")[0], 120, 0)
     learner = qif(8, epochs=4, lr=1e-2, clip=0.1, min_steps=1)
-    rng = seeded(5)
-    network = learner.initialised(train, rng)
+    generator = rng(5)
+    network = learner.initialised(train, generator)
 
     def loss_of(times, y):
         own = times[torch.arange(len(y)), y]
@@ -147,8 +144,8 @@ def test_qif_neurons_follow_theirs():
         return nn.functional.cross_entropy(-10 * times, y) + called.mean()
 
     rate = lambda epoch, step: (1 + math.cos(math.pi * step / 12)) / 2
-    by_hand(network, train, LinearTimeEncoding(2.5), rng, epochs=4, rate=rate, loss_of=loss_of, clip=0.1)
-    learner.fit(train, rng=seeded(5))
+    by_hand(network, train, LinearTimeEncoding(2.5), generator, epochs=4, rate=rate, loss_of=loss_of, clip=0.1)
+    learner.fit(train, rng=rng(5))
     for ours, hand in zip(learner.network_.parameters(), network.parameters()):
         torch.testing.assert_close(ours, hand, rtol=1e-4, atol=1e-4)
 
@@ -178,7 +175,7 @@ def test_a_spike_gets_the_gradient_of_its_time_before_it_was_moved_to_a_level(le
 def test_turned_inputs_are_turned_and_no_others():
     times = torch.full((50, 40), INF)
     times[:, :10] = 0.2
-    after = flip_inputs(times.clone(), 0.1, seeded(0))
+    after = flip_inputs(times.clone(), 0.1, rng(0))
     moved = after != times
     assert 150 < moved.sum() <= 200
     assert after[moved & times.isinf()].unique().tolist() == pytest.approx([0.2])
@@ -200,8 +197,8 @@ def centre(image):
 
 
 def test_an_image_that_is_not_distorted_stays_as_it_is():
-    x = torch.rand(3, 2, 9, 12, generator=seeded(0))
-    still = Distort(rotation=0, scale=0, shear=0, shift=0, bend=0)(x, seeded(1))
+    x = torch.rand(3, 2, 9, 12, generator=rng(0))
+    still = Distort(rotation=0, scale=0, shear=0, shift=0, bend=0)(x, rng(1))
     torch.testing.assert_close(still, x, rtol=0, atol=1e-5)
 
 
@@ -215,15 +212,15 @@ def test_distortions_move_a_spot_as_far_as_they_say_and_no_farther():
         ("scale", 0.3, lambda down, right: abs(math.log(1 + right / 10)), 0.3),
     ]
     for name, size, measure, most in moves:
-        rng, distort = seeded(0), Distort(**{**nothing, name: size})
+        generator, distort = rng(0), Distort(**{**nothing, name: size})
         found = []
         for _ in range(40):
-            row, column = centre(distort(image, rng))
+            row, column = centre(distort(image, generator))
             found.append(measure(row - 12, column - 30))
         assert 0.8 * most < max(found) < 1.1 * most, name
-    sheared = [centre(Distort(**{**nothing, "shear": 0.5})(spot(41, 41, 30, 20), seeded(k)))[1] - 20 for k in range(20)]
+    sheared = [centre(Distort(**{**nothing, "shear": 0.5})(spot(41, 41, 30, 20), rng(k)))[1] - 20 for k in range(20)]
     assert 3.5 < max(map(abs, sheared)) < 5.5
-    bent = [centre(Distort(**nothing, bend=1.0)(image, seeded(k)))[1] - 30 for k in range(60)]
+    bent = [centre(Distort(**nothing, bend=1.0)(image, rng(k)))[1] - 30 for k in range(60)]
     assert 0.4 < torch.tensor(bent).std() < 1.6
 
 
@@ -231,15 +228,15 @@ def test_both_baselines_learn_from_distorted_images_afresh_each_time():
     train = digits(seed=0)[0][:100]
     seen = []
 
-    def watching(x, rng):
-        seen.append(Distort()(x, rng))
+    def watching(x, generator):
+        seen.append(Distort()(x, generator))
         return seen[-1]
 
     training = SpikeTimeTraining(epochs=2, batch=100, min_steps=1, flip_probability=0.0, augment=watching)
-    SpikingClassifier((5,), training=training).fit(train, rng=seeded(0))
+    SpikingClassifier((5,), training=training).fit(train, rng=rng(0))
     rate = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
     BackpropClassifier(rate, training=SupervisedTraining(epochs=2, batch=100, min_steps=1, augment=watching)).fit(
-        train, rng=seeded(0)
+        train, rng=rng(0)
     )
     assert len(seen) == 4
     assert all(not torch.allclose(a.sum(0), b.sum(0)) for a, b in pairwise(seen))
@@ -260,7 +257,7 @@ def test_bad_settings_are_refused():
         lambda: LatencyEncoding(low=1.0),
         lambda: LatencyEncoding(levels=-1),
         lambda: Distort(bend=-1.0),
-        lambda: Distort()(torch.zeros(3, 64), seeded(0)),
+        lambda: Distort()(torch.zeros(3, 64), rng(0)),
     ):
         with pytest.raises(Refusal, match="need"):
             make()

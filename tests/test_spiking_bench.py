@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from neuropil.bench import _graphs
 from neuropil.bench import spiking as bench
 from neuropil.bench._timing import clock
 from neuropil.cli.commands.bench import table
@@ -71,3 +72,22 @@ def test_rounds_to_warm_up_run_and_do_not_count():
     times = clock({name: lambda name=name: calls.append(name) for name in "ab"}, repeats=2, warm=3, before=1)
     assert calls == ["a", "a", "b", "b"] * 5
     assert {name: len(found) for name, found in times.items()} == {"a": 2, "b": 2}
+
+
+def test_a_row_has_graphs_on_cuda_alone_and_none_where_the_host_decides(monkeypatch):
+    runs = {"step": 0, "waits": 0, "slow": 0}
+
+    def contestant(name):
+        return lambda: runs.update({name: runs[name] + 1})
+
+    contestants = {name: contestant(name) for name in runs}
+    assert _graphs.graph_seconds(contestants, repeats=3, device="cpu") == {}
+    assert set(runs.values()) == {0}
+    monkeypatch.setattr(_graphs, "captured", lambda run, device: None if run is contestants["waits"] else run)
+    taken = iter([0.5, 4.0, 0.125, 9.0, 0.75, 6.0])
+    monkeypatch.setattr(_graphs, "seconds", lambda replay, device: replay() or next(taken))
+    row = _graphs.graph_seconds(contestants, repeats=3, device="cuda", before=2)
+    assert row == {"step_graph_s": 0.5, "waits_graph_s": None, "slow_graph_s": 6.0}
+    assert runs == {"step": 9, "waits": 0, "slow": 9}
+    assert _graphs.graph_cell(row) == {"in a graph": "500.000 ms"}
+    assert _graphs.graph_cell({"step_graph_s": None}) == _graphs.graph_cell({}) == {}

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.data import Split, digits
+from common import first_digits, rng
+from neuropil.data import Split
 from neuropil.errors import Refusal
 from neuropil.models import (
     LocalLearning,
@@ -23,14 +24,7 @@ from neuropil.plasticity.patches import in_sample, patches, sample_patches
 from neuropil.runs import NullTracker
 from oracles import make
 
-
-@pytest.fixture(scope="module")
-def train():
-    return digits(seed=0)[0][:300]
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
+train = first_digits(300)
 
 
 def two():

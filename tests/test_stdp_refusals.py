@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from common import refused
 from neuropil.errors import Diverged, Refusal
 from neuropil.plasticity import (
     InhibitorySTDP,
@@ -66,10 +67,7 @@ def silent():
 
 @pytest.mark.parametrize(("make", "says"), SETTINGS.values(), ids=SETTINGS)
 def test_settings_that_cannot_be_are_refused_in_one_line(make, says):
-    with pytest.raises(Refusal) as refusal:
-        make()
-    assert says in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert says in refused(make)
 
 
 LAYER, PRE, POST = layer_of(3, 2), torch.ones(4, 3), torch.zeros(4, 2)
@@ -99,10 +97,7 @@ STEPS = {
 @pytest.mark.parametrize(("rule", "pre", "post", "how", "says"), STEPS.values(), ids=STEPS)
 def test_a_step_that_cannot_be_is_refused_in_one_line(rule, pre, post, how, says):
     memory = rule.init(LAYER, PRE, POST)
-    with pytest.raises(Refusal) as refusal:
-        rule.step(LAYER, pre, post, memory, **how)
-    assert says in str(refusal.value)
-    assert "\n" not in str(refusal.value)
+    assert says in refused(lambda: rule.step(LAYER, pre, post, memory, **how))
 
 
 def test_the_memory_of_another_batch_does_not_broadcast():

@@ -6,6 +6,7 @@ import torch
 from sklearn.linear_model import Ridge
 from torch import nn
 
+from common import rng
 from neuropil.data import Split, digits, hold_out
 from neuropil.errors import Diverged, Refusal
 from neuropil.experiments.k_means import init_centres_, init_whitened_, k_means_centres
@@ -25,10 +26,6 @@ from neuropil.models.training.ridge import solutions
 from neuropil.plasticity import SignedWTA, propose_
 from neuropil.plasticity.patches import sample_patches
 from neuropil.runs import NullTracker
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def blobs(n, d, classes=3, apart=1.0):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neuropil.associative import CLASSIFY, GENERATE, AssociativeNetwork, Nudge, Settling, Task
 from neuropil.associative.learning import clamp_task
+from neuropil.bench._graphs import graph_cell, graph_seconds
 from neuropil.bench._timing import clock, medians
 from neuropil.data import Split
 from neuropil.errors import at_least
@@ -78,6 +79,7 @@ def row(task: Task, batch: int, config: Config) -> dict[str, Any]:
         "iteration_per_gemm": iteration / sweep,
         "step_s": times["step"],
         "step_per_gemm": times["step"] / bound,
+        **graph_seconds(calls, repeats=config.repeats, device=config.device),
         "epoch_s": times["step"] * config.epoch_images / batch,
         "epoch_gemm_s": bound * config.epoch_images / batch,
         "threads": torch.get_num_threads(),
@@ -115,6 +117,7 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
         "iteration": f"{1e3 * row['iteration_s']:.3f} ms",
         "x GEMM": f"{row['iteration_per_gemm']:.2f}",
         "step": f"{1e3 * row['step_s']:.2f} ms",
+        **graph_cell(row),
         "step x GEMM": f"{row['step_per_gemm']:.2f}",
         "epoch": f"{row['epoch_s']:.1f} s",
     }

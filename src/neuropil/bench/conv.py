@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neuropil.bench._graphs import graph_cell, graph_seconds
 from neuropil.bench._timing import clock, medians, peak_extra
 from neuropil.bench.plasticity import RATE, Law, krotov, scaled, soft
 from neuropil.errors import at_least, require
@@ -91,6 +92,7 @@ def row(name: str, geometry: str, config: Config) -> dict[str, Any]:
         "textbook_s": times["textbook"],
         "step_per_gemm": times["step"] / times["gemm"],
         "textbook_per_step": times["textbook"] / times["step"],
+        **graph_seconds(contestants, repeats=config.repeats, device=config.device),
         "peak_extra_mb": peak_extra(step, config.device) / 2**20,
         "peak_extra_textbook_mb": peak_extra(by_the_book, config.device) / 2**20,
         **asdict(config),
@@ -104,6 +106,7 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
         "rule": row["rule"],
         "geometry": row["geometry"],
         "step": f"{1e3 * row['step_s']:.1f} ms",
+        **graph_cell(row),
         "x GEMM": f"{row['step_per_gemm']:.2f}",
         "faster": f"{row['textbook_per_step']:.1f} x",
         "extra": f"{row['peak_extra_mb']:.0f} MiB",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neuropil.bench._graphs import graph_cell, graph_seconds
 from neuropil.bench._timing import clock, fastest, medians, peak_extra
 from neuropil.errors import at_least, unknown
 from neuropil.experiments.machine import Machine
@@ -185,6 +186,7 @@ def row(name: str, case: Case, batch: int, config: Config) -> dict[str, Any]:
     }
     times = clock(contestants, repeats=config.repeats, device=config.device)
     middle, best = medians(times), fastest(times)
+    graphs = graph_seconds(contestants, repeats=config.repeats, device=config.device)
     limit = min(best["drive"], best["gemm"]) * case.products(batch, config.inputs, config.units)
     return {
         "rule": name,
@@ -199,6 +201,7 @@ def row(name: str, case: Case, batch: int, config: Config) -> dict[str, Any]:
         "best_textbook_per_step": best["textbook"] / best["step"],
         "of_limit": limit / one(batch, config.inputs, config.units) / best["step"],
         "peak_extra_mb": peak_extra(step, config.device) / 2**20,
+        **graphs,
         "threads": torch.get_num_threads(),
         **{key: value for key, value in asdict(config).items() if key in ("inputs", "units", "device")},
     }
@@ -210,6 +213,7 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
         "rule": row["rule"],
         "batch": str(row["batch"]),
         "step": f"{1e3 * row['step_s']:.2f} ms",
+        **graph_cell(row),
         "x GEMM": f"{row['step_per_gemm']:.2f}",
         "faster": f"{row['textbook_per_step']:.2f} x",
         "of limit": f"{row['of_limit']:.0%}",

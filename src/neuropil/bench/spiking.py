@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neuropil.bench._graphs import graph_cell, graph_seconds
 from neuropil.bench._spiking_scan import qif_scan, theta_scan
 from neuropil.bench._timing import clock, fastest, medians
 from neuropil.errors import at_least, require
@@ -99,6 +100,7 @@ def row(make: Callable[[Config], Case], config: Config) -> dict[str, Any]:
     del held
     pair = {"step": case.step, "rate": case.rate}
     seconds = clock(pair, repeats=config.repeats, device=config.device, before=0)
+    graphs = graph_seconds(pair, repeats=config.repeats, device=config.device, before=0)
     if config.scans:
         chunks = ceil(case.batch / CHUNK)
         pair = {"scan": case.scan, "step": case.step}
@@ -114,6 +116,7 @@ def row(make: Callable[[Config], Case], config: Config) -> dict[str, Any]:
         "batch": case.batch,
         **{f"{name}_s": value for name, value in middle.items()},
         **ratios,
+        **graphs,
         "activity": case.activity,
         "extra_mb": peak.mb - before.mb,
         "peak_mb": peak.mb,
@@ -128,6 +131,7 @@ def cells(row: dict[str, Any]) -> dict[str, str]:
         "network": row["network"],
         "batch": str(row["batch"]),
         "step": f"{1e3 * row['step_s']:.2f} ms",
+        **graph_cell(row),
         "x rate": f"{row['step_per_rate']:.2f}",
         "faster": f"{row['scan_per_step']:.0f} x" if "scan_s" in row else "",
         "activity": f"{row['activity']:.2f}",

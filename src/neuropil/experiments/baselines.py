@@ -3,13 +3,13 @@
 Each is one function for the whole project. A recipe hands over its architecture and its settings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.experiments.comparison import Method
+from neuropil.experiments.comparison import Method, Methods
 from neuropil.models import BackpropClassifier, FeatureClassifier, SupervisedTraining
 from neuropil.models.training.augment import Augment
 
@@ -25,6 +25,16 @@ def linear(train: Split, rng: Generator, *, training: SupervisedTraining = LINEA
     Pixels are taken as they are; the features of a table, which may have different units, are standardised.
     """
     return linear_classifier("linear", training, standardise=train.x.ndim == 2)
+
+
+def methods(*builders: Callable[..., Method], **renamed: Callable[..., Method]) -> Methods:
+    """What a recipe compares, by short name: that of the function, or its keyword. The linear model is always there.
+
+    Args:
+        builders, renamed: functions of (config, train, rng), as `Methods` has them.
+    """
+    named = {builder.__name__: builder for builder in builders}
+    return {**named, **renamed, "linear": lambda config, train, rng: linear(train, rng)}
 
 
 def linear_classifier(name: str, training: SupervisedTraining, *, standardise: bool) -> Method:

@@ -1,5 +1,6 @@
 """Features under a head, both of which learn from one batch after the other; no example is needed twice."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Self, cast
@@ -33,7 +34,39 @@ from neuropil.runs.tracker import Tracker
 CHUNK = 500  # examples that a frozen body sees at once
 
 
-class OnlineClassifier(ReadoutClassifier):
+class OnlineModel(ReadoutClassifier):
+    """A classifier that learns from one batch after the other: what its kinds share."""
+
+    @property
+    @abstractmethod
+    def _classes(self) -> int:
+        """How many classes there are, seen or not."""
+
+    @abstractmethod
+    def begin(self, x: Tensor, classes: int) -> Self:
+        """Make the network for examples like those of `x` (n, *shape); it has learned nothing yet."""
+
+    @abstractmethod
+    def _learn(self, x: Tensor, y: Tensor) -> None:
+        """One step from (batch, *shape) and its labels."""
+
+    def partial_fit(self, x: Tensor, y: Tensor, *, classes: int | None = None) -> Self:
+        """Learn from one batch.
+
+        Args:
+            x: (batch, *shape), as for `predict`.
+            y: (batch,) labels, int64.
+            classes: number of all classes; needed in the first call.
+        """
+        begun = "network_" in vars(self)
+        batch = as_batch(self, x, y, classes, self._classes if begun else None)
+        if not begun:
+            self.begin(x, batch.classes)
+        self._learn(batch.x, batch.y)
+        return self
+
+
+class OnlineClassifier(OnlineModel):
     """Learns from one batch after the other, of one example or many, in any order of classes: `partial_fit`.
 
     Args:
@@ -73,6 +106,11 @@ class OnlineClassifier(ReadoutClassifier):
         """The head as it has learned."""
         return cast(Head, self.network_.get_submodule("readout"))
 
+    @property
+    def _classes(self) -> int:
+        """How many classes there are, seen or not."""
+        return self.head_.classes
+
     def begin(self, x: Tensor, classes: int) -> Self:
         """Make the network for examples like those of `x` (n, *shape); it has learned nothing yet."""
         body = deepcopy(self.body).to(x.device).requires_grad_(False).eval()
@@ -82,21 +120,6 @@ class OnlineClassifier(ReadoutClassifier):
         with torch.no_grad():
             seen = body(Split.unlabelled(x[:1], classes).pixels()).flatten(1)
         self.network_ = network_of(body, self.head(seen.shape[1], classes).to(seen.device))
-        return self
-
-    def partial_fit(self, x: Tensor, y: Tensor, *, classes: int | None = None) -> Self:
-        """Learn from one batch.
-
-        Args:
-            x: (batch, *shape), as for `predict`.
-            y: (batch,) labels, int64.
-            classes: number of all classes; needed in the first call.
-        """
-        fitted = "network_" in vars(self)
-        batch = as_batch(self, x, y, classes, self.head_.classes if fitted else None)
-        if not fitted:
-            self.begin(x, batch.classes)
-        self._learn(batch.x, batch.y)
         return self
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from neuropil.data import Split
 from neuropil.errors import require
-from neuropil.models.contract import as_batch, as_examples, check_fit
+from neuropil.models.contract import as_examples, check_fit
 from neuropil.models.description import savable
-from neuropil.models.training.readout import ReadoutClassifier, featurise, network_of
+from neuropil.models.online import OnlineModel
+from neuropil.models.training.readout import featurise, network_of
 from neuropil.runs.tracker import Tracker
 
 
@@ -82,7 +83,7 @@ class SeenClasses(nn.Module):
         return x.masked_fill(~self.seen, -torch.inf)
 
 
-class OnlineBackprop(ReadoutClassifier):
+class OnlineBackprop(OnlineModel):
     """One step of plain gradient descent on the cross entropy for each batch; all weights learn.
 
     Args:
@@ -124,21 +125,6 @@ class OnlineBackprop(ReadoutClassifier):
             self._holding(list(self.network_.parameters()))
         return self
 
-    def partial_fit(self, x: Tensor, y: Tensor, *, classes: int | None = None) -> Self:
-        """Learn from one batch.
-
-        Args:
-            x: (batch, *shape), as for `predict`.
-            y: (batch,) labels, int64.
-            classes: number of all classes; needed in the first call.
-        """
-        begun = "network_" in vars(self)
-        batch = as_batch(self, x, y, classes, self._seen.classes if begun else None)
-        if not begun:
-            self.begin(x, batch.classes)
-        self._learn(as_examples(self, batch.x), batch.y)
-        return self
-
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn afresh from every example of `train` once, in random order."""
         check_fit(self, train, rng)
@@ -155,6 +141,11 @@ class OnlineBackprop(ReadoutClassifier):
             self._holding(weights).consolidate_(weights)
 
     @property
+    def _classes(self) -> int:
+        """How many classes there are, seen or not."""
+        return self._seen.classes
+
+    @property
     def _seen(self) -> SeenClasses:
         return self.network_.get_submodule("readout.seen")  # type: ignore[return-value]
 
@@ -169,7 +160,7 @@ class OnlineBackprop(ReadoutClassifier):
         """One step; all classes take part in the softmax, whether they have come or not."""
         self._seen.seen[y] = True
         weights = list(self.network_.requires_grad_(True).parameters())
-        scores = self.network_.get_submodule("readout.linear")(self.body_(x).flatten(1))
+        scores = self.network_.get_submodule("readout.linear")(self.body_(as_examples(self, x)).flatten(1))
         F.cross_entropy(scores, y).backward()
         if self.consolidation:
             self._holding(weights).constrain_(weights, len(y))

@@ -23,8 +23,8 @@ from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.errors import at_least
-from neuropil.experiments.baselines import backprop, linear
-from neuropil.experiments.comparison import Method, Methods, run_comparison
+from neuropil.experiments.baselines import backprop, methods
+from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.k_means import init_centres_
 from neuropil.experiments.settings import BackpropSettings
 from neuropil.models import (
@@ -181,17 +181,9 @@ def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
     return backprop(network, config.end_to_end(config.backprop_min_steps))
 
 
-METHODS: Methods = {
-    "signed_wta": signed_wta,
-    "krotov_hopfield": krotov_hopfield,
-    "soft_hebb": soft_hebb,
-    "hard_wta": hard_wta,
-    "k_means": k_means,
-    "random_patches": random_patches,
-    "random_features": random_features,
-    "backprop": end_to_end,
-    "linear": lambda config, train, rng: linear(train, rng),
-}
+METHODS = methods(
+    signed_wta, krotov_hopfield, soft_hebb, hard_wta, k_means, random_patches, random_features, backprop=end_to_end
+)
 
 
 def main(config: Config, run: Run) -> None:

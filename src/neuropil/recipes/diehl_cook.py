@@ -20,8 +20,8 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import at_least
-from neuropil.experiments.baselines import backprop, frozen_features, linear, relu_network
-from neuropil.experiments.comparison import Method, Methods, run_comparison
+from neuropil.experiments.baselines import backprop, frozen_features, methods, relu_network
+from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.k_means import k_means_centres
 from neuropil.experiments.settings import FeatureSettings
 from neuropil.models import CompetitiveLearning, CompetitiveUnits, VotingClassifier, Winner
@@ -117,14 +117,7 @@ def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
     return backprop(network, config.end_to_end(config.backprop_min_steps))
 
 
-METHODS: Methods = {
-    "diehl_cook": diehl_cook,
-    "k_means": k_means,
-    "random_examples": random_examples,
-    "random_features": random_features,
-    "backprop": end_to_end,
-    "linear": lambda config, train, rng: linear(train, rng),
-}
+METHODS = methods(diehl_cook, k_means, random_examples, random_features, backprop=end_to_end)
 
 
 def main(config: Config, run: Run) -> None:

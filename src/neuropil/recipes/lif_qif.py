@@ -26,7 +26,7 @@ from torch import Generator
 from neuropil.data import Split, hold_out
 from neuropil.errors import at_least
 from neuropil.experiments import baselines
-from neuropil.experiments.comparison import Method, Methods, data_splits, run_comparison
+from neuropil.experiments.comparison import Method, data_splits, run_comparison
 from neuropil.experiments.selection import Candidate, score_candidates
 from neuropil.experiments.settings import ComparisonSettings
 from neuropil.experiments.spike_jumps import Watched
@@ -118,13 +118,7 @@ def backprop(config: Config, train: Split, rng: Generator) -> Method:
     return baselines.backprop(body, training)
 
 
-METHODS: Methods = {
-    "lif": lif,
-    "lif_bump": lif_bump,
-    "qif": qif,
-    "backprop": backprop,
-    "linear": lambda config, train, rng: baselines.linear(train, rng),
-}
+METHODS = baselines.methods(lif, lif_bump, qif, backprop)
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "lif": ("lif_lr", "lif_scale"), "lif_bump": ("bump_lr", "bump_scale"), "qif": ("qif_lr", "qif_scale"),
 }  # fmt: skip

@@ -25,8 +25,8 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split, relabel
 from neuropil.errors import at_least
-from neuropil.experiments.baselines import backprop, frozen_features, linear
-from neuropil.experiments.comparison import Comparison, Method, Methods, Origin, run_comparison
+from neuropil.experiments.baselines import backprop, frozen_features, methods
+from neuropil.experiments.comparison import Comparison, Method, Origin, run_comparison
 from neuropil.experiments.pairs import pair_comparisons, run_pair_comparisons
 from neuropil.experiments.settings import BackpropSettings
 from neuropil.models import AssociationClassifier, SupervisedTraining
@@ -170,14 +170,13 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
     return frozen_features(network, readout)
 
 
-METHODS: Methods = {
-    "association": association,
-    "plain_association": plain_association,
-    "backprop": end_to_end,
-    "backprop_same_fields": partial(end_to_end, same_fields=True),
-    "random_features": random_features,
-    "linear": lambda config, train, rng: linear(train, rng),
-}
+METHODS = methods(
+    association,
+    plain_association,
+    random_features,
+    backprop=end_to_end,
+    backprop_same_fields=partial(end_to_end, same_fields=True),
+)
 
 
 def whole(config: Config) -> Comparison:

@@ -21,8 +21,8 @@ from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.errors import at_least
-from neuropil.experiments.baselines import backprop, frozen_features, linear
-from neuropil.experiments.comparison import Method, Methods, run_comparison
+from neuropil.experiments.baselines import backprop, frozen_features, methods
+from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.k_means import init_centres_
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
 from neuropil.models import FeatureClassifier, PatchNormConv2d, Triangle, init_kernels_, init_patches_, stacked
@@ -154,14 +154,7 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
     return frozen_features(network, config.readout(), **config.copies(config.data))
 
 
-METHODS: Methods = {
-    "krotov_hopfield": krotov_hopfield,
-    "backprop": end_to_end,
-    "random_patches": random_patches,
-    "k_means": k_means,
-    "random_features": random_features,
-    "linear": lambda config, train, rng: linear(train, rng),
-}
+METHODS = methods(krotov_hopfield, random_patches, k_means, random_features, backprop=end_to_end)
 
 
 def main(config: Config, run: Run) -> None:

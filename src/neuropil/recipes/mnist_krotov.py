@@ -19,8 +19,8 @@ from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.errors import at_least
-from neuropil.experiments.baselines import backprop, frozen_features, linear
-from neuropil.experiments.comparison import Method, Methods, run_comparison
+from neuropil.experiments.baselines import backprop, frozen_features, methods
+from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.settings import FeatureSettings
 from neuropil.models import FeatureClassifier, dense_body, init_examples_, init_normal_
 from neuropil.models.training.local import log_progress
@@ -127,13 +127,7 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
     return frozen_features(network, config.readout(config.random_weight_decay))
 
 
-METHODS: Methods = {
-    "krotov_hopfield": krotov_hopfield,
-    "backprop": end_to_end,
-    "random_examples": random_examples,
-    "random_features": random_features,
-    "linear": lambda config, train, rng: linear(train, rng),
-}
+METHODS = methods(krotov_hopfield, random_examples, random_features, backprop=end_to_end)
 
 
 def main(config: Config, run: Run) -> None:

@@ -23,8 +23,8 @@ from math import pi
 from torch import Generator
 
 from neuropil.data import Split
-from neuropil.experiments.baselines import backprop, linear, relu_network
-from neuropil.experiments.comparison import Method, Methods, run_comparison
+from neuropil.experiments.baselines import backprop, methods, relu_network
+from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.settings import ComparisonSettings
 from neuropil.experiments.spikes import log_spikes
 from neuropil.models import SpikeTimeTraining, SpikingClassifier, SupervisedTraining
@@ -50,7 +50,7 @@ class Config(ComparisonSettings):
     threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
 
-def spiking(config: Config, train: Split, rng: Generator) -> Method:
+def exact_spikes(config: Config, train: Split, rng: Generator) -> Method:
     """Neurons that spike, trained end to end by exact gradients of their spike times.
 
     https://arxiv.org/abs/2309.14523
@@ -71,11 +71,7 @@ def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
     return backprop(network, SupervisedTraining(epochs=20, batch=200, lr=1e-3))
 
 
-METHODS: Methods = {
-    "exact_spikes": spiking,
-    "backprop": rate_baseline,
-    "linear": lambda config, train, rng: linear(train, rng),
-}
+METHODS = methods(exact_spikes, backprop=rate_baseline)
 
 
 def main(config: Config, run: Run) -> None:

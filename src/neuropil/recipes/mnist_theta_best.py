@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from torch import Generator
 
 from neuropil.data import Split
-from neuropil.experiments.baselines import backprop, linear, relu_network
-from neuropil.experiments.comparison import Method, Methods, run_comparison
+from neuropil.experiments.baselines import backprop, methods, relu_network
+from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.settings import ComparisonSettings
 from neuropil.experiments.spikes import log_spikes
 from neuropil.models import Distort, SpikeTimeTraining, SpikingClassifier, SupervisedTraining
@@ -57,7 +57,7 @@ def distort(config: Config) -> Distort:
     return Distort(rotation=config.rotation, scale=config.scale, shear=config.shear, shift=config.shift)
 
 
-def spiking(config: Config, train: Split, rng: Generator) -> Method:
+def exact_spikes(config: Config, train: Split, rng: Generator) -> Method:
     """The spiking network."""
     training = SpikeTimeTraining(
         epochs=config.epochs, batch=config.batch, lr=config.lr, lr_time_constant=None,
@@ -76,11 +76,7 @@ def rate_baseline(config: Config, train: Split, rng: Generator) -> Method:
     return backprop(relu_network((train.x[0].numel(), config.units), rng), training)
 
 
-METHODS: Methods = {
-    "exact_spikes": spiking,
-    "backprop": rate_baseline,
-    "linear": lambda config, train, rng: linear(train, rng),
-}
+METHODS = methods(exact_spikes, backprop=rate_baseline)
 
 
 def main(config: Config, run: Run) -> None:

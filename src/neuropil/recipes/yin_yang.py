@@ -22,7 +22,7 @@ from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.experiments import baselines
-from neuropil.experiments.comparison import Method, Methods, run_comparison
+from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.pictures import picture
 from neuropil.experiments.settings import ComparisonSettings
 from neuropil.models import SpikeTimeTraining, SpikingClassifier, SupervisedTraining
@@ -43,7 +43,7 @@ class Config(ComparisonSettings):
     threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 
 
-def spiking(config: Config, train: Split, rng: Generator) -> Method:
+def exact_spikes(config: Config, train: Split, rng: Generator) -> Method:
     """Neurons that spike, trained end to end by exact gradients of their spike times.
 
     https://arxiv.org/abs/2309.14523
@@ -85,12 +85,7 @@ def hidden_layer(config: Config) -> nn.Sequential:
     return body
 
 
-METHODS: Methods = {
-    "exact_spikes": spiking,
-    "backprop": backprop,
-    "random_features": random_features,
-    "linear": lambda config, train, rng: baselines.linear(train, rng),
-}
+METHODS = baselines.methods(exact_spikes, backprop, random_features)
 
 
 def main(config: Config, run: Run) -> None:

@@ -73,7 +73,25 @@ class BernoulliEncoding:
 
 
 @dataclass(frozen=True)
-class PoissonEncoding:
+class _Presentation:
+    """Spikes at a rate, for a while."""
+
+    rate: float = 63.75
+    duration: float = 0.35
+    dt: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_seconds(self, self.dt, slow=("duration",), duration=self.duration)
+        needs(self, self.rate >= 0, "rate >= 0, in Hz")
+
+    @property
+    def steps(self) -> int:
+        """How many steps a presentation has."""
+        return round(self.duration / self.dt)
+
+
+@dataclass(frozen=True)
+class PoissonEncoding(_Presentation):
     """Spikes at the rate x times `rate`: in a step with the probability that a Poisson process has one or more there.
 
     That is 1 - exp(-rate dt), so at most one spike in a step. Random numbers are those of `BernoulliEncoding`.
@@ -92,19 +110,6 @@ class PoissonEncoding:
         94.0
     """
 
-    rate: float = 63.75
-    duration: float = 0.35
-    dt: float = 1e-3
-
-    def __post_init__(self) -> None:
-        check_seconds(self, self.dt, slow=("duration",), duration=self.duration)
-        needs(self, self.rate >= 0, "rate >= 0, in Hz")
-
-    @property
-    def steps(self) -> int:
-        """How many steps a presentation has."""
-        return round(self.duration / self.dt)
-
     def __call__(self, x: Tensor, index: Tensor, seed: int) -> Iterator[Tensor]:
         """The spikes of each step, (batch, *shape); arguments as of `BernoulliEncoding`."""
         check(self, x, index)
@@ -116,7 +121,7 @@ class PoissonEncoding:
 
 
 @dataclass(frozen=True)
-class RateEncoding:
+class RateEncoding(_Presentation):
     """Regular spikes at the rate x times `rate`, not random: a spike where the phase x rate t passes an integer.
 
     Attributes:
@@ -130,21 +135,13 @@ class RateEncoding:
         [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
     """
 
-    rate: float = 63.75
-    duration: float = 0.35
-    dt: float = 1e-3
-
-    def __post_init__(self) -> None:
-        check_seconds(self, self.dt, slow=("duration",), duration=self.duration)
-        needs(self, self.rate >= 0, "rate >= 0, in Hz")
-
     def __call__(self, x: Tensor) -> Iterator[Tensor]:
         """The spikes of each step, (batch, *shape)."""
         check(self, x, None)
         per_step = x.double() * (self.rate * self.dt)
         if float(per_step.max()) > 1:
             raise Refusal(f"RateEncoding needs at most one spike in a step, got {float(per_step.max()):g}; lower dt.")
-        for t in range(round(self.duration / self.dt)):
+        for t in range(self.steps):
             yield (((t + 1) * per_step + 1e-9).floor() - (t * per_step + 1e-9).floor()).to(x.dtype)
 
     def raster(self, x: Tensor) -> Tensor:

@@ -213,9 +213,9 @@ def test_quality_of_settling_is_accuracy_or_error_of_the_lower_half():
     error = mean(float((made[n, p] - x.flatten(1)[n, p]) ** 2) for n in range(3) for p in range(4, 8))
     assert momentum.quality("complete", test, {"pixels": made}) == pytest.approx({"squared_error": error})
     plain = {"label": label, "h": torch.tensor([[0.1], [0.4], [0.9]])}
-    other = {"label": label.flip(1) * torch.tensor([[1.0], [-1.0], [1.0]]), "h": torch.tensor([[0.1], [0.35], [0.0]])}
+    other = {"label": label.flip(1) * torch.tensor([[1.0], [-1.0], [1.0]]), "h": torch.tensor([[0.1], [0.35], [-0.3]])}
     found = momentum.beside(plain, other)
-    assert found == pytest.approx({"same_label": 1 / 3, "apart": 0.9})
+    assert found == pytest.approx({"same_label": 1 / 3, "apart": 1.2})
 
 
 def test_errors_of_completion_are_of_missing_pixels_alone():

@@ -131,7 +131,7 @@ def test_the_readout_that_learns_from_batches_comes_near_to_the_fitted_one():
         stream = HebbianClassifier(20, **settings)
         for _ in range(40):
             stream.partial_fit(x, labels, classes=np.unique(labels))
-        z = stream.readout_[0].transform(stream.features_.transform(x))
+        z = stream.readout_[0].transform(np.hstack([stream.features_.transform(x), x]))
         want = LogisticRegression(C=0.1 * 40).fit(z, labels).predict_proba(z)  # every row came 40 times
         assert log_loss(labels, want) < log_loss(labels, stream.predict_proba(x)) < log_loss(labels, want) + 0.03
         assert stream.n_iter_[0] == 40 * 9
@@ -296,6 +296,7 @@ def test_an_stdp_network_generates_and_fills_in():
     [
         (STDPNetworkClassifier(0), "STDPNetworkClassifier needs n_units as a whole number >= 1, got 0"),
         (SpikeTimeClassifier(learning_rate=0), "SpikeTimeClassifier needs learning_rate > 0, got 0"),
+        (HebbianClassifier(passthrough="yes"), "HebbianClassifier needs passthrough as True or False, got 'yes'"),
         (AssociationRuleClassifier(2), "neurons"),
         (AssociationRuleClassifier(epochs=0), "AssociationRuleClassifier needs epochs as a whole number >= 1, got 0"),
     ],
@@ -315,7 +316,7 @@ NETWORK = SHARED | {"learning_rate": 0.02, "min_steps": 5}
     ("kind", "settings"),
     [
         (HebbianFeatures, HEBBIAN),
-        (HebbianClassifier, HEBBIAN | {"C": 0.01, "max_iter": 2}),
+        (HebbianClassifier, HEBBIAN | {"C": 0.01, "max_iter": 2, "passthrough": False}),
         (AssociationRuleClassifier, NETWORK | {"k": 1, "slope": 3.0}),
         (STDPNetworkClassifier, NETWORK | {"n_generation_units": 3}),
         (SpikeTimeClassifier, NETWORK),
@@ -341,10 +342,11 @@ def test_after_fit_a_stream_goes_on_from_there_whatever_was_learned_before():
     np.testing.assert_array_equal(*after)
 
 
-def test_the_readout_is_the_logistic_regression_of_scikit_learn_with_its_penalty():
+@pytest.mark.parametrize("direct", [True, False])
+def test_the_readout_is_the_logistic_regression_of_scikit_learn_with_its_penalty(direct):
     x, y = load_wine(return_X_y=True)
-    model = HebbianClassifier(12, epochs=1, C=0.003, random_state=0).fit(x, y)
-    seen = model.features_.transform(x)
+    model = HebbianClassifier(12, epochs=1, C=0.003, passthrough=direct, random_state=0).fit(x, y)
+    seen = np.hstack([model.features_.transform(x), x[:, : x.shape[1] * direct]])
     other = make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=1000)).fit(seen, y)
     np.testing.assert_allclose(model.predict_proba(x), other.predict_proba(seen), atol=1e-12)
 

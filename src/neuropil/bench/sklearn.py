@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -27,7 +27,7 @@ from neuropil.sklearn import (
 CAPTION = """
 Accuracy, %, mean and 95 % interval over {seeds} shuffles of the folds; start: the same units, learning_rate=0.
 """
-DATA = {"wine": load_wine, "breast cancer": load_breast_cancer, "digits": load_digits}
+DATA = {"iris": load_iris, "wine": load_wine, "breast cancer": load_breast_cancer, "digits": load_digits}
 PARTS = 15  # batches of a model that sees each row once
 
 

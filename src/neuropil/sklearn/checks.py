@@ -6,12 +6,13 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
-from torch import Generator
+from torch import Generator, Tensor
 
 from neuropil.errors import require
 
@@ -51,6 +52,13 @@ def check_numbers(estimator: BaseEstimator, **least: float) -> None:
         kind, what = (Integral, "a whole number") if isinstance(low, int) else (Real, "a finite number")
         fine = isinstance(value, kind) and not isinstance(value, bool) and low <= float(value) < np.inf
         require(fine, f"{type(estimator).__name__} needs {name} as {what} >= {low:g}, got {value!r}.")
+
+
+def check_flag(estimator: BaseEstimator, name: str) -> None:
+    """Refuse a setting that is neither True nor False."""
+    value = getattr(estimator, name)
+    fine = isinstance(value, bool | np.bool_)
+    require(fine, f"{type(estimator).__name__} needs {name} as True or False, got {value!r}.")
 
 
 def check_rows(estimator: BaseEstimator, x: ArrayLike, *labels: ArrayLike, reset: bool, nan: bool = False) -> Any:
@@ -95,3 +103,9 @@ def _class_indices(estimator: Any, labels: NDArray[Any], classes: ArrayLike | No
 def generator(random_state: Any) -> Generator:
     """A generator of torch from a seed of scikit-learn."""
     return Generator().manual_seed(int(check_random_state(random_state).randint(2**31 - 1)))
+
+
+def batches(rows: Tensor, size: int, rng: Generator) -> Iterator[Tensor]:
+    """The rows in random order, in batches of about `size`, none of them small."""
+    order = torch.randperm(len(rows), generator=rng)
+    yield from (rows[index] for index in order.tensor_split(max(1, round(len(rows) / size))))

@@ -2,7 +2,6 @@
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.errors import enough_memory, require, unknown
 from neuropil.plasticity import ExplainAway, HardWTA, KrotovHopfield, Learner, Rule, SoftHebb, attach
-from neuropil.sklearn.checks import Passes, check_batch, check_numbers, check_rows, generator
+from neuropil.sklearn.checks import Passes, batches, check_batch, check_flag, check_numbers, check_rows, generator
 
 __all__ = ["HebbianClassifier", "HebbianFeatures"]
 
@@ -163,24 +162,20 @@ def both(rows: Tensor) -> Tensor:
     return torch.cat([rows, -rows], 1)
 
 
-def batches(rows: Tensor, size: int, rng: Generator) -> Iterator[Tensor]:
-    """The rows in random order, in batches of about `size`, none of them small."""
-    for index in torch.randperm(len(rows), generator=rng).tensor_split(max(1, round(len(rows) / size))):
-        yield rows[index]
-
-
 class HebbianClassifier(ClassifierMixin, BaseEstimator):
     """A logistic regression on features that a local rule learns without labels, see `HebbianFeatures`.
 
     Args:
         n_units, rule, epochs, batch_size, learning_rate, random_state, verbose: of the features.
         C: inverse strength of the L2 penalty of the logistic regression, on features of unit variance.
+        passthrough: whether the logistic regression sees the columns beside the features. A random vector functional
+            link has such direct links (Pao et al. 1994, Neurocomputing 6): what is linear need not be learned anew.
         max_iter: steps of its solver, at most.
 
     Attributes:
         classes_: the labels, sorted.
         features_: the fitted `HebbianFeatures`.
-        readout_: the fitted pipeline of scaler and logistic regression on its features.
+        readout_: the fitted pipeline of scaler and logistic regression on its features, which the columns follow.
         n_iter_: steps that its solver took; in `partial_fit`, all of its steps since it began.
 
     Raises:
@@ -207,11 +202,12 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self, n_units: int = 300, *, rule: str | Rule = "explain_away", epochs: int = 10, batch_size: int = 100,
-        learning_rate: float = 0.2, C: float = 1.0, max_iter: int = 1000, random_state: Any = None, verbose: int = 0,
+        learning_rate: float = 0.2, C: float = 1.0, passthrough: bool = True, max_iter: int = 1000,
+        random_state: Any = None, verbose: int = 0,
     ):  # fmt: skip
         self.n_units, self.rule, self.epochs, self.batch_size = n_units, rule, epochs, batch_size
         self.learning_rate, self.C, self.max_iter, self.random_state = learning_rate, C, max_iter, random_state
-        self.verbose = verbose
+        self.verbose, self.passthrough = verbose, passthrough
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn features from the rows of X (n, features), then their classes y (n,) of any kind."""
@@ -220,7 +216,8 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = np.unique(labels)
         require(len(self.classes_) > 1, f"{type(self).__name__} needs two classes or more, got one class.")
         self._fresh()
-        self.readout_.fit(self.features_.fit_transform(x), labels)
+        self.features_.fit(x)
+        self.readout_.fit(self._seen(x), labels)
         self.n_iter_ = self.readout_[-1].n_iter_
         return self
 
@@ -239,7 +236,8 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
         if first:
             self._fresh()
         self.features_.set_params(**{name: getattr(self, name) for name in self.features_.get_params()})
-        features = self.features_.partial_fit(x).transform(x)
+        self.features_.partial_fit(x)
+        features = self._seen(x)
         scaler, readout = (step for _, step in self.readout_.steps)
         scaler.partial_fit(features)
         if not hasattr(readout, "coef_"):
@@ -251,10 +249,15 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
 
     def _fresh(self) -> None:
         """Features and readout that know nothing."""
-        shared = HebbianFeatures().get_params()
-        self.features_ = HebbianFeatures(**{name: getattr(self, name) for name in shared})
+        check_flag(self, "passthrough")
+        self.features_ = HebbianFeatures(**{name: getattr(self, name) for name in HebbianFeatures().get_params()})
         self.readout_ = make_pipeline(StandardScaler(), LogisticRegression(C=self.C, max_iter=self.max_iter))
         self.__dict__.pop("_optimizer", None)
+
+    def _seen(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """What the readout sees of rows."""
+        found = self.features_.transform(rows)
+        return np.hstack([found, rows]) if self.passthrough else found
 
     def _descend(self, readout: LogisticRegression, x: NDArray[Any], indices: NDArray[Any]) -> None:
         """One pass of Adam over the rows, in random order."""
@@ -289,5 +292,5 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
 
     def _read(self, x: ArrayLike, what: str) -> NDArray[Any]:
         check_is_fitted(self)
-        found: NDArray[Any] = getattr(self.readout_, what)(self.features_.transform(check_rows(self, x, reset=False)))
+        found: NDArray[Any] = getattr(self.readout_, what)(self._seen(check_rows(self, x, reset=False)))
         return found

@@ -200,7 +200,7 @@ class SpikeTimeClassifier(NetworkClassifier):
 
     See `neuropil.SpikingClassifier`. Columns are scaled to 0 to 1 first, and cut off beyond the training data. Every
     column is two inputs: one spikes earlier the larger the entry, the other the smaller. Other settings are as in the
-    recipe `mnist_theta_best`.
+    recipe `mnist_theta_best`. The first fit on a machine compiles kernels, for half a minute or more.
 
     Args:
         n_units: hidden neurons.

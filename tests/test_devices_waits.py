@@ -13,6 +13,7 @@ from neuropil.models import (
     AssociationClassifier,
     AssociationTraining,
     BackpropClassifier,
+    FirstSpikeConv2d,
     SpikeTimeTraining,
     SpikingClassifier,
     SupervisedTraining,
@@ -57,3 +58,16 @@ def test_a_step_of_a_learner_waits_as_often_as_is_said(name):
             waited.append(seen.copy())
         steps = waited[1] - waited[0]
         assert sum(steps.values()) <= 2 * most, steps
+
+
+def test_winners_of_first_spikes_are_waited_for_once():
+    with other_device() as seen:
+        layer = FirstSpikeConv2d(1, 4, 3, threshold=1.5, steps=4).to("cuda")
+        nn.init.uniform_(layer.weight)
+        ages = torch.randint(5, (3, 1, 9, 9)).float().to("cuda")
+        waited = []
+        for winners in (2, 6):
+            seen.clear()
+            layer.compete(ages, winners, 1)
+            waited.append(sum(seen.values()))
+        assert waited == [1, 1]

@@ -203,10 +203,11 @@ def winners_of(spikes: FirstSpikes, winners: int, radius: int) -> tuple[Tensor, 
     for _ in range(winners):
         best, index = rank.flatten(1).max(1)
         y, x = index // wide, index % wide
-        found.append(torch.stack([sample, y, x])[:, best > 0])
+        found.append(torch.stack([sample, y, x, best > 0]))
         near = ((rows - y[:, None]).abs() <= radius)[:, :, None] & ((columns - x[:, None]).abs() <= radius)[:, None]
         rank = rank.masked_fill(near | (unit == unit[sample, y, x, None, None]), 0)
-    sample, y, x = torch.cat(found, 1)
+    *places, wins = torch.cat(found, 1)
+    sample, y, x = torch.stack(places)[:, wins > 0]  # the only wait for a GPU
     return sample, y, x
 
 

@@ -7,13 +7,14 @@ LOWEST := .venv-lowest
 QUICK := imports face packaging words docs mutants cli cli_refusals runs correlate rules tap propose association settling unit_assignment lif \
   checkpoint spiking_refusals
 
-.PHONY: demo quick test lint types tests kernels processes package docs notebooks lowest mutants clean help
+.PHONY: demo quick test lint types tests kernels gpu processes package docs notebooks lowest mutants clean help
 
 help:
 	@echo "make demo     set up, then compare every learner with its baselines on real digits (offline, minutes)"
 	@echo "make quick    set up, then the tests of laws, imports, refusals and pages (a minute)"
 	@echo "make test     set up, then lint, check types and run the tests (minutes)"
 	@echo "make kernels  the kernels of GPUs without a GPU: run in Triton's interpreter, and compiled for two cards"
+	@echo "make gpu      where there is a GPU: check and time everything on it, into gpu.json (minutes)"
 	@echo "make processes  networks that several processes share: what they learn, and what happens if one is killed"
 	@echo "make package  build the archives that are published, check them, install one and use it"
 	@echo "make docs     execute the notebooks and build the site, strictly, into site/ (minutes)"
@@ -40,6 +41,9 @@ tests: $(READY)
 
 kernels: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m kernels tests/test_gpu.py tests/test_rule_kernels.py
+
+gpu: $(READY)
+	$(BIN)/python tests/gpu.py --out gpu.json
 
 processes: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m processes tests/test_distributed.py tests/test_workers.py

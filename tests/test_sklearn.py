@@ -107,8 +107,8 @@ def test_a_classifier_learns_from_one_batch_after_the_other(model):
     again = deepcopy(stream)  # one that was learning goes on
     later = [one.partial_fit(x[:50], names[:50]).predict_proba(x) for one in (again, stream)]
     np.testing.assert_array_equal(*later)
-    before = whole.predict_proba(x)
-    assert np.abs(whole.partial_fit(x[:50], names[:50]).predict_proba(x) - before).max() > 1e-4
+    before = whole.decision_function(x)
+    assert np.abs(whole.partial_fit(x[:50], names[:50]).decision_function(x) - before).max() > 1e-4
     assert whole.score(x, names) > 0.95
     for rows, labels, classes, message in (
         (x[:9], names[:9], None, "needs classes=, all that will ever come, in its first call"),
@@ -247,7 +247,8 @@ def test_networks_take_any_labels_columns_and_scales():
         assert fitted.score(x, names) > 0.9
         inputs, middle = fitted._scaled(x.to_numpy()).numpy(), isinstance(model, AssociationRuleClassifier)
         want = (x.to_numpy() - x.to_numpy().min(0)) / np.ptp(x.to_numpy(), 0)
-        want = StandardScaler().fit_transform(x.to_numpy()) if middle else want
+        if middle:  # and a constant, by which rows of length 1 tell how far they are from the mean
+            want = np.hstack([StandardScaler().fit_transform(x.to_numpy()), np.ones((len(x), 1))])
         both = isinstance(model, SpikeTimeClassifier)  # one input spikes earlier the larger, one the smaller the entry
         np.testing.assert_allclose(inputs, np.hstack([want, 1 - want]) if both else want, atol=1e-12)
         other = clone(model).fit(x * 1000 - 7, names)  # every column is scaled

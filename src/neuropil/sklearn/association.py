@@ -20,7 +20,8 @@ __all__ = ["AssociationRuleClassifier"]
 class AssociationRuleClassifier(NetworkClassifier):
     """Layers of neurons that are all associated with a class, and learn from their own input and the label alone.
 
-    See `neuropil.AssociationClassifier`. Columns are brought to mean 0 and variance 1 first.
+    See `neuropil.AssociationClassifier`. Columns are brought to mean 0 and variance 1 first. A constant column follows
+    them: rows are brought to length 1, and would lose how far they are from the mean.
 
     Args:
         n_units: neurons of the layer, or of each of several layers, (200, 100).
@@ -124,7 +125,8 @@ class AssociationRuleClassifier(NetworkClassifier):
         return rows.mean(0), rows.std(0)
 
     def _scaled(self, rows: NDArray[Any]) -> Tensor:
-        return torch.tensor((rows - self.low_) / self.span_)
+        scaled = torch.tensor((rows - self.low_) / self.span_)
+        return torch.cat([scaled, torch.ones_like(scaled[:, :1])], 1)
 
     def _model(self, rows: int) -> AssociationClassifier:
         hidden = (self.n_units,) if isinstance(self.n_units, int) else tuple(self.n_units)

@@ -11,6 +11,7 @@ from neuropil.evaluate import accuracy
 from neuropil.loading import load
 from neuropil.models import (
     AssociationClassifier,
+    DeltaReadout,
     LateralReadout,
     OnlineBackprop,
     OnlineClassifier,
@@ -28,11 +29,12 @@ def random_body(train):
     return body
 
 
-def test_batches_of_a_stream_are_those_of_one_pass():
+@pytest.mark.parametrize("head", [LateralReadout, DeltaReadout])  # the second one knows batches
+def test_batches_of_a_stream_are_those_of_one_pass(head):
     train, test = digits(seed=0)
     train = train[:300]
-    whole = OnlineClassifier(random_body(train), LateralReadout).begin(train.x, 10).learn_(train, batch=7, rng=rng(2))
-    one = OnlineClassifier(random_body(train), LateralReadout)
+    whole = OnlineClassifier(random_body(train), head).begin(train.x, 10).learn_(train, batch=7, rng=rng(2))
+    one = OnlineClassifier(random_body(train), head)
     for part in train.batches(7, shuffle=rng(2)):
         one.partial_fit(part.x, part.y, classes=10)
     torch.testing.assert_close(one.decision_function(test.x), whole.decision_function(test.x))

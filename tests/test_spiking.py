@@ -161,6 +161,9 @@ def test_encodings():
     assert LatencyEncoding(last=2.0, levels=4)(torch.tensor([[0.0, 0.01, 0.25, 0.3, 0.99, 1.0, 3.0]])).tolist() == [
         [INF, 1.5, 1.5, 1.0, 0.0, 0.0, 0.0]
     ]
+    above = torch.tensor([[0.25, 0.5, 0.75, 1.5]])
+    assert LatencyEncoding(last=2.0, low=0.5, high=1.5)(above).tolist() == [[INF, INF, 1.5, 0.0]]
+    assert LatencyEncoding(last=2.0, low=0.5, high=1.5, levels=2)(above).tolist() == [[INF, INF, 1.0, 0.0]]
     assert LinearTimeEncoding(2.0)(torch.tensor([[0.0, 0.25, 1.0]])).tolist() == [[0.0, 0.5, 2.0, 0.0]]
 
 

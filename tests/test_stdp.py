@@ -77,10 +77,11 @@ def test_only_the_nearest_spike_counts(rule, name):
 
 
 @pytest.mark.parametrize("name", FEW)
-def test_a_change_is_the_mean_over_samples_and_positions(name):
+@pytest.mark.parametrize("rule", ["pair", "reward", "one reward"])
+def test_a_change_is_the_mean_over_samples_and_positions(rule, name):
     layer, pre, post, *_ = presented(name)
-    want = change_by_sums(PAIR, name) / len(per_sample(layer, post[0]))
-    torch.testing.assert_close(run(PAIR, layer, pre, post), want, rtol=1e-11, atol=1e-11)
+    want = change_by_sums(RULES[rule], name) / len(per_sample(layer, post[0]))
+    torch.testing.assert_close(run(RULES[rule], layer, pre, post), want, rtol=1e-11, atol=1e-11)
 
 
 def test_each_sample_has_its_own_reward():

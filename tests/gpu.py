@@ -1,8 +1,8 @@
 """Everything that is checked and timed on a GPU, in one go: `make gpu`, or `python tests/gpu.py --out gpu.json`.
 
 The JSON has the card, versions, and by part: seconds, whether it passed, and the rows of its benchmark. It is written
-after each part, so that a machine that goes away leaves what was done. `--page FILE` prints the same as Markdown.
-`--device cpu` tries the script itself where there is no GPU: kernels then run in Triton's interpreter.
+after each part, so that a machine that goes away leaves what was done. `python tests/gpu.py gpu.json` prints it as a
+page. `--device cpu` tries the script itself where there is no GPU: kernels then run in Triton's interpreter.
 """
 
 import argparse
@@ -140,7 +140,7 @@ def main():
     options.add_argument("--device", default="cuda")
     options.add_argument("--out", type=Path, default=Path("gpu.json"))
     options.add_argument("--small", action="store_true", help="tiny sizes, to try the script")
-    options.add_argument("--page", type=Path, help="print this JSON as Markdown, and run nothing")
+    options.add_argument("page", type=Path, nargs="?", help="print this JSON as Markdown, and run nothing")
     given = options.parse_args()
     if given.page:
         print(page(json.loads(given.page.read_text("utf-8"))))

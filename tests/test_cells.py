@@ -270,6 +270,8 @@ def test_a_sweep_is_shown_setting_by_setting_paired_with_the_chosen_one(tried):
     assert said[0] == f"3 settings of {LOCAL} on digits, seeds 3–5."
     assert said[1] == f"Chosen: setting 2, lr 0.1, with {percents([0.9, 0.87, 0.96])} % of held-out examples."
     assert said[2] == "Not told apart from it by these seeds: setting 1."
+    tried.tried[LOCAL][1] = swept(1, {"lr": "0.3"}, {3: 0.88, 4: 0.85, 5: 0.941})  # a little worse with every seed
+    assert not any(text.startswith("Not told apart") for text in sweeps.sentences(tried))
     assert sweeps.reasons(tried) == [
         "Setting 3 (lr 3), seed 4: failed: at 7",
         "Unfinished runs: 2; go on with neuropil sweep --resume.",

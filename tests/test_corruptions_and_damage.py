@@ -65,7 +65,7 @@ def test_blur_is_the_gaussian_of_scipy():
 
 
 def test_contrast_keeps_the_mean_and_scales_the_rest():
-    x = torch.rand(4, 1, 5, 5, generator=rng())
+    x = torch.rand(4, 3, 5, 5, generator=rng())  # one mean for all channels
     made = contrast(x, 0.75, rng())
     torch.testing.assert_close(made.mean((1, 2, 3)), x.mean((1, 2, 3)))
     torch.testing.assert_close(made.std((1, 2, 3)), 0.25 * x.std((1, 2, 3)))

@@ -306,7 +306,7 @@ def test_what_the_order_of_tasks_costs_is_joint_training_minus_the_stream(book):
     assert book.rows[1].metrics == want
 
 
-def test_candidates_are_scored_on_what_was_held_out(book, capsys):
+def test_candidates_are_scored_on_what_was_held_out(book, capsys, tmp_path):
     rest, held = numbered([0, 1] * 6, 2), numbered([0, 1, 1, 0, 1, 1, 1], 2)
 
     def build(answers, few):
@@ -320,8 +320,17 @@ def test_candidates_are_scored_on_what_was_held_out(book, capsys):
     for row, want in zip(book.rows, ((4 / 7, 2 / 7), (2 / 7, 5 / 7)), strict=True):
         assert row.metrics["accuracy"] == pytest.approx(want[0], abs=1e-6)
         assert row.metrics["accuracy_4_labels"] == pytest.approx(want[1], abs=1e-6)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[-2:] == [["t", "lr", "0.0", "57.14", "28.57"], ["t", "lr", "0.125", "28.57", "71.43"]]
+    lines = lambda: [line.split() for line in capsys.readouterr().out.splitlines()][-2:]
+    shown = [["t", "lr", "0.0", "57.14", "28.57"], ["t", "lr", "0.125", "28.57", "71.43"]]
+    assert lines() == shown
+    cut = [candidates[0], candidates[1]._replace(build=None)]  # the run is stopped at the second one, then goes on
+    run = Run.start(tmp_path / "run", recipe="x", config={}, command="x")
+    run.every = 0
+    with pytest.raises(TypeError):
+        selection.score_candidates(cut, rest, held, seed=3, labels=(4,), run=run)
+    run.close()
+    selection.score_candidates(candidates, rest, held, seed=3, labels=(4,), run=Run.resume(tmp_path / "run"))
+    assert lines() == shown
 
 
 def test_the_mean_over_pairs_is_a_result_that_a_report_can_read(tmp_path, monkeypatch):

@@ -154,6 +154,13 @@ def test_the_pull_of_consolidation_is_the_gradient_of_its_penalty():
     )
     for weight, want in zip(weights, torch.autograd.grad(penalty, weights)):
         torch.testing.assert_close(weight.grad, want, rtol=1e-12, atol=1e-12)
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    memory.consolidate_(weights)  # the second task had a batch of one, whose gradients were 0
+    memory.constrain_(weights, 4)
+    memory.consolidate_(weights)  # and the third one of four
+    for square, found in zip(squares, memory.parts("fisher")):
+        torch.testing.assert_close(found, square + 1, rtol=1e-12, atol=1e-12)
 
 
 def test_backprop_takes_plain_steps():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.data import Split, digits, hold_out, subset
+from neuropil.data import Split, digits, hold_out, relabel, subset
 from neuropil.evaluate import sample_efficiency, select
 from neuropil.evaluate.robustness.corruptions import accuracy_under_corruption, corrupted
 from neuropil.evaluate.robustness.damage import accuracy_under_damage
@@ -117,6 +117,15 @@ def test_steps_and_restarts_reach_the_attack():
     few = passes_of(attack_steps=2, attack_restarts=1)
     assert passes_of(attack_steps=2, attack_restarts=4) == few + 3 * 2
     assert passes_of(attack_steps=7, attack_restarts=1) == few + 5
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_training_examples_of_a_pair_of_classes_are_drawn_by_the_seed(seed):
+    whole = numbered(60, 3)
+    (pair,) = pair_comparisons(Comparison({}, "numbers", [seed], lambda _: (whole, whole)), ["0 2"], 12)
+    some, every = pair.splits(seed)
+    assert torch.equal(some.x, subset(relabel(whole, [0, -1, 1]), 12, seed).x)
+    assert len(every) == 40
 
 
 @pytest.mark.parametrize("seed", [0, 3])

@@ -76,6 +76,24 @@ def test_a_verbose_estimator_prints_its_passes_and_learns_the_same(model, capsys
         model.set_params(verbose="yes").fit(x, y)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [AssociationRuleClassifier(9), STDPNetworkClassifier(9, n_generation_units=0), SpikeTimeClassifier(9)],
+    ids=type,
+)
+def test_few_rows_get_as_many_passes_as_the_fewest_steps_take(model, capsys):
+    x, y = load_wine(return_X_y=True)
+    model.set_params(epochs=1, batch_size=50, min_steps=9, random_state=0, verbose=1).fit(x, y)  # 4 steps in a pass
+    assert [line.split(", ")[1] for line in capsys.readouterr().out.splitlines()] == ["1 of 3", "2 of 3", "3 of 3"]
+
+
+def test_a_second_fit_forgets_all_of_the_first():
+    x, y = load_wine(return_X_y=True)
+    x, model = StandardScaler().fit_transform(x), HebbianClassifier(9, epochs=1, random_state=0)
+    once, twice = (model.fit(x, y).partial_fit(x[:50], y[:50]).decision_function(x) for _ in range(2))
+    np.testing.assert_array_equal(once, twice)
+
+
 def test_partial_fit_learns_from_one_batch_after_the_other():
     x = np.random.default_rng(4).normal(size=(300, 5))
     features = HebbianFeatures(20, random_state=0)

@@ -10,7 +10,7 @@ from common import rng
 from neuropil.data import Split, digits, hold_out
 from neuropil.errors import Diverged, Refusal
 from neuropil.experiments.k_means import init_centres_, init_whitened_, k_means_centres
-from neuropil.experiments.self_taught import SelfTaught
+from neuropil.experiments.self_taught import SelfTaught, answer
 from neuropil.models import (
     CReLU,
     FeatureClassifier,
@@ -118,6 +118,13 @@ def test_codes_have_both_signs_beyond_a_threshold_and_powers_keep_the_sign():
             wrong()
 
 
+def test_kernels_at_centres_meet_a_normalisation_that_has_its_statistics():
+    train = digits()[0][:1000]
+    conv, norm, above = nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6, momentum=None), nn.Conv2d(6, 4, 2, bias=False)
+    init_centres_(stacked({"conv": conv, "norm": norm}, {"conv": above}), train, rng(5), count=300)
+    torch.testing.assert_close(norm.running_mean, conv(train.pixels()).mean((0, 2, 3)).detach())
+
+
 def test_kernels_at_centres_are_those_of_k_means_of_patches_as_the_layer_meets_them():
     train, _ = digits()
     body = stacked({"conv": PatchNormConv2d(1, 6, 3)}, {"conv": nn.Conv2d(6, 4, 2, bias=False)})
@@ -179,6 +186,12 @@ def test_a_unit_of_a_signed_winner_take_all_stands_for_an_axis():
     likeness = (layer.weight.detach() @ axes.T).abs()
     assert likeness.max(1).values.min() > 0.995
     assert sorted(likeness.argmax(1).tolist()) == [0, 1, 2]
+
+
+def test_an_answer_is_the_mean_over_the_copies_of_an_image():
+    head, x = nn.Linear(5, 3).requires_grad_(False), torch.randn(8, 5)
+    want = sum(head(copy).double().softmax(1) for copy in x.split(4)) / 2
+    torch.testing.assert_close(answer(head, Split.unlabelled(x, 3), 2).double(), want)
 
 
 def test_a_readout_that_teaches_itself_learns_from_the_surer_half_of_its_answers_to_each_class():

@@ -159,10 +159,12 @@ def test_what_is_there_and_what_is_not(elsewhere, capsys, monkeypatch):
 
 def test_a_larger_one_is_made_by_its_command(place, tmp_path):
     tiny = "--epochs 1 --n-train 60 --classification-units 5 --generation-units 4 --completion-units 0 --n-samples 2"
-    card = zoo.Card("tiny", "", f"neuropil run digits_mstdp --learners mstdp {tiny}", 0.1, "digits", "", "")
+    card = zoo.Card("tiny", "", f"neuropil run digits_mstdp --learners mstdp {tiny}", 0.1, "digits", "", "", "float16")
     assert make(card, tmp_path / "tiny.safetensors") == 0
     assert make(card, tmp_path / "tiny.safetensors") == 0  # its run was finished
     model = npl.load(tmp_path / "tiny.safetensors")
     assert model.predict(load("digits")[1].x[:3]).shape == (3,)
     assert npl.saved_models(tmp_path / "tiny.safetensors")[0].about["zoo"] == "tiny"
-    assert torch.int8 in {one.dtype for one in load_file(tmp_path / "tiny.safetensors").values()}  # as its card says
+    kinds = {one.dtype for one in load_file(tmp_path / "tiny.safetensors").values()}
+    assert torch.float16 in kinds  # as its card says
+    assert torch.int8 not in kinds

@@ -218,6 +218,16 @@ def test_quality_of_settling_is_accuracy_or_error_of_the_lower_half():
     assert found == pytest.approx({"same_label": 1 / 3, "apart": 1.2})
 
 
+def test_completion_is_settled_from_the_upper_half_and_the_label():
+    test = Split(torch.rand(3, 1, 4, 2, generator=rng(1)), torch.tensor([1, 0, 1]), 2)
+    learner = momentum.network(1).initialise_(test, rng())
+    state, free, _ = momentum.start(learner, "complete", test)
+    assert free["pixels"].tolist() == [[0.0] * 4 + [1.0] * 4] * 3
+    assert torch.equal(state["pixels"], test.x.flatten(1) * (1 - free["pixels"]))
+    assert state["label"].argmax(1).tolist() == [1, 0, 1]
+    assert "label" not in free
+
+
 def test_errors_of_completion_are_of_missing_pixels_alone():
     train = Split(torch.rand(5, 1, 2, 3, generator=rng(3)), torch.tensor([0, 1, 1, 0, 1]), 2)
     test = Split(torch.rand(4, 1, 2, 3, generator=rng(4)), torch.tensor([1, 0, 0, 1]), 2)

@@ -13,7 +13,8 @@ from neuropil.data import digits, iris
 from neuropil.errors import Refusal
 from neuropil.evaluate.robustness import FGSM, Linf, accuracy_under, victim_of
 from neuropil.evaluate.robustness.attacks.gradient import input_gradient
-from neuropil.evaluate.robustness.suite import Suite, robustness
+from neuropil.evaluate.robustness.harness import WHITE, Curve
+from neuropil.evaluate.robustness.suite import Suite, _log, robustness
 from neuropil.models import (
     BackpropClassifier,
     FeatureClassifier,
@@ -75,6 +76,13 @@ def told(fitted):
     watches = {name: Notebook() for name in learners}
     robustness(learners, test, trackers=watches, baselines=["backprop", "linear"], suite=QUICK, seed=0)
     return watches
+
+
+def test_what_a_smaller_budget_took_a_larger_one_does_not_give_back():
+    left = torch.tensor([[True, True, True], [True, False, True], [False, True, True]])
+    test = digits(seed=0)[1][:3]
+    worst = _log([Curve("PGD", WHITE, (0.0, 0.1, 0.2), left)], {}, "Linf", test, Notebook())
+    assert worst.tolist() == [[True, True, True], [True, False, True], [False, False, True]]
 
 
 def test_every_learner_gets_every_attack_that_it_allows(told):

@@ -11,6 +11,7 @@ from neuropil.data import Split, digits, hold_out
 from neuropil.errors import Diverged, Refusal
 from neuropil.experiments.k_means import init_centres_, init_whitened_, k_means_centres
 from neuropil.experiments.self_taught import SelfTaught, answer
+from neuropil.loading import load
 from neuropil.models import (
     CReLU,
     FeatureClassifier,
@@ -194,7 +195,7 @@ def test_an_answer_is_the_mean_over_the_copies_of_an_image():
     torch.testing.assert_close(answer(head, Split.unlabelled(x, 3), 2).double(), want)
 
 
-def test_a_readout_that_teaches_itself_learns_from_the_surer_half_of_its_answers_to_each_class():
+def test_a_readout_that_teaches_itself_learns_from_the_surer_half_of_its_answers_to_each_class(tmp_path):
     """By hand: the plain classifier learns from images picked one by one; ridge regression asks for no order."""
     train, test = digits()
     few = train[:40]
@@ -218,5 +219,7 @@ def test_a_readout_that_teaches_itself_learns_from_the_surer_half_of_its_answers
     torch.testing.assert_close(
         taught.decision_function(test.x), by_hand.decision_function(test.x), rtol=1e-3, atol=1e-4
     )
+    saved = load(taught.save(tmp_path / "taught.safetensors"))
+    assert torch.equal(saved.decision_function(test.x), taught.decision_function(test.x))
     with pytest.raises(Refusal, match="rounds >= 1, got 0"):
         SelfTaught(plain, 0)

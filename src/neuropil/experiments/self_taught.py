@@ -1,6 +1,8 @@
 """A linear readout that teaches itself: it takes its confident answers for the labels that are missing."""
 
-from typing import Self
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor, nn
@@ -53,6 +55,15 @@ class SelfTaught(FeatureClassifier):
         """Learn the features from all examples of `train`, and the readout from its labels and its own answers."""
         self._images = Split.unlabelled(train.x, train.classes)
         return super().fit(train, rng=rng, tracker=tracker)
+
+    def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None, precision: str | None = None) -> Path:
+        """Write what it has learned as a `FeatureClassifier`, which answers alike and teaches itself no more."""
+        taught = FeatureClassifier(
+            self.body, learning=self.learning, readout=self.readout,
+            n_augmented=self.n_augmented, augment=self.augment, min_examples=self.min_examples,
+        )  # fmt: skip
+        taught.network_ = self.network_
+        return taught.save(path, about=about, precision=precision)
 
     def _fit_readout(self, body: nn.Sequential, labelled: Split, rng: Generator, tracker: Tracker) -> Self:
         super()._fit_readout(body, labelled, rng, tracker)

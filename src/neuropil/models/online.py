@@ -34,7 +34,7 @@ from neuropil.runs.tracker import Tracker
 CHUNK = 500  # examples that a frozen body sees at once
 
 
-class OnlineModel(ReadoutClassifier):
+class OnlineReadoutClassifier(ReadoutClassifier):
     """A classifier that learns from one batch after the other: what its kinds share."""
 
     @property
@@ -66,7 +66,7 @@ class OnlineModel(ReadoutClassifier):
         return self
 
 
-class OnlineClassifier(OnlineModel):
+class OnlineClassifier(OnlineReadoutClassifier):
     """Learns from one batch after the other, of one example or many, in any order of classes: `partial_fit`.
 
     Args:

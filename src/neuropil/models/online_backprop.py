@@ -13,7 +13,7 @@ from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.models.contract import as_examples, check_fit
 from neuropil.models.description import savable
-from neuropil.models.online import OnlineModel
+from neuropil.models.online import OnlineReadoutClassifier
 from neuropil.models.training.readout import featurise, network_of
 from neuropil.runs.tracker import Tracker
 
@@ -83,7 +83,7 @@ class SeenClasses(nn.Module):
         return x.masked_fill(~self.seen, -torch.inf)
 
 
-class OnlineBackprop(OnlineModel):
+class OnlineBackprop(OnlineReadoutClassifier):
     """One step of plain gradient descent on the cross entropy for each batch; all weights learn.
 
     Args:

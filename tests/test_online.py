@@ -127,6 +127,21 @@ def test_a_batch_that_cannot_be_is_refused(call, said):
             call(model, torch.rand(3, 5), torch.arange(3))
 
 
+@pytest.mark.parametrize("name", ["prototypes", "backprop", "association"])
+def test_examples_of_another_shape_are_refused_as_in_predict(name):
+    body = nn.Sequential(nn.Flatten(), nn.Linear(20, 8))
+    model = {
+        "prototypes": lambda: OnlineClassifier(body),
+        "backprop": lambda: OnlineBackprop(body, lr=0.1),
+        "association": lambda: AssociationClassifier((30,)),
+    }[name]()
+    more = {"rng": rng()} if name == "association" else {}
+    model.partial_fit(torch.rand(6, 1, 4, 5), torch.arange(6) % 3, classes=3, **more)
+    for call in (model.predict, lambda x: model.partial_fit(x, torch.arange(2))):
+        with pytest.raises(Refusal, match=r"cannot take examples of shape \(1, 4, 6\) .*; give them the shape"):
+            call(torch.rand(2, 1, 4, 6))
+
+
 def test_rules_of_layers_that_are_not_there_are_refused():
     with pytest.raises(Refusal, match="unknown layer 'hiden'"):
         OnlineClassifier(nn.Sequential(nn.Flatten()), rules={"hiden": KrotovHopfield()}).begin(torch.rand(1, 4), 2)

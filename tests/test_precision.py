@@ -73,7 +73,7 @@ def test_what_cannot_be_rounded(ask, message):
         ask()
 
 
-def test_the_models_of_a_run_are_rounded_from_a_command(tmp_path, monkeypatch):
+def test_the_models_of_a_run_are_rounded_from_a_command(tmp_path, monkeypatch, capsys):
     out, asked = tmp_path / "bits", []
     rounding = lambda learner, test, *how: asked.append(how) or accuracy_with_bits(learner, test, *how)
     monkeypatch.setattr(precision, "accuracy_with_bits", rounding)
@@ -85,5 +85,10 @@ def test_the_models_of_a_run_are_rounded_from_a_command(tmp_path, monkeypatch):
     assert found[16] == pytest.approx(found[32], abs=0.006)
     assert found[32] > 0.9
     assert (out / "pictures" / "precision.png").exists()
+    head, row = capsys.readouterr().out.splitlines()[:2]
+    assert head.split() == ["accuracy,", "%", "32", "bits", "16", "bits", "4", "bits", "1", "bits"]
+    assert [f"{100 * found[bits]:.2f}" in row for bits in (32, 16, 4, 1)] == [True] * 4
+    assert main(f"table {out}".split()) == 2
+    assert "has results of learners; its numbers are in metrics.jsonl" in capsys.readouterr().err
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
     assert [bits for bits, _ in accuracy_with_bits(network, digits(seed=0)[1])] == [16, 8, 4, 3, 2, 1]

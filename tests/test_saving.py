@@ -197,6 +197,16 @@ CHANGES = {
         lambda t, m, d: t.update({"body.hidden.weight": torch.zeros(30, 63)}),
         r"has the shape \(30, 63\), its layer needs \(30, 64\)",
     ),
+    "whole numbers": (
+        lambda t, m, d: t.update({"body.hidden.weight": torch.ones(30, 64, dtype=torch.int64)}),
+        r"'body.hidden.weight' is in torch.int64, its layer needs torch.float32",
+    ),
+    "two dtypes": (
+        lambda t, m, d: t.update({"body.hidden.weight": torch.zeros(30, 64, dtype=torch.float64)}),
+        "need one dtype, got 'readout.linear.bias' in torch.float32 and 'body.hidden.weight' in torch.float64",
+    ),
+    "no numbers": (lambda t, m, d: t["body.hidden.weight"][3].fill_(torch.nan), "'body.hidden.weight' has .* NaN"),
+    "no model": (lambda t, m, d: d.clear(), "does not describe its model"),
     "one tensor too many": (lambda t, m, d: t.update(extra=torch.zeros(2)), "no place for the tensor 'extra'"),
 }
 
@@ -207,6 +217,25 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line(name, file, tmp_path):
     with pytest.raises(Refusal, match=message) as refusal:
         npl.load(changed(file, tmp_path, change))
     assert "\n" not in str(refusal.value)
+
+
+def test_a_model_is_called_by_either_name_and_a_seed_that_is_not_there_is_told(file, tmp_path):
+    model = npl.load(file)
+    for seed in (4, 7):
+        about = {"name": "Krotov-Hopfield, 30 units", "short": "kh_30", "seed": seed}
+        model.save(tmp_path / f"{seed}.safetensors", about=about)
+    one = tmp_path / "7.safetensors"
+    for name in ("krotov hopfield 30 units", "kh_30"):
+        assert [header.about["seed"] for header in npl.saved_models(one, name=name)] == [7]
+    for call, message in (
+        (lambda: npl.saved_models(one, seed=5), "are of seed 7; there is none of seed 5"),
+        (lambda: npl.saved_models(one, name="kh_31"), "unknown model 'kh_31'"),
+        (lambda: npl.load(one.parent, one), "there is no run in"),
+        (lambda: npl.saved_models(one, name=one), "a model is called by a name, got PosixPath"),
+        (lambda: npl.load(["a"]), "load needs a path or a name, got list"),
+    ):
+        with pytest.raises(Refusal, match=message):
+            call()
 
 
 def test_a_damaged_file_is_refused(file, tmp_path):

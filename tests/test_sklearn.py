@@ -370,6 +370,19 @@ def test_the_readout_is_the_logistic_regression_of_scikit_learn_with_its_penalty
     np.testing.assert_allclose(model.predict_proba(x), other.predict_proba(seen), atol=1e-12)
 
 
+def test_what_was_changed_after_fit_counts_from_the_next_fit_on():
+    x, y = load_wine(return_X_y=True)
+    model = HebbianClassifier(12, epochs=1, random_state=0).fit(x, y)
+    before = model.predict_proba(x)
+    model.set_params(passthrough=False)
+    np.testing.assert_array_equal(model.predict_proba(x), before)
+    with pytest.raises(Refusal, match="partial_fit goes on with the passthrough of before, got False; call fit"):
+        model.partial_fit(x, y)
+    assert model.fit(x, y).readout_[0].n_features_in_ == 12
+    with pytest.raises(Refusal, match="HebbianClassifier needs 2 features or more, got n_features = 1"):
+        model.fit(x[:, :1], y)
+
+
 def test_a_refusal_of_attach_names_the_layer():
     x = np.random.default_rng(0).normal(size=(40, 3))
     with pytest.raises(Refusal, match="units of layer 'units' would not compete under Oja"):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def load(
 
 def located(path: Path | str) -> Path:
     """`path`, or the file of the network of the zoo that has this name. Files and folders come first."""
+    require(isinstance(path, str | PathLike), f"load needs a path or a name, got {type(path).__name__}.")
     found = Path(path)
     return file_of(str(path)) if not found.exists() and str(path) in list_models(missing=True) else found
 
@@ -69,12 +71,20 @@ def saved_models(
     """
     folder = located(folder)
     headers = [_header_of(folder)] if folder.is_file() else _headers_in(folder)
-    names = {slug(header.about["name"]): header.about["name"] for header in headers}
-    if name is not None and slug(name) not in names:
-        raise unknown("model", name, names.values())
+    require(name is None or isinstance(name, str), f"a model is called by a name, got {type(name).__name__}.")
+    if name is not None and not any(_is_called(header, name) for header in headers):
+        raise unknown("model", name, dict.fromkeys(header.about["name"] for header in headers))
     able = [header for header in headers if can is None or hasattr(header.cls, can)]
-    named = [header for header in able if name is None or slug(header.about["name"]) == slug(name)]
-    return [header for header in named if seed in (None, header.about["seed"])]
+    named = [header for header in able if name is None or _is_called(header, name)]
+    found = [header for header in named if seed in (None, header.about["seed"])]
+    seeds = ", ".join(str(known) for known in sorted({header.about["seed"] for header in named}))
+    require(bool(found or not named), f"the models in {folder} are of seed {seeds}; there is none of seed {seed}.")
+    return found
+
+
+def _is_called(header: Header, name: str) -> bool:
+    """Whether a table or `--learners` calls the model so."""
+    return slug(name) in {slug(header.about[key]) for key in ("name", "short") if header.about.get(key)}
 
 
 def _header_of(file: Path) -> Header:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import needs, require
-from neuropil.models.contract import Classifier, FeatureLayer, as_batch, as_examples, check_fit
+from neuropil.models.contract import Classifier, FeatureLayer, as_batch, as_examples, check_fit, fitting
 from neuropil.models.description import savable
 from neuropil.models.nn.columns import PopulationVote, TopKSigmoid
 from neuropil.models.nn.layers import UnitNorm
@@ -164,7 +164,8 @@ class AssociationClassifier(Classifier):
             self.begin(x, batch.classes, rng=cast(Generator, rng))
         if "optimizer_" not in vars(self):
             self._ready_for(batch)
-        associate_(self.network_, self.rules(batch.classes), batch, self.mask_)
+        with fitting(self, batch.x):
+            associate_(self.network_, self.rules(batch.classes), batch, self.mask_)
         self.optimizer_.step()
         return self
 

@@ -1,6 +1,7 @@
 """The contract of everything that learns: what a model can be asked, and where its layers of units are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Protocol, Self
 
@@ -143,6 +144,17 @@ def as_examples(model: object, x: Tensor, network: str = "network_") -> Tensor:
     return x.to(weight.dtype) / 255 if x.dtype == torch.uint8 else x.to(weight.dtype)
 
 
+@contextmanager
+def fitting(model: object, x: Tensor) -> Iterator[None]:
+    """Within, what torch says of examples that a network cannot take is a refusal that names their shape."""
+    try:
+        with enough_memory():
+            yield
+    except RuntimeError as error:
+        what, why = f"{type(model).__name__} cannot take examples of shape {tuple(x.shape[1:])}", str(error)
+        raise Refusal(f"{what} ({why.splitlines()[0]}); give them the shape of those it was fitted to.") from error
+
+
 class Classifier(Model):
     """A model whose scores are those of its `forward`, batch by batch: the others follow from it.
 
@@ -162,12 +174,8 @@ class Classifier(Model):
     def decision_function(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n, classes) scores, those of `forward` without a gradient."""
         as_examples(self, x[:0])  # refuses what is no tensor; `forward` takes care of each part
-        try:
-            with enough_memory():
-                return torch.cat([self.forward(part) for part in x.split(1000)])
-        except RuntimeError as error:
-            what, why = f"{type(self).__name__} cannot take examples of shape {tuple(x.shape[1:])}", str(error)
-            raise Refusal(f"{what} ({why.splitlines()[0]}); give them the shape of those it was fitted to.") from error
+        with fitting(self, x):
+            return torch.cat([self.forward(part) for part in x.split(1000)])
 
     def predict(self, x: Tensor) -> Tensor:
         """(n, *shape) to (n,) labels: the class with the largest score. Scores that are NaN are refused."""

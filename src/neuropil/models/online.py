@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import require, unknown
-from neuropil.models.contract import FeatureLayer, as_batch, as_examples, check_fit, feature_layers_of
+from neuropil.models.contract import FeatureLayer, as_batch, as_examples, check_fit, feature_layers_of, fitting
 from neuropil.models.description import savable
 from neuropil.models.heads import Head, Prototypes
 from neuropil.models.training.readout import ReadoutClassifier, network_of
@@ -62,7 +62,8 @@ class OnlineReadoutClassifier(ReadoutClassifier):
         batch = as_batch(self, x, y, classes, self._classes if begun else None)
         if not begun:
             self.begin(x, batch.classes)
-        self._learn(batch.x, batch.y)
+        with fitting(self, batch.x):
+            self._learn(batch.x, batch.y)
         return self
 
 

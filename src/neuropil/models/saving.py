@@ -132,13 +132,25 @@ def _fill(module: nn.Module, prefix: str, tensors: dict[str, Tensor]) -> None:
     """Put the tensors that belong to `module` into it, and take them off the table."""
     mine = [name for name in tensors if name.startswith(prefix)] if prefix else list(tensors)
     found = {name.removeprefix(prefix): tensors.pop(name).clone() for name in mine}  # into memory that torch aligns
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    for name, shape in wanted.items():
+    wanted = module.state_dict()
+    for name, like in wanted.items():
         require(name in found, f"the tensor {prefix + name!r} is missing.")
-        got = tuple(found[name].shape)
+        got, shape = tuple(found[name].shape), tuple(like.shape)
         require(got == shape, f"the tensor {prefix + name!r} has the shape {got}, its layer needs {shape}.")
+        _check_numbers(prefix + name, found[name], like)
+    floats = {found[name].dtype: prefix + name for name, like in wanted.items() if like.dtype == torch.float32}
+    require(len(floats) < 2, f"tensors need one dtype, got {' and '.join(f'{v!r} in {k}' for k, v in floats.items())}.")
     left = module.load_state_dict(found, strict=False, assign=True).unexpected_keys
     require(not left, f"there is no place for the tensor {prefix + left[0]!r}." if left else "")
+
+
+def _check_numbers(name: str, found: Tensor, like: Tensor) -> None:
+    """Refuse whole numbers for real ones and the reverse, and what is no number at all."""
+    alike = found.is_floating_point() == like.is_floating_point() and (
+        found.is_floating_point() or found.dtype == like.dtype
+    )
+    require(alike, f"the tensor {name!r} is in {found.dtype}, its layer needs {like.dtype}.")
+    require(not found.isnan().any(), f"the tensor {name!r} has numbers that are NaN.")
 
 
 def _metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
@@ -151,7 +163,10 @@ def _metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, str
         version, writer = found.get("version"), found.get("neuropil")
         other = f"{path} has format version {version}, this neuropil reads {VERSION} and {PACKED}"
         require(version in (VERSION, PACKED), f"{other}; load it with neuropil {writer}.")
-        return json.loads(found["model"]), json.loads(found["about"]), json.loads(found.get("packed", "{}"))
+        tree, about, packed = (json.loads(found.get(key, "{}")) for key in ("model", "about", "packed"))
+        whole = isinstance(tree, dict) and {"class", "settings", "learned"} <= set(tree)
+        require(whole and isinstance(about, dict), f"{path} does not describe its model; save the model again.")
+        return tree, about, packed
     except Refusal:
         raise
     except (SafetensorError, ValueError, KeyError) as error:

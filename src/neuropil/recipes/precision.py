@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Literal
 
+from rich.console import Console
+from rich.table import Table
+
 from neuropil.data import Split
 from neuropil.errors import Refusal, require
 from neuropil.evaluate import accuracy
@@ -26,6 +29,7 @@ from neuropil.experiments.pictures import BLUE, GREY, ORANGE, picture
 from neuropil.experiments.robustness import loaded
 from neuropil.loading import saved_models
 from neuropil.models.saving import Header
+from neuropil.report.stats import interval, percent
 from neuropil.runs import Row, Run, WarningRow
 
 Found = dict[tuple[str, str], dict[int, list[float]]]  # learner and its family, bits: accuracies of the seeds
@@ -60,6 +64,7 @@ def main(config: Config, run: Run) -> None:
             tracker.log(Row(kind="precision", metrics={"bits": bits, "scale": config.scale, "accuracy": right}))
             found.setdefault((method.name, method.family), {}).setdefault(bits, []).append(right)
     require(bool(found), f"none of the models of {config.of} has weights to round.")
+    show(found)
     plot(found, run)
 
 
@@ -69,6 +74,15 @@ def test_of(header: Header, device: str) -> Split:
     known = origin is not None and not origin["data_set"].endswith(".py")
     require(known, f"{header.path} does not say where its test examples come from, or takes them from a file of code.")
     return Origin(**origin).test(header.about["seed"], device)
+
+
+def show(found: Found) -> None:
+    """Print the accuracy of each learner, %, by bits: mean over its seeds and data sets, with a 95 % interval."""
+    bits = sorted({count for by_bits in found.values() for count in by_bits}, reverse=True)
+    table = Table("accuracy, %", *(f"{count} bits" for count in bits), box=None)
+    for (name, _), by_bits in found.items():
+        table.add_row(name, *(percent(*interval(by_bits[count])) for count in bits))
+    Console().print(table)
 
 
 def plot(found: Found, run: Run) -> None:

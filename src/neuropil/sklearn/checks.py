@@ -61,6 +61,13 @@ def check_flag(estimator: BaseEstimator, name: str) -> None:
     require(fine, f"{type(estimator).__name__} needs {name} as True or False, got {value!r}.")
 
 
+def check_columns(estimator: BaseEstimator, rows: NDArray[Any] | Tensor) -> int:
+    """How many columns there are; one alone is refused, because rows of length 1 would all be alike."""
+    features = rows.shape[1]
+    require(features > 1, f"{type(estimator).__name__} needs 2 features or more, got n_features = {features}.")
+    return features
+
+
 def check_rows(estimator: BaseEstimator, x: ArrayLike, *labels: ArrayLike, reset: bool, nan: bool = False) -> Any:
     """Finite rows in float64 of as many features as before, and the labels with them; `nan` lets missing ones pass."""
     few: dict[str, Any] = {"ensure_min_samples": 2} if reset else {}

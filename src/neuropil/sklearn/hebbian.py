@@ -17,7 +17,16 @@ from torch import Generator, Tensor, nn
 
 from neuropil.errors import enough_memory, require, unknown
 from neuropil.plasticity import ExplainAway, HardWTA, KrotovHopfield, Learner, Rule, SoftHebb, attach
-from neuropil.sklearn.checks import Passes, batches, check_batch, check_flag, check_numbers, check_rows, generator
+from neuropil.sklearn.checks import (
+    Passes,
+    batches,
+    check_batch,
+    check_columns,
+    check_flag,
+    check_numbers,
+    check_rows,
+    generator,
+)
 
 __all__ = ["HebbianClassifier", "HebbianFeatures"]
 
@@ -128,8 +137,7 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
         """The rows, and units that start at some of them."""
         rule = self._rule()
         rows = self._checked(x, reset=True)
-        features = rows.shape[1]
-        require(features > 1, f"{type(self).__name__} needs 2 features or more, got n_features = {features}.")
+        features = check_columns(self, rows)
         rng = generator(self.random_state)
         with enough_memory():
             layer = nn.Linear(2 * features, self.n_units, dtype=rows.dtype)
@@ -215,7 +223,7 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(labels)
         self.classes_ = np.unique(labels)
         require(len(self.classes_) > 1, f"{type(self).__name__} needs two classes or more, got one class.")
-        self._fresh()
+        self._fresh(x)
         self.features_.fit(x)
         self.readout_.fit(self._seen(x), labels)
         self.n_iter_ = self.readout_[-1].n_iter_
@@ -234,7 +242,9 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
         first = not hasattr(self, "features_")
         x, indices = check_batch(self, X, y, classes, first=first)
         if first:
-            self._fresh()
+            self._fresh(x)
+        same = self.passthrough == self._sees_columns
+        require(same, f"partial_fit goes on with the passthrough of before, got {self.passthrough}; call fit.")
         self.features_.set_params(**{name: getattr(self, name) for name in self.features_.get_params()})
         self.features_.partial_fit(x)
         features = self._seen(x)
@@ -247,9 +257,11 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
         self._descend(readout, scaler.transform(features), indices)
         return self
 
-    def _fresh(self) -> None:
+    def _fresh(self, rows: NDArray[Any]) -> None:
         """Features and readout that know nothing."""
         check_flag(self, "passthrough")
+        check_columns(self, rows)
+        self._sees_columns = self.passthrough
         self.features_ = HebbianFeatures(**{name: getattr(self, name) for name in HebbianFeatures().get_params()})
         self.readout_ = make_pipeline(StandardScaler(), LogisticRegression(C=self.C, max_iter=self.max_iter))
         self.__dict__.pop("_optimizer", None)
@@ -257,7 +269,7 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
     def _seen(self, rows: NDArray[Any]) -> NDArray[Any]:
         """What the readout sees of rows."""
         found = self.features_.transform(rows)
-        return np.hstack([found, rows]) if self.passthrough else found
+        return np.hstack([found, rows]) if self._sees_columns else found
 
     def _descend(self, readout: LogisticRegression, x: NDArray[Any], indices: NDArray[Any]) -> None:
         """One pass of Adam over the rows, in random order."""

@@ -39,6 +39,8 @@ def main(words: list[str]) -> int:
     from neuropil import report
 
     results = report.gather(asked.folders)
+    names = ", ".join(map(str, asked.folders))
+    require(bool(results.summaries), f"no run in {names} has results of learners; its numbers are in metrics.jsonl.")
     if asked.format == "text":
         Console().print(report.table(results))
     elif asked.out is None:

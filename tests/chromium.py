@@ -24,7 +24,7 @@ class Browser:
     def __init__(self):
         self.ours, theirs_in = os.pipe()[::-1]
         theirs_out, self.read_end = os.pipe()[::-1]
-        self.profile = tempfile.TemporaryDirectory()
+        self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # its helpers write a little longer
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe"]
         command = [PROGRAM, *flags, f"--user-data-dir={self.profile.name}", "about:blank"]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

@@ -14,21 +14,7 @@ from neuropil.models.contract import FeatureLayer, as_batch, as_examples, check_
 from neuropil.models.description import savable
 from neuropil.models.heads import Head, Prototypes
 from neuropil.models.training.readout import ReadoutClassifier, network_of
-from neuropil.plasticity import (
-    BCM,
-    Association,
-    ExplainAway,
-    HardWTA,
-    Hebb,
-    KrotovHopfield,
-    Oja,
-    Rule,
-    Sanger,
-    SignedWTA,
-    SoftHebb,
-    propose_,
-    tap,
-)
+from neuropil.plasticity import RULES, Rule, propose_, tap
 from neuropil.runs.tracker import Tracker
 
 CHUNK = 500  # examples that a frozen body sees at once
@@ -157,5 +143,5 @@ class OnlineClassifier(OnlineReadoutClassifier):
         return feature_layers_of(self.body_, self.head_.features)
 
 
-savable(Association, BCM, ExplainAway, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SignedWTA, SoftHebb)
+savable(*RULES)
 savable(OnlineClassifier, learned=("network_",), for_learning=("body", "head", "rules"))

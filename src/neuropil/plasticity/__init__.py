@@ -27,3 +27,6 @@ __all__ = [
     "TripletSTDP", "VoltageSTDP", "associations", "attach", "constrain_", "correlate", "first_and_kth", "gains",
     "propose_", "surrogate_loss", "tap", "winner",
 ]  # fmt: skip
+
+RULES = (BCM, Association, ExplainAway, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SignedWTA, SoftHebb)
+"""Rules that learn from activity, and whose settings are plain numbers and words."""

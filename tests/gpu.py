@@ -82,7 +82,7 @@ def learners(device, folder, small):
 
 
 def benches(device, folder, small):
-    """The benchmarks; their rows have each step as a CUDA graph, too."""
+    """The benchmarks; rows of rules and networks have each step as a CUDA graph, too."""
     for name, asked in BENCHES.items():
         for number, words in enumerate((SMALL[name],) if small else asked):
             file = folder / f"{name}_{number}.json"

@@ -142,6 +142,28 @@ def test_examples_of_another_shape_are_refused_as_in_predict(name):
             call(torch.rand(2, 1, 4, 6))
 
 
+def test_a_batch_that_is_refused_changes_nothing():
+    body = nn.Sequential(nn.Flatten(), nn.Linear(20, 8))
+    for model in (OnlineClassifier(body), OnlineBackprop(body, lr=0.1)):
+        with pytest.raises(
+            Refusal, match=rf"body of {type(model).__name__} cannot take .* \(1, 4, 6\) .* make one for"
+        ):
+            model.partial_fit(torch.rand(2, 1, 4, 6), torch.arange(2), classes=9)
+        model.partial_fit(torch.rand(6, 1, 4, 5), torch.arange(6) % 3, classes=9)
+        before = {name: part.clone() for name, part in model.network_.state_dict().items()}
+        with pytest.raises(Refusal, match="those it was fitted to"):
+            model.partial_fit(torch.rand(2, 1, 4, 6), torch.tensor([7, 8]))
+        assert all(torch.equal(part, before[name]) for name, part in model.network_.state_dict().items())
+        assert not any(weight.requires_grad for weight in model.network_.parameters())
+
+
+def test_what_is_not_the_shape_is_not_blamed_on_it(monkeypatch):
+    model = OnlineClassifier(nn.Sequential(nn.Flatten())).partial_fit(torch.rand(3, 5), torch.arange(3), classes=3)
+    monkeypatch.setattr(type(model.head_), "learn_", lambda *_: torch.linalg.cholesky(-torch.eye(2)))
+    with pytest.raises(torch.linalg.LinAlgError, match="not positive-definite"):
+        model.partial_fit(torch.rand(3, 5), torch.arange(3))
+
+
 def test_rules_of_layers_that_are_not_there_are_refused():
     with pytest.raises(Refusal, match="unknown layer 'hiden'"):
         OnlineClassifier(nn.Sequential(nn.Flatten()), rules={"hiden": KrotovHopfield()}).begin(torch.rand(1, 4), 2)

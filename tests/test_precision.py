@@ -86,7 +86,7 @@ def test_the_models_of_a_run_are_rounded_from_a_command(tmp_path, monkeypatch, c
     assert found[32] > 0.9
     assert (out / "pictures" / "precision.png").exists()
     head, row = capsys.readouterr().out.splitlines()[:2]
-    assert head.split() == ["accuracy,", "%", "32", "bits", "16", "bits", "4", "bits", "1", "bits"]
+    assert head.split() == ["accuracy,", "%", "n", "32", "bits", "16", "bits", "4", "bits", "1", "bits"]
     assert [f"{100 * found[bits]:.2f}" in row for bits in (32, 16, 4, 1)] == [True] * 4
     assert main(f"table {out}".split()) == 2
     assert "has results of learners; its numbers are in metrics.jsonl" in capsys.readouterr().err

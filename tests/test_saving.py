@@ -206,6 +206,7 @@ CHANGES = {
         "need one dtype, got 'readout.linear.bias' in torch.float32 and 'body.hidden.weight' in torch.float64",
     ),
     "no numbers": (lambda t, m, d: t["body.hidden.weight"][3].fill_(torch.nan), "'body.hidden.weight' has .* NaN"),
+    "no name": (lambda t, m, d: d.update({"class": []}), "does not describe its model"),
     "no model": (lambda t, m, d: d.clear(), "does not describe its model"),
     "one tensor too many": (lambda t, m, d: t.update(extra=torch.zeros(2)), "no place for the tensor 'extra'"),
 }

@@ -85,7 +85,7 @@ def test_a_row_has_graphs_on_cuda_alone_and_none_where_the_host_decides(monkeypa
     assert set(runs.values()) == {0}
     monkeypatch.setattr(_graphs, "captured", lambda run, device: None if run is contestants["waits"] else run)
     taken = iter([0.5, 4.0, 0.125, 9.0, 0.75, 6.0])
-    monkeypatch.setattr(_graphs, "seconds", lambda replay, device: replay() or next(taken))
+    monkeypatch.setattr("neuropil.bench._timing.seconds", lambda replay, device: replay() or next(taken))
     row = _graphs.graph_seconds(contestants, repeats=3, device="cuda", before=2)
     assert row == {"step_graph_s": 0.5, "waits_graph_s": None, "slow_graph_s": 6.0}
     assert runs == {"step": 9, "waits": 0, "slow": 9}

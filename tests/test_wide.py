@@ -223,3 +223,10 @@ def test_a_readout_that_teaches_itself_learns_from_the_surer_half_of_its_answers
     assert torch.equal(saved.decision_function(test.x), taught.decision_function(test.x))
     with pytest.raises(Refusal, match="rounds >= 1, got 0"):
         SelfTaught(plain, 0)
+
+
+def test_images_without_patches_that_are_not_flat_are_refused():
+    grey = Split(torch.full((40, 1, 8, 8), 0.5), torch.arange(40) % 2, 2)
+    body = stacked({"conv": nn.Conv2d(1, 4, 3, bias=False)})
+    with pytest.raises(Refusal, match="conv1 has 4 kernels, which need as many patches that are not flat, got 0"):
+        init_whitened_(body, grey, rng(), floor=1.0, sweeps=0)

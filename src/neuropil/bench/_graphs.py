@@ -1,12 +1,11 @@
 """Benchmarks on CUDA once more, as graphs: what a step takes without the host that asks for it, kernel by kernel."""
 
 from collections.abc import Callable, Mapping
-from statistics import median
 from typing import Any
 
 import torch
 
-from neuropil.bench._timing import seconds
+from neuropil.bench._timing import clock, medians
 
 
 def graph_seconds(
@@ -20,14 +19,9 @@ def graph_seconds(
     if torch.device(device).type != "cuda":
         return {}
     replays = {name: captured(run, device) for name, run in contestants.items()}
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(repeats):
-        for name, replay in replays.items():
-            if replay is not None:
-                for _ in range(before):
-                    replay()
-                times[name].append(seconds(replay, device))
-    return {f"{name}_graph_s": median(values) if values else None for name, values in times.items()}
+    able = {name: replay for name, replay in replays.items() if replay is not None}
+    times = medians(clock(able, repeats=repeats, device=device, warm=0, before=before))
+    return {f"{name}_graph_s": times.get(name) for name in contestants}
 
 
 def captured(run: Callable[[], object], device: str) -> Callable[[], object] | None:

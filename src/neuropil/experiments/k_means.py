@@ -71,6 +71,8 @@ def init_whitened_(
     """
     for name in convolutions(body):
         weight, z = body.get_parameter(f"{name}.weight"), directions(_met(body, name, train, rng, count))
+        few = f"{name} has {len(weight)} kernels, which need as many patches that are not flat, got {len(z)}."
+        require(len(z) >= len(weight), few)
         turn = whitening_of(z.double(), floor).to(z)
         x = F.normalize(z @ turn, dim=1)
         kernels = centres_of(x, _different(x, len(weight), rng), sweeps) @ turn
@@ -88,15 +90,16 @@ def _met(body: nn.Sequential, name: str, train: Split, rng: Generator, count: in
     )
     kernels = len(body.get_parameter(f"{name}.weight"))
     few = f"got {len(x)} for the {kernels} kernels of {layer}."
-    require(len(x) >= kernels, f"k-means needs as many patches that are not flat as centres, {few}")
+    require(len(x) >= kernels, f"kernels need as many patches to start from, {few}")
     return x
 
 
 def _different(x: Tensor, count: int, rng: Generator) -> Tensor:
     """`count` random rows of `x`, no two of which are equal."""
     found: dict[bytes, int] = {}
+    rows = x.cpu().numpy()
     for k in torch.randperm(len(x), generator=rng).tolist():
-        found.setdefault(x[k].cpu().numpy().tobytes(), k)
+        found.setdefault(rows[k].tobytes(), k)
         if len(found) == count:
             break
     require(len(found) == count, f"{count} kernels need as many different patches, got {len(found)}.")

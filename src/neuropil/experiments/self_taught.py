@@ -1,6 +1,7 @@
 """A linear readout that teaches itself: it takes its confident answers for the labels that are missing."""
 
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -49,7 +50,7 @@ class SelfTaught(FeatureClassifier):
             n_augmented=plain.n_augmented, augment=plain.augment, min_examples=plain.min_examples,
         )  # fmt: skip
         require(rounds >= 1, f"SelfTaught needs rounds >= 1, got {rounds}.")
-        self.rounds = rounds
+        self.plain, self.rounds = plain, rounds
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn the features from all examples of `train`, and the readout from its labels and its own answers."""
@@ -58,10 +59,7 @@ class SelfTaught(FeatureClassifier):
 
     def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None, precision: str | None = None) -> Path:
         """Write what it has learned as a `FeatureClassifier`, which answers alike and teaches itself no more."""
-        taught = FeatureClassifier(
-            self.body, learning=self.learning, readout=self.readout,
-            n_augmented=self.n_augmented, augment=self.augment, min_examples=self.min_examples,
-        )  # fmt: skip
+        taught = copy(self.plain)
         taught.network_ = self.network_
         return taught.save(path, about=about, precision=precision)
 
@@ -69,13 +67,14 @@ class SelfTaught(FeatureClassifier):
         super()._fit_readout(body, labelled, rng, tracker)
         if len(labelled) >= len(self._images):
             return self
-        how = {"n_augmented": self.n_augmented, "augment": self.augment, "rng": rng}
-        known, seen = (featurise(body, split, **how) for split in (labelled, self._images))  # type: ignore[arg-type]
+        copies, how = self._copies(labelled), {"augment": self.augment, "rng": rng}
+        known = featurise(body, labelled, n_augmented=copies, **how)  # type: ignore[arg-type]
+        seen = featurise(body, self._images, n_augmented=self.n_augmented, **how)  # type: ignore[arg-type]
         head = self.network_.get_submodule("readout")
         for k in range(1, self.rounds + 1):
             sure, answers = confident(answer(head, seen, 1 + self.n_augmented))
-            times = max(1, round(SHOWN * len(sure) / len(labelled)))
-            which = torch.cat([sure + len(self._images) * copy for copy in range(1 + self.n_augmented)])
+            which = torch.cat([sure + len(self._images) * k for k in range(1 + self.n_augmented)])
+            times = max(1, round(SHOWN * len(which) / len(known)))
             x = torch.cat([seen.x[which], known.x.repeat(times, 1)])
             y = torch.cat([answers.repeat(1 + self.n_augmented), known.y.repeat(times)])
             examples = Split(x, y, labelled.classes)

@@ -164,6 +164,7 @@ class AssociationClassifier(Classifier):
             self.begin(x, batch.classes, rng=cast(Generator, rng))
         if "optimizer_" not in vars(self):
             self._ready_for(batch)
+        as_examples(self, batch.x)  # refuses another device
         with fitting(self, batch.x):
             associate_(self.network_, self.rules(batch.classes), batch, self.mask_)
         self.optimizer_.step()
@@ -175,6 +176,7 @@ class AssociationClassifier(Classifier):
         self.mask_ = self.mask(example)
         if self._memory is not None:
             self._memory.into_(self.optimizer_)
+            self._memory = None
 
     def _forget(self) -> None:
         """What was of another network."""

@@ -146,13 +146,29 @@ def as_examples(model: object, x: Tensor, network: str = "network_") -> Tensor:
 
 @contextmanager
 def fitting(model: object, x: Tensor) -> Iterator[None]:
-    """Within, what torch says of examples that a network cannot take is a refusal that names their shape."""
+    """Within, what torch says is a refusal that names the shape of examples, if even one of them cannot pass."""
     try:
         with enough_memory():
             yield
     except RuntimeError as error:
-        what, why = f"{type(model).__name__} cannot take examples of shape {tuple(x.shape[1:])}", str(error)
-        raise Refusal(f"{what} ({why.splitlines()[0]}); give them the shape of those it was fitted to.") from error
+        if _passes(model, x[:1]):
+            raise
+        cure = "give them the shape of those it was fitted to"
+        raise cannot_take(type(model).__name__, x, error, cure) from error
+
+
+def _passes(model: Any, x: Tensor) -> bool:
+    try:
+        with torch.no_grad():
+            model.forward(x)
+    except RuntimeError:
+        return False
+    return True
+
+
+def cannot_take(who: str, x: Tensor, error: RuntimeError, cure: str) -> Refusal:
+    """A refusal that names the shape of examples, with what torch said of them."""
+    return Refusal(f"{who} cannot take examples of shape {tuple(x.shape[1:])} ({str(error).splitlines()[0]}); {cure}.")
 
 
 class Classifier(Model):

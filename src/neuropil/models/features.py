@@ -95,8 +95,12 @@ class FeatureClassifier(ReadoutClassifier):
         """Learn only the readout afresh, from `labelled`; the features stay as `fit` left them."""
         return self._fit_readout(self.body_, labelled, rng, tracker or NullTracker())
 
+    def _copies(self, labelled: Split) -> int:
+        """How many distorted copies of each labelled example the readout sees."""
+        return max(self.n_augmented, math.ceil(self.min_examples / len(labelled)) - 1)
+
     def _fit_readout(self, body: nn.Sequential, labelled: Split, rng: Generator, tracker: Tracker) -> Self:
-        copies = max(self.n_augmented, math.ceil(self.min_examples / len(labelled)) - 1)
+        copies = self._copies(labelled)
         features = featurise(body.eval(), labelled, n_augmented=copies, augment=self.augment, rng=rng)
         head = fresh_head(features)
         self.readout.fit_(head, features, stage="readout", rng=rng, tracker=tracker)

@@ -10,7 +10,15 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import require, unknown
-from neuropil.models.contract import FeatureLayer, as_batch, as_examples, check_fit, feature_layers_of, fitting
+from neuropil.models.contract import (
+    FeatureLayer,
+    as_batch,
+    as_examples,
+    cannot_take,
+    check_fit,
+    feature_layers_of,
+    fitting,
+)
 from neuropil.models.description import savable
 from neuropil.models.heads import Head, Prototypes
 from neuropil.models.training.readout import ReadoutClassifier, network_of
@@ -47,7 +55,10 @@ class OnlineReadoutClassifier(ReadoutClassifier):
         begun = "network_" in vars(self)
         batch = as_batch(self, x, y, classes, self._classes if begun else None)
         if not begun:
-            self.begin(x, batch.classes)
+            try:
+                self.begin(x, batch.classes)
+            except RuntimeError as error:
+                raise cannot_take(f"the body of {type(self).__name__}", x, error, "make one for them") from error
         with fitting(self, batch.x):
             self._learn(batch.x, batch.y)
         return self

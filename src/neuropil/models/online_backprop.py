@@ -158,14 +158,16 @@ class OnlineBackprop(OnlineReadoutClassifier):
 
     def _learn(self, x: Tensor, y: Tensor) -> None:
         """One step; all classes take part in the softmax, whether they have come or not."""
-        self._seen.seen[y] = True
         weights = list(self.network_.requires_grad_(True).parameters())
-        scores = self.network_.get_submodule("readout.linear")(self.body_(as_examples(self, x)).flatten(1))
-        F.cross_entropy(scores, y).backward()
-        if self.consolidation:
-            self._holding(weights).constrain_(weights, len(y))
-        torch.optim.SGD(weights, lr=self.lr).step()
-        self.network_.requires_grad_(False).zero_grad(set_to_none=True)
+        try:
+            scores = self.network_.get_submodule("readout.linear")(self.body_(as_examples(self, x)).flatten(1))
+            F.cross_entropy(scores, y).backward()
+            self._seen.seen[y] = True
+            if self.consolidation:
+                self._holding(weights).constrain_(weights, len(y))
+            torch.optim.SGD(weights, lr=self.lr).step()
+        finally:
+            self.network_.requires_grad_(False).zero_grad(set_to_none=True)
 
 
 savable(Consolidation, SeenClasses)

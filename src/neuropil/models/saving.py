@@ -164,7 +164,9 @@ def _metadata(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, str
         other = f"{path} has format version {version}, this neuropil reads {VERSION} and {PACKED}"
         require(version in (VERSION, PACKED), f"{other}; load it with neuropil {writer}.")
         tree, about, packed = (json.loads(found.get(key, "{}")) for key in ("model", "about", "packed"))
-        whole = isinstance(tree, dict) and {"class", "settings", "learned"} <= set(tree)
+        whole = (
+            isinstance(tree, dict) and {"class", "settings", "learned"} <= set(tree) and isinstance(tree["class"], str)
+        )
         require(whole and isinstance(about, dict), f"{path} does not describe its model; save the model again.")
         return tree, about, packed
     except Refusal:

@@ -25,8 +25,8 @@ from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.errors import at_least, require
-from neuropil.experiments.baselines import backprop, linear
-from neuropil.experiments.comparison import Method, Methods, run_comparison
+from neuropil.experiments.baselines import backprop, methods
+from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.k_means import SWEEPS, init_centres_, init_whitened_
 from neuropil.experiments.self_taught import SelfTaught
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
@@ -207,14 +207,7 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
     return with_readout(config, network, "random features")
 
 
-METHODS: Methods = {
-    "soft_hebb": soft_hebb,
-    "backprop": end_to_end,
-    "random_patches": random_patches,
-    "k_means": k_means,
-    "random_features": random_features,
-    "linear": lambda config, train, rng: linear(train, rng),
-}
+METHODS = methods(soft_hebb, random_patches, k_means, random_features, backprop=end_to_end)
 
 
 def main(config: Config, run: Run) -> None:

@@ -82,6 +82,10 @@ class Config(DataSettings):
             return Architecture(self.units)
         return Architecture(**{**vars(chosen), "units": self.kernels or chosen.units})
 
+    def shown(self) -> str:
+        """What tables call the data."""
+        return title_of(self.data) + (", permuted" if self.tasks == "permutations" else "")
+
     def rates(self) -> Rates:
         """The settings of heads and networks."""
         return Rates(
@@ -133,8 +137,7 @@ def through(kind: str, how: Architecture, tasks: list[Task], seed: int) -> tuple
 
 def one_learner(config: Config, learner: Learner, first: Split, tasks: list[Task], run: Run) -> tuple[Any, float]:
     """The tasks in order, then in random order if that makes a difference: (what learned in order, its accuracy)."""
-    name = title_of(config.data) + (", permuted" if config.tasks == "permutations" else "")
-    tracker = TaggedTracker(run, learner=learner.title, family=learner.family, data=name, seed=config.seed)
+    tracker = TaggedTracker(run, learner=learner.title, family=learner.family, data=config.shown(), seed=config.seed)
     tracker.log(MethodRow(about=learner.about))
     rng = torch.Generator().manual_seed(config.seed)
     begin = lambda: begun(learner, first, tasks, rng)
@@ -159,7 +162,7 @@ def keep(
         "n_train": sum(len(task.train) for task in tasks),
         "seed": config.seed,
     }
-    known |= {"data": title_of(config.data), "shape": list(tasks[0].train.x.shape[1:])}
+    known |= {"data": config.shown(), "shape": list(tasks[0].train.x.shape[1:])}
     method = Method(learner.title, learner.family, model, about=learner.about)
     save_learned(method, run, Origin.of(config.data), {**known, **facts})
 

@@ -51,6 +51,7 @@ def main(config: Config, run: Run) -> None:
     require(bool(config.of), "setting 'of' is needed: the folder of the run whose models are rounded.")
     headers, found = saved_models(config.of), Found()
     require(bool(headers), f"{config.of} left no models.")
+    several = len({header.about["data"] for header in headers}) > 1
     for header in headers:
         test, (method,) = test_of(header, config.device), loaded([header], config.device)
         tracker = method.tracker(run, header.about["data"], header.about["seed"])
@@ -59,10 +60,11 @@ def main(config: Config, run: Run) -> None:
         except Refusal as refusal:  # the others go on
             tracker.log(WarningRow(message=f"its weights are not rounded: {refusal}"))
             continue
+        name = f"{method.name}, {header.about['data']}" if several else method.name
         full = accuracy(victim_of(method.learner, test.classes), test)
         for bits, right in [(FULL, full), *rounded]:
             tracker.log(Row(kind="precision", metrics={"bits": bits, "scale": config.scale, "accuracy": right}))
-            found.setdefault((method.name, method.family), {}).setdefault(bits, []).append(right)
+            found.setdefault((name, method.family), {}).setdefault(bits, []).append(right)
     require(bool(found), f"none of the models of {config.of} has weights to round.")
     show(found)
     plot(found, run)
@@ -77,20 +79,20 @@ def test_of(header: Header, device: str) -> Split:
 
 
 def show(found: Found) -> None:
-    """Print the accuracy of each learner, %, by bits: mean over its seeds and data sets, with a 95 % interval."""
+    """Print the accuracy of each learner, %, by bits: mean over its n seeds, with a 95 % interval."""
     bits = sorted({count for by_bits in found.values() for count in by_bits}, reverse=True)
-    table = Table("accuracy, %", *(f"{count} bits" for count in bits), box=None)
+    table = Table("accuracy, %", "n", *(f"{count} bits" for count in bits), box=None)
     for (name, _), by_bits in found.items():
-        table.add_row(name, *(percent(*interval(by_bits[count])) for count in bits))
+        table.add_row(name, str(len(by_bits[FULL])), *(percent(*interval(by_bits[count])) for count in bits))
     Console().print(table)
 
 
 def plot(found: Found, run: Run) -> None:
     """Mean accuracy of each learner over its seeds, against bits."""
-    caption = "Accuracy on the test examples with weights of few bits, mean over seeds and data sets."
+    caption = "Accuracy on the test examples with weights of few bits, mean over seeds."
     with picture(run.folder, "precision", caption, width=4, height=2.8) as (axis,):
         for marker, ((name, family), by_bits) in zip(cycle("os^Dv"), found.items()):
-            color = ORANGE if family == "local" else BLUE if name == "backprop" else GREY
+            color = ORANGE if family == "local" else BLUE if name.startswith("backprop") else GREY
             means = [100 * sum(values) / len(values) for values in by_bits.values()]
             axis.plot([str(bits) for bits in by_bits], means, f"{marker}-", color=color, label=name)
         axis.set(xlabel="bits of a weight", ylabel="accuracy, %")

@@ -157,7 +157,8 @@ def stdp(name: str, task: Task, curve: Tensor, looks: Tensor, config: Config, ru
     weights, looked = looks.clone(), torch.arange(LOOKS + 1) * config.trials // LOOKS  # trials before each look
     for trial in run.loop(name, config.trials, units=units, expected=expected, curve=curve, weights=weights):
         which, index = task.learning(trial)
-        weights[looked == trial] = units.layer.weight.flatten().cpu()
+        if (looked == trial).any():
+            weights[looked == trial] = units.layer.weight.flatten().cpu()
         spikes = task.spikes(which, index)
         made = units(spikes)
         at = which.to(made.device)

@@ -206,8 +206,8 @@ def winners_of(spikes: FirstSpikes, winners: int, radius: int) -> tuple[Tensor, 
         found.append(torch.stack([sample, y, x, best > 0]))
         near = ((rows - y[:, None]).abs() <= radius)[:, :, None] & ((columns - x[:, None]).abs() <= radius)[:, None]
         rank = rank.masked_fill(near | (unit == unit[sample, y, x, None, None]), 0)
-    *places, wins = torch.cat(found, 1)
-    sample, y, x = torch.stack(places)[:, wins > 0]  # the only wait for a GPU
+    places = torch.cat(found, 1)
+    sample, y, x = places[:3, places[3] > 0]  # the only wait for a GPU
     return sample, y, x
 
 

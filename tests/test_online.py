@@ -6,7 +6,7 @@ from torch import nn
 
 from common import rng
 from neuropil.data import digits
-from neuropil.errors import Refusal
+from neuropil.errors import Diverged, Refusal
 from neuropil.evaluate import accuracy
 from neuropil.loading import load
 from neuropil.models import (
@@ -155,6 +155,22 @@ def test_a_batch_that_is_refused_changes_nothing():
             model.partial_fit(torch.rand(2, 1, 4, 6), torch.tensor([7, 8]))
         assert all(torch.equal(part, before[name]) for name, part in model.network_.state_dict().items())
         assert not any(weight.requires_grad for weight in model.network_.parameters())
+
+
+def test_backprop_that_diverges_says_so_and_what_to_lower():
+    for how in ({"lr": 1e30}, {"lr": 1e30, "consolidation": 5.0}):
+        torch.manual_seed(0)
+        model = OnlineBackprop(nn.Sequential(nn.Flatten(), nn.Linear(5, 9), nn.ReLU(), nn.Linear(9, 9)), **how)
+
+        def learn(model=model):
+            for _ in range(9):
+                model.partial_fit(torch.rand(6, 5), torch.arange(6) % 3, classes=3).end_task_()
+
+        with pytest.raises(Diverged, match=r"OnlineBackprop diverged: its loss is .*; lower its learning rate"):
+            learn()
+    for wrong in ({"lr": float("inf")}, {"lr": 0.1, "consolidation": float("inf")}):
+        with pytest.raises(Refusal, match="OnlineBackprop needs finite lr > 0"):
+            OnlineBackprop(nn.Sequential(nn.Flatten()), **wrong)
 
 
 def test_what_is_not_the_shape_is_not_blamed_on_it(monkeypatch):

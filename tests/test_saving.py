@@ -154,6 +154,25 @@ def test_a_loaded_readout_is_fitted_again_and_a_body_is_not(train, tmp_path):
         back.fit(train, rng=rng())
 
 
+@pytest.mark.parametrize("shared", ["activation", "layer"])
+def test_a_layer_that_stands_in_two_places_does_so_in_the_file_and_elsewhere(shared, train, tmp_path):
+    act, layer = nn.Tanh(), nn.Linear(20, 20)
+    acts, inner = [act] * 3 if shared == "activation" else [nn.Tanh() for _ in range(3)], [layer, layer]
+    inner = inner if shared == "layer" else [layer, nn.Linear(20, 20)]
+    body = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), acts[0], inner[0], acts[1], inner[1], acts[2])
+    model = npl.BackpropClassifier(body, training=HEAD).fit(train, rng=rng())
+    scores = model.decision_function(train.x)
+    back = npl.load(model.save(tmp_path / "model.safetensors"))
+    assert torch.equal(back.decision_function(train.x), scores)
+    once = back.network_.get_submodule("body")
+    assert len({id(one) for one in once}) == len({id(one) for one in body})
+    torch.testing.assert_close(npl.exchange.to_torch(model, (1, 8, 8))(train.pixels()), scores)
+    features = [layer.module(train.pixels()) for layer in model.feature_layers()]
+    torch.testing.assert_close(features[-1], model.network_.get_submodule("body")(train.pixels()))
+    learning = npl.LocalLearning({"5": npl.KrotovHopfield(p=2, k=2)}, epochs=1)
+    npl.FeatureClassifier(body, learning=learning, readout=HEAD).fit(train, rng=rng())
+
+
 # What is refused
 
 

@@ -14,6 +14,7 @@ from torch.export import Dim, ExportedProgram
 
 from neuropil.errors import Refusal, optional, require, unknown
 from neuropil.models.contract import Model, as_examples
+from neuropil.models.description import layers_of
 from neuropil.runs.files import write_atomically
 
 __all__ = ["export", "extract_features", "to_onnx", "to_pt2", "to_torch"]
@@ -59,7 +60,7 @@ def to_torch(model: Model, shape: Sequence[int]) -> nn.Sequential:
 def _rows(network: nn.Sequential, x: Tensor) -> tuple[nn.Sequential, Tensor]:
     """(the layers without neuropil, what they make of x)."""
     rows = nn.Sequential()
-    for name, layer in network.named_children():
+    for name, layer in layers_of(network).items():
         plain, x = _rows(layer, x) if isinstance(layer, nn.Sequential) else _plain(layer, x)
         rows.add_module(name, plain)
     return rows, x

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.models import gather_statistics_
+from neuropil.models.description import layers_of
 from neuropil.models.nn.convolution import convolutions, directions, whitening_of
 from neuropil.plasticity.patches import sample_patches
 
@@ -81,7 +82,7 @@ def init_whitened_(
 
 def _met(body: nn.Sequential, name: str, train: Split, rng: Generator, count: int) -> Tensor:
     """Random patches as the layer `name` meets them, about `count`: (n, fan-in)."""
-    below, layer = body[: [child for child, _ in body.named_children()].index(name)], body.get_submodule(name)
+    below, layer = body[: list(layers_of(body)).index(name)], body.get_submodule(name)
     gather_statistics_(below, train)
     some = train[torch.randint(len(train), (min(len(train), 2000),), generator=rng).to(train.y.device)]
     each = -(-count // len(some))

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import Refusal, enough_memory, require
+from neuropil.models.description import layers_of
 from neuropil.models.saving import write_model
 from neuropil.runs.tracker import Tracker
 
@@ -226,7 +227,7 @@ def feature_layers_of(body: nn.Sequential, features: int) -> list[FeatureLayer]:
 
 def _layers(body: nn.Sequential) -> list[FeatureLayer]:
     found = []
-    for index, (name, child) in enumerate(body.named_children()):
+    for index, (name, child) in enumerate(layers_of(body).items()):
         weight = getattr(child, "weight", None)
         if isinstance(child, nn.Sequential):
             inner = [(layer, nn.Sequential(body[:index], layer.module)) for layer in _layers(child)]

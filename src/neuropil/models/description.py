@@ -108,8 +108,22 @@ def _describe_object(value: Any) -> dict[str, Any]:
         settings["bias"] = settings["bias"] is not None
     tree = {"class": type(value).__name__, "settings": {key: describe(item) for key, item in settings.items()}}
     if isinstance(value, nn.Sequential):
-        tree["layers"] = {name: describe(layer) for name, layer in value.named_children()}
+        first: dict[int, str] = {}  # where each layer stands first
+        named = [(name, first.setdefault(id(layer), name), layer) for name, layer in layers_of(value).items()]
+        tree["layers"] = {name: describe(layer) if at == name else {"same": at} for name, at, layer in named}
     return tree
+
+
+def layers_of(body: nn.Sequential) -> dict[str, nn.Module]:
+    """The layers of `body` in the order of the pass, by name; one that stands in two places is there twice.
+
+    ``named_children`` leaves out the second place, so its numbers are not those of ``body[:k]``.
+
+    >>> act = nn.ReLU()
+    >>> list(layers_of(nn.Sequential(nn.Linear(2, 2), act, nn.Linear(2, 2), act)))
+    ['0', '1', '2', '3']
+    """
+    return {name: layer for name, layer in body._modules.items() if layer is not None}
 
 
 def rebuild(tree: Any) -> Any:
@@ -146,7 +160,8 @@ def build(name: str, settings: Mapping[str, Any], layers: Mapping[str, Any]) -> 
     require(not lost, f"{name} cannot do without {', '.join(sorted(lost))}.")
     value = known.cls(**made)
     for key, layer in layers.items():
-        value.add_module(key, rebuild(layer))
+        again = isinstance(layer, dict) and "same" in layer
+        value.add_module(key, value.get_submodule(layer["same"]) if again else rebuild(layer))
     return value
 
 

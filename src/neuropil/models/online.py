@@ -19,7 +19,7 @@ from neuropil.models.contract import (
     feature_layers_of,
     fitting,
 )
-from neuropil.models.description import savable
+from neuropil.models.description import layers_of, savable
 from neuropil.models.heads import Head, Prototypes
 from neuropil.models.training.readout import ReadoutClassifier, network_of
 from neuropil.plasticity import RULES, Rule, propose_, tap
@@ -113,8 +113,8 @@ class OnlineClassifier(OnlineReadoutClassifier):
         """Make the network for examples like those of `x` (n, *shape); it has learned nothing yet."""
         body = deepcopy(self.body).to(x.device).requires_grad_(False).eval()
         for name in self.rules:
-            if name not in dict(body.named_children()):
-                raise unknown("layer", name, dict(body.named_children()))
+            if name not in layers_of(body):
+                raise unknown("layer", name, layers_of(body))
         with torch.no_grad():
             seen = body(Split.unlabelled(x[:1], classes).pixels()).flatten(1)
         self.network_ = network_of(body, self.head(seen.shape[1], classes).to(seen.device))

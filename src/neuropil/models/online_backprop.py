@@ -1,5 +1,6 @@
 """Backpropagation that goes on learning from whatever comes, alone or with elastic weight consolidation."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from copy import deepcopy
@@ -10,7 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import Diverged, require
 from neuropil.models.contract import as_examples, check_fit
 from neuropil.models.description import savable
 from neuropil.models.online import OnlineReadoutClassifier
@@ -108,8 +109,9 @@ class OnlineBackprop(OnlineReadoutClassifier):
     shown = ("body", "lr", "consolidation")
 
     def __init__(self, body: nn.Sequential, *, lr: float, consolidation: float = 0.0, batch: int = 10):
-        fine, got = lr > 0 and consolidation >= 0 and batch >= 1, f"got {lr}, {consolidation} and {batch}."
-        require(fine, f"OnlineBackprop needs lr > 0, consolidation >= 0 and batch >= 1, {got}")
+        fine = 0 < lr < math.inf and 0 <= consolidation < math.inf and batch >= 1
+        needs = "OnlineBackprop needs finite lr > 0, finite consolidation >= 0 and batch >= 1"
+        require(fine, f"{needs}, got {lr}, {consolidation} and {batch}.")
         self.body, self.lr, self.consolidation, self.batch = body, lr, consolidation, batch
 
     def begin(self, x: Tensor, classes: int) -> Self:
@@ -161,7 +163,10 @@ class OnlineBackprop(OnlineReadoutClassifier):
         weights = list(self.network_.requires_grad_(True).parameters())
         try:
             scores = self.network_.get_submodule("readout.linear")(self.body_(as_examples(self, x)).flatten(1))
-            F.cross_entropy(scores, y).backward()
+            loss = F.cross_entropy(scores, y)
+            if not loss.isfinite():
+                raise Diverged(f"OnlineBackprop diverged: its loss is {loss.item()}; lower its learning rate.")
+            loss.backward()
             self._seen.seen[y] = True
             if self.consolidation:
                 self._holding(weights).constrain_(weights, len(y))

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import require
-from neuropil.models.description import CONVOLUTION, savable
+from neuropil.models.description import CONVOLUTION, layers_of, savable
 from neuropil.plasticity.patches import PatchNorm, has_patches, sample_patches
 
 FLAT = 1e-6  # a patch whose variance is below this fraction of its mean square is flat to float32
@@ -174,7 +174,7 @@ def stacked(*stages: Mapping[str, nn.Module]) -> Stack:
 
 def convolutions(body: nn.Sequential) -> list[str]:
     """The names of the layers of `body` that have kernels, from below."""
-    return [name for name, layer in body.named_children() if has_patches(layer)]
+    return [name for name, layer in body.named_children() if has_patches(layer)]  # one that stands twice is one
 
 
 @torch.no_grad()
@@ -192,7 +192,7 @@ def init_patches_(body: nn.Sequential, train: Split, rng: Generator) -> None:
     From below, so that each layer meets what the patches below it make of the images; see `gather_statistics_` for
     layers with statistics. A patch may be chosen twice. Of 200 kernels on CIFAR-10 up to four were (five seeds).
     """
-    names = [name for name, _ in body.named_children()]
+    names = list(layers_of(body))
     for name in convolutions(body):
         below, layer = body[: names.index(name)], body.get_submodule(name)
         gather_statistics_(below, train)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from neuropil.data import Split
 from neuropil.errors import require
-from neuropil.models.description import savable
+from neuropil.models.description import layers_of, savable
 
 
 class UnitNorm(nn.Module):
@@ -190,7 +190,7 @@ def init_examples_(body: nn.Sequential, train: Split, rng: Generator) -> None:
     Examples are repeated only if there are more units than examples.
     """
     weight = body.get_parameter("hidden.weight")
-    below = body[: list(dict(body.named_children())).index("hidden")]
+    below = body[: list(layers_of(body)).index("hidden")]
     order = torch.randperm(len(train), generator=rng)
     chosen = order[torch.arange(len(weight)) % len(train)]
     weight.copy_(below(train[chosen.to(train.y.device)].pixels().to(weight.device)))

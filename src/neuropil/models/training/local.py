@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import needs, require, unknown
+from neuropil.models.description import layers_of
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import Rule, propose_, tap
 from neuropil.plasticity.geometry import per_sample, rows, units, weight_of
@@ -68,7 +69,7 @@ class LocalLearning:
 
     def fit_(self, body: nn.Sequential, train: Split, *, rng: Generator, tracker: Tracker) -> None:
         """Let the named layers of `body` learn in place; it ends in evaluation mode."""
-        names = [name for name, _ in body.named_children()]
+        names = list(layers_of(body))
         for name in self.rules:
             if name not in names:
                 raise unknown("layer", name, names)
@@ -206,7 +207,7 @@ def progress(body: nn.Sequential, name: str, train: Split, *, p: float = 2.0) ->
     """
     layer = body.get_submodule(name)
     modes = [module.training for module in body.modules()]
-    below = body.eval()[: [child for child, _ in body.named_children()].index(name) + 1]
+    below = body.eval()[: list(layers_of(body)).index(name) + 1]
     wins = torch.zeros(units(layer), dtype=torch.int64, device=train.y.device)
     for part in train.batches(min(100, len(train))):
         wins += per_sample(layer, below(part.x)).argmax(1).bincount(minlength=len(wins))

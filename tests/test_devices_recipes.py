@@ -53,6 +53,7 @@ TINY = {
     "balanced": "--excitatory 20 --inhibitory 10 --connected 0.5 --learning 1 --measured 1 --dt 5e-3 --block 0.05",
     "reward_stdp": "--trials 2 --batch 4 --n-test 1 --duration 0.02",
     "pair_triplet": "--pairs 2 --window-frequencies 40 --widths 0.02 0.2",
+    "few_bits": f"{FEW} --units 12 --bits 4 --learners krotov_hopfield association mstdp backprop",
     "momentum": "--momenta 0 0.5 --step-sizes 0.2",
 }
 AFTER = {"attack", "mnist_complete", "precision"}  # they take the run of another, below

@@ -1,7 +1,8 @@
-"""Weights in few bits, against every level tried by hand, and the recipe that rounds the models of a run."""
+"""Weights in few bits, after learning and while they learn, against levels tried by hand; and the two recipes."""
 
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from neuropil.cli import main
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
 from neuropil.evaluate.robustness.precision import accuracy_with_bits, rounded, with_bits
+from neuropil.models.training.rounding import few_bits, to_levels, weights_seen
 from neuropil.recipes import precision
 
+QUICK = Path(__file__).with_name("quick")
 WEIGHT = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
@@ -92,3 +95,100 @@ def test_the_models_of_a_run_are_rounded_from_a_command(tmp_path, monkeypatch, c
     assert "has results of learners; its numbers are in metrics.jsonl" in capsys.readouterr().err
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
     assert [bits for bits, _ in accuracy_with_bits(network, digits(seed=0)[1])] == [16, 8, 4, 3, 2, 1]
+
+
+# While weights learn
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_stochastic_rounding_takes_the_two_levels_around_a_value_and_its_mean_is_the_value():
+    largest, n = 0.7321, 40000
+    levels = [largest * k / 3 for k in range(-3, 4)]  # 3 bits
+    for value in (-0.6113, -0.05, 0.0, 0.2347, 0.55, levels[5]):
+        got = to_levels(torch.full((n,), value, dtype=torch.float64), largest, 3, seeded(1))
+        low = max(level for level in levels if level <= value + 1e-12)
+        high = min(level for level in levels if level >= value - 1e-12)
+        assert all(min(abs(one - low), abs(one - high)) < 1e-12 for one in got.unique().tolist())
+        spread = ((value - low) * (high - value) / n) ** 0.5  # of the mean of n values that are low or high
+        assert abs(got.mean().item() - value) <= 4.5 * spread + 1e-12
+    outside = to_levels(torch.tensor([-5.0, 0.74, 9.0], dtype=torch.float64), largest, 3, seeded(1))
+    torch.testing.assert_close(outside, torch.tensor([-largest, largest, largest], dtype=torch.float64))
+
+
+def test_without_a_generator_the_nearest_level_is_taken():
+    levels = [0.7321 * k / 7 for k in range(-7, 8)]  # 4 bits
+    want = [min(levels, key=lambda level, w=w: abs(level - w)) for w in WEIGHT.flatten().tolist()]
+    got = to_levels(WEIGHT, 0.7321, 4).flatten()
+    torch.testing.assert_close(got, torch.tensor(want, dtype=torch.float64))
+
+
+def learn(rng, steps=300, lr=2e-3):
+    """A layer whose weight is pushed up and its bias, too, in steps of less than half the distance of two levels."""
+    first, second = nn.Linear(7, 4), nn.Linear(4, 3)
+    with torch.no_grad():
+        for layer in (first, second):
+            layer.weight.zero_()
+            layer.bias.zero_()
+    with few_bits(3, [0.9, 2.1], rng):
+        for layer in (first, second):
+            optimizer = torch.optim.SGD(layer.parameters(), lr=lr)
+            for _ in range(steps):
+                layer.weight.grad, layer.bias.grad = -torch.ones_like(layer.weight), -torch.ones_like(layer.bias)
+                optimizer.step()
+    return first, second
+
+
+def test_small_steps_are_lost_at_the_nearest_level_and_not_in_the_mean_of_stochastic_rounding():
+    stalled = learn(None)
+    moved, again, other = learn(seeded(3)), learn(seeded(3)), learn(seeded(4))
+    for k, largest in enumerate((0.9, 2.1)):
+        assert torch.equal(stalled[k].weight, torch.zeros_like(stalled[k].weight))
+        torch.testing.assert_close(moved[k].bias, torch.full_like(moved[k].bias, 0.6), rtol=1e-4, atol=1e-4)
+        whole = moved[k].weight * 3 / largest
+        assert (whole - whole.round()).abs().max() < 1e-5
+        step, lr, n = largest / 3, 2e-3, moved[k].weight.numel()
+        spread = (300 * lr * (step - lr) / n) ** 0.5
+        assert abs(moved[k].weight.mean().item() - 0.6) < 4 * spread
+        assert torch.equal(moved[k].weight, again[k].weight)
+    assert not torch.equal(moved[0].weight, other[0].weight)
+
+
+def test_weights_are_rounded_within_the_block_alone_and_each_needs_a_level():
+    layers = [nn.Linear(3, 2), nn.Linear(2, 3)]
+    optimizers = [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in layers]
+    for layer in layers:
+        layer.weight.grad = torch.rand(layer.weight.shape, generator=seeded(0))
+    with weights_seen() as seen:
+        for k in (1, 0, 1):
+            optimizers[k].step()
+    assert [weight is layers[k].weight for weight, k in zip(seen, (1, 0))] == [True, True]
+    assert len(seen) == 2
+    with few_bits(2, [0.5]):
+        optimizers[0].step()
+        with pytest.raises(Refusal, match="outermost levels of 1 weights, and more"):
+            optimizers[1].step()
+    optimizers[0].step()
+    assert layers[0].weight.unique().numel() == 6
+    with pytest.raises(Refusal, match="levels need bits >= 2, got 1"):
+        to_levels(WEIGHT, 1.0, 1)
+    with pytest.raises(Refusal, match="above 0, got 0"):
+        to_levels(WEIGHT, 0.0, 2)
+
+
+def test_methods_learn_with_few_bits_from_a_command(tmp_path, capsys):
+    words = f"run few_bits --data digits --n-train 150 --units 20 --bits 8 2 --learners {QUICK / 'backprop.py'}"
+    assert main(f"{words} --out {tmp_path / 'out'}".split()) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    found = {(row["bits"], row.get("rounding", "")): row for row in rows if row["kind"] == "result"}
+    assert set(found) == {(32, "")} | set(itertools.product((8, 2), ("stochastic", "nearest", "after")))
+    right = {key: row["accuracy"] for key, row in found.items()}
+    assert right[8, "after"] == pytest.approx(right[32, ""], abs=0.02)
+    assert right[2, "nearest"] < 0.3 < right[2, "stochastic"]
+    for key, row in found.items():
+        assert key == (32, "") or row["above_float32"] == pytest.approx(right[key] - right[32, ""])
+    assert len({row["learner"] for row in found.values()}) == 7
+    assert main(f"{words} --bits 1 --out {tmp_path / 'no'}".split()) == 2
+    assert "setting 'bits' needs numbers from 2 to 8" in capsys.readouterr().err

@@ -31,7 +31,7 @@ SETTINGS = {
     ),
     "a width in ms": (lambda: PairSTDP(tau_minus=20.0), "if this is in ms give tau_minus=0.02"),
     "negative tau": (lambda: TripletSTDP(tau_x=-0.1), "TripletSTDP needs tau_x > 0, in s, got tau_x=-0.1"),
-    "tau of nan": (lambda: InhibitorySTDP(tau=float("nan")), "needs tau > 0, in s, got tau=nan"),
+    "tau of nan": (lambda: InhibitorySTDP(tau=float("nan")), "needs a number as tau, got nan"),
     "slow scaling": (lambda: SynapticScaling(tau=1e-4), "SynapticScaling needs dt <= tau"),
     "pairing": (lambda: PairSTDP(pairing="some"), "needs pairing='all' or 'nearest'"),
     "negative rate": (lambda: InhibitorySTDP(rate=-1.0), "needs rate >= 0, in Hz"),

@@ -2,11 +2,13 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
-from types import ModuleType
+from numbers import Integral, Real
+from types import ModuleType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory", "overflow")
 """What torch says where memory ran out, or where a size cannot even be written down."""
@@ -39,6 +41,43 @@ def printable(text: object) -> str:
 def needs(settings: object, fine: bool, what: str) -> None:
     """Refuse `settings`, an object whose `repr` tells all of them, unless they are `fine`: they need `what`."""
     require(fine, f"{type(settings).__name__} needs {what}, got {settings}.")
+
+
+def needs_numbers(settings: object, **given: object) -> None:
+    """Refuse `settings` that are not the numbers they have to be: a text, NaN, a fraction for a whole number.
+
+    Args:
+        settings: whose they are; what each has to be is read from the annotations of its ``__init__``.
+        given: the settings by name; without any, the attributes are looked at.
+    """
+    values = given or vars(settings)
+    for name, kind in type(settings).__init__.__annotations__.items():
+        what = _number(kind)
+        if what and name in values and not _fits(kind, values[name]):
+            raise Refusal(f"{type(settings).__name__} needs {what} as {name}, got {values[name]!r}.")
+
+
+def _number(kind: Any) -> str:
+    """What numbers an annotation asks for; "" for one that is about something else."""
+    if kind in (int, float):
+        return "a number" if kind is float else "a whole number"
+    inner = [what for what in map(_number, get_args(kind)) if what]
+    if not inner or get_origin(kind) not in (tuple, Mapping, Union, UnionType):
+        return ""
+    return inner[0] if get_origin(kind) in (Union, UnionType) else f"{inner[0].removeprefix('a ')}s"
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind in (int, float):
+        return isinstance(value, Real if kind is float else Integral) and bool(value == value)
+    if origin in (Union, UnionType):
+        return any(_fits(one, value) for one in inner)
+    if origin is tuple:
+        return isinstance(value, tuple | list) and all(_fits(inner[0], part) for part in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_fits(inner[1], part) for part in value.values())
+    return isinstance(value, origin or kind)
 
 
 def unknown(kind: str, got: str, known: Iterable[str]) -> Refusal:

@@ -18,7 +18,7 @@ from neuropil.associative.targets import DerivativeTargets
 from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
 from neuropil.associative.training import GAINS, AssociativeTraining, EpochStatistics, by_role
 from neuropil.data import Split
-from neuropil.errors import Diverged, require
+from neuropil.errors import Diverged, needs_numbers, require
 from neuropil.models.contract import FeatureLayer, Model, as_examples, check_fit, not_fitted
 from neuropil.models.description import savable
 from neuropil.models.training.supervised import passes
@@ -77,6 +77,10 @@ class AssociativeNetwork(Model):
         settling: Settling | None = None, nudge: Nudge | None = None, training: AssociativeTraining | None = None,
         sampling: Sampling | None = None, skip_connections: bool = False, init_gains: Mapping[str, float] | None = None,
     ):  # fmt: skip
+        needs_numbers(
+            self, classification_units=classification_units, generation_units=generation_units,
+            completion_units=completion_units, init_gains=init_gains,
+        )  # fmt: skip
         fits = len(classification_units) > 0 and min(classification_units) > 0
         require(fits, f"AssociativeNetwork needs layers of 1 unit or more, got {classification_units}.")
         units = (generation_units, completion_units)

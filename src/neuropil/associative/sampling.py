@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from neuropil.associative.connectivity import PIXELS, Connectivity, State
 from neuropil.associative.settling import Masks, Settling, drive_of
 from neuropil.associative.tasks import spikes
-from neuropil.errors import needs
+from neuropil.errors import needs, needs_numbers
 
 RESAMPLED = 0.25  # fraction of the missing pixels that is sampled again each time
 
@@ -53,6 +53,7 @@ class Sampling:
     max_iterations: int | None = None
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         needs(self, self.n_rounds >= 1 and self.max_attempts >= 1, "n_rounds and max_attempts >= 1")
         needs(self, self.n_resamples >= 0 and self.contrast > 0, "n_resamples >= 0 and contrast > 0")
         needs(self, self.max_iterations is None or self.max_iterations >= 1, "max_iterations >= 1 or None")

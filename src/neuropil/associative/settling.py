@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neuropil.associative.connectivity import LABEL, PIXELS, Connectivity, State
 from neuropil.associative.targets import DerivativeTargets, Past
-from neuropil.errors import needs
+from neuropil.errors import needs, needs_numbers
 
 Masks = dict[str, Tensor | None]  # for each population that moves: 1 for free and 0 for clamped units, None if all move
 
@@ -63,6 +63,7 @@ class Settling:
     targets: DerivativeTargets | None = None
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         needs(self, self.max_iterations >= 1 and self.check_every >= 1, "max_iterations and check_every >= 1")
         needs(self, 0 < self.step_size <= 1, "0 < step_size <= 1")
         needs(self, 0 <= self.momentum < 1, "0 <= momentum < 1")
@@ -131,6 +132,7 @@ class Nudge:
     control: bool = False
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         needs(self, self.steps >= 1 and self.beta > 0, "steps >= 1 and beta > 0")
         needs(self, self.extrapolation is None or self.extrapolation > 0, "extrapolation > 0 or None")
 
@@ -202,6 +204,7 @@ class _Sweep:
 
     @torch.no_grad()
     def __post_init__(self) -> None:
+        needs_numbers(self)
         net, state, free, settling = self.net, self.state, self.free, self.settling
         self.fixed = self.given or {post: fixed_drive(net, state, post, free, state[post]) for post in free}
         self.sent = {name: send(s, free.get(name), settling.free_unit_gain) for name, s in state.items()}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neuropil.errors import needs
+from neuropil.errors import needs, needs_numbers
 
 
 class Past(NamedTuple):
@@ -57,6 +57,7 @@ class DerivativeTargets:
     most: float = 2.5
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         needs(self, 0 < self.least <= self.first <= self.most, "0 < least <= first <= most")
 
     def __call__(self, activity: Tensor, pull: Tensor, past: Past | None) -> Past:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from neuropil.errors import require, unknown
+from neuropil.errors import needs_numbers, require, unknown
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Task:
     pseudo_label_margin: float | None = None
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         for word, known in ((self.target, ("label", "pixels")), (self.clamped, ("all", "partial"))):
             if word not in known:
                 raise unknown("word of a task", word, known)

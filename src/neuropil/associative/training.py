@@ -9,7 +9,7 @@ from torch import Tensor
 from neuropil.associative.connectivity import CLASSIFIERS, LABEL, PIXELS, Connectivity
 from neuropil.associative.learning import Traces
 from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
-from neuropil.errors import needs, require, unknown
+from neuropil.errors import needs, needs_numbers, require, unknown
 from neuropil.models.training.augment import Augment
 
 GAINS = {"classification": 0.5, "completion": 0.5, "label": 0.5, "generation": 1.0, "pixels": 0.0}
@@ -46,6 +46,7 @@ class AssociativeTraining:
     min_steps: int = 1
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         needs(self, self.epochs >= 1 and self.batch >= 1, "epochs and batch >= 1")
         require(len(self.tasks) > 0, "AssociativeTraining needs at least one task, got none.")
         needs(self, 0 < self.lr_decay <= 1, "0 < lr_decay <= 1")

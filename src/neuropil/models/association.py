@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
-from neuropil.errors import needs, require
+from neuropil.errors import needs, needs_numbers, require
 from neuropil.models.contract import Classifier, FeatureLayer, as_batch, as_examples, check_fit, fitting
 from neuropil.models.description import savable
 from neuropil.models.nn.columns import PopulationVote, TopKSigmoid
@@ -56,6 +56,7 @@ class AssociationTraining:
     min_steps: int = 1
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         needs(self, self.epochs >= 1 and self.batch >= 1, "epochs and batch >= 1")
         needs(self, self.lr > 0, "a learning rate lr > 0")
 
@@ -118,6 +119,9 @@ class AssociationClassifier(Classifier):
         receptive_field: int | None = None, k: int | None = 3, slope: float = 32.0, n_send: int | None = 24,
         unit_norm_input: bool = True, training: AssociationLearning | None = None,
     ):  # fmt: skip
+        needs_numbers(
+            self, hidden=hidden, columns=columns, k=k, slope=slope, n_send=n_send, receptive_field=receptive_field
+        )  # fmt: skip
         require(len(hidden) >= 1, "AssociationClassifier needs a layer of neurons, got hidden=().")
         columns = columns or (1,) * len(hidden)
         got = f"got columns={columns} and hidden={hidden}."

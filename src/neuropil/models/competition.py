@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil._threads import share_out
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit, feature_layers_of
 from neuropil.models.description import savable
 from neuropil.models.features import Learning
@@ -57,6 +57,10 @@ class CompetitiveUnits(nn.Module):
         min_spikes: int = 5, attempts: int = 8, seed: int = 0,
     ):  # fmt: skip
         super().__init__()
+        needs_numbers(
+            self, inputs=inputs, units=units, excitation=excitation, inhibition=inhibition, total=total,
+            min_spikes=min_spikes, attempts=attempts, seed=seed,
+        )  # fmt: skip
         fine = min(inputs, units, attempts) >= 1 and min_spikes >= 0 and inhibition >= 0 and total > 0
         got = f"inputs={inputs}, units={units}, attempts={attempts}, inhibition={inhibition}, total={total}"
         require(fine, f"CompetitiveUnits needs inputs, units, attempts >= 1, inhibition >= 0, total > 0, got {got}.")
@@ -138,6 +142,7 @@ class CompetitiveLearning:
     epochs: int = 1
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(self.epochs >= 1, f"CompetitiveLearning needs epochs >= 1, got {self.epochs}.")
 
     def fit_(self, body: nn.Sequential, train: Split, *, rng: Generator, tracker: Tracker) -> None:
@@ -187,6 +192,7 @@ class VotingClassifier(Classifier):
     shown = ("body", "learning")
 
     def __init__(self, body: nn.Sequential, *, learning: Learning | None = None, max_labelled: int = 10_000):
+        needs_numbers(self, max_labelled=max_labelled)
         require(max_labelled >= 1, f"VotingClassifier needs max_labelled >= 1, got {max_labelled}.")
         self.body, self.learning, self.max_labelled = body, learning, max_labelled
 

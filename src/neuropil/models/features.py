@@ -7,7 +7,7 @@ from typing import Protocol, Self
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.models.contract import check_fit
 from neuropil.models.description import NotSaved, savable
 from neuropil.models.training.augment import Augment
@@ -68,6 +68,7 @@ class FeatureClassifier(ReadoutClassifier):
         self, body: nn.Sequential, *, learning: Learning | None = None, readout: Readout | None = None,
         n_augmented: int = 0, augment: Augment | None = None, min_examples: int = 0,
     ):  # fmt: skip
+        needs_numbers(self, n_augmented=n_augmented, min_examples=min_examples)
         fine = n_augmented >= 0 and min_examples >= 0 and (n_augmented + min_examples > 0) == (augment is not None)
         needed = "n_augmented and min_examples >= 0, and augment where one of them is above 0"
         got = f"n_augmented={n_augmented}, min_examples={min_examples} and augment={augment}"

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.models.description import savable
 from neuropil.models.nn.columns import PopulationVote
 from neuropil.plasticity import Association, gains
@@ -99,6 +99,7 @@ class Prototypes(Head):
 
     def __init__(self, features: int, classes: int, per_class: int = 1):
         super().__init__(features, classes)
+        needs_numbers(self, per_class=per_class)
         require(per_class >= 1, f"Prototypes needs at least one unit for each class, got per_class={per_class}.")
         self.per_class = per_class
         self.register_buffer("weight", torch.zeros(classes, per_class, features))
@@ -156,6 +157,7 @@ class DeltaReadout(Head):
 
     def __init__(self, features: int, classes: int, lr: float = 1.0):
         super().__init__(features, classes)
+        needs_numbers(self, lr=lr)
         require(lr > 0, f"DeltaReadout needs a learning rate lr > 0, got {lr}.")
         self.lr = lr
         self.register_buffer("weight", torch.zeros(classes, features))
@@ -196,6 +198,7 @@ class AssociationReadout(Head):
         lr: float = 0.1, rng: Generator | None = None,
     ):  # fmt: skip
         super().__init__(features, classes)
+        needs_numbers(self, per_class=per_class, k=k, slope=slope, lr=lr)
         require(lr > 0, f"AssociationReadout needs a learning rate lr > 0, got {lr}.")
         self.per_class, self.k, self.slope, self.lr = per_class, k, slope, lr
         self.rule = Association(classes, slope=slope, k=k)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.models.description import savable
 from neuropil.models.heads import Head
 from neuropil.models.training.ridge import solved
@@ -113,6 +113,7 @@ class LeastSquares(CoActivity):
 
     def __init__(self, features: int, classes: int, ridge: float = 1e-2):
         super().__init__(features, classes)
+        needs_numbers(self, ridge=ridge)
         require(ridge > 0, f"LeastSquares needs a ridge > 0, got {ridge}.")
         self.ridge = ridge
 
@@ -147,6 +148,7 @@ class LateralReadout(CoActivity):
 
     def __init__(self, features: int, classes: int, iterations: int = 100, momentum: float = 0.9):
         super().__init__(features, classes)
+        needs_numbers(self, iterations=iterations, momentum=momentum)
         fine, got = iterations >= 1 and 0 <= momentum < 1, f"got {iterations} and {momentum}."
         require(fine, f"LateralReadout needs iterations >= 1 and 0 <= momentum < 1, {got}")
         self.iterations, self.momentum = iterations, momentum

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
-from neuropil.errors import require, unknown
+from neuropil.errors import needs_numbers, require, unknown
 from neuropil.models.contract import (
     FeatureLayer,
     as_batch,
@@ -96,6 +96,7 @@ class OnlineClassifier(OnlineReadoutClassifier):
         self, body: nn.Sequential, head: Callable[[int, int], Head] = Prototypes, *,
         rules: Mapping[str, Rule] | None = None, lr: float = 0.01, batch: int = 10,
     ):  # fmt: skip
+        needs_numbers(self, lr=lr, batch=batch)
         require(lr > 0 and batch >= 1, f"OnlineClassifier needs lr > 0 and batch >= 1, got lr={lr} and batch={batch}.")
         self.body, self.head, self.rules, self.lr, self.batch = body, head, rules or {}, lr, batch
 

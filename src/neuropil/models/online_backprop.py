@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.data import Split
-from neuropil.errors import Diverged, require
+from neuropil.errors import Diverged, needs_numbers, require
 from neuropil.models.contract import as_examples, check_fit
 from neuropil.models.description import savable
 from neuropil.models.online import OnlineReadoutClassifier
@@ -109,9 +109,10 @@ class OnlineBackprop(OnlineReadoutClassifier):
     shown = ("body", "lr", "consolidation")
 
     def __init__(self, body: nn.Sequential, *, lr: float, consolidation: float = 0.0, batch: int = 10):
+        needs_numbers(self, lr=lr, consolidation=consolidation, batch=batch)
         fine = 0 < lr < math.inf and 0 <= consolidation < math.inf and batch >= 1
-        needs = "OnlineBackprop needs finite lr > 0, finite consolidation >= 0 and batch >= 1"
-        require(fine, f"{needs}, got {lr}, {consolidation} and {batch}.")
+        what = "OnlineBackprop needs finite lr > 0, finite consolidation >= 0 and batch >= 1"
+        require(fine, f"{what}, got {lr}, {consolidation} and {batch}.")
         self.body, self.lr, self.consolidation, self.batch = body, lr, consolidation, batch
 
     def begin(self, x: Tensor, classes: int) -> Self:

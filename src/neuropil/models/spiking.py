@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from neuropil.data import Split
-from neuropil.errors import needs, require
+from neuropil.errors import needs, needs_numbers, require
 from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit
 from neuropil.models.description import savable
 from neuropil.models.training.adabelief import AdaBelief, descend_
@@ -76,6 +76,7 @@ class SpikeTimeTraining:
     min_steps: int = 500
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         needs(self, self.epochs >= 1 and self.batch >= 1, "epochs and batch >= 1")
         constant = self.lr_time_constant
         needs(self, self.lr > 0 and (constant is None or constant > 0), "lr > 0 and lr_time_constant > 0 or None")
@@ -138,6 +139,7 @@ class SpikingClassifier(Classifier):
         self.encode = encode or ThresholdEncoding()
         self.neuron, self.t_end = neuron or Theta(), t_end
         self.training, self.init_scale = training or SpikeTimeTraining(), init_scale
+        needs_numbers(self, hidden=hidden, t_end=t_end, init_scale=init_scale)
         require(0 < init_scale < math.inf, f"a spiking network needs a finite init_scale > 0, got {init_scale}.")
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.law import Dense, along_units
 
@@ -65,6 +65,7 @@ class Association(Rule):
     columns: int = 1
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(self.classes >= 2, f"Association needs at least 2 classes, got {self.classes}.")
         require(self.slope > 0, f"Association needs a slope > 0, got {self.slope}.")
         require(self.k is None or self.k >= 1, f"Association needs k >= 1, or None for all neurons, got k={self.k}.")

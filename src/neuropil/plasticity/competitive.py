@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.kernels.ranking import first_and_kth, winner
 from neuropil.plasticity.kernels.rows import compilable, signed_square
@@ -103,6 +103,7 @@ class SoftHebb(Rule):
     normalise: bool = False
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(self.tau > 0, f"SoftHebb needs a temperature tau > 0, got {self.tau}.")
 
     def post(self, u: Tensor) -> Dense:
@@ -162,6 +163,7 @@ class KrotovHopfield(Rule):
     with_bias = False  # the drive is what the synapses alone give
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(self.p >= 1, f"KrotovHopfield needs p >= 1, got {self.p}.")
         require(self.k >= 2, f"KrotovHopfield needs k >= 2 (2 is the runner-up), got {self.k}.")
         require(self.delta >= 0, f"KrotovHopfield needs delta >= 0, got {self.delta}.")
@@ -211,6 +213,7 @@ class ExplainAway(Rule):
     k: int | None = None
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(self.k is None or self.k >= 1, f"ExplainAway needs k >= 1, or None for units / 60, got k={self.k}.")
 
     def check_units(self, units: int) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.law import Dense
 
@@ -33,6 +33,7 @@ class DifferentialHebb(Rule):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(self.scale > 0, f"DifferentialHebb needs scale > 0, got {self.scale}.")
 
     def post(self, u: Tensor, *, post_after: Tensor) -> Dense:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.geometry import Conv, per_sample
 from neuropil.plasticity.job import start
@@ -109,6 +109,7 @@ class BCM(Rule):
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(0 <= self.momentum < 1, f"BCM needs 0 <= momentum < 1, got {self.momentum}.")
 
     def post(self, u: Tensor, theta: Tensor) -> Dense:

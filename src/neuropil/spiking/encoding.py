@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 
 __all__ = ["Encode", "LatencyEncoding", "LinearTimeEncoding", "ThresholdEncoding"]
 
@@ -28,6 +28,9 @@ class ThresholdEncoding:
 
     threshold: float = 127.5 / 255
     time: float = 0.0201
+
+    def __post_init__(self) -> None:
+        needs_numbers(self)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(n, *shape) in [0, 1] to times (n, inputs)."""
@@ -59,6 +62,7 @@ class LatencyEncoding:
     levels: int = 0
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(self.low < self.high and self.last >= 0, f"LatencyEncoding needs low < high and last >= 0, got {self}.")
         require(self.levels >= 0, f"LatencyEncoding needs levels >= 0, got {self}.")
 
@@ -89,6 +93,7 @@ class LinearTimeEncoding:
     span: float = 1.5
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(self.span > 0, f"LinearTimeEncoding needs span > 0, got span={self.span}.")
 
     def __call__(self, x: Tensor) -> Tensor:

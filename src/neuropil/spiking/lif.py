@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.spiking.current import CurrentLayer, CurrentNetwork
 from neuropil.spiking.kernels.bundles import LIFModel, OutputGrads, Plan
 from neuropil.spiking.kernels.dispatch import check_parameters, kernels
@@ -55,6 +55,7 @@ class LIF:
     tau: float = 1.0
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(0 < self.tau < math.inf, f"a LIF neuron needs finite tau > 0, got tau={self.tau}.")
 
     def flow(self, potential: Tensor, current: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:

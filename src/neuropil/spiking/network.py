@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal, needs_numbers, require
 from neuropil.spiking.kernels.bundles import Plan
 from neuropil.spiking.times import check_times
 
@@ -55,6 +55,7 @@ class SpikingLayer(nn.Module, ABC):
 
     def __init__(self, neuron: Neuron, t_end: float, plan: Plan | None = None):
         super().__init__()
+        needs_numbers(self, t_end=t_end)
         check_end(t_end)
         self.neuron, self.t_end, self.plan = neuron, t_end, plan or Plan()
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, softplus
 
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.spiking.current import CurrentLayer, CurrentNetwork
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel, RecurrentModel
 from neuropil.spiking.kernels.dispatch import check_parameters, kernels
@@ -68,6 +68,7 @@ class QIF:
     softness: float = 10.0
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         fine = 0 < self.tau < math.inf and 0 < self.softness < math.inf
         require(fine, f"a QIF neuron needs finite tau > 0 and softness > 0, got {self}.")
 

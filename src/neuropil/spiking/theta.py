@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal, needs_numbers, require
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, ThetaModel
 from neuropil.spiking.kernels.dispatch import check_parameters, kernels
 from neuropil.spiking.network import SpikingLayer, SpikingNetwork, check_inputs
@@ -43,6 +43,7 @@ class Theta:
     drive: float = 5 / 4
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(0 < self.tau < inf, f"a theta neuron needs finite tau > 0, got tau={self.tau}.")
         require(0.25 < self.drive < inf, f"a theta neuron needs a finite drive above 1/4, got drive={self.drive}.")
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal, needs_numbers, require
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,9 @@ class Norm(ABC):
     name: ClassVar[str]
     low: float = 0.0
     high: float = 1.0
+
+    def __post_init__(self) -> None:
+        needs_numbers(self)
 
     @abstractmethod
     def length(self, change: Tensor) -> Tensor:

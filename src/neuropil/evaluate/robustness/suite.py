@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.evaluate.metrics.accuracy import majority_rate
 from neuropil.evaluate.robustness.attacks.blackbox import Noise, Square
 from neuropil.evaluate.robustness.attacks.gradient import FGSM, PGD, with_gradient, zero_gradient_fraction
@@ -44,6 +44,7 @@ class Suite:
     attack_queries: int = 200  # predictions that an attack without gradients may ask for, per image
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         sizes = (*self.linf, *self.l2)
         require(min(sizes, default=1) > 0, f"budgets of an attack need to be above 0, got {sizes}.")
         steps, restarts = self.attack_steps, self.attack_restarts

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.models.description import savable
 from neuropil.models.nn.layers import unit
 from neuropil.plasticity import associations
@@ -21,6 +21,7 @@ class TopKSigmoid(nn.Module):
 
     def __init__(self, slope: float, n_send: int | None = None, columns: int = 1):
         super().__init__()
+        needs_numbers(self, slope=slope, n_send=n_send, columns=columns)
         require(n_send is None or n_send >= 1, f"some neuron of a column has to send, got n_send={n_send}.")
         self.slope, self.n_send, self.columns = slope, n_send, columns
 

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.models.description import CONVOLUTION, layers_of, savable
 from neuropil.plasticity.patches import PatchNorm, has_patches, sample_patches
 
@@ -123,6 +123,7 @@ class Triangle(nn.Module):
 
     def __init__(self, n: float = 1.0):
         super().__init__()
+        needs_numbers(self, n=n)
         require(n > 0, f"Triangle needs a power n > 0, got {n}.")
         self.n = n
 

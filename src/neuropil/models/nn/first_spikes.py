@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neuropil._threads import share_out
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.models.description import savable
 from neuropil.plasticity.patches import windows
 from neuropil.spiking import LatencyEncoding
@@ -49,6 +49,7 @@ class ContrastLatency(nn.Module):
         size: int = 7,
     ):
         super().__init__()
+        needs_numbers(self, low=low, high=high, steps=steps, sigma=sigma, size=size)
         fine = size % 2 == 1 and 0 < sigma[0] < sigma[1] and steps >= 1
         got = f"size={size}, sigma={sigma}, steps={steps}"
         require(fine, f"ContrastLatency needs an odd size, steps >= 1 and 0 < sigma[0] < sigma[1], got {got}.")
@@ -116,6 +117,7 @@ class FirstSpikeConv2d(nn.Conv2d):
         steps: int = 15,
         sends: Literal["spikes", "potentials"] = "spikes",
     ):
+        needs_numbers(self, threshold=threshold, steps=steps)
         fine = threshold > 0 and steps >= 1 and sends in ("spikes", "potentials")
         got = f"threshold={threshold}, steps={steps}, sends={sends!r}"
         need = "threshold > 0, steps >= 1, sends='spikes' or 'potentials'"

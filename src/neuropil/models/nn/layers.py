@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.models.description import layers_of, savable
 
 
@@ -65,6 +65,7 @@ class RePU(nn.Module):
 
     def __init__(self, n: float = 4.5):
         super().__init__()
+        needs_numbers(self, n=n)
         require(n >= 1, f"RePU needs a power n >= 1, got {n}.")
         self.n = n
 
@@ -88,6 +89,7 @@ class CReLU(nn.Module):
 
     def __init__(self, n: float = 1.0, threshold: float = 0.0):
         super().__init__()
+        needs_numbers(self, n=n, threshold=threshold)
         require(0 <= threshold < float("inf"), f"CReLU needs a threshold >= 0, got {threshold}.")
         self.n, self.threshold, self.power = n, threshold, RePU(n)
 
@@ -116,6 +118,7 @@ class SignedPower(nn.Module):
 
     def __init__(self, n: float = 0.5):
         super().__init__()
+        needs_numbers(self, n=n)
         require(0 < n < float("inf"), f"SignedPower needs a power n > 0, got {n}.")
         self.n = n
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from neuropil.errors import Diverged, require
+from neuropil.errors import Diverged, needs_numbers, require
 
 
 class AdaBelief(Optimizer):
@@ -28,6 +28,7 @@ class AdaBelief(Optimizer):
         self, params: Iterable[Tensor], lr: float = 1e-3, *, betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-16,
     ):  # fmt: skip
+        needs_numbers(self, lr=lr, betas=betas, eps=eps)
         require(lr > 0 and eps > 0, f"AdaBelief needs lr > 0 and eps > 0, got lr={lr} and eps={eps}.")
         require(all(0 <= beta < 1 for beta in betas), f"AdaBelief needs 0 <= beta < 1, got betas={betas}.")
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from neuropil.errors import needs, require
+from neuropil.errors import needs, needs_numbers, require
 from neuropil.models.description import savable
 
 Augment = Callable[[Tensor, Generator], Tensor]
@@ -25,6 +25,7 @@ class Mirror:
     probability: float = 0.5
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         needs(self, 0 <= self.probability <= 1, "a probability from 0 to 1")
 
     def __call__(self, x: Tensor, rng: Generator) -> Tensor:
@@ -56,6 +57,7 @@ class Distort:
     bend: float = 0.0
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         sizes = (self.rotation, self.scale, self.shear, self.shift, self.bend)
         needs(self, all(0 <= size < math.inf for size in sizes), "finite sizes >= 0")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
-from neuropil.errors import needs, require, unknown
+from neuropil.errors import needs, needs_numbers, require, unknown
 from neuropil.models.description import layers_of
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import Rule, propose_, tap
@@ -56,6 +56,7 @@ class LocalLearning:
     reduction: str = "mean"
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         needs(self, self.epochs >= 1 and self.batch >= 1, "epochs and batch >= 1")
         rates = [self._rate(name) for name in self.rules] if isinstance(self.lr, Mapping) else [self.lr]
         needs(self, all(rate > 0 for rate in rates), "a positive learning rate lr for every layer with a rule")

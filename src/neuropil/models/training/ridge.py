@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from neuropil.data import Split, hold_out
-from neuropil.errors import Diverged, Refusal, needs, require
+from neuropil.errors import Diverged, Refusal, needs, needs_numbers, require
 from neuropil.models.description import savable
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import Tracker
@@ -47,6 +47,7 @@ class RidgeRegression:
     held_out: float = 0.2
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         fine = len(self.strengths) > 0 and all(0 < one < float("inf") for one in self.strengths)
         needs(self, fine, "strengths > 0, at least one")
         needs(self, 0 < self.held_out < 1, "0 < held_out < 1")

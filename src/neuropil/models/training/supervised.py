@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.data import Split
-from neuropil.errors import Diverged, needs, require
+from neuropil.errors import Diverged, needs, needs_numbers, require
 from neuropil.models.description import savable
 from neuropil.models.training.augment import Augment
 from neuropil.plasticity.joint import Portion, add_gradients_, added, joined
@@ -46,6 +46,7 @@ class SupervisedTraining:
     augment: Augment | None = None
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         needs(self, self.epochs >= 1 and self.batch >= 1, "epochs and batch >= 1")
         needs(self, self.lr > 0 and self.weight_decay >= 0, "lr > 0 and weight_decay >= 0")
         needs(self, 0 <= self.smoothing < 1, "0 <= smoothing < 1")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuropil.errors import check_seconds, needs
+from neuropil.errors import check_seconds, needs, needs_numbers
 from neuropil.plasticity.stdp.pair import decayed
 from neuropil.plasticity.stdp.rule import Term, TraceRule
 
@@ -48,6 +48,7 @@ class SynapticScaling(TraceRule):
     dt: float = 1e-3
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_seconds(self, self.dt, slow=("tau",), tau=self.tau)
         needs(self, self.rate >= 0 and self.beta >= 0, "rate >= 0, in Hz, and beta >= 0")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from neuropil.errors import Refusal, check_seconds
+from neuropil.errors import Refusal, check_seconds, needs_numbers
 from neuropil.plasticity.geometry import from_rows, rows, unit_axis, weight_of
 from neuropil.plasticity.stdp.pair import PairSTDP
 from neuropil.plasticity.stdp.rule import Clocked, Term, TraceRule, add_up, correlated_
@@ -55,6 +55,7 @@ class RewardModulated(Clocked):
     per_sample: bool = True
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         if not isinstance(self.rule, TraceRule):
             raise Refusal(f"RewardModulated needs a TraceRule such as PairSTDP(), got {type(self.rule).__name__}.")
         check_seconds(self, self.rule.dt, slow=("tau",), tau=self.tau)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from neuropil.errors import check_seconds, needs
+from neuropil.errors import check_seconds, needs, needs_numbers
 from neuropil.plasticity.stdp.rule import Factor, Term, TraceRule
 from neuropil.plasticity.stdp.weight_dependence import WeightDependence
 
@@ -87,6 +87,7 @@ class PairSTDP(TraceRule):
     dt: float = 1e-3
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_seconds(self, self.dt, tau_plus=self.tau_plus, tau_minus=self.tau_minus)
         check_choices(self, self.pairing, self.dependence)
 
@@ -139,6 +140,7 @@ class PostSTDP(TraceRule):
     dt: float = 1e-3
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_seconds(self, self.dt, tau=self.dt if self.tau == math.inf else self.tau)
         check_choices(self, self.pairing, self.dependence)
 
@@ -183,6 +185,7 @@ class InhibitorySTDP(TraceRule):
     dt: float = 1e-3
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_seconds(self, self.dt, tau=self.tau)
         needs(self, self.rate >= 0, "rate >= 0, in Hz")
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neuropil.errors import check_seconds, unknown
+from neuropil.errors import check_seconds, needs_numbers, unknown
 from neuropil.plasticity.stdp.pair import Pairing, check_choices, decayed, factors, spiked
 from neuropil.plasticity.stdp.rule import Term, TraceRule
 from neuropil.plasticity.stdp.weight_dependence import WeightDependence
@@ -73,6 +73,7 @@ class TripletSTDP(TraceRule):
     dt: float = 1e-3
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_seconds(self, self.dt, tau_plus=self.tau_plus, tau_minus=self.tau_minus)
         check_seconds(self, self.dt, tau_x=self.tau_x, tau_y=self.tau_y)
         check_choices(self, self.pairing, self.dependence)

@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from neuropil.errors import check_seconds, needs
+from neuropil.errors import check_seconds, needs, needs_numbers
 from neuropil.plasticity.stdp.pair import decayed
 from neuropil.plasticity.stdp.rule import Term, TraceRule
 
@@ -62,6 +62,7 @@ class VoltageSTDP(TraceRule):
     spiking: ClassVar[tuple[str, ...]] = ("pre",)
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_seconds(self, self.dt, tau_x=self.tau_x, tau_minus=self.tau_minus, tau_plus=self.tau_plus)
         small = max(abs(self.theta_minus), abs(self.theta_plus), abs(self.rest)) < 1
         needs(self, small, "potentials in V, as theta_plus=-45.3e-3 for -45.3 mV")

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal, needs_numbers, require
 from neuropil.plasticity.geometry import from_rows, rows, weight_of
 
 
@@ -41,6 +41,7 @@ class SoftBounds:
     mu: float = 1.0
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(self.low < self.high and self.mu >= 0, f"SoftBounds needs low < high and mu >= 0, got {self}.")
 
     def up(self, weight: Tensor) -> Tensor:
@@ -73,6 +74,7 @@ class LogisticBounds:
     high: float = 1.0
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(self.low < self.high, f"LogisticBounds needs low < high, got {self}.")
 
     def up(self, weight: Tensor) -> Tensor:
@@ -103,6 +105,7 @@ class PowerLaw:
     mu: float = 0.4
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         require(self.w_0 > 0 and 0 <= self.mu <= 1, f"PowerLaw needs w_0 > 0 and 0 <= mu <= 1, got {self}.")
 
     def up(self, weight: Tensor) -> Tensor:

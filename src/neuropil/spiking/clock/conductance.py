@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil.errors import check_seconds, needs
+from neuropil.errors import check_seconds, needs, needs_numbers
 from neuropil.spiking.clock.linear import steps_of
 
 NODES = 4  # of Gauss-Legendre quadrature in a step
@@ -104,6 +104,7 @@ class ConductanceLIF:
     dt: float = 1e-3
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_seconds(self, self.dt, tau=self.tau, tau_e=self.tau_e, tau_i=self.tau_i)
         check_seconds(self, self.dt, slow=("tau_theta",), tau_theta=self.tau_theta)
         potentials = self.rest, self.threshold, self.reset, self.e_rev, self.i_rev, self.theta_plus

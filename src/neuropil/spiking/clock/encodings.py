@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuropil.errors import Refusal, check_seconds, needs
+from neuropil.errors import Refusal, check_seconds, needs, needs_numbers
 
 M32 = 0xFFFFFFFF
 GOLDEN = 0x9E3779B9
@@ -55,6 +55,7 @@ class BernoulliEncoding:
     steps: int = 100
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         needs(self, 0 <= self.probability <= 1 and self.steps >= 1, "0 <= probability <= 1 and steps >= 1")
 
     def __call__(self, x: Tensor, index: Tensor, seed: int) -> Iterator[Tensor]:
@@ -81,6 +82,7 @@ class _Presentation:
     dt: float = 1e-3
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_seconds(self, self.dt, slow=("duration",), duration=self.duration)
         needs(self, self.rate >= 0, "rate >= 0, in Hz")
 

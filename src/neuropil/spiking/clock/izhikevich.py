@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from neuropil.errors import check_seconds, needs
+from neuropil.errors import check_seconds, needs, needs_numbers
 
 
 class IzhikevichState(NamedTuple):
@@ -51,6 +51,7 @@ class Izhikevich:
     dt: float = 1e-3
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_seconds(self, self.dt)
         needs(self, self.substeps >= 1 and self.c < 30, "substeps >= 1 and c < 30")
 

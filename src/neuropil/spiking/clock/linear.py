@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil.errors import check_seconds, needs
+from neuropil.errors import check_seconds, needs, needs_numbers
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -85,6 +85,7 @@ class CurrentLIF:
     dt: float = 1e-3
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_seconds(self, self.dt, tau=self.tau, tau_syn=self.tau_syn)
         needs(self, self.reset < self.threshold and 0 <= self.refractory <= 1, "reset < threshold and refractory in s")
 
@@ -147,6 +148,7 @@ class DeltaLIF:
     dt: float = 1e-3
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_seconds(self, self.dt, tau=self.tau)
         needs(self, self.reset < self.threshold and 0 <= self.refractory <= 1, "reset < threshold and refractory in s")
 
@@ -215,6 +217,7 @@ class AdaptiveLIF:
     dt: float = 1e-3
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_seconds(self, self.dt, tau=self.tau, tau_syn=self.tau_syn)
         check_seconds(self, self.dt, slow=("tau_w", "tau_theta"), tau_w=self.tau_w, tau_theta=self.tau_theta)
         needs(self, self.reset < self.threshold and 0 <= self.refractory <= 1, "reset < threshold and refractory in s")

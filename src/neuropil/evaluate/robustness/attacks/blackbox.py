@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.evaluate.robustness.attacks.gradient import margin
 from neuropil.evaluate.robustness.norms import Norm
 from neuropil.evaluate.robustness.victim import Function, check_asked
@@ -53,6 +53,7 @@ class Square:
     initial_fraction: float = 0.8
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_asked(self, "decision_function")
         fraction = self.initial_fraction
         sound = self.queries >= 1 and 0 < fraction <= 1

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from neuropil.data import Split
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal, needs_numbers, require
 from neuropil.evaluate.robustness.norms import Norm
 from neuropil.evaluate.robustness.victim import Function, Victim, check_asked
 
@@ -91,6 +91,7 @@ class FGSM:
     losses: Sequence[Loss] = (cross_entropy,)
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_asked(self, "forward")
 
     def __call__(self, batch: Split, size: float) -> Tensor:
@@ -126,6 +127,7 @@ class PGD:
     losses: Sequence[Loss] = (cross_entropy, margin)
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_asked(self, "forward")
         least = min(self.steps, self.restarts)
         require(least >= 1, f"PGD needs steps and restarts >= 1, got {self.steps} and {self.restarts}.")

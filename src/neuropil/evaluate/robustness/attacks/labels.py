@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from neuropil.data import Split
-from neuropil.errors import require
+from neuropil.errors import needs_numbers, require
 from neuropil.evaluate.robustness.norms import Norm
 from neuropil.evaluate.robustness.victim import Function, check_asked
 
@@ -46,6 +46,7 @@ class LabelAttack(ABC):
     starts: Tensor | None = None
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_asked(self, "predict")
         who = type(self).__name__
         require(self.queries > BISECTIONS, f"{who} needs more than {BISECTIONS} queries, got {self.queries}.")

@@ -1,5 +1,6 @@
 """What a beginner hands to the wrong place is refused in one line that says the cure."""
 
+import warnings
 from dataclasses import dataclass
 
 import pytest
@@ -8,6 +9,9 @@ from torch import nn
 
 import neuropil as npl
 from neuropil.errors import Refusal
+from neuropil.evaluate import linear_probe
+from neuropil.experiments.diagnose import _probes
+from neuropil.models import OnlineBackprop, OnlineClassifier, VotingClassifier
 from neuropil.models.contract import NotFitted
 from neuropil.plasticity import Chosen, Rule
 
@@ -41,6 +45,28 @@ def network():
     return nn.Sequential(nn.Flatten(), nn.Linear(20, 10), nn.ReLU())
 
 
+class Twice(nn.Module):
+    """Uses one layer two times."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(20, 20)
+
+    def forward(self, x):
+        return self.layer(self.layer(x.flatten(1)).relu())
+
+
+class Tokens(nn.Module):
+    """Hands rows of an image to its layer as if they were images."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 6)
+
+    def forward(self, x):
+        return self.layer(x.reshape(-1, 5)).view(len(x), -1)
+
+
 def classifier(**how):
     return npl.FeatureClassifier(npl.dense_body(SPLIT, 10, n=1.0), **how)
 
@@ -49,7 +75,57 @@ def propose(*given):
     npl.attach(network(), EXPLAIN, IMAGES).propose_(*given)
 
 
+def bodies(make):
+    """Let every model of a body learn with this one."""
+    for model in (
+        OnlineClassifier(make()),
+        OnlineBackprop(make(), lr=0.1),
+        npl.BackpropClassifier(make()),
+        npl.FeatureClassifier(make()),
+        VotingClassifier(make()),
+    ):
+        yield lambda model=model: model.fit(SPLIT, rng=torch.Generator().manual_seed(0))
+
+
+def every(calls):
+    """Call all but the last, which are refused, too; then the last."""
+    *others, last = calls
+    for call in others:
+        with pytest.raises(Refusal):
+            call()
+    last()
+
+
+def body(layer):
+    return nn.Sequential(nn.Flatten(), layer)
+
+
+def normed(how):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the old form is deprecated
+        return body(how(nn.Linear(20, 10)))
+
+
 MISTAKES = {
+    "a body in float64": (
+        lambda: every(bodies(lambda: network().double())),
+        r"'1.weight' is float64: give it body\.fl",
+    ),
+    "a lazy body": (lambda: every(bodies(lambda: body(nn.LazyLinear(3)))), "has no size yet: let a batch through"),
+    "a body without numbers": (lambda: every(bodies(lambda: body(nn.Linear(20, 3, device="meta")))), "device meta"),
+    "an old weight norm": (lambda: every(bodies(lambda: normed(nn.utils.weight_norm))), "cannot be copied"),
+    "a weight that is computed": (
+        lambda: npl.FeatureClassifier(
+            normed(nn.utils.parametrizations.weight_norm), learning=npl.LocalLearning({"1": npl.SoftHebb()})
+        ).fit(SPLIT, rng=RNG),
+        "computed from other parameters",
+    ),
+    "a device that holds nothing": (lambda: SPLIT.to("meta"), "'meta' holds no numbers"),
+    "a device of no name": (lambda: SPLIT.to("nonsense"), "torch knows none of that name"),
+    "rows that are no images": (
+        lambda: npl.diagnose(Tokens(), {"layer": npl.ExplainAway()}, IMAGES, SPLIT.y),
+        "one row of a layer for each image.*'layer' gave 80 for 20 images",
+    ),
     "topk without indices": (lambda: Pairs()(LAYER, X), r"u\.topk\(2, dim=1\)\.indices"),
     "units that weights() lost": (lambda: FewWeights()(LAYER, X), r"weights\(\).*\(10, 20\).*got \(5, 20\)"),
     "no label": (lambda: npl.Association(5)(LAYER, X), r"takes label=\.\.\. beside layer, pre and post, got none"),
@@ -88,6 +164,17 @@ def test_a_beginners_mistake_is_refused_in_one_line(mistake):
     with pytest.raises(Refusal, match=message) as refused:
         do()
     assert "\n" not in str(refused.value)
+
+
+def test_a_layer_that_a_pass_uses_twice_is_diagnosed_by_both_outputs():
+    found = npl.diagnose(Twice(), {"layer": npl.ExplainAway()}, IMAGES, SPLIT.y)
+    assert 0 <= found["layer"].learned <= 1
+    model, seen = Twice(), []
+    model.layer.register_forward_hook(lambda *given: seen.append(given[2].relu()))
+    halves = [(IMAGES[:20], SPLIT.y[:20]), (IMAGES[20:], SPLIT.y[20:])]
+    probes = _probes(model, ["layer"], halves)
+    both = [npl.Split(torch.cat(seen[at : at + 2], 1).detach(), halves[at // 2][1], 4) for at in (0, 2)]
+    assert probes["layer"] == linear_probe(*both)
 
 
 @pytest.mark.parametrize(

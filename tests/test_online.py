@@ -20,7 +20,7 @@ from neuropil.models import (
     init_normal_,
 )
 from neuropil.models.online_backprop import Consolidation
-from neuropil.plasticity import KrotovHopfield
+from neuropil.plasticity import Hebb, KrotovHopfield, SoftHebb
 
 
 def random_body(train):
@@ -230,3 +230,34 @@ def test_backprop_takes_plain_steps():
         nn.functional.cross_entropy(network(part.x), part.y).backward()
         optimizer.step()
     torch.testing.assert_close(model.network_.readout.linear.weight, readout.weight)
+
+
+def test_rules_at_the_default_rate_do_not_ruin_the_features_whatever_the_scale():
+    train, test = digits()
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Flatten(), nn.Linear(64, 80), nn.ReLU())
+    frozen = accuracy(OnlineClassifier(body).fit(train, rng=rng()), test)
+    for rule in (KrotovHopfield(), Hebb(), SoftHebb(tau=0.1)):
+        for scale in (1.0, 40.0):
+            scaled = nn.Sequential(nn.Flatten(), Times(scale), *body[1:])
+            model = OnlineClassifier(scaled, rules={"2": rule}).fit(train, rng=rng())
+            assert accuracy(model, test) > frozen - 0.03
+            moved = model.network_.get_submodule("body.2").weight - body[1].weight
+            assert moved.abs().max() > 1e-5
+    pre, weight = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.eye(2)
+    before = OnlineClassifier(nn.Sequential(nn.Linear(2, 2, bias=False)), rules={"0": Hebb()}).begin(pre, 2)
+    before.body_[0].weight.copy_(weight)
+    before.partial_fit(pre, torch.tensor([0, 1]))
+    mean = torch.stack([torch.outer(x, x) for x in pre]).mean(0)
+    torch.testing.assert_close(before.body_[0].weight, weight + 1e-3 / 13 * mean)  # (25 + 1) / 2 is 13
+
+
+class Times(nn.Module):
+    """Makes pixels larger."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return x * self.factor

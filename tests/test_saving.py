@@ -3,6 +3,7 @@
 import json
 import math
 from collections import OrderedDict
+from inspect import signature
 
 import pytest
 import safetensors.torch
@@ -15,7 +16,7 @@ from common import first_digits, rng
 from neuropil.associative import CLASSIFY, GENERATE, AssociativeNetwork, AssociativeTraining, Nudge, Sampling, Settling
 from neuropil.data import Split
 from neuropil.errors import Refusal
-from neuropil.models import CReLU, Mirror
+from neuropil.models import CReLU, Mirror, description
 from neuropil.models.association import fields
 from neuropil.models.nn.columns import TopKSigmoid
 from neuropil.models.nn.layers import MaskedLinear
@@ -171,6 +172,47 @@ def test_a_layer_that_stands_in_two_places_does_so_in_the_file_and_elsewhere(sha
     torch.testing.assert_close(features[-1], model.network_.get_submodule("body")(train.pixels()))
     learning = npl.LocalLearning({"5": npl.KrotovHopfield(p=2, k=2)}, epochs=1)
     npl.FeatureClassifier(body, learning=learning, readout=HEAD).fit(train, rng=rng())
+
+
+def test_settings_of_torch_layers_that_change_an_answer_are_in_the_file():
+    same_answer = {"inplace", "device", "dtype", "return_indices"}  # and torch has a new one, which is refused:
+    same_answer |= {"bias"} if "bias" in signature(nn.BatchNorm1d).parameters else set()
+    for name, known in description._known.items():
+        if known.cls.__module__.startswith("torch.nn") and known.cls is not nn.Sequential:
+            given = {p.name for p in signature(known.cls).parameters.values() if p.kind is not p.VAR_POSITIONAL}
+            left = given - set(known.settings) - same_answer - {"args", "kwargs", "min_value", "max_value"}
+            assert not left, name
+            assert not known.learned
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.GELU(approximate="tanh"), (64,)),
+        (nn.MaxPool2d(2, stride=1, dilation=3), (1, 8, 8)),
+        (nn.AvgPool2d(3, padding=1, count_include_pad=False), (1, 8, 8)),
+        (nn.BatchNorm1d(64, track_running_stats=False), (64,)),
+        (nn.LayerNorm(64, bias=False), (64,)),
+        (nn.Unflatten(1, (4, 16)), (64,)),
+        (nn.GroupNorm(2, 64), (64,)),
+        (nn.LeakyReLU(0.3), (64,)),
+        (nn.Softplus(beta=3.0), (64,)),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_such_a_setting_is_there_again(layer, shape, train, tmp_path):
+    first = nn.Unflatten(1, shape) if len(shape) > 1 else nn.Identity()
+    body = nn.Sequential(nn.Flatten(), first, layer, nn.Flatten())
+    model = npl.BackpropClassifier(body, training=HEAD).fit(train, rng=rng())
+    back = npl.load(model.save(tmp_path / "model.safetensors"))
+    assert torch.equal(back.decision_function(train.x), model.decision_function(train.x))
+
+
+def test_a_norm_without_its_bias_is_refused():
+    for layer in (nn.BatchNorm1d(3), nn.GroupNorm(1, 3)):
+        layer.bias = None
+        with pytest.raises(Refusal, match=r"a file of a model cannot hold a .*Norm.* with bias=False"):
+            description.describe(layer)
 
 
 # What is refused

@@ -153,6 +153,7 @@ def device_named(name: str) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, ImportError) as error:  # ImportError: a device whose extension is missing
         why = str(error).splitlines()[0].partition(". ")[0].removesuffix(".")  # torch may list all it has
+        why = "torch knows none of that name" if why.startswith("Expected one of") else why
         cure = "take cpu, cuda where torch sees a GPU, or auto"
         raise Refusal(f"device {name!r} cannot be used ({why}); {cure}.") from error
     return name

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from neuropil.data.split import Split, check_labels
-from neuropil.errors import Refusal, require
+from neuropil.errors import Refusal, device_named, require
 
 __all__ = ["SpikeSplit"]
 
@@ -115,8 +115,9 @@ class SpikeSplit:
         return self._with(time=self.time[spikes], line=self.line[spikes], start=start, y=self.y[index])
 
     def to(self, device: torch.device | str) -> "SpikeSplit":
-        """The same examples on `device`."""
-        return self._with(**{name: getattr(self, name).to(device) for name in ("time", "line", "start", "y")})
+        """The same examples on `device`; one that this machine has not got is refused."""
+        place = device_named(str(device))
+        return self._with(**{name: getattr(self, name).to(place) for name in ("time", "line", "start", "y")})
 
     def until(self, t_end: float) -> "SpikeSplit":
         """The same examples up to `t_end`, in s: later spikes are left out, silence follows the last one."""

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from neuropil.data.arrays import collected, examples_of, labels_of, looks_channels_last, names_in
 from neuropil.data.images import class_folders, read_images
-from neuropil.errors import Refusal, require, unknown
+from neuropil.errors import Refusal, device_named, require, unknown
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -142,8 +142,9 @@ class Split:
         return self._with(x, y) if y.ndim else self._with(x[None], y[None])
 
     def to(self, device: torch.device | str) -> "Split":
-        """The same examples on `device`."""
-        return self._with(self.x.to(device), self.y.to(device))
+        """The same examples on `device`; one that this machine has not got is refused."""
+        place = device_named(str(device))
+        return self._with(self.x.to(place), self.y.to(place))
 
     def labelled(self) -> "Split":
         """The examples that have a label; all of this split if all have.

@@ -157,18 +157,35 @@ def _probes(model: nn.Module, names: list[str], halves: list[tuple[Tensor, Tenso
     for images, labels in halves:
         seen: dict[str, list[Tensor]] = {name: [] for name in names}
         for chunk in images.split(500):
-            with tap(model, names) as activity:
-                model(chunk)
-            for name in names:
-                seen[name].append(pooled(model.get_submodule(name), activity[name].post))
+            for name, outputs in _outputs(model, names, chunk).items():
+                layer = model.get_submodule(name)
+                seen[name].append(torch.cat([pooled(layer, output) for output in outputs], dim=1))
         for name in names:
             features[name].append(Split(torch.cat(seen[name]).float(), labels, classes))
     return {name: linear_probe(*splits) for name, splits in features.items()}
 
 
-def pooled(layer: nn.Module, output: Tensor | None) -> Tensor:
+def _outputs(model: nn.Module, names: list[str], images: Tensor) -> dict[str, list[Tensor]]:
+    """What each layer gives in one pass, once for each time that the pass uses it."""
+    uses = dict.fromkeys(names, 0)
+
+    def count(name: str) -> None:
+        uses[name] += 1
+
+    hooks = [model.get_submodule(name).register_forward_hook(lambda *_, name=name: count(name)) for name in names]
+    with tap(model, names) as seen:
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    for name, activity in seen.items():
+        got = f"{name!r} gave {len(activity.pre)} for {len(images)} images"
+        fits = len(activity.pre) == uses[name] * len(images)
+        require(fits, f"diagnose needs one row of a layer for each image, with positions in axes of their own; {got}.")
+    return {name: list(seen[name].post.split(len(images))) for name in names}  # type: ignore[union-attr]
+
+
+def pooled(layer: nn.Module, output: Tensor) -> Tensor:
     """The rectified output as (batch, features): tokens by their mean, positions by the largest of a few regions."""
-    assert output is not None
     active = output.relu()
     if isinstance(layer, nn.Linear):
         return active if active.dim() == 2 else active.flatten(1, -2).mean(1)

@@ -1,12 +1,11 @@
 """The baseline: the same architecture, every weight trained end to end by backprop."""
 
-from copy import deepcopy
 from typing import Self
 
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.models.contract import check_fit
+from neuropil.models.contract import check_fit, copied
 from neuropil.models.description import savable
 from neuropil.models.training.readout import ReadoutClassifier, featurise, fresh_head, network_of
 from neuropil.models.training.supervised import SupervisedTraining
@@ -38,7 +37,7 @@ class BackpropClassifier(ReadoutClassifier):
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Train everything on `train`, from the body as it was given."""
         check_fit(self, train, rng)
-        body = deepcopy(self.body).to(train.x.device).requires_grad_(True)
+        body = copied(self, self.body, train.x.device).requires_grad_(True)
         head = fresh_head(featurise(body, train), standardise=self.standardise)
         self.network_ = network_of(body, head).train()
         self.training.fit_(self.network_, train, stage="backprop", rng=rng, tracker=tracker or NullTracker())

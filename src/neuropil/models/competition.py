@@ -2,7 +2,6 @@
 
 import math
 from collections import OrderedDict
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,7 +12,7 @@ from torch import Generator, Tensor, nn
 from neuropil._threads import share_out
 from neuropil.data import Split
 from neuropil.errors import needs_numbers, require
-from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit, feature_layers_of
+from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit, copied, feature_layers_of
 from neuropil.models.description import savable
 from neuropil.models.features import Learning
 from neuropil.plasticity import PairSTDP
@@ -199,7 +198,7 @@ class VotingClassifier(Classifier):
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn from the images of `train`; then assign the units by its labels."""
         check_fit(self, train, rng)
-        body = deepcopy(self.body).to(train.x.device).requires_grad_(False).eval()
+        body = copied(self, self.body, train.x.device).requires_grad_(False).eval()
         if self.learning is not None:
             self.learning.fit_(body, train, rng=rng, tracker=tracker or NullTracker())
         return self._assign(body, train.labelled())

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn, Protocol, Self
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from neuropil.data import Split
 from neuropil.errors import Refusal, enough_memory, require
@@ -105,6 +107,22 @@ def check_fit(model: object, train: object, rng: object) -> None:
     )
     require(len(train) > 0, f"{who} needs examples to learn from, got a split of none.")  # type: ignore[arg-type]
     require(isinstance(rng, Generator), f"{who} needs rng=torch.Generator().manual_seed(0) or another, got {rng!r}.")
+
+
+def copied(model: object, body: nn.Module, device: torch.device) -> Any:
+    """A copy of `body` on `device`, for a model to learn with; weights that nothing can learn from are refused."""
+    who = type(model).__name__
+    for name, weight in (*body.named_parameters(), *body.named_buffers()):
+        where = f"{who} needs a body whose weights are there and in float32; {name!r}"
+        require(not is_lazy(weight), f"{where} has no size yet: let a batch through the body first.")
+        require(not weight.is_meta, f"{where} is on the device meta, which holds no numbers: make the body on the cpu.")
+        fits = not weight.is_floating_point() or weight.dtype == torch.float32
+        require(fits, f"{where} is {str(weight.dtype).removeprefix('torch.')}: give it body.float().")
+    try:
+        return deepcopy(body).to(device)
+    except RuntimeError as error:  # an old weight_norm, whose weight is no leaf
+        cure = "use torch.nn.utils.parametrizations in place of an old weight_norm or spectral_norm"
+        raise Refusal(f"the body of {who} cannot be copied ({str(error).split('.')[0]}); {cure}.") from error
 
 
 def as_batch(model: object, x: Tensor, y: Tensor, classes: int | None, known: int | None) -> Split:

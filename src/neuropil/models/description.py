@@ -71,13 +71,17 @@ def savable(
 
 savable(nn.Linear, settings=("in_features", "out_features", "bias"))
 savable(nn.Conv1d, nn.Conv2d, nn.Conv3d, settings=(*CONVOLUTION, "bias"))
-savable(nn.BatchNorm1d, nn.BatchNorm2d, settings=("num_features", "eps", "momentum", "affine"))
-savable(nn.AvgPool2d, nn.MaxPool2d, settings=("kernel_size", "stride", "padding", "ceil_mode"))
-savable(nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, settings=("output_size",))
-savable(nn.Identity, nn.ReLU, nn.Sigmoid, nn.Tanh, nn.GELU, nn.Sequential, settings=())
+savable(nn.BatchNorm1d, nn.BatchNorm2d, settings=("num_features", "eps", "momentum", "affine", "track_running_stats"))
+savable(nn.LayerNorm, settings=("normalized_shape", "eps", "elementwise_affine", "bias"))
+savable(nn.GroupNorm, settings=("num_groups", "num_channels", "eps", "affine"))
+savable(nn.AvgPool1d, nn.AvgPool2d, nn.MaxPool1d, nn.MaxPool2d, nn.GELU, nn.Softplus, nn.Unflatten)
+savable(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, settings=("output_size",))
+savable(nn.Identity, nn.ReLU, nn.Sigmoid, nn.SiLU, nn.Tanh, nn.Sequential, settings=())
 savable(nn.Flatten, settings=("start_dim", "end_dim"))
 savable(nn.Hardtanh, settings=("min_val", "max_val"))
-savable(nn.Dropout, settings=("p",))
+savable(nn.LeakyReLU, settings=("negative_slope",))
+savable(nn.ELU, settings=("alpha",))
+savable(nn.Dropout, nn.Dropout2d, settings=("p",))
 
 
 def describe(value: Any) -> Any:
@@ -104,6 +108,8 @@ def describe(value: Any) -> Any:
 
 def _describe_object(value: Any) -> dict[str, Any]:
     settings = {name: getattr(value, name) for name in known_of(value).settings}
+    half = getattr(value, "affine", False) and getattr(value, "bias", None) is None
+    require(not half, f"a file of a model cannot hold a {type(value).__name__} with bias=False; take one with a bias.")
     if isinstance(value, nn.Module) and "bias" in settings:
         settings["bias"] = settings["bias"] is not None
     tree = {"class": type(value).__name__, "settings": {key: describe(item) for key, item in settings.items()}}
@@ -169,9 +175,11 @@ def known_of(value: Any) -> Known:
     """How an object is described, by its class."""
     known = _known.get(type(value).__name__)
     if known is None or known.cls is not type(value):
-        cure = "keep its arguments as attributes and register it with neuropil.savable"
-        what = f"a file of a model cannot hold a {type(value).__name__}"
-        raise Refusal(f"{what}; if that is a layer or a dataclass of yours, {cure}.")
+        cure = "if that is a layer or a dataclass of yours, keep its arguments as attributes and register it with"
+        call, name = "neuropil.savable", type(value).__name__
+        if type(value).__module__.startswith("torch."):
+            cure, call = "register it with", f"{call}(torch.nn.{name}, settings=(...)), the names of its arguments"
+        raise Refusal(f"a file of a model cannot hold a {name}; {cure} {call}.")
     return known
 
 

@@ -1,14 +1,13 @@
 """Features learned by local rules, or frozen, under a supervised linear readout."""
 
 import math
-from copy import deepcopy
 from typing import Protocol, Self
 
 from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.errors import needs_numbers, require
-from neuropil.models.contract import check_fit
+from neuropil.models.contract import check_fit, copied
 from neuropil.models.description import NotSaved, savable
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.readout import ReadoutClassifier, featurise, fresh_head, network_of
@@ -86,7 +85,7 @@ class FeatureClassifier(ReadoutClassifier):
         """Learn the features from all examples of `train`, and the readout from those that have a label."""
         check_fit(self, train, rng)
         tracker = tracker or NullTracker()
-        body = deepcopy(self.body).to(train.x.device).requires_grad_(False)
+        body = copied(self, self.body, train.x.device).requires_grad_(False)
         if self.learning is not None:
             self.learning.fit_(body, train, rng=rng, tracker=tracker)
         body.zero_grad(set_to_none=True)

@@ -1,8 +1,8 @@
 """Features under a head, both of which learn from one batch after the other; no example is needed twice."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from typing import Self, cast
 
 import torch
@@ -16,6 +16,7 @@ from neuropil.models.contract import (
     as_examples,
     cannot_take,
     check_fit,
+    copied,
     feature_layers_of,
     fitting,
 )
@@ -25,6 +26,7 @@ from neuropil.models.training.readout import ReadoutClassifier, network_of
 from neuropil.plasticity import RULES, Rule, propose_, tap
 from neuropil.runs.tracker import Tracker
 
+RATE = 1e-3  # of rules by default, for inputs of length 1
 CHUNK = 500  # examples that a frozen body sees at once
 
 
@@ -71,7 +73,8 @@ class OnlineClassifier(OnlineReadoutClassifier):
         body: maps (batch, *shape) in [0, 1] to features. It is copied; the original stays as it is.
         head: makes the head from the number of features and of classes, for example `Prototypes`.
         rules: layers of the body that learn on, by name; the features of a body without any stay as they are.
-        lr: learning rate of these layers, constant.
+        lr: learning rate of these layers, constant. None for 0.001, divided in each batch by the mean squared length
+            of a layer's inputs where that is above 1. Features that change faster run away from the head.
         batch: examples in a step of `fit`.
 
     After the first `partial_fit`: ``network_``, body and head, in evaluation mode.
@@ -94,10 +97,11 @@ class OnlineClassifier(OnlineReadoutClassifier):
 
     def __init__(
         self, body: nn.Sequential, head: Callable[[int, int], Head] = Prototypes, *,
-        rules: Mapping[str, Rule] | None = None, lr: float = 0.01, batch: int = 10,
+        rules: Mapping[str, Rule] | None = None, lr: float | None = None, batch: int = 10,
     ):  # fmt: skip
         needs_numbers(self, lr=lr, batch=batch)
-        require(lr > 0 and batch >= 1, f"OnlineClassifier needs lr > 0 and batch >= 1, got lr={lr} and batch={batch}.")
+        fine, got = (lr is None or 0 < lr < math.inf) and batch >= 1, f"got lr={lr} and batch={batch}."
+        require(fine, f"OnlineClassifier needs a finite lr > 0 or None, and batch >= 1, {got}")
         self.body, self.head, self.rules, self.lr, self.batch = body, head, rules or {}, lr, batch
 
     @property
@@ -112,7 +116,7 @@ class OnlineClassifier(OnlineReadoutClassifier):
 
     def begin(self, x: Tensor, classes: int) -> Self:
         """Make the network for examples like those of `x` (n, *shape); it has learned nothing yet."""
-        body = deepcopy(self.body).to(x.device).requires_grad_(False).eval()
+        body = copied(self, self.body, x.device).requires_grad_(False).eval()
         for name in self.rules:
             if name not in layers_of(body):
                 raise unknown("layer", name, layers_of(body))
@@ -143,16 +147,21 @@ class OnlineClassifier(OnlineReadoutClassifier):
             self.head_.learn_(some, labels)
         for name, activity in seen.items():
             layer = self.body_.get_submodule(name)
-            propose_(layer, self.rules[name](layer, *activity))
-        if self.rules:
-            weights = [self.body_.get_parameter(f"{name}.weight") for name in self.rules]
-            torch.optim.SGD(weights, lr=self.lr).step()
-            for weight in weights:
-                weight.grad = None
+            change, weight = self.rules[name](layer, *activity), self.body_.get_parameter(f"{name}.weight")
+            if self.lr is None:
+                change = change / _squared_length(weight, activity.pre)
+            propose_(layer, change)
+            torch.optim.SGD([weight], lr=RATE if self.lr is None else self.lr).step()
+            weight.grad = None
 
     def feature_layers(self) -> list[FeatureLayer]:
         """The dense and convolutional layers of the body, from below."""
         return feature_layers_of(self.body_, self.head_.features)
+
+
+def _squared_length(weight: Tensor, pre: Tensor) -> Tensor:
+    """Of the inputs of a unit, mean over samples; 1 where it is less."""
+    return (pre.square().mean() * weight[0].numel()).clamp_min(1)
 
 
 savable(*RULES)

@@ -3,7 +3,6 @@
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Self
 
 import torch
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 
 from neuropil.data import Split
 from neuropil.errors import Diverged, needs_numbers, require
-from neuropil.models.contract import as_examples, check_fit
+from neuropil.models.contract import as_examples, check_fit, copied
 from neuropil.models.description import savable
 from neuropil.models.online import OnlineReadoutClassifier
 from neuropil.models.training.readout import featurise, network_of
@@ -117,7 +116,7 @@ class OnlineBackprop(OnlineReadoutClassifier):
 
     def begin(self, x: Tensor, classes: int) -> Self:
         """Make the network for examples like those of `x` (n, *shape); its readout starts at zero."""
-        body = deepcopy(self.body).to(x.device)
+        body = copied(self, self.body, x.device)
         linear = nn.Linear(featurise(body, Split.unlabelled(x[:1], classes)).x.shape[1], classes)
         nn.init.zeros_(linear.weight)
         nn.init.zeros_(linear.bias)

@@ -169,7 +169,8 @@ def attach(
     Args:
         model: any module tree; dense layers and convolutions can learn. A compiled or parallel one serves as the
             model that it was made from.
-        rules: a rule for each layer that learns, by its name in ``model.named_modules()``.
+        rules: a rule for each layer that learns, by its name in ``model.named_modules()``. It learns even where its
+            weight requires no gradient.
         images: a batch as the network takes it.
         threshold: of the bias; None for 0.5 in dense layers and 0 in convolutions.
         most: inputs or patches that a layer learns from in a step, at random if there are more.

@@ -39,7 +39,8 @@ def propose_(
     """Hand `change` to the optimiser, which descends: the gradient of the weight becomes minus the change.
 
     The one place where learning without backpropagation writes a gradient. A gradient that is there, for example from a
-    backward pass, is overwritten, if dense then in its own memory.
+    backward pass, is overwritten, if dense then in its own memory. ``requires_grad_(False)`` keeps no weight from
+    learning so: it is about backward passes. Leave out the rule of a layer that is to stay as it is.
 
     Args:
         target: the layer that learns, or a parameter that belongs to no single layer.

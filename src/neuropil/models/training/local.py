@@ -74,6 +74,7 @@ class LocalLearning:
         for name in self.rules:
             if name not in names:
                 raise unknown("layer", name, names)
+            weight_of(body.get_submodule(name))  # refuses what no change can reach
         ordered = [name for name in names if name in self.rules]
         stages = [ordered] if self.joint else [[name] for name in ordered]
         finished = 0  # modules whose statistics are fixed

@@ -90,6 +90,15 @@ def test_learners_learn_together_what_one_process_learns(cases):
         assert cases[0][f"norms, {size}"] < 1e-12
 
 
+def test_spiking_and_associative_learners_learn_together_what_one_process_learns(cases):
+    for size in 2, 3:
+        found = cases[0][f"exact learners, {size}"]
+        names = "theta", "LIF", "QIF", "mSTDP", "aSTDP"
+        assert found.keys() == {*names, *(f"{name}, rows" for name in names)}
+        wrong = {name: value for name, value in found.items() if not value <= (1e-6 if "rows" in name else 1e-12)}
+        assert not wrong  # losses are summed up in float32
+
+
 def test_what_no_stages_can_be_made_of_is_refused(cases):
     said = cases[0]["stages"]
     told = {

@@ -185,7 +185,7 @@ def test_the_accuracy_of_an_epoch_counts_every_example_once():
     for answers, labels in (([0, 1, 1, 0, 1], [0, 1, 1, 1, 1]), ([1], [0])):
         state = {"pixels": torch.zeros(len(labels), 2), "label": F.one_hot(torch.tensor(answers), 2).float()}
         settled = Settled(state, 4, torch.zeros(len(labels)), True, torch.full((len(labels),), 4))
-        traces = SimpleNamespace(settled=settled, after=state | {"h": torch.zeros(1)})
+        traces = SimpleNamespace(settled=settled, after=state | {"h": torch.zeros(1)}, samples=len(labels))
         found.add(CLASSIFY, traces, torch.tensor(labels))
     assert found.row()["train_accuracy"] == pytest.approx(4 / 6)
 

@@ -46,6 +46,12 @@ def test_small_steps_follow_the_differential_equation():
     torch.testing.assert_close(reached, torch.tensor(path.y[:, -1]), rtol=0, atol=2e-3)  # Euler: error of order step
 
 
+def test_what_has_settled_stops_at_its_first_sweep():
+    net, state = small_net(), small_state()
+    settled = Settling(tolerance=2.0, check_every=1)(net, state, {"b": None})
+    assert (settled.iterations, settled.converged, settled.sweeps.tolist()) == (1, True, [1] * 5)
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.4])
 def test_where_it_stops_every_free_unit_is_where_its_drive_sends_it(momentum):
     net, state = small_net(), small_state()
@@ -112,7 +118,7 @@ def test_an_epoch_counts_sweeps_and_how_far_nudges_moved_units_in_either_directi
         state = {"pixels": torch.zeros(2, 3), "label": torch.tensor(label), "h": torch.zeros(2, 1)}
         after = state | {"label": state["label"] + torch.tensor([[0.1, -0.3], [-0.2, 0.2]])}
         settled = Settled(state, sweeps, torch.zeros(2), settles, torch.full((2,), sweeps))
-        found.add(CLASSIFY, Traces(state, settled, after, state), torch.tensor([1, 1]))
+        found.add(CLASSIFY, Traces(state, settled, after, state, 2), torch.tensor([1, 1]))
     found.add(CLASSIFY, None, torch.tensor([1, 1]))  # a step that did not take place
     want = {"iterations": 7, "unsettled_fraction": 0.5, "nudge_moved_label": 0.2, "train_accuracy": 0.5}
     assert found.row() == pytest.approx(want)

@@ -6,8 +6,12 @@ import torch
 from torch import nn
 
 import neuropil as npl
+from neuropil.associative import AssociativeTraining, DerivativeTargets, Nudge, Settling, Task
+from neuropil.associative.tasks import CLASSIFY
 from neuropil.distributed import together
-from neuropil.plasticity.joint import added, joined
+from neuropil.plasticity.joint import joined
+from neuropil.runs import NullTracker
+from neuropil.spiking import LIF, QIF, ThresholdEncoding
 
 DATA = npl.Split(torch.rand(43, 2, 7, 7, generator=torch.Generator().manual_seed(7)), torch.arange(43) % 3, 3)
 SOFT, HOPFIELD = npl.SoftHebb(tau=0.4, normalise=True), npl.KrotovHopfield(k=2, average=True)
@@ -35,6 +39,71 @@ def learners():
     }
 
 
+class Double(npl.SpikingClassifier):
+    """In float64."""
+
+    def initialised(self, train, rng):
+        return super().initialised(train, rng).double()
+
+
+class DoubleNetwork(npl.AssociativeNetwork):
+    """In float64."""
+
+    def initialise_(self, train, rng):
+        super().initialise_(train, rng).net_.double()
+        return self
+
+    def train_step_(self, task, x, *rest):
+        return super().train_step_(task, x.double(), *rest)
+
+
+def exact():
+    """Freshly made models in float64 by name, with the data of each."""
+    spikes = lambda x: ThresholdEncoding(0.7)(x.double())
+    steps = {"epochs": 2, "batch": 14, "min_steps": 1, "flip_probability": 0.2, "late_weight": 0.1}
+    bumped = npl.SpikeTimeTraining(**steps, weight_bump=0.02, max_silent=0.5, clip=0.01)
+    tasks = CLASSIFY, Task("label", "partial"), Task("pixels", label_fraction=0.6, occlusion_probability=0.5)
+    guess, moved = Task("label", "all", pseudo_label_margin=0.02), npl.Distort(shift=0.7)
+    settling = Settling(6, step_size=1.0, check_every=2, tolerance=3e-2)
+    few = npl.Split(DATA.x, torch.where(torch.arange(43) % 4 == 0, DATA.y, -1), 3)
+    mixed = {"training": AssociativeTraining(tasks, 2, 14, augment=moved), "settling": settling}
+    guessing = {"training": AssociativeTraining((guess,), 2, 14), "nudge": Nudge(1, extrapolation=2.0, control=True)}
+    targets = Settling(6, 0.5, targets=DerivativeTargets(), check_every=1, tolerance=3e-2)
+    return {
+        "theta": (Double((6, 5), encode=spikes, training=npl.SpikeTimeTraining(**steps)), DATA),
+        "LIF": (Double((6,), encode=spikes, neuron=LIF(), training=bumped, init_scale=0.05), DATA),
+        "QIF": (Double((6,), encode=spikes, neuron=QIF(), training=npl.SpikeTimeTraining(**steps)), DATA),
+        "mSTDP": (DoubleNetwork((9, 7), 8, 6, **mixed), DATA),
+        "aSTDP": (DoubleNetwork((9,), settling=targets, **guessing), few),
+    }
+
+
+def differ_exactly(group, alone):
+    """By learner the largest difference of weights and numbers logged, in float64; nan but where `alone`."""
+    found = {}
+    for (name, (model, data)), (other, _) in zip(exact().items(), exact().values()):
+        rows, wanted = Rows(), Rows()
+        with together(group):
+            model.fit(data, rng=torch.Generator().manual_seed(0), tracker=rows)
+        if alone:
+            other.fit(data, rng=torch.Generator().manual_seed(0), tracker=wanted)
+            both = [getattr(one, "net_", None) or one.network_ for one in (model, other)]
+            pairs = [*zip(*(one.parameters() for one in both))]
+            found[name] = max(float((a - b).abs().max() / b.abs().max().clamp_min(0.1)) for a, b in pairs)
+            found[f"{name}, rows"] = max(abs(a - b) for a, b in zip(rows.numbers, wanted.numbers, strict=True))
+    return found
+
+
+class Rows(NullTracker):
+    """Keeps the numbers that are logged."""
+
+    def __init__(self):
+        self.numbers = []
+
+    def log(self, row):
+        self.numbers += row.metrics.values()
+
+
 def differ(group, alone):
     """By learner the largest difference of what the processes of `group` learn, relative; nan but where `alone`."""
     found = {}
@@ -59,7 +128,7 @@ def normalised(group):
         (norms[0](whole).sin() * out).sum().backward()
         with together(group), joined(norms[1]) as part:
             (norms[1](part(mine)).sin() * part(out)).sum().backward()
-            sums = added(norms[1].weight.grad, norms[1].bias.grad, mine.grad)
+            sums = part.sum(norms[1].weight.grad, norms[1].bias.grad, mine.grad)
         found += [a - b for a, b in zip(sums, (norms[0].weight.grad, norms[0].bias.grad, whole.grad))]
         found += [a - b for a, b in zip(norms[1].buffers(), norms[0].buffers())]
         assert norms[1](x).shape == x.shape  # by itself again

@@ -1,9 +1,9 @@
 """One step of learning: clamp, settle, nudge, and change every synapse by what its two neurons did."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from neuropil.associative.connectivity import LABEL, PIXELS, Connectivity, State
 from neuropil.associative.inference import initial_state, state_to_classify
@@ -12,6 +12,7 @@ from neuropil.associative.settling import Masks, Nudge, Settled, Settling
 from neuropil.associative.tasks import Task, spikes
 from neuropil.data.masks import random_masks
 from neuropil.plasticity import DifferentialHebb, propose_
+from neuropil.plasticity.joint import WHOLE, Portion
 
 
 class Traces(NamedTuple):
@@ -22,18 +23,21 @@ class Traces(NamedTuple):
         settled: the free phase; its ``state`` is the activity before the nudge.
         after: activity after the nudge, (batch, units).
         before: activity that it is compared with: before the nudge, or after its control.
+        samples: how many the batch has; these are fewer where several processes learn together.
     """
 
     sent: State
     settled: Settled
     after: State
     before: State
+    samples: int
 
 
 def clamp_task(
-    net: Connectivity, task: Task, x: Tensor, label: Tensor, y: Tensor, shape: torch.Size, rng: Generator
-) -> tuple[State, Masks, State]:
-    """First activity, and which units are free, in a task; see `initial_state`.
+    net: Connectivity, task: Task, x: Tensor, label: Tensor, y: Tensor, shape: torch.Size, rng: Generator,
+    part: Portion = WHOLE,
+) -> tuple[State, Masks, State]:  # fmt: skip
+    """First activity, and which units are free, in a task, of a `part` of the samples; see `initial_state`.
 
     Partially known pixels are clamped to spikes. Missing pixels are free if they are the target, and silent if the
     label is.
@@ -45,6 +49,7 @@ def clamp_task(
         y: (batch,) labels, -1 where one is unknown.
         shape: of an image.
         rng: of masks and spikes.
+        part: what this process takes of the samples. Masks and spikes are those of all samples in every process.
     """
     masks: Masks = {}
     if task.clamped == "partial":
@@ -58,31 +63,38 @@ def clamp_task(
         known = (torch.rand(len(y), 1, generator=rng, device=rng.device) < task.label_fraction).to(x)
         known = known * (y >= 0).to(x)[:, None]
         masks[LABEL], label = (1 - known).expand_as(label), label * known
-    return initial_state(net, x, label, masks, task.target, partial=task.clamped == "partial")
+    masks = {name: None if mask is None else part(mask) for name, mask in masks.items()}
+    return initial_state(net, part(x), part(label), masks, task.target, partial=task.clamped == "partial")
 
 
-def pseudo_labels(net: Connectivity, settling: Settling, x: Tensor, y: Tensor, least: float) -> Tensor:
+def pseudo_labels(
+    net: Connectivity, settling: Settling, x: Tensor, y: Tensor, least: float, part: Portion = WHOLE
+) -> Tensor:
     """`y`, and where it is -1 the network's own answer, if its activity exceeds all others by `least` or more."""
     rows = (y < 0).nonzero()[:, 0]
     if len(rows) == 0:
         return y
-    label = settling(net, *state_to_classify(net, x[rows].flatten(1))).state[LABEL]
+    given = state_to_classify(net, part(x[rows]).flatten(1))
+    label = part.gather(settling(net, *given, all_have=part.all).state[LABEL])
     answer = label.argmax(1)
     return y.index_put((rows,), torch.where(margin(label, answer) >= least, answer, -1))
 
 
-def apply_rule_(net: Connectivity, task: Task, nudge: Nudge, traces: Traces) -> None:
+def apply_rule_(net: Connectivity, task: Task, nudge: Nudge, traces: Traces, part: Portion = WHOLE) -> None:
     """Propose the change of every plastic synapse to the optimiser.
 
     The change is what the presynaptic unit sent before the nudge, times how far the nudge moved the postsynaptic unit.
-    A bias is a synapse from a unit that always sends 1.
+    A bias is a synapse from a unit that always sends 1. What all processes have seen is added up by one message.
     """
     sent, before, after = traces.sent, traces.before, traces.after
-    rule = DifferentialHebb(task.lr_scale / (nudge.beta * len(before[PIXELS])))
+    rule, changes = DifferentialHebb(task.lr_scale / (nudge.beta * traces.samples)), list[tuple[Any, Tensor]]()
     for post in filter(before.__contains__, net.plastic(task.target)):
         for pre, target in net.projections:
             if target == post and pre in before:
                 layer = net.between(pre, post)
-                propose_(layer, rule(layer, sent[pre], before[post], post_after=after[post], reduction="sum"))
-        bias: nn.Parameter = net.bias[post]
-        propose_(bias, (after[post] - before[post]).sum(0).mul_(rule.scale))
+                change = rule(layer, sent[pre], before[post], post_after=after[post], reduction="sum")
+                changes.append((layer.weight, change))
+        changes.append((net.bias[post], (after[post] - before[post]).sum(0).mul_(rule.scale)))
+    sums = part.sum(*(change for _, change in changes))
+    for (parameter, _), change in zip(changes, sums):
+        propose_(parameter, change)

@@ -22,6 +22,7 @@ from neuropil.errors import Diverged, needs_numbers, require
 from neuropil.models.contract import FeatureLayer, Model, as_examples, check_fit, not_fitted
 from neuropil.models.description import savable
 from neuropil.models.training.supervised import passes
+from neuropil.plasticity.joint import WHOLE, Portion, joined
 from neuropil.runs.checkpoint import Stateful
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
@@ -72,6 +73,8 @@ class AssociativeNetwork(Model):
         AssociativeNetwork(classification_units=(128,), generation_units=64, completion_units=0)
     """
 
+    shares = True
+
     def __init__(
         self, classification_units: tuple[int, ...] = (500,), generation_units: int = 0, completion_units: int = 0, *,
         settling: Settling | None = None, nudge: Nudge | None = None, training: AssociativeTraining | None = None,
@@ -117,10 +120,12 @@ class AssociativeNetwork(Model):
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, training.lr_decay ** (training.epochs / epochs))
         parts: dict[str, Stateful] = {"net": self.net_, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop("STDP", epochs, **parts):
-            statistics = EpochStatistics()
-            for part in train.batches(batch, shuffle=rng):
-                for task in training.tasks:
-                    statistics.add(task, self.train_step_(task, part.x, part.y, optimizer, rng), part.y)
+            with joined(self.net_, rules=False) as part:
+                statistics = EpochStatistics(part)
+                for images in train.batches(batch, shuffle=rng):
+                    for task in training.tasks:
+                        traces = self.train_step_(task, images.x, images.y, optimizer, rng, part)
+                        statistics.add(task, traces, images.y)
             schedule.step()
             self._refuse_if_diverged(statistics, epoch)
             tracker.log(EpochRow(stage="STDP", epoch=epoch, metrics=statistics.row()))
@@ -138,8 +143,9 @@ class AssociativeNetwork(Model):
         return self
 
     def train_step_(
-        self, task: Task, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, rng: Generator
-    ) -> Traces | None:
+        self, task: Task, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer, rng: Generator,
+        part: Portion = WHOLE,
+    ) -> Traces | None:  # fmt: skip
         """One task with one batch: clamp, settle, nudge, change.
 
         Args:
@@ -148,27 +154,28 @@ class AssociativeNetwork(Model):
             y: (batch,) int64, -1 where a label is missing.
             optimizer: of the weights.
             rng: of augmentation, masks and spikes.
+            part: what this process takes of the batch, where several learn together.
 
         Returns:
-            What the neurons did, or None if the label is the target and no image has one.
+            What the neurons did with that part, or None if the label is the target and no image has one.
         """
         if task.target == LABEL:
             least = task.pseudo_label_margin
-            y = y if least is None else pseudo_labels(self.net_, self.settling, x, y, least)
+            y = y if least is None else pseudo_labels(self.net_, self.settling, x, y, least, part)
             x, y = x[y >= 0], y[y >= 0]
             if len(y) == 0:
                 return None
             x = self.training.augment(x, rng) if self.training.augment else x
         x = x.flatten(1)
         label = F.one_hot(y.clamp(min=0), self.classes_).to(x)
-        state, free, fixed = clamp_task(self.net_, task, x, label, y, self.shape_, rng)
-        settled = self.settling(self.net_, state, free, fixed)
-        target = label if task.target == LABEL else x
+        state, free, fixed = clamp_task(self.net_, task, x, label, y, self.shape_, rng, part)
+        settled = self.settling(self.net_, state, free, fixed, part.all)
+        target = part(label if task.target == LABEL else x)
         after = self.nudge(self.net_, settled.state, free, {task.target: target}, self.settling, fixed)
         before = self.nudge.without(self.net_, settled.state, free, self.settling, fixed)
         sent = {name: send(s, free.get(name), self.settling.free_unit_gain) for name, s in settled.state.items()}
-        traces = Traces(sent, settled, after, before)
-        apply_rule_(self.net_, task, self.nudge, traces)
+        traces = Traces(sent, settled, after, before, len(x))
+        apply_rule_(self.net_, task, self.nudge, traces, part)
         optimizer.step()
         optimizer.zero_grad()
         return traces

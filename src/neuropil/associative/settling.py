@@ -71,7 +71,10 @@ class Settling:
         needs(self, 0 <= self.free_unit_gain <= 1, "0 <= free_unit_gain <= 1")
         needs(self, self.targets is None or self.momentum == 0, "momentum=0 where targets are set")
 
-    def __call__(self, net: Connectivity, state: State, free: Masks, fixed: State | None = None) -> Settled:
+    def __call__(
+        self, net: Connectivity, state: State, free: Masks, fixed: State | None = None,
+        all_have: Callable[[Tensor], bool] = bool,
+    ) -> Settled:  # fmt: skip
         """Settle `state` in place: the free phase.
 
         Args:
@@ -79,8 +82,9 @@ class Settling:
             state: activity of every population; those outside `free` keep theirs.
             free: which units move, see `Masks`.
             fixed: what each population receives from its bias and from populations that do not move, if known already.
+            all_have: whether the whole batch has settled, from whether these samples have, (); see `Portion.all`.
         """
-        return _settle_(_Sweep(net, state, free, self, fixed))
+        return _settle_(_Sweep(net, state, free, self, fixed), all_have)
 
     @torch.no_grad()
     def each(self, net: Connectivity, state: State, free: Masks) -> Settled:
@@ -174,7 +178,7 @@ def _copy(state: State, free: Masks) -> State:
 
 
 @torch.no_grad()
-def _settle_(sweep: "_Sweep") -> Settled:
+def _settle_(sweep: "_Sweep", all_have: Callable[[Tensor], bool]) -> Settled:
     """Up to `max_iterations` sweeps in place; it stops once settled."""
     settling, residual = sweep.settling, torch.full((), torch.nan)
     converged, made = False, 0
@@ -183,10 +187,10 @@ def _settle_(sweep: "_Sweep") -> Settled:
         distances = sweep(check)
         if check:
             residual = torch.stack(distances).amax(0)
-            converged = bool((residual < settling.tolerance).all())
+            converged = all_have((residual < settling.tolerance).all())
             if converged:
                 break
-        rows = next(iter(sweep.state.values()))
+    rows = next(iter(sweep.state.values()))
     return Settled(sweep.state, made, residual, converged, torch.full((len(rows),), made, device=rows.device))
 
 

@@ -11,6 +11,7 @@ from neuropil.associative.learning import Traces
 from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
 from neuropil.errors import needs, needs_numbers, require, unknown
 from neuropil.models.training.augment import Augment
+from neuropil.plasticity.joint import WHOLE, Portion
 
 GAINS = {"classification": 0.5, "completion": 0.5, "label": 0.5, "generation": 1.0, "pixels": 0.0}
 LEARNING_RATES = {"classification": 1e-3, "completion": 1e-3, "label": 3e-3, "generation": 2e-3, "pixels": 2e-3}
@@ -75,16 +76,17 @@ def by_role(word: str, values: Mapping[str, float], usual: Mapping[str, float]) 
 
 
 class EpochStatistics:
-    """What is logged of one epoch."""
+    """What is logged of one epoch, of which this process saw a `part`."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: Portion = WHOLE) -> None:
+        self.part = part
         self.steps, self.unsettled, self.iterations = 0, 0, 0
         self.moved: dict[str, list[Tensor]] = {}
         self.right: list[Tensor] = []
         self.saturated = 0.0
 
     def add(self, task: Task, traces: Traces | None, y: Tensor) -> None:
-        """Take the numbers of one step with these labels, if it took place."""
+        """Take the numbers of one step with a batch of these labels, if it took place."""
         if traces is None:
             return
         before, after = traces.settled, traces.after
@@ -92,19 +94,26 @@ class EpochStatistics:
         self.unsettled += not before.converged
         self.iterations += before.iterations
         answers = before.state[LABEL].argmax(1)
-        if task.target == LABEL and task.clamped != "partial" and len(answers) == len(y):
-            self.right.append(answers == y)
-        self.moved.setdefault(task.target, []).append((after[task.target] - before.state[task.target]).abs().mean())
+        if task.target == LABEL and task.clamped != "partial" and traces.samples == len(y):
+            self.right.append(answers == self.part(y))
+        moved = (after[task.target] - before.state[task.target]).abs()
+        self.moved.setdefault(task.target, []).append(moved.sum() / (traces.samples * moved.shape[1]))
         if self.steps % 100 == 1:
             hidden = torch.cat([s.flatten() for name, s in after.items() if name not in (PIXELS, LABEL)])
-            self.saturated = ((hidden <= 0) | (hidden >= 1)).float().mean().item()
+            idle = ((hidden <= 0) | (hidden >= 1)).sum().double()
+            idle, count = self.part.sum(idle, idle.new_tensor(len(hidden)))
+            self.saturated = (idle / count).item()
 
     def row(self) -> dict[str, float]:
         """Mean iterations of settling, fraction of steps that did not settle, and how far nudges moved each target.
 
         Where all labels are known, also the fraction that the free phase classified correctly.
         """
-        moved = {f"nudge_moved_{name}": torch.stack(found).mean().item() for name, found in self.moved.items()}
-        steps = max(self.steps, 1)
-        right = {"train_accuracy": torch.cat(self.right).double().mean().item()} if self.right else {}
+        moves = {name: self.part.sum(torch.stack(found))[0] for name, found in self.moved.items()}
+        moved = {f"nudge_moved_{name}": one.mean().item() for name, one in moves.items()}
+        steps, right = max(self.steps, 1), {}
+        if self.right:
+            found = torch.cat(self.right).double()
+            total, count = self.part.sum(found.sum(), found.new_tensor(len(found)))
+            right = {"train_accuracy": (total / count).item()}
         return {"iterations": self.iterations / steps, "unsettled_fraction": self.unsettled / steps, **moved, **right}

@@ -39,7 +39,7 @@ def count_of(job: Job) -> int:
     fits = not started or job.options.workers in (None, started)
     require(fits, f"torchrun started {started} processes, and --workers asks for {asked}; leave --workers out.")
     able = max(started, asked) == 1 or getattr(job.config, "shares", False)
-    what = "several are for features of local rules, association, readouts and backprop"
+    what = "several are for features of local rules, association, associative and spiking networks, and backprop"
     require(able, f"{job.asked} learns in one process; {what}.")
     return started or asked
 

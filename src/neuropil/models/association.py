@@ -19,7 +19,7 @@ from neuropil.models.nn.layers import UnitNorm
 from neuropil.models.training.memory import OptimizerMemory
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import Association, associations, correlate, gains, propose_, tap
-from neuropil.plasticity.joint import added, joined
+from neuropil.plasticity.joint import WHOLE, Portion, joined
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
 
@@ -75,11 +75,12 @@ class AssociationTraining:
         ):
             right = torch.zeros((), device=train.y.device)
             with joined(network) as part:
-                for events in map(part, train.batches(batch, shuffle=rng)):
-                    right += (associate_(network, rules, events, mask).argmax(1) == events.y).sum()
+                for events in (part(one) for one in train.batches(batch, shuffle=rng)):
+                    votes = associate_(network, rules, events, mask, part)
+                    right += (votes.argmax(1) == events.y).sum()
                     optimizer.step()
                     schedule.step()
-            accuracy = added(right)[0].item() / len(train)
+            accuracy = part.sum(right)[0].item() / len(train)
             log_likeness(tracker, network, rules, epoch=epoch, accuracy=accuracy)
 
     def optimizer(self, network: nn.Sequential) -> torch.optim.Optimizer:
@@ -242,22 +243,25 @@ class AssociationClassifier(Classifier):
 
 
 @torch.no_grad()
-def associate_(network: nn.Sequential, rules: Rules, part: Split, mask: Tensor | None = None) -> Tensor:
+def associate_(
+    network: nn.Sequential, rules: Rules, events: Split, mask: Tensor | None = None, part: Portion = WHOLE
+) -> Tensor:
     """One forward pass, and every layer's change into its gradient; (batch, classes) votes on the way.
 
     Args:
         network: learns in place.
         rules: of its layers, by name.
-        part: a batch.
+        events: a batch, or this process's part of it.
         mask: of the synapses of the first layer, see `AssociationClassifier.mask`.
+        part: what took that part.
     """
     with tap(network, rules) as seen:
-        votes: Tensor = network(part.x)
+        votes: Tensor = network(events.x)
     for name, rule in rules.items():
         layer, (pre, drive) = network.get_submodule(name), seen[name]
-        error = gains(rule, layer, pre, drive, label=part.y)
+        error = gains(rule, layer, pre, drive, label=events.y)
         # the threshold is a synapse from a neuron that always fires
-        change, bias = added(correlate(layer, pre, error), error.sum(0))
+        change, bias = part.sum(correlate(layer, pre, error), error.sum(0))
         propose_(layer, change if mask is None or name != "hidden" else change * mask, bias)
     return votes
 

@@ -17,6 +17,7 @@ from neuropil.models.description import savable
 from neuropil.models.training.adabelief import AdaBelief, descend_
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.supervised import check_loss, passes
+from neuropil.plasticity.joint import WHOLE, Portion, joined
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
 from neuropil.spiking import LIF, QIF, LIFNetwork, QIFNetwork, SpikingNetwork, SpikingOutput, Theta, ThetaNetwork
@@ -100,16 +101,23 @@ class SpikeTimeTraining:
         return flip_inputs(encode(self.augment(x, rng) if self.augment else x), self.flip_probability, rng)
 
     def loss(self, times: Tensor, labels: Tensor, t_end: float) -> Tensor:
-        """Of first output times (batch, classes)."""
+        """Of first output times (batch, classes), a mean; 0 for an empty batch."""
+        if not len(times):
+            return times.sum()
         late = torch.relu(times.gather(1, labels[:, None]) - t_end + self.margin).mean()
         scaled, end = times * self.inverse_temperature, t_end * self.inverse_temperature
         return first_spike_loss(scaled, labels, end, early_weight=self.early_weight) + self.late_weight * late
 
     @torch.no_grad()
-    def bump_(self, network: SpikingNetwork, output: SpikingOutput) -> None:
-        """Add `weight_bump` to weights into neurons that are silent too often, in the lowest layer that has some."""
+    def bump_(self, network: SpikingNetwork, output: SpikingOutput, part: Portion = WHOLE) -> None:
+        """Add `weight_bump` to weights into neurons that are silent too often, in the lowest layer that has some.
+
+        `output` is that of a batch, or of the `part` of it that this process took.
+        """
         for layer, spikes in zip(network.stack(), output.spikes if self.weight_bump else ()):
-            silent = spikes.isinf().all(-1).to(layer.weight).mean(0) > self.max_silent
+            quiet = spikes.isinf().all(-1).to(layer.weight)
+            times, count = part.sum(quiet.sum(0), quiet.new_tensor(float(len(quiet))))
+            silent = times / count > self.max_silent
             if silent.any():
                 layer.weight += self.weight_bump * silent
                 return
@@ -128,6 +136,7 @@ class SpikingClassifier(Classifier):
     After `fit`: ``network_``, in evaluation mode, and ``start_``, the same before training.
     """
 
+    shares = True
     shown = ("hidden", "encode", "neuron", "t_end", "training", "init_scale")
 
     def __init__(
@@ -154,7 +163,8 @@ class SpikingClassifier(Classifier):
         schedule = settings.schedule(optimizer, epochs, math.ceil(len(train) / settings.batch))
         stage = "exact spikes"
         for epoch in tracker.loop(stage, epochs, network=network, optimizer=optimizer, schedule=schedule, rng=rng):
-            numbers = self._epoch(network, train, optimizer, schedule, rng)
+            with joined(network) as part:
+                numbers = self._epoch(network, train, optimizer, schedule, rng, part)
             check_loss(stage, epoch, numbers["loss"])
             tracker.log(EpochRow(stage=stage, epoch=epoch, metrics=numbers))
         self.network_ = network.eval().requires_grad_(False)
@@ -170,21 +180,23 @@ class SpikingClassifier(Classifier):
         return network
 
     def _epoch(
-        self, network: SpikingNetwork, train: Split, optimizer: Optimizer, schedule: LambdaLR, rng: Generator
-    ) -> dict[str, float]:
+        self, network: SpikingNetwork, train: Split, optimizer: Optimizer, schedule: LambdaLR, rng: Generator,
+        part: Portion = WHOLE,
+    ) -> dict[str, float]:  # fmt: skip
         """One pass; means over it of the loss, of spikes per hidden neuron, and of what was classified correctly."""
         settings = self.training
         loss_sum, spikes, correct = (torch.zeros((), device=train.x.device) for _ in range(3))
         for batch in train.batches(min(settings.batch, len(train)), shuffle=rng):
-            output = network(settings.times_of(batch.x, self.encode, rng))
+            output, y = network(part(settings.times_of(batch.x, self.encode, rng))), part(batch.y)
             times = output.times[..., 0]
-            loss = settings.loss(times, batch.y, self.t_end)
-            descend_(loss, optimizer, schedule, settings.clip)
+            loss = settings.loss(times, y, self.t_end) * (len(y) / len(batch))
+            descend_(loss, optimizer, schedule, settings.clip, part)
             network.clamp_phases_()
-            settings.bump_(network, output)
+            settings.bump_(network, output, part)
             loss_sum += loss.detach() * len(batch)
-            correct += (times.argmin(1) == batch.y).sum()
+            correct += (times.argmin(1) == y).sum()
             spikes += sum(layer.isfinite().sum() for layer in output.spikes[:-1])
+        loss_sum, correct, spikes = part.sum(loss_sum, correct, spikes)
         means = {"loss": loss_sum, "train_accuracy": correct, "spikes": spikes / max(1, sum(self.hidden))}
         return {name: value.item() / len(train) for name, value in means.items()}
 

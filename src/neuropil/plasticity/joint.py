@@ -1,25 +1,24 @@
 """Learners in several processes: inside `together` each takes a part of every batch, and all learn the same."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from neuropil.plasticity.processes import Processes, answers
-from neuropil.plasticity.sharing import members, part, share, stop_sharing
+from neuropil.plasticity.sharing import become_alike_, learn_alone, members, part, share, stop_sharing
 
-Portion = Callable[[Any], Any]  # of a batch, to what this process takes of it
 _TOGETHER: ContextVar[Processes | None] = ContextVar("together", default=None)
 Norm = nn.modules.batchnorm._BatchNorm
 
 
 @contextmanager
 def together(group: Any = None) -> Iterator[None]:
-    """Inside, the feature learners, readouts, backprop and association of `neuropil.models` learn in all processes.
+    """Inside, the learners of `neuropil.models` and `AssociativeNetwork` learn in all processes.
 
     Every process calls the same ``fit`` on the same data with a generator of the same seed. It takes a part of each
     batch, and what is summed over samples is added up: co-activity, gradients, statistics of batch normalisation. All
@@ -48,6 +47,44 @@ def together(group: Any = None) -> Iterator[None]:
         _TOGETHER.reset(before)
 
 
+class Portion(NamedTuple):
+    """What this process takes of a batch, and what all of them do with theirs.
+
+    Attributes:
+        processes: those that learn `together`; None where one learns alone, and takes all.
+    """
+
+    processes: Processes | None = None
+
+    def __call__(self, x: Any) -> Any:
+        """Its part of `x`, a tensor or a `Split`."""
+        return x if self.processes is None else part(x, self.processes.group)
+
+    def sum(self, *parts: Tensor) -> list[Tensor]:
+        """Each tensor summed over all processes, by one message."""
+        if self.processes is None:
+            return list(parts)
+        return [total.to(one) for total, one in zip(self.processes.sum(*parts), parts)]
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The rows (n, ...) of all processes."""
+        return x if self.processes is None else self.processes.gather(x)
+
+    def all(self, mine: Tensor) -> bool:
+        """Whether it is so, ``mine`` (), in every process."""
+        return bool(mine) if self.processes is None else not self.processes.sum((~mine).float())[0]
+
+    def add_gradients_(self, parameters: Iterable[Tensor]) -> None:
+        """Add up the gradients of all processes, by one message."""
+        grads = [one.grad for one in parameters if one.grad is not None]
+        if self.processes is not None and grads:
+            for grad, total in zip(grads, self.sum(*grads)):
+                grad.copy_(total)
+
+
+WHOLE = Portion()
+
+
 def is_together() -> bool:
     """Whether learners learn `together` in several processes."""
     processes = _TOGETHER.get()
@@ -55,37 +92,29 @@ def is_together() -> bool:
 
 
 @contextmanager
-def joined(model: nn.Module) -> Iterator[Portion]:
-    """Share `model` for the block if learners learn `together`; gives what takes this process's part of a batch."""
+def joined(model: nn.Module, *, rules: bool = True) -> Iterator[Portion]:
+    """Share `model` for the block if learners learn `together`; gives what takes this process's part of a batch.
+
+    Rules on its layers then learn from all processes. Without `rules` the learner adds up what they say by itself.
+    """
     processes = _TOGETHER.get()
     if processes is None or processes.size == 1:
-        yield lambda x: x
+        yield WHOLE
         return
-    share(model, processes.group)
+    if rules:
+        share(model, processes.group)
+    else:
+        become_alike_("together", model, processes, {})
+        learn_alone(model)
     norms = [module for module in model.modules() if isinstance(module, Norm)]
     for norm in norms:
         norm.forward = partial(_normalised, norm, processes)  # type: ignore[method-assign]
     try:
-        yield partial(part, group=processes.group)
+        yield Portion(processes)
     finally:
         stop_sharing(model)
         for norm in norms:
             del norm.forward
-
-
-def add_gradients_(model: nn.Module) -> None:
-    """Add up the gradients of all processes, by one message, if learners learn `together`."""
-    processes, grads = _TOGETHER.get(), [one.grad for one in model.parameters() if one.grad is not None]
-    if processes is not None and processes.size > 1 and grads:
-        for grad, total in zip(grads, processes.sum(*grads)):
-            grad.copy_(total)
-
-
-def added(*parts: Tensor) -> list[Tensor]:
-    """Each tensor summed over all processes, if learners learn `together`."""
-    processes = _TOGETHER.get()
-    alone = processes is None or processes.size == 1
-    return list(parts) if alone or processes is None else [x.to(y) for x, y in zip(processes.sum(*parts), parts)]
 
 
 def in_parts(work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ Then: neuropil generate runs/digits_mstdp/seed-5
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 from torch import Generator
 
@@ -43,6 +44,7 @@ from neuropil.runs import Run
 class Config(ComparisonSettings):
     """Chosen on images held out of the training images."""
 
+    shares: ClassVar[bool] = True
     data: str = "digits"  # data set: digits, mnist, fashion_mnist; or images of your own, by path
     threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 

@@ -35,7 +35,7 @@ from neuropil.models.nn.columns import TopKSigmoid
 from neuropil.models.nn.layers import MaskedLinear
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import correlate, gains, propose_, tap
-from neuropil.plasticity.joint import added, joined
+from neuropil.plasticity.joint import joined
 from neuropil.runs import Run, Tracker
 
 
@@ -93,21 +93,21 @@ class AssociationLearning:
         for epoch in tracker.loop("association", epochs, **state):
             correct = torch.zeros((), device=train.y.device)
             with joined(network) as part:
-                for events in map(part, train.batches(batch, shuffle=rng)):
+                for events in (part(one) for one in train.batches(batch, shuffle=rng)):
                     with torch.no_grad(), tap(network, rules) as seen:
                         votes = network(events.x)
                     for name, rule in rules.items():
                         layer, (pre, drive) = network.get_submodule(name), seen[name]
                         error = gains(rule, layer, pre, drive, label=events.y)  # target activity minus its own
                         # the bias is a synapse from a neuron that always fires
-                        change, bias = added(correlate(layer, pre, error), error.sum(0))
+                        change, bias = part.sum(correlate(layer, pre, error), error.sum(0))
                         if name == "hidden" and mask is not None:
                             change = change * mask
                         propose_(layer, change, bias)
                     optimizer.step()
                     schedule.step()
                     correct += (votes.argmax(1) == events.y).sum()
-            accuracy = added(correct)[0].item() / len(train)
+            accuracy = part.sum(correct)[0].item() / len(train)
             log_likeness(tracker, network, rules, epoch=epoch, accuracy=accuracy)
 
 

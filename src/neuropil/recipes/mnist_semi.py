@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Generator, Tensor
@@ -38,6 +38,7 @@ from neuropil.runs import Run, Tracker
 class Config(DataSettings):
     """Chosen on 10,000 images held out of the training images."""
 
+    shares: ClassVar[bool] = True
     labels: tuple[int, ...] = (100, 1000)  # numbers of labels
     threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
 

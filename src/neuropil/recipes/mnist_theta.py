@@ -19,6 +19,7 @@ Try: neuropil run mnist_theta --seeds 5 --out runs/mnist_theta
 
 from dataclasses import dataclass
 from math import pi
+from typing import ClassVar
 
 from torch import Generator
 
@@ -36,6 +37,7 @@ from neuropil.spiking import Theta, ThresholdEncoding
 class Config(ComparisonSettings):
     """The paper's settings, but twice as many pixels are flipped, which was chosen on held-out training images."""
 
+    shares: ClassVar[bool] = True
     hidden: tuple[int, ...] = (100, 100)  # numbers of neurons of the hidden layers
     tau: float = 6 / pi  # membrane time constant, in the unit of all times, which is free
     drive: float = 5 / 4  # constant input of every neuron, above 1/4, without a unit

@@ -14,6 +14,7 @@ Try: neuropil run mnist_theta_best --seeds 3 --out runs/mnist_theta_best
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Generator
 
@@ -31,6 +32,7 @@ from neuropil.spiking import LatencyEncoding, Theta
 class Config(ComparisonSettings):
     """Chosen on held-out training images; see docs/results/mnist_theta_best.md."""
 
+    shares: ClassVar[bool] = True
     units: int = 500  # number of hidden neurons, of the spiking and of the rate network
     drive: float = 1.75  # constant input of every neuron, above 1/4, without a unit
     t_end: float = 2.5  # end of a trial, in the unit of times

@@ -16,6 +16,7 @@ Try: neuropil run mnist_unsupervised --seeds 3 --out runs/mnist_unsupervised
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import torch
 from sklearn.decomposition import PCA
@@ -39,6 +40,7 @@ WITHOUT_LABEL = Task("pixels", "partial", label_fraction=0.0)
 class Config(DataSettings):
     """Chosen on 10,000 images held out of the training images."""
 
+    shares: ClassVar[bool] = True
     threads: int = 1  # threads of the CPU; 0 for as many as torch takes by itself
     units: int = 500  # hidden units; also the number of random features and of centres of k-means
     components: int = 100  # principal components

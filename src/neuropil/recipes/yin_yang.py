@@ -15,7 +15,7 @@ Try: neuropil run yin_yang --seeds 5 --out runs/yin_yang
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, nn
@@ -34,6 +34,7 @@ from neuropil.spiking import QIF, LinearTimeEncoding
 class Config(ComparisonSettings):
     """Chosen on the validation points."""
 
+    shares: ClassVar[bool] = True
     units: int = 120  # number of hidden neurons, of every network that has them
     t_end: float = 4.0  # end of the trial, in membrane time constants
     span: float = 2.5  # when a coordinate of 1 spikes; a coordinate of 0 spikes at 0

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from neuropil.errors import Diverged, needs_numbers, require
+from neuropil.plasticity.joint import WHOLE, Portion
 
 
 class AdaBelief(Optimizer):
@@ -61,8 +62,10 @@ class AdaBelief(Optimizer):
         param.addcdiv_(mean, root, value=-lr / (1 - betas[0] ** count))
 
 
-def descend_(loss: Tensor, optimizer: Optimizer, schedule: LRScheduler, clip: float) -> Tensor:
+def descend_(loss: Tensor, optimizer: Optimizer, schedule: LRScheduler, clip: float, part: Portion = WHOLE) -> Tensor:
     """One step down the gradient of `loss`, clipped to the norm `clip` (inf clips nothing); the norm that it had.
+
+    With a `part`, down the sum of the gradients of all processes.
 
     Raises:
         Diverged: the gradient is NaN or infinite; nothing was changed.
@@ -70,6 +73,7 @@ def descend_(loss: Tensor, optimizer: Optimizer, schedule: LRScheduler, clip: fl
     optimizer.zero_grad()
     loss.backward()
     parts = [part for group in optimizer.param_groups for part in group["params"]]
+    part.add_gradients_(parts)
     norm = nn.utils.get_total_norm([part.grad for part in parts if part.grad is not None])
     if not math.isfinite(norm):
         raise Diverged(f"training diverged: the norm of its gradient is {norm:.3g}; lower its learning rate.")

@@ -11,7 +11,7 @@ from neuropil.data import Split
 from neuropil.errors import Diverged, needs, needs_numbers, require
 from neuropil.models.description import savable
 from neuropil.models.training.augment import Augment
-from neuropil.plasticity.joint import Portion, add_gradients_, added, joined
+from neuropil.plasticity.joint import Portion, joined
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import Tracker
 
@@ -76,11 +76,11 @@ class SupervisedTraining:
             loss = self._loss(scores, y, len(batch))
             optimizer.zero_grad()
             loss.backward()
-            add_gradients_(network)
+            part.add_gradients_(network.parameters())
             optimizer.step()
             total += loss.detach() * len(batch)
             correct += (scores.argmax(1) == y).sum()
-        total, correct = added(total, correct)
+        total, correct = part.sum(total, correct)
         return {"loss": total.item() / len(train), "train_accuracy": correct.item() / len(train)}
 
     def _loss(self, scores: Tensor, y: Tensor, count: int) -> Tensor:

@@ -16,7 +16,7 @@ Try: neuropil run recurrent --seeds 5 --out runs/recurrent
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -26,10 +26,11 @@ from neuropil.experiments.machine import Machine
 from neuropil.experiments.pictures import BLUE, GREY, ORANGE, picture
 from neuropil.models.training.adabelief import AdaBelief, descend_
 from neuropil.runs import EpochRow, Row, Run
-from neuropil.spiking import RecurrentQIF
+from neuropil.spiking import Plan, RecurrentLIF, RecurrentQIF
 from neuropil.spiking.losses import spike_time_loss
 
 TOLERANCE = 0.1  # membrane time constants; a spike nearer to its target hits it
+LEARNERS = {"qif": "exact spikes", "lif": "exact spikes, LIF neurons"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Config(Machine):
     """As published, but the learning rate is higher and falls, the gradient is clipped, and beta_2 is smaller."""
 
     seed: int = 0  # seed of inputs and target times
+    # the neurons; spikes of LIF neurons appear and vanish with a jump, and the end of the trial stands for missing ones
+    neuron: Literal["qif", "lif"] = "qif"
     neurons: int = 10  # number of neurons in the network; the first two have targets
     input_rate: float = 1.0  # spikes of an input per membrane time constant
     input_weight: float = 5.0  # weight of the excitatory inputs, and minus that of the inhibitory ones
@@ -79,27 +82,32 @@ def main(config: Config, run: Run) -> None:
                 best[name].copy_(tensor)
         losses[step] = loss.detach()
         norm = descend_(loss, optimizer, schedule, config.clip)
+        net.clamp_phases_()
         if step % max(1, config.n_updates // 200) == 0:
             metrics = {"loss": loss.item(), "best": losses.min().item(), "gradient": norm.item()}
-            row = EpochRow(learner="exact spikes", seed=config.seed, stage="updates", epoch=step, metrics=metrics)
+            row = EpochRow(
+                learner=LEARNERS[config.neuron], seed=config.seed, stage="updates", epoch=step, metrics=metrics
+            )
             run.log(row)
     net.load_state_dict(best)
     log_result(net, times, targets, one_sided, config, run)
     plot_trials(before, net(times).spikes[0].detach(), targets, losses, config, run)
 
 
-def network(config: Config) -> RecurrentQIF:
+def network(config: Config) -> RecurrentQIF | RecurrentLIF:
     """The network before learning: neuron j has inputs j and neurons + j, and no synapse onto itself."""
     own = config.input_weight * torch.eye(config.neurons, dtype=torch.float64)
     other = ~torch.eye(config.neurons, dtype=torch.bool)
-    net = RecurrentQIF(2 * config.neurons, config.neurons, t_end=config.t_end, mask=other, dtype=torch.float64)
+    kind = RecurrentLIF if config.neuron == "lif" else RecurrentQIF
+    plan = Plan(memory=2**24)  # neurons that excite each other without end are found early
+    net = kind(2 * config.neurons, config.neurons, t_end=config.t_end, mask=other, dtype=torch.float64, plan=plan)
     with torch.no_grad():
         net.weight.copy_(torch.cat([own, -own])).requires_grad_(False)
     net.recurrent.requires_grad_(not config.frozen)
     return net
 
 
-def output_times(net: RecurrentQIF, times: Tensor, targets: Tensor) -> Tensor:
+def output_times(net: RecurrentQIF | RecurrentLIF, times: Tensor, targets: Tensor) -> Tensor:
     """The spike times that have targets, pseudospikes included, shaped like `targets`."""
     late: Tensor = net(times, targets.shape[1]).times
     return late[0, : len(targets)]
@@ -128,7 +136,9 @@ def target_times(counts: tuple[int, int], t_end: float, gap: float, rng: Generat
 
 
 @torch.no_grad()
-def log_result(net: RecurrentQIF, times: Tensor, targets: Tensor, one_sided: Tensor, config: Config, run: Run) -> None:
+def log_result(
+    net: RecurrentQIF | RecurrentLIF, times: Tensor, targets: Tensor, one_sided: Tensor, config: Config, run: Run
+) -> None:
     """Log how near the spikes came to their targets, and save the network."""
     late, spikes = output_times(net, times, targets), net(times).spikes[0].isfinite().sum(-1)[0]
     loss = spike_time_loss(late, targets, one_sided=one_sided)
@@ -142,7 +152,7 @@ def log_result(net: RecurrentQIF, times: Tensor, targets: Tensor, one_sided: Ten
         "spikes": int(spikes.sum()),
         "seconds": run.seconds,
     }
-    run.log(Row(kind="recurrent", learner="exact spikes", seed=config.seed, metrics=metrics))
+    run.log(Row(kind="recurrent", learner=LEARNERS[config.neuron], seed=config.seed, metrics=metrics))
     run.save(**{f"network.{name}": tensor for name, tensor in net.state_dict().items()})
 
 

@@ -21,7 +21,7 @@ from neuropil.spiking.lif import LIF, LIFLayer, LIFNetwork, Membrane, simulate_l
 from neuropil.spiking.network import SpikingLayer, SpikingNetwork, SpikingOutput
 from neuropil.spiking.qif import QIF, QIFLayer, QIFNetwork, QIFState, simulate_qif
 from neuropil.spiking.raster import from_raster, to_raster
-from neuropil.spiking.recurrent import RecurrentQIF, simulate_recurrent_qif
+from neuropil.spiking.recurrent import RecurrentLIF, RecurrentQIF, simulate_recurrent_lif, simulate_recurrent_qif
 from neuropil.spiking.theta import Theta, ThetaLayer, ThetaNetwork
 from neuropil.spiking.times import Events, check_times, flatten_events, scatter_events
 
@@ -29,8 +29,9 @@ __all__ = [
     "LIF", "QIF", "AdaptiveLIF", "AdaptiveState", "BernoulliEncoding", "ConductanceLIF", "ConductanceState",
     "CurrentLIF", "DeltaLIF", "DeltaState", "Events", "Izhikevich", "IzhikevichState", "LIFLayer", "LIFNetwork",
     "LIFState", "LatencyEncoding", "LinearTimeEncoding", "Membrane", "Network", "Plan", "PoissonEncoding", "QIFLayer",
-    "QIFNetwork", "QIFState", "RateEncoding", "RecurrentQIF", "Simulation", "SpikingLayer", "SpikingNetwork",
-    "SpikingOutput", "SpikingSequential", "Theta", "ThetaLayer", "ThetaNetwork", "ThresholdEncoding", "check_times",
-    "firing_rates", "flatten_events", "from_raster", "interval_cv", "lateral_inhibition", "scatter_events", "simulate",
-    "simulate_lif", "simulate_qif", "simulate_recurrent_qif", "synchrony", "to_raster",
+    "QIFNetwork", "QIFState", "RateEncoding", "RecurrentLIF", "RecurrentQIF", "Simulation", "SpikingLayer",
+    "SpikingNetwork", "SpikingOutput", "SpikingSequential", "Theta", "ThetaLayer", "ThetaNetwork", "ThresholdEncoding",
+    "check_times", "firing_rates", "flatten_events", "from_raster", "interval_cv", "lateral_inhibition",
+    "scatter_events", "simulate", "simulate_lif", "simulate_qif", "simulate_recurrent_lif", "simulate_recurrent_qif",
+    "synchrony", "to_raster",
 ]  # fmt: skip

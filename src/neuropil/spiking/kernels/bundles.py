@@ -43,11 +43,11 @@ class LIFModel(NamedTuple):
 
 
 class RecurrentModel(NamedTuple):
-    """A recurrent network of QIF neurons."""
+    """A recurrent network of QIF or LIF neurons."""
 
     weight: Tensor  # (inputs, neurons)
     recurrent: Tensor  # (neurons, neurons), rows are senders
-    start: Tensor  # (3, 1 or batch, neurons), x, y and I at time 0
+    start: Tensor  # QIF: (3, 1 or batch, neurons), x, y and I at time 0; LIF: (2, ...), V and I
     tau: float
     t_end: float
 

@@ -17,10 +17,13 @@ from neuropil.spiking.kernels.bundles import Plan
 from neuropil.spiking.kernels.cpu import lif as lif_cpu
 from neuropil.spiking.kernels.cpu import qif as qif_cpu
 from neuropil.spiking.kernels.cpu import recurrent as recurrent_cpu
+from neuropil.spiking.kernels.cpu import recurrent_lif as recurrent_lif_cpu
 from neuropil.spiking.kernels.cpu import theta as theta_cpu
 
 LARGEST = torch.finfo(torch.float32).max
-CPU: dict[str, ModuleType] = {"theta": theta_cpu, "qif": qif_cpu, "lif": lif_cpu, "recurrent": recurrent_cpu}
+CPU: dict[str, ModuleType] = {
+    "theta": theta_cpu, "qif": qif_cpu, "lif": lif_cpu, "recurrent": recurrent_cpu, "recurrent_lif": recurrent_lif_cpu,
+}  # fmt: skip
 
 
 @cache
@@ -37,7 +40,7 @@ def kernels(
     """The module that simulates neurons of this kind on this device.
 
     Args:
-        kind: "theta", "qif", "lif" (on the CPU only) or "recurrent".
+        kind: "theta", "qif", "recurrent"; on the CPU only: "lif", "recurrent_lif".
         device: of the input times.
         plan: its field `triton` asks for Triton's kernels on the CPU.
         gpu: gives the Triton kernels that are installed.
@@ -53,7 +56,7 @@ def kernels(
     needed = "triton, which comes with the CUDA builds of torch for Linux"
     found = gpu()
     require(bool(found), f"spiking networks on a GPU need {needed}; install it, or {cure}")
-    require(kind in found, f"{kind.upper()} neurons have no kernels for a GPU; {cure}")
+    require(kind in found, f"{kind.split('_')[-1].upper()} neurons have no kernels for a GPU; {cure}")
     return found[kind]
 
 

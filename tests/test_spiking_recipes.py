@@ -14,6 +14,7 @@ from neuropil.models import SpikingClassifier
 from neuropil.plasticity import PairSTDP, TripletSTDP
 from neuropil.recipes import balanced, concept, pair_triplet, recurrent, reward_stdp, single_neuron, yin_yang
 from neuropil.runs import Run, read
+from neuropil.spiking import RecurrentLIF
 from stdp_oracles import closed_form
 
 
@@ -92,6 +93,24 @@ def test_every_neuron_has_two_inputs_of_its_own_and_no_synapse_onto_itself():
     assert not net.weight.requires_grad
     assert net.recurrent.requires_grad
     assert not recurrent.network(recurrent.Config(frozen=True)).recurrent.requires_grad
+
+
+def test_lif_neurons_take_the_place_of_qif_neurons_and_a_silent_one_stays_silent(record):
+    done = record(single_neuron, single_neuron.Config(n_updates=40, neuron="lif"))
+    silent, lively = rows_of(done, "single_neuron")
+    assert (silent["spikes"], silent["times"]) == (0, [10.0, 10.0, 10.0])
+    assert lively["spikes"] > 1
+    times = torch.tensor([1.3, 2.1], dtype=torch.float64)
+    late, spikes = single_neuron.first_spikes("lif", times, torch.tensor([[5.1], [0.0]]).double(), 10.0, 3)
+    q = (5.1 + (5.1**2 - 4 * 5.1) ** 0.5) / (2 * 5.1)  # V = I q (1 - q) reaches 1, with q = exp(-t)
+    assert late.tolist() == pytest.approx([1.3 - math.log(q), 10.0, 10.0], rel=1e-6)
+    assert spikes == 1
+
+
+def test_lif_neurons_are_recurrent_too(record):
+    done = record(recurrent, recurrent.Config(n_updates=3, neuron="lif", input_weight=10.0))
+    assert [row["learner"] for row in rows_of(done, "recurrent")] == ["exact spikes, LIF neurons"]
+    assert isinstance(recurrent.network(recurrent.Config(neuron="lif")), RecurrentLIF)
 
 
 def test_poisson_inputs_have_their_rate():

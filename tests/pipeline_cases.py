@@ -78,6 +78,16 @@ def learn_by_hand(model, rules, batches, optimizer):
         optimizer.step()
 
 
+def sent_by_hand(stage, batches):
+    """Bytes of the activity and the labels that leave this stage upwards."""
+    names = list(stage.model._modules)
+    end = 1 + names.index([*stage.own._modules][-1])
+    if end == len(names):
+        return 0
+    below = deepcopy(stage.model[:end]).eval()
+    return sum(one.numel() * one.element_size() for x, label in batches for one in (below(x), label))
+
+
 def same(seed, group=None, starts=None):
     """Whether all stages of `group` learn what a loop by hand does, bit for bit, in three passes, and say so."""
     model, rules, batches = network(seed)
@@ -88,6 +98,7 @@ def same(seed, group=None, starts=None):
     for some in batches, batches[::-1], batches[1:2]:
         done = stage.learn_(some, steps[0])
         told &= done.batches == len(some) and (done.seconds > done.waited > 0) == bool(stage.starts)
+        told &= done.sent == sent_by_hand(stage, some)
         learn_by_hand(other, rules, some, steps[1])
     both = model.state_dict(), other.state_dict()
     moved = any(not torch.equal(both[1][name], one) for name, one in network(seed)[0].state_dict().items())

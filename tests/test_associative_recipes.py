@@ -330,6 +330,20 @@ def test_whoever_shows_examples_of_a_run_takes_the_test_examples_of_its_split(wo
     assert all((image == tests).all(1).any() for image in shown[0].flatten(1)[:10])
 
 
+@pytest.mark.parametrize(("known", "labels"), [("frame", "no"), ("left", "yes")])
+def test_a_network_completes_from_what_the_command_says_is_known(known, labels, generating, monkeypatch, tmp_path):
+    given = []
+    monkeypatch.setattr(AssociativeNetwork, "complete", lambda _, *some, **how: given.append((*some, how)) or some[0])
+    words = ["complete", str(generating), "--n", "4", "--known", known, "--labels", labels]
+    assert main([*words, "--out", str(tmp_path / "a.png")]) == 0
+    test = digits(seed=3)[1]
+    for x, mask, how in given:
+        assert torch.equal(mask, image_mask(known, x.shape[1:]))
+        place = (x[:, None] == test.pixels()).flatten(2).all(2).int().argmax(1)
+        assert how["labels"] is None if labels == "no" else torch.equal(how["labels"], test.y[place])
+    assert len(given) == 3
+
+
 @pytest.mark.parametrize("verb", ["generate", "complete", "play"])
 def test_of_several_networks_the_named_one_is_asked_for(verb, tmp_path, monkeypatch):
     asked = []

@@ -2,7 +2,7 @@
 
 import math
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -279,6 +279,18 @@ def test_a_sample_is_accepted_once_the_network_classifies_it_as_requested(learne
     assert (made.attempts[again] < 8).any()  # one that is accepted is not sampled again
     assert (lead(made.images) >= lead(first.images)).all()
     assert torch.equal(made.images, learned.generate(torch.arange(10), 4, rng(), sampling=sampling).images)
+
+
+@pytest.mark.filterwarnings("ignore:.*samples had not settled")
+def test_every_setting_of_samples_is_heard(learned):
+    usual = {"n_rounds": 4, "n_resamples": 1, "contrast": 1.0, "accept_margin": 0.9, "max_attempts": 2}
+    others = {"n_rounds": 5, "n_resamples": 0, "contrast": 0.5, "accept_margin": None, "max_attempts": 3}
+    others["max_iterations"] = 1
+    assert others.keys() == {item.name for item in fields(Sampling)}
+    made = lambda **how: learned.generate(torch.arange(10), 2, rng(), sampling=Sampling(**usual | how)).images
+    first = made()
+    for name, value in others.items():
+        assert not torch.equal(made(**{name: value}), first), name
 
 
 def lead_by_hand(scores, labels):

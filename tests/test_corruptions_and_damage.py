@@ -91,8 +91,8 @@ def test_a_shift_moves_the_centre_of_mass_by_its_length():
     mass = made.sum((1, 2, 3))
     across, down = ((made.sum(axis)[:, 0] * side).sum(1) / mass - 9.5 for axis in (2, 3))
     torch.testing.assert_close(torch.hypot(across, down), torch.full((50,), 4.0), atol=0.02, rtol=0)
-    assert across.std() > 1
-    assert down.std() > 1
+    quarter = 2 * (across > 0) + (down > 0)
+    assert quarter.bincount(minlength=4).min() > 5  # of 50 images, in every direction alike
 
 
 def test_corruptions_without_sense_are_refused(images):

@@ -1,5 +1,6 @@
 """Probes against scikit-learn and what can be known, diagnoses in words, and the benchmark of plain networks."""
 
+import math
 from copy import deepcopy
 
 import pytest
@@ -93,6 +94,8 @@ def test_a_diagnosis_of_rules_learns_on_a_copy_and_knows_the_untrained_layer():
     with torch.no_grad():
         halves = [npl.Split(pooled(model[0], model[0](TRAIN.pixels()[i])), TRAIN.y[i], 10) for i in order]
     assert found["0"].untrained == linear_probe(*halves)
+    error = math.sqrt(found["0"].untrained * (1 - found["0"].untrained) / len(halves[1]))
+    assert found["0"].noise == pytest.approx(2 * math.sqrt(2) * error)
     with pytest.raises(Refusal, match="20 images or more and a label for each, got 7 and labels"):
         npl.diagnose(model, {"0": HardWTA()}, TRAIN.pixels()[:7], TRAIN.y)
     with pytest.raises(Refusal, match="labels of 0 or more, got -1"):

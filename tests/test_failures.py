@@ -171,7 +171,7 @@ def test_killed_before_or_after_a_failure_a_run_ends_as_if_it_had_not_been(some,
 
 def test_numbers_of_labels_that_leave_a_class_without_one_are_left_out_or_refused():
     rare = Split(torch.rand(100, 2), (torch.arange(100) % 50 == 0).long(), 2)
-    assert label_counts((10, 50, 200), rare, seed=0) == [50]
+    assert label_counts((10, 50, len(rare), 200), rare, seed=0) == [50]
     with pytest.raises(Refusal, match=r"every class needs a label, got labels \[5, 10\] for 2 classes"):
         label_counts((5, 10), rare, seed=0)
 

@@ -111,6 +111,10 @@ MISTAKES = {
         lambda: every(bodies(lambda: network().double())),
         r"'1.weight' is float64: give it body\.fl",
     ),
+    "statistics in float64": (
+        lambda: every(bodies(lambda: body(nn.BatchNorm1d(20, affine=False).double()))),
+        r"'1.running_mean' is float64: give it body\.fl",
+    ),
     "a lazy body": (lambda: every(bodies(lambda: body(nn.LazyLinear(3)))), "has no size yet: let a batch through"),
     "a body without numbers": (lambda: every(bodies(lambda: body(nn.Linear(20, 3, device="meta")))), "device meta"),
     "an old weight norm": (lambda: every(bodies(lambda: normed(nn.utils.weight_norm))), "cannot be copied"),

@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from contextlib import nullcontext
 from statistics import mean
 from types import SimpleNamespace
 
@@ -381,3 +382,7 @@ def test_an_attacked_run_repeats_its_own_failures_and_scores(tmp_path, book):
     attack.verify_accuracy(method, header, numbered([0, 1, 1, 0, 1, 1, 0], 2), book)
     row = book.rows[-1]
     assert (row.learner, row.data, row.seed, row.n_train) == ("mine", "d", 3, 31)
+    for off in (-0.006, 0.006, -0.004, 0.004):  # half a point is the limit
+        header.about["accuracy"] = 4 / 7 + off
+        with pytest.raises(Refusal, match="changed code or data") if abs(off) > 0.005 else nullcontext():
+            attack.verify_accuracy(method, header, numbered([0, 1, 1, 0, 1, 1, 0], 2), book)

@@ -85,7 +85,7 @@ def test_numbers_in_a_mapping_are_numbers():
     with pytest.raises(Refusal, match=r"LocalLearning needs a number as lr, got .*fast"):
         LocalLearning({"hidden": PairSTDP()}, lr={"hidden": "fast"})
     with pytest.raises(Refusal, match="AssociativeTraining needs numbers as learning_rates"):
-        AssociativeTraining(learning_rates={"label": "fast"})
+        AssociativeTraining(learning_rates={"label": 0.1, "pixels": "fast"})
 
 
 def test_there_are_many_of_them():

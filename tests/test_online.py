@@ -214,6 +214,7 @@ def test_the_pull_of_consolidation_is_the_gradient_of_its_penalty():
     memory.consolidate_(weights)  # and the third one of four
     for square, found in zip(squares, memory.parts("fisher")):
         torch.testing.assert_close(found, square + 1, rtol=1e-12, atol=1e-12)
+    assert all(map(torch.equal, memory.parts("anchor"), weights))  # as they are after the latest task
 
 
 def test_backprop_takes_plain_steps():
@@ -245,11 +246,12 @@ def test_rules_at_the_default_rate_do_not_ruin_the_features_whatever_the_scale()
             moved = model.network_.get_submodule("body.2").weight - body[1].weight
             assert moved.abs().max() > 1e-5
     pre, weight = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.eye(2)
-    before = OnlineClassifier(nn.Sequential(nn.Linear(2, 2, bias=False)), rules={"0": Hebb()}).begin(pre, 2)
-    before.body_[0].weight.copy_(weight)
-    before.partial_fit(pre, torch.tensor([0, 1]))
     mean = torch.stack([torch.outer(x, x) for x in pre]).mean(0)
-    torch.testing.assert_close(before.body_[0].weight, weight + 1e-3 / 13 * mean)  # (25 + 1) / 2 is 13
+    for lr, rate in ((None, 1e-3 / 13), (0.03, 0.03)):  # (25 + 1) / 2 is 13
+        before = OnlineClassifier(nn.Sequential(nn.Linear(2, 2, bias=False)), rules={"0": Hebb()}, lr=lr).begin(pre, 2)
+        before.body_[0].weight.copy_(weight)
+        before.partial_fit(pre, torch.tensor([0, 1]))
+        torch.testing.assert_close(before.body_[0].weight, weight + rate * mean)
 
 
 class Times(nn.Module):

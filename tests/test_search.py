@@ -63,6 +63,17 @@ def test_a_search_that_was_stopped_proposes_what_it_would_have(tmp_path):
         Search(tmp_path / "a", SPACE, 3, [0])
 
 
+def test_a_range_with_log_is_searched_by_ratios_and_another_evenly(tmp_path):
+    pytest.importorskip("optuna")
+    space = axes_of(["n=1..10000:log", "x=1e-4..1:log", "m=1..10000", "y=0..1.0"], search=True)
+    room, known = Search(tmp_path, space, 0, []), []
+    for index in range(10):  # at random, before anything is learned
+        known.append(room.ask(index, known)[1])
+    low = {axis.name: sum(float(one[axis.name]) < 0.01 * float(axis.values[1]) for one in known) for axis in space}
+    assert min(low["n"], low["x"]) >= 3
+    assert max(low["m"], low["y"]) <= 1
+
+
 def test_a_search_ends_where_nothing_is_new(tmp_path):
     pytest.importorskip("optuna")
     axes, known = axes_of(["k=1..2", "fast=true,false"], search=True), []

@@ -127,6 +127,8 @@ def test_a_classifier_learns_from_one_batch_after_the_other(model):
     np.testing.assert_array_equal(*later)
     before = whole.decision_function(x)
     assert np.abs(whole.partial_fit(x[:50], names[:50]).decision_function(x) - before).max() > 1e-4
+    rates = [deepcopy(stream).set_params(learning_rate=lr).partial_fit(x, names) for lr in (1e-6, 0.1)]
+    assert np.abs(np.subtract(*(one.decision_function(x) for one in rates))).max() > 1e-3  # the later rate is heard
     assert whole.score(x, names) > 0.95
     for rows, labels, classes, message in (
         (x[:9], names[:9], None, "needs classes=, all that will ever come, in its first call"),

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from common import rng
 from neuropil.data import load
 from neuropil.errors import Refusal
 from neuropil.models import SpikingClassifier
@@ -212,6 +213,15 @@ def test_only_reward_teaches_arbitrary_actions(record, monkeypatch):
     assert len(learned) == 30 * 12
     assert len(tested) == 4 * 10
     assert not learned & tested
+
+
+def test_a_reward_finds_what_its_delay_has_left_of_the_traces():
+    found = []
+    for delay in (0.0, 0.15):
+        config = reward_stdp.Config(inputs=5, active=2, actions=2, delay=delay, tau=0.3, dt=5e-3)
+        spikes, made = ((torch.rand(20, 3, n, generator=rng()) < 0.5).float() for n in (5, 2))
+        found.append(reward_stdp.Actions(config, rng()).change(spikes, made, torch.tensor([1.0, -2.0, 0.5])))
+    torch.testing.assert_close(found[1], math.exp(-0.15 / 0.3) * found[0], rtol=1e-4, atol=1e-7)
 
 
 def test_a_reward_counts_less_once_it_is_expected():

@@ -25,6 +25,7 @@ CONV = f"{FEW} --kernels 8 --kernel 3 --patch-fraction 0.5 --labels 30"
 WIDE = f"{FEW} --units 4 --k 2 --kernel 5 --stride 1 --patch-fraction 0.5"
 NETS = f"{FEW} --hidden 40 20 --columns 4 1 --receptive-field 5 --batch 30 --backprop-batch 30"
 STDP = f"{FEW} --n-samples 2 --classification-units 10 --generation-units 8 --completion-units 8"
+PHASES = "--units 10 --free 0.3 --nudged 0.1 --control 0.1 --in-use 0.2"
 TINY = {
     "compare": f"--data digits {FEW} --seeds 1 --units 40 --labels 1000",
     "mnist_krotov": KROTOV,
@@ -46,6 +47,7 @@ TINY = {
     "yin_yang": f"{FEW} --units 6",
     "lif_qif": f"{FEW} --units 6 --learners qif backprop linear",
     "digits_mstdp": f"{STDP} --learners mstdp --accept-margin 0",
+    "spiking_associative": f"{FEW} {PHASES} --batch 60 --epochs 1 --learners spikes",
     "mnist_semi": f"{FEW} --labels 30 --classification-units 10 --n-rounds 1 --batch 30",
     "mnist_unsupervised": f"{FEW} --units 10 --components 5 --batch 30",
     "continual": f"--data digits {FEW} --units 6 --per-class 2 --iterations 5 --learners random_association"

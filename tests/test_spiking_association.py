@@ -41,7 +41,7 @@ def tiny(phases=PHASES, rule=RULE, pixels=7, hidden=5, classes=3, gain=1.0):
 def rasters(body, x, label, keys, steps, free):
     """Spikes of every population, (time, batch, units), and the drives of the label, by definition."""
     net, phases = body.net, body.phases
-    chance, keep = phases.rate * phases.dt, math.exp(-phases.dt / phases.tau)
+    likely, keep = phases.rate * phases.dt, math.exp(-phases.dt / phases.tau)
     sizes = {PIXELS: body.pixels, LABEL: body.classes, "always": 1, HIDDEN: body.hidden}
     line = (torch.arange(sum(sizes.values())) * GOLDEN) & M32
     u = {name: torch.zeros(len(x), sizes[name]).double() for name in (HIDDEN, LABEL)}
@@ -51,7 +51,7 @@ def rasters(body, x, label, keys, steps, free):
         if t >= free:
             s[LABEL] = (s[LABEL] + phases.beta * label) / (1 + phases.beta)
         activity = torch.cat([x, s[LABEL], torch.ones(len(x), 1).double(), s[HIDDEN]], 1)
-        spikes = (mix(mix((keys + t) & M32)[:, None] ^ line) < thresholds(chance * activity)).double()
+        spikes = (mix(mix((keys + t) & M32)[:, None] ^ line) < thresholds(likely * activity)).double()
         z = dict(zip(sizes, spikes.split(list(sizes.values()), 1)))
         for name, one in z.items():
             made[name].append(one)
@@ -60,7 +60,7 @@ def rasters(body, x, label, keys, steps, free):
             LABEL: net.between(HIDDEN, LABEL)(z[HIDDEN]),
         }
         for name in u:
-            u[name] = keep * u[name] + (1 - keep) / chance * (arrived[name] + z["always"] * net.bias[name])
+            u[name] = keep * u[name] + (1 - keep) / likely * (arrived[name] + z["always"] * net.bias[name])
         drives.append(u[LABEL])
     return made, torch.stack(drives)
 

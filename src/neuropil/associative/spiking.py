@@ -139,11 +139,11 @@ class SpikingAssociation(nn.Module):
     ) -> Tensor:
         """Mean drives of the label; with the places that take up `changes`, there is a nudge."""
         phases, rule, weight = self.phases, self.rule, self._weight().numpy()
-        number, dt, chance = weight.dtype.type, phases.dt, phases.rate * phases.dt
+        number, dt, likely = weight.dtype.type, phases.dt, phases.rate * phases.dt
         keep, keep_x, keep_y = (math.exp(-dt / tau) for tau in (phases.tau, rule.tau_plus, rule.tau_minus))
         steps = (free, round(phases.nudged / dt), round(phases.control / dt), read)
-        other = (phases.beta, keep, (1 - keep) / chance, keep_x, keep_y)
-        c = Constants(number(chance), *steps, *(number(value) for value in other))
+        other = (phases.beta, keep, (1 - keep) / likely, keep_x, keep_y)
+        c = Constants(number(likely), *steps, *(number(value) for value in other))
         given = (x.numpy(), label.numpy(), changes is not None)
         drive = torch.zeros_like(label)
         nothing = (np.zeros((1, 1), weight.dtype),) * 2

@@ -57,14 +57,14 @@ def pairs(fired, count, trace, y, sign, pixels, always, hidden, earlier, later):
 
 
 @inlined
-def chances(chance, u, label, pull, pixels, always, hidden, probability):  # type: ignore[no-untyped-def]
+def firing(likely, u, label, pull, pixels, always, hidden, probability):  # type: ignore[no-untyped-def]
     """Of a spike of each hidden unit, and of each label unit, which is pulled towards `label`."""
     zero, one = u.dtype.type(0), u.dtype.type(1)
     for j in range(hidden):
-        chance[always + 1 + j] = probability * min(max(u[j], zero), one)
+        likely[always + 1 + j] = probability * min(max(u[j], zero), one)
     for j in range(always - pixels):
         active = min(max(u[hidden + j], zero), one)
-        chance[pixels + j] = probability * (active + pull * label[j]) / (one + pull)
+        likely[pixels + j] = probability * (active + pull * label[j]) / (one + pull)
 
 
 @compiled
@@ -88,18 +88,18 @@ def present(part, first, last, x, label, nudges, keys, weight, c, earlier, later
     pixels, hidden = x.shape[1], receivers - label.shape[1]
     always, kind = pixels + label.shape[1], weight.dtype.type
     steps, zero, one, scale = c.free + (c.nudged if nudges else 0), kind(0), kind(1), kind(2.0**-32)
-    chance, salt = np.empty(senders, weight.dtype), np.arange(senders).astype(np.uint32) * np.uint32(0x9E3779B9)
+    likely, salt = np.empty(senders, weight.dtype), np.arange(senders).astype(np.uint32) * np.uint32(0x9E3779B9)
     u, y, trace = np.empty(receivers, weight.dtype), np.empty(receivers, weight.dtype), np.empty(senders, weight.dtype)
     spiked, fired = np.empty(senders, np.bool_), np.empty(senders + 1, np.int64)
     for n in range(first, last):
         u[:], y[:], trace[:] = 0, 0, 0
-        chance[:pixels], chance[always] = c.probability * x[n], c.probability
+        likely[:pixels], likely[always] = c.probability * x[n], c.probability
         for t in range(steps):
             pull = c.beta if nudges and t >= c.free else zero
-            chances(chance, u, label[n], pull, pixels, always, hidden, c.probability)
+            firing(likely, u, label[n], pull, pixels, always, hidden, c.probability)
             now, count = hashed(np.uint32(keys[n] + np.uint32(t))), 0
             for i in range(senders):
-                spiked[i] = kind(hashed(np.uint32(now ^ salt[i]))) * scale < chance[i]
+                spiked[i] = kind(hashed(np.uint32(now ^ salt[i]))) * scale < likely[i]
             for i in range(senders):
                 fired[count] = i
                 count += spiked[i]

@@ -76,10 +76,10 @@ class SpikingPhases:
 class SpikingAssociation(nn.Module):
     r"""Pixels, hidden units and label connected both ways, all of them spiking: images in, drives of the label out.
 
-    A unit spikes in a step with the probability rate dt s, where s is its activity: that of a pixel is given, that of
-    others is the drive u, clipped to [0, 1]. A spike adds (1 - exp(-dt / tau)) w / (rate dt) to the drives that it
-    reaches, which decay with tau. So the mean of a drive is the weighted sum of the activities that reach it, as in the
-    rate network. A nudge makes the activity of label units (s + beta d) / (1 + beta), with the data d. A bias is a
+    A unit spikes in a step with the probability rate dt s, where s is its activity. That of a pixel is given, that of
+    other units is their drive u, clipped to [0, 1]. A spike adds (1 - exp(-dt / tau)) w / (rate dt) to the drives that
+    it reaches, which decay with tau. So the mean of a drive is the weighted sum of the activities that reach it, as in
+    the rate network. A nudge makes the activity of label units (s + beta d) / (1 + beta), with the data d. A bias is a
     synapse from a unit whose activity is always 1.
 
     Pairs of spikes of the nudged phase change synapses by `rule`; pairs of the control before it change them with the

@@ -55,6 +55,10 @@ class SpikingPhases:
 
     Raises:
         Refusal: times that are not positive or below dt; more than one spike in a step; a control before the start.
+
+    Examples:
+        >>> SpikingPhases(rate=50.0).control
+        0.75
     """
 
     rate: float = 100.0
@@ -94,6 +98,10 @@ class SpikingAssociation(nn.Module):
 
     Raises:
         Refusal: another pairing, a weight dependence, or another dt than that of the phases.
+
+    Examples:
+        >>> SpikingAssociation(4, 3, 2)(torch.ones(5, 4)).shape
+        torch.Size([5, 2])
     """
 
     def __init__(

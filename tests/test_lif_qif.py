@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from neuropil.data import load
 from neuropil.errors import Refusal
 from neuropil.experiments.spike_jumps import JumpTracker, jumped
 from neuropil.models import SpikeTimeTraining, SpikingClassifier
@@ -96,3 +97,19 @@ def test_the_recipe_says_what_jumps_and_who_falls_silent(tmp_path):
     changes = [row["change"] for row in tried]
     assert changes[:2] == [{"lif_lr": 1e-2, "lif_scale": 0.5}, {"lif_lr": 1e-2, "lif_scale": 1.0}]
     assert [len(changes), changes[3]] == [7, {"qif_lr": 1e-2, "qif_scale": 1.0}]
+
+
+def test_every_kind_of_neuron_has_its_own_rate_and_scale():
+    config = lif_qif.Config(
+        units=5, t_end=3.7, span=2.1, epochs=3, batch=7, watch_every=9, lif_lr=0.01, lif_scale=0.9, bump_lr=0.02,
+        bump_scale=0.8, bump=0.003, qif_lr=0.03, qif_scale=0.7, backprop_lr=0.04,
+    )  # fmt: skip
+    train = load("yin_yang")[0][:20]
+    made = {name: build(config, train, torch.Generator()) for name, build in lif_qif.METHODS.items()}
+    for name, want in {"lif": (0.01, 0.9, 0.0), "lif_bump": (0.02, 0.8, 0.003), "qif": (0.03, 0.7, 0.0)}.items():
+        learner, how = made[name].learner, made[name].learner.training
+        assert (how.lr, learner.init_scale, how.weight_bump) == want
+        assert (learner.hidden, learner.t_end, learner.encode.span, made[name].every) == ((5,), 3.7, 2.1, 9)
+        assert (how.epochs, how.batch) == (3, 7)
+    how = made["backprop"].learner.training
+    assert (how.lr, how.epochs, how.batch) == (0.04, 3, 7)

@@ -1,5 +1,6 @@
 """Every setting of what learns is heard: with another value of one of them, another model is learned."""
 
+from functools import partial
 from inspect import signature
 
 import pytest
@@ -12,11 +13,18 @@ from neuropil.evaluate.robustness import L2, PGD, Boundary, HopSkipJump, Square
 from neuropil.evaluate.robustness.attacks.gradient import margin
 from neuropil.models import (
     AssociationClassifier,
+    AssociationReadout,
     AssociationTraining,
     BackpropClassifier,
+    DeltaReadout,
     Distort,
     FeatureClassifier,
+    LateralReadout,
+    LeastSquares,
     LocalLearning,
+    OnlineBackprop,
+    OnlineClassifier,
+    Prototypes,
     RidgeRegression,
     SpikeTimeTraining,
     SpikingClassifier,
@@ -63,6 +71,13 @@ def local(learning):
 
 def spiking(training):
     return weights(SpikingClassifier((6,), encode=LatencyEncoding(), training=training, init_scale=0.5))
+
+
+def answers(made):
+    """Scores of a head on frozen features; a number in the place of its generator is a seed."""
+    keywords = {name: rng(value or 0) if name == "rng" else value for name, value in made.keywords.items()}
+    model = OnlineClassifier(body(), partial(made.func, **keywords)).fit(TRAIN, rng=rng())
+    return model.decision_function(TRAIN.x)
 
 
 def scores(x):
@@ -163,6 +178,22 @@ HEARD = {
          "readout": RidgeRegression((0.1,))},
     ),
 }  # fmt: skip
+for model in OnlineClassifier, OnlineBackprop:
+    rules = {"rules": LOCAL} if model is OnlineClassifier else {}
+    HEARD[model.__name__] = (
+        model,
+        weights,
+        {"body": body(), "lr": 0.1, "batch": 20, **rules},
+        {"lr": 0.2, "batch": 15, **({"rules": {}, "head": DeltaReadout} if rules else {})},
+    )
+for head, other in (
+    (Prototypes, {"per_class": 2}),
+    (DeltaReadout, {"lr": 0.5}),
+    (LateralReadout, {"iterations": 50, "momentum": 0.5}),
+    (LeastSquares, {"ridge": 0.1}),
+    (AssociationReadout, {"per_class": 10, "k": 2, "slope": 8.0, "lr": 0.2, "rng": None}),
+):
+    HEARD[head.__name__] = (partial(partial, head), answers, {"rng": 5} if "rng" in other else {}, other)
 HEARD["SpikeTimeTraining"] = (
     SpikeTimeTraining,
     spiking,
@@ -198,13 +229,16 @@ ELSEWHERE = {  # settings that say nothing in these cases
     "LocalLearning": {"joint", "patch_fraction"},
     "RidgeRegression": {"held_out"},
     "FeatureClassifier": {"body"},
+    "OnlineClassifier": {"body"},
+    "OnlineBackprop": {"body", "consolidation"},
 }
 
 
 @pytest.mark.parametrize("name", HEARD)
 def test_another_value_of_a_setting_makes_another_model(name):
     cls, learned, usual, other = HEARD[name]
-    assert other.keys() | ELSEWHERE.get(name, set()) == set(signature(cls).parameters)
+    known = signature(cls.args[0] if isinstance(cls, partial) else cls).parameters
+    assert other.keys() | ELSEWHERE.get(name, {"features", "classes"} & {*known}) == {*known}
     first = learned(cls(**usual))
     assert torch.equal(first, learned(cls(**usual)))
     for setting, value in other.items():

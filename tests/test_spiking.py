@@ -209,20 +209,22 @@ def test_distortions_move_a_spot_as_far_as_they_say_and_no_farther():
     nothing = {"rotation": 0, "scale": 0, "shear": 0, "shift": 0}
     image = spot(25, 41, 12, 30)  # 10 pixels right of the centre
     moves = [
-        ("shift", 3.0, lambda down, right: abs(down), 3.0),
-        ("shift", 3.0, lambda down, right: abs(right), 3.0),
-        ("rotation", 30.0, lambda down, right: math.degrees(math.asin(abs(down) / 10)), 30.0),
-        ("scale", 0.3, lambda down, right: abs(math.log(1 + right / 10)), 0.3),
+        ("shift", 3.0, lambda down, right: down, 3.0),
+        ("shift", 3.0, lambda down, right: right, 3.0),
+        ("rotation", 30.0, lambda down, right: math.degrees(math.asin(down / 10)), 30.0),
+        ("scale", 0.3, lambda down, right: math.log(1 + right / 10), 0.3),
     ]
     for name, size, measure, most in moves:
         generator, distort = rng(0), Distort(**{**nothing, name: size})
         found = []
-        for _ in range(40):
+        for _ in range(80):
             row, column = centre(distort(image, generator))
             found.append(measure(row - 12, column - 30))
-        assert 0.8 * most < max(found) < 1.1 * most, name
-    sheared = [centre(Distort(**{**nothing, "shear": 0.5})(spot(41, 41, 30, 20), rng(k)))[1] - 20 for k in range(20)]
-    assert 3.5 < max(map(abs, sheared)) < 5.5
+        for signed in (found, [-one for one in found]):  # either way
+            assert 0.8 * most < max(signed) < 1.1 * most, name
+    sheared = [centre(Distort(**{**nothing, "shear": 0.5})(spot(41, 41, 30, 20), rng(k)))[1] - 20 for k in range(40)]
+    assert 3.5 < max(sheared) < 5.5
+    assert -5.5 < min(sheared) < -3.5
     bent = [centre(Distort(**nothing, bend=1.0)(image, rng(k)))[1] - 30 for k in range(60)]
     assert 0.4 < torch.tensor(bent).std() < 1.6
 

@@ -215,6 +215,31 @@ def test_only_reward_teaches_arbitrary_actions(record, monkeypatch):
     assert not learned & tested
 
 
+def test_settings_of_simulated_networks_are_where_their_names_say():
+    config = reward_stdp.Config(
+        seed=7, rate=31.0, duration=0.066, dt=3e-3, batch=5, tau=0.37, inhibition=7.5, first_weight=0.21, patterns=30,
+        actions=3, inputs=40, active=11,
+    )  # fmt: skip
+    task, units = reward_stdp.Task(config), reward_stdp.Actions(config, rng())
+    assert (task.encode.rate, task.encode.duration, task.encode.dt) == (31.0, 0.066, 3e-3)
+    assert (task.seed, task.batch, task.x.shape, set(task.x.sum(1).tolist())) == (7, 5, (30, 40), {11})
+    assert task.right.bincount().tolist() == [10, 10, 10]
+    assert (units.neuron.dt, units.rule.dt, units.rule.tau, units.inhibition) == (3e-3, 3e-3, 0.37, 7.5)
+    assert units.layer.weight.mean().item() == pytest.approx(0.21, rel=0.1)
+    config = balanced.Config(
+        excitatory=50, inhibitory=30, connected=0.3, excitation=0.11, inhibition=0.7, inhibition_fixed=2.5,
+        drive=-46e-3, rate=6.5, dt=2e-3,
+    )  # fmt: skip
+    net = balanced.Network(config, rng())
+    assert (net.neuron.rest, net.neuron.dt, net.rule.rate, net.rule.dt) == (-46e-3, 2e-3, 6.5, 2e-3)
+    for weight, size, shape in (
+        (net.excite, 0.11, (80, 50)), (net.plastic.weight, 0.7, (50, 30)), (net.calm, 2.5, (30, 30))
+    ):  # fmt: skip
+        assert weight.shape == shape
+        assert weight.unique().tolist() == pytest.approx([0, size])
+        assert weight.gt(0).float().mean().item() == pytest.approx(0.3, abs=0.05)
+
+
 def test_a_reward_finds_what_its_delay_has_left_of_the_traces():
     found = []
     for delay in (0.0, 0.15):

@@ -1,8 +1,9 @@
 """Pair STDP on Poisson spikes of changing rates beside presynaptic rate times change of the postsynaptic rate.
 
-Writes the table of stdp_limit.md to the terminal and its picture: ``python docs/results/stdp_limit.py``.
+Writes the tables of stdp_limit.md to the terminal and its pictures: ``python docs/results/stdp_limit.py``.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,10 @@ SAMPLES, SETTLED, RISE = 40_000, 200, 100  # synapses, steps before and after th
 BEFORE = 20.0  # postsynaptic rate before it changes, Hz
 RISES = (-20.0, -10.0, 0.0, 10.0, 20.0, 30.0)  # of the postsynaptic rate, Hz
 PRE = 40.0  # presynaptic rate, Hz
-PICTURE = Path(__file__).parents[1] / "pictures" / "stdp_limit.png"
+PICTURES = Path(__file__).parents[1] / "pictures"
+SPIKES = (0.3, 1.0, 3.0, 10.0, 30.0)  # of either neuron in the time constant of depression
+DELTA = 0.1  # relative change of the postsynaptic rate
+LASTS = 3.0  # time with plasticity, in the same time constant
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,53 @@ def simulated(case: Case, rise: float, rng: torch.Generator) -> tuple[float, flo
     return float(total.mean()), 1.96 * float(total.std()) / SAMPLES**0.5
 
 
+def spread(spikes: float, ratio: float, lasts: float = LASTS) -> float:
+    """Standard deviation of the change by one event, by law: tau_minus is `ratio` tau_plus, a_minus is 1."""
+    return spikes * math.sqrt(lasts * (1 + ratio) / 2 + spikes / ratio + spikes)
+
+
+def simulated_spread(spikes: float, ratio: float, rng: torch.Generator, synapses: int = 4000) -> float:
+    """The same by simulation, in steps in which few spikes fall together."""
+    tau, dt = 0.02, 0.02 / max(40.0, 40 * spikes)
+    balance = math.expm1(ratio * dt / tau) / math.expm1(dt / tau)
+    rule = PairSTDP(tau_plus=tau / ratio, tau_minus=tau, a_plus=balance, dt=dt)
+    total, memory = torch.zeros(synapses, 1), rule.memory(torch.zeros(synapses, 1), torch.zeros(synapses, 1))
+    fill, learn = round(6 * tau / dt), round(LASTS * tau / dt)
+    for step in range(fill + learn):
+        pre, post = ((torch.rand(synapses, 1, generator=rng) < spikes * dt / tau).float() for _ in range(2))
+        terms, memory = rule.terms(pre, post, memory)
+        if step >= fill:
+            total += sum(term.gain * term.pre * term.post for term in terms)
+    return float(total.std())
+
+
+def needed(spread: float, spikes: float) -> float:
+    """Events after which the mean change is as large as its standard error."""
+    return (spread / (spikes**2 * DELTA * (1 - math.exp(-LASTS)))) ** 2
+
+
+def noise(rng: torch.Generator) -> None:
+    """The table and the picture of how many events a synapse needs."""
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    print("| spikes in the window | law | simulation | law, depression three times as long | simulation |")
+    found = {ratio: [needed(simulated_spread(one, ratio, rng), one) for one in SPIKES] for ratio in (1.0, 3.0)}
+    laws = {ratio: [needed(spread(one, ratio), one) for one in SPIKES] for ratio in found}
+    for row, one in enumerate(SPIKES):
+        cells = [f"{value[row]:,.0f}" for ratio in found for value in (laws[ratio], found[ratio])]
+        print(f"| {one:g} | " + " | ".join(cells) + " |")
+    for ratio, marker in zip(found, "os"):
+        (line,) = axes.loglog(SPIKES, laws[ratio], label=f"law, tau_minus = {ratio:g} tau_plus")
+        axes.loglog(SPIKES, found[ratio], marker, color=line.get_color())
+    axes.set_xlabel("spikes of either neuron in tau_minus")
+    axes.set_ylabel("events for one standard error")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(PICTURES / "stdp_noise.png", dpi=110)
+
+
 def main() -> None:
-    """The table and the picture."""
+    """The tables and the pictures."""
     rng, figure = torch.Generator().manual_seed(0), Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.plot(RISES, [law(rise) for rise in RISES], color="black", label="law: A tau² x change of y")
@@ -82,7 +131,8 @@ def main() -> None:
     axes.set_ylabel("mean change of a synapse")
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(PICTURE, dpi=110)
+    figure.savefig(PICTURES / "stdp_limit.png", dpi=110)
+    noise(rng)
 
 
 if __name__ == "__main__":

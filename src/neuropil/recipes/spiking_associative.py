@@ -4,7 +4,8 @@ The wiring is that of `digits_mstdp` without what generates and completes. An im
 are nudged. Pair STDP with balanced windows acts in the nudge, and with the opposite sign before it: what it does
 without a nudge is taken away. Beside it the same network with rates, and baselines.
 
-Measured: 96.5 % of 288 images that were held out of the training images (n = 1).
+Measured: test, mean and 95 % interval over 3 splits: 96.29 +- 1.60 % (the same network with rates 97.86 +- 2.22,
+backprop 98.70 +- 1.44, random features 97.68 +- 1.44, linear 96.56 +- 1.60).
 
 Group: STDP. Minutes: 4. Data: digits.
 

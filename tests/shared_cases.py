@@ -94,6 +94,9 @@ def check_rules(group, size):
         check(f"{size}, {geometry}, Association", group, layer, npl.Association(2), pre, optimizer, third=label)
         after = lambda x, layer=layer: {"post_after": layer(x).detach().sin()}
         check(f"{size}, {geometry}, Differential", group, layer, npl.DifferentialHebb(), pre, optimizer, third=after)
+    wide, some = nn.Linear(300, 300).double(), torch.rand(23, 300, dtype=torch.float64)  # has a message of its own
+    for rule in RULES[6], RULES[9]:
+        check(f"{size}, wide, {rule}", group, wide, rule, some, "SGD")
     layer, pre = make("dense with bias")
     for rule in SPARSE:
         check(f"{size}, {rule}", group, layer, rule, pre, "plain")

@@ -42,7 +42,7 @@ def test_many_processes_learn_what_one_learns_with_all_samples(cases):
     found = {name: value for name, value in cases[0].items() if name[0].isdigit()}
     wrong = {name: value for name, value in found.items() if not value <= 1e-12}
     assert not wrong
-    assert len(found) == (17 + 2 * 5) * 13 + 3 * (3 + 4 * 7 + 2 + 10)
+    assert len(found) == (17 + 2 * 5) * 13 + 3 * (2 + 3 + 4 * 7 + 2 + 10)
 
 
 def test_a_rule_says_once_that_it_learns_alone(cases):
@@ -159,6 +159,14 @@ def slowest(costs, edges):
         learns = any(one.learns for one in costs[begin:end])
         found.append(sum(one.seconds for one in costs[begin:end]) + 1e-9 * passed if learns else math.inf)
     return max(found)
+
+
+def test_stages_of_what_attach_has_made_are_refused():
+    model = nn.Sequential(nn.Linear(4, 6))
+    learner = npl.attach(model, {"0": npl.HardWTA()}, torch.rand(8, 4))
+    for given in (learner, {"0": npl.HardWTA()}), (model, learner):
+        with pytest.raises(Refusal, match=r"not what attach has made; share\(model\) before attach lets processes"):
+            npl.distributed.pipeline(*given, torch.rand(8, 4))
 
 
 def test_share_needs_processes():

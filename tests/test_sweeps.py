@@ -8,6 +8,7 @@ import pytest
 
 from cli_place import go, said
 from cli_place import place as place
+from neuropil.cli import main
 from neuropil.cli.sweep_plan import plan_of
 from neuropil.runs import read
 
@@ -121,6 +122,30 @@ def test_a_sweep_that_was_killed_does_every_run_once(room, capsys):
     assert "the sweep in out was finished" in said(capsys, "sweep --resume out", code=0)
     assert before == {path: path.read_bytes() for path in room.glob("out/setting-*/**/*") if path.is_file()}
     assert "exists already" in said(capsys, "sweep ./formula.py --grid lr=1 --out out")
+
+
+def test_a_ray_cluster_of_two_nodes_does_every_run_once(room, monkeypatch):
+    ray, nodes = pytest.importorskip("ray"), pytest.importorskip("ray.cluster_utils")
+    where = "{__import__('ray').get_runtime_context().get_node_id()}"
+    (room / "formula.py").write_text(RECIPE.replace("{config.seed}\\n", f"{{config.seed}} {where}\\n"))
+    cluster = nodes.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+        assert main(["sweep", "./formula.py", *GRID, "--engine", "ray", "--workers", "2", "--out", "out"]) == 0
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    ends = [line.split() for line in (room / "ends.txt").read_text().splitlines()]
+    assert sorted((float(lr), int(n), int(k)) for lr, n, k, _ in ends) == [(*one, k) for one in TRIED for k in (0, 1)]
+    assert len({node for *_, node in ends}) == 2
+    found = json.loads((room / "out/results.json").read_text())
+    rows = {(row["lr"], row["hidden"], row["seed"]): row for row in found["rows"]}
+    for lr, n in TRIED:
+        for seed in (0, 1):
+            assert rows[str(lr), " ".join("4" * n), seed]["accuracy"] == pytest.approx(accuracy(lr, n, seed), rel=1e-12)
+    assert rows["2", "4", 1]["reason"] == "the weight is 6.0; lower the rate."
 
 
 REFUSED = {

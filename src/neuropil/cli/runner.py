@@ -20,7 +20,7 @@ from neuropil.cli.settings import config_of, parse, show
 from neuropil.cli.trust import code_of
 from neuropil.cli.workers import count_of, crew, use_threads
 from neuropil.data import held_out
-from neuropil.errors import Refusal, enough_memory, require
+from neuropil.errors import Gone, Refusal, enough_memory, require
 from neuropil.runs import Run, jsonable
 from neuropil.runs.files import METRICS, RUN, Taken, json_bytes, new_folder, read_json, refuse_links
 from neuropil.runs.machine import changes, world
@@ -63,8 +63,9 @@ def do(verb: str, words: list[str]) -> int:
             work(job, run, again=folder)
         else:
             _all_seeds(job, folder, Manner(quiet=job.options.quiet))
-    except Exception:
-        _forget_if_empty(folder, missing)
+    except Exception as error:
+        if not isinstance(error.__cause__, Gone):  # after which the run goes on from its folder
+            _forget_if_empty(folder, missing)
         raise
     return _report_if_any(folder)
 

@@ -15,6 +15,7 @@ from neuropil.distributed.balance import balanced, costs
 from neuropil.distributed.link import END, Batch, Link
 from neuropil.errors import require, unknown
 from neuropil.plasticity.law import Law
+from neuropil.plasticity.learner import Learner
 from neuropil.plasticity.processes import Processes, answers
 from neuropil.plasticity.propose import propose_
 from neuropil.plasticity.sharing import become_alike_, learn_alone, members, part, share
@@ -185,6 +186,9 @@ def pipeline(
         8
         >>> npl.distributed.stop()
     """
+    attached = isinstance(model, Learner) or isinstance(rules, Learner)
+    cure = "share(model) before attach lets processes learn it, each from a part of the data"
+    require(not attached, f"pipeline takes a network and rules, not what attach has made; {cure}.")
     require(isinstance(model, nn.Sequential), f"pipeline needs an nn.Sequential of blocks, got {type(model).__name__}.")
     processes = members("pipeline", group)
     require(bool(rules) and isinstance(rules, Mapping), f"pipeline needs {{name of a layer: rule}}, got {rules!r}.")

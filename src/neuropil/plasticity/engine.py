@@ -113,12 +113,13 @@ def _shared_change(
         object.__setattr__(plain, name, False)
     tally = torch.zeros(len(weight) if law.average else 0, dtype=torch.int64, device=weight.device)
     count = sample_count(job.layer, pre) if pre.numel() else 0
-    job = job._replace(law=plain, tally=tally, divisor=max(1, count) if mean else 1)  # sums of float16 may overflow
+    half = weight.element_size() < 4  # whose sums may overflow
+    job = job._replace(law=plain, tally=tally, divisor=max(1, count) if mean and half else 1)
     own = _own_change(job, pre, post, third) if count else _nothing(law, weight)
-    own = own.to(torch.promote_types(own.dtype, torch.float32)) * job.divisor
+    own = own.float() * job.divisor if half else own
     rows, change, samples, tally = summed(processes, job.layer, weight, own, count, tally)
     if mean:
-        change = change / samples.clamp_min(1)
+        change = change.div_(samples.clamp_min(1))
     elif law.average:
         change = change / (tally if rows is None else tally[rows]).clamp_min(1)[:, None]
     if law.normalise and change.numel():

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from neuropil.errors import Gone
 
+LARGE = 2**16  # entries of a tensor that gets a message of its own
+
 
 @contextmanager
 def answers() -> Iterator[None]:
@@ -49,6 +51,15 @@ class Processes(NamedTuple):
         dist.all_reduce(flat, group=self.group)
         sizes = [part.numel() for part in parts]
         return [one.view(part.shape) for one, part in zip(flat.split(sizes), parts)]
+
+    @answers()
+    def sum_(self, large: Tensor, *parts: Tensor) -> list[Tensor]:
+        """`sum`, but of a large first tensor in its own memory, which a copy would take as long as the way."""
+        if large.numel() < LARGE:
+            return self.sum(large, *parts)
+        large = large.contiguous()
+        dist.all_reduce(large, group=self.group)
+        return [large, *self.sum(*(part.to(large.dtype) for part in parts))]
 
     @answers()
     def from_first(self, x: Tensor) -> Tensor:

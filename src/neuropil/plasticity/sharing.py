@@ -206,13 +206,15 @@ def summed(
 ) -> Total:
     """`change`, dense or sparse, and all else over all processes; of sparse changes only rows travel that some have.
 
+    A dense `change` is overwritten.
+
     Raises:
         Refusal: the weights have drifted apart.
     """
     mine = _fingerprint(layer)
     scalars = torch.cat([mine.new_full((1,), samples), mine])
     if not change.is_sparse:
-        values, scalars, tally = processes.sum(change, scalars, tally)
+        values, scalars, tally = processes.sum_(change, scalars, tally)
         rows = None
     else:
         own = change.coalesce()
@@ -256,8 +258,10 @@ def _fingerprint(layer: nn.Module) -> Tensor:
     """Two numbers for weight and bias each, which layers that differ hardly share, in float64."""
     found = []
     for one in layer.parameters(recurse=False):
-        x = one.detach().reshape(-1).to(torch.promote_types(one.dtype, torch.float32))
-        found += [x.abs().sum(), x @ torch.linspace(1, 2, len(x), dtype=x.dtype, device=x.device)]
+        x = torch.atleast_1d(one.detach()).to(torch.promote_types(one.dtype, torch.float32))
+        x = x.flatten(1) if x.dim() > 1 else x[:, None]
+        rows, columns = (torch.linspace(1, 2, size, dtype=x.dtype, device=x.device) for size in x.shape)
+        found += [torch.linalg.vector_norm(x) * x.numel() ** 0.5, rows @ (x @ columns)]
     return torch.stack(found).double()
 
 

@@ -7,6 +7,7 @@ from sklearn import metrics
 from neuropil.data import Split
 from neuropil.errors import Refusal
 from neuropil.evaluate import (
+    UnitStatistics,
     accuracy,
     confusion,
     count_wins,
@@ -19,6 +20,7 @@ from neuropil.evaluate import (
     unit_statistics,
     unit_warnings,
 )
+from neuropil.models.training.local import unit_state
 from neuropil.runs import EpochRow, NullTracker
 
 
@@ -188,6 +190,21 @@ def test_wins_are_counted_over_batches_and_positions():
 )
 def test_bad_numbers_raise_a_warning(weight, wins, words):
     assert any(words in sentence for sentence in unit_warnings(unit_statistics(weight, wins)))
+
+
+@pytest.mark.parametrize(
+    ("name", "fine", "bad"), [("dead", 0.25, 0.26), ("converged", 0.75, 0.74), ("effective_rank", 10.0, 9.9)]
+)
+def test_a_number_worries_from_its_limit_on(name, fine, bad):
+    good = UnitStatistics(torch.ones(300), torch.ones(300), 0.0, 1.0, 100.0, 1.0)
+    assert unit_warnings(good._replace(**{name: fine})) == []
+    assert len(unit_warnings(good._replace(**{name: bad}))) == 1
+
+
+def test_a_row_has_converged_within_a_tenth_of_norm_1():
+    weight = torch.tensor([0.89, 0.91, 1.09, 1.11]).sqrt().diag()
+    assert unit_statistics(weight, torch.ones(4)).converged == 0.5
+    assert unit_state(weight, torch.ones(4), norm=2.0)["converged"] == 0.5
 
 
 def test_good_numbers_raise_none_and_rules_without_a_norm_are_not_blamed_for_it():

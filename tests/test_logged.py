@@ -312,25 +312,26 @@ def test_candidates_are_scored_on_what_was_held_out(book, capsys, tmp_path):
 
     def build(answers, few):
         learner = Says(answers)
-        learner.refit_readout = lambda part, *, rng: Says(few)
+        learner.refit_readout = lambda part, *, rng: Says(few if len(part) == 4 else [1 - one for one in few])
         return lambda train, rng: Method("a", "local", learner)
 
     some = [([0, 1, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0], [0] * 7), ([0] * 12, [1] * 7)]
     candidates = [selection.Candidate("t", {"lr": k / 8}, build(*one)) for k, one in enumerate(some)]
-    selection.score_candidates(candidates, rest, held, seed=3, labels=(4,), run=book)
+    selection.score_candidates(candidates, rest, held, seed=3, labels=(4, 6), run=book)
     for row, want in zip(book.rows, ((4 / 7, 2 / 7), (2 / 7, 5 / 7)), strict=True):
         assert row.metrics["accuracy"] == pytest.approx(want[0], abs=1e-6)
-        assert row.metrics["accuracy_4_labels"] == pytest.approx(want[1], abs=1e-6)
+        few = [row.metrics[f"accuracy_{count}_labels"] for count in (4, 6)]
+        assert few == pytest.approx([want[1], 1 - want[1]], abs=1e-6)
     lines = lambda: [line.split() for line in capsys.readouterr().out.splitlines()][-2:]
-    shown = [["t", "lr", "0.0", "57.14", "28.57"], ["t", "lr", "0.125", "28.57", "71.43"]]
+    shown = [["t", "lr", "0.0", "57.14", "28.57", "71.43"], ["t", "lr", "0.125", "28.57", "71.43", "28.57"]]
     assert lines() == shown
     cut = [candidates[0], candidates[1]._replace(build=None)]  # the run is stopped at the second one, then goes on
     run = Run.start(tmp_path / "run", recipe="x", config={}, command="x")
     run.every = 0
     with pytest.raises(TypeError):
-        selection.score_candidates(cut, rest, held, seed=3, labels=(4,), run=run)
+        selection.score_candidates(cut, rest, held, seed=3, labels=(4, 6), run=run)
     run.close()
-    selection.score_candidates(candidates, rest, held, seed=3, labels=(4,), run=Run.resume(tmp_path / "run"))
+    selection.score_candidates(candidates, rest, held, seed=3, labels=(4, 6), run=Run.resume(tmp_path / "run"))
     assert lines() == shown
 
 

@@ -9,7 +9,14 @@ from neuropil.data import digits
 from neuropil.evaluate.robustness import FGSM, L2, PGD, Boundary, Linf, Square, check_curves, curve, is_invalid
 from neuropil.evaluate.robustness.attacks.gradient import zero_gradient_fraction
 from neuropil.evaluate.robustness.harness import BLACK, WHITE, Curve
-from neuropil.evaluate.robustness.masking import at_most_majority_rate, larger_hurts, more_often, within_budget
+from neuropil.evaluate.robustness.masking import (
+    at_most_majority_rate,
+    gradients,
+    larger_hurts,
+    more_often,
+    starts,
+    within_budget,
+)
 
 SIZES = {"Linf": (0.05, 0.2), "L2": (0.3, 1.2)}
 
@@ -138,3 +145,9 @@ def test_a_clipped_attack_is_invalid():
     liar = Curve("liar", BLACK, (0.1,), bits(0)[None], overstepped=0.3)
     assert within_budget(liar).finding == "30.0% of the examples were clipped"
     assert is_invalid(check_curves([liar], grey={}, majority_rate=0.1)["liar"])
+
+
+def test_one_image_in_a_hundred_may_lack_a_gradient_or_a_start_and_no_more():
+    for check, name in ((gradients, "zero_gradient_fraction"), (starts, "no_start_fraction")):
+        given = [Curve("PGD", WHITE, (0.1,), torch.ones(1, 9), **{name: share}) for share in (0.0, 0.01, 0.0101)]
+        assert [check(one).passed for one in given] == [True, True, False]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -133,6 +134,12 @@ def test_prose_is_wrapped(page):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_deliberate_faults_can_be_read():
+    """Two changes that both add rows at the end can lose a header where they are merged."""
+    rows = tomllib.loads((ROOT / "tests/mutants.toml").read_text(encoding="utf-8"))["mutant"]
+    assert all(row.keys() == {"function", "old", "new", "meaning", "test"} for row in rows)
 
 
 def test_long_sentences_and_retired_words_are_found():

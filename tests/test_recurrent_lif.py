@@ -11,6 +11,7 @@ from neuropil.errors import Refusal
 from neuropil.spiking import LIF, Plan, RecurrentLIF, simulate_lif, simulate_recurrent_lif
 
 INF, T = math.inf, 4.3
+SMALL = Plan(events=1, memory=2**22)  # so that a network that never stops is refused at once
 
 
 def lively(seed, *, batch=2, inputs=3, neurons=4, spikes=2):
@@ -53,7 +54,7 @@ def solve(times, outer, inner, potential, current, tau):
 @pytest.mark.parametrize(("tau", "seed"), [(1.0, 0), (0.63, 1)])
 def test_spikes_and_end_states_are_those_of_an_ode_solver(tau, seed):
     parts = lively(seed)
-    found, end = simulate_recurrent_lif(*parts, LIF(tau), T, plan=Plan(events=1, memory=2**22))
+    found, end = simulate_recurrent_lif(*parts, LIF(tau), T, plan=SMALL)
     assert found.isfinite().sum() > 15
     for b in range(2):
         want, v, i = solve(parts[0][b].tolist(), *(part.numpy() for part in parts[1:]), tau)
@@ -69,7 +70,7 @@ def test_gradients_pass_gradcheck(seed):
     parts[0] = torch.where(parts[0].isinf(), torch.tensor([1.93, 3.37]), parts[0]).detach().requires_grad_()
 
     def simulate(*args):
-        spikes, end = simulate_recurrent_lif(*args, LIF(0.8), T)
+        spikes, end = simulate_recurrent_lif(*args, LIF(0.8), T, plan=SMALL)
         return torch.where(spikes.isfinite(), spikes, 0), *end
 
     assert torch.autograd.gradcheck(simulate, parts, rtol=1e-5, atol=1e-6)
@@ -78,7 +79,7 @@ def test_gradients_pass_gradcheck(seed):
 def test_without_synapses_it_is_a_feed_forward_layer_and_a_start_may_differ_from_trial_to_trial():
     times, outer, inner, potential, current = lively(5)
     starts = torch.stack((potential, potential - 0.3)), torch.stack((current, 0.7 * current))
-    one, end = simulate_recurrent_lif(times, outer, 0 * inner, *starts, LIF(), T)
+    one, end = simulate_recurrent_lif(times, outer, 0 * inner, *starts, LIF(), T, plan=SMALL)
     two, other = simulate_lif(times, outer, *starts, LIF(), T)
     torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(tuple(end), tuple(other), rtol=1e-10, atol=1e-10)
@@ -87,10 +88,10 @@ def test_without_synapses_it_is_a_feed_forward_layer_and_a_start_may_differ_from
 def test_a_layer_has_the_synapses_of_its_mask_and_no_gradient_where_none_fires():
     times, outer, inner, potential, current = lively(6)
     mask = ~torch.eye(4, dtype=torch.bool)
-    net = RecurrentLIF(3, 4, neuron=LIF(0.8), t_end=T, mask=mask, dtype=torch.float64)
+    net = RecurrentLIF(3, 4, neuron=LIF(0.8), t_end=T, mask=mask, dtype=torch.float64, plan=SMALL)
     for name, part in {"weight": outer, "recurrent": inner, "potential": potential, "current": current}.items():
         getattr(net, name).data.copy_(part)
-    want, _ = simulate_recurrent_lif(times, outer, inner * mask, potential, current, LIF(0.8), T)
+    want, _ = simulate_recurrent_lif(times, outer, inner * mask, potential, current, LIF(0.8), T, plan=SMALL)
     assert torch.equal(net(times).spikes[0], want)
     net.potential.data.fill_(1.2)
     with pytest.raises(Refusal, match="first potentials below 1"):
@@ -111,7 +112,7 @@ def test_a_spike_that_vanishes_makes_another_neuron_s_spikes_jump():
 
     def last(current):
         start = torch.zeros(2).double(), torch.tensor([current, 9.0], dtype=torch.float64)
-        spikes, _ = simulate_recurrent_lif(nothing, outer, inner, *start, LIF(), T)
+        spikes, _ = simulate_recurrent_lif(nothing, outer, inner, *start, LIF(), T, plan=SMALL)
         return [int(train.isfinite().sum()) for train in spikes[0]]
 
     assert [last(4 - 1e-9), last(4 + 1e-9)] == [[0, 3], [1, 2]]

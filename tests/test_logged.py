@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from common import rng
-from neuropil.associative import CLASSIFY
+from neuropil.associative import CLASSIFY, CLASSIFY_PARTIAL
 from neuropil.associative.settling import Settled
 from neuropil.associative.training import EpochStatistics
 from neuropil.data import Split
@@ -188,6 +188,7 @@ def test_the_accuracy_of_an_epoch_counts_every_example_once():
         settled = Settled(state, 4, torch.zeros(len(labels)), True, torch.full((len(labels),), 4))
         traces = SimpleNamespace(settled=settled, after=state | {"h": torch.zeros(1)}, samples=len(labels))
         found.add(CLASSIFY, traces, torch.tensor(labels))
+        found.add(CLASSIFY_PARTIAL, traces, 1 - torch.tensor(answers))  # of images with missing pixels, none counts
     assert found.row()["train_accuracy"] == pytest.approx(4 / 6)
 
 

@@ -32,7 +32,8 @@ from neuropil.models import (
     dense_body,
     init_normal_,
 )
-from neuropil.plasticity import KrotovHopfield
+from neuropil.plasticity import HardWTA, KrotovHopfield
+from neuropil.sklearn import AssociationRuleClassifier, HebbianClassifier, STDPNetworkClassifier
 from neuropil.spiking import LatencyEncoding
 
 TRAIN = digits(seed=0)[0][:60]
@@ -78,6 +79,12 @@ def answers(made):
     keywords = {name: rng(value or 0) if name == "rng" else value for name, value in made.keywords.items()}
     model = OnlineClassifier(body(), partial(made.func, **keywords)).fit(TRAIN, rng=rng())
     return model.decision_function(TRAIN.x)
+
+
+def estimated(estimator):
+    """Scores of an estimator of `neuropil.sklearn`."""
+    rows = TRAIN.x.flatten(1).numpy()
+    return torch.tensor(estimator.fit(rows, TRAIN.y.numpy()).decision_function(rows))
 
 
 def scores(x):
@@ -194,6 +201,28 @@ for head, other in (
     (AssociationReadout, {"per_class": 10, "k": 2, "slope": 8.0, "lr": 0.2, "rng": None}),
 ):
     HEARD[head.__name__] = (partial(partial, head), answers, {"rng": 5} if "rng" in other else {}, other)
+ELSEWHERE = {  # settings that say nothing in these cases
+    "Task, label": {"target", "label_fraction"},
+    "Task, pixels": {"target", "clamped", "pseudo_label_margin"},
+    "AssociativeNetwork": {"settling", "nudge", "training", "sampling"},
+    "AssociationClassifier": {"training"},
+    "LocalLearning": {"joint", "patch_fraction"},
+    "RidgeRegression": {"held_out"},
+    "FeatureClassifier": {"body"},
+    "OnlineClassifier": {"body"},
+    "OnlineBackprop": {"body", "consolidation"},
+}
+SMALL = {"epochs": 1, "batch_size": 20, "random_state": 0}
+OTHERS = {"epochs": 2, "batch_size": 30, "random_state": 1, "learning_rate": 0.1}
+for kind, usual, other in (
+    (HebbianClassifier, {"n_units": 10},
+     {"n_units": 11, "rule": HardWTA(), "C": 0.1, "passthrough": False, "max_iter": 2}),
+    (AssociationRuleClassifier, {"n_units": 30, "min_steps": 1}, {"n_units": 33, "k": 2, "slope": 4.0, "min_steps": 9}),
+    (STDPNetworkClassifier, {"n_units": 10, "n_generation_units": 6, "min_steps": 1},
+     {"n_units": 11, "n_generation_units": 0, "min_steps": 9}),
+):  # fmt: skip
+    HEARD[kind.__name__] = (kind, estimated, SMALL | usual, OTHERS | other)
+    ELSEWHERE[kind.__name__] = {"verbose"}
 HEARD["SpikeTimeTraining"] = (
     SpikeTimeTraining,
     spiking,
@@ -221,19 +250,9 @@ ATTACKS = {
         {"queries": 80, "starts": TRAIN.pixels()[40:]},
     ),
 }
-ELSEWHERE = {  # settings that say nothing in these cases
-    "Task, label": {"target", "label_fraction"},
-    "Task, pixels": {"target", "clamped", "pseudo_label_margin"},
-    "AssociativeNetwork": {"settling", "nudge", "training", "sampling"},
-    "AssociationClassifier": {"training"},
-    "LocalLearning": {"joint", "patch_fraction"},
-    "RidgeRegression": {"held_out"},
-    "FeatureClassifier": {"body"},
-    "OnlineClassifier": {"body"},
-    "OnlineBackprop": {"body", "consolidation"},
-}
 
 
+@pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
 @pytest.mark.parametrize("name", HEARD)
 def test_another_value_of_a_setting_makes_another_model(name):
     cls, learned, usual, other = HEARD[name]

@@ -15,7 +15,7 @@ from neuropil.associative.connectivity import LABEL, PIXELS, bidirectional
 from neuropil.associative.tasks import CLASSIFY
 from neuropil.associative.training import GAINS, AssociativeTraining
 from neuropil.data import Split
-from neuropil.errors import check_seconds, needs, require
+from neuropil.errors import check_seconds, needs, needs_numbers, require
 from neuropil.models.competition import content_index
 from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit
 from neuropil.models.description import savable
@@ -71,6 +71,7 @@ class SpikingPhases:
     dt: float = 5e-3
 
     def __post_init__(self) -> None:
+        needs_numbers(self)
         check_seconds(self, self.dt, slow=("free", "nudged", "in_use"), tau=self.tau, free=self.free,
                       nudged=self.nudged, in_use=self.in_use)  # fmt: skip
         needs(self, 0 < self.rate * self.dt <= 1, "0 < rate dt <= 1: at most one spike in a step")
@@ -109,6 +110,7 @@ class SpikingAssociation(nn.Module):
         rule: PairSTDP | None = None, seed: int = 0,
     ):  # fmt: skip
         super().__init__()
+        needs_numbers(self, pixels=pixels, hidden=hidden, classes=classes, seed=seed)
         phases = phases or SpikingPhases()
         rule = rule or balanced(0.1, 0.3, phases.dt)
         fits = rule.pairing == "all" and rule.dependence is None
@@ -219,6 +221,7 @@ class SpikingAssociativeNetwork(Classifier):
         self, hidden: int = 256, *, phases: SpikingPhases | None = None, rule: PairSTDP | None = None,
         training: AssociativeTraining | None = None, init_gain: float = 1.0, seed: int = 0,
     ):  # fmt: skip
+        needs_numbers(self, hidden=hidden, init_gain=init_gain, seed=seed)
         require(hidden >= 1, f"SpikingAssociativeNetwork needs hidden >= 1, got {hidden}.")
         self.hidden, self.phases, self.rule, self.init_gain, self.seed = hidden, phases, rule, init_gain, seed
         self.training = training or AssociativeTraining(tasks=(CLASSIFY,))

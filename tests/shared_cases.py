@@ -237,6 +237,7 @@ def main(rank, folder):
             if size > 1:
                 found[f"learners, {size}"] = together_cases.differ(group, rank == 0)
                 found[f"exact learners, {size}"] = together_cases.differ_exactly(group, rank == 0)
+                found[f"unlike, {size}"] = together_cases.unlike(group, rank)
                 found[f"norms, {size}"] = together_cases.normalised(group)
     check_refusals(rank)
     check_half(rank)

@@ -99,6 +99,26 @@ def test_spiking_and_associative_learners_learn_together_what_one_process_learns
         assert not wrong  # losses are summed up in float32
 
 
+def test_processes_with_other_data_or_seeds_are_refused_in_one_line(cases):
+    said = "AssociationClassifier needs the same examples and a generator of the same seed in every process, got others"
+    for size in 2, 3:
+        found = cases[0][f"unlike, {size}"]
+        assert found.keys() == {"x", "y", "seed", "number"}
+        assert all(line.startswith(said) for line in found.values())
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        words = {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for name, value in words.items():
+            monkeypatch.setenv(name, str(value))
+        with pytest.raises(Refusal, match=f"the processes cannot meet at 127.0.0.1:{port}; is the port taken"):
+            npl.distributed.start("gloo")
+
+
 def test_what_no_stages_can_be_made_of_is_refused(cases):
     said = cases[0]["stages"]
     told = {

@@ -9,6 +9,7 @@ import neuropil as npl
 from neuropil.associative import AssociativeTraining, DerivativeTargets, Nudge, Settling, Task
 from neuropil.associative.tasks import CLASSIFY
 from neuropil.distributed import together
+from neuropil.errors import Refusal
 from neuropil.plasticity.joint import joined
 from neuropil.runs import NullTracker
 from neuropil.spiking import LIF, QIF, ThresholdEncoding
@@ -91,6 +92,22 @@ def differ_exactly(group, alone):
             pairs = [*zip(*(one.parameters() for one in both))]
             found[name] = max(float((a - b).abs().max() / b.abs().max().clamp_min(0.1)) for a, b in pairs)
             found[f"{name}, rows"] = max(abs(a - b) for a, b in zip(rows.numbers, wanted.numbers, strict=True))
+    return found
+
+
+def unlike(group, rank):
+    """What is said where processes have other data or seeds, by what differs."""
+    x, y = DATA.x, DATA.y
+    given = {"x": (x * (1 - 1e-3 * rank), y, 0), "y": (x, (y + rank) % 3, 0), "seed": (x, y, rank),
+             "number": (x[: 43 - rank], y[: 43 - rank], 0)}  # fmt: skip
+    found = {}
+    for name, (some, labels, seed) in given.items():
+        with together(group):
+            try:
+                rng = torch.Generator().manual_seed(seed)
+                npl.AssociationClassifier((9,)).fit(npl.Split(some, labels, 3), rng=rng)
+            except Refusal as refusal:
+                found[name] = str(refusal)
     return found
 
 

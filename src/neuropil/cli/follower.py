@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from neuropil.cli.runner import perform
 from neuropil.cli.workers import READY
 from neuropil.distributed import start, together
 from neuropil.distributed.company import leave, meet, said, wait
-from neuropil.errors import Refusal
+from neuropil.errors import Refusal, require
 from neuropil.runs import Run
 from neuropil.runs.files import LOCK
+from neuropil.runs.machine import versions
 
 PATIENCE = 20.0  # how long a process that fails waits for the first one to say why, s
 LAST = "neuropil: the first process of the run has ended, and so do the others; go on with neuropil run --resume.\n"
@@ -45,6 +47,9 @@ def follow() -> int:
 
 def _do(told: Mapping[str, Any]) -> None:
     """One run, from where the first process has it."""
+    mine, its = versions(), told["versions"]
+    other = [f"{name} {mine[name]}, and not {its.get(name)}" for name in mine if its.get(name) != mine[name]]
+    require(not other, f"one process has other versions than the first: {', '.join(other)}; install the same on all.")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"
         shutil.copytree(told["folder"], folder, ignore=shutil.ignore_patterns(LOCK))
@@ -74,7 +79,8 @@ def main(words: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process gets it as well
     threading.Thread(target=_end_with_first, args=(int(screen),), daemon=True).start()
     torch.set_num_threads(int(threads))
-    os.write(1, READY)
+    with suppress(BrokenPipeError):  # the first process has ended, which is said above
+        os.write(1, READY)
     meet(backend, int(port), rank=int(rank), count=int(count))
     return follow()
 

@@ -22,6 +22,7 @@ from neuropil.distributed import start, together
 from neuropil.distributed.company import leave, meet, said, wait
 from neuropil.errors import Gone, require
 from neuropil.runs import Run
+from neuropil.runs.machine import versions
 
 GRACE = 5.0  # how long it may take until it is known which process has ended, s
 READY = b"ready\n"
@@ -69,7 +70,7 @@ def crew(job: Job, run: Run) -> Iterator[None]:
         return
     with nullcontext(start(backend)) if in_torchrun() else Team(count, backend):  # type: ignore[func-returns-value]
         state = torch.get_rng_state().tolist()  # of what uses torch's own generator
-        said({"command": _command(job), "folder": str(run.folder.resolve()), "state": state})
+        said({"command": _command(job), "folder": str(run.folder.resolve()), "state": state, "versions": versions()})
         wait()  # until all have a copy of the folder
         with together():
             yield

@@ -7,14 +7,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from neuropil.plasticity.processes import Processes, answers
+from neuropil.plasticity.processes import Processes, answers, meeting
 
 
 def meet(backend: str, port: int, *, rank: int, count: int) -> None:
     """Join the processes of this machine that meet at `port`."""
     if backend == "nccl":
         torch.cuda.set_device(rank)
-    dist.init_process_group(backend, init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count)
+    with meeting(where := f"127.0.0.1:{port}"):
+        dist.init_process_group(backend, init_method=f"tcp://{where}", rank=rank, world_size=count)
 
 
 def leave() -> None:

@@ -14,6 +14,7 @@ from neuropil.data import Split
 from neuropil.errors import Refusal, enough_memory, require
 from neuropil.models.description import layers_of
 from neuropil.models.saving import write_model
+from neuropil.plasticity.joint import check_alike
 from neuropil.runs.tracker import Tracker
 
 
@@ -107,6 +108,7 @@ def check_fit(model: object, train: object, rng: object) -> None:
     )
     require(len(train) > 0, f"{who} needs examples to learn from, got a split of none.")  # type: ignore[arg-type]
     require(isinstance(rng, Generator), f"{who} needs rng=torch.Generator().manual_seed(0) or another, got {rng!r}.")
+    check_alike(who, train.x, train.y, rng)  # type: ignore[attr-defined, arg-type]
 
 
 def copied(model: object, body: nn.Module, device: torch.device) -> Any:

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from neuropil.errors import require
 from neuropil.plasticity.processes import Processes, answers
 from neuropil.plasticity.sharing import become_alike_, learn_alone, members, part, share, stop_sharing
 
@@ -115,6 +116,20 @@ def joined(model: nn.Module, *, rules: bool = True) -> Iterator[Portion]:
         stop_sharing(model)
         for norm in norms:
             del norm.forward
+
+
+def check_alike(who: str, x: Tensor, y: Tensor, rng: Generator) -> None:
+    """Refuse examples or a generator that other processes do not have, if learners learn `together`."""
+    processes = _TOGETHER.get()
+    if processes is None or processes.size == 1:
+        return
+    total: Callable[[Tensor], Tensor] = lambda one: (
+        one.to(x.device, torch.float64) @ torch.arange(1.0, 1 + len(one), device=x.device).double()
+    )
+    facts = torch.stack([x.sum(dtype=torch.float64), total(y), total(rng.get_state()), total(torch.tensor(x.shape))])
+    table = processes.table(facts)
+    what = "needs the same examples and a generator of the same seed in every process, got others in some"
+    require(torch.allclose(table, table[0], rtol=1e-12, atol=0), f"{who} {what}; see which data each of them finds.")
 
 
 def in_parts(work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

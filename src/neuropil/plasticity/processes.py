@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from neuropil.errors import Gone
+from neuropil.errors import Gone, Refusal
 
 LARGE = 2**16  # entries of a tensor that gets a message of its own
 
@@ -22,6 +22,16 @@ def answers() -> Iterator[None]:
         what = "a process that shares the network has ended, or took other steps than this one"
         cure = "see what it said; all need the same number of steps, on the same layers in the same order"
         raise Gone(f"{what}; {cure}.") from error
+
+
+@contextmanager
+def meeting(where: str) -> Iterator[None]:
+    """Say in one line that processes cannot meet there."""
+    try:
+        yield
+    except dist.DistError as error:
+        what = " ".join(str(error).split()).rstrip(".")
+        raise Refusal(f"the processes cannot meet at {where}; is the port taken, are all there? ({what})") from error
 
 
 class Processes(NamedTuple):

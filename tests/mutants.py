@@ -27,6 +27,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = 1800  # that a test may take, s, on a busy machine
 HEAVY = ("torch", "scipy.special", "sklearn.linear_model", "sklearn.metrics", "matplotlib.figure", "tyro", "pooch")
 
 
@@ -140,11 +141,16 @@ def fails(tests: Sequence[str], fault: tuple[Path, str] | None = None) -> bool:
 
 
 def in_child(tests: Sequence[str], fault: tuple[Path, str] | None = None) -> bool:
-    """`fails` in a process of its own, which may have children, as some tests do. A fault that crashes it is seen."""
+    """`fails` in a process of its own, which may have children, as some tests do.
+
+    A fault that crashes it is seen, and so is one with which it never ends.
+    """
     passed, failed = 10, 11  # exit codes that no crash has
     target = lambda: os._exit(failed if fails(tests, fault) else passed)
     child = multiprocessing.get_context("fork").Process(target=target)
     child.start()
+    child.join(LONGEST)
+    child.kill()  # of one that has ended nothing is left to kill
     child.join()
     crashed = (child.exitcode or 0) < 0
     if child.exitcode not in (passed, failed) and not (crashed and fault):

@@ -23,6 +23,7 @@ from neuropil.plasticity import (
     constrain_,
 )
 from neuropil.plasticity.geometry import per_sample, rows
+from neuropil.plasticity.kernels import events
 from neuropil.plasticity.stdp.triplet import PUBLISHED
 from oracles import FEW, GEOMETRIES, make
 from stdp_oracles import change_by_sums, closed_form, per_step, presented, reward
@@ -200,6 +201,19 @@ def test_few_spikes_are_taken_one_by_one_to_the_same_numbers(side, monkeypatch):
     monkeypatch.setattr("neuropil.plasticity.stdp.rule.add_events_", lambda *given: False)
     torch.testing.assert_close(got, run(rule, layer, pre, post), rtol=1e-12, atol=1e-13)
     assert got.abs().max() > 1e-4
+
+
+def test_the_side_that_costs_less_is_taken_one_by_one(monkeypatch):
+    rng, taken = torch.Generator().manual_seed(0), []
+    for name in ("_add_rows", "_add_columns"):
+        real = getattr(events, name)
+        monkeypatch.setattr(events, name, lambda *given, name=name, real=real: taken.append(name) or real(*given))
+    for densities, way in (((0.01, 0.15), "_add_columns"), ((0.15, 0.01), "_add_rows"), ((0.5, 0.5), None)):
+        pre, post = ((torch.rand(100, n, generator=rng) < p).double() for n, p in zip((60, 50), densities))
+        out, before = torch.ones(50, 60, dtype=torch.float64), len(taken)
+        assert events.add_events_(out, pre, post, 0.3) == (way is not None)
+        assert taken[before:] == ([way] if way else [])
+        torch.testing.assert_close(out, 1 + 0.3 * post.T @ pre if way else torch.ones_like(out))
 
 
 def test_inhibitory_stdp_rests_at_its_rate():

@@ -32,16 +32,16 @@ def _others(entries):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _few(entries, most):  # type: ignore[no-untyped-def]
-    """Whether at most `most` entries are not 0; ends soon where many are not."""
+def _count(entries, most):  # type: ignore[no-untyped-def]
+    """How many entries are not 0, or some number above `most`; ends soon where many are not."""
     count = np.int32(0)
     for start in range(0, len(entries), 1024):
         part = entries[start : start + 1024]
         for k in range(len(part)):
             count += np.int32(part[k] != 0)
         if count > most:
-            return False
-    return True
+            break
+    return count
 
 
 def add_events_(out: Tensor, pre: Tensor, post: Tensor, gain: float) -> bool:
@@ -58,15 +58,17 @@ def add_events_(out: Tensor, pre: Tensor, post: Tensor, gain: float) -> bool:
     if not (compilable(pre, out) and compilable(post, out)) or not pre.numel() or not post.numel():
         return False
     rows, x, y = out.numpy(), pre.contiguous().numpy(), post.contiguous().numpy()
-    if _few(y.reshape(-1), FEW * y.size):
+    by_rows = _count(y.reshape(-1), FEW * y.size) * x.shape[1]
+    by_columns = (_count(x.reshape(-1), FEW * x.size) + TURNED * x.shape[1]) * y.shape[1]
+    if min(by_rows, by_columns) > FEW * x.size * y.shape[1]:
+        return False
+    if by_rows <= by_columns:
         ends, sample, value = _by_line(y, np.flatnonzero(y != 0))
         share_out(_add_rows, len(rows), rows, ends, sample, value * rows.dtype.type(gain), x, worth=_worth(ends, x))
-    elif _few(x.reshape(-1), (FEW - TURNED / len(x)) * x.size):
+    else:
         ends, sample, value = _by_line(x, np.flatnonzero(x != 0))  # of bools, which is fast
         blocks = -(-rows.shape[1] // LINES)
         share_out(_add_columns, blocks, rows, ends, sample, value * rows.dtype.type(gain), y, worth=_worth(ends, y))
-    else:
-        return False
     return True
 
 

@@ -1,10 +1,15 @@
-"""`neuropil run --workers 2`: two processes learn what one does; one that is killed ends both, and the run goes on."""
+"""`neuropil run --workers 2`: two processes learn what one does; one that is killed ends both, and the run goes on.
 
+With `--stages 2` each has some of the layers.
+"""
+
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,6 +93,33 @@ def test_two_processes_learn_what_one_does_and_go_on_after_one_was_killed(toy):
     one, two = (load_file(toy / name / "weights.safetensors") for name in ("one", "two"))
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-5)
+
+
+def test_stages_learn_what_one_process_does_to_the_bit_in_the_models_and_in_the_log(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = "--data digits --n-train 60 --channels 3 4 5 --labels 30 --learners soft_hebb --epochs 2 --batch 7"
+    words += " --readout-min-steps 3 --readout-epochs 1 --quiet"
+    for stages in ("1", "3"):
+        assert main(["run", "cifar_softhebb", *words.split(), "--stages", stages, "--out", stages]) == 0
+    one, three = (load_file(*Path(name, "models").glob("*.safetensors")) for name in ("1", "3"))
+    assert one.keys() == three.keys()
+    assert all(torch.equal(one[name], three[name]) for name in one)
+    timed = ("seconds", "peak_mb")
+    logs = [[json.loads(line) for line in Path(name, "metrics.jsonl").read_text().splitlines()] for name in "13"]
+    strip = lambda rows: [{key: value for key, value in row.items() if key not in timed} for row in rows]
+    assert strip(logs[0]) == strip(logs[1])
+    assert any(row.get("relative_change", 0) > 0.01 for row in logs[1])
+
+
+def test_what_cannot_be_cut_into_stages_is_refused_in_one_line(toy, capsys):
+    for words, said in {
+        "mnist_krotov --stages 2": "mnist_krotov has no layers that learn at once; --stages is for cifar_softhebb",
+        "cifar_softhebb --stages 2 --workers 2": "--workers and --stages go together in Python only",
+        "cifar_softhebb --stages 0": "--stages takes a number >= 1, got 0.",
+    }.items():
+        assert main(["run", *words.split()]) == 2
+        assert said in capsys.readouterr().err
+    assert list(toy.iterdir()) == [toy / "toy.py"]
 
 
 def test_what_learns_in_one_process_is_refused_in_one_line(toy, capsys):

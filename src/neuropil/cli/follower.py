@@ -20,8 +20,8 @@ import torch
 from neuropil.cli.app import reason
 from neuropil.cli.job import Job
 from neuropil.cli.runner import perform
-from neuropil.cli.workers import READY
-from neuropil.distributed import start, together
+from neuropil.cli.workers import READY, company
+from neuropil.distributed import start
 from neuropil.distributed.company import leave, meet, said, wait
 from neuropil.errors import Refusal, require
 from neuropil.runs import Run
@@ -56,7 +56,7 @@ def _do(told: Mapping[str, Any]) -> None:
         wait()
         torch.set_rng_state(torch.tensor(told["state"], dtype=torch.uint8))
         job, run = Job.of(told["command"]), Run.resume(folder, anyway=True, quiet=True)
-        perform(job, run, together())
+        perform(job, run, company(job))
         wait()
 
 

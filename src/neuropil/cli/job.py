@@ -27,12 +27,19 @@ class RunOptions:
     seeds: Annotated[int | None, arg(help="that many runs, with seed, seed + 1, ..., and one report")] = None
     quiet: Annotated[bool, arg(help="whether to leave out the lines that say how far the run is")] = False
     workers: Annotated[int | None, arg(help="processes that learn together, each from a part of every batch")] = None
+    stages: Annotated[int | None, arg(help="processes that learn together, each with some of the layers")] = None
     hold_out: Annotated[float | None, arg(help=HOLD_OUT)] = None
     track: Annotated[tuple[str, ...], arg(help="where numbers go as well: csv, tensorboard, wandb")] = ()
 
     def __post_init__(self) -> None:
         require(self.seeds is None or self.seeds >= 1, f"--seeds takes a number of runs, got {self.seeds}.")
-        require(self.workers is None or self.workers >= 1, f"--workers takes a number >= 1, got {self.workers}.")
+        for name in ("workers", "stages"):
+            count = getattr(self, name)
+            require(count is None or count >= 1, f"--{name} takes a number >= 1, got {count}.")
+        both = bool(self.workers and self.stages)
+        require(
+            not both, "--workers and --stages go together in Python only, by pipeline(..., workers=); leave one out."
+        )
         check_sinks(self.track)
         fine = self.hold_out is None or 0 < self.hold_out < 1
         require(fine, f"--hold-out takes a fraction between 0 and 1, got {self.hold_out}.")

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
 from queue import SimpleQueue
 from typing import Any, NoReturn, Self
@@ -18,7 +18,7 @@ import torch
 
 from neuropil.cli.job import Job
 from neuropil.cli.recipes import is_file
-from neuropil.distributed import start, together
+from neuropil.distributed import in_stages, start, together
 from neuropil.distributed.company import leave, meet, said, wait
 from neuropil.errors import Gone, require
 from neuropil.runs import Run
@@ -36,19 +36,34 @@ def in_torchrun() -> int:
 
 def count_of(job: Job) -> int:
     """How many processes learn a run: those of torchrun, or as many as were asked for."""
-    started, asked = in_torchrun(), job.options.workers or 1
-    fits = not started or job.options.workers in (None, started)
-    require(fits, f"torchrun started {started} processes, and --workers asks for {asked}; leave --workers out.")
-    able = max(started, asked) == 1 or getattr(job.config, "shares", False)
+    started, asked, name = in_torchrun(), asked_for(job) or 1, "stages" if job.options.stages else "workers"
+    fits = not started or asked_for(job) in (None, started)
+    cure = f"give --stages {started}" if job.options.stages else "leave --workers out"
+    require(fits, f"torchrun started {started} processes, and --{name} asks for {asked}; {cure}.")
+    one = max(started, asked) == 1
     what = "several are for features of local rules, association, associative and spiking networks, and backprop"
+    able = one or bool(job.options.stages) or getattr(job.config, "shares", False)
     require(able, f"{job.asked} learns in one process; {what}.")
+    able = one or not job.options.stages or getattr(job.config, "layered", False)
+    what = "has no layers that learn at once; --stages is for cifar_softhebb and its variants, --workers for more"
+    require(able, f"{job.asked} {what}.")
     return started or asked
+
+
+def asked_for(job: Job) -> int | None:
+    """How many processes the words ask for, if they do."""
+    return job.options.stages or job.options.workers
+
+
+def company(job: Job) -> AbstractContextManager[None]:
+    """In which processes learn the run as it was asked: each a part of every batch, or each some of the layers."""
+    return in_stages() if job.options.stages else together()
 
 
 def use_threads(job: Job) -> None:
     """Let the processes of a machine have as many threads together as one has by itself, unless a setting says."""
-    if (job.options.workers or 1) > 1 and not getattr(job.config, "threads", 0):
-        torch.set_num_threads(max(1, _own_threads() // (job.options.workers or 1)))
+    if (asked_for(job) or 1) > 1 and not getattr(job.config, "threads", 0):
+        torch.set_num_threads(max(1, _own_threads() // (asked_for(job) or 1)))
 
 
 @cache
@@ -72,7 +87,7 @@ def crew(job: Job, run: Run) -> Iterator[None]:
         state = torch.get_rng_state().tolist()  # of what uses torch's own generator
         said({"command": _command(job), "folder": str(run.folder.resolve()), "state": state, "versions": versions()})
         wait()  # until all have a copy of the folder
-        with together():
+        with company(job):
             yield
         wait()
 

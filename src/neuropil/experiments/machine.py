@@ -9,5 +9,6 @@ class Machine:
     """Device and threads. `neuropil` checks both and sets the threads before a run begins."""
 
     shares: ClassVar[bool] = False  # whether several processes can learn together, by --workers
+    layered: ClassVar[bool] = False  # whether layers can learn in processes of their own, by --stages
     device: str = "cpu"  # where data and networks lie: cpu, or cuda where torch sees a GPU
     threads: int = 0  # threads of the CPU; 0 for as many as torch takes by itself

@@ -18,12 +18,13 @@ Try: neuropil run cifar_softhebb --channels 96 384 1536 --readout-lr 3e-4 --lear
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Generator, nn
 
 from neuropil.data import Split
+from neuropil.distributed.stages import learn_pass_, stage_of
 from neuropil.errors import at_least, require
 from neuropil.experiments.baselines import backprop, methods
 from neuropil.experiments.comparison import Method, run_comparison
@@ -52,6 +53,7 @@ class Config(AugmentedSettings):
     Tuples hold a number for every layer, from below.
     """
 
+    layered: ClassVar[bool] = True
     data: str = "cifar10"  # data set: cifar10, mnist; or images of your own, by path
     channels: tuple[int, ...] = (24, 96, 384)  # kernels of each layer
     kernels: tuple[int, ...] = (5, 3, 3)  # sides of the kernels, pixels; odd
@@ -128,21 +130,34 @@ class SoftCompetition:
         rate_by_norm(optimizer, config.norm_lr_power)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=config.epochs)
         network.train()
-        below = network[:-2]  # up to the last convolution
+        below = cast(nn.Sequential, network[:-2])  # up to the last convolution
         state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
+        size = min(config.batch, len(train))
+        stage = stage_of(below, rules, (train[:size].pixels(), train.y[:size]))
         for epoch in tracker.loop(f"features {' + '.join(names)}", config.epochs, **state):
             before = [weight.detach().clone() for weight in weights]
-            with joined(network) as part:
-                for images in train.batches(min(config.batch, len(train)), shuffle=rng):
-                    with torch.no_grad(), tap(below, names) as seen:
-                        below(part(images.x))
-                    for name, rule in rules.items():
-                        conv = network.get_submodule(name)
-                        propose_(conv, rule(conv, *seen[name]))
-                    optimizer.step()
+            if stage is None:
+                self._pass(below, rules, train, optimizer, rng)
+            else:
+                learn_pass_(stage, train.batches(size, shuffle=rng), optimizer)
             schedule.step()
             for name, weight in zip(names, before):
                 log_progress(tracker, network, name, train, epoch=epoch, before=weight)
+
+    @torch.no_grad()
+    def _pass(
+        self, below: nn.Sequential, rules: dict[str, SoftHebb], train: Split, optimizer: torch.optim.Optimizer,
+        rng: Generator,
+    ) -> None:  # fmt: skip
+        """Every layer learns from the same forward pass of each batch."""
+        with joined(below) as part:
+            for images in train.batches(min(self.config.batch, len(train)), shuffle=rng):
+                with tap(below, rules) as seen:
+                    below(part(images.x))
+                for name, rule in rules.items():
+                    conv = below.get_submodule(name)
+                    propose_(conv, rule(conv, *seen[name]))
+                optimizer.step()
 
 
 def with_readout(config: Config, network: nn.Sequential, name: str, learning: SoftCompetition | None = None) -> Method:

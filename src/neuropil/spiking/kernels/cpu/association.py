@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from neuropil._threads import compiler, inlined
+from neuropil.spiking.kernels.cpu.competition import hashed
 
 compiled = compiler("contract", "reassoc", "nsz")
 
@@ -27,14 +28,6 @@ class Constants(NamedTuple):
     gain: float  # what a spike adds to a drive at a weight of 1
     keep_x: float  # what a step leaves of a presynaptic trace
     keep_y: float  # and of a postsynaptic one
-
-
-@inlined
-def hashed(x):  # type: ignore[no-untyped-def]
-    """The hash lowbias32 of 32 bits."""
-    x = np.uint32(np.uint32(x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D))
-    x = np.uint32(np.uint32(x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B))
-    return np.uint32(x ^ (x >> np.uint32(16)))
 
 
 @inlined

@@ -40,14 +40,24 @@ class InputGrads(NamedTuple):
 
 def simulate(events: Events, model: RecurrentModel, plan: Plan) -> tuple[Tensor, Tensor, Log]:
     """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, (x, y, I) at the end, and the log."""
+    return run(forward, events, model, plan, 3, TABLES[model.recurrent.dtype])
+
+
+def run(
+    kernel: Any, events: Events, model: RecurrentModel, plan: Plan, numbers: int, *constants: Any
+) -> tuple[Tensor, Tensor, Log]:
+    """What `kernel` makes of the events: spike times, the `numbers` of each neuron at the end, and the log.
+
+    It runs with ever more room until the log of every sample fits; `constants` are its own.
+    """
     batch, neurons, kind = len(events.time), model.recurrent.shape[1], model.recurrent.dtype
-    end, counts = torch.empty(3, batch, neurons, dtype=kind), torch.empty(2, batch, dtype=torch.int64)
+    end, counts = torch.empty(numbers, batch, neurons, dtype=kind), torch.zeros(2, batch, dtype=torch.int64)
     room = plan.events + events.time.shape[1]
     while True:
         check_room(batch * room, 16, end.device, plan)
         logged = (torch.empty(batch, room, dtype=dtype) for dtype in (torch.float64, torch.int64))
         log = Log(*logged, *counts)
-        share_out(forward, batch, arrays(events), arrays(model), TABLES[kind], arrays(log), end.numpy())
+        share_out(kernel, batch, arrays(events), arrays(model), *constants, arrays(log), end.numpy())
         if int(log.total.max() if batch else 0) <= room:
             break
         room *= 2
@@ -67,11 +77,18 @@ def adjoint(
         events, model, plan: as in `simulate`, which gave `times` and `log`.
         given: gradients of its outputs.
     """
+    return run_back(backward, events, model, times, log, given, TABLES[model.weight.dtype])
+
+
+def run_back(
+    kernel: Any, events: Events, model: RecurrentModel, times: Tensor, log: Log, given: OutputGrads, *constants: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients that `kernel` finds, as of `adjoint`; `constants` are its own."""
     batch, kind, spikes = len(times), model.weight.dtype, times.isfinite().sum(-1)
     outer, inner = (torch.zeros(shares(batch), *part.shape, dtype=kind) for part in (model.weight, model.recurrent))
     wanted = InputGrads(outer, inner, torch.empty_like(given.state), torch.zeros(log.time.shape, dtype=kind))
     bundles = arrays(given), arrays(wanted)
-    share_out(backward, batch, arrays(log), arrays(model), TABLES[kind], spikes.numpy(), *bundles)
+    share_out(kernel, batch, arrays(log), arrays(model), *constants, spikes.numpy(), *bundles)
     by_input = select_inputs(wanted.time, log.sender, log.total, events.time)
     return wanted.weight.sum(0), wanted.recurrent.sum(0), wanted.start, by_input
 

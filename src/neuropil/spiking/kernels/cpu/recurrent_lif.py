@@ -8,14 +8,12 @@ moves takes along what it sends, and the restart of V, whose slope then is I / t
 from math import expm1, inf, log1p
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from neuropil._threads import compiler, inlined, share_out, shares
-from neuropil.spiking.kernels.bundles import OutputGrads, Plan, RecurrentModel, arrays, check_room, no_spikes
+from neuropil._threads import compiler, inlined
+from neuropil.spiking.kernels.bundles import OutputGrads, Plan, RecurrentModel
 from neuropil.spiking.kernels.cpu.lif import crossing
-from neuropil.spiking.kernels.cpu.qif import latest
-from neuropil.spiking.kernels.cpu.recurrent import InputGrads, Log, collect_spikes, count_spikes, select_inputs
+from neuropil.spiking.kernels.cpu.recurrent import Log, run, run_back
 from neuropil.spiking.times import Events
 
 compiled = compiler()
@@ -23,22 +21,7 @@ compiled = compiler()
 
 def simulate(events: Events, model: RecurrentModel, plan: Plan) -> tuple[Tensor, Tensor, Log]:
     """Spike times, (batch, neurons, spikes) as many as the busiest neuron has, V and I at the end, and the log."""
-    batch, neurons, kind = len(events.time), model.recurrent.shape[1], model.recurrent.dtype
-    end, counts = torch.empty(2, batch, neurons, dtype=kind), torch.zeros(2, batch, dtype=torch.int64)
-    room = plan.events + events.time.shape[1]
-    while True:
-        check_room(batch * room, 16, end.device, plan)
-        logged = (torch.empty(batch, room, dtype=dtype) for dtype in (torch.float64, torch.int64))
-        log = Log(*logged, *counts)
-        share_out(forward, batch, arrays(events), arrays(model), arrays(log), end.numpy())
-        if int(log.total.max() if batch else 0) <= room:
-            break
-        room *= 2
-    spikes = torch.zeros(batch, neurons, dtype=torch.int64)
-    count_spikes(arrays(log), spikes.numpy())
-    out = no_spikes(batch, neurons, max(int(spikes.max()) if batch else 0, 1), end, plan)
-    collect_spikes(arrays(log), latest(model.t_end, kind), out.numpy())
-    return out, end, log
+    return run(forward, events, model, plan, 2)
 
 
 def adjoint(
@@ -50,12 +33,7 @@ def adjoint(
         events, model, plan: as in `simulate`, which gave `times` and `log`.
         given: gradients of its outputs.
     """
-    batch, kind, spikes = len(times), model.weight.dtype, times.isfinite().sum(-1)
-    outer, inner = (torch.zeros(shares(batch), *part.shape, dtype=kind) for part in (model.weight, model.recurrent))
-    wanted = InputGrads(outer, inner, torch.empty_like(given.state), torch.zeros(log.time.shape, dtype=kind))
-    share_out(backward, batch, arrays(log), arrays(model), spikes.numpy(), arrays(given), arrays(wanted))
-    by_input = select_inputs(wanted.time, log.sender, log.total, events.time)
-    return wanted.weight.sum(0), wanted.recurrent.sum(0), wanted.start, by_input
+    return run_back(backward, events, model, times, log, given)
 
 
 @inlined

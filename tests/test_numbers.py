@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from fractions import Fraction
 from importlib import import_module
 
 import pytest
@@ -73,7 +74,7 @@ def build(cls, **given):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0].__name__}.{case[1]}")
 def test_what_is_no_number_is_refused(case):
     cls, setting, what = case
-    wrong = ["fast", math.nan, *([1.5] if "whole" in what else [])]
+    wrong = ["fast", math.nan, True, Fraction(1, 3), 10**400, *([1.5] if "whole" in what else [])]
     wrong += [(1, one) for one in wrong] if what.endswith("s") else []
     for value in wrong:
         with pytest.raises(Refusal, match=rf"^\w+ needs {what} as {setting}, got") as said:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
-from numbers import Integral, Real
+from numbers import Integral, Rational, Real
 from types import ModuleType, UnionType
 from typing import Any, Union, get_args, get_origin
 
@@ -70,7 +70,9 @@ def _number(kind: Any) -> str:
 def _fits(kind: Any, value: Any) -> bool:
     origin, inner = get_origin(kind), get_args(kind)
     if kind in (int, float):
-        return isinstance(value, Real if kind is float else Integral) and bool(value == value)
+        whole = isinstance(value, Integral) and not isinstance(value, bool) and abs(int(value)) < 2**63
+        real = isinstance(value, Real) and not isinstance(value, Rational)  # as of Python or numpy, no fraction
+        return whole or (kind is float and real and bool(value == value))
     if origin in (Union, UnionType):
         return any(_fits(one, value) for one in inner)
     if origin is tuple:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from neuropil.data import Split
 from neuropil.errors import require
 
 
@@ -16,6 +17,12 @@ def check_pixels(x: Tensor) -> Tensor:
         f"an associative network needs pixels in [0, 1], got {low:.4g} to {high:.4g}; scale them, or divide by 255.",
     )
     return x
+
+
+def check_examples(train: Split) -> None:
+    """Refuse vectors outside of [0, 1]; images lie in it."""
+    if train.x.ndim == 2:
+        check_pixels(train.x)
 
 
 def check_mask(mask: Tensor, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Size, Tensor, nn
 from torch.nn import functional as F
 
-from neuropil.associative.checks import check_labels, check_mask, check_pixels
+from neuropil.associative.checks import check_examples, check_labels, check_mask, check_pixels
 from neuropil.associative.connectivity import LABEL, PIXELS, Connectivity, bidirectional
 from neuropil.associative.inference import Filling, class_scores, differentiable_scores, masked_scores
 from neuropil.associative.learning import Traces, apply_rule_, clamp_task, pseudo_labels
@@ -21,7 +21,6 @@ from neuropil.data import Split
 from neuropil.errors import Diverged, needs_numbers, require
 from neuropil.models.contract import FeatureLayer, Model, as_examples, check_fit, not_fitted
 from neuropil.models.description import savable
-from neuropil.models.training.supervised import passes
 from neuropil.plasticity.joint import WHOLE, Portion, joined
 from neuropil.runs.checkpoint import Stateful
 from neuropil.runs.rows import EpochRow
@@ -112,12 +111,9 @@ class AssociativeNetwork(Model):
         """Learn from `train`, of which examples may lack their label."""
         check_fit(self, train, rng)
         tracker, training = tracker or NullTracker(), self.training
-        check_pixels(train.pixels() if train.x.ndim == 2 else torch.zeros(1))
+        check_examples(train)
         self.initialise_(train, rng)
-        batch = min(training.batch, len(train))
-        epochs = passes(len(train), epochs=training.epochs, batch=batch, min_steps=training.min_steps)
-        optimizer = torch.optim.Adam(training.parameter_groups(self.net_), betas=(0.9, 0.99))
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, training.lr_decay ** (training.epochs / epochs))
+        batch, epochs, optimizer, schedule = training.steps(self.net_, len(train))
         parts: dict[str, Stateful] = {"net": self.net_, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop("STDP", epochs, **parts):
             with joined(self.net_, rules=False) as part:

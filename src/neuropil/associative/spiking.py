@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from neuropil._threads import share_out
-from neuropil.associative.checks import check_pixels
+from neuropil.associative.checks import check_examples, check_pixels
 from neuropil.associative.connectivity import LABEL, PIXELS, bidirectional
 from neuropil.associative.tasks import CLASSIFY
 from neuropil.associative.training import GAINS, AssociativeTraining
@@ -19,7 +19,6 @@ from neuropil.errors import check_seconds, needs, needs_numbers, require
 from neuropil.models.competition import content_index
 from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit
 from neuropil.models.description import savable
-from neuropil.models.training.supervised import passes
 from neuropil.plasticity import PairSTDP, propose_
 from neuropil.runs import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
@@ -232,16 +231,13 @@ class SpikingAssociativeNetwork(Classifier):
         check_fit(self, train, rng)
         train.check_labelled("SpikingAssociativeNetwork")
         tracker, training = tracker or NullTracker(), self.training
-        check_pixels(train.pixels() if train.x.ndim == 2 else torch.zeros(1))
+        check_examples(train)
         body = SpikingAssociation(
             train.x[0].numel(), self.hidden, train.classes, self.phases, self.rule, self.seed
         ).requires_grad_(False)
         body.net.init_(rng, {**GAINS, "classification": self.init_gain})
         self.network_ = nn.Sequential(nn.Flatten(), body.to(train.x.device))
-        batch = min(training.batch, len(train))
-        epochs = passes(len(train), epochs=training.epochs, batch=batch, min_steps=training.min_steps)
-        optimizer = torch.optim.Adam(training.parameter_groups(body.net), betas=(0.9, 0.99))
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, training.lr_decay ** (training.epochs / epochs))
+        batch, epochs, optimizer, schedule = training.steps(body.net, len(train))
         for epoch in tracker.loop("STDP", epochs, net=body, optimizer=optimizer, schedule=schedule, rng=rng):
             right = [self._step(body, part, optimizer, rng) for part in train.batches(batch, shuffle=rng)]
             schedule.step()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,10 +12,20 @@ from neuropil.associative.learning import Traces
 from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
 from neuropil.errors import needs, needs_numbers, require, unknown
 from neuropil.models.training.augment import Augment
+from neuropil.models.training.supervised import passes
 from neuropil.plasticity.joint import WHOLE, Portion
 
 GAINS = {"classification": 0.5, "completion": 0.5, "label": 0.5, "generation": 1.0, "pixels": 0.0}
 LEARNING_RATES = {"classification": 1e-3, "completion": 1e-3, "label": 3e-3, "generation": 2e-3, "pixels": 2e-3}
+
+
+class Steps(NamedTuple):
+    """How a network learns from so many examples: batches, passes, and what takes the steps."""
+
+    batch: int
+    epochs: int
+    optimizer: torch.optim.Adam
+    schedule: torch.optim.lr_scheduler.ExponentialLR
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,14 @@ class AssociativeTraining:
         needs(self, 0 < self.lr_decay <= 1, "0 < lr_decay <= 1")
         needs(self, self.feedback_lr_scale >= 0, "feedback_lr_scale >= 0")
         by_role("learning rate", self.learning_rates, LEARNING_RATES)
+
+    def steps(self, net: Connectivity, examples: int) -> Steps:
+        """Adam with a rate for each role, which falls from pass to pass as far as in `epochs` passes."""
+        batch = min(self.batch, examples)
+        epochs = passes(examples, epochs=self.epochs, batch=batch, min_steps=self.min_steps)
+        optimizer = torch.optim.Adam(self.parameter_groups(net), betas=(0.9, 0.99))
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, self.lr_decay ** (self.epochs / epochs))
+        return Steps(batch, epochs, optimizer, schedule)
 
     def parameter_groups(self, net: Connectivity) -> list[dict[str, object]]:
         """Parameters and learning rates for the optimiser: one group for each projection, and one for each bias."""

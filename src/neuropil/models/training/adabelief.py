@@ -72,13 +72,13 @@ def descend_(loss: Tensor, optimizer: Optimizer, schedule: LRScheduler, clip: fl
     """
     optimizer.zero_grad()
     loss.backward()
-    parts = [part for group in optimizer.param_groups for part in group["params"]]
-    part.add_gradients_(parts)
-    norm = nn.utils.get_total_norm([part.grad for part in parts if part.grad is not None])
+    weights = [one for group in optimizer.param_groups for one in group["params"]]
+    part.add_gradients_(weights)
+    norm = nn.utils.get_total_norm([one.grad for one in weights if one.grad is not None])
     if not math.isfinite(norm):
         raise Diverged(f"training diverged: the norm of its gradient is {norm:.3g}; lower its learning rate.")
     if clip < math.inf:
-        nn.utils.clip_grads_with_norm_(parts, clip, norm)
+        nn.utils.clip_grads_with_norm_(weights, clip, norm)
     optimizer.step()
     schedule.step()
     return norm

@@ -14,9 +14,9 @@ from neuropil.errors import Refusal
 from neuropil.report import interval, markdown, paired, results, table, write
 from neuropil.report.figures.curves import confusions
 from neuropil.report.figures.summary_figure import narrow_figure, wide_figure
+from neuropil.report.remarks import uneven_of, warnings_of
 from neuropil.report.results import gather
 from neuropil.report.stats import percent, points, spans
-from neuropil.report.tables import uneven_of, warnings_of
 from neuropil.report.theme import styles_of
 from report_runs import BASELINE, LOCAL, everything, make, pairs, result
 

@@ -3,10 +3,12 @@
 import json
 import math
 import tracemalloc
+from io import StringIO
 from itertools import product
 
 import pytest
 import torch
+from rich.console import Console
 
 from neuropil.data import Split
 from neuropil.evaluate import fit_and_score
@@ -14,10 +16,11 @@ from neuropil.report.export import export
 from neuropil.report.figures.curves import learning_curves, progress
 from neuropil.report.layout import Files
 from neuropil.report.page import table_of
+from neuropil.report.remarks import uneven_of
 from neuropil.report.results import gather
 from neuropil.report.robustness_tables import robustness_of
 from neuropil.report.sections import labels_section, unit_facts
-from neuropil.report.tables import HEADS, cells_of, summary_sentence, uneven_of
+from neuropil.report.tables import HEADS, cells_of, summary_sentence, table
 from neuropil.report.theme import styles_of
 from neuropil.runs import NullTracker, Run, UnitsRow
 from neuropil.runs import run as room
@@ -174,3 +177,18 @@ def test_the_peak_memory_of_a_run_is_that_of_all_its_processes(tmp_path, monkeyp
     run.finish()
     assert done == [(1, 2), (2, 0), (2, 1), (2, 2)]
     assert run._facts["peak_memory_mb"] == 700.0
+
+
+def test_a_comparison_of_one_seed_fits_into_80_columns_a_line_per_learner(tmp_path):
+    left_out = {"learner": "mSTDP", "data": "digits", "seed": 0, "reason": "needs pixels, got -2.3"}
+    rows = [result(name, 0, 0.75) for name in ("Krotov-Hopfield", "random examples")]
+    rows += [result(BASELINE, 0, 0.5), ("failed", left_out)]
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(table([make(tmp_path / "run", rows)]))
+    text = console.export_text()
+    lines = [line.strip("│ ").split("│") for line in text.splitlines()]
+    cells = {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines if len(line) > 1}
+    assert (*cells["Krotov-Hopfield"][:2], cells["Krotov-Hopfield"][-1]) == ("1", "75.00", "+25.00")
+    assert cells["random examples"][1] == "75.00"
+    assert cells["mSTDP"][:2] == ["–", "1 left out"]
+    assert "mSTDP, left out: needs pixels, got -2.3 (seed 0)" in " ".join(text.split())

@@ -9,8 +9,9 @@ from typing import Any
 
 from neuropil.errors import optional
 from neuropil.report.page import results_json
+from neuropil.report.remarks import remarks_on
 from neuropil.report.results import Results, gather
-from neuropil.report.tables import HEADS, NOTE, cells_of, markdown, remarks_on, summary_rows
+from neuropil.report.tables import HEADS, NOTE, cells_of, markdown, summary_rows
 
 __all__ = ["FORMATS", "export", "frame"]
 

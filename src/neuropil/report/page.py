@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from neuropil.errors import Refusal, require
-from neuropil.report import tables
+from neuropil.report import remarks, tables
 from neuropil.report.figures.summary_figure import caption_of, summary_figure
 from neuropil.report.layout import Files
 from neuropil.report.results import Results, Summary, gather, plain
@@ -88,16 +88,16 @@ def render(results: Results) -> tuple[str, Files]:
     html = whole_page(
         title=title_of(results),
         purposes=dict.fromkeys(plain(text) for text in purposes if text),
-        unfinished=tables.unfinished_of(results),
+        unfinished=remarks.unfinished_of(results),
         uneven=[
-            *tables.held_out_of(results),
-            *tables.altered_of(results),
-            *tables.failed_of(results),
-            *tables.uneven_of(results),
+            *remarks.held_out_of(results),
+            *remarks.altered_of(results),
+            *remarks.failed_of(results),
+            *remarks.uneven_of(results),
         ],
         methods=methods_of(results, styles),
-        warnings=tables.warnings_of(results),
-        baseline_warnings=tables.warnings_of(results, baselines=True),
+        warnings=remarks.warnings_of(results),
+        baseline_warnings=remarks.warnings_of(results, baselines=True),
         sections=sections(results, styles, files),
         pictures=pictures(results),
         every=every_run(results),
@@ -125,11 +125,11 @@ def fragment(results: Results) -> str:
 
 def summary_parts(results: Results, files: Files) -> dict[str, Any]:
     """What the page and a notebook show alike: style, figure, table."""
-    styles, warnings = styles_of(results), tables.warnings_of(results)
+    styles, warnings = styles_of(results), remarks.warnings_of(results)
     return look() | {
         "heads": heads_of(results, styles, files),
         "tables": [table_of(results, data, styles, warnings) for data in results.data],
-        "few": tables.few_seeds_of(results),
+        "few": remarks.few_seeds_of(results),
         "note": tables.NOTE,
     }
 
@@ -184,7 +184,7 @@ COLUMNS = ("learner", "n", "accuracy", "seconds", "peak", "difference")
 
 
 def table_of(
-    results: Results, data: str, styles: dict[str, Style], warnings: dict[str, list[tables.Warned]]
+    results: Results, data: str, styles: dict[str, Style], warnings: dict[str, list[remarks.Warned]]
 ) -> tuple[str, list[tuple[str, str]], list[dict[str, Any]]]:
     """(data set, columns, rows) of the table; a column in which nothing was measured is left out."""
     cells = {one.learner: tables.cells_of(one) for one in results.on(data)}

@@ -13,10 +13,11 @@ from neuropil.report.figures.sweep_figures import OF, head_of, panels_of
 from neuropil.report.layout import Files, Section, with_panels
 from neuropil.report.layout import Group as Part
 from neuropil.report.page import look, whole_page, write_whole
+from neuropil.report.remarks import FEW, without_numbers
 from neuropil.report.robustness_tables import RobustnessTable
 from neuropil.report.stats import DASH, paired, percent, points, quantity, spans
 from neuropil.report.sweep_results import SweepResults, Tried, gather
-from neuropil.report.tables import FEW, short_reason, without_numbers
+from neuropil.report.tables import short_reason
 from neuropil.runs.files import json_bytes
 from neuropil.sweeps.axes import title_of
 

@@ -2,9 +2,7 @@
 
 import math
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +10,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from neuropil.report.results import Results, Summary, damage_of, gather, plain
+from neuropil.report.remarks import remarks_on, sizes
+from neuropil.report.results import Results, Summary, gather
 from neuropil.report.robustness_tables import MARK, RobustnessTable, robustness_of
-from neuropil.report.stats import ALONE, DASH, percent, points, quantity, spans
+from neuropil.report.stats import ALONE, DASH, percent, points, quantity
 
 __all__ = ["HEADS", "NOTE", "markdown", "table"]
 
 CELL = 60  # letters of a reason that stands in its row
-
-
-@dataclass(frozen=True)
-class Warned:
-    """One warning about a learner.
-
-    Attributes:
-        first: its sentence in the first seed.
-        sentences: seed by seed, if they differ; in numbers only.
-        seeds: the seeds that have it.
-    """
-
-    first: str
-    sentences: list[str]
-    seeds: list[int]
 
 
 HEADS = ("learner", "n", "accuracy, %", "seconds", "peak MiB", "minus backprop baseline, points")
@@ -72,11 +56,21 @@ def result_table(results: Results) -> Table:
     many = len(results.data) > 1
     shown = Table(caption="\n".join([NOTE, *remarks_on(results)]), caption_justify="left", title_justify="left")
     for head in ("data", *HEADS) if many else HEADS:
-        shown.add_column(Text(head), justify="left" if head in ("data", "learner") else "right")
+        names = head in ("data", "learner")
+        shown.add_column(Text(head), justify="left" if names else "right", no_wrap=head == "learner" and not many)
     for summary in results.summaries:
-        cells = ([summary.data] if many else []) + cells_of(summary)
+        cells = ([summary.data] if many else []) + narrow_cells_of(summary)
         shown.add_row(*map(Text, cells), style="dim" if summary.family == "baseline" else "")
     return shown
+
+
+def narrow_cells_of(summary: Summary) -> list[str]:
+    """Cells for a terminal of 80 columns: n has a column, and below the table stands why a learner has no result."""
+    learner, count, accuracy, *costs, difference = cells_of(summary)
+    if summary.failed and not summary.accuracy:
+        return [learner, DASH, count, *costs, DASH]
+    alone = f" ({ALONE})" if len(summary.accuracy) == 1 else ""
+    return [learner, count, accuracy.removesuffix(alone), *costs, difference.removesuffix(alone)]
 
 
 def markdown(runs: Sequence[Path] | Results) -> str:
@@ -142,119 +136,6 @@ def short_reason(reason: str) -> str:
     """The first part of a reason, if it fits into a cell."""
     first = re.split(r"; |, got |\.$", reason)[0]
     return first if len(first) <= CELL else DASH
-
-
-def remarks_on(results: Results) -> list[str]:
-    """What a reader of the bare table has to know: unfinished runs, uneven comparisons, warnings."""
-    counts = [f"{name} ({count})" for name, count in counts_of(warnings_of(results)).items()]
-    counted = [f"Warnings: {', '.join(counts)}."] if counts else []
-    return [
-        *held_out_of(results),
-        *altered_of(results),
-        *unfinished_of(results),
-        *failed_of(results),
-        *uneven_of(results),
-        *counted,
-    ]
-
-
-def counts_of(warnings: Mapping[str, Sequence[Warned]]) -> dict[str, int]:
-    """Learner -> how many warnings it has."""
-    return {name: sum(len(one.seeds) for one in found) for name, found in warnings.items()}
-
-
-def unfinished_of(results: Results) -> list[str]:
-    """One sentence about unfinished runs, if there are any."""
-    names = ", ".join(results.unfinished)
-    return [f"Unfinished: {names}. What an unfinished run has logged is shown, but enters no mean."] if names else []
-
-
-def held_out_of(results: Results) -> list[str]:
-    """One sentence on the runs that scored held-out training examples, if there are any."""
-    names = [run.name for run in results.runs if "hold_out" in run.record.facts]
-    who = "Accuracies are" if len(names) == len(results.runs) else f"Accuracies of {', '.join(names)} are"
-    return [f"{who} of held-out training examples, not of the test set."] if names else []
-
-
-def altered_of(results: Results) -> list[str]:
-    """One sentence for each run with damaged lines, and for each that went on though something had changed."""
-    said = [text for run in results.runs for text in damage_of(run)]
-    for run in results.runs:
-        again = [one for one in run.record.facts.get("resumed", []) if isinstance(one, dict)]
-        what = [plain(change) for one in again for change in one.get("changed", [])]
-        if what:
-            said.append(f"Changed: {run.name} was resumed after a change ({'; '.join(dict.fromkeys(what))}).")
-    return said
-
-
-def failed_of(results: Results) -> list[str]:
-    """One sentence for each learner that failed or was left out, and each reason; those of a kind once."""
-    said = []
-    for one in results.summaries:
-        reasons: dict[str, list[tuple[int, str]]] = defaultdict(list)
-        for seed, words in one.failed.items():
-            reasons[without_numbers(words)].append((seed, words))
-        where = f" on {one.data}" * (len(results.data) > 1)
-        for found in reasons.values():
-            seeds = f"seed{'s' * (len(found) > 1)} {spans(seed for seed, _ in found)}"
-            said.append(f"{one.learner}{where}, {found[0][1].rstrip('.')} ({seeds}).")
-    return said
-
-
-def few_seeds_of(results: Results) -> list[str]:
-    """What one or two seeds can tell, if there are no more."""
-    most = max((len(one.accuracy) for one in results.summaries), default=0)
-    return [FEW[most]] if most in FEW else []
-
-
-FEW = {
-    1: "One seed: there is no interval, and another seed may order the methods differently. Take more with --seeds 5.",
-    2: "Two seeds: their interval reaches six times their distance to either side, and is 0 where they are equal. "
-    "Read the two themselves, or take more with --seeds 5.",
-}
-
-
-def uneven_of(results: Results) -> list[str]:
-    """Where learners on one data set had different seeds or different numbers of training examples."""
-    said = []
-    for data in results.data:
-        done = [summary for summary in results.on(data) if summary.accuracy]
-        if len({frozenset(summary.accuracy) for summary in done}) > 1:
-            each = "; ".join(f"{summary.learner}: {spans(summary.accuracy)}" for summary in done)
-            said.append(f"Uneven on {data}: the learners did not all run the same seeds ({each}).")
-        if len({summary.n_train for summary in done}) > 1:
-            each = "; ".join(f"{summary.learner}: {sizes(summary.n_train)}" for summary in done)
-            said.append(f"Uneven on {data}: the learners saw different numbers of training examples ({each}).")
-    return said
-
-
-def sizes(counts: Sequence[int]) -> str:
-    """'1,437 or 2,000'."""
-    return " or ".join(f"{count:,}" for count in counts) or "unknown"
-
-
-def warnings_of(results: Results, *, baselines: bool = False) -> dict[str, list[Warned]]:
-    """Learner -> its warnings, of methods or of baselines; sentences that differ in numbers only are one."""
-    found: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
-    family = {one.learner: one.family for one in results.summaries}
-    for row in results.warnings:
-        if (family.get(row.learner or "", row.family) == "baseline") != baselines:
-            continue
-        message = plain(row.message)
-        found[row.learner or "the run"][without_numbers(message)].append((row.seed or 0, message))
-    return {name: [warned(sorted(rows)) for rows in kinds.values()] for name, kinds in found.items()}
-
-
-def without_numbers(text: str) -> str:
-    """`text` with every number as 0, so that sentences of a kind are equal."""
-    return re.sub(r"\d+(\.\d+)?", "0", text)
-
-
-def warned(rows: Sequence[tuple[int, str]]) -> Warned:
-    """One warning from its (seed, sentence), in the order of seeds."""
-    different = len({message for _, message in rows}) > 1
-    sentences = [f"seed {seed}: {message}" for seed, message in rows] if different else []
-    return Warned(rows[0][1], sentences, [seed for seed, _ in rows])
 
 
 def summary_sentence(results: Results, data: str) -> str:

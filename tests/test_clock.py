@@ -116,7 +116,9 @@ def neuron_rest(neuron):
     return getattr(neuron, "rest", 0.0)
 
 
-@pytest.mark.parametrize("name", ["linear", "conductance", "izhikevich", "sequential", "simulate", "encodings"])
+@pytest.mark.parametrize(
+    "name", ["linear", "conductance", "delays", "izhikevich", "sequential", "simulate", "encodings"]
+)
 def test_the_examples_give_what_they_say(name):
     assert doctest.testmod(importlib.import_module(f"neuropil.spiking.clock.{name}")).failed == 0
 

@@ -1,6 +1,7 @@
 """Spiking networks simulated from event to event, with exact gradients that stay smooth where spikes come and go."""
 
 from neuropil.spiking.clock.conductance import ConductanceLIF, ConductanceState
+from neuropil.spiking.clock.delays import AxonalDelay, DelayState
 from neuropil.spiking.clock.encodings import BernoulliEncoding, PoissonEncoding, RateEncoding
 from neuropil.spiking.clock.izhikevich import Izhikevich, IzhikevichState
 from neuropil.spiking.clock.linear import (
@@ -26,12 +27,12 @@ from neuropil.spiking.theta import Theta, ThetaLayer, ThetaNetwork
 from neuropil.spiking.times import Events, check_times, flatten_events, scatter_events
 
 __all__ = [
-    "LIF", "QIF", "AdaptiveLIF", "AdaptiveState", "BernoulliEncoding", "ConductanceLIF", "ConductanceState",
-    "CurrentLIF", "DeltaLIF", "DeltaState", "Events", "Izhikevich", "IzhikevichState", "LIFLayer", "LIFNetwork",
-    "LIFState", "LatencyEncoding", "LinearTimeEncoding", "Membrane", "Network", "Plan", "PoissonEncoding", "QIFLayer",
-    "QIFNetwork", "QIFState", "RateEncoding", "RecurrentLIF", "RecurrentQIF", "Simulation", "SpikingLayer",
-    "SpikingNetwork", "SpikingOutput", "SpikingSequential", "Theta", "ThetaLayer", "ThetaNetwork", "ThresholdEncoding",
-    "check_times", "firing_rates", "flatten_events", "from_raster", "interval_cv", "lateral_inhibition",
-    "scatter_events", "simulate", "simulate_lif", "simulate_qif", "simulate_recurrent_lif", "simulate_recurrent_qif",
-    "synchrony", "to_raster",
+    "LIF", "QIF", "AdaptiveLIF", "AdaptiveState", "AxonalDelay", "BernoulliEncoding", "ConductanceLIF",
+    "ConductanceState", "CurrentLIF", "DelayState", "DeltaLIF", "DeltaState", "Events", "Izhikevich", "IzhikevichState",
+    "LIFLayer", "LIFNetwork", "LIFState", "LatencyEncoding", "LinearTimeEncoding", "Membrane", "Network", "Plan",
+    "PoissonEncoding", "QIFLayer", "QIFNetwork", "QIFState", "RateEncoding", "RecurrentLIF", "RecurrentQIF",
+    "Simulation", "SpikingLayer", "SpikingNetwork", "SpikingOutput", "SpikingSequential", "Theta", "ThetaLayer",
+    "ThetaNetwork", "ThresholdEncoding", "check_times", "firing_rates", "flatten_events", "from_raster", "interval_cv",
+    "lateral_inhibition", "scatter_events", "simulate", "simulate_lif", "simulate_qif", "simulate_recurrent_lif",
+    "simulate_recurrent_qif", "synchrony", "to_raster",
 ]  # fmt: skip

@@ -46,7 +46,7 @@ gpu: $(READY)
 	$(BIN)/python tests/gpu.py --out gpu.json
 
 processes: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m processes tests/test_distributed.py tests/test_workers.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m processes tests/test_distributed.py tests/test_launched.py tests/test_workers.py
 
 package: $(VENV)/.package
 	$(BIN)/python tests/distribution.py

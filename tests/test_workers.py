@@ -109,12 +109,16 @@ def test_stages_learn_what_one_process_does_to_the_bit_in_the_models_and_in_the_
     strip = lambda rows: [{key: value for key, value in row.items() if key not in timed} for row in rows]
     assert strip(logs[0]) == strip(logs[1])
     assert any(row.get("relative_change", 0) > 0.01 for row in logs[1])
+    assert main(["run", "cifar_softhebb", *words.split(), "--stages", "2", "--workers", "2", "--out", "4"]) == 0
+    four = load_file(*Path("4", "models").glob("*.safetensors"))
+    assert read("4").facts["workers"] == 4
+    for name in one:
+        torch.testing.assert_close(four[name], one[name], rtol=1e-4, atol=1e-5)
 
 
 def test_what_cannot_be_cut_into_stages_is_refused_in_one_line(toy, capsys):
     for words, said in {
         "mnist_krotov --stages 2": "mnist_krotov has no layers that learn at once; --stages is for cifar_softhebb",
-        "cifar_softhebb --stages 2 --workers 2": "--workers and --stages go together in Python only",
         "cifar_softhebb --stages 0": "--stages takes a number >= 1, got 0.",
     }.items():
         assert main(["run", *words.split()]) == 2

@@ -4,6 +4,7 @@
 """
 
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -20,10 +21,10 @@ import torch
 from neuropil.cli.app import reason
 from neuropil.cli.job import Job
 from neuropil.cli.runner import perform
-from neuropil.cli.workers import READY, company
+from neuropil.cli.workers import READY, company, count_of
 from neuropil.distributed import start
-from neuropil.distributed.company import leave, meet, said, wait
-from neuropil.errors import Refusal, require
+from neuropil.distributed.company import check_versions, leave, meet, said, wait
+from neuropil.errors import Refusal
 from neuropil.runs import Run
 from neuropil.runs.files import LOCK
 from neuropil.runs.machine import versions
@@ -47,9 +48,7 @@ def follow() -> int:
 
 def _do(told: Mapping[str, Any]) -> None:
     """One run, from where the first process has it."""
-    mine, its = versions(), told["versions"]
-    other = [f"{name} {mine[name]}, and not {its.get(name)}" for name in mine if its.get(name) != mine[name]]
-    require(not other, f"one process has other versions than the first: {', '.join(other)}; install the same on all.")
+    check_versions(versions())
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"
         shutil.copytree(told["folder"], folder, ignore=shutil.ignore_patterns(LOCK))
@@ -60,8 +59,10 @@ def _do(told: Mapping[str, Any]) -> None:
         wait()
 
 
-def follow_torchrun(words: Sequence[str]) -> int:
-    """Follow the first of the processes that torchrun started with these words."""
+def follow_torchrun(verb: str, words: Sequence[str]) -> int:
+    """Follow the first of the processes that torchrun started with `verb` and these words; none if a run goes on."""
+    if words:
+        count_of(Job.of(shlex.join(["neuropil", verb, *words])))  # refuses what the first one refuses
     start("nccl" if any(word.startswith("cuda") for word in words) else "gloo")
     return follow()
 

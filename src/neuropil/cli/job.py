@@ -36,10 +36,6 @@ class RunOptions:
         for name in ("workers", "stages"):
             count = getattr(self, name)
             require(count is None or count >= 1, f"--{name} takes a number >= 1, got {count}.")
-        both = bool(self.workers and self.stages)
-        require(
-            not both, "--workers and --stages go together in Python only, by pipeline(..., workers=); leave one out."
-        )
         check_sinks(self.track)
         fine = self.hold_out is None or 0 < self.hold_out < 1
         require(fine, f"--hold-out takes a fraction between 0 and 1, got {self.hold_out}.")

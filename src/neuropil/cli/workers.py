@@ -19,7 +19,7 @@ import torch
 from neuropil.cli.job import Job
 from neuropil.cli.recipes import is_file
 from neuropil.distributed import in_stages, start, together
-from neuropil.distributed.company import leave, meet, said, wait
+from neuropil.distributed.company import check_versions, in_torchrun, leave, meet, said, wait
 from neuropil.errors import Gone, require
 from neuropil.runs import Run
 from neuropil.runs.machine import versions
@@ -29,17 +29,14 @@ READY = b"ready\n"
 LOST = getattr(signal, "SIGUSR1", signal.SIGINT)  # that another process has ended
 
 
-def in_torchrun() -> int:
-    """How many processes torchrun started, of which this is one; 0 if it did not."""
-    return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() else 0
-
-
 def count_of(job: Job) -> int:
     """How many processes learn a run: those of torchrun, or as many as were asked for."""
-    started, asked, name = in_torchrun(), asked_for(job) or 1, "stages" if job.options.stages else "workers"
+    started, asked = in_torchrun(), asked_for(job) or 1
     fits = not started or asked_for(job) in (None, started)
-    cure = f"give --stages {started}" if job.options.stages else "leave --workers out"
-    require(fits, f"torchrun started {started} processes, and --{name} asks for {asked}; {cure}.")
+    both = job.options.stages and job.options.workers
+    name = "--stages times --workers" if both else "--stages" if job.options.stages else "--workers"
+    cure = f"let {name} be {started}" if job.options.stages else "leave --workers out"
+    require(fits, f"torchrun started {started} processes, and {name} asks for {asked}; {cure}.")
     one = max(started, asked) == 1
     what = "several are for features of local rules, association, associative and spiking networks, and backprop"
     able = one or bool(job.options.stages) or getattr(job.config, "shares", False)
@@ -52,12 +49,13 @@ def count_of(job: Job) -> int:
 
 def asked_for(job: Job) -> int | None:
     """How many processes the words ask for, if they do."""
-    return job.options.stages or job.options.workers
+    stages, workers = job.options.stages, job.options.workers
+    return None if stages is workers is None else (stages or 1) * (workers or 1)
 
 
 def company(job: Job) -> AbstractContextManager[None]:
     """In which processes learn the run as it was asked: each a part of every batch, or each some of the layers."""
-    return in_stages() if job.options.stages else together()
+    return in_stages(workers=job.options.workers or 1) if job.options.stages else together()
 
 
 def use_threads(job: Job) -> None:
@@ -85,7 +83,8 @@ def crew(job: Job, run: Run) -> Iterator[None]:
         return
     with nullcontext(start(backend)) if in_torchrun() else Team(count, backend):  # type: ignore[func-returns-value]
         state = torch.get_rng_state().tolist()  # of what uses torch's own generator
-        said({"command": _command(job), "folder": str(run.folder.resolve()), "state": state, "versions": versions()})
+        said({"command": _command(job), "folder": str(run.folder.resolve()), "state": state})
+        check_versions(versions())
         wait()  # until all have a copy of the folder
         with company(job):
             yield

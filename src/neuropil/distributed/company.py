@@ -2,12 +2,19 @@
 
 import gc
 import json
+import os
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from neuropil.plasticity.processes import Processes, answers, meeting
+from neuropil.errors import require
+from neuropil.plasticity.processes import Processes, answers, meeting, told
+
+
+def in_torchrun() -> int:
+    """How many processes torchrun started, of which this is one; 0 if it did not."""
+    return told("WORLD_SIZE") if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys() else 0
 
 
 def meet(backend: str, port: int, *, rank: int, count: int) -> None:
@@ -29,6 +36,17 @@ def leave() -> None:
 def wait() -> None:
     """Until all are here."""
     dist.barrier()
+
+
+@answers()
+def check_versions(mine: dict[str, str]) -> None:
+    """Refuse, in all processes, versions of one that the first does not have; `mine` are those of this one."""
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, mine)
+    for rank, its in enumerate(found):
+        other = [f"{name} {its[name]}, and not {version}" for name, version in found[0].items() if its[name] != version]
+        what = f"process {rank + 1} has other versions than the first: {', '.join(other)}"
+        require(not other, f"{what}; install the same on all.")
 
 
 def said(value: Any = None) -> Any:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import chain, pairwise
 from time import perf_counter
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from neuropil.distributed.balance import balanced, costs
 from neuropil.distributed.link import END, Batch, Link
 from neuropil.errors import require, unknown
+from neuropil.plasticity.joint import shared_norms
 from neuropil.plasticity.law import Law
 from neuropil.plasticity.learner import Learner
 from neuropil.plasticity.processes import Processes, answers
@@ -98,7 +100,7 @@ class Stage:
         below = link(self.processes.rank - 1) if self._place else None
         above = link(self.processes.rank + 1) if self._place + 1 < len(self._edges) else None
         for batch in below.arriving() if below else self._read(batches):
-            with tap(self.own, self.rules) as seen:
+            with self._normalised(), tap(self.own, self.rules) as seen:
                 out = self.own(batch.x)
             if above:
                 require(len(out) == len(batch.x), "a stage of a pipeline needs to give one row for each example.")
@@ -124,6 +126,10 @@ class Stage:
             same = first is None or first == form
             require(same, "a pipeline needs batches that differ in length only; start another pass for other examples.")
             yield Batch(*self._part(one), END if later is None else len(self._part(later)[0]))
+
+    def _normalised(self) -> AbstractContextManager[None]:
+        """For a pass: batch normalisation by the samples of all processes of this stage."""
+        return nullcontext() if self.workers is None else shared_norms(self.own, Processes(self.workers))
 
     def _part(self, batch: Pair) -> Pair:
         """This process's part of a batch where others share the stage."""

@@ -13,18 +13,20 @@ from neuropil.distributed.pipeline import LocalRule, Stage, pipeline
 from neuropil.plasticity.processes import Processes
 from neuropil.plasticity.sharing import members
 
-_STAGES: ContextVar[Processes | None] = ContextVar("stages", default=None)
+_STAGES: ContextVar[tuple[Processes, int] | None] = ContextVar("stages", default=None)
 
 
 @contextmanager
-def in_stages(group: Any = None) -> Iterator[None]:
+def in_stages(group: Any = None, *, workers: int = 1) -> Iterator[None]:
     """Inside, layers that learn at once learn in processes of their own, see `pipeline`.
 
     Every process does the same on the same data with a generator of the same seed. What is not cut into stages, every
-    process does for itself. All end with the same model, that of one process bit for bit.
+    process does for itself. All end with the same model, that of one process bit for bit; up to rounding if several
+    `workers` share each stage.
 
     Args:
         group: of ``torch.distributed``; None for all processes.
+        workers: processes for each stage, which take a part of every batch each.
 
     Raises:
         Refusal: no processes that know each other, see `start`.
@@ -40,7 +42,7 @@ def in_stages(group: Any = None) -> Iterator[None]:
         ...     model = soft_hebb(Config(channels=(3, 4, 5)), train, rng).learner.fit(train, rng=rng)
         >>> npl.distributed.stop()
     """
-    before = _STAGES.set(members("in_stages", group))
+    before = _STAGES.set((members("in_stages", group), workers))
     try:
         yield
     finally:
@@ -53,10 +55,10 @@ def stage_of(model: nn.Sequential, rules: Mapping[str, LocalRule], batch: Any) -
     Args:
         model, rules, batch: as of `pipeline`.
     """
-    processes = _STAGES.get()
+    processes, workers = _STAGES.get() or (None, 1)
     if processes is None or processes.size == 1:
         return None
-    return pipeline(model, rules, batch, group=processes.group)
+    return pipeline(model, rules, batch, workers=workers, group=processes.group)
 
 
 def learn_pass_(stage: Stage, batches: Iterator[Any], optimizer: torch.optim.Optimizer) -> None:

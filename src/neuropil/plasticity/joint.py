@@ -107,13 +107,22 @@ def joined(model: nn.Module, *, rules: bool = True) -> Iterator[Portion]:
     else:
         become_alike_("together", model, processes, {})
         learn_alone(model)
+    try:
+        with shared_norms(model, processes):
+            yield Portion(processes)
+    finally:
+        stop_sharing(model)
+
+
+@contextmanager
+def shared_norms(model: nn.Module, processes: Processes) -> Iterator[None]:
+    """For the block, let batch normalisation in `model` use the statistics of the samples of all processes."""
     norms = [module for module in model.modules() if isinstance(module, Norm)]
     for norm in norms:
         norm.forward = partial(_normalised, norm, processes)  # type: ignore[method-assign]
     try:
-        yield Portion(processes)
+        yield
     finally:
-        stop_sharing(model)
         for norm in norms:
             del norm.forward
 

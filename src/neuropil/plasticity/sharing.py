@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from neuropil.errors import require
-from neuropil.plasticity.processes import Processes, answers, meeting
+from neuropil.plasticity.processes import Processes, answers, meet_as_told
 
 Sliced = TypeVar("Sliced", bound=Any)
 DRIFT = 1e-4  # by how much the weights of two processes may differ, as a fraction of their sum
@@ -42,8 +42,7 @@ def start(backend: str | None = None) -> None:
         return
     if backend == "nccl":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    with meeting(f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"):
-        dist.init_process_group(backend)
+    meet_as_told(backend)
 
 
 def stop() -> None:

@@ -57,7 +57,7 @@ def start(verb: str, words: list[str], lacks: str = "") -> int:
         name, prog = (words[0], f"neuropil run {words[0]}") if verb == "run" else (verb, f"neuropil {verb}")
         return runner.show_settings(name, prog)
     if workers.in_torchrun() > 1 and os.environ["RANK"] != "0":
-        return follower.follow_torchrun(words)
+        return follower.follow_torchrun(verb, [] if goes_on else words)
     if goes_on:
         asked, manner = parse(words, Resume, runner.Manner)
         code = runner.resume(asked.resume, manner)

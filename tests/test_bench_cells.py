@@ -47,8 +47,14 @@ CELLS = [
     (
         stdp.cells,
         {"what": "w", "step_s": 0.00123, "plain_s": 0.00345, "rule_s": 0.00067, "step_median_s": 9.0,
-         "step_per_plain": 0.3567, "faster_than_first": 1.26, "rule_faster_than_first": 2.37, "peak_extra_mb": 7.6},
-        ["w", "1.23 ms", "3.45 ms", "0.36", "1.3 x", "0.67 ms", "2.4 x", "8 MiB"],
+         "step_per_plain": 0.3567, "faster_than_first": 1.26, "rule_faster_than_first": 2.37, "peak_extra_mb": 7.6,
+         "of_bound": 0.456, "bytes": 3_450_000, "peer": "P 1.2", "peer_per_step": 3.456},
+        ["w", "1.23 ms", "3.45 ms", "0.36", "46%", "2.8", "1.3 x", "0.67 ms", "2.4 x", "8 MiB", "3.5 x the step"],
+    ),
+    (
+        stdp.cells,
+        {"what": "c", "step_s": 0.00123, "plain_s": 0.00345, "step_per_plain": 0.3567},
+        ["c", "1.23 ms", "3.45 ms", "0.36"],
     ),
     (stdp.cells, {"what": "presentation", "step_s": 0.25, "shown": 20}, ["presentation", "12.50 ms an image"]),
     (
@@ -99,6 +105,7 @@ def test_a_benchmark_shows_each_number_in_its_own_cell_and_unit(cells, row, want
 
 TIMES = {"step": [0.9, 0.3, 0.4], "gemm": [0.05, 0.11, 0.07], "drive": [0.03, 0.5, 0.4], "rule": [0.2, 0.25, 0.7]}
 TIMES |= {"textbook": [2.0, 1.3, 9.0], "plain": [0.7, 0.2, 0.35], "rate": [0.16, 0.5, 0.02], "scan": [6.0, 3.0, 3.5]}
+TIMES |= {"products": [0.04, 0.02, 0.03]}
 TIMES |= {"settling": [0.6, 1.5, 0.66], "products of an iteration": [0.01, 0.09, 0.02], "products once": [0.3, 0.25, 9]}
 
 
@@ -132,7 +139,9 @@ def test_ratios_of_benchmarks_are_those_of_medians_or_of_the_fastest(timed, monk
     holds(row, {"of_limit": 0.03 * products / (4 * 6 * 9) / 0.3})
     rows = stdp.row("1 %", stdp.Config(inputs=5, units=4, batch=3, repeats=3))
     fast = {"step_s": 0.3, "plain_s": 0.2, "rule_s": 0.2, "step_per_plain": 1.5, "peak_extra_mb": 3.0}
-    holds(rows, fast | {"step_median_s": 0.4, "plain_median_s": 0.35, "rule_median_s": 0.25})
+    holds(rows, fast | {"step_median_s": 0.4, "plain_median_s": 0.35, "rule_median_s": 0.25, "of_bound": 0.02 / 0.3})
+    presented = stdp.convolved(stdp.Config(maps=1, kernels=1, kernel=2, side=3, conv_batch=1))
+    holds(presented, {"step_s": 0.3, "plain_s": 0.2, "step_per_plain": 1.5, "step_median_s": 0.4})
     config = associative.Config(inputs=6, units=4, max_iterations=6, nudge_steps=3, epoch_images=500, repeats=3)
     bound = 0.3 + 9 * 0.02  # products once, and those of six iterations of settling and three of the nudge
     want = {"iteration_s": 0.66 / 6, "iteration_per_gemm": 0.66 / 6 / 0.02, "step_per_gemm": 0.4 / bound}
@@ -142,9 +151,10 @@ def test_ratios_of_benchmarks_are_those_of_medians_or_of_the_fastest(timed, monk
 
 def test_rows_of_stdp_are_compared_with_the_first(monkeypatch):
     found = iter([(0.6, 0.9), (0.2, 0.3), (0.5, 0.1), (0.4, 0.8)])
-    monkeypatch.setattr(stdp, "row", lambda name, config: dict(zip(("step_s", "rule_s"), next(found))))
-    monkeypatch.setattr(stdp, "presentation", lambda config: {})
-    *rows, _ = stdp.main(stdp.Config())
+    monkeypatch.setattr(stdp, "row", lambda name, config: dict(zip(("step_s", "rule_s"), next(found, ()))))
+    for name in ("presentation", "convolved"):
+        monkeypatch.setattr(stdp, name, lambda config: {})
+    *rows, _, _, _ = stdp.main(stdp.Config())
     assert [row["faster_than_first"] for row in rows] == pytest.approx([1, 3, 1.2, 1.5])
     assert [row["rule_faster_than_first"] for row in rows] == pytest.approx([1, 3, 9, 1.125])
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.bench import stdp as stdp_bench
 from neuropil.plasticity import (
     DifferentialHebb,
     InhibitorySTDP,
@@ -290,20 +289,6 @@ def test_spikes_with_changing_rates_are_within_their_error_of_the_law():
     want = 0.02**2 * 40 * 40
     assert abs(totals.mean().item() - want) < 4 * totals.std().item() / n**0.5
     assert want > 8 * totals.std().item() / n**0.5
-
-
-def test_the_benchmark_measures_the_rule_beside_its_own_law():
-    config = stdp_bench.Config(inputs=30, units=20, batch=8, repeats=1)
-    rows = stdp_bench.main(config)
-    assert [row["what"] for row in rows] == [*stdp_bench.DENSITIES, "presentation"]
-    assert all(stdp_bench.cells(row)["step"] for row in rows)
-    layer, rule, trains = nn.Linear(30, 20, bias=False), PairSTDP(a_plus=0.9), stdp_bench.spikes(config, (0.3, 0.5))
-    plain = stdp_bench.Plain(torch.zeros(20, 30), rule, trains)
-    ours = stdp_bench.Stepper(layer, rule, trains)
-    for _ in range(3):
-        before = plain.weight.clone()
-        plain.step()
-        torch.testing.assert_close(ours.change(), (plain.weight - before) / stdp_bench.RATE, rtol=1e-3, atol=1e-4)
 
 
 def test_at_a_postsynaptic_spike_all_spikes_before_it_count_or_the_latest():

@@ -251,6 +251,17 @@ def test_resampling_hides_pixels_and_samples_them_again_from_those_that_stay():
     assert shares(state["pixels"][:, 0]) == pytest.approx(want.tolist(), abs=0.012)
 
 
+def test_a_pixel_that_is_sampled_again_has_lost_its_value():
+    """One sweep leads half the way from where a pixel starts, here from 0 towards 1/2, so each fires with 1/4."""
+    net, state, free = pair_of_pixels(20000)
+    net.bias["pixels"].fill_(0.5)
+    net.between("generation", "pixels").weight.zero_()
+    lazy = replace(QUIET, max_iterations=1, step_size=0.5)
+    sample_missing_(net, lazy, state, free, sampling=Sampling(n_rounds=1, n_resamples=4), rng=rng())
+    fired = 2 * state["generation"]  # how many of the two: the unit above adds up halves
+    assert fired.mean().item() / 2 == pytest.approx(1 / 4, abs=0.009)  # four standard errors
+
+
 def test_contrast_is_the_slope_with_which_pixels_are_shown():
     shown = []
     for contrast in (0.5, 1.5):

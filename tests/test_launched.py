@@ -38,7 +38,11 @@ def launch(room, port, *told, words=()):
     always = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "DATA": "7"}
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     runs = [subprocess.Popen(command, cwd=room, env=always | one, **streams) for one in told]
-    return [(run.returncode, *said) for run in runs for said in [run.communicate(timeout=300)]]
+    try:
+        return [(run.returncode, *said) for run in runs for said in [run.communicate(timeout=200)]]
+    finally:
+        for run in runs:
+            run.kill()
 
 
 def free():

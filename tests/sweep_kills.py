@@ -2,7 +2,7 @@
 
 `python tests/sweep_kills.py 10` kills a sweep of `mnist_krotov` on digits ten times, in turn with all its processes and
 the first of them alone, always by SIGKILL. It says how far the sweep was, and is 0 if what was finished at a kill
-stayed as it was, and if folders, rows, weights and table in the end are those of a sweep that nobody killed.
+stayed as it was, and if folders, rows, weights and table in the end are those of an undisturbed one.
 """
 
 import json
@@ -82,7 +82,7 @@ def table(folder):
 
 
 def ended(folder):
-    """How long a sweep took that nobody killed, s."""
+    """How long a sweep took that was not killed, s."""
     start, run = time.monotonic(), sweep(folder)
     said = run.communicate()[1]
     assert run.returncode == 0, said

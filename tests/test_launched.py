@@ -46,7 +46,7 @@ def launch(room, port, *told, words=()):
 
 
 def free():
-    """A port that nobody has."""
+    """A port that is free."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]

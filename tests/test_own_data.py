@@ -145,6 +145,17 @@ def test_folders_of_images_are_classes_grey_or_in_colour(tmp_path):
         Split.from_folder(tmp_path / "bird")
 
 
+def test_photographs_stand_upright(tmp_path):
+    """A camera that was held on its side says so in the file, as orientation 6 or 8."""
+    for orientation, turns in ((6, -1), (8, 1)):
+        (tmp_path / "cat").mkdir(exist_ok=True)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(BYTES[0]).save(tmp_path / "cat" / "photo.png", exif=exif)
+        upright = torch.from_numpy(np.rot90(BYTES[0], turns).copy())
+        assert torch.equal(Split.from_folder(tmp_path).x[0, 0], upright)
+
+
 def test_a_folder_has_a_train_and_a_test_part_or_is_split_by_the_seed(tmp_path):
     for number, (image, name) in enumerate(zip(BYTES, NAMES)):
         for part in ("whole", "parts/train", *(["parts/test"] if number < 2 else [])):

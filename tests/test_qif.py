@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from neuropil.spiking import QIF, Plan, QIFNetwork
+from neuropil.spiking.oscillator import projective
 from qif_oracles import no_jumps, output_times, qif, solve
 
 INF = math.inf
@@ -246,3 +247,12 @@ def test_first_weights_are_spread_less_where_there_are_more_inputs():
     for weight, mean in ((first, 1.0), (second * 300**0.5, 0.5)):
         assert weight.mean().item() == pytest.approx(mean, abs=0.15)  # three standard errors
         assert weight.std().item() == pytest.approx(4.0, rel=0.03)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_neuron_that_was_reset_is_at_minus_infinity_and_not_beside_it(dtype):
+    """cos(atan(-inf)) is not 0 but 6e-17, and below 0 in float32: on the other side of a spike."""
+    x, y, _ = projective(torch.tensor([-INF, -3.0], dtype=dtype), torch.ones(2, dtype=dtype))[:, 0]
+    assert (x[0].item(), y[0].item()) == (-1.0, 0.0)
+    assert (x[1] / y[1]).item() == pytest.approx(-3.0, rel=1e-6)
+    assert y[1] > 0

@@ -9,6 +9,7 @@ from neuropil.errors import Diverged, Refusal
 from neuropil.models import AdaBelief
 from neuropil.models.training.adabelief import descend_
 from neuropil.spiking import (
+    LIF,
     QIF,
     LatencyEncoding,
     LinearTimeEncoding,
@@ -18,6 +19,10 @@ from neuropil.spiking import (
     Theta,
     ThetaNetwork,
     ThresholdEncoding,
+    simulate_lif,
+    simulate_qif,
+    simulate_recurrent_lif,
+    simulate_recurrent_qif,
 )
 from neuropil.spiking.losses import first_spike_loss, first_to_fire, peak_potential, spike_time_loss
 
@@ -26,6 +31,13 @@ NETWORKS = {
     "theta": lambda: ThetaNetwork((4, 5, 3), neuron=Theta(0.9, 0.31)),
     "QIF": lambda: QIFNetwork((4, 5, 3), t_end=2.7),
     "recurrent": lambda: RecurrentQIF(4, 3, t_end=2.7),
+}
+
+SIMULATIONS = {
+    "QIF": (simulate_qif, QIF()),
+    "LIF": (simulate_lif, LIF()),
+    "recurrent QIF": (simulate_recurrent_qif, QIF()),
+    "recurrent LIF": (simulate_recurrent_lif, LIF()),
 }
 
 
@@ -41,6 +53,30 @@ def test_an_empty_batch_has_an_empty_answer_and_a_gradient_of_zero(make, shape, 
     assert times.grad.shape == shape
     assert all(part.grad.isfinite().all() for part in network.parameters())
     assert shape[0] or not any(part.grad.any() for part in network.parameters())
+
+
+def first_spikes(kind, current, dtype, t_end):
+    """When one neuron fires that a decaying current drives from V = 0."""
+    none, rest = torch.full((1, 1, 1), math.inf, dtype=dtype), torch.zeros(1, dtype=dtype)
+    simulate, neuron = SIMULATIONS[kind]
+    weights = [torch.zeros(1, 1, dtype=dtype)] * (2 if "recurrent" in kind else 1)
+    times = simulate(none, *weights, rest, torch.tensor([current], dtype=dtype), neuron, t_end)[0].flatten()
+    return times[times.isfinite()].double()
+
+
+@pytest.mark.parametrize("kind", SIMULATIONS)
+def test_no_spike_is_rounded_to_behind_the_end_of_the_trial(kind):
+    """Trials that end right after a spike: to the nearest number of float32 it would often come after the end."""
+    spikes, nearest = 0, 0
+    for current in torch.linspace(5, 60, 60).tolist():
+        first = first_spikes(kind, current, torch.float64, 9.0)[0].item()
+        for t_end in first * (1 + 1e-9), first * (1 + 3e-8):
+            found = first_spikes(kind, current, torch.float32, t_end)
+            assert not (found > t_end).any()
+            spikes += len(found)
+            nearest += len(found) and torch.tensor(first).double().item() > t_end
+    assert spikes > 40
+    assert nearest >= 5
 
 
 def test_losses_and_readouts_of_nothing():

@@ -40,7 +40,7 @@ TINY = {
     "compare": "--data digits --seeds 1 --units 20 --n-train 150 --labels 1000 "
     "--learners soft_hebb exact_spikes backprop random_features linear",
     "fashion_krotov": KROTOV,
-    "mnist_conv_krotov": CONV,
+    "mnist_conv_krotov": CONV + " --neighbours 10",
     "krotov_settings": "--experiment fashion_krotov --width 20 --n-train 400 --changes 2 --label-fraction 0.1",
     "linear_settings": "--data digits --n-train 300 --steps-factor 0.04",
     "mnist_association": f"{QUICK} {NETS} --n-train 400",

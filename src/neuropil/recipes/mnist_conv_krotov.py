@@ -13,7 +13,9 @@ Group: Hebbian features. Minutes: 5. Data: mnist, fashion_mnist, cifar10.
 Try: neuropil run mnist_conv_krotov --seeds 5 --out runs/mnist_conv_krotov
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any, Literal
 
 import torch
@@ -25,6 +27,7 @@ from neuropil.experiments.baselines import backprop, frozen_features, methods
 from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.k_means import init_centres_
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
+from neuropil.experiments.spreading import LabelSpreading, SpreadTaught
 from neuropil.models import FeatureClassifier, PatchNormConv2d, Triangle, init_kernels_, init_patches_, stacked
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import KrotovHopfield, propose_, tap
@@ -56,6 +59,9 @@ class Config(AugmentedSettings):
     backprop_power: float = 1.0  # power of the activation of backprop
     # numbers of labels for the sample-efficiency curves; those not below the training set are left out
     labels: tuple[int, ...] = (600, 6000)
+    # few labels spread to this many neighbours of every image, see `LabelSpreading`; 0 for labelled images alone
+    neighbours: int = 0
+    n_rounds: int = 1  # how often labels spread among features of backprop, which then learns all weights again
     readout_lr: float = 3e-3  # first learning rate of the readouts, falls linearly to 0
     weight_decay: float = 0.1  # weight decay of the readouts
     backprop_epochs: int = 6  # passes of backprop over the examples
@@ -64,7 +70,8 @@ class Config(AugmentedSettings):
     backprop_min_steps: int = 1600  # fewest steps of backprop, where labels are few
 
     def __post_init__(self) -> None:
-        at_least(1, self, "kernels", "kernel", "grid")
+        at_least(1, self, "kernels", "kernel", "grid", "n_rounds")
+        at_least(0, self, "neighbours")
 
 
 def network_for(config: Config, train: Split, power: float) -> nn.Sequential:
@@ -154,7 +161,21 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
     return frozen_features(network, config.readout(), **config.copies(config.data))
 
 
-METHODS = methods(krotov_hopfield, random_patches, k_means, random_features, backprop=end_to_end)
+def with_spreading(build: Callable[[Config, Split, Generator], Method]) -> Callable[..., Method]:
+    """What `build` makes; where labels are few they spread to all training images first, if the settings say so."""
+
+    @wraps(build)
+    def built(config: Config, train: Split, rng: Generator) -> Method:
+        method = build(config, train, rng)
+        if not config.neighbours:
+            return method
+        return replace(method, learner=SpreadTaught(method.learner, LabelSpreading(config.neighbours), config.n_rounds))
+
+    return built
+
+
+PLAIN = methods(krotov_hopfield, random_patches, k_means, random_features, backprop=end_to_end)
+METHODS = {name: with_spreading(build) for name, build in PLAIN.items()}
 
 
 def main(config: Config, run: Run) -> None:

@@ -18,9 +18,9 @@ class LabelSpreading:
     r"""A label for every example, from those of a few: :math:`F = (1 - \alpha S)^{-1} Y`, Zhou et al. 2004 (NIPS).
 
     Y are the labels, one-hot, with rows of zeros where there is none. :math:`S = D^{-1/2} W D^{-1/2}` comes from a
-    graph: W is the mean of A and its transpose. :math:`A_{ij} = \exp(-4 (d_{ij} / d_i)^2)` where j is one of the
-    nearest neighbours of i, 0 elsewhere. :math:`d_i` is the distance of the last of them. Each class counts by its
-    fraction of its sum over all examples, so that none is large because it came first (Zhu et al. 2003, ICML).
+    graph: W is the mean of A and its transpose. For the nearest neighbours j of i,
+    :math:`A_{ij} = \exp(-4 (d_{ij} / d_i)^2)`, with :math:`d_i` the distance of the last of them; all else is 0. Each
+    class counts by its fraction of its sum over all examples, so that none is large by its place (Zhu et al. 2003).
 
     Distances are those of directions: features at norm 1 become principal components. Each is divided by the fourth
     root of its variance. Then all are brought to norm 1 again. None of it is local: every example meets all others.

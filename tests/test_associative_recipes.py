@@ -19,7 +19,7 @@ from neuropil.data.masks import image_mask
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy, assign_units
 from neuropil.experiments import own_data as _baselines
-from neuropil.recipes import mnist_complete, mnist_semi, mnist_unsupervised, momentum, precision
+from neuropil.recipes import mnist_complete, mnist_semi, mnist_unsupervised, momentum, precision, spiking_associative
 from neuropil.report import save_sheet
 from neuropil.report.figures.samples import tiled
 from neuropil.runs import NullTracker, read
@@ -295,6 +295,11 @@ def test_a_sheet_shows_each_image_in_its_place():
         tiled(np.zeros((2, 2, 4, 4)), columns=1)
 
 
+def test_pixels_beyond_black_and_white_are_black_and_white():
+    sheet = tiled(np.array([-0.3, 1.4, 0.2]).reshape(3, 1, 1, 1), columns=3)
+    assert [int(sheet[5, 30 * k + 5, 0]) for k in range(3)] == [0, 255, 51]
+
+
 def test_sheets_are_png_files(tmp_path):
     with pytest.raises(Refusal, match="name it"):
         save_sheet(np.zeros((1, 1, 4, 4)), tmp_path / "x.gif", columns=1)
@@ -350,3 +355,15 @@ def test_of_several_networks_the_named_one_is_asked_for(verb, tmp_path, monkeypa
     monkeypatch.setattr(npl, "saved_models", lambda run, **how: asked.append((run, how)) or [])
     assert main([verb, str(tmp_path), "--learner", "aSTDP"]) == 2
     assert asked == [(tmp_path, {"name": "aSTDP", "can": "generate"})]
+
+
+def test_hidden_and_label_units_of_spikes_and_of_rates_have_rates_of_their_own():
+    names = "hidden_lr", "label_lr", "lr_decay", "rate_hidden_lr", "rate_label_lr", "rate_lr_decay"
+    config = spiking_associative.Config(**dict(zip(names, (0.11, 0.12, 0.13, 0.21, 0.22, 0.23))))
+    for make, (hidden, label, decay) in {
+        spiking_associative.spikes: (0.11, 0.12, 0.13),
+        spiking_associative.rates: (0.21, 0.22, 0.23),
+    }.items():
+        training = make(config, None, None).learner.training
+        assert training.learning_rates.items() >= {"classification": hidden, "label": label}.items()
+        assert training.lr_decay == decay

@@ -1,6 +1,7 @@
 """The audit of locality: its numbers are those computed by hand, every kind of leak is caught, nothing else is."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ import neuropil as npl
 from neuropil.cli import main
 from neuropil.errors import Refusal
 from neuropil.experiments import audited
+from neuropil.experiments.audited_learners import spiking_step
 from neuropil.models import LateralReadout
+from neuropil.plasticity import PairSTDP
 
 BATCH = 14
 
@@ -198,3 +201,19 @@ def test_the_command_has_a_row_for_each_name_and_for_ones_own(tmp_path, capsys, 
     mine.write_text("x = 1\n")
     assert main(["audit", str(mine)]) == 2
     assert "needs `rule = ...`" in capsys.readouterr().err
+
+
+def test_a_step_of_spikes_is_the_sum_over_the_train():
+    """Of 12 steps a neuron of rate r spikes in the k-th if k r rises above a whole number: counted pair by pair."""
+    rule = PairSTDP(tau_plus=7e-3, tau_minus=13e-3, a_plus=0.7, a_minus=0.9)
+    model = nn.Sequential(*[nn.Identity()] * 3, nn.Linear(2, 1, bias=False)).double()
+    x = torch.tensor([[0.3, 0.7]], dtype=torch.float64)
+    spiking_step(rule)(model, x, torch.zeros(1, dtype=torch.int64))
+    train = lambda rate: [k for k in range(12) if math.floor((k + 1) * rate) > math.floor(k * rate)]
+    after = train(model(x).sigmoid().item())
+    assert len(after) > 3
+    for synapse, rate in enumerate(x[0].tolist()):
+        lags = [post - pre for post in after for pre in train(rate)]
+        up = sum(0.7 * math.exp(-lag / 7) for lag in lags if lag > 0)
+        down = sum(0.9 * math.exp(lag / 13) for lag in lags if lag < 0)
+        assert -model[3].weight.grad[0, synapse].item() == pytest.approx(up - down, rel=1e-9)

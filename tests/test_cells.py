@@ -142,6 +142,9 @@ def test_facts_of_units_are_means_over_seeds_with_their_range():
     norm, wins = unit_panels([0.512, 1.25, 0.875], [0, 3, 0, 17, 1], "#000000")
     assert norm.alt == "Histogram of 3 units: norms from 0.512 to 1.25"
     assert wins.alt == "Histogram of wins: 2 of 5 never win"
+    axes = Figure().add_subplot()
+    wins.plot(axes)
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([40, 20, 20, 0, 0, 20])  # % of all five
 
 
 def attacked(learner, seed, size, right, *, attack="all attacks", invalid=False):

@@ -187,3 +187,11 @@ def test_a_probe_sees_a_network_in_training_as_it_is_in_use():
     assert (training.learned, training.untrained) == (used.learned, used.untrained)
     assert used.learned > 0.7
     assert model.training
+
+
+def test_the_benchmark_standardises_all_images_alike():
+    case = object.__new__(own.Case)
+    case.config = own.Config(standardise=True, scale=3, shift=0.25, resolution=1)
+    part, pixels = TRAIN[7:12], TRAIN[:2000].pixels().double()
+    want = 3 * (part.pixels().double() - pixels.mean()) / pixels.std() + 0.25
+    torch.testing.assert_close(case._pixels(part, TRAIN).double(), want, rtol=1e-5, atol=1e-6)

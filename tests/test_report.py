@@ -13,9 +13,9 @@ from scipy import stats as oracle
 from neuropil.errors import Refusal
 from neuropil.report import interval, markdown, paired, results, table, write
 from neuropil.report.figures.curves import confusions
-from neuropil.report.figures.summary_figure import narrow_figure, wide_figure
+from neuropil.report.figures.summary_figure import limits, narrow_figure, wide_figure
 from neuropil.report.remarks import uneven_of, warnings_of
-from neuropil.report.results import gather
+from neuropil.report.results import Summary, gather
 from neuropil.report.stats import percent, points, spans
 from neuropil.report.theme import styles_of
 from report_runs import BASELINE, LOCAL, everything, make, pairs, result
@@ -118,6 +118,15 @@ def test_one_run_or_one_per_seed_or_their_parent_say_the_same(tmp_path):
     want = results_of([whole], tmp_path / "a")["summary"]
     assert results_of(parts, tmp_path / "b")["summary"] == want
     assert results_of([tmp_path / "parts"], tmp_path / "c")["summary"] == want
+
+
+def test_the_interval_of_two_seeds_may_leave_the_figure_that_of_three_may_not():
+    nan = math.nan
+    shown = lambda accuracy, mean, half: Summary(
+        "a", "digits", "local", "", accuracy, {}, {}, (), 1.0, nan, nan, mean, half
+    )
+    assert limits([shown({0: 0.5, 1: 0.6}, 0.55, 0.6)]) == pytest.approx((49.4, 60.6))  # 6 % of 10 points beyond
+    assert limits([shown({0: 0.5, 1: 0.6, 2: 0.55}, 0.55, 0.2)]) == pytest.approx((32.6, 77.4))  # 6 % of 40
 
 
 def test_unfinished_runs_are_shown_but_enter_no_mean(tmp_path):

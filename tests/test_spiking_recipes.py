@@ -12,6 +12,7 @@ from common import rng
 from neuropil.data import load
 from neuropil.errors import Refusal
 from neuropil.models import SpikingClassifier
+from neuropil.models.training.adabelief import descend_
 from neuropil.plasticity import PairSTDP, TripletSTDP
 from neuropil.recipes import balanced, concept, pair_triplet, recurrent, reward_stdp, single_neuron, yin_yang
 from neuropil.runs import Run, read
@@ -256,3 +257,17 @@ def test_a_reward_counts_less_once_it_is_expected():
     assert expected.tolist() == [0.5, 0.5]
     assert reward_stdp.surprise("reward", earned, which, expected, config).tolist() == [0.5, -0.5, 0.5]
     assert reward_stdp.surprise("always rewarded", 0 * earned, which, expected, config).tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("recipe", [single_neuron, recurrent])
+def test_the_rate_falls_by_half_a_cosine_over_all_updates(record, recipe, monkeypatch):
+    seen = []
+
+    def step(loss, optimizer, schedule, clip):
+        seen.append(optimizer.param_groups[0]["lr"])
+        return descend_(loss, optimizer, schedule, clip)
+
+    monkeypatch.setattr(recipe, "descend_", step)
+    record(recipe, recipe.Config(n_updates=7, lr=0.013))
+    want = [0.013 * (1 + math.cos(math.pi * k / 7)) / 2 for k in range(7)]
+    assert seen == pytest.approx(want * (len(seen) // 7))

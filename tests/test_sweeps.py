@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from cli_place import place as place
 from neuropil.cli import main
 from neuropil.cli.sweep_plan import plan_of
 from neuropil.runs import read
+from neuropil.sweeps.folder import Sweep
 
 RECIPE = '''"""A formula in the place of a learner."""
 
@@ -176,6 +178,12 @@ REFUSED = {
 def test_wrong_words_are_refused_before_anything_runs(room, capsys, words):
     assert REFUSED[words] in said(capsys, f"sweep ./formula.py {words}")
     assert [path.name for path in room.iterdir() if path.name != "__pycache__"] == ["formula.py"]
+
+
+def test_every_setting_has_its_first_seed_before_one_has_its_second():
+    sweep = Sweep(Path("sweep"), {"settings": [{"lr": "1"}, {"lr": "2"}], "seeds": [5, 6]})
+    assert sweep.places() == [(0, 5), (1, 5), (0, 6), (1, 6)]
+    assert sweep.places([1]) == [(1, 5), (1, 6)]
 
 
 def test_seeds_of_a_sweep_begin_where_it_is_told(room):

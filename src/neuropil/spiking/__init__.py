@@ -1,6 +1,7 @@
 """Spiking networks simulated from event to event, with exact gradients that stay smooth where spikes come and go."""
 
 from neuropil.spiking.clock.conductance import ConductanceLIF, ConductanceState
+from neuropil.spiking.clock.contract import Network
 from neuropil.spiking.clock.delays import AxonalDelay, DelayState
 from neuropil.spiking.clock.encodings import BernoulliEncoding, PoissonEncoding, RateEncoding
 from neuropil.spiking.clock.izhikevich import Izhikevich, IzhikevichState
@@ -14,7 +15,7 @@ from neuropil.spiking.clock.linear import (
     lateral_inhibition,
 )
 from neuropil.spiking.clock.sequential import SpikingSequential
-from neuropil.spiking.clock.simulate import Network, Simulation, simulate
+from neuropil.spiking.clock.simulate import Simulation, simulate
 from neuropil.spiking.clock.statistics import firing_rates, interval_cv, synchrony
 from neuropil.spiking.encoding import LatencyEncoding, LinearTimeEncoding, ThresholdEncoding
 from neuropil.spiking.kernels.bundles import Plan

@@ -101,13 +101,16 @@ class CurrentLIF:
             drive: what the spikes of this step add to the synaptic current, (batch, *units).
             state: of these neurons.
         """
-        rates = ((-1 / self.tau, 1 / self.tau, self.bias / self.tau), (0.0, -1 / self.tau_syn, 0.0), (0.0, 0.0, 0.0))
-        (vv, vi, v1), (_, ii, _), _ = propagator(rates, self.dt)
+        (vv, vi, v1), (_, ii, _), _ = propagator(self.rates(), self.dt)
         current = state.current + drive
         v = torch.where(state.resting > 0, self.reset, vv * state.v + vi * current + v1)
         spikes = v >= self.threshold
         resting = (state.resting - 1).clamp_min(0).masked_fill(spikes, steps_of(self.refractory, self.dt))
         return spikes.to(drive), LIFState(v.masked_fill(spikes, self.reset), ii * current, resting)
+
+    def rates(self) -> Matrix:
+        """Of v, i and 1."""
+        return ((-1 / self.tau, 1 / self.tau, self.bias / self.tau), (0.0, -1 / self.tau_syn, 0.0), (0.0, 0.0, 0.0))
 
 
 class DeltaState(NamedTuple):
@@ -158,11 +161,15 @@ class DeltaLIF:
 
     def step(self, drive: Tensor, state: DeltaState) -> tuple[Tensor, DeltaState]:
         """One step: spikes, 0 or 1, and the state after it; `drive` is what the spikes of this step add to v."""
-        (kept, gained), _ = propagator(((-1 / self.tau, self.bias / self.tau), (0.0, 0.0)), self.dt)
+        (kept, gained), _ = propagator(self.rates(), self.dt)
         v = torch.where(state.resting > 0, self.reset, kept * state.v + gained + drive)
         spikes = v >= self.threshold
         resting = (state.resting - 1).clamp_min(0).masked_fill(spikes, steps_of(self.refractory, self.dt))
         return spikes.to(drive), DeltaState(v.masked_fill(spikes, self.reset), resting)
+
+    def rates(self) -> Matrix:
+        """Of v and 1."""
+        return ((-1 / self.tau, self.bias / self.tau), (0.0, 0.0))
 
 
 class AdaptiveState(NamedTuple):
@@ -229,8 +236,8 @@ class AdaptiveLIF:
 
     def step(self, drive: Tensor, state: AdaptiveState) -> tuple[Tensor, AdaptiveState]:
         """One step: spikes, 0 or 1, and the state after it; `drive` as of `CurrentLIF`."""
-        (vv, vi, vw, v1), (_, ii, _, _), (wv, wi, ww, w1), _ = propagator(self._rates(), self.dt)
-        (hold, held), _ = propagator(((-1 / self.tau_w, self.a * self.reset / self.tau_w), (0.0, 0.0)), self.dt)
+        (vv, vi, vw, v1), (_, ii, _, _), (wv, wi, ww, w1), _ = propagator(self.rates(), self.dt)
+        (hold, held), _ = propagator(self.rates_held(), self.dt)
         ((calm,),), current = propagator(((-1 / self.tau_theta,),), self.dt), state.current + drive
         still = state.resting > 0
         v = torch.where(still, self.reset, vv * state.v + vi * current + vw * state.w + v1)
@@ -242,7 +249,11 @@ class AdaptiveLIF:
         v = v.masked_fill(spikes, self.reset)
         return fired, AdaptiveState(v, ii * current, w + self.b * fired, theta + self.theta_plus * fired, resting)
 
-    def _rates(self) -> Matrix:
+    def rates_held(self) -> Matrix:
+        """Of w and 1 while v is held."""
+        return ((-1 / self.tau_w, self.a * self.reset / self.tau_w), (0.0, 0.0))
+
+    def rates(self) -> Matrix:
         """Of v, i, w and 1."""
         v = (-1 / self.tau, 1 / self.tau, -1 / self.tau, self.bias / self.tau)
         i, w = (0.0, -1 / self.tau_syn, 0.0, 0.0), (self.a / self.tau_w, 0.0, -1 / self.tau_w, 0.0)

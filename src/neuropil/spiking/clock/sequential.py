@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.errors import require
-from neuropil.spiking.clock.simulate import Network
+from neuropil.spiking.clock.contract import Network
 
 __all__ = ["SpikingSequential"]
 

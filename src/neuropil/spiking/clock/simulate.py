@@ -1,24 +1,16 @@
-"""A network over time: memory is that of one step, unless more is asked for."""
+"""A network over time: memory is that of some steps, unless more is asked for."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from neuropil.errors import Refusal, require
+from neuropil.errors import require
+from neuropil.spiking.clock.contract import Network
+from neuropil.spiking.clock.together import Chunks, layers_of, run, versions
 
 Record = Callable[[Tensor, Any], dict[str, Tensor]]
-
-
-class Network(Protocol):
-    """What `simulate` runs, step by step; a neuron is one, and so is a class of your own."""
-
-    def init(self, like: Tensor) -> Any:
-        """The state before the first step, for inputs shaped like this, (batch, *in)."""
-
-    def step(self, spikes: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """What comes out in a step, (batch, *out), and the state after it."""
 
 
 class Simulation(NamedTuple):
@@ -35,6 +27,11 @@ def simulate(
 ) -> Simulation:
     """Run a network over time steps.
 
+    Neurons of this package take up to 64 steps at once, alone or in a `SpikingSequential` with layers of torch.
+    `CurrentLIF`, `DeltaLIF` and `AdaptiveLIF` are compiled on the CPU, and do bit for bit what their `step` does. A
+    layer sees several steps as one batch, which may round the last digit otherwise. Any other network is run step by
+    step.
+
     Args:
         network: has ``init`` and ``step``.
         spikes: input of each step, (time, batch, *in), or anything that yields (batch, *in), such as an encoding that
@@ -44,7 +41,7 @@ def simulate(
             memory does not grow with time.
 
     Raises:
-        Refusal: there is no step.
+        Refusal: there is no step; `record` or `spikes` begins to change weights when steps are taken together.
 
     Examples:
         >>> from neuropil.spiking import CurrentLIF
@@ -55,14 +52,32 @@ def simulate(
     """
     counts: Tensor | None = None
     kept: dict[str, list[Tensor]] = {}
-    for x in spikes:
-        if not isinstance(x, Tensor):
-            raise Refusal(f"simulate needs a tensor of spikes for each step, got {type(x).__name__}.")
-        state = network.init(x) if state is None else state
-        out, state = network.step(x, state)
-        counts = out.clone() if counts is None else counts.add_(out)
-        for name, value in (record(out, state) if record else {}).items():
-            kept.setdefault(name, []).append(value.clone())
+    layers, chunks, seen, before = layers_of(network), Chunks(spikes), None, 1
+    for x in chunks:
+        layers = _unchanged(layers, seen, max(before, len(x)))
+        state = network.init(x[0]) if state is None else state
+        if layers is None:
+            out, state = network.step(x[0], state)
+            outs, states, chunks.most = out[None], [state], 1
+        else:
+            (outs, states, state), chunks.width = run(network, layers, x, state, traced=record is not None)
+            chunks.grow()
+            seen, before = versions(layers), len(x)
+        for t, out in enumerate(outs):
+            counts = out.clone() if counts is None else counts.add_(out)
+            for name, value in (record(out, states[t]) if record else {}).items():
+                kept.setdefault(name, []).append(value.clone())
+        del x  # the next steps are made before they take its place
     require(counts is not None, "simulate needs at least one step of spikes, got none.")
     assert counts is not None
+    _unchanged(layers, seen, before)
     return Simulation(counts, state, {name: torch.stack(values) for name, values in kept.items()})
+
+
+def _unchanged(layers: tuple[Any, ...] | None, seen: Any, together: int) -> tuple[Any, ...] | None:
+    """The layers, or None if someone changes their weights between steps; `together` is how many were or are one."""
+    if layers is None or seen is None or versions(layers) == seen:
+        return layers
+    what = "simulate takes several steps at once, and weights have changed between them"
+    require(together == 1, f"{what}; call network.step in a loop of your own, or change weights from the start.")
+    return None

@@ -170,11 +170,12 @@ def test_k_means_of_every_layer_comes_nearer_to_what_the_layer_sees():
     own.k_means_(learner, images)
     for name, steps in ("0", 0), ("3", 3):
         layer, old = learner.model.get_submodule(name), before.get_submodule(name)
-        x = nn.functional.unfold(learner.model[:steps](images), 3).transpose(1, 2).flatten(0, 1)
-        x = nn.functional.normalize((z := x - x.mean(0)) - z.mean(1, keepdim=True), dim=1)
+        seen = nn.functional.unfold(learner.model[:steps](images), 3).transpose(1, 2).flatten(0, 1).detach()
+        x = nn.functional.normalize((z := seen - seen.mean(0)) - z.mean(1, keepdim=True), dim=1)
         found, start = (one.weight.detach().flatten(1) for one in (layer, old))
         torch.testing.assert_close(found.norm(dim=1), start.norm(dim=1))
         assert (x @ found.T).amax(1).mean() > (x @ start.T).amax(1).mean() + 0.01 * start[0].norm()
+        torch.testing.assert_close(layer.bias.detach(), -(seen @ found.T).mean(0), rtol=0, atol=1e-3)
 
 
 def test_a_probe_sees_a_network_in_training_as_it_is_in_use():

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from neuropil.cli.sweep_plan import _threads
 from neuropil.cli.sweeper import _value
 from neuropil.errors import Refusal
+from neuropil.report.figures.sweep_figures import panels_of
 from neuropil.report.sweep_results import SweepResults, Tried
 from neuropil.sweeps.axes import axes_of, axis_of
 from neuropil.sweeps.engines import ray, slurm
@@ -121,6 +123,21 @@ def test_a_setting_whose_runs_are_not_all_done_is_not_chosen():
     )
     assert SweepResults(None, "a", "d", {"a": [running, failed, whole]}).chosen is whole
     assert SweepResults(None, "a", "d", {"a": [running, failed]}).chosen is None
+
+
+def test_the_line_in_the_figure_of_a_sweep_joins_the_best_settings_of_each_value():
+    reached = {("0.3", "2"): 0.71, ("0.1", "2"): 0.83, ("0.1", "7"): 0.9, ("0.3", "7"): 0.62}
+    some = [
+        Tried(number, dict(zip(("lr", "k"), names)), {0: mean - 0.01, 1: mean + 0.01}, {}, [], 1.0)
+        for number, (names, mean) in enumerate(reached.items(), 1)
+    ]
+    sweep = SimpleNamespace(settings=[one.setting for one in some])
+    panels = panels_of(SweepResults(sweep, "a", "d", {"a": some}))
+    for panel, best in zip(panels, ({0.1: 90, 0.3: 71}, {2.0: 83, 7.0: 90}), strict=True):
+        axes = Figure().add_subplot()
+        panel.plot(axes)
+        joined = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 2]
+        assert [dict(zip(*line.get_data())) for line in joined] == [pytest.approx(best)]
 
 
 def test_the_runs_of_a_sweep_share_the_threads_of_the_machine(monkeypatch):

@@ -25,10 +25,10 @@ from other_device import other_device
 ONE, CHOOSES = (Hebb(), Oja(), Sanger(), BCM(), SoftHebb(), ExplainAway(k=2)), (HardWTA(), KrotovHopfield(k=3))
 LEARNERS = {  # with what a pass waits for beside its steps
     "backprop": (lambda n: BackpropClassifier(nn.Flatten(), training=SupervisedTraining(n, 20, min_steps=1)), 0),
-    "association": (lambda n: AssociationClassifier((20,), k=None, training=AssociationTraining(n, 20)), 4),
-    "theta": (lambda n: SpikingClassifier((6,), training=SpikeTimeTraining(n, 20, min_steps=1)), 15),
-    "qif": (lambda n: SpikingClassifier((6,), neuron=QIF(), training=SpikeTimeTraining(n, 20, min_steps=1)), 13),
-    "associative": (lambda n: AssociativeNetwork((8,), training=AssociativeTraining((CLASSIFY,), n, 20)), 8),
+    "association": (lambda n: AssociationClassifier((20,), k=None, training=AssociationTraining(n, 20)), 2),
+    "theta": (lambda n: SpikingClassifier((6,), training=SpikeTimeTraining(n, 20, min_steps=1)), 8),
+    "qif": (lambda n: SpikingClassifier((6,), neuron=QIF(), training=SpikeTimeTraining(n, 20, min_steps=1)), 6),
+    "associative": (lambda n: AssociativeNetwork((8,), training=AssociativeTraining((CLASSIFY,), n, 20)), 6),
 }
 
 

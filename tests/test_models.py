@@ -3,6 +3,7 @@
 import math
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -89,6 +90,30 @@ def test_direction_is_the_unit_vector_of_the_departure_from_the_mean(train):
     want = unit - unit.mean(0)
     want = want / (want**2).sum(1, keepdims=True) ** 0.5
     torch.testing.assert_close(direction(train.x.flatten(1)).double(), torch.from_numpy(want), atol=1e-5, rtol=0)
+
+
+def test_a_constant_beside_the_columns_of_a_table_keeps_how_long_a_row_was():
+    x = torch.randn(211, 3, generator=rng()) * torch.tensor([0.7, 1.9, 0.31]) + 0.17
+    table = Split(x, torch.arange(211) % 2, 2)
+    body = dense_body(table, 5, n=1.3)
+    beside = np.full((211, 1), 0.5 * (x.double().square().sum(1).mean() ** 0.5))
+    want = np.hstack([x.double().numpy(), beside])
+    want = want / np.linalg.norm(want, axis=1, keepdims=True)
+    want -= want.mean(0)
+    want /= np.linalg.norm(want, axis=1, keepdims=True)
+    torch.testing.assert_close(body.direction(x).double(), torch.from_numpy(want), atol=1e-5, rtol=0)
+    assert body.hidden.weight.shape == (5, 4)
+    images = Split(x.sigmoid().view(211, 1, 1, 3), table.y, 2)
+    assert dense_body(images, 5, n=1.3).hidden.weight.shape == (5, 3)  # images have none
+
+
+def test_rows_of_one_direction_and_two_lengths_are_told_apart():
+    lengths = 1.0 + torch.arange(60) % 2 * 2.3
+    table = Split(lengths[:, None] * torch.tensor([[0.6, 0.8]]), torch.arange(60) % 2, 2)
+    body = dense_body(table, 20, n=1.0)
+    init_examples_(body, table, rng())
+    model = FeatureClassifier(body, readout=SupervisedTraining(epochs=20)).fit(table, rng=rng())
+    assert accuracy(model, table) == 1.0
 
 
 def test_draws_follow_the_generator(train):

@@ -232,3 +232,14 @@ def widest(learner):
 def test_every_method_has_as_many_units_as_was_asked(name, few):
     for units in (20, 33):
         assert widest(builders([name], units)[name](few, rng()).learner) == units
+
+
+def test_units_of_an_associative_network_learn_the_slower_the_more_ink_an_image_has():
+    rates = {}
+    for sum_of_pixels in (70.0, 105.0, 840.0):
+        x = torch.full((40, 1, 32, 32), sum_of_pixels / 32**2)
+        learner = builders(["mstdp"], 30)["mstdp"](Split(x, torch.arange(40) % 10, 10), rng()).learner
+        rates[sum_of_pixels] = learner.training.learning_rates
+    for role, first in (("classification", 2e-3), ("generation", 1e-3)):
+        assert [rates[ink][role] / first for ink in rates] == pytest.approx([1, 1, 1 / 8])
+    assert {rates[840.0]["label"], rates[840.0]["pixels"]} == {1e-2}

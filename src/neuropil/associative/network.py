@@ -158,7 +158,8 @@ class AssociativeNetwork(Model):
         if task.target == LABEL:
             least = task.pseudo_label_margin
             y = y if least is None else pseudo_labels(self.net_, self.settling, x, y, least, part)
-            x, y = x[y >= 0], y[y >= 0]
+            labelled = (y >= 0).nonzero().squeeze(1)
+            x, y = x[labelled], y[labelled]
             if len(y) == 0:
                 return None
             x = self.training.augment(x, rng) if self.training.augment else x

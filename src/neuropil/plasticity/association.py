@@ -10,8 +10,10 @@ from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.law import Dense, along_units
 
 
-def associations(units: int, classes: int) -> Tensor:
+def associations(units: int, classes: int, device: torch.device | None = None) -> Tensor:
     """(units,) the class that neuron j is associated with, j modulo `classes`: as many for each, give or take one.
+
+    It is made on the `device`, by default the CPU.
 
     Raises:
         Refusal: fewer neurons than classes, so that a class would have none.
@@ -22,7 +24,7 @@ def associations(units: int, classes: int) -> Tensor:
     require(classes >= 2, f"an association needs at least 2 classes, got {classes}.")
     got = f"got {units} neurons for {classes} classes; use more neurons."
     require(units >= classes, f"every class needs a neuron that is associated with it, {got}")
-    return torch.arange(units) % classes
+    return torch.arange(units, device=device) % classes
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Association(Rule):
     def post(self, u: Tensor, *, label: Tensor) -> Dense:
         """g = t - s of the neurons that take part in the event, 0 of the others; `label` is int64, one per sample."""
         self._check_label(label)
-        own = along_units(associations(u.shape[1], self.classes).to(label), u) == label
+        own = along_units(associations(u.shape[1], self.classes, label.device), u) == label
         error = own.to(u) - torch.sigmoid(self.slope * u)
         return Dense(error if self.k is None else error * self._winners(u, own))
 
@@ -99,6 +101,6 @@ class Association(Rule):
     def _check_label(self, label: Tensor) -> None:
         dtype = str(label.dtype).removeprefix("torch.")
         require(label.dtype == torch.int64, f"Association needs labels in int64, got {dtype}.")
-        low, high = (int(value) for value in label.aminmax()) if len(label) else (0, 0)
+        low, high = torch.stack(label.aminmax()).tolist() if len(label) else (0, 0)
         fits = low >= 0 and high < self.classes
         require(fits, f"Association needs labels 0 <= y < classes={self.classes}, got {low} to {high}.")

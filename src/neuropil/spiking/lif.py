@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from neuropil.errors import needs_numbers, require
 from neuropil.spiking.current import CurrentLayer, CurrentNetwork
 from neuropil.spiking.kernels.bundles import LIFModel, OutputGrads, Plan
-from neuropil.spiking.kernels.dispatch import check_parameters, kernels
+from neuropil.spiking.kernels.dispatch import kernels
 from neuropil.spiking.network import check_inputs
 from neuropil.spiking.times import flatten_events, scatter_events
 
@@ -191,8 +191,8 @@ def simulate_lif(
         plan: how the kernels run.
     """
     plan = plan or Plan()
-    kernel, trains = kernels("lif", times.device, plan), check_inputs(times, weight, t_end)
-    check_parameters(times, LARGEST, weight=weight, potential=potential, current=current)
+    kernel = kernels("lif", times.device, plan)
+    trains = check_inputs(times, weight, t_end, most=LARGEST, potential=potential, current=current)
     low = not potential.numel() or float(potential.detach().max()) < 1
     require(low, "LIF neurons need first potentials below 1, the threshold; clamp_phases_() puts them there.")
     flow = neuron.tau, t_end

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from neuropil.errors import Refusal, needs_numbers, require
 from neuropil.spiking.kernels.bundles import Plan
-from neuropil.spiking.times import check_times
+from neuropil.spiking.kernels.dispatch import LARGEST, refuse_unsound, sound_parameters
+from neuropil.spiking.times import as_trains, check_times, fine
 
 __all__ = ["Neuron", "SpikingLayer", "SpikingNetwork", "SpikingOutput"]
 
@@ -141,19 +142,32 @@ def check_end(t_end: float) -> None:
     require(0 < t_end < math.inf, f"a trial needs a positive, finite end, got t_end={t_end}.")
 
 
-def check_inputs(times: Tensor, weight: Tensor, t_end: float, who: str = "spiking neurons need") -> Tensor:
-    """`times` as (batch, inputs, spikes), if they fit the end of the trial and the weights (inputs, neurons).
+def check_inputs(
+    times: Tensor, weight: Tensor, t_end: float, who: str = "spiking neurons need", most: float = LARGEST,
+    **parts: Tensor,
+) -> Tensor:  # fmt: skip
+    """`times` as (batch, inputs, spikes), if they fit the end of the trial, the weights (inputs, neurons), and `parts`.
+
+    A GPU is waited for once.
 
     Args:
         times, weight, t_end: what is checked.
         who: begins the sentence that refuses weights.
+        most: largest size of a value of a parameter.
+        parts: other parameters, by name; a potential may be -inf.
 
     Raises:
-        Refusal: no end, spike times that are none, or weights of another shape or dtype.
+        Refusal: no end, spike times that are none, weights of another shape or dtype, NaN, or a parameter on another
+            device or with too large values.
     """
     check_end(t_end)
-    trains = check_times(times, t_end)
+    trains = as_trains(times)
     if weight.ndim != 2 or len(weight) != trains.shape[1] or weight.dtype != trains.dtype:
         got = f"got {tuple(weight.shape)}, {trains.dtype} and {weight.dtype}."
         raise Refusal(f"{who} weights (inputs, neurons) for times {tuple(times.shape)} of their dtype, {got}")
+    sound = sound_parameters(times, most, weight=weight, **parts)
+    here = times.device.type == "cpu"
+    if here or not torch.stack([fine(trains, t_end), *map(torch.as_tensor, sound.values())]).all():
+        check_times(times, t_end)
+        refuse_unsound(sound, most)
     return trains

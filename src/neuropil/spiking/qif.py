@@ -12,7 +12,7 @@ from torch.nn.functional import pad, softplus
 from neuropil.errors import needs_numbers, require
 from neuropil.spiking.current import CurrentLayer, CurrentNetwork
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel, RecurrentModel
-from neuropil.spiking.kernels.dispatch import check_parameters, kernels
+from neuropil.spiking.kernels.dispatch import kernels
 from neuropil.spiking.network import check_inputs
 from neuropil.spiking.oscillator import NextSpike, entire, projective, start_grads
 from neuropil.spiking.times import flatten_events, scatter_events
@@ -143,7 +143,7 @@ class QIF:
         phase, period = self.normalised_phase(state)
         wide = pad(spikes, (0, max(0, n_spikes - spikes.shape[-1])), value=math.inf)[..., :n_spikes]
         ordinary = torch.isfinite(wide)
-        number = torch.arange(1, n_spikes + 1).to(wide) - ordinary.sum(-1, keepdim=True)
+        number = torch.arange(1, n_spikes + 1, dtype=wide.dtype, device=wide.device) - ordinary.sum(-1, keepdim=True)
         later = t_end + self.tau * period[..., None] * (number - phase[..., None])
         return torch.where(ordinary, wide, later)
 
@@ -228,8 +228,8 @@ def simulate_qif(
         plan: how the kernels run.
     """
     plan = plan or Plan()
-    kernel, trains = kernels("qif", times.device, plan), check_inputs(times, weight, t_end)
-    check_parameters(times, LARGEST, weight=weight, potential=potential, current=current)
+    kernel = kernels("qif", times.device, plan)
+    trains = check_inputs(times, weight, t_end, most=LARGEST, potential=potential, current=current)
     flow = neuron.tau, t_end
     spikes, angle, end = Simulation.apply(trains, potential, current, flow, kernel, plan, weight)  # type: ignore[no-untyped-call]
     return spikes, QIFState(angle, end)

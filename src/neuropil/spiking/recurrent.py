@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from neuropil.errors import Refusal, require
 from neuropil.spiking.current import check_dtype
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, RecurrentModel
-from neuropil.spiking.kernels.dispatch import check_parameters, kernels
+from neuropil.spiking.kernels.dispatch import kernels
 from neuropil.spiking.lif import LIF, Membrane
 from neuropil.spiking.network import Neuron, SpikingLayer, check_inputs
 from neuropil.spiking.qif import LARGEST, QIF, QIFState, Simulation
@@ -166,13 +166,13 @@ def _checked(
     plan: Plan,
 ) -> tuple[ModuleType, Tensor]:  # fmt: skip
     """The kernels, and the input spikes as (batch, inputs, spikes); refuses what does not fit."""
-    kernel, trains = kernels(kind, times.device, plan), check_inputs(times, weight, t_end)
+    kernel, parts = kernels(kind, times.device, plan), {"recurrent": recurrent, "potential": potential}
+    trains = check_inputs(times, weight, t_end, "spiking neurons need", LARGEST, **parts, current=current)
     neurons = weight.shape[1]
     if recurrent.shape != (neurons, neurons) or recurrent.dtype != weight.dtype:
         needed = f"recurrent weights ({neurons}, {neurons}) in {weight.dtype}"
         got = f"{tuple(recurrent.shape)} in {recurrent.dtype}"
         raise Refusal(f"a recurrent network of {neurons} neurons needs {needed}, got {got}.")
-    check_parameters(times, LARGEST, weight=weight, recurrent=recurrent, potential=potential, current=current)
     return kernel, trains
 
 

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from neuropil.errors import Refusal, needs_numbers, require
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, ThetaModel
-from neuropil.spiking.kernels.dispatch import check_parameters, kernels
+from neuropil.spiking.kernels.dispatch import kernels
 from neuropil.spiking.network import SpikingLayer, SpikingNetwork, check_inputs
 from neuropil.spiking.times import flatten_events, scatter_events
 
@@ -105,7 +105,7 @@ class Theta:
             (batch, neurons, n_spikes), all finite, ascending.
         """
         fired = spikes.isfinite().sum(-1, keepdim=True)
-        missing = torch.arange(1, n_spikes + 1).to(spikes) - fired
+        missing = torch.arange(1, n_spikes + 1, dtype=spikes.dtype, device=spikes.device) - fired
         pseudospikes = t_end + missing * self.period - state[..., None]
         if spikes.shape[-1] < n_spikes:
             spikes = pad(spikes, (0, n_spikes - spikes.shape[-1]), value=inf)
@@ -152,8 +152,8 @@ class ThetaLayer(SpikingLayer):
 
     def simulate(self, times: Tensor) -> tuple[Tensor, Tensor]:
         """Ordinary spikes, (batch, outputs, spikes), and phases at the end of the trial, (batch, outputs)."""
-        kernel, trains = kernels("theta", times.device, self.plan), check_inputs(times, self.weight, self.t_end)
-        check_parameters(times, weight=self.weight, phase=self.phase)
+        kernel = kernels("theta", times.device, self.plan)
+        trains = check_inputs(times, self.weight, self.t_end, phase=self.phase)
         simulated = trains, self.weight, self.phase, self.neuron, self.t_end, kernel, self.plan
         spikes, end = _Simulation.apply(*simulated)  # type: ignore[no-untyped-call]
         return spikes, end
@@ -233,7 +233,7 @@ class _Simulation(torch.autograd.Function):
         plan = plan if plan.slots else replace(plan, slots=2 + int(t_end / neuron.period))
         times, spikes, end = kernel.simulate(events, model, plan)
         least, longest = end.square().sum(0).aminmax() if end.numel() else (1, 1)
-        if not (least > 0 and longest < inf):
+        if not ((least > 0) & (longest < inf)):
             most, kind = float(weight.abs().max()), str(weight.dtype).removeprefix("torch.")
             what = f"weights up to {most:.3g} are too large for {kind}"
             raise Refusal(f"theta neurons lost count: {what}; scale them down.")

@@ -47,16 +47,27 @@ def check_times(times: Tensor, t_end: float) -> Tensor:
     Raises:
         Refusal: another shape or dtype, NaN, negative or unsorted times, or finite ones after the end.
     """
-    if times.ndim not in (2, 3) or times.dtype not in (torch.float32, torch.float64):
-        needed, dtype = "(batch, neurons, spikes) or (batch, neurons) in float32 or float64", str(times.dtype)
-        raise Refusal(f"spike times need {needed}, got {tuple(times.shape)} in {dtype.removeprefix('torch.')}.")
-    trains = times if times.ndim == 3 else times[..., None]
-    if not (_sound(*_in_numpy(trains, t_end)) if trains.device.type == "cpu" else _fine(trains, t_end)):
+    trains = as_trains(times)
+    if not (_sound(*_in_numpy(trains, t_end)) if trains.device.type == "cpu" else bool(fine(trains, t_end))):
         fault, *place = _first_fault(trains.detach(), t_end)
         where = f"sample {place[0]}, neuron {place[1]}, spike {place[2]}"
         got = f"{FAULTS[fault]}, {trains[tuple(place)]:.6g} in {where}"
         raise Refusal(f"spike times need 0 <= t <= {t_end:g}, ascending, or inf, got {got}; {CURES[fault]}.")
     return trains
+
+
+def as_trains(times: Tensor) -> Tensor:
+    """`times` as (batch, neurons, spikes), by shape and dtype alone."""
+    if times.ndim not in (2, 3) or times.dtype not in (torch.float32, torch.float64):
+        needed, dtype = "(batch, neurons, spikes) or (batch, neurons) in float32 or float64", str(times.dtype)
+        raise Refusal(f"spike times need {needed}, got {tuple(times.shape)} in {dtype.removeprefix('torch.')}.")
+    return times if times.ndim == 3 else times[..., None]
+
+
+def fine(trains: Tensor, t_end: float) -> Tensor:
+    """`_sound` in torch, for other devices: one truth value, not read yet."""
+    inside = (trains >= 0) & ((trains <= t_end) | trains.isinf())
+    return inside.all() & (trains[..., 1:] >= trains[..., :-1]).all()
 
 
 def flatten_events(trains: Tensor) -> Events:
@@ -90,12 +101,6 @@ def _in_numpy(trains: Tensor, t_end: float) -> tuple[Any, Any]:
     """Both in one precision: a float32 that is as near to the end as can be may be above it."""
     array = trains.detach().numpy()
     return array, array.dtype.type(t_end)
-
-
-def _fine(trains: Tensor, t_end: float) -> bool:
-    """`_sound` in torch, for other devices."""
-    inside = (trains >= 0) & ((trains <= t_end) | trains.isinf())
-    return bool(inside.all() & (trains[..., 1:] >= trains[..., :-1]).all())
 
 
 def _flatten(trains: Tensor) -> Events:

@@ -60,22 +60,36 @@ def kernels(
     return found[kind]
 
 
-def bounded(part: Tensor, low: float = LARGEST, high: float = LARGEST) -> bool:
-    """Whether all of a tensor is between -low and high, so no NaN is in it; in one pass, without a copy."""
+def bounded(part: Tensor, low: float, high: float) -> bool | Tensor:
+    """Whether all of a tensor is between -low and high, so no NaN is in it; in one pass, without a copy.
+
+    On other devices than the CPU it is a tensor, which nobody has waited for.
+    """
     if not part.numel():
-        return True
+        return part.new_ones((), dtype=torch.bool)
     least, most = torch.aminmax(part.detach())
     if part.device.type == "cpu":  # two reads take a quarter of the time of three operations
         return least.item() >= -low and most.item() <= high
-    return bool((least >= -low) & (most <= high))
+    return (least >= -low) & (most <= high)
 
 
-def check_parameters(times: Tensor, most: float = LARGEST, **parts: Tensor) -> None:
-    """Refuse parameters on another device than the times, NaN, and what exceeds `most`; a potential may be -inf."""
+def sound_parameters(times: Tensor, most: float = LARGEST, **parts: Tensor) -> dict[str, bool | Tensor]:
+    """For each parameter whether it has neither NaN nor more than `most`; a potential may be -inf.
+
+    Raises:
+        Refusal: a parameter on another device than the times.
+    """
     for name, part in parts.items():
         if part.device != times.device:
             got = f"{times.device} and {part.device}; move one of them with .to()."
             raise Refusal(f"times and {name} need one device, got {got}")
-        if not (bounded(part, torch.inf) if name == "potential" else bounded(part, most, most)):
+    limits = {name: (torch.inf, LARGEST) if name == "potential" else (most, most) for name in parts}
+    return {name: bounded(part, *limits[name]) for name, part in parts.items()}
+
+
+def refuse_unsound(sound: Mapping[str, bool | Tensor], most: float = LARGEST) -> None:
+    """Refuse the first parameter that is not `sound`."""
+    for name, well in sound.items():
+        if not well:
             too = "inf" if most == LARGEST or name == "potential" else f"values beyond {most:g}"
             raise Refusal(f"{name} has NaN or {too}; did training diverge? try a smaller step.")

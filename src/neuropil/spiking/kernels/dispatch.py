@@ -63,7 +63,7 @@ def kernels(
 def bounded(part: Tensor, low: float, high: float) -> bool | Tensor:
     """Whether all of a tensor is between -low and high, so no NaN is in it; in one pass, without a copy.
 
-    On other devices than the CPU it is a tensor, which nobody has waited for.
+    On other devices than the CPU it is a tensor that has not been read yet.
     """
     if not part.numel():
         return part.new_ones((), dtype=torch.bool)

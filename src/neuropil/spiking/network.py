@@ -157,8 +157,8 @@ def check_inputs(
         parts: other parameters, by name; a potential may be -inf.
 
     Raises:
-        Refusal: no end, spike times that are none, weights of another shape or dtype, NaN, or a parameter on another
-            device or with too large values.
+        Refusal: no end, no spike times, weights of another shape or dtype; a parameter with NaN, too large values or on
+            another device.
     """
     check_end(t_end)
     trains = as_trains(times)

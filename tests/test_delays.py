@@ -131,8 +131,8 @@ def test_delays_move_with_their_network_and_stay_in_its_file():
 REFUSED = {
     "negative": (lambda: AxonalDelay(-1e-3), "delays from 0 to 1, in s, got -0.001"),
     "ms": (lambda: AxonalDelay(torch.tensor([1e-3, 5.0])), "got 5; if this is in ms give 0.005"),
-    "nan": (lambda: AxonalDelay(math.nan), "got nan"),
-    "text": (lambda: AxonalDelay("5 ms"), "a number or a tensor as delay, got '5 ms'"),
+    "nan": (lambda: AxonalDelay(torch.tensor(math.nan)), "got nan"),
+    "text": (lambda: AxonalDelay("5 ms"), "needs a number as delay, got '5 ms'"),
     "none": (lambda: AxonalDelay(torch.zeros(0)), "at least one delay"),
     "dt in ms": (lambda: AxonalDelay(5e-3, dt=1.0), "dt up to 0.05, got dt=1.0"),
     "no step": (lambda: AxonalDelay(5e-3, dt=0.0), "dt > 0"),

@@ -48,12 +48,9 @@ class AxonalDelay(nn.Module):
 
     def __init__(self, delay: float | Tensor, dt: float = 1e-3):
         super().__init__()
-        needs_numbers(self, dt=dt)
+        needs_numbers(self, dt=dt, **({} if isinstance(delay, Tensor) else {"delay": delay}))
         check_seconds(self, dt)
-        try:
-            seconds = torch.as_tensor(delay, dtype=torch.float64)
-        except (TypeError, ValueError, RuntimeError):
-            raise Refusal(f"AxonalDelay needs a number or a tensor as delay, got {delay!r}.") from None
+        seconds = torch.as_tensor(delay, dtype=torch.float64)
         bad = seconds[~((seconds >= 0) & (seconds <= LONGEST))]
         if bad.numel():
             cure = f"; if this is in ms give {float(bad[0]) / 1000:g}" if bad[0] > LONGEST else ""

@@ -84,7 +84,7 @@ def directions(x: Tensor, components: int) -> np.ndarray:
     count = min(components, len(z) - 1, z.shape[1])
     if count < 1:
         return cast(np.ndarray, z)
-    found = PCA(count, random_state=0).fit(z)
+    found = PCA(count, svd_solver="covariance_eigh").fit(z)
     floor = found.explained_variance_.max() * 1e-9 + np.finfo(z.dtype).tiny
     return cast(np.ndarray, normalize(found.transform(z) / found.explained_variance_.clip(floor) ** 0.25))
 

@@ -53,9 +53,9 @@ def test_what_torch_does_on_a_gpu_is_what_the_compiled_functions_do_on_the_cpu()
     out = times._spread(values, want, torch.zeros(trains.shape))
     assert torch.equal(out, times.scatter_events(values, want, trains.shape))
     assert out.count_nonzero() == trains.isfinite().sum()
-    assert times._fine(trains, 2.0)
+    assert times.fine(trains, 2.0)
     for wrong in (torch.nan, -0.1, 2.1):
         bad = trains.clone()
         bad[2, 3, 1] = wrong
-        assert not times._fine(bad, 2.0)
-    assert not times._fine(torch.tensor([[[0.4, 0.2]]]), 2.0)
+        assert not times.fine(bad, 2.0)
+    assert not times.fine(torch.tensor([[[0.4, 0.2]]]), 2.0)

@@ -41,7 +41,7 @@ def plot_row(axes: Axes, y: float, difference: str, interval: str) -> None:
 
 def plot(rows: list[dict[str, str]]) -> Figure:
     """Three panels over the same rows: the local learner minus each baseline of the same width, in points."""
-    figure = Figure(figsize=(11.0, 5.9), dpi=190, facecolor="white")
+    figure = Figure(figsize=(11.0, 6.6), dpi=190, facecolor="white")
     panels = figure.subplots(1, len(PANELS), sharey=True)
     figure.subplots_adjust(left=0.325, right=0.95, top=0.865, bottom=0.085, wspace=0.23)
     heights = positions(rows)

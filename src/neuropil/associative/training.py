@@ -37,6 +37,8 @@ class AssociativeTraining:
         epochs: passes over the images.
         batch: images in a step; a smaller data set is one batch.
         learning_rates: of Adam, by the role of the postsynaptic population, where they differ from `LEARNING_RATES`.
+            Adam moves every weight by about its rate. So where pixels of an image sum up to several times those of
+            digits, as in photographs, units that see them need rates that are lower by as much, or they saturate.
         feedback_lr_scale: factor of the learning rates of synapses from the label's side onto units that classify.
             They carry the nudge. As fast as the others they would fade, because a label that is predicted well hardly
             moves.

@@ -113,7 +113,7 @@ class AssociativeNetwork(Model):
         tracker, training = tracker or NullTracker(), self.training
         check_examples(train)
         self.initialise_(train, rng)
-        batch, epochs, optimizer, schedule = training.steps(self.net_, len(train))
+        batch, epochs, optimizer, schedule = training.steps(self.net_, train)
         parts: dict[str, Stateful] = {"net": self.net_, "optimizer": optimizer, "schedule": schedule, "rng": rng}
         for epoch in tracker.loop("STDP", epochs, **parts):
             with joined(self.net_, rules=False) as part:

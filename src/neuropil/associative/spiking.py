@@ -237,7 +237,7 @@ class SpikingAssociativeNetwork(Classifier):
         ).requires_grad_(False)
         body.net.init_(rng, {**GAINS, "classification": self.init_gain})
         self.network_ = nn.Sequential(nn.Flatten(), body.to(train.x.device))
-        batch, epochs, optimizer, schedule = training.steps(body.net, len(train))
+        batch, epochs, optimizer, schedule = training.steps(body.net, train)
         for epoch in tracker.loop("STDP", epochs, net=body, optimizer=optimizer, schedule=schedule, rng=rng):
             right = [self._step(body, part, optimizer, rng) for part in train.batches(batch, shuffle=rng)]
             schedule.step()

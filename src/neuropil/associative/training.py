@@ -10,6 +10,7 @@ from torch import Tensor
 from neuropil.associative.connectivity import CLASSIFIERS, LABEL, PIXELS, Connectivity
 from neuropil.associative.learning import Traces
 from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
+from neuropil.data import Split
 from neuropil.errors import needs, needs_numbers, require, unknown
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.supervised import passes
@@ -17,6 +18,9 @@ from neuropil.plasticity.joint import WHOLE, Portion
 
 GAINS = {"classification": 0.5, "completion": 0.5, "label": 0.5, "generation": 1.0, "pixels": 0.0}
 LEARNING_RATES = {"classification": 1e-3, "completion": 1e-3, "label": 3e-3, "generation": 2e-3, "pixels": 2e-3}
+
+SEEING = ("classification", "completion", "generation")  # roles of units that see pixels
+INK = 105.0  # sum of an image's pixels up to which their rates hold; digits of MNIST have 103 on average
 
 
 class Steps(NamedTuple):
@@ -37,8 +41,7 @@ class AssociativeTraining:
         epochs: passes over the images.
         batch: images in a step; a smaller data set is one batch.
         learning_rates: of Adam, by the role of the postsynaptic population, where they differ from `LEARNING_RATES`.
-            Adam moves every weight by about its rate. So where pixels of an image sum up to several times those of
-            digits, as in photographs, units that see them need rates that are lower by as much, or they saturate.
+            Those of units that see pixels are lower where images have more ink than digits, see `slowed`.
         feedback_lr_scale: factor of the learning rates of synapses from the label's side onto units that classify.
             They carry the nudge. As fast as the others they would fade, because a label that is predicted well hardly
             moves.
@@ -53,7 +56,7 @@ class AssociativeTraining:
     tasks: tuple[Task, ...] = (CLASSIFY, GENERATE)
     epochs: int = 18
     batch: int = 50
-    learning_rates: Mapping[str, float] = field(default_factory=lambda: LEARNING_RATES)
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
     feedback_lr_scale: float = 0.01
     lr_decay: float = 0.9
     augment: Augment | None = None
@@ -67,17 +70,19 @@ class AssociativeTraining:
         needs(self, self.feedback_lr_scale >= 0, "feedback_lr_scale >= 0")
         by_role("learning rate", self.learning_rates, LEARNING_RATES)
 
-    def steps(self, net: Connectivity, examples: int) -> Steps:
+    def steps(self, net: Connectivity, train: Split) -> Steps:
         """Adam with a rate for each role, which falls from pass to pass as far as in `epochs` passes."""
-        batch = min(self.batch, examples)
-        epochs = passes(examples, epochs=self.epochs, batch=batch, min_steps=self.min_steps)
-        optimizer = torch.optim.Adam(self.parameter_groups(net), betas=(0.9, 0.99))
+        batch = min(self.batch, len(train))
+        epochs = passes(len(train), epochs=self.epochs, batch=batch, min_steps=self.min_steps)
+        optimizer = torch.optim.Adam(self.parameter_groups(net, slowed(LEARNING_RATES, train)), betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, self.lr_decay ** (self.epochs / epochs))
         return Steps(batch, epochs, optimizer, schedule)
 
-    def parameter_groups(self, net: Connectivity) -> list[dict[str, object]]:
+    def parameter_groups(
+        self, net: Connectivity, usual: Mapping[str, float] = LEARNING_RATES
+    ) -> list[dict[str, object]]:  # fmt: skip
         """Parameters and learning rates for the optimiser: one group for each projection, and one for each bias."""
-        rates, order = by_role("learning rate", self.learning_rates, LEARNING_RATES), list(net.sizes)
+        rates, order = by_role("learning rate", self.learning_rates, usual), list(net.sizes)
         found = [(bias, rates[net.roles[name]]) for name, bias in net.bias.items()]
         for pre, post in net.projections:
             above = order.index(pre) < order.index(post)
@@ -85,6 +90,16 @@ class AssociativeTraining:
             rate = rates[net.roles[post]] * (self.feedback_lr_scale if feedback else 1)
             found.append((net.between(pre, post).weight, rate))
         return [{"params": [parameter], "lr": rate} for parameter, rate in found]
+
+
+def slowed(rates: Mapping[str, float], train: Split) -> dict[str, float]:
+    """Learning rates by role, of units that see pixels lower where images have more ink than `INK`.
+
+    Adam moves every weight by about its rate, and so what a unit gets from an image by the rate times the image's sum.
+    Where that is large units saturate.
+    """
+    ink = train[:1000].pixels().flatten(1).abs().sum(1).mean().item()
+    return {role: rate * min(1.0, INK / max(ink, 1.0)) if role in SEEING else rate for role, rate in rates.items()}
 
 
 def by_role(word: str, values: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:

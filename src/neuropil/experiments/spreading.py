@@ -55,8 +55,7 @@ class LabelSpreading:
         from scipy.sparse import diags  # here, because it takes a while to load
         from sklearn.neighbors import kneighbors_graph
 
-        few = f"spreading to {self.neighbours} neighbours needs more examples than that, got {len(z)}."
-        require(len(z) > self.neighbours, few)
+        self.check_enough(len(z))
         near = kneighbors_graph(z, self.neighbours, mode="distance")
         square = near.data.reshape(-1, self.neighbours) ** 2
         last = square.max(1, keepdims=True).clip(np.finfo(square.dtype).tiny)
@@ -64,6 +63,11 @@ class LabelSpreading:
         both = (near + near.T) / 2
         scale = diags(np.asarray(both.sum(1)).ravel() ** -0.5)
         return scale @ both @ scale
+
+    def check_enough(self, examples: int) -> None:
+        """Refuse fewer examples than make a graph."""
+        few = f"spreading to {self.neighbours} neighbours needs more examples than that, got {examples}."
+        require(examples > self.neighbours, few)
 
     def spread(self, graph: Any, y: np.ndarray, classes: int) -> np.ndarray:
         """F (n, classes), each class in fractions of its sum; zeros where no label arrives."""
@@ -122,6 +126,7 @@ class SpreadTaught:
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Let the model learn from `train`, whose images it keeps."""
+        self.spreading.check_enough(len(train))
         self._images = train.x
         self.learner.fit(train, rng=rng, tracker=tracker)
         return self

@@ -1,7 +1,7 @@
 """Several steps of leaky integrate-and-fire neurons at once, bit for bit as their `step` does them; compiled.
 
 Every neuron goes on by itself. So a block of them takes all steps while its state is in the cache. Each kind has a loop
-of its own: in one that asks for the kind in every step, nothing is vectorised, and it takes two to four times as long.
+of its own. One that asks for the kind in every step is not vectorised, and takes two to four times as long.
 """
 
 from typing import NamedTuple

@@ -17,6 +17,7 @@ from neuropil.associative import (
 )
 from neuropil.associative.inference import initial_state
 from neuropil.associative.learning import pseudo_labels
+from neuropil.associative.training import LEARNING_RATES
 from neuropil.data import Split, digits
 from neuropil.data.masks import halves, random_masks, rectangle_occlusions
 from neuropil.errors import Refusal
@@ -110,7 +111,7 @@ def test_in_a_fit_a_synapse_needs_its_own_traces_and_its_own_past(train):
             for step, (_, sent, before, after) in enumerate(mine, start=1):
                 change = (sent[pre][:, j] * (after[post][:, i] - before[post][:, i])).sum().item() / (0.5 * 100)
                 mean, square = 0.9 * mean + 0.1 * change, 0.99 * square + 0.01 * change**2
-                rate = training.learning_rates[post.rstrip("1")] * training.lr_decay ** ((step - 1) // 4)
+                rate = LEARNING_RATES[post.rstrip("1")] * training.lr_decay ** ((step - 1) // 4)
                 weight += rate * (mean / (1 - 0.9**step)) / ((square / (1 - 0.99**step)) ** 0.5 + 1e-8)
             assert learner.net_.between(pre, post).weight[i, j].item() == pytest.approx(weight, abs=1e-5)
 

@@ -204,6 +204,8 @@ def test_starts_and_layers_and_parts_of_data_are_there():
             body = dense_body(train, 7, n=1.0) if start is init_examples_ else conv_body().to(device)
             start(body, train, seed())
             yield list(body.parameters())
+        table = Split(images.flatten(1), train.y, 10)
+        yield dense_body(table, 7, n=1.0).direction(table.x)
         yield UnitNorm()(images), Standardise(64).fit_(images.flatten(1)).to(device)(images.flatten(1))
         for part in (*hold_out(train, 0.3, 0), subset(train, 20, 0), relabel(train, [0, 1] * 5), train.labelled()):
             yield part.x, part.y

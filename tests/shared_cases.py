@@ -239,6 +239,8 @@ def main(rank, folder):
                 found[f"exact learners, {size}"] = together_cases.differ_exactly(group, rank == 0)
                 found[f"unlike, {size}"] = together_cases.unlike(group, rank)
                 found[f"norms, {size}"] = together_cases.normalised(group)
+                found[f"norms of one value each, {size}"] = together_cases.normalised(group, (size, 3))
+                found[f"too few, {size}"] = together_cases.too_few(group)
     check_refusals(rank)
     check_half(rank)
     if rank < 2:

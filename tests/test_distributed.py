@@ -90,6 +90,13 @@ def test_learners_learn_together_what_one_process_learns(cases):
         assert cases[0][f"norms, {size}"] < 1e-12
 
 
+def test_batch_normalisation_counts_the_values_of_all_processes(cases):
+    line = "batch normalisation needs more than one value of a channel to learn from, got 1 in all processes"
+    for size in 2, 3:
+        assert cases[0][f"norms of one value each, {size}"] < 1e-12
+        assert cases[0][f"too few, {size}"] == [f"{line}; take larger batches."] * size
+
+
 def test_spiking_and_associative_learners_learn_together_what_one_process_learns(cases):
     for size in 2, 3:
         found = cases[0][f"exact learners, {size}"]

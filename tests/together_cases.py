@@ -134,10 +134,10 @@ def differ(group, alone):
     return found
 
 
-def normalised(group):
+def normalised(group, shape=(9, 3, 4)):
     """How far outputs, gradients and statistics of batch normalisation are from those of one process, in float64."""
     rng = torch.Generator().manual_seed(5)
-    x, out = (torch.randn(9, 3, 4, dtype=torch.float64, generator=rng) for _ in range(2))
+    x, out = (torch.randn(shape, dtype=torch.float64, generator=rng) for _ in range(2))
     found = []
     for momentum in 0.3, None:
         norms = [nn.BatchNorm1d(3, momentum=momentum).double() for _ in range(2)]
@@ -150,3 +150,17 @@ def normalised(group):
         found += [a - b for a, b in zip(norms[1].buffers(), norms[0].buffers())]
         assert norms[1](x).shape == x.shape  # by itself again
     return max(float(one.abs().max()) for one in found)
+
+
+def too_few(group):
+    """What each process says of one value of a channel in all of them together, while it learns and afterwards."""
+    norm, x = nn.BatchNorm1d(3), torch.randn(1, 3)
+    with together(group), joined(norm) as part:
+        try:
+            said = f"nothing, {norm(part(x)).isfinite().all()}"
+        except Refusal as error:
+            said = str(error)
+        assert norm.eval()(part(x)).isfinite().all()
+    told = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(told, said, group)
+    return told

@@ -151,11 +151,17 @@ def in_parts(work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 @answers()
 def _normalised(norm: Norm, processes: Processes, x: Tensor) -> Tensor:
-    """What batch normalisation makes of `x` by the statistics of the samples of all processes; gradients go through."""
+    """What batch normalisation makes of `x` by the statistics of the samples of all processes; gradients go through.
+
+    Raises:
+        Refusal: in all processes, one value of each channel or none, as from torch in one process.
+    """
     if not norm.training:
         return Norm.forward(norm, x)
     axes = [axis for axis in range(x.dim()) if axis != 1]
     count = processes.sum(x.new_tensor(float(x.numel() // x.shape[1])))[0]
+    what = f"needs more than one value of a channel to learn from, got {int(count)} in all processes"
+    require(bool(count > 1), f"batch normalisation {what}; take larger batches.")
     mean = _Sum.apply(x.sum(axes), processes) / count  # type: ignore[no-untyped-call]
     shaped: Callable[[Tensor], Tensor] = lambda one: one.view(-1, *[1] * (x.dim() - 2))
     centred = x - shaped(mean)

@@ -7,9 +7,12 @@ import re
 import socket
 import subprocess
 import sys
+from collections import OrderedDict
+from copy import deepcopy
 from itertools import combinations, pairwise
 from pathlib import Path
 from random import Random
+from time import sleep
 
 import pytest
 import torch
@@ -19,6 +22,7 @@ from torch import nn
 import neuropil as npl
 from neuropil.bench import distributed as bench
 from neuropil.data import Split
+from neuropil.distributed import balance
 from neuropil.distributed.balance import Cost, balanced
 from neuropil.errors import Refusal
 
@@ -162,6 +166,29 @@ def test_a_pass_refuses_batches_that_do_not_fit():
                 stage.learn_(batches, optimizer)
     finally:
         npl.distributed.stop()
+
+
+def test_a_child_costs_its_pass_what_its_layers_learn_and_what_it_gives():
+    torch.manual_seed(0)
+    hidden = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7))
+    model = nn.Sequential(OrderedDict(hidden=hidden, act=nn.ReLU(), out=nn.Linear(7, 3))).double()
+    before, x, told = deepcopy(model.state_dict()), torch.randn(11, 5, dtype=torch.float64), []
+
+    def change(name, layer, seen):
+        sleep(0.4 if name not in [name for name, _ in told] else 0.02)  # the first time warms up
+        told.append((name, seen.pre.clone()))
+        assert type(layer) is nn.Linear
+
+    found = balance.costs(model, {"hidden": ["hidden.0"], "out": ["out"]}, change, x)
+    assert [(one.output, one.learns) for one in found] == [(11 * 7 * 8, True), (11 * 7 * 8, False), (11 * 3 * 8, True)]
+    assert 0.02 <= found[0].seconds < 0.3
+    assert 0.02 <= found[2].seconds < 0.3
+    assert found[1].seconds < 0.02
+    assert [name for name, _ in told] == ["hidden.0"] * 3 + ["out"] * 3
+    assert torch.equal(told[0][1], x)
+    assert told[3][1].shape == (11, 7)
+    assert (told[3][1] >= 0).all()  # what the child before it gives
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 def test_stages_are_cut_where_the_slowest_is_quickest():

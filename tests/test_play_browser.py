@@ -132,6 +132,25 @@ def test_samples_are_read_as_what_was_asked_and_differ(browser, network):
     assert (images.view(2, 4, 64).mean(1) - want.mean(1)).abs().mean() < 0.1
 
 
+def test_pixels_that_are_sampled_again_forget_what_they_were(browser, network):
+    seen = browser.run(
+        "(() => {const seen = [], before = settle;"
+        "settle = (net, how, state, free) => {seen.push([[...state.pixels], [...free.pixels]]);"
+        " return before(net, how, state, free);};"
+        "try {atOnce(sampleOnce(network, new Float64Array(64), new Float64Array(64), 3, generator(1)));}"
+        " finally {settle = before;} return seen;})()"
+    )
+    pixels, free = np.array(seen).swapaxes(0, 1)
+    n_rounds, again = network.sampling.n_rounds, network.sampling.n_rounds // 10
+    assert len(seen) == n_rounds + again * network.sampling.n_resamples
+    assert (free[0] == 1).all()
+    begins = range(n_rounds, len(seen), again)  # where pixels begin to be sampled again
+    assert all((pixels[k][free[k] == 1] == 0).all() for k in begins)
+    assert all(set(pixels[k][free[k] == 0]) == {0, 1} for k in begins)
+    assert len({tuple(free[k]) for k in begins}) == len(begins)  # others each time
+    assert 0.15 < free[list(begins)].mean() < 0.35
+
+
 def test_what_a_hand_writes_is_read(browser):
     rows = strokes.sheet(seed=0)
     each = f"{json.dumps([one for _, one in rows])}.map(one => imageOf(one, facts.layout, network.shape)).map(x => "

@@ -1,13 +1,19 @@
 """Processes that a launcher starts, real ones: what does not fit is refused in one line, by those that see it."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from threading import Thread
 
 import numba
 import pytest
+from torch.distributed import HashStore
 
+from neuropil.errors import Refusal
+from neuropil.plasticity import meeting
 from test_workers import TOY
 
 pytestmark = pytest.mark.processes
@@ -98,3 +104,70 @@ def test_other_versions_in_one_process_are_refused(room):
     assert first == (2, "", f"neuropil: {LINES['versions']}")
     assert second == (2, LINES["versions"], "")
     assert not (room / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "local", "host", "seconds"),
+    [(None, "2", "far", 600), (None, "3", "far", 300), (None, "2", "127.0.0.1", 300), ("7.5", "3", "far", 7.5)],
+)
+def test_processes_wait_less_on_one_machine_than_on_many(monkeypatch, given, local, host, seconds):
+    for name, value in ("NEUROPIL_WAIT", given), ("LOCAL_WORLD_SIZE", local):
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    assert meeting.patience(host, 3) == seconds
+
+
+@pytest.mark.parametrize("given", ["soon", "0", "-3", "inf", "nan", ""])
+def test_a_wait_that_is_no_time_is_refused(monkeypatch, given):
+    monkeypatch.setenv("NEUROPIL_WAIT", given)
+    with pytest.raises(Refusal, match=f"NEUROPIL_WAIT needs a time in s, such as 60, got '{given}'."):
+        meeting.patience("far", 3)
+
+
+def meets(store, rank, seconds, told):
+    """What a process of three is told where they meet."""
+    try:
+        meeting._agree(store, rank, 3, meeting.Wait("far:1", seconds))
+        told[rank] = "all are there"
+    except Refusal as error:
+        told[rank] = str(error)
+
+
+@pytest.mark.parametrize("there", [3, 2])
+def test_a_process_that_does_not_come_is_named_by_all_others(monkeypatch, there, capsys):
+    monkeypatch.setattr(meeting, "NOTICE", 0.1)
+    monkeypatch.setattr(meeting, "STAY", 0.3)
+    store, told = HashStore(), {}
+    some = [Thread(target=meets, args=(store, rank, [1.5, 20, 20][rank], told)) for rank in range(there)]
+    start = time.monotonic()
+    for one in some:
+        one.start()
+    for one in some:
+        one.join()
+    assert time.monotonic() - start < 10
+    why = "waited 1.5 s at far:1 for process 3 of 3, in vain; start all, or wait longer by NEUROPIL_WAIT=3 before the"
+    assert told == dict.fromkeys(range(there), "all are there" if there == 3 else f"{why} command.")
+    line = "waiting at far:1 for process 3 of 3, at most 1.5 s; NEUROPIL_WAIT=60 before the command makes it 60 s"
+    assert (f"neuropil: {line}\n" in capsys.readouterr().err) == (there == 2)
+
+
+def test_a_process_that_is_alone_waits_as_long_as_it_is_told_or_until_ctrl_c(room):
+    command = [sys.executable, "-m", "neuropil", "run", "./toy.py", "--quiet", "--out"]
+    runs, ports = [], [free() for _ in range(3)]
+    for rank, port, wait in zip((0, 1, 0), ports, ("11", "11", "300")):
+        told = process(rank, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), DATA="7", NEUROPIL_WAIT=wait)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        runs.append(subprocess.Popen([*command, f"out-{wait}"], cwd=room, env=os.environ | told, **streams))
+    try:
+        assert runs[2].stderr.readline().startswith(f"neuropil: waiting at 127.0.0.1:{ports[2]} for process 2 of 2, at")
+        runs[2].send_signal(signal.SIGINT)
+        said = "neuropil: stopped; go on with: neuropil run --resume out-300\n"
+        assert (runs[2].communicate(timeout=60), runs[2].returncode) == (("", said), 130)
+        for one, port, other in zip(runs, ports[:2], (2, 1)):
+            out, err = one.communicate(timeout=60)
+            waiting, why = err.splitlines()
+            assert waiting.startswith(f"neuropil: waiting at 127.0.0.1:{port} for process {other} of 2, at most 11 s")
+            assert why.startswith(f"neuropil: waited 11 s at 127.0.0.1:{port} for process {other} of 2, in vain; start")
+            assert (one.returncode, out) == (2, "")
+    finally:
+        for one in runs:
+            one.kill()

@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 
 from neuropil.errors import require
-from neuropil.plasticity.processes import Processes, answers, meeting, told
+from neuropil.plasticity.meeting import meeting, told
+from neuropil.plasticity.processes import Processes, answers
 
 
 def in_torchrun() -> int:

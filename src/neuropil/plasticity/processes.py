@@ -1,21 +1,16 @@
 """The processes that share a network: what they send each other."""
 
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from neuropil.errors import Gone, Refusal, require
+from neuropil.errors import Gone
 
 LARGE = 2**16  # entries of a tensor that gets a message of its own
-NOTICE = timedelta(seconds=10)  # after which the first process says for which one it waits
-LONGEST = timedelta(minutes=30)  # that processes wait for each other to start, as torch does
 
 
 @contextmanager
@@ -27,52 +22,6 @@ def answers() -> Iterator[None]:
         what = "a process that shares the network has ended, or took other steps than this one"
         cure = "see what it said; all need the same number of steps, on the same layers in the same order"
         raise Gone(f"{what}; {cure}.") from error
-
-
-@contextmanager
-def meeting(where: str) -> Iterator[None]:
-    """Say in one line that processes cannot meet there."""
-    try:
-        yield
-    except dist.DistError as error:
-        what = " ".join(str(error).split()).rstrip(".")
-        raise Refusal(f"the processes cannot meet at {where}; is the port taken, are all there? ({what})") from error
-
-
-def meet_as_told(backend: str) -> None:
-    """Join the processes of which a launcher such as ``torchrun`` has told this one by its environment."""
-    rank, size, port = (told(name) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
-    require(0 <= rank < size, f"a launcher needs to give RANK below WORLD_SIZE, got {rank} and {size}.")
-    host, agent = os.environ.get("MASTER_ADDR", "127.0.0.1"), os.environ.get("TORCHELASTIC_USE_AGENT_STORE")
-    with meeting(where := f"{host}:{port}"):
-        store = dist.TCPStore(
-            host, port, is_master=rank == 0 and agent != "True", timeout=LONGEST, wait_for_workers=False,
-            multi_tenant=True,
-        )  # fmt: skip
-        _agree(dist.PrefixStore("neuropil", store), rank, size, where)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
-
-
-def told(name: str) -> int:
-    """What a launcher has set, a number."""
-    value = os.environ.get(name, "")
-    require(value.isdecimal(), f"a launcher needs to set {name} to a whole number, got {value!r}.")
-    return int(value)
-
-
-def _agree(store: dist.Store, rank: int, size: int, where: str) -> None:
-    """Refuse if another process was told of another number of processes; the first one hears all others."""
-    if rank == 0:
-        store.set("0", str(size))
-    for other in range(1, size) if rank == 0 else [0]:
-        try:
-            store.wait([str(other)], NOTICE)
-        except dist.DistStoreError:
-            print(f"neuropil: waiting at {where} for process {other + 1} of {size}", file=sys.stderr, flush=True)
-        its = int(store.get(str(other)))
-        store.set(str(rank), str(size))
-        got = f"process {rank + 1} was told of {size}, process {other + 1} of {its}"
-        require(its == size, f"a launcher needs to tell all processes how many they are, but {got}; see WORLD_SIZE.")
 
 
 class Processes(NamedTuple):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from neuropil.errors import require
-from neuropil.plasticity.processes import Processes, answers, meet_as_told
+from neuropil.plasticity.meeting import meet_as_told
+from neuropil.plasticity.processes import Processes, answers
 
 Sliced = TypeVar("Sliced", bound=Any)
 DRIFT = 1e-4  # by how much the weights of two processes may differ, as a fraction of their sum
@@ -26,6 +27,10 @@ def start(backend: str | None = None) -> None:
     Args:
         backend: of ``torch.distributed``; None for nccl where there is a GPU, which becomes the current one of this
             process, and gloo elsewhere.
+
+    Raises:
+        Refusal: some have not come in ten minutes, five on one machine, or as many seconds as ``NEUROPIL_WAIT`` says.
+            A port that is taken; processes that were told of different numbers.
 
     Examples:
         >>> import neuropil as npl

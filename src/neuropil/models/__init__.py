@@ -14,6 +14,7 @@ from neuropil.models.nn.convolution import init_patches_, stacked
 from neuropil.models.nn.first_spikes import ContrastLatency, FirstSpikeConv2d
 from neuropil.models.nn.layers import CentredUnitNorm, CReLU, RePU, SignedPower, Standardise, UnitNorm
 from neuropil.models.nn.layers import dense_body, init_examples_, init_normal_, receptive_fields
+from neuropil.models.nn.plastic import PlasticLayer, PlasticState
 from neuropil.models.online import OnlineClassifier
 from neuropil.models.online_backprop import OnlineBackprop
 from neuropil.models.spiking import SpikeTimeTraining, SpikingClassifier
@@ -25,12 +26,12 @@ from neuropil.models.training.supervised import SupervisedTraining
 # isort: on
 
 __all__ = [
-    "AdaBelief", "AssociationClassifier", "AssociationReadout", "AssociationTraining", "BackpropClassifier",
-    "CReLU", "CentredUnitNorm", "CompetitiveLearning", "CompetitiveUnits", "ContrastLatency", "DeltaReadout",
-    "Distort", "FeatureClassifier", "FeatureLayer", "FirstSpikeConv2d", "Head", "LateralReadout", "LeastSquares",
-    "LocalLearning", "Mirror", "Model", "OnlineBackprop", "OnlineClassifier", "OnlineModel", "PatchNormConv2d",
-    "Prototypes", "RePU", "RidgeRegression", "SignedPower", "SpikeTimeTraining", "SpikingClassifier", "Standardise",
-    "SupervisedTraining", "Triangle", "UnitNorm", "VotingClassifier", "Winner", "dense_body", "gather_statistics_",
-    "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "rate_by_norm", "receptive_fields", "savable",
-    "stacked",
+    "AdaBelief", "AssociationClassifier", "AssociationReadout", "AssociationTraining", "BackpropClassifier", "CReLU",
+    "CentredUnitNorm", "CompetitiveLearning", "CompetitiveUnits", "ContrastLatency", "DeltaReadout", "Distort",
+    "FeatureClassifier", "FeatureLayer", "FirstSpikeConv2d", "Head", "LateralReadout", "LeastSquares", "LocalLearning",
+    "Mirror", "Model", "OnlineBackprop", "OnlineClassifier", "OnlineModel", "PatchNormConv2d", "PlasticLayer",
+    "PlasticState", "Prototypes", "RePU", "RidgeRegression", "SignedPower", "SpikeTimeTraining", "SpikingClassifier",
+    "Standardise", "SupervisedTraining", "Triangle", "UnitNorm", "VotingClassifier", "Winner", "dense_body",
+    "gather_statistics_", "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "rate_by_norm",
+    "receptive_fields", "savable", "stacked",
 ]  # fmt: skip

@@ -47,7 +47,7 @@ class SpikingSequential(nn.Module):
         x, states = torch.zeros_like(like), []
         for layer in self.layers:
             states.append(layer.init(x) if hasattr(layer, "init") else None)
-            x = layer(x) if states[-1] is None else x
+            x = layer.silence(x) if hasattr(layer, "silence") else layer(x) if states[-1] is None else x
         return tuple(states)
 
     def step(self, spikes: Tensor, state: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:

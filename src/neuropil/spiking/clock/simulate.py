@@ -53,6 +53,8 @@ def simulate(
     counts: Tensor | None = None
     kept: dict[str, list[Tensor]] = {}
     layers, chunks, seen, before = layers_of(network), Chunks(spikes), None, 1
+    if record and layers and any(hasattr(layer, "several_steps") for layer in layers):
+        layers = None  # of layers that learn, what is recorded may be the weights of each step
     for x in chunks:
         layers = _unchanged(layers, seen, max(before, len(x)))
         state = network.init(x[0]) if state is None else state

@@ -31,7 +31,8 @@ Steps = tuple[Tensor, list[Any], Any]  # what comes out, (time, batch, *out); th
 def layers_of(network: Any) -> tuple[Any, ...] | None:
     """The layers of a network whose steps can be taken together; None where one is not of this package or torch.
 
-    A class of one's own may see other layers, as neurons that learn do, so it is asked step by step.
+    A class of one's own may see other layers, as neurons that learn do, so it is asked step by step. One with a
+    method ``several_steps``, such as `PlasticLayer` of `neuropil.models`, is asked for several.
     """
     layers = network.layers if type(network) is SpikingSequential else (network,)
     return layers if all(map(_known, layers)) else None
@@ -39,7 +40,7 @@ def layers_of(network: Any) -> tuple[Any, ...] | None:
 
 def _known(layer: Any) -> bool:
     """Whether the law of a layer is known, and nothing listens to it."""
-    if type(layer) in COMPILED or type(layer) in STEPPED:
+    if type(layer) in COMPILED or type(layer) in STEPPED or hasattr(layer, "several_steps"):
         return True
     plain = type(layer) in LAYERS or (type(layer) is nn.Flatten and layer.start_dim > 0)
     return plain and not (layer._forward_hooks or layer._forward_pre_hooks)
@@ -139,6 +140,9 @@ def _seen(layer: nn.Module, x: Tensor) -> Tensor:
 
 def several(neuron: Any, drive: Tensor, state: Any, traced: bool) -> Steps:
     """Steps of neurons, compiled where they and their state allow it."""
+    if hasattr(neuron, "several_steps"):
+        outs, state = neuron.several_steps(drive, state)
+        return outs, [], state
     if type(neuron) not in COMPILED or not _fits(drive, state):
         return _one_by_one(neuron, drive, state, traced)
     *numbers, resting = state

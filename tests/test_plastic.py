@@ -1,0 +1,140 @@
+"""Layers that learn while they are simulated do what a loop over layer, neurons, rule, optimiser and bounds does."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+
+from common import refused
+from neuropil.models import PlasticLayer
+from neuropil.plasticity import Hebb, PairSTDP, SoftBounds, TripletSTDP, VoltageSTDP, constrain_, propose_
+from neuropil.spiking import AdaptiveLIF, CurrentLIF, DeltaLIF, SpikingSequential, simulate
+
+DT = 1.3e-3
+NEURONS = {
+    "delta": DeltaLIF(tau=17e-3, threshold=0.9, reset=-0.2, bias=0.1, refractory=2.6e-3, dt=DT),
+    "current": CurrentLIF(17e-3, 4.3e-3, threshold=0.4, reset=-0.2, bias=0.1, refractory=2.6e-3, dt=DT),
+}
+RULE = PairSTDP(tau_plus=13e-3, tau_minus=29e-3, a_plus=0.9, a_minus=0.73, dt=DT)
+BOUNDS = {"low": 0.07, "high": 0.61}
+
+
+def spikes_of(*shape, p=0.23):
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(3)) < p).double()
+
+
+def network_of(neuron, rule, layer=None, **bounds):
+    torch.manual_seed(5)
+    layer = layer or nn.Linear(9, 40)
+    nn.init.uniform_(layer.double().weight, 0, 0.7)
+    return PlasticLayer(layer, neuron, rule, lr=0.037, **bounds)
+
+
+def by_parts(network, spikes):
+    """What comes out in each step, states of the neurons and memory of the rule, by the public parts of the package."""
+    layer, neuron, rule = network.layer, network.neuron, network.rule
+    optimizer, outs, state, memory = torch.optim.SGD([layer.weight], lr=network.lr), [], None, None
+    for x in spikes:
+        with torch.no_grad():
+            drive = layer(x)
+            state = neuron.init(drive) if state is None else state
+            out, state = neuron.step(drive, state)
+        memory = memory or rule.init(layer, x, out)
+        change, memory = rule.step(layer, x, out, memory)
+        propose_(layer, change)
+        optimizer.step()
+        constrain_(layer, low=network.low, high=network.high)
+        outs.append(out)
+    return torch.stack(outs), state, memory
+
+
+def flat(state):
+    return [state] if isinstance(state, torch.Tensor) else [one for part in state for one in flat(part)]
+
+
+def close(got, want):
+    for one, other in zip(flat(got), flat(want), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def check(make, spikes):
+    """One call against the loop; the weights have moved, and some neurons have fired."""
+    one, other = make(), make()
+    before = one.layer.weight.detach().clone()
+    run, (outs, *state) = simulate(one, spikes), by_parts(other, spikes)
+    close((run.counts, run.state, one.layer.weight.detach()), (outs.sum(0), tuple(state), other.layer.weight.detach()))
+    assert (one.layer.weight - before).abs().max() > 0.02
+    assert 0.01 < outs.mean() < 0.6
+    return run, one
+
+
+@pytest.mark.parametrize(("name", "pairing", "bounds"), list(product(NEURONS, ("all", "nearest"), ({}, BOUNDS))))
+@pytest.mark.parametrize(("batch", "p"), [(1, 0.23), (7, 0.12)])
+def test_one_call_does_what_a_loop_of_public_parts_does(name, pairing, bounds, batch, p, monkeypatch):
+    make = lambda: network_of(NEURONS[name], replace(RULE, pairing=pairing), **bounds)
+    spikes = spikes_of(90, batch, 9, p=p)
+    check(make, spikes)
+    monkeypatch.setattr(PlasticLayer, "step", None)  # compiled
+    check(make, spikes)
+
+
+OTHERS = {
+    "triplets": lambda: network_of(NEURONS["delta"], TripletSTDP(dt=DT, a2_plus=0.4)),
+    "soft bounds": lambda: network_of(NEURONS["current"], replace(RULE, dependence=SoftBounds()), **BOUNDS),
+    "adaptive": lambda: network_of(AdaptiveLIF(threshold=0.3, dt=DT), RULE),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_not_compiled_does_the_same(name):
+    check(OTHERS[name], spikes_of(60, 3, 9))
+
+
+def test_a_convolution_learns_from_all_positions():
+    check(
+        lambda: network_of(NEURONS["delta"], RULE, nn.Conv2d(2, 3, 2, bias=False), **BOUNDS),
+        spikes_of(50, 2, 2, 4, 5, p=0.1),
+    )
+
+
+def test_a_row_of_layers_learns_as_its_steps_do_and_a_record_sees_every_weight():
+    def row():
+        first = network_of(NEURONS["current"], RULE, **BOUNDS)
+        return SpikingSequential(
+            first, network_of(NEURONS["delta"], RULE, nn.Linear(40, 3, bias=False), low=0.0, high=0.2)
+        )
+
+    spikes, networks = spikes_of(70, 3, 9), [row() for _ in range(3)]
+    run = simulate(networks[0], iter(spikes))
+    state, counts, weights = networks[1].init(spikes[0]), 0, []
+    for x in spikes:
+        out, state = networks[1].step(x, state)
+        counts = counts + out
+        weights.append(networks[1].layers[1].layer.weight.detach().clone())
+    close((run.counts, run.state), (counts, state))
+    close(list(networks[0].parameters()), list(networks[1].parameters()))
+    seen = simulate(networks[2], spikes, record=lambda out, state: {"w": networks[2].layers[1].layer.weight})
+    assert torch.equal(seen.recorded["w"].detach(), torch.stack(weights))
+    assert counts.min() > 0
+
+
+def test_numbers_in_place_of_spikes_and_other_batches_are_refused_as_in_a_step():
+    network, spikes = network_of(NEURONS["delta"], RULE), spikes_of(20, 2, 9)
+    assert "PairSTDP needs pre as spikes, 0 or 1" in refused(lambda: simulate(network, 0.5 * spikes))
+    state = simulate(network, spikes_of(20, 3, 9)).state
+    with pytest.raises((ValueError, RuntimeError)):
+        simulate(network, spikes, state)
+
+
+def test_settings_that_do_not_fit_are_refused():
+    layer, neuron = nn.Linear(9, 4), NEURONS["delta"]
+    what = "PlasticLayer needs a layer, neurons with init and step, and a rule of spikes, got Linear, DeltaLIF, {}."
+    assert refused(lambda: PlasticLayer(layer, neuron, Hebb(), lr=0.1)) == what.format("Hebb")
+    assert refused(lambda: PlasticLayer(layer, neuron, VoltageSTDP(), lr=0.1)) == what.format("VoltageSTDP")
+    assert "needs lr > 0, got -1" in refused(lambda: PlasticLayer(layer, neuron, RULE, lr=-1.0))
+    said = refused(lambda: PlasticLayer(layer, neuron, RULE, lr=0.1, low=1.0, high=0.5))
+    assert said == "PlasticLayer needs low < high, got low=1.0 and high=0.5."
+    said = refused(lambda: PlasticLayer(layer, neuron, PairSTDP(), lr=0.1))
+    assert said == "PlasticLayer needs one step for all, got dt=0.0013 of neurons, 0.001 of a rule."

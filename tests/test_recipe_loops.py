@@ -1,18 +1,27 @@
 """The loop that a recipe shows gives the same weights, bit for bit, as the learner that a library user calls."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
+from torch import nn
 
 from common import first_digits
+from neuropil.errors import Refusal
 from neuropil.models import (
     AssociationClassifier,
     AssociationTraining,
+    Beside,
     Distort,
     FeatureClassifier,
     LocalLearning,
+    PatchNormConv2d,
+    SignedPower,
+    Triangle,
     dense_body,
     init_examples_,
     init_patches_,
+    stacked,
 )
 from neuropil.plasticity import KrotovHopfield, SoftHebb
 from neuropil.recipes import cifar_softhebb, mnist_association, mnist_conv_krotov, mnist_krotov
@@ -63,6 +72,33 @@ def test_convolutional_krotov_hopfield(train, floor):
         return FeatureClassifier(network, learning=learning, readout=config.readout())
 
     assert_same(lambda *some: mnist_conv_krotov.krotov_hopfield(config, *some), library, train)
+
+
+def test_kernels_of_two_sizes_beside_each_other(train):
+    """Each size starts and learns by itself; backprop has their architecture, without the root."""
+    how = {"kernels": 9, "kernel": 5, "beside": (3,), "pooled_power": 0.5, "k": 3, "epochs": 2, "batch": 50}
+    config = mnist_conv_krotov.Config(**how, patch_fraction=0.3, readout_epochs=2)
+
+    class EachSize:
+        def fit_(self, body, train, *, rng, tracker):
+            for side, column in zip((5, 3), body):
+                rules = {f"conv{side}x1": KrotovHopfield(p=2, k=3, delta=0.4, average=True)}
+                learning = LocalLearning(rules, epochs=2, batch=50, lr=0.3, patch_fraction=0.3)
+                learning.fit_(column, train, rng=rng, tracker=tracker)
+
+    def library(rng):
+        columns = {}
+        for side in (5, 3):
+            stage = {f"conv{side}x": PatchNormConv2d(1, 9, side), "act": Triangle(), "pool": nn.AdaptiveMaxPool2d(4)}
+            columns[f"{side}x{side}"] = stacked({**stage, "power": SignedPower(0.5)})
+            init_patches_(columns[f"{side}x{side}"], train, rng)
+        return FeatureClassifier(Beside(OrderedDict(columns)), learning=EachSize(), readout=config.readout())
+
+    assert_same(lambda *some: mnist_conv_krotov.krotov_hopfield(config, *some), library, train)
+    network = mnist_conv_krotov.end_to_end(config, train, seeded()).learner.body
+    assert [name for name, _ in network.named_modules() if name.endswith("power1")] == []
+    with pytest.raises(Refusal, match="need different sides, got"):
+        mnist_conv_krotov.Config(kernel=5, beside=(3, 5))
 
 
 def test_deep_soft_hebb(train):

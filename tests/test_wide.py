@@ -13,6 +13,7 @@ from neuropil.experiments.k_means import init_centres_, init_whitened_, k_means_
 from neuropil.experiments.self_taught import SelfTaught, answer
 from neuropil.loading import load
 from neuropil.models import (
+    Beside,
     CReLU,
     FeatureClassifier,
     LeastSquares,
@@ -20,6 +21,7 @@ from neuropil.models import (
     PatchNormConv2d,
     RidgeRegression,
     SignedPower,
+    init_kernels_,
     stacked,
 )
 from neuropil.models.training.readout import fresh_head
@@ -230,3 +232,19 @@ def test_images_without_patches_that_are_not_flat_are_refused():
     body = stacked({"conv": nn.Conv2d(1, 4, 3, bias=False)})
     with pytest.raises(Refusal, match="conv1 has 4 kernels, which need as many patches that are not flat, got 0"):
         init_whitened_(body, grey, rng(), floor=1.0, sweeps=0)
+
+
+def test_networks_beside_each_other_answer_one_after_the_other_and_are_saved(tmp_path):
+    train = digits()[0][:60]
+    small, large = ({f"conv{k}x": PatchNormConv2d(1, 4, k), "pool": nn.AdaptiveAvgPool2d(2)} for k in (3, 5))
+    body = Beside(stacked(small), stacked(large))
+    init_kernels_(body[0], rng()), init_kernels_(body[1], rng(1))
+    model = FeatureClassifier(body, readout=RidgeRegression((0.1,))).fit(train, rng=rng())
+    x, (first, second) = train.pixels(), model.feature_layers()
+    want = [nn.functional.adaptive_avg_pool2d(layer.module(x), 2).flatten(1) for layer in (first, second)]
+    assert (first.name, second.name) == ("0.conv3x1", "1.conv5x1")
+    assert first.module(x).shape[1:] == (4, 6, 6)
+    assert second.module(x).shape[1:] == (4, 4, 4)
+    torch.testing.assert_close(model.body_(x), torch.cat(want, 1))
+    saved = load(model.save(tmp_path / "beside.safetensors"))
+    assert torch.equal(saved.decision_function(x), model.decision_function(x))

@@ -9,7 +9,7 @@ from neuropil.models.description import savable
 from neuropil.models.features import FeatureClassifier
 from neuropil.models.heads import AssociationReadout, DeltaReadout, Head, Prototypes
 from neuropil.models.least_squares import LateralReadout, LeastSquares
-from neuropil.models.nn.convolution import PatchNormConv2d, Triangle, gather_statistics_, init_kernels_
+from neuropil.models.nn.convolution import Beside, PatchNormConv2d, Triangle, gather_statistics_, init_kernels_
 from neuropil.models.nn.convolution import init_patches_, stacked
 from neuropil.models.nn.first_spikes import ContrastLatency, FirstSpikeConv2d
 from neuropil.models.nn.layers import CentredUnitNorm, CReLU, RePU, SignedPower, Standardise, UnitNorm
@@ -26,8 +26,8 @@ from neuropil.models.training.supervised import SupervisedTraining
 # isort: on
 
 __all__ = [
-    "AdaBelief", "AssociationClassifier", "AssociationReadout", "AssociationTraining", "BackpropClassifier", "CReLU",
-    "CentredUnitNorm", "CompetitiveLearning", "CompetitiveUnits", "ContrastLatency", "DeltaReadout", "Distort",
+    "AdaBelief", "AssociationClassifier", "AssociationReadout", "AssociationTraining", "BackpropClassifier", "Beside",
+    "CReLU", "CentredUnitNorm", "CompetitiveLearning", "CompetitiveUnits", "ContrastLatency", "DeltaReadout", "Distort",
     "FeatureClassifier", "FeatureLayer", "FirstSpikeConv2d", "Head", "LateralReadout", "LeastSquares", "LocalLearning",
     "Mirror", "Model", "OnlineBackprop", "OnlineClassifier", "OnlineModel", "PatchNormConv2d", "PlasticLayer",
     "PlasticState", "Prototypes", "RePU", "RidgeRegression", "SignedPower", "SpikeTimeTraining", "SpikingClassifier",

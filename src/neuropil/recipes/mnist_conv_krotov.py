@@ -15,22 +15,33 @@ Try: neuropil run mnist_conv_krotov --seeds 5 --out runs/mnist_conv_krotov
 Try: neuropil run mnist_conv_krotov --n-train 20000 --labels 100 --neighbours 10 --seeds 5
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.errors import at_least
+from neuropil.errors import at_least, require
 from neuropil.experiments.baselines import backprop, frozen_features, methods
 from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.k_means import init_centres_
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
 from neuropil.experiments.spreading import LabelSpreading, SpreadTaught
-from neuropil.models import FeatureClassifier, PatchNormConv2d, Triangle, init_kernels_, init_patches_, stacked
+from neuropil.models import (
+    Beside,
+    FeatureClassifier,
+    PatchNormConv2d,
+    SignedPower,
+    Triangle,
+    init_kernels_,
+    init_patches_,
+    stacked,
+)
+from neuropil.models.description import layers_of
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import KrotovHopfield, propose_, tap
 from neuropil.plasticity.joint import joined
@@ -47,6 +58,7 @@ class Config(AugmentedSettings):
     data: str = "mnist"  # data set: mnist, fashion_mnist, cifar10; or images of your own, by path
     kernels: int = 100  # kernels of every method that has them
     kernel: int = 9  # side of a kernel, pixels
+    beside: tuple[int, ...] = ()  # sides of further kernels, as many of each, which look at the same images
     whitening_floor: float = 0.0  # floor of the whitening of patches, see `PatchNormConv2d.whiten_`; 0 for no whitening
     pool: Literal["average", "max"] = "max"  # how the activity of a kernel is pooled over a cell of the grid
     grid: int = 4  # side of the grid over which activity is pooled, cells
@@ -56,6 +68,7 @@ class Config(AugmentedSettings):
     epochs: int = 2  # passes of the kernels over the images, without labels
     batch: int = 100  # images in a step of the kernels
     patch_fraction: float = 0.02  # fraction of the patches of each image from which the kernels learn
+    pooled_power: float = 1.0  # power of the pooled activity, not that of backprop; below 1 it evens cells out
     power: float = 1.0  # power of the triangle activation of learned features and random patches
     random_power: float = 1.0  # power of the activation of random features
     backprop_power: float = 1.0  # power of the activation of backprop
@@ -72,16 +85,36 @@ class Config(AugmentedSettings):
     backprop_min_steps: int = 1600  # fewest steps of backprop, where labels are few
 
     def __post_init__(self) -> None:
-        at_least(1, self, "kernels", "kernel", "grid", "n_rounds")
+        at_least(1, self, "kernels", "kernel", "grid", "n_rounds", *(["beside"] if self.beside else []))
         at_least(0, self, "neighbours")
+        sides = (self.kernel, *self.beside)
+        require(len({*sides}) == len(sides), f"kernels beside each other need different sides, got {sides}.")
 
 
-def network_for(config: Config, train: Split, power: float) -> nn.Sequential:
-    """Convolution on normalised patches, triangle activation, pooling on a grid."""
-    conv = PatchNormConv2d(train.x.shape[1], config.kernels, config.kernel).to(train.x.device)
+def network_for(config: Config, train: Split, power: float, pooled_power: float | None = None) -> nn.Sequential:
+    """Convolution on normalised patches, triangle activation, pooling on a grid; side by side for several sizes."""
+    if not config.beside:
+        return column(config, train, "conv", config.kernel, power, pooled_power)
+    sides = (config.kernel, *config.beside)
+    columns = {f"{side}x{side}": column(config, train, f"conv{side}x", side, power, pooled_power) for side in sides}
+    return Beside(OrderedDict(columns))
+
+
+def column(
+    config: Config, train: Split, name: str, kernel: int, power: float, pooled_power: float | None
+) -> nn.Sequential:
+    """The kernels of one size, the layer `name` with a 1 behind it, and what comes after them."""
+    conv = PatchNormConv2d(train.x.shape[1], config.kernels, kernel).to(train.x.device)
     if config.whitening_floor:
         conv.whiten_(train, Generator().manual_seed(config.seed), floor=config.whitening_floor)
-    return stacked({"conv": conv, "act": Triangle(power), "pool": POOLS[config.pool](config.grid)})
+    stage: dict[str, nn.Module] = {name: conv, "act": Triangle(power), "pool": POOLS[config.pool](config.grid)}
+    pooled_power = config.pooled_power if pooled_power is None else pooled_power
+    return stacked(stage if pooled_power == 1 else {**stage, "power": SignedPower(pooled_power)})
+
+
+def columns_of(network: nn.Sequential) -> list[nn.Sequential]:
+    """The networks of kernels of one size that stand side by side in `network`."""
+    return [cast(nn.Sequential, one) for one in network] if isinstance(network, Beside) else [network]
 
 
 @dataclass(frozen=True)
@@ -91,23 +124,28 @@ class Competition:
     config: Config
 
     def fit_(self, network: nn.Sequential, train: Split, *, rng: Generator, tracker: Tracker) -> None:
-        """Let the layer ``conv1`` of `network` learn from patches of the images of `train`, in place."""
-        config, conv = self.config, network.get_submodule("conv1")
+        """Let the kernels of each size learn from patches of the images of `train`, in place."""
+        for one in columns_of(network):
+            self._fit_(one, next(iter(layers_of(one))), train, rng=rng, tracker=tracker)
+
+    def _fit_(self, network: nn.Sequential, name: str, train: Split, *, rng: Generator, tracker: Tracker) -> None:
+        """Let the layer `name` of `network` learn."""
+        config, conv = self.config, network.get_submodule(name)
         rule = KrotovHopfield(p=2, k=config.k, delta=config.delta, average=True)
         optimizer = torch.optim.SGD(conv.parameters(), lr=config.lr)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1, 0, total_iters=config.epochs)
         network.train()
         state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule, "rng": rng}
-        for epoch in tracker.loop("features conv1", config.epochs, **state):
-            before = network.get_parameter("conv1.weight").detach().clone()
+        for epoch in tracker.loop(f"features {name}", config.epochs, **state):
+            before = network.get_parameter(f"{name}.weight").detach().clone()
             with joined(network) as part:
                 for images in train.batches(min(config.batch, len(train)), shuffle=rng):
-                    with torch.no_grad(), tap(network, ["conv1"], pre_only=True) as seen:
+                    with torch.no_grad(), tap(network, [name], pre_only=True) as seen:
                         network(part(images.x))
-                    propose_(conv, in_sample(rule, conv, seen["conv1"].pre, config.patch_fraction, rng))
+                    propose_(conv, in_sample(rule, conv, seen[name].pre, config.patch_fraction, rng))
                     optimizer.step()
             schedule.step()
-            log_progress(tracker, network, "conv1", train, epoch=epoch, before=before)
+            log_progress(tracker, network, name, train, epoch=epoch, before=before)
 
 
 def krotov_hopfield(config: Config, train: Split, rng: Generator) -> Method:
@@ -116,7 +154,8 @@ def krotov_hopfield(config: Config, train: Split, rng: Generator) -> Method:
     https://doi.org/10.1073/pnas.1820458116
     """
     network = network_for(config, train, config.power)
-    init_patches_(network, train, rng)
+    for one in columns_of(network):
+        init_patches_(one, train, rng)
     copies = config.copies(config.data)
     learner = FeatureClassifier(network, learning=Competition(config), readout=config.readout(), **copies)
     return Method("Krotov-Hopfield", "local", learner, norm=2.0)
@@ -127,8 +166,9 @@ def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
 
     https://doi.org/10.1038/323533a0
     """
-    network = network_for(config, train, config.backprop_power)
-    init_kernels_(network, rng)
+    network = network_for(config, train, config.backprop_power, pooled_power=1.0)  # a root's gradient is infinite at 0
+    for one in columns_of(network):
+        init_kernels_(one, rng)
     augment = AUGMENT.get(config.data, SHIFT) if config.n_augmented or config.min_examples else None
     return backprop(network, config.end_to_end(config.backprop_min_steps, augment))
 
@@ -139,7 +179,8 @@ def random_patches(config: Config, train: Split, rng: Generator) -> Method:
     https://proceedings.mlr.press/v15/coates11a.html
     """
     network = network_for(config, train, config.power)
-    init_patches_(network, train, rng)
+    for one in columns_of(network):
+        init_patches_(one, train, rng)
     return frozen_features(network, config.readout(), name="random patches", **config.copies(config.data))
 
 
@@ -149,7 +190,8 @@ def k_means(config: Config, train: Split, rng: Generator) -> Method:
     https://proceedings.mlr.press/v15/coates11a.html
     """
     network = network_for(config, train, config.power)
-    init_centres_(network, train, rng)
+    for one in columns_of(network):
+        init_centres_(one, train, rng)
     return frozen_features(network, config.readout(), name="k-means", **config.copies(config.data))
 
 
@@ -159,7 +201,8 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
     https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
     """
     network = network_for(config, train, config.random_power)
-    init_kernels_(network, rng)
+    for one in columns_of(network):
+        init_kernels_(one, rng)
     return frozen_features(network, config.readout(), **config.copies(config.data))
 
 
@@ -182,4 +225,5 @@ METHODS = {name: with_spreading(build) for name, build in PLAIN.items()}
 
 def main(config: Config, run: Run) -> None:
     """Train all methods with one seed, score them on the test images, log everything."""
-    run_comparison(config.plan(METHODS, config.data, min_side=config.kernel), config.labels, run)
+    min_side = max((config.kernel, *config.beside))
+    run_comparison(config.plan(METHODS, config.data, min_side=min_side), config.labels, run)

@@ -173,6 +173,19 @@ def stacked(*stages: Mapping[str, nn.Module]) -> Stack:
     return Stack(OrderedDict(named))
 
 
+class Beside(nn.Sequential):
+    """Networks side by side: all look at the same images, and their answers, flattened, follow one another.
+
+    >>> small, large = ({"conv": nn.Conv2d(1, 4, side), "pool": nn.AdaptiveAvgPool2d(2)} for side in (3, 5))
+    >>> Beside(stacked(small), stacked(large))(torch.zeros(7, 1, 8, 8)).shape
+    torch.Size([7, 32])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, *shape) to (batch, features of all)."""
+        return torch.cat([network(x).flatten(1) for network in self], dim=1)
+
+
 def convolutions(body: nn.Sequential) -> list[str]:
     """The names of the layers of `body` that have kernels, from below."""
     return [name for name, layer in body.named_children() if has_patches(layer)]  # one that stands twice is one
@@ -224,5 +237,5 @@ def gather_statistics_(body: nn.Module, train: Split, *, images: int = 2000, bat
 
 
 savable(Triangle)
-savable(Stack, settings=())
+savable(Stack, Beside, settings=())
 savable(PatchNormConv2d, settings=CONVOLUTION)

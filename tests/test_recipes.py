@@ -34,7 +34,10 @@ COMPARES = (
     "diehl_cook",
     "stdp_conv",
     "cifar_wide",
+    "spiking_associative",
 )
+SPIKING = ("mnist_theta", "mnist_theta_best")
+SETTINGS = ("krotov_settings", "linear_settings")
 PAIRS = ("mnist_pairs", "iris_association")
 TINY = {
     "compare": "--data digits --seeds 1 --units 20 --n-train 150 --labels 1000 "
@@ -54,8 +57,8 @@ TINY["cifar_wide"] = f"{WIDE} --backprop-min-steps 20 --learners signed_wta k_me
 TINY["diehl_cook"] = "--units 20 --n-train 200 --duration 0.05 --readout-epochs 3 --backprop-epochs 2" + STEPS
 TINY["stdp_conv"] = "--kernels 8 10 --kernel 3 --thresholds 4 5 --patch-threshold 1.5 --n-images 150 150 --n-train 200"
 TINY["stdp_conv"] += " --readout-epochs 3 --backprop-epochs 2 --learners stdp random_features backprop linear" + STEPS
-TINY["spiking_associative"] = "--units 12 --n-train 100 --epochs 2 --free 0.3 --nudged 0.1 --control 0.1 --in-use 0.2"
-TINY["spiking_associative"] += " --backprop-epochs 2" + STEPS
+TINY["spiking_associative"] = "--units 12 --n-train 100 --epochs 1 --free 0.1 --nudged 0.05 --control 0.05 --in-use 0.1"
+TINY["spiking_associative"] += " --backprop-epochs 2 --backprop-min-steps 20"
 SOFT = "--channels 4 6 8 --n-train 200 --n-augmented 1 --readout-epochs 3 --backprop-epochs 2 --labels 1000"
 SOFT += STEPS
 TINY["mnist_softhebb"] = SOFT
@@ -83,6 +86,7 @@ def small(monkeypatch):
 def test_every_recipe_is_tried_and_every_variant_has_settings_that_it_takes():
     bases = {resolve(name, [])[0] for name in recipe_names()}
     assert {resolve(name, [])[0] for name in TINY} | ELSEWHERE == bases
+    assert sorted(TINY) == sorted((*COMPARES, *PAIRS, *SPIKING, *SETTINGS))  # none is listed without being run
     for name in recipe_names():
         base, words = resolve(name, [])
         (config,) = parse(words, load_recipe_file(source(name)).Config)
@@ -162,7 +166,7 @@ def test_only_the_pairs_that_are_named_are_run_and_a_misspelt_one_is_refused(tmp
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("name", ["mnist_theta", "mnist_theta_best"])
+@pytest.mark.parametrize("name", SPIKING)
 def test_spiking_networks_stand_beside_their_baselines_with_and_without_pseudospikes(name, tmp_path):
     assert run(name, tmp_path / "out") == 0
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]

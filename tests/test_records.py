@@ -130,7 +130,7 @@ def methods() -> Iterator[str]:
     flowers = iris(seed=0)[0]
     for data, train in {"digits": numbers, "colours": colours, "columns": flowers}.items():
         for name, build in builders([], 30).items():
-            yield from lines(f"compare, {data}, {name}", described(build(train, rng()).learner))
+            yield from lines(f"compare, {data}, {name}", described(build(train, rng())))
     for recipe in recipe_names():
         for name, build in sorted(built(recipe).items()):
             method = build(flowers if recipe.startswith("iris") else numbers, rng())

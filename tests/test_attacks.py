@@ -200,6 +200,8 @@ def test_an_attack_that_lies_about_its_size_gains_nothing_and_is_found_out(name)
     liar = lambda part, size: FGSM(logits, NORMS[name]())(part, 10 * size)
     caught = curve(liar, victim, split, norm=norm, sizes=[0.05], name="", access="")
     assert honest.overstepped == 0
+    once = lambda part, size: part.x if size > 0.05 else 1 - part.x
+    assert curve(once, victim, split, norm=norm, sizes=[0.05, 0.1], name="", access="").overstepped > 0.9
     assert caught.overstepped > 0.9
     size, radius = 0.05, radii(weight, bias, split, name)
     assert bool(caught.robust[0][radius > size * 1.0001].all())
@@ -353,15 +355,15 @@ def test_what_is_no_image_is_refused(offer, words):
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("kind", "setting", "got"),
     [
-        lambda: PGD(None, Linf(), steps=0),
-        lambda: PGD(None, Linf(), restarts=0),
-        lambda: Square(None, Linf(), queries=0),
-        lambda: Square(None, Linf(), initial_fraction=0.0),
-        lambda: Boundary(None, Linf(), queries=5),
+        (PGD, {"steps": 0}, "0 and 2"),
+        (PGD, {"restarts": 0}, "20 and 0"),
+        (Square, {"queries": 0}, "0 and"),
+        (Square, {"initial_fraction": 0.0}, r"\d+ and 0\.0"),
+        (Boundary, {"queries": 5}, "5"),
     ],
 )
-def test_settings_without_sense_are_refused(make):
-    with pytest.raises(Refusal, match="needs"):
-        make()
+def test_settings_without_sense_are_refused(kind, setting, got):
+    with pytest.raises(Refusal, match=rf"{next(iter(setting)).split('_')[0]}.*got {got}"):
+        kind(torch.sum, Linf(), **setting)

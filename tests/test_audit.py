@@ -11,6 +11,7 @@ from torch.nn import functional as F
 import neuropil as npl
 from neuropil.cli import main
 from neuropil.errors import Refusal
+from neuropil.evaluate.metrics.locality import _null
 from neuropil.experiments import audited
 from neuropil.experiments.audited_learners import spiking_step
 from neuropil.models import LateralReadout
@@ -217,3 +218,12 @@ def test_a_step_of_spikes_is_the_sum_over_the_train():
         up = sum(0.7 * math.exp(-lag / 7) for lag in lags if lag > 0)
         down = sum(0.9 * math.exp(lag / 13) for lag in lags if lag < 0)
         assert -model[3].weight.grad[0, synapse].item() == pytest.approx(up - down, rel=1e-9)
+
+
+def test_what_rows_do_not_see_is_all_that_is_orthogonal_to_them():
+    rows = torch.randn(2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for matrix, left in ((rows, 3), (torch.cat([rows, rows.sum(0, keepdim=True)]), 3), (0 * rows, 5), (rows[:0], 5)):
+        free = _null(matrix)
+        assert free.shape == (5, left)
+        torch.testing.assert_close(free.T @ free, torch.eye(left, dtype=torch.float64))
+        torch.testing.assert_close(matrix @ free, torch.zeros(len(matrix), left, dtype=torch.float64))

@@ -68,6 +68,9 @@ def test_nearest_is_the_smallest_distance_found_by_loops(parts):
 def test_the_reference_classifier_knows_real_images_and_tells_copies_means_and_wrong_classes(reference, parts):
     train, test = parts
     assert accuracy(reference, test) > 0.9
+    scores = reference.network_[-1](reference.features(test.x))
+    assert torch.equal(scores.argmax(1), reference.predict(test.x))
+    assert reference.features(test.x).min() == 0  # after the rectifier
     real = evaluate_samples(reference, test.x, test.y, test, train)
     assert real.pixel_variance == pytest.approx(1)
     assert real.frechet == pytest.approx(0, abs=1e-4)
@@ -90,6 +93,13 @@ def test_samples_of_a_probabilistic_pca_have_the_moments_of_their_class(parts):
     torch.testing.assert_close(drawn.mean(0), mine.mean(0), atol=0.06, rtol=0)  # cut to [0, 1], hence not exact
     assert 0.5 < spread_within(drawn, asked) / spread_within(mine, train.y[train.y == 3]) < 1.1
     assert (drawn[0] - drawn[1]).abs().max() > 0.1
+    axis = torch.nn.functional.normalize(torch.randn(36, generator=rng(1)), dim=0)  # far from 0 and 1: nothing is cut
+    grey = 0.5 + 0.06 * torch.randn(300, 1, generator=rng(2)) * axis + 0.01 * torch.randn(300, 36, generator=rng(3))
+    train = Split(grey.view(300, 1, 6, 6), torch.zeros(300, dtype=torch.int64), 1)
+    x = pca_samples(train, torch.zeros(4000, dtype=torch.int64), rng()).flatten(1)
+    x, given = x - x.mean(0), grey - grey.mean(0)
+    assert (x @ axis).std().item() == pytest.approx((given @ axis).std().item(), rel=0.05)
+    assert x.square().sum(1).mean().item() == pytest.approx(given.square().sum(1).mean().item(), rel=0.05)
 
 
 def test_the_first_of_each_class_come_class_after_class():

@@ -1,6 +1,7 @@
 """Attacks by labels: starts that do not depend on batches, and walks that come as near as the border is."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from neuropil.evaluate.robustness import (
     curve,
     is_invalid,
 )
+from neuropil.evaluate.robustness.attacks import labels
 from neuropil.evaluate.robustness.attacks.labels import no_start_fraction
 from neuropil.evaluate.robustness.harness import BLACK, craft
 from neuropil.evaluate.robustness.suite import Suite, robustness
@@ -91,6 +93,10 @@ def test_images_without_a_start_are_counted_said_and_make_the_curve_invalid(task
         found = curve(attack, stubborn, some, norm=Linf(), sizes=[0.5], name="boundary", access=BLACK)
     assert found.accuracy == [1.0]
     assert no_start_fraction(attack, some) == 1.0
+    dark = Boundary(lambda x: torch.where(x.flatten(1).mean(1) < 0.1, 0, 3), Linf(), rng())
+    assert no_start_fraction(dark, Split(some.x, torch.tensor([3] * 6 + [0] * 3), 10), batch=4) == 0.0
+    fixed = replace(attack, starts=some.x)
+    assert no_start_fraction(fixed, Split(some.x, torch.tensor([3] * 6 + [0] * 3), 10), batch=4) == pytest.approx(6 / 9)
     assert not is_invalid(check_curves([found], grey={}, majority_rate=1.0)["boundary"])
     lacking = found._replace(no_start_fraction=no_start_fraction(attack, some))
     assert is_invalid(check_curves([lacking], grey={}, majority_rate=1.0)["boundary"])
@@ -161,3 +167,36 @@ def test_a_turn_first_tries_a_step_of_the_distance_over_the_root_of_its_number()
     at = x + torch.tensor([[0.03], [0.06]])
     HopSkipJump(wrong, L2(), rng())._turn(x, at, torch.zeros(2, dtype=torch.int64), 5, 4)
     assert (asked[5] - at).norm(dim=1).tolist() == pytest.approx([0.09 / 2, 0.18 / 2], rel=1e-4)
+
+
+def test_noise_to_start_from_lies_in_the_range_and_is_of_three_brightnesses():
+    attack, x = Boundary(torch.sum, Linf(2.0, 6.0), rng()), torch.full((50, 9), 3.0)
+    tried = [attack._elsewhere(x, k) for k in range(9)]
+    assert [one.unique().tolist() for one in tried[:3]] == [[2.0], [6.0], [5.0]]
+    for k, one in enumerate(tried[3:]):
+        assert one.min() >= 2
+        assert one.max() <= 6
+        assert one.mean().item() == pytest.approx(2 + 4 * (1 / 2, 1 / 5, 4 / 5)[k % 3], abs=0.2)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_every_fifth_step_keeps_its_distance_and_noise_is_never_longer_than_it(scale, monkeypatch):
+    """An answer that is always wrong takes every step, those of the same distance up to rounding."""
+    asked, lengths, column = [], [], labels._column
+    look = lambda values, x: lengths.append(values) or column(values, x)
+    monkeypatch.setattr(labels, "_column", look)
+    wrong, norm = lambda x: (asked.append(x), torch.ones(len(x), dtype=torch.int64))[1], L2(-torch.inf, torch.inf)
+    x = scale * torch.rand(40, 16, generator=rng(1))
+    start, y = x + scale * torch.rand(40, 16, generator=rng(2)), torch.zeros(40, dtype=torch.int64)
+    found = Boundary(wrong, norm, rng(), queries=15)._approach(x, start.clone(), y, 0.0)
+    assert torch.equal(found, asked[4])
+    away = norm.length(start - x)
+    reached = [norm.length(one - x) / away for one in asked]
+    assert all(bool((one < 0.995).all()) for one in reached)
+    assert (reached[4] / reached[3]).max().item() == pytest.approx(1, abs=1e-5)
+    asked.clear()
+    lengths.clear()
+    fifth = lambda x: wrong(x) * (len(asked) % 5 == 0)
+    Boundary(fifth, norm, rng(), queries=110)._approach(x, start.clone(), y, 0.0)
+    assert (lengths[0] / away).tolist() == pytest.approx([0.1] * 40)
+    assert (lengths[-1] / norm.length(asked[94] - x)).tolist() == pytest.approx([1.0] * 40, rel=1e-4)

@@ -130,8 +130,13 @@ def test_pgd_that_fgsm_beats_is_invalid_and_fgsm_is_not():
 
 def test_black_box_that_beats_pgd_makes_all_white_boxes_invalid():
     white_box = [Curve(name, WHITE, (0.1,), bits(500)[None]) for name in ("FGSM", "PGD")]
-    found = check_curves([*white_box, Curve("square", BLACK, (0.1,), bits(450)[None])], grey={}, majority_rate=0.1)
+    found_by = Curve("square", BLACK, (0.1,), bits(450)[None])
+    found = check_curves([*white_box, found_by], grey={}, majority_rate=0.1)
     assert {name: is_invalid(checks) for name, checks in found.items()} == {"FGSM": True, "PGD": True, "square": False}
+    weak = Curve("transfer", BLACK, (0.1,), bits(900)[None])
+    for others in ([weak, found_by], [found_by, weak]):
+        both = check_curves([*white_box, *others], grey={}, majority_rate=0.1)
+        assert both["PGD"][-1] == found["PGD"][-1]  # the one that fails counts, wherever it stands
     assert "square leaves 45.0% right at 0.1, this one 50.0%" in {check.finding for check in found["PGD"]}
 
 

@@ -62,7 +62,7 @@ def fitted():
     )
     nearest = KNeighborsClassifier(3).fit(train.pixels().flatten(1).numpy(), train.y.numpy())
     rounded = nn.Sequential(Rounded(), linear.network_).eval()
-    return {"linear": linear, "backprop": backprop, "nearest": nearest, "rounded": rounded}, test[:80]
+    return {"backprop": backprop, "linear": linear, "nearest": nearest, "rounded": rounded}, test[:80]
 
 
 class Rounded(nn.Module):
@@ -182,6 +182,9 @@ def test_a_transfer_attack_is_crafted_once_for_all(fitted, monkeypatch):
     few = {name: learners[name] for name in ("backprop", "nearest", "rounded")}
     robustness(few, test, trackers={name: Notebook() for name in few}, baselines=["backprop"], suite=QUICK, seed=0)
     assert calls == [1, 1, 1]  # three budgets, for two learners together
+    wrong = type(test)(test.x, (learners["backprop"].predict(test.x) + 1) % 10, 10)  # fooled from the start
+    moved = original([victim_of(learners["backprop"], 10)], wrong, Linf(), 0.1) - test.pixels()
+    assert moved.flatten(1).abs().amax(1).min() > 0.05
 
 
 @pytest.mark.parametrize(

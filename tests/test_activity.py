@@ -119,3 +119,8 @@ def test_what_is_no_spike_train_is_refused_in_one_line(said, axes):
     with pytest.raises(Refusal, match=said) as refused:
         REFUSED[said](axes)
     assert "\n" not in str(refused.value)
+
+
+def test_a_window_of_less_than_a_step_is_one_step():
+    spikes = torch.tensor([[1, 1, 0], [0, 0, 1], [1, 1, 0]])
+    assert synchrony(spikes, 1e-3, window=1e-4) == synchrony(spikes, 1e-3, window=1e-3)

@@ -288,11 +288,16 @@ def test_a_rule_of_ones_own_learns():
 def test_a_unit_that_has_won_nothing_for_long_starts_anew_at_an_input():
     learner, batch = start("dense", npl.HardWTA())
     layer, old = learner.model[0], learner.states["0"]
+    again, _ = start("dense", npl.HardWTA())
     idle = torch.tensor([0.0, 50.0, 3.0, 51.0, 7.0], dtype=torch.float64)  # 5 units: from 50 samples on
     learner.states["0"] = old._replace(idle=idle)
     before = layer.weight.detach().clone()
     learner.propose_(batch)
     assert (layer.weight != before).any(1).tolist() == [False, False, False, True, False]
+    again.states["0"] = old._replace(idle=idle)
+    torch.manual_seed(9)
+    again.propose_(batch)
+    assert torch.equal(again.model[0].weight, layer.weight)  # the generator of `attach` says which input
     seen = F.normalize((x := batch - old.mean) - x.mean(1, keepdim=True), dim=1)
     assert (seen @ F.normalize(layer.weight[3].detach(), dim=0)).max() > 1 - 1e-12
     torch.testing.assert_close(layer.weight[3].norm(), old.norms[3])

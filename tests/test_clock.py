@@ -123,6 +123,13 @@ def test_the_examples_give_what_they_say(name):
     assert doctest.testmod(importlib.import_module(f"neuropil.spiking.clock.{name}")).failed == 0
 
 
+@pytest.mark.parametrize("neuron", [CURRENT, DELTA, ADAPTIVE, CONDUCTANCE], ids=lambda one: type(one).__name__)
+def test_steps_of_rest_are_counted_in_whole_numbers_and_all_else_in_the_dtype_of_the_input(neuron):
+    state = neuron.init(torch.zeros(2, 3, dtype=torch.float64))
+    assert {name: one.dtype for name, one in state._asdict().items() if name == "resting"} == {"resting": torch.int32}
+    assert {one.dtype for name, one in state._asdict().items() if name != "resting"} == {torch.float64}
+
+
 def test_equal_time_constants_are_no_special_case():
     same, near = CurrentLIF(tau=5e-3, tau_syn=5e-3), CurrentLIF(tau=5e-3, tau_syn=5.000001e-3)
     drive, silent = torch.full((1, 1), 0.5).double(), torch.zeros(1, 1).double()
@@ -232,6 +239,8 @@ REFUSED = {
     "mV": (lambda: ConductanceLIF(threshold=-52.0), "potentials in V, as threshold=-52e-3"),
     "reset above threshold": (lambda: AdaptiveLIF(reset=2.0), "reset < threshold"),
     "no substeps": (lambda: Izhikevich(substeps=0), "substeps >= 1"),
+    "less than a step": (lambda: RateEncoding(duration=1e-4), "dt <= duration"),
+    "negative rate": (lambda: PoissonEncoding(rate=-1.0), "rate >= 0, in Hz"),
     "probability": (lambda: BernoulliEncoding(probability=1.5), "0 <= probability <= 1"),
     "pixels": (lambda: PoissonEncoding().raster(X.byte(), INDEX, 0), "in a floating dtype, got torch.uint8"),
     "255": (lambda: BernoulliEncoding().raster(X * 255, INDEX, 0), "bring values to [0, 1]"),

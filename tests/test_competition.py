@@ -131,6 +131,19 @@ def test_a_unit_votes_for_the_class_that_it_answers_most():
 def test_what_cannot_be_is_refused(images):
     x = images.clone().requires_grad_()  # counts are steps
     assert torch.equal(torch.autograd.grad(units()(x).sum(), x)[0], torch.zeros_like(x))
+    assert CompetitiveUnits(1, 1, attempts=1).weight.shape == (1, 1)
+    for name, wrong in {
+        "inputs": 0,
+        "units": 0,
+        "attempts": 0,
+        "min_spikes": -1,
+        "inhibition": -1.0,
+        "total": 0.0,
+    }.items():
+        with pytest.raises(Refusal, match="needs inputs, units, attempts >= 1, inhibition >= 0, total > 0"):
+            CompetitiveUnits(**{"inputs": 2, "units": 2, name: wrong})
+    with pytest.raises(Refusal, match="needs max_labelled >= 1, got 0"):
+        VotingClassifier(nn.Sequential(nn.Flatten()), max_labelled=0)
     with pytest.raises(Refusal, match="need the same dt"):
         CompetitiveUnits(2, 2, neuron=ConductanceLIF(dt=5e-4))
     with pytest.raises(Refusal, match="PairSTDP\\(pairing='nearest'\\)"):

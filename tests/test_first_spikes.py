@@ -144,3 +144,14 @@ def test_what_cannot_be_is_refused():
         FirstSpikeConv2d(1, 1, 3, sends="ages")
     with pytest.raises(Refusal, match="ContrastLatency needs an odd size"):
         ContrastLatency(size=4)
+
+
+def test_patches_that_no_weights_of_norm_one_would_answer_are_left_out(layer):
+    """The best weights are the patch itself over its norm; weights of a patch below norm 1 need not be that long."""
+    patch = torch.randint(0, STEPS + 1, (200, 12), generator=torch.Generator().manual_seed(2)).double()
+    patch[:100] *= torch.rand(100, 12, generator=torch.Generator().manual_seed(3)) < 0.2
+    patch[-1] = 0
+    kept = [row for row in patch.tolist() if sum(row) >= 1.37 * max(1.0, math.hypot(*row))]
+    got = layer.preprocess_patches(patch)
+    torch.testing.assert_close(got, torch.tensor(kept, dtype=torch.float64) / STEPS)
+    assert 0 < len(got) < len(patch)

@@ -9,6 +9,7 @@ from torch import nn
 
 from common import rng
 from neuropil.data import digits
+from neuropil.errors import Refusal
 from neuropil.models import (
     AssociationClassifier,
     AssociationReadout,
@@ -150,6 +151,8 @@ def test_delta_rule_is_the_gradient_of_the_cross_entropy(data):
     nn.functional.cross_entropy(layer(x), y).backward()
     torch.testing.assert_close(head.weight, -0.3 * layer.weight.grad, rtol=0, atol=1e-12)
     torch.testing.assert_close(head.bias, -0.3 * layer.bias.grad, rtol=0, atol=1e-12)
+    with pytest.raises(Refusal, match="DeltaReadout needs a learning rate lr > 0, got 0"):
+        DeltaReadout(7, 3, lr=0.0)
 
 
 def test_a_readout_of_associated_neurons_is_a_network_of_one_layer():

@@ -160,3 +160,11 @@ def test_what_lif_neurons_cannot_use_is_refused_in_one_line():
     layer.potential.data.fill_(1.7)
     layer.clamp_phases_()
     assert layer(fits).times.shape == (1, 3, 1)
+
+
+def test_first_weights_are_strong_from_the_inputs_and_first_potentials_stay_below_the_threshold():
+    network = LIFNetwork((60, 80, 90), t_end=T)
+    network.init_(torch.Generator().manual_seed(0))
+    for layer, mean in zip(network.stack(), (2.0, 0.7)):
+        assert layer.weight.mean().item() == pytest.approx(mean, abs=0.06)  # three standard errors
+        assert layer.weight.std().item() == pytest.approx(1.2, rel=0.04)

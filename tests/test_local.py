@@ -58,6 +58,8 @@ def test_every_layer_may_have_its_own_rate(train):
     for name, rate in (("conv1", 0.1), ("conv2", 0.01)):
         moved = body.get_submodule(name).weight - before.get_submodule(name).weight
         assert moved.abs().max().item() == pytest.approx(rate, rel=1e-3)  # the largest entry of the change is 1
+        (told,) = [row["relative_change"] for row in tracker.rows if row["stage"] == f"features {name}"]
+        assert told == pytest.approx((moved.norm() / before.get_submodule(name).weight.norm()).item(), rel=1e-4)
     assert [row["stage"] for row in tracker.rows] == ["features conv1", "features conv2"]
     with pytest.raises(Refusal, match="for every layer with a rule"):
         LocalLearning(rules, lr={"conv1": 0.1})

@@ -202,6 +202,7 @@ def test_a_rule_for_a_layer_that_is_not_there_is_refused(train):
 @pytest.mark.parametrize("bad", [{"lr": 0.0}, {"epochs": 0}, {"batch": 0}])
 def test_settings_out_of_range_are_refused(bad):
     for settings in (LocalLearning, SupervisedTraining):
+        settings(epochs=1, batch=1)  # the least
         with pytest.raises(Refusal, match="got"):
             settings(**bad)
 

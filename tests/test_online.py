@@ -157,6 +157,16 @@ def test_a_batch_that_is_refused_changes_nothing():
         assert not any(weight.requires_grad for weight in model.network_.parameters())
 
 
+def test_a_pass_has_batches_of_any_size_and_needs_examples():
+    train = digits(seed=0)[0][:40]
+    one, other = (OnlineClassifier(random_body(train), DeltaReadout, batch=size) for size in (1000, 40))
+    scores = [model.fit(train, rng=rng(1)).decision_function(train.x) for model in (one, other)]
+    torch.testing.assert_close(*scores)  # of more than the body sees at once: one batch of all
+    for model in (one, OnlineBackprop(random_body(train), lr=0.1)):
+        with pytest.raises(Refusal, match=rf"{type(model).__name__} needs examples to learn from, got a split of none"):
+            model.fit(train[:0], rng=rng())
+
+
 def test_backprop_that_diverges_says_so_and_what_to_lower():
     for how in ({"lr": 1e30}, {"lr": 1e30, "consolidation": 5.0}):
         torch.manual_seed(0)

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from neuropil.errors import Refusal
-from neuropil.plasticity import Chosen, Dense, Plan, Rule
+from neuropil.plasticity import Chosen, Dense, Hebb, Oja, Plan, Rule, gains
+from neuropil.plasticity.plan import IN_USE, PLAN
 from oracles import GEOMETRIES, Unfolded, make
 from test_docs import blocks
 from test_rules import clear_cut
@@ -150,3 +151,47 @@ def test_a_layer_of_ones_own_shows_why_a_decay_by_the_drive_counts_the_bias():
         return Dense(gain, u.clone())
 
     torch.testing.assert_close(by_drive, Says(spread)(layer, pre), rtol=1e-10, atol=1e-10)
+
+
+def test_a_decay_by_a_number_or_by_a_drive_that_was_given_is_that_of_the_law():
+    torch.manual_seed(4)
+    layer, pre = nn.Linear(3, 2, bias=False).double(), torch.randn(11, 3).double()
+    given, weight = torch.randn(11, 2).double(), layer.weight.detach()  # more samples than the layer has inputs
+    by_number = Says(lambda u: Dense(u.square(), 0.5))(layer, pre, given, reduction="sum")
+    gain = given.square()
+    torch.testing.assert_close(by_number, gain.T @ pre - 0.5 * gain.sum(0)[:, None] * weight, rtol=1e-12, atol=1e-12)
+    by_given = Oja()(layer, pre, given, reduction="sum")
+    torch.testing.assert_close(by_given, given.T @ pre - gain.sum(0)[:, None] * weight, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(nn.Linear(3, 2), (4, 2, 3)), (nn.Conv1d(3, 2, 2), (4, 3, 5)), (nn.ConvTranspose1d(3, 2, 2), (4, 3, 5))],
+    ids=["dense", "convolution", "transposed"],
+)
+def test_a_law_meets_the_drives_of_its_own_weights_with_the_bias_in_the_dtype_of_the_ranking(layer, shape, dtype):
+    seen, layer, pre = [], layer.double(), torch.randn(shape).double()
+    rule = Says(lambda u: seen.append((u, IN_USE.get())) or Dense(u), weights=lambda w: 2 * w, ranking_dtype=dtype)
+    plan = Plan(compiled=False, patch_entries=20)
+    gains(rule, layer, pre)
+    rule(layer, pre, plan=plan)
+    with torch.no_grad():
+        bias = layer.bias if type(layer) is nn.Linear else layer.bias[:, None]
+        want = 2 * layer(pre) - bias
+    want = want.flatten(0, -2) if type(layer) is nn.Linear else want
+    (first, default), *others = seen
+    assert first.dtype == (dtype or torch.float64)
+    torch.testing.assert_close(first.double(), want, rtol=1e-5, atol=1e-5)
+    assert default == PLAN
+    assert others[-1][1] == plan
+    assert IN_USE.get() == PLAN  # as it was
+
+
+@pytest.mark.parametrize("name", ["dense, extra axes", "conv2d", "conv2d, groups", "transposed 1d"])
+def test_a_mean_is_the_sum_over_all_samples_of_which_each_position_is_one(name):
+    layer, pre = make(name)
+    out = layer(pre)
+    samples = out.numel() // (out.shape[-1] if type(layer) is nn.Linear else out.shape[1])
+    for rule in (Hebb(), Says(lambda u: Chosen(u.topk(2, 1).indices, (1.0, -0.3), u))):
+        torch.testing.assert_close(rule(layer, pre) * samples, rule(layer, pre, reduction="sum"), rtol=1e-9, atol=1e-9)

@@ -166,6 +166,10 @@ def test_weights_are_rounded_within_the_block_alone_and_each_needs_a_level():
             optimizers[k].step()
     assert [weight is layers[k].weight for weight, k in zip(seen, (1, 0))] == [True, True]
     assert len(seen) == 2
+    other = nn.Linear(2, 2)
+    other.weight.grad = torch.ones(2, 2)
+    torch.optim.SGD(other.parameters(), lr=0.1).step()
+    assert len(seen) == 2  # the block has ended
     with few_bits(2, [0.5]):
         optimizers[0].step()
         with pytest.raises(Refusal, match="outermost levels of 1 weights, and more"):

@@ -328,3 +328,15 @@ def test_an_optimiser_that_ascends_and_inference_mode_are_refused():
     propose_(layer, torch.ones(2, 3))
     with pytest.raises(Refusal, match="an optimiser that ascends; make it with maximize=False"):
         torch.optim.Adam(layer.parameters(), maximize=True).step()
+
+
+def test_after_the_step_of_a_surrogate_loss_a_change_may_be_proposed_again():
+    layer, x = nn.Linear(3, 2), torch.rand(5, 3)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    change = Hebb()(layer, x)
+    surrogate_loss(layer, change).backward()
+    optimizer.step()
+    before = layer.weight.detach().clone()
+    propose_(layer, change)  # over the gradient that is still there
+    optimizer.step()
+    torch.testing.assert_close(layer.weight.detach(), before + 0.1 * change)

@@ -8,6 +8,7 @@ import torch
 
 from neuropil.spiking import QIF, Plan, QIFNetwork
 from neuropil.spiking.oscillator import projective
+from neuropil.spiking.qif import QIFState
 from qif_oracles import no_jumps, output_times, qif, solve
 
 INF = math.inf
@@ -256,3 +257,12 @@ def test_a_neuron_that_was_reset_is_at_minus_infinity_and_not_beside_it(dtype):
     assert (x[0].item(), y[0].item()) == (-1.0, 0.0)
     assert (x[1] / y[1]).item() == pytest.approx(-3.0, rel=1e-6)
     assert y[1] > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_neuron_at_infinity_is_at_the_start_or_the_end_of_its_phase(dtype):
+    """At plus infinity the cosine is rounded to below 0 in float32, and the phase would jump from 1 to -1."""
+    angle = torch.tensor([math.pi / 2, -math.pi / 2], dtype=dtype)
+    current = torch.tensor([0.7, 0.7], dtype=dtype)
+    phase, _ = QIF().normalised_phase(QIFState(angle, current, torch.zeros_like(angle)))
+    torch.testing.assert_close(phase, torch.tensor([1.0, 0.0], dtype=dtype), rtol=0, atol=1e-6)

@@ -97,6 +97,7 @@ def test_a_layer_has_the_synapses_of_its_mask_and_no_gradient_where_none_fires()
     with pytest.raises(Refusal, match="first potentials below 1"):
         net(times)
     net.clamp_phases_()
+    assert net.potential.tolist() == [1 - 1e-3] * 4
     for part in net.parameters():
         part.data.zero_()
     late = net(times, n_spikes=2).times

@@ -300,6 +300,15 @@ def test_a_model_is_called_by_either_name_and_a_seed_that_is_not_there_is_told(f
             call()
 
 
+def test_weights_that_lie_in_memory_in_another_order_are_saved(train, tmp_path):
+    model = deep(train).fit(train, rng=rng())
+    want = model.decision_function(train.x)
+    model.network_.to(memory_format=torch.channels_last)
+    assert not all(part.is_contiguous() for part in model.network_.state_dict().values())
+    back = npl.load(model.save(tmp_path / "model.safetensors"))
+    torch.testing.assert_close(back.decision_function(train.x), want)
+
+
 def test_a_damaged_file_is_refused(file, tmp_path):
     for name, data in {"cut": file.read_bytes()[:-10], "text": b"hello", "empty": b""}.items():
         path = tmp_path / f"{name}.safetensors"

@@ -82,6 +82,14 @@ def test_under_autocast_whole_numbers_stay_whole():
     assert torch.equal(seen["0"].pre, torch.tensor([1, 2]))
 
 
+def test_a_layer_without_a_weight_is_tapped_like_any_other():
+    x = torch.randn(3, 4)
+    with tap(model := nn.Sequential(nn.ReLU()), ["0"]) as seen:
+        model(x)
+    assert torch.equal(seen["0"].pre, x)
+    assert torch.equal(seen["0"].post, x.relu())
+
+
 @pytest.mark.parametrize(("by", "prefix"), [("model", ""), ("compiled", ""), ("compiled", "_orig_mod.")])
 def test_a_compiled_model_is_tapped_like_any_other(by, prefix):
     model = Net()

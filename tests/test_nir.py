@@ -12,7 +12,7 @@ from common import refused
 from neuropil.cli import main
 from neuropil.errors import Refusal
 from neuropil.exchange import from_nir, to_nir
-from neuropil.spiking import AdaptiveLIF, CurrentLIF, DeltaLIF, SpikingSequential, simulate
+from neuropil.spiking import AdaptiveLIF, AxonalDelay, CurrentLIF, DeltaLIF, SpikingSequential, simulate
 
 nir = pytest.importorskip("nir")
 DT = 1.3e-3
@@ -20,10 +20,14 @@ CURRENT = CurrentLIF(tau=17e-3, tau_syn=4.3e-3, threshold=0.9, reset=-0.2, bias=
 DELTA = DeltaLIF(tau=13e-3, threshold=0.8, reset=-0.1, bias=0.2, dt=DT)
 
 
+LAGS = torch.tensor([0, 1, 5, 2, 0, 3])[:, None, None]  # of the axons of each channel, steps
+
+
 def network(dtype=torch.float32, bias=False):
     torch.manual_seed(0)
     conv = nn.Conv2d(2, 6, 3, stride=2, padding=(1, 0), dilation=(1, 2), bias=bias)
-    row = SpikingSequential(conv, DELTA, nn.Flatten(), nn.Linear(36, 7, bias=bias), CURRENT).to(dtype)
+    axons, late = AxonalDelay(LAGS * DT, DT), AxonalDelay(2.7e-3, DT)
+    row = SpikingSequential(conv, DELTA, axons, nn.Flatten(), nn.Linear(36, 7, bias=bias), late, CURRENT).to(dtype)
     for parameter in row.parameters():
         nn.init.uniform_(parameter, *((-0.3, 0.6) if parameter.ndim > 1 else (-0.1, 0.1)))
     return row
@@ -48,7 +52,9 @@ def test_there_and_back_no_spike_moves(dtype, area, tmp_path):
     assert 100 < want.sum() < 1500
     assert torch.equal(spikes_out(after, x), want)
     assert after.layers[1] == DELTA
-    assert after.layers[4] == CURRENT
+    assert after.layers[6] == CURRENT
+    assert torch.equal(after.layers[2].lags, LAGS.expand(6, 3, 2))
+    assert after.layers[5].lags.item() == 2
 
 
 def by_its_equations(graph, x, area):
@@ -67,6 +73,12 @@ def by_its_equations(graph, x, area):
                 v = node.v_leak + (v - node.v_leak) * np.exp(-DT / m) + node.r * i * pull
                 now = (v > node.v_threshold).astype(float)
                 states[name] = np.where(now, node.v_reset, v), i * np.exp(-DT / s)
+            elif isinstance(node, nir.Delay):
+                past = states.setdefault(name, [])
+                past.append(now)
+                shift = np.round(node.delay / DT).astype(int)
+                late = [past[-1 - k][:, j] if k < len(past) else 0 * now[:, j] for j, k in enumerate(shift)]
+                now = np.stack(late, 1)
             elif isinstance(node, nir.LIF):
                 v = states.get(name, np.zeros_like(now))
                 v = node.v_leak + (v - node.v_leak) * np.exp(-DT / node.tau) + node.r * now * area / node.tau
@@ -85,6 +97,7 @@ def dense(r, w_in):
         "input": nir.Input(np.array([4])),
         "fc": nir.Linear(rng.normal(1.0, 2.0, (6, 4))),
         "low": nir.LIF(**{name: full(6, value) for name, value in lif.items()}),
+        "axon": nir.Delay(DT * np.array([0.0, 3.2, 1.0, 6.9, 2.0, 0.4])),
         "wide": nir.Linear(rng.normal(1.0, 2.0, (5, 6))),
         "high": nir.CubaLIF(**{name: full(5, value) for name, value in cuba.items()}, w_in=full(5, w_in)),
         "output": nir.Output(np.array([5])),
@@ -139,6 +152,15 @@ REFUSED = {
     "relu": (lambda: to_nir(ROW(nn.ReLU(), CURRENT), (4,)), "layer 1 has no form in NIR, got ReLU()"),
     "qif": (lambda: to_nir(npl.load("yin-yang-qif"), (4,)), "a SpikingClassifier has no form in NIR: its neurons"),
     "steps": (lambda: to_nir(ROW(CURRENT, replace(CURRENT, dt=1e-3)), (4,)), "need one dt, got [0.001, 0.0013]"),
+    "axons": (lambda: to_nir(ROW(AxonalDelay(1e-3, 1e-3), CURRENT), (4,)), "need one dt, got [0.001, 0.0013]"),
+    "other axons": (
+        lambda: to_nir(ROW(AxonalDelay(torch.ones(4) * DT, DT)), (4,)),
+        "has delays shaped (4,), got spikes",
+    ),
+    "long": (
+        lambda: from_nir(changed("axon", delay=np.full(6, 7.0)), DT),
+        "node 'axon': AxonalDelay needs delays from",
+    ),
     "suffix": (lambda: to_nir(ROW(CURRENT), (4,), "x.h5"), "into a .nir file, got 'x.h5'"),
     "node": (lambda: from_nir(changed("fc", __class__=nir.Scale), DT), "node 'fc' is a Scale; neuropil reads CubaLIF"),
     "loop": (lambda: from_nir(looped(), DT), "'high' -> 'wide' is a branch or a loop"),

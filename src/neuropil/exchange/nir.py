@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from neuropil.errors import Refusal, optional, printable, require
 from neuropil.runs.files import write_atomically
-from neuropil.spiking import CurrentLIF, DeltaLIF, SpikingSequential
+from neuropil.spiking import AxonalDelay, CurrentLIF, DeltaLIF, SpikingSequential
 from neuropil.spiking.clock.linear import steps_of
 
 __all__ = ["from_nir", "to_nir"]
 
 CONVOLUTIONS = {"Conv1d": nn.Conv1d, "Conv2d": nn.Conv2d}
-KNOWN = "CubaLIF, LIF, Linear, Affine, Flatten, and Conv1d and Conv2d in one group that pad with zeros"
+KNOWN = "CubaLIF, LIF, Delay, Linear, Affine, Flatten, and Conv1d and Conv2d in one group that pad with zeros"
 Neuron = CurrentLIF | DeltaLIF
 
 
@@ -28,12 +28,14 @@ def to_nir(
 
     `CurrentLIF` becomes CubaLIF with :math:`R = 1`, :math:`w_{in} = \tau_s / a` and :math:`v_{leak} = i_0`, where a is
     the spike area. `DeltaLIF` becomes LIF with :math:`R = \tau / a`. Times are in s. NIR has no step: give its length
-    to `from_nir`. In NIR a neuron spikes above its threshold, here at the threshold as well.
+    to `from_nir`. In NIR a neuron spikes above its threshold, here at the threshold as well. `AxonalDelay` becomes
+    Delay, with a delay for each unit, in whole steps.
 
     Pedersen et al. 2024, Nat. Commun. 15.
 
     Args:
-        network: of ``nn.Linear``, ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Flatten``, `CurrentLIF` and `DeltaLIF`.
+        network: of ``nn.Linear``, ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Flatten``, `CurrentLIF`, `DeltaLIF` and
+            `AxonalDelay`.
         shape: of an input, (n,) or (channels, *positions).
         file: a .nir file.
         spike_area: integral of a spike over time. 1 is the impulse of NIR. Give dt for tools where a spike is 1 during
@@ -60,7 +62,7 @@ def to_nir(
     nodes, x = {"input": nir.Input(np.array(shape))}, torch.zeros(1, *shape)
     for name, layer in enumerate(network.layers):
         nodes[str(name)] = _node(nir, f"layer {name}", layer, tuple(x.shape[1:]), spike_area)
-        if isinstance(layer, nn.Module):
+        if isinstance(layer, nn.Module) and not isinstance(layer, AxonalDelay):
             with torch.no_grad():
                 x = layer(x.to(next(layer.parameters(), x)))
     _check_biases(network.layers, spike_area)
@@ -77,7 +79,8 @@ def from_nir(graph: Any, dt: float, *, spike_area: float = 1.0) -> SpikingSequen
     """The network of a ``nir.NIRGraph`` or of a .nir file, for `simulate`, in steps of `dt`.
 
     Between spikes a step is exact, whatever the tool that wrote the graph does. R and w_in other than those of
-    `to_nir` are put into threshold, reset and bias of the neuron: its potential is then in another unit.
+    `to_nir` are put into threshold, reset and bias of the neuron: its potential is then in another unit. A delay
+    becomes the nearest number of steps.
 
     Args:
         graph: a row of nodes from one input to one output. All neurons of a node have the same parameters.
@@ -135,8 +138,8 @@ def _row(graph: Any) -> list[tuple[str, Any]]:
 
 def _check_biases(layers: Sequence[Any], area: float) -> None:
     """Refuse biases that are no currents, and steps of several lengths."""
-    steps = {layer.dt for layer in layers if isinstance(layer, Neuron)}
-    require(len(steps) < 2, f"neurons of one network need one dt, got {sorted(steps)}.")
+    steps = {layer.dt for layer in layers if isinstance(layer, Neuron | AxonalDelay)}
+    require(len(steps) < 2, f"neurons and axons of one network need one dt, got {sorted(steps)}.")
     for name, layer in enumerate(layers):
         bias = getattr(layer, "bias", None)
         if isinstance(bias, Tensor) and bias.any() and area not in steps:
@@ -148,6 +151,9 @@ def _node(nir: Any, place: str, layer: Any, shape: tuple[int, ...], area: float)
     """The NIR node of one layer whose input has this shape."""
     if isinstance(layer, Neuron):
         return _neuron_node(nir, place, layer, shape, area)
+    if isinstance(layer, AxonalDelay):
+        layer.init(torch.zeros(1, *shape))  # refuses other units
+        return nir.Delay(_array(layer.dt * layer.lags.double().expand(shape)).copy())
     kind, bias = type(layer), getattr(layer, "bias", None)
     if kind is nn.Flatten and layer.start_dim > 0:
         ends = (end - 1 if end > 0 else end for end in (layer.start_dim, layer.end_dim))
@@ -186,6 +192,9 @@ def _layer(place: str, node: Any, dt: float, area: float) -> nn.Module | Neuron:
     if kind == "Flatten":
         start, end = int(node.start_dim), int(node.end_dim)
         return nn.Flatten(start + (start >= 0), end + (end >= 0))
+    if kind == "Delay":
+        delay = torch.as_tensor(np.asarray(node.delay, np.float64))
+        return AxonalDelay(delay.flatten()[0] if delay.unique().numel() == 1 else delay, dt)
     require(kind in ("Linear", "Affine", *CONVOLUTIONS), f"{place} is a {kind}; neuropil reads {KNOWN}.")
     weight, bias = torch.as_tensor(node.weight), torch.as_tensor(getattr(node, "bias", 0.0))
     has, layer = bool(bias.any()), nn.Module()

@@ -8,6 +8,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from scipy.special import log_softmax
 from sklearn.base import clone
 from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
@@ -30,6 +31,7 @@ from neuropil.sklearn import (
     SpikeTimeClassifier,
     STDPNetworkClassifier,
 )
+from neuropil.sklearn.networks import likeliest
 
 ROOMS = (neuropil.sklearn.association, neuropil.sklearn.hebbian, neuropil.sklearn.networks)
 
@@ -140,7 +142,17 @@ def test_a_classifier_learns_from_one_batch_after_the_other(model):
     with pytest.raises(Refusal, match="goes on with the classes of before"):
         stream.partial_fit(x[:9], names[:9], classes=["a", "b"])
     with pytest.raises(Refusal, match=r"partial_fit goes on with the n_units"):
-        stream.set_params(n_units=41).partial_fit(x[:9], names[:9])
+        deepcopy(stream).set_params(n_units=41).partial_fit(x[:9], names[:9])
+    for settings, message in (
+        ({"learning_rate": -1}, "needs learning_rate"),
+        ({"batch_size": 0}, "needs batch_size as a whole number >= 1, got 0"),
+    ):
+        with pytest.raises(Refusal, match=message):
+            deepcopy(stream).set_params(**settings).partial_fit(x[:9], names[:9])
+    orders = [deepcopy(stream) for _ in range(2)]
+    for seed, one in enumerate(orders):  # rows are taken in random order
+        one._rng.manual_seed(seed)
+    assert np.ptp([one.partial_fit(x, names).decision_function(x) for one in orders], 0).max() > 1e-6
 
 
 def test_the_readout_that_learns_from_batches_comes_near_to_the_fitted_one():
@@ -271,6 +283,9 @@ def test_networks_take_any_labels_columns_and_scales():
             want = np.hstack([StandardScaler().fit_transform(x.to_numpy()), np.ones((len(x), 1))])
         both = isinstance(model, SpikeTimeClassifier)  # one input spikes earlier the larger, one the smaller the entry
         np.testing.assert_allclose(inputs, np.hstack([want, 1 - want]) if both else want, atol=1e-12)
+        far = fitted._scaled(np.vstack([x.to_numpy().min(0) - 1e3, x.to_numpy().max(0) + 1e3])).numpy()
+        if not middle:  # beyond the training data entries are cut off
+            np.testing.assert_array_equal(far[:, :13], [[0.0] * 13, [1.0] * 13])
         other = clone(model).fit(x * 1000 - 7, names)  # every column is scaled
         assert (other.predict(x * 1000 - 7) == fitted.predict(x)).mean() > 0.97
         proba = fitted.predict_proba(x)
@@ -281,6 +296,14 @@ def test_networks_take_any_labels_columns_and_scales():
             shifted = scaled - scaled.max(1, keepdims=True)
             log = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
             assert own.mean() >= log[np.arange(len(x)), np.searchsorted(fitted.classes_, names)].mean() - 1e-6
+
+
+def test_the_temperature_is_the_likeliest():
+    scores, labels = np.random.default_rng(0).normal(0, 3, (60, 4)), np.arange(60) % 4
+    scores[np.arange(60), labels] += 2
+    found, factors = likeliest(scores, labels), np.geomspace(0.05, 20, 400)
+    losses = [-log_softmax(factor * scores, 1)[np.arange(60), labels].mean() for factor in factors]
+    assert found == pytest.approx(factors[np.argmin(losses)], rel=0.01)
 
 
 def test_an_stdp_network_generates_and_fills_in():
@@ -306,9 +329,10 @@ def test_an_stdp_network_generates_and_fills_in():
     for call, message in (
         (lambda: model.complete(holes, np.full(60, 7)), "complete knows classes"),
         (lambda: model.sample([9]), "complete knows classes"),
+        (lambda: model.complete(holes[:, :5]), "X has 5 features, but STDPNetworkClassifier is expecting 13"),
         (lambda: STDPNetworkClassifier(9, n_generation_units=0, **SMALL).fit(x, y).sample([0]), "fills nothing in"),
     ):
-        with pytest.raises(Refusal, match=message):
+        with pytest.raises(ValueError, match=message):
             call()
 
 
@@ -316,6 +340,9 @@ def test_an_stdp_network_generates_and_fills_in():
     ("model", "message"),
     [
         (STDPNetworkClassifier(0), "STDPNetworkClassifier needs n_units as a whole number >= 1, got 0"),
+        (STDPNetworkClassifier(9, batch_size=0), "STDPNetworkClassifier needs batch_size as a whole number >= 1, got 0"),
+        (SpikeTimeClassifier(0), "SpikeTimeClassifier needs n_units as a whole number >= 1, got 0"),
+        (SpikeTimeClassifier(9, min_steps=0), "SpikeTimeClassifier needs min_steps as a whole number >= 1, got 0"),
         (SpikeTimeClassifier(learning_rate=0), "SpikeTimeClassifier needs learning_rate > 0, got 0"),
         (HebbianClassifier(passthrough="yes"), "HebbianClassifier needs passthrough as True or False, got 'yes'"),
         (AssociationRuleClassifier(2), "neurons"),

@@ -62,6 +62,12 @@ def test_one_network_classifies_generates_and_completes(learned, train):
     assert learned.predict(test.x, upper).eq(test.y).float().mean() > 0.4
 
 
+def test_the_first_layer_is_there_for_others(learned, train):
+    weight, bias = learned.net_.between("pixels", "classification1").weight, learned.net_.bias["classification1"]
+    assert bias.abs().max() > 0
+    torch.testing.assert_close(learned.network_(train.x), (train.x.flatten(1) @ weight.T + bias).clamp(0, 1))
+
+
 def test_no_images_get_no_labels(learned):
     none = torch.empty(0, 1, 8, 8)
     assert learned.predict(none).shape == (0,)
@@ -139,9 +145,11 @@ def test_in_use_activity_settles_ten_times_as_close_and_as_long(learned, train, 
     assert [(one.max_iterations, one.tolerance) for one in asked] == [(70, pytest.approx(0.002))]
 
 
-def test_spikes_come_with_the_probability_that_is_the_activity():
+def test_spikes_come_with_the_probability_that_is_the_activity(monkeypatch):
     drawn = spikes(torch.tensor([0.0, 0.25, 1.0]).expand(20000, 3), rng())
     torch.testing.assert_close(drawn.mean(0), torch.tensor([0.0, 0.25, 1.0]), atol=0.01, rtol=0)
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.zeros(2))
+    assert spikes(torch.tensor([0.0, 1e-9]), rng()).tolist() == [0, 1]  # never without activity
 
 
 # Refusals
@@ -202,6 +210,7 @@ def test_what_cannot_be_asked(ask, message, learned, train):
         (lambda: AssociativeTraining(batch=0), "epochs and batch >= 1"),
         (lambda: Task("lable"), "Did you mean 'label'"),  # type: ignore[arg-type]
         (lambda: Task("pixels", "all"), "cannot be a target"),
+        (lambda: Task("label", lr_scale=0.0), "lr_scale > 0"),
         (lambda: Task("pixels", label_fraction=2.0), "0 <= label_fraction <= 1"),
         (lambda: Task("pixels", occlusion_probability=1.5), "0 <= occlusion_probability <= 1"),
         (lambda: DifferentialHebb(0), "scale > 0"),
@@ -364,12 +373,14 @@ def test_one_half_is_classified_better_by_completion_units_than_by_the_classific
 def test_an_image_has_the_same_scores_alone_and_among_others(learned, train, momentum):
     x = train.x[:40]
     upper = image_mask("top", x.shape[1:], rng()).expand(x.shape)
+    some = train.y[:40].where(torch.arange(40) % 3 > 0, -1)
     learned = deepcopy(learned)
     learned.settling = replace(learned.settling, momentum=momentum)
     for answer in (
         lambda part: learned.decision_function(x[part]),
         lambda part: learned.decision_function(x[part], upper[part]),
         lambda part: learned.complete(x[part], upper[part]),
+        lambda part: learned.complete(x[part], upper[part], labels=some[part]),  # some labels are given
     ):
         alone = torch.cat([answer(slice(k, k + 1)) for k in range(len(x))])
         torch.testing.assert_close(answer(slice(None)), alone, rtol=0, atol=2e-6)

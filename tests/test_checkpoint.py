@@ -9,7 +9,7 @@ from torch import nn
 from neuropil.errors import Refusal
 from neuropil.runs import Run
 from neuropil.runs import run as room
-from neuropil.runs.checkpoint import capture, dump, load, restore_
+from neuropil.runs.checkpoint import GlobalRandomness, capture, dump, load, restore_
 from test_resume import begin, interrupted
 from test_runs import same
 
@@ -24,6 +24,16 @@ def test_a_checkpoint_gives_back_every_kind_of_state(tmp_path):
     }
     dump(capture_state(state), tmp_path / "checkpoint")
     assert same(load(tmp_path / "checkpoint"), state)
+
+
+def test_the_generators_of_gpus_come_back_where_there_were_any(monkeypatch):
+    given = []
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.append)
+    state = GlobalRandomness().state_dict() | {"cuda": []}
+    GlobalRandomness().load_state_dict(state)
+    assert given == []  # CUDA is not begun for nothing
+    GlobalRandomness().load_state_dict(state | {"cuda": [state["cpu"]]})
+    assert given == [[state["cpu"]]]
 
 
 def capture_state(state):

@@ -267,6 +267,12 @@ def test_hold_out_refuses_a_share_outside_0_and_1(share):
         hold_out(numbered([9, 9]), share, 0)
 
 
+@pytest.mark.parametrize("labels", [(0, 1), (0, 1, -1, 0)])
+def test_relabel_needs_a_label_for_every_class(labels):
+    with pytest.raises(Refusal, match=f"relabel needs 3 labels, got {len(labels)}"):
+        relabel(Split(torch.rand(4, 2), torch.tensor([0, 1, 2, 0]), 3), labels)
+
+
 def test_small_classes_are_refused():
     with pytest.raises(Refusal, match="class 1 has 2 and would have 0 held out"):
         hold_out(numbered([98, 2]), 0.1, 0)

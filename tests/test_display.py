@@ -46,6 +46,14 @@ def test_a_terminal_sees_what_is_running(run, monkeypatch):
     assert "seed" not in sys.stderr.text
 
 
+def test_the_bar_of_a_loop_that_goes_on_begins_where_it_was(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    display = Display("toy")
+    display.enter("epochs", 7, 5)
+    assert [(task.completed, task.total) for task in display._bars.tasks] == [(5, 7)]
+    display.leave()
+
+
 def test_inner_bars_appear_though_a_live_display_hides_the_terminal(run, monkeypatch):
     """Versions of rich below 15 put something that is no terminal in the place of stderr."""
     monkeypatch.setenv("FORCE_COLOR", "1")

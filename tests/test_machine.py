@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+import neuropil
 from cli_place import go, place, said, weights  # noqa: F401
 from neuropil.cli.recipes import load, recipe_names
 from neuropil.cli.settings import repeatable, use_machine
 from neuropil.errors import Refusal
 from neuropil.experiments.machine import Machine
+from neuropil.runs.machine import machine, package_digest, peak_memory_mb
 from other_device import as_chosen, other_device
 
 RECIPES = {name: load(name) for name in recipe_names()}
@@ -82,7 +84,10 @@ def test_on_a_gpu_torch_takes_repeatable_kernels_and_stays_as_strict_as_it_was_t
     with as_chosen():
         repeatable(Machine(device="cpu"))
         assert not torch.are_deterministic_algorithms_enabled()
+        torch.backends.cudnn.benchmark = torch.utils.deterministic.fill_uninitialized_memory = True
         repeatable(Machine(device="cuda:0"))
+        assert not torch.backends.cudnn.benchmark
+        assert not torch.utils.deterministic.fill_uninitialized_memory  # which costs time and hides nothing
         assert torch.are_deterministic_algorithms_enabled()
         assert torch.is_deterministic_algorithms_warn_only_enabled()
         assert torch.backends.cudnn.deterministic
@@ -91,6 +96,24 @@ def test_on_a_gpu_torch_takes_repeatable_kernels_and_stays_as_strict_as_it_was_t
         repeatable(Machine(device="cuda"))
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_run_knows_its_machine_and_the_code_that_made_it(tmp_path, monkeypatch):
+    for count, want in ((0, None), (2, "GPU 0, GPU 1")):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda k: f"GPU {k}")
+        assert machine()["gpu"] == want
+    if Path("/proc/self/status").exists():
+        (most,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        assert peak_memory_mb() == pytest.approx(int(most.split()[1]) / 1024, rel=0.05)
+    monkeypatch.setattr(neuropil, "__file__", str(tmp_path / "__init__.py"))
+    digests = []
+    for name, text in (("a.py", "1"), ("deep/b.py", "2"), ("deep/b.py", "3"), ("deep/c.py", ""), ("d.txt", "")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        digests.append(package_digest.__wrapped__())
+    assert len({*digests}) == 4
+    assert digests[3] == digests[4]  # no code
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -128,6 +128,7 @@ def test_a_convolution_in_groups_is_read():
     read = from_nir(graph, DT)
     x = torch.rand(2, 4, 9)
     torch.testing.assert_close(read.layers[0](x), conv(x))
+    assert not any(parameter.requires_grad for parameter in read.parameters())
 
 
 def changed(name, **values):

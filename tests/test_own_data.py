@@ -72,7 +72,7 @@ def test_the_shape_of_64_channels_is_taken_where_it_is_said_so():
         (np.zeros((2, 2, 2, 2, 2)), [0, 1], r"x needs images .* got \(2, 2, 2, 2, 2\)"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.filterwarnings("error")
 def test_from_numpy_refuses(x, y, message):
     with pytest.raises(Refusal, match=message):
         Split.from_numpy(x, y)
@@ -139,6 +139,9 @@ def test_folders_of_images_are_classes_grey_or_in_colour(tmp_path):
     (tmp_path / "dog" / "broken.png").write_bytes(b"nothing")
     with pytest.raises(Refusal, match=r"broken\.png is no PNG or JPEG image"):
         Split.from_folder(tmp_path, size=(4, 6))
+    Image.fromarray(np.full((4, 6), 40_000, np.uint16)).save(tmp_path / "dog" / "broken.png")
+    with pytest.raises(Refusal, match=r"broken\.png has more than 8 bits a pixel; save it with 8"):
+        Split.from_folder(tmp_path, size=(4, 6))
     with pytest.raises(Refusal, match="needs a folder with PNG or JPEG images for each class"):
         Split.from_folder(tmp_path / "cat")
     with pytest.raises(Refusal, match="there is no folder"):
@@ -195,6 +198,8 @@ def test_npz_files_by_the_usual_names_and_never_unpickled(tmp_path):
     [
         ("a,b,class\n1,200,dog\n3,400,cat\n", [[1, 200], [3, 400]], ("cat", "dog")),
         ("label;a;b\n7;1;2\n9;3;4\n", [[1, 2], [3, 4]], ("7", "9")),
+        ("0,1,label\n1,2,dog\n3,4,cat\n", [[1, 2], [3, 4]], ("cat", "dog")),  # columns are numbered
+        ("wide,high,animal\n1,2,dog\n3,4,cat\n", [[1, 2], [3, 4]], ("cat", "dog")),
         ("1,2,dog\n3,4,cat\n", [[1, 2], [3, 4]], ("cat", "dog")),
         ("1\t2\t0\n3\t4\t1\n", [[1, 2], [3, 4]], ()),
     ],

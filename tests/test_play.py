@@ -36,6 +36,7 @@ def test_a_page_is_one_small_file_with_the_network_in_it(capsys):
     assert "0.12 MB, weights in int8" in capsys.readouterr().out
     assert "98.05 % of 359 test images" in page
     assert not re.findall(r"https?:|//[a-z]+\.|\b(?:src|href)=\"(?!data:,)|@import|url\(", page)
+    assert b64decode(inside(page, "weights"))[4:8] == bytes(4)  # no time: one network makes one page
     Path("again.safetensors").write_bytes(gzip.decompress(b64decode(inside(page, "weights"))))
     again, network = npl.load("again.safetensors"), npl.load("digits-mstdp")
     x = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -7,12 +7,13 @@ import re
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from scipy import stats as oracle
 
 from neuropil.errors import Refusal
-from neuropil.report import interval, markdown, paired, results, table, write
-from neuropil.report.figures.curves import confusions
+from neuropil.report import frame, interval, markdown, paired, results, table, write
+from neuropil.report.figures.curves import confusions, set_range
 from neuropil.report.figures.summary_figure import limits, narrow_figure, wide_figure
 from neuropil.report.remarks import uneven_of, warnings_of
 from neuropil.report.results import Summary, gather
@@ -260,6 +261,39 @@ def test_seeds_with_and_without_unnamed_examples_share_one_matrix_with_a_column_
     assert panel.caption == "0→none 30.0 %, 1→0 15.0 %, 0→1 5.0 %"
     write([tmp_path / "run"], tmp_path / "report.html")
     assert "true 0, predicted none: 30.0 %" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("middles", "top", "shown", "want"),
+    [
+        ([0.2, 0.6], 1.0, (-5, 5), (0.1, 0.7)),  # a quarter of the span on both sides
+        ([0.2, 0.6], 1.0, (0.15, 0.65), (0.15, 0.65)),  # no wider than it was
+        ([0.9, 1.0], 1.0, (-5, 5), (0.875, 1.01)),  # fractions end at 100 %
+        ([0.01, 1.0], 9.0, (-5, 5), (-0.02, 1.2475)),  # not far below 0 where nothing is
+        ([-1.0, 1.0], 9.0, (-5, 5), (-1.5, 1.5)),
+    ],
+)
+def test_a_range_shows_every_mean_with_its_surroundings(middles, top, shown, want):
+    axes = Figure().subplots()
+    axes.set_ylim(*shown)
+    set_range(axes, middles, top)
+    assert axes.get_ylim() == pytest.approx(want)
+
+
+def test_a_frame_takes_folders_by_name_and_what_was_gathered(tmp_path):
+    found = gather([make(tmp_path / "run", [result()])])
+    pytest.importorskip("pandas")
+    for runs in (tmp_path / "run", str(tmp_path / "run"), [str(tmp_path / "run")], found):
+        assert len(frame(runs)) == 1
+    with pytest.raises(Refusal, match="at least one run folder"):
+        frame([])
+
+
+def test_a_run_whose_only_row_is_damaged_says_so(tmp_path):
+    folder = make(tmp_path / "run", [result()])
+    (folder / "metrics.jsonl").write_text("nothing\n")
+    with pytest.raises(Refusal, match=r"got none in .*run'; .* Damaged: .* 1 line of its metrics.jsonl is damaged"):
+        gather([folder])
 
 
 @pytest.mark.parametrize("scores", [(0.9875, 1.0), (0.1, 1.0), (0.0, 0.5), (0.9875, 0.9876)])

@@ -394,7 +394,8 @@ def test_images_that_are_stored_as_bytes_are_shown_from_0_to_1(monkeypatch):
     shown = []
     monkeypatch.setattr(sections, "labelled_tiles", lambda pixels, row: shown.append(pixels.max()))
     for images in (torch.full((1, 1, 2, 2), 51, dtype=torch.uint8), torch.full((1, 1, 2, 2), 0.2)):
-        row = ImagesRow(title="t", tensor="a", caption="")
+        row = ImagesRow(title="t", tensor="a", caption="all of them")
         run = SimpleNamespace(of=lambda kind, row=row: [row], tensors={"a": images})
-        sections.images_section(SimpleNamespace(shown=[run], learners=[]))
+        (group,) = sections.images_section(SimpleNamespace(shown=[run], learners=[])).groups
+        assert (group.text, group.figures[0].caption) == ("all of them", "")  # said once
     assert shown == pytest.approx([0.2, 0.2])

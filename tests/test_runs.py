@@ -132,6 +132,8 @@ def test_a_row_reads_back_as_it_was_written_with_unknown_columns_beside_it(run):
     ):
         run.log(row)
         assert parse_row(read(run.folder).rows[-1]) == row
+    run.finish()
+    assert read(run.folder).facts["rows"] == 2
 
 
 @pytest.mark.parametrize(("columns", "missing"), [({"kind": "epoch"}, "epoch"), ({"kind": "result"}, "accuracy")])
@@ -154,6 +156,22 @@ def test_an_existing_folder_is_refused_and_kept(tmp_path):
     with pytest.raises(Refusal, match="exists already"):
         Run.start(tmp_path, recipe="toy", config={}, command="")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_an_empty_folder_is_taken_and_stays_when_a_start_fails(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    Run.start(tmp_path / "here", recipe="toy", config={}, command="").close()
+    (tmp_path / "empty").mkdir()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("neuropil.runs.files.write_atomically", full)
+    with pytest.raises(OSError, match="No space left"):
+        Run.start(tmp_path / "empty", recipe="toy", config={}, command="")
+    assert (tmp_path / "empty").is_dir()
+    with pytest.raises(NotADirectoryError):
+        Run.start(tmp_path / "here" / "run.json" / "run", recipe="toy", config={}, command="")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
@@ -181,8 +199,8 @@ def test_a_finished_run_takes_nothing_more(run):
 
 
 def test_facts_of_the_run_itself_cannot_be_noted(run):
-    with pytest.raises(Refusal, match="keeps config, seconds for itself"):
-        run.update_metadata(seconds=1, config={})
+    with pytest.raises(Refusal, match="keeps code, config, peak_memory_mb, rows, seconds for itself"):
+        run.update_metadata(seconds=1, config={}, peak_memory_mb=1, code={}, rows=3)
 
 
 def test_a_last_line_cut_off_is_left_out_and_other_damage_is_refused(run):

@@ -309,6 +309,12 @@ def test_weights_that_lie_in_memory_in_another_order_are_saved(train, tmp_path):
     torch.testing.assert_close(back.decision_function(train.x), want)
 
 
+def test_a_file_that_says_no_name_is_called_as_it_is_and_of_seed_0(file, tmp_path):
+    bare = npl.load(file).save(tmp_path / "mine.safetensors")
+    (header,) = npl.saved_models(bare)
+    assert (header.about["name"], header.about["seed"]) == ("mine", 0)
+
+
 def test_a_damaged_file_is_refused(file, tmp_path):
     for name, data in {"cut": file.read_bytes()[:-10], "text": b"hello", "empty": b""}.items():
         path = tmp_path / f"{name}.safetensors"

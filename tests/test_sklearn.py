@@ -340,7 +340,10 @@ def test_an_stdp_network_generates_and_fills_in():
     ("model", "message"),
     [
         (STDPNetworkClassifier(0), "STDPNetworkClassifier needs n_units as a whole number >= 1, got 0"),
-        (STDPNetworkClassifier(9, batch_size=0), "STDPNetworkClassifier needs batch_size as a whole number >= 1, got 0"),
+        (
+            STDPNetworkClassifier(9, batch_size=0),
+            "STDPNetworkClassifier needs batch_size as a whole number >= 1, got 0",
+        ),
         (SpikeTimeClassifier(0), "SpikeTimeClassifier needs n_units as a whole number >= 1, got 0"),
         (SpikeTimeClassifier(9, min_steps=0), "SpikeTimeClassifier needs min_steps as a whole number >= 1, got 0"),
         (SpikeTimeClassifier(learning_rate=0), "SpikeTimeClassifier needs learning_rate > 0, got 0"),

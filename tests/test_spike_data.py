@@ -206,6 +206,10 @@ WRONG = {
     "label": ({"y": torch.tensor([0, 2])}, "labels need 0 <= y < classes=2"),
     "labels": ({"y": torch.tensor([0])}, "one label per example"),
     "ints": ({"time": torch.tensor([1, 2])}, "spikes need times"),
+    "none": (
+        {"start": torch.tensor([0]), "y": ONE["y"][:0], "time": ONE["time"][:0], "line": ONE["line"][:0]},
+        "start needs",
+    ),
     "names": ({"names": ("a",)}, "a name for each of its 2 classes"),
 }
 
@@ -215,6 +219,11 @@ def test_spikes_that_are_none_are_refused(wrong, says):
     assert len(SpikeSplit(**ONE)) == 2
     with pytest.raises(Refusal, match=says):
         SpikeSplit(**ONE | wrong)
+
+
+def test_a_spike_at_the_end_is_in_the_last_step():
+    split = SpikeSplit(**ONE | {"time": torch.tensor([0.25, 0.5])})
+    assert [step.tolist() for step in split.steps(0.25)] == [[[0, 0], [0, 0]], [[1, 0], [0, 1]]]
 
 
 def test_steps_and_ends_that_are_none_are_refused():

@@ -179,6 +179,7 @@ def test_balanced_windows_have_the_same_area():
 def test_what_cannot_be_is_refused():
     for make, why in (
         (lambda: SpikingPhases(dt=5), "in ms"),
+        (lambda: SpikingPhases(nudged=0.0), "nudged > 0"),
         (lambda: SpikingPhases(tau=1e-3), "dt <= tau"),
         (lambda: SpikingPhases(rate=300.0), "at most one spike"),
         (lambda: SpikingPhases(control=3.0), "control <= free"),

@@ -104,6 +104,28 @@ def test_a_tracker_that_fails_is_left_out_and_the_run_goes_on(tmp_path):
     assert mine.got == 2
 
 
+def test_a_tracker_that_comes_late_is_told_of_the_rows_that_are_there(tmp_path):
+    class Mine:
+        def __init__(self):
+            self.got = []
+
+        def log(self, number):
+            self.got.append((number.name, number.value))
+
+        def close(self): ...
+
+    class Once(Mine):
+        again = False  # knows already what it was told before
+
+    late, once, run = Mine(), Once(), start(tmp_path / "run")
+    run.log(EpochRow(stage="fit", epoch=3, metrics={"loss": 3.0}, learner="net"))
+    run.track(late, once)
+    run.log(EpochRow(stage="fit", epoch=4, metrics={"loss": 4.0}, learner="net"))
+    run.close()
+    assert [value for _, value in late.got] == [3, 4]
+    assert [value for _, value in once.got] == [4]
+
+
 def test_unknown_trackers_and_those_without_their_package_are_refused_before_anything_is_written(
     tmp_path, capsys, board
 ):

@@ -33,11 +33,12 @@ def frame(runs: Sequence[Path | str] | Path | str | Results) -> Any:
 
     Examples:
         >>> import neuropil.report
-        >>> neuropil.report.frame([]).empty
-        True
+        >>> neuropil.report.frame([])
+        Traceback (most recent call last):
+        neuropil.errors.Refusal: a report needs at least one run folder, got none.
     """
     several = [runs] if isinstance(runs, (str, Path)) else runs
-    found = gather(several if isinstance(several, Results) else [Path(one) for one in several])
+    found = gather(several)
     return optional("pandas", "a data frame").DataFrame([outcome.columns() for outcome in found.outcomes])
 
 

@@ -146,7 +146,7 @@ class Results:
         return cast(list[R], self.tables.get(kind, []))
 
 
-def gather(runs: Sequence[Path] | Results) -> Results:
+def gather(runs: Sequence[Path | str] | Results) -> Results:
     """Read every run once and compare their results; what was gathered already is given back.
 
     Raises:

@@ -107,7 +107,7 @@ class AssociationRuleClassifier(NetworkClassifier):
         for batch in train.batches(min(self.batch_size, len(train)), shuffle=self._rng):
             associate_(network, model.rules(train.classes), batch)
             self._optimizer.step()
-        network.zero_grad(set_to_none=True)
+        network.zero_grad()
         network.requires_grad_(False).double()
 
     def _see(self, rows: NDArray[Any], *, first: bool) -> None:

@@ -67,7 +67,7 @@ def shape_of(about: dict[str, Any]) -> tuple[int, ...]:
 
     from neuropil.data import load
 
-    return tuple(load(origin["data_set"], seed=about["seed"])[1].x.shape[1:])
+    return tuple(load(origin["data_set"])[1].x.shape[1:])
 
 
 def read(file: Path, x: Any) -> Any:

@@ -23,7 +23,7 @@ from neuropil.data.masks import halves, random_masks, rectangle_occlusions
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
 from neuropil.plasticity import DifferentialHebb
-from neuropil.runs import Run
+from neuropil.runs import NullTracker, Run
 
 train = first_digits(400)
 
@@ -117,6 +117,15 @@ def test_in_a_fit_a_synapse_needs_its_own_traces_and_its_own_past(train):
 
 
 # Learning
+
+
+def test_every_epoch_says_how_it_went(train):
+    rows, tracker = [], NullTracker()
+    tracker.log = rows.append
+    training = AssociativeTraining(tasks=(CLASSIFY,), epochs=2, batch=100)
+    AssociativeNetwork((5,), training=training).fit(train, rng=rng(), tracker=tracker)
+    assert [(row.stage, row.epoch) for row in rows] == [("STDP", 0), ("STDP", 1)]
+    assert all(row.metrics for row in rows)
 
 
 def test_with_two_hidden_layers_and_no_generation_it_classifies_but_does_not_generate(train):

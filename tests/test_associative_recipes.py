@@ -100,6 +100,12 @@ def test_generate_and_complete_write_sheets(generating, tmp_path, capsys):
     assert (generating / "samples.png").exists()
 
 
+def test_a_network_that_does_not_say_its_data_completes_nothing(tmp_path, capsys):
+    bare = npl.load("digits-mstdp").save(tmp_path / "bare.safetensors")
+    assert main(["complete", str(bare)]) == 2
+    assert "does not say from which data it learned, so there are no images to complete" in capsys.readouterr().err
+
+
 def test_images_that_are_not_what_was_asked_are_told_of(tmp_path, capsys):
     tell(tmp_path, 0, 8, "images as requested")
     assert "neuropil: warning: only 0 of 8 images" in capsys.readouterr().err

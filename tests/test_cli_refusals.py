@@ -15,6 +15,7 @@ import pytest
 
 from cli_place import RECIPE, go, said, weights
 from cli_place import place as place
+from neuropil.cli import runner
 from neuropil.cli.app import main, one_line_each
 from neuropil.errors import Refusal
 from neuropil.runs import read
@@ -194,6 +195,17 @@ def test_text_that_the_locale_cannot_write_costs_no_run(capsys):
     assert done.stderr == b""
     assert main(["run", "toy.py", "--out", "caf\udce9"]) == 2
     assert "not valid UTF-8" in capsys.readouterr().err
+
+
+def test_pictures_are_named_in_order_and_every_name_stands_in_one_line(capsys):
+    out = Path("long" * 30)
+    (out / "pictures").mkdir(parents=True)
+    names = [f"{k:02}.png" for k in range(20)]
+    for k in range(20):
+        (out / "pictures" / names[7 * k % 20]).touch()
+    assert runner._report_if_any(out) == 0
+    said = [f"report: {out / 'report.html'}", *(f"picture: {out / 'pictures' / name}" for name in names)]
+    assert capsys.readouterr().out.splitlines()[-21:] == said
 
 
 def test_a_refusal_after_some_work_keeps_it(capsys):

@@ -176,7 +176,7 @@ def server(tmp_path_factory):
         http.shutdown()
 
 
-def test_fetch_tries_mirrors_in_turn_and_skips_what_is_whole(tiny, server):
+def test_fetch_tries_mirrors_in_turn_and_skips_what_is_whole(tiny, server, capsys):
     served, url, asked = server
     for mirror, change in (("altered", ALTER["one byte flipped"]), ("good", bytes)):
         (served / mirror).mkdir()
@@ -185,6 +185,7 @@ def test_fetch_tries_mirrors_in_turn_and_skips_what_is_whole(tiny, server):
     (tiny / "mnist" / IMAGES).write_bytes(b"altered")
     mirrors = ["http://127.0.0.1:9", f"{url}/none/", f"{url}/altered", f"{url}/good"]
     paths = data.fetch("mnist", tiny, mirrors)
+    assert capsys.readouterr().out == ""  # how far it is goes to stderr
     assert asked == [f"/{mirror}/{IMAGES}" for mirror in ("none", "altered", "good")]
     assert (tiny / "mnist" / IMAGES).read_bytes() == PACKED[IMAGES[:-3]]
     assert sorted(paths) == sorted((tiny / "mnist").iterdir())  # nothing else is left

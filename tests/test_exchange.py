@@ -15,7 +15,7 @@ import neuropil as npl
 from common import first_digits
 from neuropil.cli import main
 from neuropil.errors import Refusal
-from neuropil.exchange import export, extract_features, to_onnx, to_torch
+from neuropil.exchange import export, extract_features, networks, to_onnx, to_torch
 from neuropil.spiking import from_raster, to_raster
 from report_runs import make, result
 from test_saving import MODELS, rng
@@ -109,6 +109,16 @@ def test_the_seed_that_is_asked_for_is_exported(fitted, tmp_path, capsys):
     torch.testing.assert_close(torch.export.load(file).module()(x), models[1].forward(x))
     assert main(["export", str(tmp_path), "--to", "torch", "--out", str(file)]) == 2
     assert "holds 2 models; name one, for example --learner 'linear' --seed 0" in capsys.readouterr().err
+
+
+def test_a_layer_of_ones_own_takes_any_number_of_examples():
+    class Halves(nn.Module):
+        def forward(self, x):
+            return x.reshape(x.shape[0], 2, -1).mean(1)
+
+    x = torch.rand(5, 8)
+    plain, _ = networks._plain(Halves(), x[:3])
+    torch.testing.assert_close(plain(x), (x[:, :4] + x[:, 4:]) / 2)
 
 
 def test_models_without_layers_in_a_row_are_refused():

@@ -4,12 +4,14 @@ import json
 import os
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import neuropil
 from cli_place import go, place, said, weights  # noqa: F401
+from neuropil.cli import follower, workers
 from neuropil.cli.recipes import load, recipe_names
 from neuropil.cli.settings import repeatable, use_machine
 from neuropil.errors import Refusal
@@ -96,6 +98,60 @@ def test_on_a_gpu_torch_takes_repeatable_kernels_and_stays_as_strict_as_it_was_t
         repeatable(Machine(device="cuda"))
         assert not torch.is_deterministic_algorithms_warn_only_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_all_processes_of_torchrun_speak_as_the_device_of_the_run_asks(place, monkeypatch):  # noqa: F811
+    toy = Path("toy.py")
+    toy.write_text(toy.read_text().replace("seed: int = 0", 'seed: int = 0\n    device: str = "cpu"'))
+    assert go("run ./toy.py --out one") == 0
+    started = []
+    for room in (workers, follower):
+        monkeypatch.setattr(room, "start", started.append)
+    monkeypatch.setattr(workers, "said", lambda value: started.append("over"))
+    monkeypatch.setattr(workers, "leave", lambda: None)
+    monkeypatch.setattr(follower, "follow", lambda: 0)
+    monkeypatch.setattr(workers, "count_of", lambda job: 2)
+    monkeypatch.setattr(follower, "count_of", lambda job: 2)
+    monkeypatch.setattr(workers, "in_torchrun", lambda: 2)
+    with other_device():
+        for rank, words in (
+            *(
+                ("1", f"run ./toy.py --out two {words}")
+                for words in ("", "--device cuda", "--device=cuda", "--device auto")
+            ),
+            *(("1", f"run --resume one {words}") for words in ("", "--device=cuda", "--device auto")),
+            ("0", "run --resume one"),
+        ):
+            monkeypatch.setenv("RANK", rank)
+            assert go(words) == 0
+        facts = json.loads(Path("one/run.json").read_text())
+        Path("one/run.json").write_text(json.dumps(facts | {"config": facts["config"] | {"device": "cuda"}}))
+        monkeypatch.setenv("RANK", "1")
+        assert go("run --resume one") == 0
+    assert started == ["gloo", *["nccl"] * 3, "gloo", *["nccl"] * 2, *["gloo", "gloo", "over"], "nccl"]
+
+
+def test_a_process_that_is_refused_leaves_it_to_the_first_one_to_say_so(monkeypatch, capsys):
+    slept = []
+
+    def refused():
+        raise Refusal("no such thing.")
+
+    monkeypatch.setattr(follower, "said", refused)
+    monkeypatch.setattr("time.sleep", slept.append)
+    assert follower.follow() == 2
+    assert slept == [follower.PATIENCE]
+    assert capsys.readouterr().out == "no such thing.\n"
+
+
+def test_processes_of_one_machine_share_its_threads(monkeypatch):
+    given = []
+    monkeypatch.setattr(workers, "_own_threads", lambda: 9)
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    for count, stages, own in ((2, None, 0), (None, None, 0), (20, None, 0), (2, 2, 0), (2, None, 5)):
+        options = SimpleNamespace(workers=count, stages=stages)
+        workers.use_threads(SimpleNamespace(options=options, config=SimpleNamespace(threads=own)))
+    assert given == [4, 1, 2]
 
 
 def test_a_run_knows_its_machine_and_the_code_that_made_it(tmp_path, monkeypatch):

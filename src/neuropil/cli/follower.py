@@ -21,7 +21,7 @@ import torch
 from neuropil.cli.app import reason
 from neuropil.cli.job import Job
 from neuropil.cli.runner import perform
-from neuropil.cli.workers import READY, company, count_of
+from neuropil.cli.workers import READY, backend_for, company, count_of
 from neuropil.distributed import start
 from neuropil.distributed.company import check_versions, leave, meet, said, wait
 from neuropil.errors import Refusal
@@ -60,10 +60,10 @@ def _do(told: Mapping[str, Any]) -> None:
 
 
 def follow_torchrun(verb: str, words: Sequence[str]) -> int:
-    """Follow the first of the processes that torchrun started with `verb` and these words; none if a run goes on."""
-    if words:
-        count_of(Job.of(shlex.join(["neuropil", verb, *words])))  # refuses what the first one refuses
-    start("nccl" if any(word.startswith("cuda") for word in words) else "gloo")
+    """Follow the first of the processes that torchrun started with `verb` and these words, a new run."""
+    job = Job.of(shlex.join(["neuropil", verb, *words]))
+    count_of(job)  # refuses what the first one refuses
+    start(backend_for(getattr(job.config, "device", "cpu")))
     return follow()
 
 

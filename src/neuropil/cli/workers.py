@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cache
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NoReturn, Self
 
@@ -20,8 +21,9 @@ from neuropil.cli.job import Job
 from neuropil.cli.recipes import is_file
 from neuropil.distributed import in_stages, start, together
 from neuropil.distributed.company import check_versions, in_torchrun, leave, meet, said, wait
-from neuropil.errors import Gone, require
+from neuropil.errors import Gone, device_named, require
 from neuropil.runs import Run
+from neuropil.runs.files import RUN, read_json
 from neuropil.runs.machine import versions
 
 GRACE = 5.0  # how long it may take until it is known which process has ended, s
@@ -53,6 +55,20 @@ def asked_for(job: Job) -> int | None:
     return None if stages is workers is None else (stages or 1) * (workers or 1)
 
 
+def backend_for(device: str) -> str:
+    """By what the processes of a run on `device` speak to each other."""
+    return "nccl" if device.startswith("cuda") else "gloo"
+
+
+def meet_again(folder: Path, device: str | None) -> None:
+    """Let those that torchrun started meet before the run in `folder` goes on, on another `device` if it is given."""
+    if in_torchrun() > 1:
+        runs = [] if device else sorted(folder.rglob(RUN))[:1]  # many seeds have one device
+        for run in runs:
+            device = read_json(run, config=dict)["config"].get("device")
+        start(backend_for(device_named(device or "cpu")))
+
+
 def company(job: Job) -> AbstractContextManager[None]:
     """In which processes learn the run as it was asked: each a part of every batch, or each some of the layers."""
     return in_stages(workers=job.options.workers or 1) if job.options.stages else together()
@@ -77,7 +93,7 @@ def crew(job: Job, run: Run) -> Iterator[None]:
     Raises:
         Gone: one of them has ended.
     """
-    count, backend = count_of(job), "nccl" if getattr(job.config, "device", "cpu").startswith("cuda") else "gloo"
+    count, backend = count_of(job), backend_for(getattr(job.config, "device", "cpu"))
     if count == 1:
         yield
         return

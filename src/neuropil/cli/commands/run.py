@@ -56,11 +56,15 @@ def start(verb: str, words: list[str], lacks: str = "") -> int:
     if {"-h", "--help"} & set(words) and not goes_on:
         name, prog = (words[0], f"neuropil run {words[0]}") if verb == "run" else (verb, f"neuropil {verb}")
         return runner.show_settings(name, prog)
-    if workers.in_torchrun() > 1 and os.environ["RANK"] != "0":
-        return follower.follow_torchrun(verb, [] if goes_on else words)
+    follows = workers.in_torchrun() > 1 and os.environ["RANK"] != "0"
     if goes_on:
         asked, manner = parse(words, Resume, runner.Manner)
+        workers.meet_again(asked.resume, manner.device)
+        if follows:
+            return follower.follow()
         code = runner.resume(asked.resume, manner)
+    elif follows:
+        return follower.follow_torchrun(verb, words)
     else:
         code = runner.do(verb, words)
     workers.dismiss()

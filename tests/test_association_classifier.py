@@ -252,6 +252,9 @@ def test_what_is_sent_are_the_strongest_answers_at_unit_length():
     torch.testing.assert_close(TopKSigmoid(2.0, 2)(drive), want)
     torch.testing.assert_close(TopKSigmoid(2.0)(drive), torch.sigmoid(2 * drive))
     assert TopKSigmoid(2.0, 1, columns=2)(drive).nonzero()[:, 1].tolist() == [1, 3]
+    for name, what in {"slope": "a number", "n_send": "a whole number", "columns": "a whole number"}.items():
+        with pytest.raises(Refusal, match=f"TopKSigmoid needs {what} as {name}, got 'fast'"):
+            TopKSigmoid(**{"slope": 1.0, name: "fast"})
 
 
 def test_the_vote_is_the_mean_of_the_strongest_of_each_association():

@@ -22,10 +22,20 @@ from neuropil.evaluate import evaluate_samples, log_units
 from neuropil.experiments import generation, pairs, selection, spikes
 from neuropil.experiments.comparison import Comparison, Method, log_label_curve, run_methods
 from neuropil.experiments.continual.protocol import Outcome, log_order
-from neuropil.models import RidgeRegression, SpikingClassifier, SupervisedTraining
+from neuropil.models import (
+    AssociationClassifier,
+    AssociationTraining,
+    BackpropClassifier,
+    FeatureClassifier,
+    LocalLearning,
+    RidgeRegression,
+    SpikeTimeTraining,
+    SpikingClassifier,
+    SupervisedTraining,
+)
 from neuropil.models.association import log_likeness
 from neuropil.models.training.local import log_progress
-from neuropil.plasticity import Association
+from neuropil.plasticity import Association, Oja
 from neuropil.recipes import attack, lif_qif, yin_yang
 from neuropil.report import gather
 from neuropil.runs import FailedRow, NullTracker, ResultRow, Run, TaggedTracker, read
@@ -388,3 +398,40 @@ def test_an_attacked_run_repeats_its_own_failures_and_scores(tmp_path, book):
         header.about["accuracy"] = 4 / 7 + off
         with pytest.raises(Refusal, match="changed code or data") if abs(off) > 0.005 else nullcontext():
             attack.verify_accuracy(method, header, numbered([0, 1, 1, 0, 1, 1, 0], 2), book)
+
+
+class Loops(Book):
+    """Keeps what every loop was told as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.loops = []
+
+    def loop(self, title, count, **state):
+        self.loops.append((title, count, state))
+        return iter(range(count))
+
+
+def test_every_epoch_of_a_fit_is_a_row_and_a_checkpoint_of_it_would_hold_the_generator():
+    body = nn.Sequential(OrderedDict(flat=nn.Flatten(), hidden=nn.Linear(6, 4, bias=False)))
+    local = LocalLearning({"hidden": Oja()}, epochs=2, batch=12)
+    models = [
+        FeatureClassifier(body, learning=local, readout=RidgeRegression()),
+        BackpropClassifier(body, training=SupervisedTraining(2, 12, min_steps=1)),
+        AssociationClassifier((4,), k=1, n_send=2, training=AssociationTraining(epochs=2, batch=12)),
+        SpikingClassifier((3,), training=SpikeTimeTraining(epochs=2, batch=12, min_steps=1)),
+    ]
+    train, titles = Split(torch.rand(24, 6, generator=rng(5)), torch.arange(24) % 2, 2), []
+    for model in models:
+        book, generator = Loops(), rng(6)
+        model.fit(train, rng=generator, tracker=book)
+        titles += [title for title, *_ in book.loops]
+        assert [(row.stage, row.epoch) for row in book.rows] == [
+            (title, epoch) for title, count, _ in book.loops for epoch in range(count)
+        ]
+        assert all(row.metrics for row in book.rows)
+        for title, count, state in book.loops:
+            assert state.pop("rng") is generator
+            learned = {"body"} if title == "features hidden" else {"network"}
+            assert state.keys() == learned | ({"optimizer", "schedule"} if count > 1 else set())
+    assert titles == ["features hidden", "readout", "backprop", "association", "exact spikes"]

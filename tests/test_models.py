@@ -32,6 +32,7 @@ from neuropil.models import (
     init_normal_,
     receptive_fields,
 )
+from neuropil.models.contract import feature_layers_of
 from neuropil.models.training.readout import featurise
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import HardWTA, KrotovHopfield, Oja, SoftHebb, propose_
@@ -210,6 +211,12 @@ def test_settings_out_of_range_are_refused(bad):
 # Classifiers
 
 
+@pytest.mark.parametrize("smoothing", [1.0, -0.1])
+def test_labels_are_smoothed_by_less_than_all(smoothing):
+    with pytest.raises(Refusal, match="0 <= smoothing < 1"):
+        SupervisedTraining(smoothing=smoothing)
+
+
 def test_frozen_features_stay_exactly_as_they_were(train):
     body = two_layers()
     before = weights(body)
@@ -372,3 +379,21 @@ def test_examples_of_another_shape_than_the_fitted_ones_are_refused(train):
     model = BackpropClassifier(dense_body(train, 5, n=1.0), training=SupervisedTraining(epochs=1)).fit(train, rng=rng())
     with pytest.raises(Refusal, match=r"BackpropClassifier cannot take examples of shape \(1, 7, 7\)"):
         model.predict(torch.rand(4, 1, 7, 7))
+
+
+def test_layers_of_blocks_are_features_with_what_lies_below_them():
+    one, two, x = nn.Linear(4, 3), nn.Linear(3, 2), torch.rand(5, 2, 2)
+    first = nn.Sequential(OrderedDict(flat=nn.Flatten(), one=one))
+    body = nn.Sequential(OrderedDict(first=first, second=nn.Sequential(OrderedDict(act=nn.ReLU(), two=two))))
+    found = feature_layers_of(body, 2)
+    assert [layer.name for layer in found] == ["first.one", "second.two"]
+    for layer, want, weight in zip(found, (one(x.flatten(1)), body(x)), (one.weight, two.weight)):
+        assert torch.equal(layer.module(x), want)
+        assert torch.equal(layer.weight, weight)
+
+
+def test_scores_are_of_tensors_only(train):
+    model = FeatureClassifier(nn.Sequential(nn.Flatten()), readout=SupervisedTraining(1, min_steps=1))
+    model.fit(train, rng=rng())
+    with pytest.raises(Refusal, match="tensor"):
+        model.decision_function(train.x.numpy())

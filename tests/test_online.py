@@ -93,7 +93,7 @@ def test_a_layer_with_a_rule_learns_on_from_every_batch():
     torch.testing.assert_close(model.feature_layers()[0].weight, weight)
 
 
-def test_association_learns_in_steps_what_one_pass_teaches_at_a_constant_rate():
+def test_association_learns_in_steps_what_one_pass_teaches_at_a_constant_rate(tmp_path):
     train, test = digits(seed=0)
     settings = {"hidden": (90, 60), "columns": (9, 1), "receptive_field": 4, "k": 1}
     model = AssociationClassifier(**settings)
@@ -102,6 +102,10 @@ def test_association_learns_in_steps_what_one_pass_teaches_at_a_constant_rate():
             model.partial_fit(part.x, part.y, classes=10, rng=rng())
     assert accuracy(model, test) > 0.8
     assert (model.network_.hidden.weight[model.mask(train) == 0] == 0).all()
+    again = load(model.save(tmp_path / "model.safetensors"))
+    assert again.memory_ is not None
+    again.fit(train[:50], rng=rng())
+    assert again.memory_ is None  # it was of another network
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from neuropil.errors import Refusal
-from neuropil.plasticity import Chosen, Dense, Hebb, Oja, Plan, Rule, gains
+from neuropil.plasticity import Chosen, Dense, HardWTA, Hebb, KrotovHopfield, Oja, Plan, Rule, SoftHebb, gains
 from neuropil.plasticity.plan import IN_USE, PLAN
 from oracles import GEOMETRIES, Unfolded, make
 from test_docs import blocks
@@ -195,3 +195,9 @@ def test_a_mean_is_the_sum_over_all_samples_of_which_each_position_is_one(name):
     samples = out.numel() // (out.shape[-1] if type(layer) is nn.Linear else out.shape[1])
     for rule in (Hebb(), Says(lambda u: Chosen(u.topk(2, 1).indices, (1.0, -0.3), u))):
         torch.testing.assert_close(rule(layer, pre) * samples, rule(layer, pre, reduction="sum"), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("cls", [Hebb, Oja, HardWTA, SoftHebb, KrotovHopfield])
+def test_a_layer_among_the_settings_of_a_rule_is_refused_with_the_cure(cls):
+    with pytest.raises(Refusal, match=rf"{cls.__name__}\(layer, ...\) makes no change; make the rule first"):
+        cls(nn.Linear(2, 2))

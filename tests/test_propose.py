@@ -10,7 +10,18 @@ from torch import nn
 from torch.nn import functional as F
 
 from neuropil.errors import Refusal
-from neuropil.plasticity import HardWTA, Hebb, KrotovHopfield, Oja, attach, correlate, propose_, surrogate_loss, tap
+from neuropil.plasticity import (
+    DifferentialHebb,
+    HardWTA,
+    Hebb,
+    KrotovHopfield,
+    Oja,
+    attach,
+    correlate,
+    propose_,
+    surrogate_loss,
+    tap,
+)
 from test_docs import ROOT
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
@@ -176,6 +187,10 @@ def test_transforms_of_torch_func_are_refused(rule):
             transform(lambda x: rule(layer, x.view(-1, 4)).sum())(X)
         with pytest.raises(Refusal, match="no derivative"):
             transform(lambda x: correlate(layer, x.view(-1, 4), X[:, :3]).sum())(X)
+        with pytest.raises(Refusal, match="no derivative"):
+            transform(lambda x: DifferentialHebb()(layer, X, post_after=x.view(-1, 4)[:, :3].expand(len(X), 3)).sum())(
+                X
+            )
 
 
 def test_attached_rules_take_a_scaler_too():

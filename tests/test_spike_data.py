@@ -11,6 +11,7 @@ from neuropil.data import SpikeSplit, hold_out, read_nmnist, read_shd, subset
 from neuropil.errors import Refusal
 from neuropil.plasticity import PairSTDP
 from neuropil.spiking import CurrentLIF, flatten_events, from_raster, simulate, to_raster
+from neuropil.spiking.times import scatter_events
 
 DT = 1.7e-3
 
@@ -47,6 +48,13 @@ def test_events_in_order_of_time_are_the_same_train():
         one = split[k]
         assert torch.equal(one.time, events.time[k, : events.total[k]])
         assert torch.equal(one.line, events.source[k, : events.total[k]])
+
+
+def test_what_belongs_to_each_event_is_put_where_its_spike_stands_with_all_its_digits():
+    times = trains().double() / 3
+    put = scatter_events((events := flatten_events(times)).time, events, times.shape)
+    assert torch.equal(put, torch.where(times.isfinite(), times, 0))
+    assert put.dtype == torch.float64
 
 
 def test_parts_keep_their_spikes():

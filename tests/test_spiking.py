@@ -154,6 +154,9 @@ def test_qif_neurons_follow_theirs():
 
 
 def test_encodings():
+    assert LinearTimeEncoding(0.5)(torch.tensor([[0.25]])).tolist() == [[0.125, 0.0]]
+    with pytest.raises(Refusal, match="needs span > 0, got span=0"):
+        LinearTimeEncoding(0.0)
     x = torch.tensor([[[0.0, 127 / 255], [128 / 255, 1.0]]])
     assert ThresholdEncoding(time=0.5)(x).tolist() == [[INF, INF, 0.5, 0.5]]
     grey = torch.tensor([[0.0, 0.25, 1.0, 3.0]])

@@ -141,9 +141,10 @@ def test_the_current_of_pseudospikes_is_softplus_and_goes_on_without_a_jump_wher
     assert period[0, 0] < 100 * period[0, 4]
 
 
-def test_theta_neurons_with_weights_beyond_float32_are_refused_and_not_wrong():
+@pytest.mark.parametrize("weight", [1e6, -1e6])
+def test_theta_neurons_with_weights_beyond_float32_are_refused_and_not_wrong(weight):
     network = ThetaNetwork((4, 3), neuron=Theta(0.9, 0.31))
-    torch.nn.init.constant_(network.layers[0].weight, 1e6)
+    torch.nn.init.constant_(network.layers[0].weight, weight)
     with pytest.raises(Refusal, match="weights up to 1e\\+06 are too large for float32"):
         network(torch.tensor([[0.3, 0.7, 1.1, 1.6]]))
 

@@ -11,6 +11,7 @@ from neuropil.associative.tasks import CLASSIFY
 from neuropil.distributed import together
 from neuropil.errors import Refusal
 from neuropil.plasticity.joint import joined
+from neuropil.plasticity.sharing import _shared
 from neuropil.runs import NullTracker
 from neuropil.spiking import LIF, QIF, ThresholdEncoding
 
@@ -127,6 +128,7 @@ def differ(group, alone):
     for (name, model), other in zip(learners().items(), learners().values()):
         with together(group):
             model.fit(DATA, rng=torch.Generator().manual_seed(0))
+        assert not any(weight in _shared for weight in model.network_.parameters()), name  # no longer
         if alone:
             other.fit(DATA, rng=torch.Generator().manual_seed(0))
             pairs = zip(model.network_.parameters(), other.network_.parameters())

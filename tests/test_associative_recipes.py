@@ -12,6 +12,7 @@ from PIL import Image
 import neuropil as npl
 from neuropil import data, play
 from neuropil.associative import AssociativeNetwork, Settled
+from neuropil.associative.sampling import Sampling
 from neuropil.cli import main
 from neuropil.cli.load_run import tell
 from neuropil.data import Split, digits, subset
@@ -19,7 +20,15 @@ from neuropil.data.masks import image_mask
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy, assign_units
 from neuropil.experiments import own_data as _baselines
-from neuropil.recipes import mnist_complete, mnist_semi, mnist_unsupervised, momentum, precision, spiking_associative
+from neuropil.recipes import (
+    digits_mstdp,
+    mnist_complete,
+    mnist_semi,
+    mnist_unsupervised,
+    momentum,
+    precision,
+    spiking_associative,
+)
 from neuropil.report import save_sheet
 from neuropil.report.figures.samples import tiled
 from neuropil.runs import NullTracker, read
@@ -201,6 +210,23 @@ def test_without_labels_every_kind_of_unit_has_a_readout_and_those_of_one_sign_v
     assert_saved(out, readout)
 
 
+def test_images_are_generated_as_the_settings_say():
+    config = digits_mstdp.Config(contrast=1.7, accept_margin=0.2, round_iterations=9)
+    assert digits_mstdp.sampling(config) == Sampling(contrast=1.7, accept_margin=0.2, max_iterations=9)
+    open_ended = digits_mstdp.sampling(replace(config, accept_margin=0.0, round_iterations=0))
+    assert (open_ended.accept_margin, open_ended.max_iterations) == (None, None)
+
+
+class Book(NullTracker):
+    """Keeps every row."""
+
+    def __init__(self):
+        self.rows = []
+
+    def log(self, row):
+        self.rows.append(row)
+
+
 def test_hidden_labels_change_nothing_in_units_that_learn_without():
     fields = []
     for turn in (0, 1):
@@ -208,7 +234,9 @@ def test_hidden_labels_change_nothing_in_units_that_learn_without():
         wrong = Split(train.x, (train.y + turn) % 10, 10)
         config = mnist_unsupervised.Config(units=10, epochs=1)
         method = mnist_unsupervised.stdp(config, wrong, torch.Generator().manual_seed(0))
-        method.learner.fit(wrong, rng=torch.Generator().manual_seed(0))
+        book = Book()
+        method.learner.fit(wrong, rng=torch.Generator().manual_seed(0), tracker=book)
+        assert "epoch" in {row.kind for row in book.rows}  # the network tells of its learning
         fields.append(method.learner.body_.hidden.weight)
     assert torch.equal(*fields)
 

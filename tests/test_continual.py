@@ -5,21 +5,30 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 from common import rng
 from neuropil.cli import main
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
 from neuropil.evaluate import accuracy
-from neuropil.experiments.continual import protocol
+from neuropil.experiments.continual import features, protocol
 from neuropil.experiments.continual.features import Architecture, pixels
 from neuropil.experiments.continual.learners import Rates, learners
 from neuropil.experiments.continual.tasks import class_tasks, forgetting, permuted_tasks
 from neuropil.loading import load
 from neuropil.models import (
+    LocalLearning,
     OnlineClassifier,
+    PatchNormConv2d,
+    Triangle,
+    dense_body,
+    init_examples_,
+    init_patches_,
+    stacked,
 )
 from neuropil.models.description import describe
+from neuropil.plasticity import KrotovHopfield
 from neuropil.recipes import continual as recipe
 from neuropil.recipes.continual import through
 from neuropil.runs import NullTracker
@@ -71,6 +80,7 @@ def test_tasks_have_their_classes_and_permutations_keep_labels():
     assert torch.equal(second.test.y, test.y)
     same = [task.x.flatten(1).sort(1).values for task in (second.train, train)]
     assert torch.equal(*same)
+    assert torch.equal(second.train.x, permuted_tasks(train, test, 2, seed=3)[1].train.x)
     for other in (train.x, permuted_tasks(train, test, 2, seed=4)[1].train.x):
         assert not torch.equal(second.train.x, other)
 
@@ -92,6 +102,49 @@ def test_in_random_order_a_fresh_learner_learns(monkeypatch):
     (one, first), (other, second) = given
     assert one is not other
     assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("name", "joint"), [("pixels_means", 0.5), ("backprop", 0.7), ("ewc", None)])
+def test_what_takes_no_order_is_not_trained_twice_and_what_has_no_joint_training_has_no_number(
+    name, joint, monkeypatch
+):
+    """By hand: sums do not know an order, so that the stream is joint training; consolidation needs tasks."""
+    monkeypatch.setattr(recipe, "stream", lambda *_, **__: protocol.Outcome(0.5, 0.25))
+    monkeypatch.setattr(recipe, "in_random_order", lambda *_, **__: 0.7)
+    config, (train, test), book = recipe.Config(data="digits", units=4), digits(seed=0), Notebook()
+    tasks = class_tasks(train[:50], test[:50], 5)
+    recipe.one_learner(config, learners(config.architecture(), config.rates())[name], tasks[0].train, tasks, book)
+    (row,) = [row for row in book.rows if row.kind == "continual"]
+    want = {} if joint is None else {"in_random_order": joint, "lost_by_order": joint - 0.5}
+    assert row.metrics == pytest.approx({"accuracy": 0.5, "forgetting": 0.25} | want)
+
+
+@pytest.mark.parametrize("kernel", [0, 3])
+def test_local_features_learn_by_krotov_hopfield_in_one_pass(kernel):
+    first, how = digits(seed=0)[0][:120], Architecture(9, kernel)
+    found = features.local(how, first, rng())
+    other = rng()
+    if kernel:
+        conv = PatchNormConv2d(1, 9, 3)
+        body = stacked({"conv": conv, "act": Triangle(1.0), "pool": nn.AdaptiveMaxPool2d(1)})
+        init_patches_(body, first, other)
+    else:
+        body = dense_body(first, 9, n=2.0)
+        init_examples_(body, first, other)
+    rule, fraction = KrotovHopfield(p=2.0, k=7, delta=0.4, average=True), 0.1 if kernel else 1.0
+    learning = LocalLearning({how.layer: rule}, epochs=1, batch=100, lr=0.1, patch_fraction=fraction)
+    learning.fit_(body, first, rng=other, tracker=NullTracker())
+    assert torch.equal(found.get_parameter(f"{how.layer}.weight"), body.get_parameter(f"{how.layer}.weight"))
+    below = nn.functional.normalize(body(first.pixels()).flatten(1), dim=1)
+    away = below - below.mean(0)
+    torch.testing.assert_close(found(first.pixels()), away / away.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "columns", "field"), [((1, 8, 12), 9, 4), ((1, 12, 8), 9, 4), ((1, 12, 7), 1, None)])
+def test_receptive_fields_are_half_the_shorter_side_and_small_images_have_none(shape, columns, field):
+    first = Split(torch.rand(20, *shape), torch.arange(20) % 2, 2)
+    made = learners(Architecture(4), recipe.Config().rates())["association"].build(first, rng())
+    assert (made.columns, made.receptive_field) == ((columns, 1), field)
 
 
 def test_frozen_features_follow_the_seed():
@@ -126,7 +179,7 @@ class Notebook(NullTracker):
 
 
 def test_a_stream_counts_each_example_once_however_large_its_task_is():
-    split = Split(torch.rand(12, 2), torch.tensor([0, 0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3]), 4)
+    split = Split(torch.rand(12, 2), torch.tensor([0, 0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 3]), 4, names=("a", "b", "c", "d"))
     book = Notebook()
     outcome = protocol.stream(Latest(), class_tasks(split, split, 2), batch=12, rng=rng(), tracker=book)
     one, two, result, matrix = book.rows
@@ -136,6 +189,9 @@ def test_a_stream_counts_each_example_once_however_large_its_task_is():
     assert outcome == pytest.approx((1 / 12, 2 / 7))
     assert (result.accuracy, result.n_train) == (pytest.approx(1 / 12), 12)
     assert matrix.matrix == [[0, 0, 0, 5], [0, 0, 0, 2], [0, 0, 0, 4], [0, 0, 0, 1]]
+    assert matrix.classes == split.names
+    joint = protocol.in_random_order(Latest(), class_tasks(split, split, 2), batch=12, rng=rng(), tracker=book)
+    assert joint == pytest.approx(1 / 12)
 
 
 def test_pixels_as_features_are_directions_from_their_mean():

@@ -96,6 +96,10 @@ def test_a_diagnosis_of_rules_learns_on_a_copy_and_knows_the_untrained_layer():
     assert found["0"].untrained == linear_probe(*halves)
     error = math.sqrt(found["0"].untrained * (1 - found["0"].untrained) / len(halves[1]))
     assert found["0"].noise == pytest.approx(2 * math.sqrt(2) * error)
+    rare = TRAIN.y.clone().clamp(max=8)
+    rare[order[0][0]] = 9  # a class that one half alone has
+    idle = npl.diagnose(model, {"0": KrotovHopfield(p=2, k=2)}, TRAIN.pixels(), rare, epochs=0)["0"]
+    assert idle.control == idle.learned != idle.untrained  # what starts and does not learn
     with pytest.raises(Refusal, match="20 images or more and a label for each, got 7 and labels"):
         npl.diagnose(model, {"0": HardWTA()}, TRAIN.pixels()[:7], TRAIN.y)
     with pytest.raises(Refusal, match="labels of 0 or more, got -1"):

@@ -117,6 +117,10 @@ def test_the_loop_of_the_recipe_lets_winners_learn_by_the_published_rule(depth, 
             want[who, k] += (config.a_plus if seen[k] else -config.a_minus) * w * (1 - w)
     assert wins == len(pre) > 4
     torch.testing.assert_close(conv.weight.flatten(1), want, rtol=1e-12, atol=1e-12)
+    config = stdp_conv.Config(winners=(3, 2), radius=(0, 1), a_plus=20.0, a_minus=30.0)  # beyond both bounds
+    optimizer = torch.optim.SGD(conv.parameters(), lr=50.0)
+    stdp_conv.Competition(config).step_(conv, depth, ages, optimizer)
+    assert (conv.weight.min().item(), conv.weight.max().item()) == (0, 1)
 
 
 def test_a_contrast_is_a_difference_of_gaussians_and_the_larger_it_is_the_earlier_its_spike():

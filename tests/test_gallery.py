@@ -54,11 +54,13 @@ def test_a_learner_without_mistakes_keeps_none(tracker):
 def test_examples_are_one_of_each_class_and_large_ones_are_made_small(tracker):
     x = torch.zeros(6, 3, 130, 260)
     x[3:] = 1
-    log_examples(Split(x, torch.tensor([1, 1, 1, 0, 0, 0]), 2), tracker)
+    x[4, ..., ::2] = 0  # stripes of a pixel become grey
+    log_examples(Split(x, torch.tensor([1, 1, 1, 0, 2, 2]), 3), tracker)
     row, images = kept(tracker)
-    assert row["words"] == ["0", "1"]
-    assert images.shape == (2, 3, SIDE // 2, SIDE)
-    assert images.amin((1, 2, 3)).tolist() == images.amax((1, 2, 3)).tolist() == [1, 0]
+    assert row["words"] == ["0", "1", "2"]
+    assert images.shape == (3, 3, SIDE // 2, SIDE)
+    assert images[:2].amin((1, 2, 3)).tolist() == images[:2].amax((1, 2, 3)).tolist() == [1, 0]
+    assert 0.3 < images[2].min() < images[2].max() < 0.7
 
 
 def test_spread_takes_examples_from_everywhere():

@@ -316,6 +316,7 @@ def test_what_the_order_of_tasks_costs_is_joint_training_minus_the_stream(book):
     want = {"accuracy": 0.61, "forgetting": 0.23}
     assert book.rows[0].metrics == pytest.approx(want | {"in_random_order": 0.74, "lost_by_order": 0.13})
     assert book.rows[1].metrics == want
+    assert {row.kind for row in book.rows} == {"continual"}
 
 
 def test_candidates_are_scored_on_what_was_held_out(book, capsys, tmp_path):

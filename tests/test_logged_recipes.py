@@ -115,6 +115,7 @@ def test_rewards_are_logged_as_means_since_the_last_look(book):
         (5, pytest.approx(50 / 3)),
     ]
     assert (book.rows[0].learner, book.rows[0].seed, book.rows[0].stage) == ("mine", 2, "rewards")
+    assert book.rows[0].data == reward_stdp.DATA
 
 
 @pytest.mark.parametrize("trials", [20, 125])

@@ -1,13 +1,21 @@
 """Data and learners of one's own in the commands: files of code, arrays and folders, from the words to the report."""
 
 import json
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
+import neuropil as npl
 from neuropil import compare
 from neuropil.cli import main
 from neuropil.errors import Refusal
+from neuropil.experiments import robustness
+from neuropil.experiments.comparison import Method
+from neuropil.experiments.own_learners import as_method
+from neuropil.models.saving import Header
 from neuropil.runs import Run, read
 from test_own_data import BYTES, NAMES
 
@@ -149,3 +157,43 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
     with pytest.raises(Refusal, match="began, this has changed: data"):
         go(run_again, "b", kill=None)
     go(run_again, "a", kill=None)
+
+
+class Own:
+    """Fits and predicts, and is none of ours."""
+
+    fit = predict = print
+
+
+def test_a_learner_of_ones_own_is_of_the_family_of_its_class_and_says_what_its_build_does():
+    train = npl.load_data("digits")[0]
+    body = npl.dense_body(train, 5, n=2.0)
+    learning = npl.LocalLearning({"hidden": npl.Hebb()})
+
+    def mine(train, rng, made):
+        """It is mine."""
+        return made
+
+    families = {
+        Own(): "local", npl.FeatureClassifier(body, learning=learning): "local",
+        npl.FeatureClassifier(body): "baseline", npl.BackpropClassifier(body): "baseline",
+        npl.SpikingClassifier((3,)): "spiking",
+    }  # fmt: skip
+    for made, family in families.items():
+        method = as_method("mine", partial(mine, made=made), train, torch.Generator())
+        assert method == Method("mine", family, made, about="It is mine.")
+    for about in (None, "", "Own words."):
+        given = Method("named", "spiking", Own(), about=about)
+        found = as_method("mine", partial(mine, made=given), train, torch.Generator())
+        assert found == replace(given, about="It is mine." if about is None else about)
+    with pytest.raises(TypeError, match="'mine' needs to return a model, with fit and predict; got int"):
+        as_method("mine", partial(mine, made=3), train, torch.Generator())
+
+
+def test_a_loaded_model_is_a_method_with_the_words_of_its_file(monkeypatch):
+    monkeypatch.setattr(robustness, "read_model", lambda path, device: (path, device))
+    headers = [Header("a", Own, {"name": "n", "family": "local", "about": "Words."})]
+    headers += [Header("b", Own, {"name": "m", "family": "spiking"})]
+    one, two = robustness.loaded(headers, "meta")
+    assert one == Method("n", "local", ("a", "meta"), about="Words.")
+    assert two == Method("m", "spiking", ("b", "meta"), about="")

@@ -12,8 +12,10 @@ from neuropil.cli import main
 from neuropil.data import Split, digits
 from neuropil.errors import Refusal
 from neuropil.evaluate.robustness.precision import accuracy_with_bits, rounded, with_bits
+from neuropil.experiments.comparison import data_splits
 from neuropil.models.training.rounding import few_bits, to_levels, weights_seen
 from neuropil.recipes import precision
+from neuropil.runs import read
 
 QUICK = Path(__file__).with_name("quick")
 WEIGHT = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -186,6 +188,9 @@ def test_methods_learn_with_few_bits_from_a_command(tmp_path, capsys):
     words = f"run few_bits --data digits --n-train 150 --units 20 --bits 8 2 --learners {QUICK / 'backprop.py'}"
     assert main(f"{words} --out {tmp_path / 'out'}".split()) == 0
     rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    (sums,) = read(tmp_path / "out").facts["data"].values()
+    parts = data_splits("digits", 150, 0)
+    assert sums == {part: split.checksum() for part, split in zip(("train", "test"), parts)}
     found = {(row["bits"], row.get("rounding", "")): row for row in rows if row["kind"] == "result"}
     assert set(found) == {(32, "")} | set(itertools.product((8, 2), ("stochastic", "nearest", "after")))
     right = {key: row["accuracy"] for key, row in found.items()}

@@ -1,6 +1,7 @@
 """The loop that a recipe shows gives the same weights, bit for bit, as the learner that a library user calls."""
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from neuropil.models import (
 )
 from neuropil.plasticity import KrotovHopfield, SoftHebb
 from neuropil.recipes import cifar_softhebb, mnist_association, mnist_conv_krotov, mnist_krotov
+from neuropil.runs import NullTracker
 
 
 def seeded():
@@ -34,12 +36,25 @@ def seeded():
 train = first_digits(230)
 
 
+class Book(NullTracker):
+    """Keeps what layers log of themselves."""
+
+    def __init__(self):
+        self.rows = []
+
+    def log(self, row):
+        if getattr(row, "stage", "").startswith("features "):
+            self.rows.append((row.stage, row.epoch, row.metrics))
+
+
 def assert_same(method, learner, train):
-    """Both learn what the other learns, and answer alike."""
-    rng, other = seeded(), seeded()
+    """Both learn what the other learns, tell the same of it, and answer alike."""
+    (rng, other), (said, told) = (seeded(), seeded()), (Book(), Book())
     torch.rand(1)  # the global generator is not theirs
-    one = method(train, rng).learner.fit(train, rng=rng)
-    two = learner(other).fit(train, rng=other)
+    one = method(train, rng).learner.fit(train, rng=rng, tracker=said)
+    two = learner(other).fit(train, rng=other, tracker=told)
+    assert said.rows == told.rows
+    assert all(metrics["relative_change"] > 0 for _, _, metrics in said.rows)
     states = [learned.network_.state_dict() for learned in (one, two)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
@@ -72,6 +87,11 @@ def test_convolutional_krotov_hopfield(train, floor):
         return FeatureClassifier(network, learning=learning, readout=config.readout())
 
     assert_same(lambda *some: mnist_conv_krotov.krotov_hopfield(config, *some), library, train)
+    if floor:
+        conv = PatchNormConv2d(1, 20, 3).whiten_(train, torch.Generator().manual_seed(config.seed), floor=floor)
+        found = mnist_conv_krotov.network_for(config, train, 1.0).conv1
+        for name, value in conv.named_buffers():
+            assert torch.equal(found.get_buffer(name), value), name
 
 
 def test_kernels_of_two_sizes_beside_each_other(train):
@@ -119,6 +139,12 @@ def test_deep_soft_hebb(train):
         return FeatureClassifier(network, learning=learning, readout=config.readout())
 
     assert_same(lambda *some: cifar_softhebb.soft_hebb(config, *some), library, train)
+    config = replace(config, whitening_floor=0.0)
+    frozen, rng = cifar_softhebb.random_patches(config, train, seeded()).learner.body, seeded()
+    by_hand = cifar_softhebb.network_for(config, train, rng, config.power)
+    init_patches_(by_hand, train, rng)
+    for name, value in by_hand.named_parameters():
+        assert torch.equal(frozen.get_parameter(name), value), name
 
 
 @pytest.mark.parametrize("receptive_field", [0, 5])

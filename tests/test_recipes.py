@@ -108,6 +108,8 @@ def test_the_copy_of_a_recipe_runs_and_every_local_method_stands_beside_its_base
     assert {name for name, family in families.items() if family == "baseline"} >= BASELINES
     assert all(0.1 < row["accuracy"] <= 1 and row["seconds"] > 0 and row["peak_mb"] > 0 for row in rows)
     assert len({(row["learner"], row["seed"]) for row in rows}) == len(rows)
+    of = {row.get("data") for row in record.rows if row["kind"] in ("images", "result")}
+    assert of == set(record.facts["data"])
     page = (out / "report.html").read_text()
     assert all(learner in page for learner in families)
     assert "report.html" in capsys.readouterr().out
@@ -282,7 +284,9 @@ def test_the_trial_and_the_way_of_a_spiking_network_are_its_own(tmp_path):
     for layer, want in zip(trial["layers"][1:], counts):
         assert [sum(time <= 2.0 for time in neuron) for neuron in layer["times"]] == want
         assert [len(neuron) for neuron in layer["times"]] == [max(1, count) for count in want]
-    assert [len(layer["times"]) for layer in trial["layers"]] == [64, 20, 10]
+    assert [(layer["name"], len(layer["times"])) for layer in trial["layers"]] == [
+        ("input", 64), ("hidden", 20), ("output", 10),
+    ]  # fmt: skip
     first = [neuron[0] for neuron in trial["layers"][-1]["times"]]
     assert first == pytest.approx(way["times"][-1], abs=1e-5)
     assert first == pytest.approx((-learner.decision_function(example.pixels())[0]).tolist(), abs=1e-5)

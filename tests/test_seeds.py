@@ -212,9 +212,12 @@ def test_a_method_draws_the_same_whoever_comes_before_it(tmp_path, monkeypatch):
 
 
 def test_the_models_of_a_seed_are_attacked_on_its_test_examples(tmp_path, monkeypatch):
-    said = []
+    said, shown = [], []
     learned = lambda plan, train, test, *, seed, **_: said.append((seed, seed, test.checksum()))
-    attacked = lambda models, test, attacks, *, seed, **_: said.append((models, seed, test.checksum()))
+    attacked = lambda models, test, attacks, *, seed, **how: (
+        said.append((models, seed, test.checksum())),
+        shown.append(how["pictures"]),
+    )
     monkeypatch.setattr(robust, "run_methods", learned)
     monkeypatch.setattr(robust, "models_of", lambda folder, seed: seed)
     monkeypatch.setattr(robust, "loaded", lambda headers, device: headers)
@@ -223,3 +226,4 @@ def test_the_models_of_a_seed_are_attacked_on_its_test_examples(tmp_path, monkey
     robust.run_seeds(Comparison({}, "d", [3, 4], partial(data_splits, "digits", 0)), (), run, attacks=Attacks())
     tests = {seed: digits(seed=seed)[1].checksum() for seed in (3, 4)}
     assert said == [(seed, seed, tests[seed]) for seed in (3, 3, 4, 4)]
+    assert shown == [True, False]  # of the first seed alone

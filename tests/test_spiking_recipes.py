@@ -49,6 +49,13 @@ def test_concept_shows_that_only_lif_spikes_jump(record):
         assert row["gradient_error"] < 1e-5
 
 
+def test_the_error_of_a_curve_is_its_largest_where_there_is_a_slope(record, monkeypatch):
+    slope, difference = torch.tensor([1.0, -3.0, 1.0, math.nan]), torch.tensor([1.0, -2.0, 1.25, 1.0])
+    monkeypatch.setattr(concept, "follow", lambda curve, at: (at, slope.double(), difference.double()))
+    found = rows_of(record(concept, concept.Config(points=4)), "concept")
+    assert [row["gradient_error"] for row in found] == pytest.approx([0.25] * 4)
+
+
 def test_a_single_neuron_comes_near_its_targets_from_either_side(record):
     done = record(single_neuron, single_neuron.Config(n_updates=300))
     rows = rows_of(done, "single_neuron")
@@ -173,6 +180,7 @@ def test_inhibition_learns_where_there_are_synapses_and_calms_the_network(record
     assert [len(rows_of(done, kind)) for kind in ("spiketrains", "potentials", "weights")] == [4, 4, 1]
     (looks,), (epoch,) = rows_of(done, "weights"), rows_of(done, "epoch")
     assert looks["times"] == [0.0, config.block]
+    assert looks["weights"][0] == pytest.approx([0.05] * len(looks["weights"][0]))  # as they were before learning
     assert epoch["weight"] == pytest.approx(sum(looks["weights"][1]) / len(looks["weights"][1]), rel=1e-5)
 
 

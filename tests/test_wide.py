@@ -126,6 +126,9 @@ def test_kernels_at_centres_meet_a_normalisation_that_has_its_statistics():
     conv, norm, above = nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6, momentum=None), nn.Conv2d(6, 4, 2, bias=False)
     init_centres_(stacked({"conv": conv, "norm": norm}, {"conv": above}), train, rng(5), count=300)
     torch.testing.assert_close(norm.running_mean, conv(train.pixels()).mean((0, 2, 3)).detach())
+    for make in (init_centres_, init_whitened_):
+        with pytest.raises(Refusal, match=r"as many patches to start from, got 3 for the 6 kernels of Conv2d\(1, 6"):
+            make(stacked({"conv": conv}), train[:3], rng(5), count=3)
 
 
 def test_kernels_at_centres_are_those_of_k_means_of_patches_as_the_layer_meets_them():

@@ -95,6 +95,17 @@ def test_a_file_or_a_pipe_gets_a_line_for_each_stage_and_no_bars(run, capfd, mon
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_stage_within_a_loop_that_went_on_late_has_its_line_too(capfd):
+    display = Display("toy")
+    display.enter("seeds", 10, 9)
+    display.enter("readout", 4, 0)
+    for _ in range(4):
+        display.advance()
+    display.leave()
+    assert capfd.readouterr().err.startswith("[toy] seeds 10/10 > readout 4/4: ")
+    display.leave()
+
+
 def test_an_iteration_that_takes_long_says_where_the_run_is(capfd):
     display = Display("toy", patience=0.04)
     display.enter("epochs", 3, 0)

@@ -259,6 +259,8 @@ def test_seeds_with_and_without_unnamed_examples_share_one_matrix_with_a_column_
     rows += [("confusion", {**about, "seed": 1, "matrix": [[4, 0, 6], [0, 9, 1]]})]
     (panel,) = confusions(gather([make(tmp_path / "run", [result(), *rows])]))
     assert panel.caption == "0→none 30.0 %, 1→0 15.0 %, 0→1 5.0 %"
+    panel.plot(axes := Figure().subplots())
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
     write([tmp_path / "run"], tmp_path / "report.html")
     assert "true 0, predicted none: 30.0 %" in (tmp_path / "report.html").read_text()
 

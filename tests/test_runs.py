@@ -132,8 +132,19 @@ def test_a_row_reads_back_as_it_was_written_with_unknown_columns_beside_it(run):
     ):
         run.log(row)
         assert parse_row(read(run.folder).rows[-1]) == row
+    run.log(Row(kind="mine", metrics={"name": "zoé"}))
+    assert '"zoé"' in (run.folder / "metrics.jsonl").read_text(encoding="utf-8")  # as people read it
     run.finish()
-    assert read(run.folder).facts["rows"] == 2
+    assert read(run.folder).facts["rows"] == 3
+
+
+def test_the_least_that_a_column_can_be_is_read_and_less_is_not():
+    columns = {"kind": "attack", "norm": "Linf", "attack": "FGSM", "accuracy": 0.5}
+    for size in (0, 0.0):
+        assert parse_row(columns | {"size": size}).size == 0
+    for size in (-1, -1e-9):
+        with pytest.raises(Refusal, match="has 'size' in another form"):
+            parse_row(columns | {"size": size})
 
 
 @pytest.mark.parametrize(("columns", "missing"), [({"kind": "epoch"}, "epoch"), ({"kind": "result"}, "accuracy")])

@@ -308,3 +308,20 @@ def test_a_unit_that_has_won_nothing_for_long_starts_anew_at_an_input():
     learner.states["0"] = new._replace(idle=torch.tensor([0.0, 0.0, 0.0, 51.0, 52.0]).double())
     learner.propose_(batch[:1])  # both start at the one input, and one of them wins it
     assert sorted(learner.states["0"].idle[3:].tolist()) == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("kernel", [nn.Conv2d(3, 6, 3), nn.Conv2d(4, 6, 2, groups=2)], ids=["one group", "groups"])
+def test_channels_that_lie_last_in_memory_learn_the_same(kernel):
+    """Rows of such a weight are a copy, so what is written into them would be lost."""
+    images, found = torch.rand(30, kernel.in_channels, 6, 6, generator=seed(3)).double() ** 2, []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        model = nn.Sequential(deepcopy(kernel).double()).to(memory_format=layout)
+        learner = npl.attach(model, {"0": npl.HardWTA()}, images, rng=seed())
+        start = model[0].weight.detach().clone()
+        idle = torch.arange(6.0, dtype=torch.float64) * 50  # some start anew
+        learner.states["0"] = learner.states["0"]._replace(idle=idle)
+        learn(learner, images.split(10), optimizer=torch.optim.SGD(model.parameters(), lr=0.3))
+        torch.testing.assert_close(model[0].weight.flatten(1).norm(dim=1), learner.states["0"].norms)
+        found.append([start, *model.state_dict().values()])
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)

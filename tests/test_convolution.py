@@ -11,6 +11,7 @@ from neuropil.plasticity import HardWTA, KrotovHopfield, correlate
 from neuropil.plasticity.patches import patches
 from oracles import correlate_by_hand
 
+LAYOUTS = torch.contiguous_format, torch.channels_last
 SHAPES = {
     "plain": {},
     "padded": {"padding": 2},
@@ -148,3 +149,12 @@ def test_kernels_find_no_start_in_images_that_are_flat():
     black = Split(torch.zeros(5, 1, 4, 4), torch.zeros(5).long(), 2)
     with pytest.raises(Refusal, match="patches that are not flat"):
         init_patches_(body, black, torch.Generator().manual_seed(0))
+
+
+def test_kernels_start_at_the_same_patches_where_channels_lie_last_in_memory():
+    images = Split(torch.rand(9, 3, 6, 6, generator=torch.Generator().manual_seed(1)), torch.zeros(9).long(), 2)
+    bodies = [nn.Sequential(nn.Conv2d(3, 5, 2)).to(memory_format=form) for form in LAYOUTS]
+    for body in bodies:
+        init_patches_(body, images, torch.Generator().manual_seed(0))
+    assert torch.equal(bodies[0][0].weight, bodies[1][0].weight)
+    torch.testing.assert_close(bodies[1][0].weight.flatten(1).norm(dim=1), torch.ones(5))

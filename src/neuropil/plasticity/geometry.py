@@ -34,7 +34,7 @@ def units(layer: nn.Module) -> int:
 
 
 def rows(layer: nn.Module, weight: Tensor) -> Tensor:
-    """`weight` as (units, fan-in), one row per unit; a view wherever the layout allows it."""
+    """`weight` as (units, fan-in), one row per unit: to read, as it is a copy where channels of kernels lie last."""
     if not isinstance(layer, Transposed):
         return weight if weight.dim() == 2 else weight.flatten(1)
     grouped: Tensor = weight.unflatten(0, (layer.groups, -1))  # (groups, in / groups, out / groups, *kernel)
@@ -51,6 +51,11 @@ def from_rows(layer: nn.Module, matrix: Tensor) -> Tensor:
     inputs, outputs = weight.shape[0] // layer.groups, weight.shape[1]
     grouped = matrix.view(layer.groups, outputs, inputs, *weight.shape[2:])
     return grouped.transpose(1, 2).reshape(weight.shape)
+
+
+def write_(layer: nn.Module, matrix: Tensor) -> None:
+    """The weight of `layer` becomes `matrix` (units, fan-in), however it lies in memory."""
+    weight_of(layer).copy_(from_rows(layer, matrix))
 
 
 def per_sample(layer: nn.Module, activity: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.amp.grad_scaler import GradScaler
 from neuropil.errors import Diverged, require
 from neuropil.plasticity.attachable import check_images, check_settings, in_one_process, reached
 from neuropil.plasticity.engine import Rule
-from neuropil.plasticity.geometry import rows, weight_of
+from neuropil.plasticity.geometry import rows, weight_of, write_
 from neuropil.plasticity.precision import full_precision
 from neuropil.plasticity.processes import Processes, chosen, place
 from neuropil.plasticity.propose import propose_, surrogate_loss
@@ -218,7 +218,7 @@ def attach(
 @full_precision
 def _start_(layer: nn.Module, pre: Tensor, most: int, rng: Generator, processes: Processes | None) -> LayerState:
     """Let the rows start at samples of `pre`; the state after that batch."""
-    weight = rows(layer, weight_of(layer))
+    weight = rows(layer, weight_of(layer)).clone()
     samples = taken(layer, pre, max(most, 4 * len(weight)), rng, processes)
     samples = samples if processes is None else processes.gather(samples)  # they are few, and all start alike
     require(len(samples) > 0, "attach needs images to start from, got none that a layer could learn from.")
@@ -229,5 +229,5 @@ def _start_(layer: nn.Module, pre: Tensor, most: int, rng: Generator, processes:
         x = x[x.norm(dim=1) > 0.5]  # not the flat ones
         if len(x) >= 2 * len(start):
             start.copy_(x[torch.randperm(len(x), generator=rng)[: len(start)].to(x.device)])
-    weight.copy_(directions_of(weight) * state.norms[:, None])
+    write_(layer, directions_of(weight) * state.norms[:, None])
     return observe(layer, samples, first)

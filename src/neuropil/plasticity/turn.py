@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from neuropil.plasticity.chosen import full_factor
 from neuropil.plasticity.engine import Rule
-from neuropil.plasticity.geometry import Conv, bias_of, from_rows, rows, weight_of
+from neuropil.plasticity.geometry import Conv, bias_of, from_rows, rows, weight_of, write_
 from neuropil.plasticity.job import Job
 from neuropil.plasticity.law import Dense
 from neuropil.plasticity.plan import PLAN
@@ -20,8 +20,7 @@ IDLE = 10.0  # a unit that wins none of so many samples for each unit of its lay
 
 def settle_layer_(layer: nn.Module, state: LayerState, threshold: float | None) -> None:
     """Rows without their mean and of their norm; the bias below the drive by `threshold`, see `attach`."""
-    weight = rows(layer, weight_of(layer))
-    weight.copy_(directions_of(weight) * state.norms[:, None])
+    write_(layer, directions_of(rows(layer, weight_of(layer))) * state.norms[:, None])
     if (bias := bias_of(layer)) is not None:
         threshold = (0.0 if isinstance(layer, Conv) else 0.5) if threshold is None else threshold
         bias.copy_(-(state.drive_mean + threshold * state.drive_sd))
@@ -88,7 +87,7 @@ def restart_(
     x = prepared(some, state)
     x = x.transpose(0, 1).flatten(0, 1)  # (units of all groups, fan-in)
     fresh = late & (x.norm(dim=1) > 0.5)
-    weight.copy_(torch.where(fresh[:, None], directions_of(x) * state.norms[:, None], weight))
+    write_(layer, torch.where(fresh[:, None], directions_of(x) * state.norms[:, None], weight))
     return state._replace(idle=torch.where(fresh, 0, state.idle)), fresh
 
 

@@ -210,15 +210,17 @@ def init_patches_(body: nn.Sequential, train: Split, rng: Generator) -> None:
     for name in convolutions(body):
         below, layer = body[: names.index(name)], body.get_submodule(name)
         gather_statistics_(below, train)
-        weight, found = body.get_parameter(f"{name}.weight").flatten(1), 0
+        weight, found = body.get_parameter(f"{name}.weight"), 0
+        kernels = weight.flatten(1).clone()  # which may lie in another order in memory
         flat = 0  # times in a row that no patch was found
         while found < len(weight):
             some = train[torch.randint(len(train), (min(len(weight), 100),), generator=rng).to(train.y.device)]
             patch = sample_patches(layer, below(some.pixels()), 4 * len(some), rng)
             patch = patch[torch.randperm(len(patch), generator=rng)[: min(len(some), len(weight) - found)]]
-            weight[found : found + len(patch)] = patch / patch.norm(dim=1, keepdim=True)
+            kernels[found : found + len(patch)] = patch / patch.norm(dim=1, keepdim=True)
             found, flat = found + len(patch), 0 if len(patch) else flat + 1
             require(flat < 100, f"kernels start at patches that are not flat, and {layer} finds none in these images.")
+        weight.copy_(kernels.view(weight.shape))
 
 
 @torch.no_grad()

@@ -1,7 +1,9 @@
 """What recipes log besides, from made-up spikes, times and answers: each number is worked out here, by other means."""
 
+import ast
 import math
 from collections import OrderedDict
+from pathlib import Path
 from statistics import mean, stdev
 from types import SimpleNamespace
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import neuropil
 from common import rng
 from neuropil.associative.settling import Settled
 from neuropil.data import Split
@@ -278,3 +281,52 @@ def test_a_diagnosis_says_its_numbers_in_points(learned, said):
         f"Linear probe: 71.2 % untrained, 86.2 % with start and bias alone, {100 * learned:.1f} % as it is; {said}. "
     )
     assert text == f"Linear, 4 units. {probe}2 dead units, 1 copy; norms 0.5 to 2; effective rank 13."
+
+
+# Loops
+
+
+REFILLED = {("balanced", "raster"), ("robustness", "checksums"), ("competition", "hidden")}
+"""Filled anew in every turn, merged by the run, or part of what is kept."""
+
+
+def filled(loop):
+    """Names whose items a loop sets, or that it changes in place."""
+    for node in ast.walk(loop):
+        if isinstance(node, ast.Assign):
+            yield from (to.value.id for to in node.targets if isinstance(getattr(to, "value", None), ast.Name))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.endswith("_"):
+            yield from [node.func.value.id] if isinstance(node.func.value, ast.Name) else []
+
+
+@pytest.mark.parametrize("room", ["experiments", "recipes", "models", "associative"])
+def test_what_a_loop_fills_is_among_what_it_keeps_for_a_run_that_goes_on(room):
+    lost, seen = set(), 0
+    for file in (Path(neuropil.__file__).parent / room).rglob("*.py"):
+        for function in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            loops = [
+                node for node in ast.walk(function) if isinstance(node, ast.For) and ".loop(" in ast.unparse(node.iter)
+            ]
+            if not loops:
+                continue
+            seen += 1
+            given = [node for node in ast.walk(function) if isinstance(node, ast.Assign | ast.AnnAssign)]
+            made = {
+                ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+                for node in given
+                if node.lineno < loops[0].lineno
+            }
+            before = {name for text in made for name in text.strip("()").split(", ")}
+            kept = {word.value.id for loop in loops for word in loop.iter.keywords if isinstance(word.value, ast.Name)}
+            kept |= {
+                node.id
+                for one in given
+                if ast.unparse(one).startswith(("state", "parts"))
+                for node in ast.walk(one)
+                if isinstance(node, ast.Name)
+            }
+            lost |= {(file.stem, name) for loop in loops for name in filled(loop) if name in before - kept}
+    assert seen
+    assert lost <= REFILLED

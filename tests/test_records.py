@@ -117,9 +117,10 @@ def of_call(name: str, call: Any) -> Iterator[str]:
 
 
 def constants(module: Any) -> list[str]:
-    """Names in capitals to which a module gives a value."""
+    """Names in capitals to which a module gives a value; not what is empty at first and filled by use."""
     given = [one for one in ast.parse(inspect.getsource(module)).body if isinstance(one, ast.Assign | ast.AnnAssign)]
-    named = [one.targets[0] if isinstance(one, ast.Assign) else one.target for one in given]
+    kept = [one for one in given if one.value is not None and ast.unparse(one.value) not in ("{}", "[]", "set()")]
+    named = [one.targets[0] if isinstance(one, ast.Assign) else one.target for one in kept]
     return [one.id for one in named if isinstance(one, ast.Name) and re.fullmatch(r"_?[A-Z][A-Z\d_]+", one.id)]
 
 

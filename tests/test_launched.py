@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from threading import Thread
 
 import numba
@@ -156,7 +157,9 @@ def test_a_process_that_is_alone_waits_as_long_as_it_is_told_or_until_ctrl_c(roo
     for rank, port, wait in zip((0, 1, 0), ports, ("11", "11", "300")):
         told = process(rank, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), DATA="7", NEUROPIL_WAIT=wait)
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        runs.append(subprocess.Popen([*command, f"out-{wait}"], cwd=room, env=os.environ | told, **streams))
+        listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background does not
+        one = [*command, f"out-{wait}"]
+        runs.append(subprocess.Popen(one, cwd=room, env=os.environ | told, preexec_fn=listens, **streams))
     try:
         assert runs[2].stderr.readline().startswith(f"neuropil: waiting at 127.0.0.1:{ports[2]} for process 2 of 2, at")
         runs[2].send_signal(signal.SIGINT)

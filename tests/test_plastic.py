@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from common import refused
+from neuropil.errors import Refusal
 from neuropil.models import PlasticLayer
 from neuropil.plasticity import Hebb, PairSTDP, SoftBounds, TripletSTDP, VoltageSTDP, constrain_, propose_
 from neuropil.spiking import AdaptiveLIF, CurrentLIF, DeltaLIF, SpikingSequential, simulate
@@ -133,8 +134,17 @@ def test_settings_that_do_not_fit_are_refused():
     what = "PlasticLayer needs a layer, neurons with init and step, and a rule of spikes, got Linear, DeltaLIF, {}."
     assert refused(lambda: PlasticLayer(layer, neuron, Hebb(), lr=0.1)) == what.format("Hebb")
     assert refused(lambda: PlasticLayer(layer, neuron, VoltageSTDP(), lr=0.1)) == what.format("VoltageSTDP")
-    assert "needs lr > 0, got -1" in refused(lambda: PlasticLayer(layer, neuron, RULE, lr=-1.0))
+    assert "needs a finite lr > 0, got -1" in refused(lambda: PlasticLayer(layer, neuron, RULE, lr=-1.0))
     said = refused(lambda: PlasticLayer(layer, neuron, RULE, lr=0.1, low=1.0, high=0.5))
     assert said == "PlasticLayer needs low < high, got low=1.0 and high=0.5."
     said = refused(lambda: PlasticLayer(layer, neuron, PairSTDP(), lr=0.1))
     assert said == "PlasticLayer needs one step for all, got dt=0.0013 of neurons, 0.001 of a rule."
+
+
+def test_a_rate_or_weights_that_are_not_finite_are_refused():
+    with pytest.raises(Refusal, match="finite lr > 0, got inf"):
+        PlasticLayer(nn.Linear(6, 4), DeltaLIF(), PairSTDP(), lr=float("inf"))
+    network = PlasticLayer(nn.Linear(6, 4), DeltaLIF(), PairSTDP(), lr=0.1)
+    nn.init.constant_(network.layer.weight[1:2], float("nan"))
+    with pytest.raises(Refusal, match="needs finite weights, got NaN"):
+        simulate(network, torch.zeros(5, 3, 6))

@@ -71,7 +71,7 @@ class PlasticLayer(nn.Module):
         fits = fits and isinstance(rule, Clocked) and "post" in rule.spiking
         got = ", ".join(type(one).__name__ for one in (layer, neuron, rule))
         require(fits, f"PlasticLayer needs a layer, neurons with init and step, and a rule of spikes, got {got}.")
-        require(lr > 0, f"PlasticLayer needs lr > 0, got {lr}.")
+        require(0 < lr < math.inf, f"PlasticLayer needs a finite lr > 0, got {lr}.")
         bounded = low is None or high is None or low < high
         require(bounded, f"PlasticLayer needs low < high, got low={low} and high={high}.")
         own = getattr(neuron, "dt", rule.dt)
@@ -83,7 +83,8 @@ class PlasticLayer(nn.Module):
     @torch.no_grad()
     def init(self, like: Tensor) -> PlasticState:
         """Neurons at rest and no trace of a spike, for spikes shaped like this, (batch, *in)."""
-        none = self.silence(like)
+        none, weight = self.silence(like), self.layer.get_parameter("weight")
+        require(bool(weight.isfinite().all()), "PlasticLayer needs finite weights, got NaN or infinity.")
         return PlasticState(self.neuron.init(none), self.rule.init(self.layer, like, none))
 
     @torch.no_grad()

@@ -29,6 +29,7 @@ from test_recipes import NETS, TINY
 
 RECORDS = Path(__file__).with_name("records")
 NOT_RECORDED = ("neuropil.cli", "neuropil.report", "neuropil.plasticity.kernels.gpu", "neuropil.spiking.kernels.gpu")
+EMPTY = ("{}", "[]", "set()", "WeakKeyDictionary()")
 ATOMS = (bool, int, float, str)
 SMALL = {"cifar_softhebb": TINY["mnist_softhebb"], "diehl_cook": "--units 20", "stdp_conv": "--kernels 8 10 --kernel 3"}
 SMALL |= {"mnist_parity": NETS, "mnist_conv_krotov": TINY["mnist_conv_krotov"], "spiking_associative": "--units 12"}
@@ -119,7 +120,7 @@ def of_call(name: str, call: Any) -> Iterator[str]:
 def constants(module: Any) -> list[str]:
     """Names in capitals to which a module gives a value; not what is empty at first and filled by use."""
     given = [one for one in ast.parse(inspect.getsource(module)).body if isinstance(one, ast.Assign | ast.AnnAssign)]
-    kept = [one for one in given if one.value is not None and ast.unparse(one.value) not in ("{}", "[]", "set()")]
+    kept = [one for one in given if one.value is not None and ast.unparse(one.value) not in EMPTY]
     named = [one.targets[0] if isinstance(one, ast.Assign) else one.target for one in kept]
     return [one.id for one in named if isinstance(one, ast.Name) and re.fullmatch(r"_?[A-Z][A-Z\d_]+", one.id)]
 

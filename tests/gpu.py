@@ -59,10 +59,10 @@ def neuropil(words, limit):
 
 
 def kernels(device):
-    """Both files of cases of kernels, which compare them with those of the CPU in float64."""
+    """All files of cases of kernels, which compare them with those of the CPU in float64."""
     interpreter = {} if device == "cuda" else {"TRITON_INTERPRET": "1"}
     words = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
-    for name in ("gpu_cases", "rule_gpu_cases"):
+    for name in ("gpu_cases", "clock_gpu_cases", "rule_gpu_cases"):
         file = str(HERE / f"{name}.py")
         yield f"kernels: {name}", call([*words, file], 900, NEUROPIL_TEST_DEVICE=device, **interpreter)
 

@@ -245,8 +245,12 @@ def _named(run_backward):
 
 
 @contextmanager
-def other_device():
-    """Within, "cuda" is that device; a counter of what the host would wait for, and where."""
+def other_device(**kernels):
+    """Within, "cuda" is that device; a counter of what the host would wait for, and where.
+
+    Args:
+        kernels: by kind, to be taken instead of those of the CPU.
+    """
     seen, events = Counter(), dispatch_of_events
     run_backward = torch.autograd._engine_run_backward
     with ExitStack() as stack:
@@ -254,7 +258,9 @@ def other_device():
         for name, answer in CUDA.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, lambda *_, answer=answer: answer))
         there = {kind: Elsewhere(kernel) for kind, kernel in events.CPU.items() if kind != "lif"}  # for the CPU only
-        stack.enter_context(mock.patch.object(events.kernels, "__defaults__", (lambda: there,)))
+        there |= kernels
+        for asked in events.kernels, events.clocked:
+            stack.enter_context(mock.patch.object(asked, "__defaults__", (lambda: there,)))
         stack.enter_context(mock.patch.object(dispatch_of_rules, "_kernels", return_value=None))  # torch's operations
         stack.enter_context(mock.patch.object(torch.autograd, "_engine_run_backward", _named(run_backward)))
         stack.enter_context(_Dispatch(seen))
@@ -273,10 +279,10 @@ def _plain(value):
     return [part for each in value for part in _plain(each)]
 
 
-def same(job, *, follows=True, **within):
+def same(job, *, follows=True, kernels=None, **within):
     """Assert that `job(device)` gives the same on that device as on the CPU, and what `follows` stays there."""
     want = _plain(job("cpu"))
-    with other_device() as seen:
+    with other_device(**(kernels or {})) as seen:
         got = _plain(job("cuda"))
     assert len(want) == len(got) > 0
     for (mine, _), (theirs, elsewhere) in zip(want, got):

@@ -1,6 +1,7 @@
 """Rules and learners work where their data lie, shown without a GPU: see `other_device.py`; answers are the CPU's."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,11 @@ import neuropil as npl
 from neuropil.experiments.diagnose import diagnose
 from neuropil.models import PatchNormConv2d
 from neuropil.plasticity import first_and_kth, gains, winner
-from other_device import Other, other_device, same
+from neuropil.spiking import AxonalDelay, SpikingSequential, simulate
+from neuropil.spiking.clock.together import COMPILED
+from neuropil.spiking.kernels.cpu import clocked
+from other_device import Elsewhere, Other, other_device, same
+from test_together import DT, NEURONS, drive_of, record
 
 DENSE, CONV = partial(nn.Linear, 5, 20), partial(nn.Conv2d, 2, 20, 3)
 LAYERS = {
@@ -107,6 +112,42 @@ def test_what_attach_makes_stays_with_its_network(rule):
         return model[0].weight, model[4].bias, learner.wins(images)
 
     same(steps, rtol=1e-3, atol=1e-4)
+
+
+def dense_spiking():
+    delay = AxonalDelay(torch.tensor([0.0, 2.6e-3, 9.1e-3, 0.0]), DT)
+    return SpikingSequential(nn.Linear(5, 4), NEURONS["current"], delay, nn.Linear(4, 3), NEURONS["adaptive"]), (3, 5)
+
+
+def convolved_spiking():
+    layers = [nn.Conv2d(2, 3, 3, padding=1), NEURONS["delta"], nn.MaxPool2d(2), nn.Conv2d(3, 4, 2), nn.ReLU()]
+    return SpikingSequential(*layers, NEURONS["izhikevich"], nn.Flatten(), nn.Linear(4, 2)), (3, 2, 4, 4)
+
+
+@pytest.mark.parametrize("make", [dense_spiking, convolved_spiking], ids=lambda make: make.__name__)
+def test_so_does_a_simulation_whose_neurons_take_many_steps_in_one_launch(make):
+    launches, took = [], {"cpu": [], "cuda": []}
+
+    def advance(kind, drive, *rest):
+        launches.append((kind, len(drive)))
+        return Elsewhere(clocked).advance(kind, drive, *rest)
+
+    def run(device):
+        torch.manual_seed(0)
+        network, units = make()
+        for one in network.double().parameters():
+            nn.init.uniform_(one, -0.4, 1.2)
+        drive = drive_of("row", 70, units, torch.float64)
+        launches.clear()
+        yield simulate(network.to(device), drive.to(device))
+        yield simulate(network, iter(drive.to(device)), record=record)
+        took[device] = [steps for _, steps in launches]
+
+    same(run, kernels={"clocked": SimpleNamespace(advance=advance)}, rtol=1e-12, atol=1e-12)
+    assert not took["cpu"]
+    neurons = sum(type(one) in COMPILED for one in make()[0].layers)
+    assert sum(took["cuda"]) == 2 * 70 * neurons
+    assert max(took["cuda"]) == 32
 
 
 def test_so_does_what_diagnose_finds():

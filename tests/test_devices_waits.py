@@ -3,6 +3,8 @@
 Waiting for a number, for the size of a result (a mask, `unique`) or for a copy from or to the CPU counts.
 """
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -19,8 +21,9 @@ from neuropil.models import (
     SupervisedTraining,
 )
 from neuropil.plasticity import BCM, ExplainAway, HardWTA, Hebb, KrotovHopfield, Oja, Sanger, SoftHebb, propose_
-from neuropil.spiking import QIF
+from neuropil.spiking import QIF, SpikingSequential, simulate
 from other_device import other_device
+from test_together import NEURONS
 
 ONE, CHOOSES = (Hebb(), Oja(), Sanger(), BCM(), SoftHebb(), ExplainAway(k=2)), (HardWTA(), KrotovHopfield(k=3))
 LEARNERS = {  # with what a pass waits for beside its steps
@@ -58,6 +61,17 @@ def test_a_step_of_a_learner_waits_as_often_as_is_said(name):
             waited.append(seen.copy())
         steps = waited[1] - waited[0]
         assert sum(steps.values()) <= 2 * most, steps
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_a_simulation_waits_for_nothing_but_how_long_delays_are_before_it_starts(name):
+    with other_device() as seen:
+        neurons = deepcopy(NEURONS[name])
+        network = SpikingSequential(nn.Linear(6, 5), neurons, nn.Linear(5, 4), NEURONS["current"]).to("cuda")
+        drive = torch.rand(20, 3, 6).to("cuda")
+        seen.clear()
+        simulate(network, drive)
+        assert sum(seen.values()) == (name == "delay"), seen
 
 
 def test_winners_of_first_spikes_are_waited_for_once():

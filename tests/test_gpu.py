@@ -4,21 +4,30 @@ import pytest
 import torch
 
 from neuropil.spiking import QIF, Plan, ThetaLayer, times
+from neuropil.spiking.clock.together import several
+from neuropil.spiking.kernels.dispatch import gpu_kernels
+from other_device import other_device
 from qif_oracles import qif, recurrent_qif
+from test_together import NEURONS
 from triton_tools import compile_only, needs_gpu, needs_triton, run_cases
 
 pytestmark = pytest.mark.kernels
 
 
+CASES = pytest.mark.parametrize("name", ["gpu_cases.py", "clock_gpu_cases.py"])
+
+
 @needs_triton
-def test_the_kernels_agree_with_the_compiled_ones_in_the_interpreter():
-    run_cases("gpu_cases.py", TRITON_INTERPRET="1", NEUROPIL_TEST_DEVICE="cpu")
+@CASES
+def test_the_kernels_agree_with_the_compiled_ones_in_the_interpreter(name):
+    run_cases(name, TRITON_INTERPRET="1", NEUROPIL_TEST_DEVICE="cpu")
 
 
 @needs_triton
 @needs_gpu
-def test_the_kernels_agree_with_the_compiled_ones_on_the_gpu():
-    run_cases("gpu_cases.py", NEUROPIL_TEST_DEVICE="cuda")
+@CASES
+def test_the_kernels_agree_with_the_compiled_ones_on_the_gpu(name):
+    run_cases(name, NEUROPIL_TEST_DEVICE="cuda")
 
 
 @needs_triton
@@ -36,8 +45,25 @@ def test_the_kernels_compile_for_a_gpu(dtype, monkeypatch, tmp_path):
         recurrent_qif(spikes, weight, inner, start, start, QIF(), 2.0, plan=plan),
     ):
         outputs[1].sum().backward()
-    assert [name for name, _, _ in built] == ["forward"] * 3 + ["backward"] * 3
-    assert min(len(code) for _, code, _ in built) > 1000
+    assert [one.name for one in built] == ["forward"] * 3 + ["backward"] * 3
+    assert min(len(one.code) for one in built) > 1000
+
+
+@needs_triton
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("name", ["delta", "current", "adaptive"])
+def test_steps_of_neurons_are_one_launch_that_nobody_waits_for(name, arch, monkeypatch, tmp_path):
+    neuron, built = NEURONS[name], compile_only(monkeypatch, tmp_path, arch)
+    for dtype in (torch.float32, torch.float64):
+        with other_device(clocked=gpu_kernels()["clocked"]) as seen:
+            drive = torch.zeros(7, 3, 43, dtype=dtype, device="cuda")
+            for traced in (False, True):
+                _, states, state = several(neuron, drive, neuron.init(drive[0]), traced)
+                assert all(one.is_cuda and one.shape == (3, 43) for one in state)
+                assert len(states) == 7 * traced
+            assert not seen
+    assert [one.name for one in built] == ["advance_block"] * 4
+    assert not any("fma" in one.assembly for one in built)  # which would round otherwise than a step
 
 
 def test_what_torch_does_on_a_gpu_is_what_the_compiled_functions_do_on_the_cpu():

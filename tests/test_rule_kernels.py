@@ -36,9 +36,9 @@ def built(request, monkeypatch, tmp_path):
     monkeypatch.setattr(engine, "check_finite", lambda *_, **__: None)  # nothing is run
     kernels = compile_only(monkeypatch, tmp_path, arch, {"chosen", "finite", "out", "sums"})
     yield kernels, kind
-    for name, code, shared in kernels:
-        assert len(code) > 1000, name
-        assert shared <= SHARED, name
+    for one in kernels:
+        assert len(one.code) > 1000, one.name
+        assert one.shared <= SHARED, one.name
 
 
 @needs_triton
@@ -47,7 +47,7 @@ def test_kernels_of_dense_layers_compile_for_a_gpu(built):
     for rule, sizes in (KrotovHopfield(), (100, 784, 2000)), (HardWTA(), (1000, 3072, 70)):
         batch, inputs, units = sizes
         rule(nn.Linear(inputs, units, dtype=kind), torch.ones(batch, inputs, dtype=kind), plan=Plan(triton=True))
-    assert [name for name, _, _ in kernels] == ["rank_drives", "change_rows"] * 2
+    assert [one.name for one in kernels] == ["rank_drives", "change_rows"] * 2
 
 
 BENCHMARK = partial(nn.Conv2d, 1, 400, 5, bias=False), (2, 1, 28, 28)
@@ -75,7 +75,7 @@ LOW = KrotovHopfield(ranking_dtype=torch.bfloat16)
 def test_kernels_of_convolutions_compile_for_a_gpu(rule, convolution, plan, names, built):
     (kernels, kind), (make, shape) = built, convolution
     rule(make(dtype=kind), torch.ones(shape, dtype=kind), plan=Plan(triton=True, **plan))
-    assert [name for name, _, _ in kernels] == names
+    assert [one.name for one in kernels] == names
 
 
 def test_a_plan_that_asks_for_triton_is_refused_without_it(monkeypatch):

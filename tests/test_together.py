@@ -16,6 +16,7 @@ from neuropil.spiking import (
     simulate,
 )
 from neuropil.spiking.clock import together
+from neuropil.spiking.kernels.cpu import clocked
 
 DT = 1.3e-3
 NEURONS = {
@@ -91,7 +92,7 @@ def test_neurons_do_bit_for_bit_what_their_steps_do(name, dtype):
 
 
 def test_blocks_and_threads_change_no_neuron(monkeypatch):
-    monkeypatch.setattr(together, "WORTH", 100)
+    monkeypatch.setattr(clocked, "WORTH", 100)
     threads, drive = torch.get_num_threads(), drive_of("current", 30, (2, 5000), torch.float32)
     outs, states = by_steps(NEURONS["current"], drive)
     try:

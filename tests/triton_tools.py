@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -20,6 +21,16 @@ KINDS = {
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
+OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
+
+
+class Built(NamedTuple):
+    """A kernel that was compiled."""
+
+    name: str
+    code: bytes
+    shared: int  # memory that the threads of a program share, bytes
+    assembly: str  # PTX
 
 
 def run_cases(name, **settings):
@@ -42,7 +53,7 @@ def compile_only(monkeypatch, folder, arch=90, written=()):
         written: names of arguments that a kernel would have filled: they are set to 0.
 
     Returns:
-        a list that gets the name, the machine code and the shared memory (bytes) of every kernel that is launched.
+        a list that gets every kernel that is launched, as `Built`.
     """
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource, compile
@@ -54,13 +65,13 @@ def compile_only(monkeypatch, folder, arch=90, written=()):
     def launch(kernel, grid):
         def compiled(*args, **named):
             given = dict(zip(kernel.arg_names, args)) | named
-            options = {name: given.pop(name) for name in ("num_warps", "num_stages") if name in given}
+            options = {name: given.pop(name) for name in OPTIONS if name in given}
             for name in {*written} & set(given):
                 given[name].zero_()
             signature, fixed = {}, {}
             for place, one in enumerate(kernel.params):
                 value = given[one.name]
-                if one.is_constexpr or (type(value) is int and value == 1):
+                if one.is_constexpr or (type(value) is int and value == 1 and not one.do_not_specialize):
                     signature[one.name], fixed[place,] = "constexpr", value
                 elif isinstance(value, tuple):
                     signature[one.name] = tuple("constexpr" if part == 1 else "i32" for part in value)
@@ -70,7 +81,7 @@ def compile_only(monkeypatch, folder, arch=90, written=()):
                     signature[one.name] = kind
             target = GPUTarget("cuda", arch, 32)
             made = compile(ASTSource(kernel, signature, fixed), target=target, options=options)
-            built.append((kernel.__name__, made.asm["cubin"], made.metadata.shared))
+            built.append(Built(kernel.__name__, made.asm["cubin"], made.metadata.shared, made.asm["ptx"]))
 
         return compiled
 

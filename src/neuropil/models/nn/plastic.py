@@ -148,7 +148,7 @@ class PlasticLayer(nn.Module):
         bounds = -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
         law = kernels.Law._make([*map(kind, (*decay, *gains, *bounds)), rule.pairing == "nearest"])
         given = spikes.contiguous().numpy(), out, turned, bias, neurons, left, x, y
-        COMPILED[type(self.neuron)](*given, constants(self.neuron, kind), law)
+        COMPILED[type(self.neuron)](*given, constants(self.neuron).typed(kind), law)
         weight.copy_(torch.from_numpy(turned).T)
         after = type(state.neurons)(*(torch.from_numpy(one) for one in (*neurons, left)))
         return torch.from_numpy(out), PlasticState(after, Traces(torch.from_numpy(x), torch.from_numpy(y)))

@@ -28,9 +28,9 @@ def simulate(
     """Run a network over time steps.
 
     Neurons of this package take up to 64 steps at once, alone or in a `SpikingSequential` with layers of torch.
-    `CurrentLIF`, `DeltaLIF` and `AdaptiveLIF` are compiled on the CPU, and do bit for bit what their `step` does. A
-    layer sees several steps as one batch, which may round the last digit otherwise. Any other network is run step by
-    step.
+    `CurrentLIF`, `DeltaLIF` and `AdaptiveLIF` are compiled on the CPU and on CUDA GPUs, where Triton is installed. They
+    do bit for bit what their `step` does. A layer sees several steps as one batch, which may round the last digit
+    otherwise. So may counts of what is no spike, on a GPU. Any other network is run step by step.
 
     Args:
         network: has ``init`` and ``step``.
@@ -65,15 +65,25 @@ def simulate(
             (outs, states, state), chunks.width = run(network, layers, x, state, traced=record is not None)
             chunks.grow()
             seen, before = versions(layers), len(x)
-        for t, out in enumerate(outs):
-            counts = out.clone() if counts is None else counts.add_(out)
-            for name, value in (record(out, states[t]) if record else {}).items():
+        counts = _counted(counts, outs)
+        for out, state_then in zip(outs, states):
+            for name, value in (record(out, state_then) if record else {}).items():
                 kept.setdefault(name, []).append(value.clone())
         del x  # the next steps are made before they take its place
     require(counts is not None, "simulate needs at least one step of spikes, got none.")
     assert counts is not None
     _unchanged(layers, seen, before)
     return Simulation(counts, state, {name: torch.stack(values) for name, values in kept.items()})
+
+
+def _counted(counts: Tensor | None, outs: Tensor) -> Tensor:
+    """The sum over time with some steps more: one after the other on the CPU, as a loop adds, elsewhere at once."""
+    if outs.device.type != "cpu":
+        return outs.sum(0) if counts is None else counts.add_(outs.sum(0))
+    for out in outs:
+        counts = out.clone() if counts is None else counts.add_(out)
+    assert counts is not None
+    return counts
 
 
 def _unchanged(layers: tuple[Any, ...] | None, seen: Any, together: int) -> tuple[Any, ...] | None:

@@ -3,28 +3,26 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuropil._threads import share_out
 from neuropil.errors import Refusal
 from neuropil.spiking.clock.delays import AxonalDelay
 from neuropil.spiking.clock.izhikevich import Izhikevich
 from neuropil.spiking.clock.linear import AdaptiveLIF, CurrentLIF, DeltaLIF, propagator, steps_of
 from neuropil.spiking.clock.sequential import SpikingSequential
-from neuropil.spiking.kernels.cpu import clocked
+from neuropil.spiking.kernels.cpu.clocked import Constants
+from neuropil.spiking.kernels.dispatch import clocked
 
 LAYERS = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d,
     nn.AvgPool3d, nn.ReLU, nn.Identity,
 )  # fmt: skip
-COMPILED: dict[type, Any] = {CurrentLIF: clocked.current, DeltaLIF: clocked.delta, AdaptiveLIF: clocked.adaptive}
+COMPILED: dict[type, str] = {CurrentLIF: "current", DeltaLIF: "delta", AdaptiveLIF: "adaptive"}
 STEPPED = (AxonalDelay, Izhikevich)  # step by step, but with all steps of the layers around them at once
-NUMBERS = 2**20  # that inputs or what a layer gives may hold at once
+NUMBERS = 2**20  # that inputs or what a layer gives may hold at once; a GPU gets eight times as many
 LONGEST = 64  # steps
 SINGLE = 4  # steps that are taken alone, so that who changes weights between steps is seen
-WORTH = 2**17  # numbers that a thread should have for itself
 Steps = tuple[Tensor, list[Any], Any]  # what comes out, (time, batch, *out); the state after each step; and the last
 
 
@@ -70,7 +68,8 @@ class Chunks:
 
     def room(self, x: Tensor) -> int:
         """How many steps like this are taken at once."""
-        return max(1, min(self.most, LONGEST, NUMBERS // max(x.numel(), self.width, 1)))
+        numbers = NUMBERS if x.device.type == "cpu" else 8 * NUMBERS
+        return max(1, min(self.most, LONGEST, numbers // max(x.numel(), self.width, 1)))
 
     def __iter__(self) -> Iterator[Tensor]:
         """(time, batch, *in) of some steps, without a copy if they are in one tensor, or one at a time."""
@@ -139,34 +138,25 @@ def _seen(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def several(neuron: Any, drive: Tensor, state: Any, traced: bool) -> Steps:
-    """Steps of neurons, compiled where they and their state allow it."""
+    """Steps of neurons, compiled where they, their state and the device allow it."""
     if hasattr(neuron, "several_steps"):
         outs, state = neuron.several_steps(drive, state)
         return outs, [], state
-    if type(neuron) not in COMPILED or not _fits(drive, state):
+    kernel = clocked(drive.device) if type(neuron) in COMPILED and _fits(drive, state) else None
+    if kernel is None:
         return _one_by_one(neuron, drive, state, traced)
     *numbers, resting = state
-    flat = drive.detach().reshape(len(drive), -1).contiguous().numpy()
-    now = np.stack([one.detach().reshape(-1).numpy() for one in numbers])
-    left = resting.reshape(-1).numpy().astype(np.int32)
-    spikes, steps = np.empty_like(flat), len(flat) if traced else 0
-    trace, rested = np.empty((len(now), steps, flat.shape[1]), flat.dtype), np.empty((steps, flat.shape[1]), np.int32)
-    given = flat, spikes, now, left, trace, rested, constants(neuron, flat.dtype.type)
-    share_out(COMPILED[type(neuron)], flat.shape[1], *given, worth=1 + flat.size // WORTH)
-    states = [_as_state(state, trace[:, t], rested[t]) for t in range(steps)]
-    return torch.from_numpy(spikes).view(drive.shape), states, _as_state(state, now, left)
+    given = drive, numbers, resting, constants(neuron), traced
+    spikes, now, left, trace, rested = kernel.advance(COMPILED[type(neuron)], *given)
+    states = [type(state)(*trace[:, t], rested[t]) for t in range(len(rested))]
+    return spikes, states, type(state)(*now, left)
 
 
 def _fits(drive: Tensor, state: Any) -> bool:
-    """Whether numbers are of one kind and shape, on the CPU; others broadcast, or are refused, in a step."""
-    exact = drive.dtype in (torch.float32, torch.float64) and drive.device.type == "cpu"
+    """Whether numbers are of one kind, shape and device; others broadcast, or are refused, in a step."""
     kinds = [drive.dtype] * (len(state) - 1) + [torch.int32]
-    return exact and all((one.shape, one.dtype) == (drive.shape[1:], kind) for one, kind in zip(state, kinds))
-
-
-def _as_state(like: Any, numbers: Any, resting: Any) -> Any:
-    """A state of the kind and shape of another."""
-    return type(like)(*(torch.from_numpy(one).view(like.resting.shape) for one in (*numbers, resting)))
+    alike = all((one.shape, one.dtype) == (drive.shape[1:], kind) for one, kind in zip(state, kinds))
+    return alike and drive.dtype in (torch.float32, torch.float64) and all(one.device == drive.device for one in state)
 
 
 def _one_by_one(neuron: Any, drive: Tensor, state: Any, traced: bool) -> Steps:
@@ -178,8 +168,8 @@ def _one_by_one(neuron: Any, drive: Tensor, state: Any, traced: bool) -> Steps:
     return torch.stack(outs), states if traced else [], state
 
 
-def constants(neuron: Any, kind: Any) -> clocked.Constants:
-    """The numbers of a neuron, in the type of its state."""
+def constants(neuron: Any) -> Constants:
+    """The numbers of a neuron."""
     match neuron:
         case AdaptiveLIF():
             (vv, vi, vw, v1), (_, ii, _, _), (wv, wi, ww, w1), _ = propagator(neuron.rates(), neuron.dt)
@@ -193,4 +183,4 @@ def constants(neuron: Any, kind: Any) -> clocked.Constants:
             (vv, v1), _ = propagator(neuron.rates(), neuron.dt)
             numbers = [vv, 0.0, 0.0, v1, *[0.0] * 8]
     numbers += [neuron.threshold, neuron.reset, getattr(neuron, "b", 0.0), getattr(neuron, "theta_plus", 0.0)]
-    return clocked.Constants._make([*map(kind, numbers), np.int32(steps_of(neuron.refractory, neuron.dt))])
+    return Constants._make([*map(float, numbers), steps_of(neuron.refractory, neuron.dt)])

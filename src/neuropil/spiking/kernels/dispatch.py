@@ -1,6 +1,7 @@
 """Which kernels run where: compiled by numba for the CPU, by Triton for CUDA GPUs, if Triton is installed.
 
-Each is a module with `simulate` and `adjoint`, which do the same on either device.
+Each is a module with `simulate` and `adjoint`, or for neurons driven by a clock `advance`, which do the same on either
+device.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from neuropil.errors import Refusal, require
 from neuropil.spiking.kernels.bundles import Plan
+from neuropil.spiking.kernels.cpu import clocked as clocked_cpu
 from neuropil.spiking.kernels.cpu import lif as lif_cpu
 from neuropil.spiking.kernels.cpu import qif as qif_cpu
 from neuropil.spiking.kernels.cpu import recurrent as recurrent_cpu
@@ -23,6 +25,7 @@ from neuropil.spiking.kernels.cpu import theta as theta_cpu
 LARGEST = torch.finfo(torch.float32).max
 CPU: dict[str, ModuleType] = {
     "theta": theta_cpu, "qif": qif_cpu, "lif": lif_cpu, "recurrent": recurrent_cpu, "recurrent_lif": recurrent_lif_cpu,
+    "clocked": clocked_cpu,
 }  # fmt: skip
 
 
@@ -31,7 +34,8 @@ def gpu_kernels() -> Mapping[str, ModuleType]:
     """The Triton kernels, none where Triton is not installed; imported when they are first asked for."""
     if not find_spec("triton"):
         return {}
-    return {kind: import_module(f"neuropil.spiking.kernels.gpu.{kind}") for kind in ("theta", "qif", "recurrent")}
+    kinds = ("theta", "qif", "recurrent", "clocked")
+    return {kind: import_module(f"neuropil.spiking.kernels.gpu.{kind}") for kind in kinds}
 
 
 def kernels(
@@ -58,6 +62,18 @@ def kernels(
     require(bool(found), f"spiking networks on a GPU need {needed}; install it, or {cure}")
     require(kind in found, f"{kind.split('_')[-1].upper()} neurons have no kernels for a GPU; {cure}")
     return found[kind]
+
+
+def clocked(device: torch.device, gpu: Callable[[], Mapping[str, ModuleType]] = gpu_kernels) -> ModuleType | None:
+    """The module that advances neurons driven by a clock; None where torch's operations do it, step by step.
+
+    Args:
+        device: of their state.
+        gpu: gives the Triton kernels that are installed.
+    """
+    if device.type == "cpu":
+        return CPU["clocked"]
+    return gpu().get("clocked") if device.type == "cuda" else None
 
 
 def bounded(part: Tensor, low: float, high: float) -> bool | Tensor:

@@ -4,14 +4,20 @@ Every neuron goes on by itself. So a block of them takes all steps while its sta
 of its own. One that asks for the kind in every step is not vectorised, and takes two to four times as long.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from neuropil._threads import compiler, inlined
+from neuropil._threads import compiler, inlined, share_out
 
 compiled = compiler()  # no liberties: what is rounded in torch is rounded here
 BLOCK = 2048  # neurons
+WORTH = 2**17  # numbers that a thread should have for itself
+KINDS = ("delta", "current", "adaptive")
+Steps = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class Constants(NamedTuple):
@@ -34,6 +40,42 @@ class Constants(NamedTuple):
     b: float  # what a spike adds to the adaptation and to the threshold
     theta_plus: float
     resting: int
+
+    def typed(self, kind: Any) -> "Constants":
+        """The same in a type of NumPy."""
+        return Constants._make([*map(kind, self[:-1]), np.int32(self.resting)])
+
+
+def advance(
+    kind: str, drive: Tensor, numbers: Sequence[Tensor], resting: Tensor, constants: Constants, traced: bool
+) -> Steps:
+    """Several steps of neurons.
+
+    Args:
+        kind: one of `KINDS`.
+        drive: their input, (time, batch, *units).
+        numbers: their state, each (batch, *units): v, for "current" also the synaptic current, for "adaptive" also w
+            and theta.
+        resting: steps that are left of the refractory time, (batch, *units) int32.
+        constants: of these neurons.
+        traced: whether the state after each step is wanted.
+
+    Returns:
+        spikes, (time, batch, *units); `numbers` in one tensor, and `resting`, after the last step; the same after each
+        step, (numbers, time, batch, *units) and (time, batch, *units), with no time unless `traced`.
+    """
+    given, units = drive.detach().reshape(len(drive), -1).contiguous().numpy(), resting.shape
+    steps, size = len(given) if traced else 0, given.shape[1]
+    now = np.stack([one.detach().reshape(-1).numpy() for one in numbers])
+    left = resting.reshape(-1).numpy().astype(np.int32)
+    spikes, trace = np.empty_like(given), np.empty((len(now), steps, size), given.dtype)
+    rested = np.empty((steps, size), np.int32)
+    loop = (delta, current, adaptive)[KINDS.index(kind)]
+    arrays = given, spikes, now, left, trace, rested
+    share_out(loop, size, *arrays, constants.typed(given.dtype.type), worth=1 + given.size // WORTH)
+    shapes = drive.shape, (len(now), *units), units, (len(now), steps, *units), (steps, *units)
+    out = [torch.from_numpy(one).view(shape) for one, shape in zip((spikes, now, left, trace, rested), shapes)]
+    return out[0], out[1], out[2], out[3], out[4]
 
 
 @inlined

@@ -61,8 +61,8 @@ def advance(
         traced: whether the state after each step is wanted.
 
     Returns:
-        spikes, (time, batch, *units); `numbers` in one tensor, and `resting`, after the last step; the same after each
-        step, (numbers, time, batch, *units) and (time, batch, *units), with no time unless `traced`.
+        spikes, (time, batch, *units); `numbers` in one tensor, and `resting`, after the last step. Then the same after
+        each step, (numbers, time, batch, *units) and (time, batch, *units); of no step unless `traced`.
     """
     given, units = drive.detach().reshape(len(drive), -1).contiguous().numpy(), resting.shape
     steps, size = len(given) if traced else 0, given.shape[1]

@@ -141,6 +141,7 @@ def test_equal_time_constants_are_no_special_case():
 @pytest.mark.parametrize(("a", "b", "c", "d"), [(0.02, 0.2, -65, 8), (0.1, 0.2, -65, 2), (0.02, 0.2, -50, 2)])
 def test_izhikevich_spikes_when_its_equation_does(a, b, c, d):
     neuron, current = Izhikevich(a, b, c, d, substeps=25), 10.0
+    finer = Izhikevich(a, b, c, d, substeps=5, dt=0.2e-3)  # the same substeps in five steps
     slope = lambda t, x: [0.04 * x[0] ** 2 + 5 * x[0] + 140 - x[1] + current, a * (b * x[0] - x[1])]
     top = lambda t, x: x[0] - 30
     top.terminal = True
@@ -150,6 +151,9 @@ def test_izhikevich_spikes_when_its_equation_does(a, b, c, d):
         now, x = path.t[-1], [c, path.y[1, -1] + d]
         want += list(path.t_events[0])
     run = simulate(neuron, torch.full((40, 1, 1), current).double(), record=lambda spikes, state: {"spikes": spikes})
+    steps = simulate(finer, torch.full((200, 1, 1), current).double())
+    torch.testing.assert_close(steps.state, run.state, rtol=1e-9, atol=0)
+    assert torch.equal(steps.counts, run.counts)
     got = run.recorded["spikes"].flatten().nonzero().flatten() + 0.5
     assert len(got) == len(want)
     assert np.abs(got.numpy() - want).max() < 0.5 + 0.04 * len(want)  # half a step; each spike waits for a substep
@@ -229,6 +233,9 @@ def test_regular_spikes_are_as_many_as_the_rate_says():
     assert spikes.dtype == torch.float64
     gaps = spikes[:, 0, 2].nonzero().flatten().diff()
     assert set(gaps.tolist()) <= {13, 14}
+    for rate in (29, 57, 100, 113, 290):  # of these some multiples are rounded down
+        on = RateEncoding(rate=float(rate), duration=1.0).raster(torch.ones(1, 1)).flatten().nonzero().flatten()
+        assert on.tolist() == [-(-1000 * k // rate) - 1 for k in range(1, rate + 1)]
 
 
 X, INDEX = torch.rand(2, 3), torch.arange(2)

@@ -47,6 +47,9 @@ def test_spike_time_loss_by_hand_and_one_sided():
     assert loss.item() == pytest.approx(parts[0] / 3, rel=1e-6)
     (slope,) = torch.autograd.grad(loss, times)
     assert slope.flatten().tolist() == pytest.approx([-2 / 16 / 3, 0, 0, 0], rel=1e-6)
+    twice = torch.cat((times, times))  # a mean, so what two samples ask is what one of them asks
+    assert spike_time_loss(twice, targets).item() == pytest.approx(sum(parts) / 3, rel=1e-6)
+    assert spike_time_loss(times, torch.tensor(2.0)).item() == pytest.approx((1 + 1 + 0 + 9) / 16 / 4, rel=1e-6)
     with pytest.raises(Refusal, match="as many spikes as there are targets"):
         spike_time_loss(times, torch.zeros(2, 3))
 

@@ -232,6 +232,9 @@ def test_spikes_that_are_none_are_refused(wrong, says):
 def test_a_spike_at_the_end_is_in_the_last_step():
     split = SpikeSplit(**ONE | {"time": torch.tensor([0.25, 0.5])})
     assert [step.tolist() for step in split.steps(0.25)] == [[[0, 0], [0, 0]], [[1, 0], [0, 1]]]
+    late = [step.tolist() for step in split.steps(0.24)]  # the last step is shorter
+    assert late == [[[0, 0], [0, 0]], [[1, 0], [0, 0]], [[0, 0], [0, 1]]]
+    assert len(split.until(0.3).raster(0.1)) == 3  # 0.3 / 0.1 is rounded to more than 3
 
 
 def test_steps_and_ends_that_are_none_are_refused():

@@ -199,6 +199,13 @@ def test_a_path_on_which_spikes_are_born_and_die_has_no_jump():
     assert fine < coarse / 5
 
 
+def test_first_weights_are_smaller_where_there_are_more_inputs():
+    layer = ThetaLayer(400, 9)
+    for _ in range(2):
+        assert 0.024 < layer.weight.max() <= 0.025 < 1e-3 - layer.weight.min() <= 0.026  # 0.5 / sqrt(400)
+        layer.init_(torch.Generator().manual_seed(0))
+
+
 def test_every_parameter_of_a_silent_network_has_a_gradient():
     torch.manual_seed(0)
     net = ThetaNetwork((6, 5, 5, 4, 3))

@@ -161,7 +161,14 @@ class OwnRow(SpikingSequential):
 
 def hooked():
     layer = nn.Linear(5, 4)
-    layer.register_forward_hook(lambda layer, inputs, out: 3 * (out - out.mean()))  # of what it sees at once
+    layer.register_forward_hook(lambda layer, inputs, out: out + 12 / len(out))  # of how many it sees at once
+    return SpikingSequential(layer, CurrentLIF())
+
+
+def hooked_before():
+    layer = nn.Linear(5, 4)
+    layer.register_forward_pre_hook(lambda layer, inputs: (inputs[0] * 0 + len(inputs[0]),))
+    nn.init.constant_(layer.weight, 0.07)
     return SpikingSequential(layer, CurrentLIF())
 
 
@@ -171,6 +178,7 @@ OTHERS = {
     "child": OwnLIF,
     "child of a row": lambda: OwnRow(nn.Linear(5, 4), CurrentLIF()),
     "hooked": hooked,
+    "hooked before": hooked_before,
     "batch norm": lambda: SpikingSequential(nn.BatchNorm1d(5), CurrentLIF()),
     "dropout": lambda: SpikingSequential(nn.Dropout(), CurrentLIF()),
 }

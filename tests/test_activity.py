@@ -60,6 +60,11 @@ def test_rates_and_intervals_in_bins_are_counted_one_by_one(raster, axes):
     values, edges, _ = axes.patches[0].get_data()
     want = [sum(low <= t < high for train in trains for t in train) / 5 / 0.1 for low, high in pairwise(edges)]
     assert values.tolist() == pytest.approx(want)
+    plot_psth(axes, trains, t_start=0.2, t_end=0.9, bin=0.3)  # two bins of 0.35 s
+    values, edges, _ = axes.patches[1].get_data()
+    want = [sum(low <= t < high for train in trains for t in train) / 5 / 0.35 for low, high in pairwise(edges)]
+    assert edges.tolist() == pytest.approx([0.2, 0.55, 0.9])
+    assert values.tolist() == pytest.approx(want)
     axes = Figure().add_subplot()
     plot_isi(axes, trains)
     values, edges, _ = axes.patches[0].get_data()

@@ -126,10 +126,12 @@ def test_whatever_the_optimiser_rows_keep_their_norm_and_sum_to_zero_and_biases_
         torch.testing.assert_close(layer.bias.detach(), -(state.drive_mean + threshold))
 
 
-def test_a_given_threshold_is_that_of_the_bias():
-    learner, _ = start("conv1d", npl.HardWTA(), threshold=0.7)
+@pytest.mark.parametrize("threshold", [0.7, 0.0])
+@pytest.mark.parametrize("name", ["conv1d", "dense"])
+def test_a_given_threshold_is_that_of_the_bias(name, threshold):
+    learner, _ = start(name, npl.HardWTA(), threshold=threshold)
     state = learner.states["0"]
-    torch.testing.assert_close(learner.model[0].bias.detach(), -(state.drive_mean + 0.7 * state.drive_sd))
+    torch.testing.assert_close(learner.model[0].bias.detach(), -(state.drive_mean + threshold * state.drive_sd))
 
 
 def learn(learner, batches, *, optimizer=None, settle=True):

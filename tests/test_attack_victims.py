@@ -71,6 +71,14 @@ def test_a_transfer_attack_needs_a_gradient_too():
         PGD(ensemble([blind]), Linf())(split, 0.1)
 
 
+def test_an_ensemble_is_the_mean_of_log_probabilities_whatever_the_size_of_scores():
+    x = torch.rand(7, 5, generator=rng(), dtype=torch.float64)
+    weights = [size * torch.randn(5, 3, generator=rng(size), dtype=torch.float64) for size in (1, 50)]
+    members = [Victim(None, None, lambda x, w=w: x @ w + 9) for w in weights]
+    p = [(x @ w).exp() / (x @ w).exp().sum(1, keepdim=True) for w in weights]
+    torch.testing.assert_close(ensemble(members)(x), (p[0].log() + p[1].log()) / 2, rtol=1e-9, atol=1e-9)
+
+
 def test_the_suite_leaves_white_boxes_out_where_there_is_no_gradient_and_calls_the_rest_an_upper_bound():
     x = torch.rand(60, 1, 4, 4, generator=rng())
     split = Split(x, (x.mean((1, 2, 3)) > 0.5).long(), 2)

@@ -9,9 +9,10 @@ from pathlib import Path
 from pkgutil import walk_packages
 
 import pytest
+import torch
 
 import neuropil
-from neuropil._threads import _Cache, _sources
+from neuropil._threads import _Cache, _sources, share_out
 
 SOURCE = Path(neuropil.__file__).parents[1]
 USE = """
@@ -82,6 +83,21 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), done)
 def test_a_forked_child_has_threads_of_its_own():
     done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == ["7", "[3,", "4]"], done.stderr
+
+
+@pytest.mark.parametrize("fails", range(3))
+def test_an_error_in_any_thread_of_a_kernel_is_an_error(fails):
+    def kernel(part, first, last):
+        if part == fails:
+            raise ZeroDivisionError
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            share_out(kernel, 7)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def kernels():

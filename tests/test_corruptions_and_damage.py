@@ -155,6 +155,13 @@ def test_the_bias_of_a_lost_unit_is_lost_too():
     silent = (broken[0].weight == 0).all(1)
     assert silent.any()
     assert torch.equal(broken(torch.zeros(1, 5)), broken[2](torch.where(silent, 0, network[0].bias).relu())[None])
+    for axes, kind in enumerate((nn.Conv1d, nn.Conv2d, nn.Conv3d), start=1):
+        kernels = kind(2, 30, 1)
+        nn.init.constant_(kernels.bias, 7.0)
+        broken = damaged(nn.Sequential(kernels, nn.Flatten(), nn.Linear(30, 2)).eval(), "lost units", 3, rng())
+        given = broken[0](torch.ones(1, 2, *[1] * axes)).flatten()
+        assert 5 < given.count_nonzero() < 25
+        assert given[given != 0].min() > 5
 
 
 def test_weights_are_found_once_wherever_they_are(images, learner):

@@ -84,6 +84,16 @@ def test_an_altered_file_is_refused_with_both_checksums(tiny, fault, packed):
     assert [row.status for row in data.check("mnist", tiny)] == ["altered", "ok", "ok", "ok"]
 
 
+def test_a_file_that_is_packed_where_the_publisher_packs_none_is_read_by_its_content(tiny, monkeypatch):
+    plain = Source("mnist", "mnist", tuple(File(n, md5(PLAIN[n])) for n in PLAIN), ("http://127.0.0.1:9/",))
+    monkeypatch.setattr(mnist, "SOURCE", plain)
+    assert data.mnist(tiny)[1].y.tolist() == [9, 0]
+    (tiny / "mnist" / IMAGES).write_bytes(gzip.compress(ALTER["one byte flipped"](PLAIN[IMAGES[:-3]])))
+    with pytest.raises(Refusal, match="truncated or altered"):
+        data.mnist(tiny)
+    assert [row.status for row in data.check("mnist", tiny)] == ["altered", "ok", "ok", "ok"]
+
+
 def test_a_missing_file_names_the_folder_and_the_command(tiny):
     (tiny / "mnist" / IMAGES).unlink()
     with pytest.raises(Refusal, match=f"{IMAGES}.*{tiny / 'mnist'}.*`neuropil data fetch mnist`"):

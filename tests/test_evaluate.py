@@ -5,7 +5,7 @@ import torch
 from sklearn import metrics
 
 from neuropil.data import Split
-from neuropil.errors import Refusal
+from neuropil.errors import Diverged, Refusal
 from neuropil.evaluate import (
     UnitStatistics,
     accuracy,
@@ -121,6 +121,17 @@ def test_a_trial_reads_the_test_set_once_and_writes_down_what_it_found(guesses):
     assert result.n_train == 100
     assert result.majority_rate == pytest.approx(split.y.bincount().max().item() / len(split))
     assert sum(map(sum, counts.matrix)) == len(split)
+
+
+@pytest.mark.parametrize("wrong", [slice(None), slice(1), slice(3, 4)])
+def test_a_learner_has_diverged_where_any_of_its_scores_is_nan(guesses, wrong):
+    split, answers = guesses
+    learner, scores = Says(answers), torch.eye(4)[answers]
+    learner.decision_function = lambda x: scores[x[:, 0].long()]
+    assert fit_and_score(learner, split, split, rng=torch.Generator(), tracker=Notebook()) > 0.5
+    scores[[3, 700], wrong] = torch.nan
+    with pytest.raises(Diverged, match="the scores of 2 of 1000 test examples are NaN"):
+        fit_and_score(learner, split, split, rng=torch.Generator(), tracker=Notebook())
 
 
 def test_choose_takes_the_best_on_validation_and_fits_on_the_rest():

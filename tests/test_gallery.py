@@ -45,6 +45,15 @@ def test_mistakes_are_those_of_the_learner_with_their_classes_by_name(tracker):
     torch.testing.assert_close(images, x[test.y > 0][:10].double(), atol=0.5 / 255 + 1e-6, rtol=0)
 
 
+def test_below_a_mistake_stands_what_was_said_of_this_image(tracker):
+    x = torch.rand(30, 1, 6, 5, generator=torch.Generator().manual_seed(0))
+    test = Split(x, torch.arange(30) % 5, 5)
+    answers = torch.where(torch.arange(30) % 3 == 0, test.y, (3 * test.y + 1) % 5)
+    log_mistakes(SimpleNamespace(predict=lambda x: answers[: len(x)]), test, tracker)
+    wrong = (answers != test.y).nonzero().flatten()[:10].tolist()
+    assert kept(tracker)[0]["words"] == [f"{int(test.y[k])} → {int(answers[k])}" for k in wrong]
+
+
 def test_a_learner_without_mistakes_keeps_none(tracker):
     test = Split(torch.rand(9, 1, 4, 4), torch.zeros(9, dtype=torch.int64), 2)
     log_mistakes(SimpleNamespace(predict=lambda x: torch.zeros(len(x), dtype=torch.int64)), test, tracker)

@@ -169,6 +169,21 @@ def test_a_turn_first_tries_a_step_of_the_distance_over_the_root_of_its_number()
     assert (asked[5] - at).norm(dim=1).tolist() == pytest.approx([0.09 / 2, 0.18 / 2], rel=1e-4)
 
 
+def test_the_normal_of_the_border_is_estimated_with_the_mean_answer_as_baseline():
+    """On a border of which nine in ten answers are on one side, and one change is on the other."""
+    asked = []
+
+    def answer(x):
+        asked.append(x)
+        return torch.full((len(x),), int(len(asked) == 4))
+
+    at, y, reach = torch.full((1, 9), 0.5).double(), torch.zeros(1, dtype=torch.int64), torch.tensor([0.02]).double()
+    found = HopSkipJump(answer, L2(), rng())._normal(at, y, 10, reach)
+    moves, signs = torch.cat(asked) - at, torch.tensor([1.0 if k == 3 else -1.0 for k in range(10)]).double()
+    want = ((signs - signs.mean())[:, None] * moves).sum(0)
+    torch.testing.assert_close(found[0], want / want.norm())
+
+
 def test_noise_to_start_from_lies_in_the_range_and_is_of_three_brightnesses():
     attack, x = Boundary(torch.sum, Linf(2.0, 6.0), rng()), torch.full((50, 9), 3.0)
     tried = [attack._elsewhere(x, k) for k in range(9)]

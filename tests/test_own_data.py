@@ -252,6 +252,11 @@ def test_test_examples_are_like_training_examples_and_have_labels(tmp_path):
     np.savez(tmp_path / "some.npz", x=BYTES.repeat(4, 0), y=np.where(np.arange(60) < 15, -1, LABELS.repeat(4)))
     train, test = data.load(str(tmp_path / "some.npz"))
     assert (int((train.y < 0).sum()), int(test.y.min())) == (12, 0)
+    others = np.where(np.arange(60) < 15, -1, 3 * LABELS.repeat(4) + 2)  # neither 0, 1, 2 nor all with a label
+    np.savez(tmp_path / "names.npz", x=BYTES.repeat(4, 0), y=others)
+    named, held = data.load(str(tmp_path / "names.npz"))
+    assert named.names == ("2", "5", "8")
+    assert [torch.equal(*pair) for pair in ((named.y, train.y), (held.y, test.y))] == [True, True]
 
 
 def test_idx_files_of_relatives_of_mnist(tmp_path):

@@ -182,6 +182,11 @@ def test_a_transfer_attack_is_crafted_once_for_all(fitted, monkeypatch):
     few = {name: learners[name] for name in ("backprop", "nearest", "rounded")}
     robustness(few, test, trackers={name: Notebook() for name in few}, baselines=["backprop"], suite=QUICK, seed=0)
     assert calls == [1, 1, 1]  # three budgets, for two learners together
+    norms = []
+    monkeypatch.setattr(module, "_transfer", lambda victims, test, norm, size: norms.append(norm.name) or test.x * 0)
+    alike = Suite(linf=(0.2,), l2=(0.2,), attack_steps=1, attack_restarts=1, attack_queries=30)
+    robustness(few, test, trackers={name: Notebook() for name in few}, baselines=["backprop"], suite=alike, seed=0)
+    assert sorted(norms) == ["L2", "Linf"]  # one for each, though they have the same size
     wrong = type(test)(test.x, (learners["backprop"].predict(test.x) + 1) % 10, 10)  # fooled from the start
     moved = original([victim_of(learners["backprop"], 10)], wrong, Linf(), 0.1) - test.pixels()
     assert moved.flatten(1).abs().amax(1).min() > 0.05

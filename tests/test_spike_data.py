@@ -234,7 +234,7 @@ def test_a_spike_at_the_end_is_in_the_last_step():
     assert [step.tolist() for step in split.steps(0.25)] == [[[0, 0], [0, 0]], [[1, 0], [0, 1]]]
     late = [step.tolist() for step in split.steps(0.24)]  # the last step is shorter
     assert late == [[[0, 0], [0, 0]], [[1, 0], [0, 0]], [[0, 0], [0, 1]]]
-    assert len(split.until(0.3).raster(0.1)) == 3  # 0.3 / 0.1 is rounded to more than 3
+    assert len(split.until(0.56).raster(0.08)) == 7  # 0.56 / 0.08 is rounded to more than 7
 
 
 def test_steps_and_ends_that_are_none_are_refused():

@@ -1,4 +1,4 @@
-"""A gradient is the same whether it is asked for alone, as of a trained network that is attacked, or with all others."""
+"""A gradient is the same if it is asked for alone, as of a trained network that is attacked, or with all others."""
 
 import pytest
 import torch

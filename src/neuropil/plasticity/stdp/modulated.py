@@ -1,7 +1,9 @@
 """STDP that waits for a reward: changes are kept in eligibility traces until one comes."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +13,7 @@ from torch.func import functional_call
 from neuropil.errors import Refusal, check_seconds, needs_numbers
 from neuropil.plasticity.geometry import from_rows, rows, unit_axis, weight_of
 from neuropil.plasticity.stdp.pair import PairSTDP
-from neuropil.plasticity.stdp.rule import Clocked, Term, TraceRule, add_up, correlated_
+from neuropil.plasticity.stdp.rule import Clocked, Term, Total, TraceRule, add_up, correlated
 
 
 class Eligibility(NamedTuple):
@@ -78,7 +80,7 @@ class RewardModulated(Clocked):
     def total(  # type: ignore[override]
         self, layer: nn.Module, pre: Tensor, post: Tensor, old: Eligibility, scale: float, *,
         reward: Tensor | None = None,
-    ) -> tuple[Tensor, Eligibility]:  # fmt: skip
+    ) -> Total:  # fmt: skip
         """The reward times the eligibility traces, after they have taken up this step."""
         wanted = (len(pre),) if self.per_sample else ()
         if not isinstance(reward, Tensor) or reward.shape != wanted:
@@ -86,11 +88,20 @@ class RewardModulated(Clocked):
             cure = "one number per sample" if self.per_sample else "a single number, as torch.tensor(1.0)"
             raise Refusal(f"RewardModulated needs reward= of shape {wanted}, {cure}, got {got}.")
         terms, inner = self.rule.terms(pre, post, old.inner)
-        add_ = each_ if self.per_sample else correlated_
-        trace = old.trace * math.exp(-self.dt / self.tau) + add_up(layer, terms, add_, wanted)
+        new, _ = add_up(layer, terms, partial(each, samples=len(pre)) if self.per_sample else correlated)
+        trace = old.trace * math.exp(-self.dt / self.tau) + new
         reward = scale * reward.to(trace)
         change = torch.tensordot(reward, trace, 1) if self.per_sample else reward * trace
-        return change, Eligibility(trace, inner)
+        return Total(change, Eligibility(trace, inner))
+
+
+def each(layer: nn.Module, terms: Sequence[Term], samples: int) -> tuple[Tensor, None]:
+    """The sum of all terms without factors for each sample by itself, (samples, *weight)."""
+    weight = weight_of(layer)
+    out = weight.new_zeros(samples, *weight.shape)
+    for term in terms:
+        out = each_(layer, term, out)
+    return out, None
 
 
 def each_(layer: nn.Module, term: Term, out: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from neuropil.plasticity import geometry
 from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.engine import LARGEST, keep_freed_memory
 from neuropil.plasticity.geometry import from_rows, per_sample, rows, weight_of
-from neuropil.plasticity.kernels.events import add_events_, are_spikes
+from neuropil.plasticity.kernels.events import Few, add_events_, are_spikes, few_events
 from neuropil.plasticity.patches import sample_count
 from neuropil.plasticity.precision import full_precision
 from neuropil.plasticity.sharing import sharing, summed
@@ -38,6 +38,20 @@ class Term(NamedTuple):
     post: Tensor
     gain: float = 1.0
     factor: Factor | None = None
+
+
+class Total(NamedTuple):
+    """What all samples and positions change.
+
+    Attributes:
+        change: shaped like the weight.
+        memory: after this step.
+        bound: no less than the sum of all absolute entries of the change, where one is known.
+    """
+
+    change: Tensor
+    memory: Any
+    bound: float | None = None
 
 
 class Clocked(ABC):
@@ -66,10 +80,8 @@ class Clocked(ABC):
         """The memory before any spike, a (nested) tuple of tensors; `pre` and `post` have shape, dtype and device."""
 
     @abstractmethod
-    def total(
-        self, layer: nn.Module, pre: Tensor, post: Tensor, old: Any, scale: float, **third: Tensor
-    ) -> tuple[Tensor, Any]:
-        """`scale` times the changes by all samples and positions, shaped like the weight; the memory after them."""
+    def total(self, layer: nn.Module, pre: Tensor, post: Tensor, old: Any, scale: float, **third: Tensor) -> Total:
+        """`scale` times the changes by all samples and positions, and the memory after them."""
 
     def init(self, layer: nn.Module, pre: Tensor, post: Tensor) -> Any:
         r"""The memory before any spike.
@@ -112,13 +124,15 @@ class Clocked(ABC):
         count, processes = sample_count(layer, pre) if pre.numel() else 0, sharing(layer.get_parameter("weight"))
         mean = reduction == "mean"
         scale = 1 / count if mean and count and processes is None else 1.0
-        change, new = self.total(layer, pre.detach(), post.detach(), old, scale, **third)
+        change, new, bound = self.total(layer, pre.detach(), post.detach(), old, scale, **third)
         if processes is not None:
             none = torch.zeros(0, dtype=torch.int64, device=change.device)
             weight, own = rows(layer, weight_of(layer)), rows(layer, change)
             _, own, samples, _ = summed(processes, layer, weight, own, count, none)
-            change = from_rows(layer, own / samples.clamp_min(1) if mean else own).to(change)
-        geometry.check_finite(layer, change, most=LARGEST[change.dtype == torch.float64])
+            change, bound = from_rows(layer, own / samples.clamp_min(1) if mean else own).to(change), None
+        most = LARGEST[change.dtype == torch.float64]
+        if bound is None or not bound < most:
+            geometry.check_finite(layer, change, most=most)
         return change, new
 
 
@@ -160,47 +174,63 @@ class TraceRule(Clocked):
         """The memory before any spike."""
         return self.memory(pre, post)
 
-    def total(
-        self, layer: nn.Module, pre: Tensor, post: Tensor, old: Any, scale: float, **third: Tensor
-    ) -> tuple[Tensor, Any]:
+    def total(self, layer: nn.Module, pre: Tensor, post: Tensor, old: Any, scale: float, **third: Tensor) -> Total:
         """`scale` times the sum of all terms, and the memory after them."""
         terms, new = self.terms(pre, post, old, **third)
-        return add_up(layer, [term._replace(gain=scale * term.gain) for term in terms], correlated_), new
+        change, bound = add_up(layer, [term._replace(gain=scale * term.gain) for term in terms], correlated)
+        return Total(change, new, bound)
 
 
 _SHAPES: Any = WeakKeyDictionary()  # rule -> shapes of activity and weight -> shapes of its memory
-Add = Callable[[nn.Module, Term, Tensor], Tensor]
+Sum = Callable[[nn.Module, list[Term]], tuple[Tensor, float | None]]
 
 
-def add_up(layer: nn.Module, terms: Sequence[Term], add_: Add, lead: Sequence[int] = ()) -> Tensor:
-    """The sum of all terms, (\\*lead, \\*weight); those with the same factor of the weight are multiplied once.
+def add_up(layer: nn.Module, terms: Sequence[Term], sum_: Sum) -> tuple[Tensor, float | None]:
+    """The sum of all terms, and a bound where one is known; those with the same factor are multiplied by it once.
 
     Args:
         layer, terms: as above.
-        add_: adds one term without its factor to a tensor, whose memory it may use.
-        lead: axes before those of the weight.
+        sum_: adds up one or more terms without their factors; its result is changed.
     """
-    weight, sums = weight_of(layer), dict[Factor | None, Tensor]()
+    alike = dict[Factor | None, list[Term]]()
     for term in terms:
-        before = sums.get(term.factor)
-        before = weight.new_zeros(*lead, *weight.shape) if before is None else before
-        sums[term.factor] = add_(layer, term, before)
-    change = sums.pop(None, None)
-    for factor, part in sums.items():
-        part = part.mul_(factor(weight)) if factor else part
+        alike.setdefault(term.factor, []).append(term)
+    change: Tensor | None = None
+    for factor, some in alike.items() or [(None, [])]:
+        part, bound = sum_(layer, some)
+        part = part.mul_(factor(weight_of(layer))) if factor else part
         change = part if change is None else change.add_(part)
-    return weight.new_zeros(*lead, *weight.shape) if change is None else change
+    assert change is not None
+    return change, bound if set(alike) == {None} else None
 
 
-def correlated_(layer: nn.Module, term: Term, out: Tensor) -> Tensor:
-    """`out` with the sum over samples of one term; few spikes of a dense layer are taken one by one."""
+def correlated(layer: nn.Module, terms: Sequence[Term]) -> tuple[Tensor, float | None]:
+    """The sum over samples of all terms without factors, and a bound; dense layers take few spikes one by one."""
+    weight, dense = weight_of(layer), type(layer) is nn.Linear
+    few, rest = list[Few](), list[Term]()
+    for term in terms:
+        if dense and term.pre is not None:
+            found = few_events(term.pre.flatten(0, -2), term.post.flatten(0, -2), term.gain)
+            if found is not None:
+                few.append(found)
+                continue
+        rest.append(term)
+    out = weight.new_empty(weight.shape) if few and not rest else weight.new_zeros(weight.shape)
+    for term in rest:
+        out = add_product_(layer, term, out)
+    if few:
+        add_events_(out.numpy(), few, add=bool(rest))
+    return out, sum(one.bound for one in few) if few and not rest else None
+
+
+def add_product_(layer: nn.Module, term: Term, out: Tensor) -> Tensor:
+    """`out` with the sum over samples of one term."""
     pre, post, gain = term.pre, term.post, term.gain
     if pre is None:
         by_unit = per_sample(layer, post).sum(0)[:, None].expand_as(rows(layer, out))
         return out.add_(from_rows(layer, by_unit.contiguous()), alpha=gain)
     if type(layer) is nn.Linear:
-        pre, post = pre.flatten(0, -2), post.flatten(0, -2)
-        return out if add_events_(out, pre, post, gain) else out.addmm_(post.T, pre, alpha=gain)
+        return out.addmm_(post.flatten(0, -2).T, pre.flatten(0, -2), alpha=gain)
     return out.add_(correlate(layer, pre, post), alpha=gain)
 
 

@@ -15,7 +15,7 @@ SMALL = stdp.Config(inputs=30, units=20, batch=8, maps=2, side=7, kernels=3, ker
 def test_the_benchmark_has_a_row_for_every_case():
     rows = stdp.main(SMALL)
     convolutions = [stdp.CONVOLUTION, stdp.PRESENTED]
-    assert [row["what"] for row in rows] == [*stdp.DENSITIES, *convolutions, "presentation"]
+    assert [row["what"] for row in rows] == [*stdp.DENSITIES, *convolutions, "simulate", "presentation"]
     assert all(stdp.cells(row)["step"] for row in rows)
     stdp.CAPTION.format(**rows[0])
 
@@ -45,6 +45,15 @@ def test_both_presentations_of_the_benchmark_see_the_same_spikes_and_learn_the_s
     ours, plain = made
     torch.testing.assert_close(ours.layer.weight, plain.weight, rtol=1e-4, atol=1e-5)
     assert 0.01 < plain.y.mean() < 3  # neurons have spiked
+
+
+def test_both_simulations_of_the_benchmark_count_the_same_spikes(monkeypatch):
+    counts = {}
+    keep = lambda contestants, **_: {name: [counts.update({name: run()}) or 1.0] for name, run in contestants.items()}
+    monkeypatch.setattr(stdp, "clock", keep)
+    stdp.simulated(stdp.Config(inputs=90, units=70, batch=8))
+    assert torch.equal(counts["step"], counts["plain"])
+    assert 0.01 < counts["step"].mean() / 64 < 0.3
 
 
 def keeping(init, made):

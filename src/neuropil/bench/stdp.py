@@ -3,8 +3,9 @@
 A step is the rule with its traces, `propose_` and a step of plain SGD. The plain line runs in the same loop. Its traces
 decay in place, two products make the change, which is added to the weight, and traces take up the spikes. It checks
 nothing. So do the two bare products alone, which bound a step of many spikes, and BindsNET where it is installed. The
-same for a convolution, by step and by presentation with neurons that spike. The last row is a presentation of images to
-spiking units that compete and learn, compiled as a whole.
+same for a convolution, by step and by presentation with neurons that spike. Then `simulate` of the dense layer and its
+neurons, which learn nothing, beside a loop over steps. The last row is a presentation of images to spiking units that
+compete and learn, compiled as a whole.
 """
 
 import math
@@ -25,7 +26,7 @@ from neuropil.experiments.machine import Machine
 from neuropil.models import CompetitiveUnits
 from neuropil.plasticity import PairSTDP, propose_
 from neuropil.plasticity.stdp.pair import Traces
-from neuropil.spiking import DeltaLIF
+from neuropil.spiking import CurrentLIF, DeltaLIF, SpikingSequential, simulate
 
 CAPTION = """
 {inputs} to {units}, batch {batch}, threads: {threads}. Fastest of {repeats} rounds, which busy machines disturb least.
@@ -33,7 +34,7 @@ Convolution: {maps} to {kernels} maps of {side} x {side}, kernels of {kernel} x 
 step: rule with traces, propose_ and SGD. plain: the same law in plain torch, without checks. rule: the rule alone.
 of bound: the two bare products over the step. GB/s: bytes that no step can do without, over the step.
 extra: memory beyond weight, gradient, spikes and traces. A presentation is 16 steps of a convolution with its neurons,
-or {shown} images for units that compete, one after the other.
+or {shown} images for units that compete, one after the other. simulate: 64 steps, nothing learns; plain: a loop.
 """
 RATE = 1e-8  # small enough to leave the weights alone
 DENSITIES = {  # of pre- and of postsynaptic spikes in a step
@@ -44,6 +45,7 @@ DENSITIES = {  # of pre- and of postsynaptic spikes in a step
 }
 CONVOLUTION = "convolution, 10 %"
 PRESENTED = "convolution, presentation"
+SIMULATED = "simulate"
 STEPS = 16  # with different spikes, so that traces fill up
 SHOWN = 20  # images
 Trains = list[tuple[Tensor, Tensor]]
@@ -151,12 +153,12 @@ class Stepper:
 
 
 def main(config: Config) -> list[dict[str, Any]]:
-    """A row for each density of spikes, two for a convolution, and one for a presentation."""
+    """A row for each density of spikes, two for a convolution, one for a simulation and one for a presentation."""
     rows = [row(name, config) for name in DENSITIES]
     for one in rows:
         one["faster_than_first"] = rows[0]["step_s"] / one["step_s"]
         one["rule_faster_than_first"] = rows[0]["rule_s"] / one["rule_s"]
-    return [*rows, row(CONVOLUTION, config), convolved(config), presentation(config)]
+    return [*rows, row(CONVOLUTION, config), convolved(config), simulated(config), presentation(config)]
 
 
 def spikes(config: Config, density: tuple[float, float], shapes: tuple[tuple[int, ...], ...] = ()) -> Trains:
@@ -224,6 +226,27 @@ def convolved(config: Config) -> dict[str, Any]:
     contestants = {"step": ours.present, "plain": plain.present}
     times = clock(contestants, repeats=min(10, config.repeats), device=config.device, warm=1, before=0)
     return {"what": PRESENTED, **_times(fastest(times), medians(times)), **_setting(config)}
+
+
+def simulated(config: Config) -> dict[str, Any]:
+    """64 steps of the dense layer with neurons: `simulate` beside a loop over the same network's steps."""
+    layer, trains = case("10 %", config)
+    nn.init.uniform_(layer.weight, 0, 12 / config.inputs, generator=_seeded(config))
+    network, drive = SpikingSequential(layer, CurrentLIF()), torch.stack([pre for pre, _ in trains] * 4)
+    contestants = {"step": lambda: simulate(network, drive).counts, "plain": lambda: stepped(network, drive)}
+    times = clock(contestants, repeats=min(10, config.repeats), device=config.device, warm=1, before=0)
+    return {"what": SIMULATED, **_times(fastest(times), medians(times)), **_setting(config)}
+
+
+@torch.no_grad()
+def stepped(network: SpikingSequential, drive: Tensor) -> Tensor:
+    """What a loop over steps counts, (batch, *out)."""
+    state = network.init(drive[0])
+    counts, state = network.step(drive[0], state)
+    for x in drive[1:]:
+        out, state = network.step(x, state)
+        counts += out
+    return counts
 
 
 def _seeded(config: Config) -> Generator:

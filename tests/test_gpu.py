@@ -31,6 +31,11 @@ def test_the_kernels_agree_with_the_compiled_ones_on_the_gpu(name):
 
 
 @needs_triton
+def test_a_step_waits_for_the_kernels_as_often_as_is_said():
+    run_cases("waits_gpu_cases.py", TRITON_INTERPRET="1")
+
+
+@needs_triton
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_kernels_compile_for_a_gpu(dtype, monkeypatch, tmp_path):
     built = compile_only(monkeypatch, tmp_path, written={"total", "steps"})

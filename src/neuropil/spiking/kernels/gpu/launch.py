@@ -1,8 +1,7 @@
-"""How the Triton kernels are launched: their blocks, programs, scalars and workspace."""
+"""How the Triton kernels are launched: their blocks, programs and workspace."""
 
 import torch
 import triton
-from torch import Tensor
 
 BUDGET = 2**28  # bytes that the workspace of one backward pass may take
 
@@ -19,11 +18,6 @@ def programs(batch: int, device: torch.device, size: int) -> int:
     """
     cores = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
     return max(1, min(batch, 4 * cores, BUDGET // max(size, 1)))
-
-
-def scalars(values: tuple[float, ...], dtype: torch.dtype, like: Tensor) -> Tensor:
-    """Scalars for a kernel, on the device of `like`: plain arguments would be rounded to float32."""
-    return torch.tensor(values, dtype=dtype, device=like.device)
 
 
 def terms(dtype: torch.dtype) -> int:

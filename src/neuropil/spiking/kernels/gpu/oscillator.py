@@ -11,6 +11,12 @@ MAX_ANGLE, SAFE = tl.constexpr(2.0), tl.constexpr(0.999)  # as in kernels.cpu.os
 
 
 @triton.jit
+def scalar(number, KIND: tl.constexpr):  # type: ignore[no-untyped-def]
+    """An argument of a kernel that is float64, in another type; a copy to the device would make the host wait."""
+    return tl.full([], number, KIND)
+
+
+@triton.jit
 def arc(y, x):  # type: ignore[no-untyped-def]
     """atan2: a polynomial to 1e-5 (Abramowitz & Stegun 4.4.49), then one step of third order by sine and cosine."""
     wide, high = tl.abs(x), tl.abs(y)

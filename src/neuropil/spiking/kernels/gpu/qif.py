@@ -4,6 +4,8 @@ The laws are in `kernels.cpu.oscillator`. As for theta neurons, a program simula
 long as the largest current of the block allows; scalars are float64, blocks in the dtype of the weights.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -11,8 +13,17 @@ from torch import Tensor
 
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel, with_room
 from neuropil.spiking.kernels.cpu.qif import SLOTS, latest
-from neuropil.spiking.kernels.gpu.launch import block_of, programs, scalars, terms
-from neuropil.spiking.kernels.gpu.oscillator import expm1, flow, flow_adjoint, log1p, max_step, next_spike, slopes
+from neuropil.spiking.kernels.gpu.launch import block_of, programs, terms
+from neuropil.spiking.kernels.gpu.oscillator import (
+    expm1,
+    flow,
+    flow_adjoint,
+    log1p,
+    max_step,
+    next_spike,
+    scalar,
+    slopes,
+)
 from neuropil.spiking.times import Events
 
 
@@ -51,10 +62,10 @@ def adjoint(
     return by_weight.sum(0), by_start, by_event.sum(0)
 
 
-def _shared(events: Events, model: QIFModel) -> tuple[Tensor, ...]:
-    """What both kernels take first; of the scalars, the last is the largest time that is not after the end."""
-    numbers = scalars((model.tau, model.t_end, latest(model.t_end, model.weight.dtype)), torch.float64, model.weight)
-    return events.time, events.source, events.total, model.weight, model.start, numbers
+def _shared(events: Events, model: QIFModel) -> tuple[Any, ...]:
+    """What both kernels take first; of the numbers, the last is the largest time that is not after the end."""
+    numbers = float(model.tau), float(model.t_end), latest(model.t_end, model.weight.dtype)
+    return events.time, events.source, events.total, model.weight, model.start, *numbers
 
 
 @triton.jit
@@ -88,14 +99,15 @@ def ahead(time, e, now, current, tau, t_end):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def forward(  # type: ignore[no-untyped-def]
-    time, source, count, weight, start, numbers, out, spikes, end, steps, batch, width, neurons, rows, slots,
+    time, source, count, weight, start, tau: tl.float64, t_end: tl.float64, final: tl.float64,
+    out, spikes, end, steps, batch, width, neurons, rows, slots,
     TERMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Spike times into `out` as far as there is room, their true number into `spikes`; state at the end, and steps."""
     b, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
     j = block * BLOCK + tl.arange(0, BLOCK)
     here = j < neurons
-    tau, t_end, final = tl.load(numbers), tl.load(numbers + 1), tl.load(numbers + 2)
+    tau, t_end, final = scalar(tau, tl.float64), scalar(t_end, tl.float64), scalar(final, tl.float64)
     time += b * width
     source += b * width
     x, y, current = load_start(start, b, rows, neurons, j, here)
@@ -218,7 +230,8 @@ def adjoint_sample(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def backward(  # type: ignore[no-untyped-def]
-    time, source, count, weight, start, numbers, out, spikes, by_out, by_end, space, clock, seen,
+    time, source, count, weight, start, tau: tl.float64, t_end: tl.float64, final: tl.float64,
+    out, spikes, by_out, by_end, space, clock, seen,
     by_weight, by_start, by_event, batch, width, neurons, rows, slots, inputs, most,
     TERMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -227,7 +240,7 @@ def backward(  # type: ignore[no-untyped-def]
     lane = tl.arange(0, BLOCK)
     j = block * BLOCK + lane
     here = j < neurons
-    tau, t_end = tl.load(numbers), tl.load(numbers + 1)
+    tau, t_end = scalar(tau, tl.float64), scalar(t_end, tl.float64)
     own, far = part * tl.num_programs(1) + block, (part * 0 + batch) * neurons
     xs = space + own * 4 * most * BLOCK + lane
     factors = xs + 3 * most * BLOCK

@@ -4,7 +4,7 @@ The laws are in `kernels.cpu.recurrent`. One program simulates all neurons of a 
 block.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -14,8 +14,8 @@ from torch import Tensor
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, RecurrentModel, check_room, no_spikes
 from neuropil.spiking.kernels.cpu.qif import latest
 from neuropil.spiking.kernels.cpu.recurrent import select_inputs
-from neuropil.spiking.kernels.gpu.launch import block_of, programs, scalars, terms
-from neuropil.spiking.kernels.gpu.oscillator import expm1, flow, flow_adjoint, log1p, max_step, next_spike
+from neuropil.spiking.kernels.gpu.launch import block_of, programs, terms
+from neuropil.spiking.kernels.gpu.oscillator import expm1, flow, flow_adjoint, log1p, max_step, next_spike, scalar
 from neuropil.spiking.kernels.gpu.qif import input_time_grad, load_start
 from neuropil.spiking.times import Events
 
@@ -82,10 +82,9 @@ def adjoint(
     return by_weight.sum(0), by_inner.sum(0), by_start, by_input
 
 
-def _shared(model: RecurrentModel) -> tuple[Tensor, ...]:
+def _shared(model: RecurrentModel) -> tuple[Any, ...]:
     """What both kernels take of the model; tau and the end of the trial are float64."""
-    numbers = scalars((model.tau, model.t_end), torch.float64, model.start)
-    return model.weight, model.recurrent, model.start, numbers
+    return model.weight, model.recurrent, model.start, float(model.tau), float(model.t_end)
 
 
 def _places(sender: Tensor, neurons: int) -> tuple[Tensor, int]:
@@ -128,14 +127,14 @@ def predict(x, y, current, now, tau):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def forward(  # type: ignore[no-untyped-def]
-    time, source, count, weight, inner, start, numbers, log, senders, total, steps, end,
+    time, source, count, weight, inner, start, tau: tl.float64, t_end: tl.float64, log, senders, total, steps, end,
     batch, width, neurons, rows, room, TERMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The events of a sample into `log` and `senders`, their number into `total`; more than `room`, and it gives up."""
     b = tl.program_id(0).to(tl.int64)
     j = tl.arange(0, BLOCK)
     here = j < neurons
-    tau, t_end = tl.load(numbers), tl.load(numbers + 1)
+    tau, t_end = scalar(tau, tl.float64), scalar(t_end, tl.float64)
     time += b * width
     source += b * width
     log += b * room
@@ -232,13 +231,14 @@ def input_adjoint(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def backward(  # type: ignore[no-untyped-def]
-    log, senders, total, weight, inner, start, numbers, by_end, space, clock, seen, by_weight, by_inner, by_event,
+    log, senders, total, weight, inner, start, tau: tl.float64, t_end: tl.float64,
+    by_end, space, clock, seen, by_weight, by_inner, by_event,
     by_start, batch, inputs, neurons, rows, room, most, TERMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of both weights, one copy per program, of the start, and of the time of every event."""
     part, j = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK)
     here = j < neurons
-    tau, t_end, far = tl.load(numbers), tl.load(numbers + 1), (part * 0 + batch) * neurons
+    tau, t_end, far = scalar(tau, tl.float64), scalar(t_end, tl.float64), (part * 0 + batch) * neurons
     xs = space + part * 4 * most * BLOCK + j
     factors = xs + 3 * most * BLOCK
     clock += part * most

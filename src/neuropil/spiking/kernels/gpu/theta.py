@@ -5,14 +5,16 @@ more, keeps what it needs of one sample in a workspace of the program, and comes
 in one copy per program, so that the sum has one order and comes out the same every time.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from neuropil.spiking.kernels.bundles import OutputGrads, Plan, ThetaModel, with_room
-from neuropil.spiking.kernels.gpu.launch import block_of, programs, scalars
-from neuropil.spiking.kernels.gpu.oscillator import arc
+from neuropil.spiking.kernels.gpu.launch import block_of, programs
+from neuropil.spiking.kernels.gpu.oscillator import arc, scalar
 from neuropil.spiking.times import Events
 
 
@@ -45,10 +47,10 @@ def adjoint(
     return by_weight.sum(0), by_start.sum(0), by_event.sum(0)
 
 
-def _shared(events: Events, model: ThetaModel) -> tuple[Tensor, ...]:
+def _shared(events: Events, model: ThetaModel) -> tuple[Any, ...]:
     """What both kernels take first."""
-    numbers = scalars((model.speed, model.r, model.t_end), model.weight.dtype, model.weight)
-    return events.time, events.source, events.total, model.weight.contiguous(), model.start.contiguous(), numbers
+    numbers = float(model.speed), float(model.r), float(model.t_end)
+    return events.time, events.source, events.total, model.weight.contiguous(), model.start.contiguous(), *numbers
 
 
 @triton.jit
@@ -61,13 +63,15 @@ def rotate(x, y, angle):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def forward(  # type: ignore[no-untyped-def]
-    time, source, count, weight, start, numbers, out, spikes, end, batch, width, neurons, slots, BLOCK: tl.constexpr
+    time, source, count, weight, start, speed: tl.float64, r: tl.float64, t_end: tl.float64, out, spikes, end,
+    batch, width, neurons, slots, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Spike times into `out` as far as there is room, their number into `spikes`, (x, y) at the end into `end`."""
     b = tl.program_id(0).to(tl.int64)
     j = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     here = j < neurons
-    speed, r, t_end = tl.load(numbers), tl.load(numbers + 1), tl.load(numbers + 2)
+    D: tl.constexpr = weight.dtype.element_ty
+    speed, r, t_end = scalar(speed, D), scalar(r, D), scalar(t_end, D)
     x = tl.load(start + j, mask=here, other=1.0)
     y = tl.load(start + neurons + j, mask=here, other=0.0)
     n = tl.load(count + b)
@@ -169,7 +173,8 @@ def adjoint_sample(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def backward(  # type: ignore[no-untyped-def]
-    time, source, count, weight, start, numbers, d_out, d_end, space, at, d_weight, d_start, d_time,
+    time, source, count, weight, start, speed: tl.float64, r: tl.float64, t_end: tl.float64,
+    d_out, d_end, space, at, d_weight, d_start, d_time,
     batch, width, inputs, neurons, slots, TIMES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of weights and of the first angle, one copy per program, and of the events' times, one per block."""
@@ -177,7 +182,8 @@ def backward(  # type: ignore[no-untyped-def]
     lane = tl.arange(0, BLOCK)
     j = block * BLOCK + lane
     here = j < neurons
-    speed, r, t_end = tl.load(numbers), tl.load(numbers + 1), tl.load(numbers + 2)
+    D: tl.constexpr = weight.dtype.element_ty
+    speed, r, t_end = scalar(speed, D), scalar(r, D), scalar(t_end, D)
     own = part * tl.num_programs(1) + block
     sums = space + own * (3 * width + slots) * BLOCK + lane
     ys, scales, lengths = sums + width * BLOCK, sums + 2 * width * BLOCK, sums + 3 * width * BLOCK

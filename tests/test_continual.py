@@ -1,6 +1,7 @@
 """Learning without end: models, the protocol against counting, and a run that is resumed."""
 
 import json
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -199,6 +200,24 @@ def test_pixels_as_features_are_directions_from_their_mean():
     x = first.x.flatten(1) / first.x.flatten(1).norm(dim=1, keepdim=True)
     found = pixels(Architecture(1), first, rng())(first.x)
     torch.testing.assert_close(found, (x - x.mean(0)) / (x - x.mean(0)).norm(dim=1, keepdim=True))
+
+
+@pytest.mark.parametrize(
+    "name", ["random_means", "random_lateral", "stream_prototypes", "association", "backprop", "ewc"]
+)
+def test_what_is_kept_of_a_learner_is_all_that_it_goes_on_from(name):
+    config, train = recipe.Config(data="digits", units=20, per_class=2), digits(seed=0)[0][:60]
+    learner = learners(config.architecture(), config.rates())[name]
+    one, other = (recipe.begun(learner, train, class_tasks(train, train, 5), rng(seed)) for seed in (0, 1))
+    protocol.one_pass(one, train[:30], batch=10, rng=rng())
+    getattr(one, "end_task_", lambda: None)()
+    kept = {part: deepcopy(state.state_dict()) for part, state in protocol.state_of(one).items()}
+    for part, state in protocol.state_of(other).items():
+        state.load_state_dict(kept[part])
+    for each in (one, other):
+        protocol.one_pass(each, train[30:], batch=10, rng=rng())
+    for a, b in zip(one.network_.state_dict().values(), other.network_.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_a_stream_is_scored_after_every_task_and_goes_on_after_two_kills(tmp_path, monkeypatch):

@@ -243,6 +243,33 @@ class Bare:
         return torch.zeros(len(x), dtype=torch.int64)
 
 
+def test_pairs_of_a_run_that_was_killed_have_the_mean_of_all_pairs(tmp_path):
+    three = tuple(Split(part.x[part.y < 3][:90], part.y[part.y < 3][:90], 3) for part in digits(seed=0))
+
+    def go(run, kill=None):
+        ticks, run.every = iter(range(100)), 0
+
+        def build(train, rng):
+            if next(ticks) == kill:
+                raise Killed
+            return linear(train, rng, training=FAST)
+
+        whole = Comparison({"linear": build}, "digits", [0], lambda _: three)
+        try:
+            run_pair_comparisons(whole, pair_comparisons(whole, (), 0), run)
+            run.finish()
+        finally:
+            run.close()
+        return [{**row, "seconds": 0, "peak_mb": 0} for row in read(run.folder).rows]
+
+    start = lambda name: Run.start(tmp_path / name, recipe="x", config={}, command="x")
+    whole = go(start("whole"))
+    with pytest.raises(Killed):
+        go(start("cut"), 2)
+    assert go(Run.resume(tmp_path / "cut")) == whole
+    assert [row["kind"] for row in whole].count("pair") == 3
+
+
 def test_what_cannot_be_measured_after_the_result_is_a_warning(some, tmp_path):
     def after(*_):
         raise Refusal("two examples are needed.")

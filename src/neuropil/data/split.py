@@ -87,7 +87,7 @@ class Split:
             ('cat', 'dog')
         """
         labels, named = labels_of(y, names)
-        count = classes or len(named) or max(int(labels.amax()), 0) + 1
+        count = (len(named) or max(int(labels.amax()), 0) + 1) if classes is None else classes
         return cls(examples_of(x, channels_last=channels_last), labels, count, named, channels_last is not None)
 
     @classmethod

@@ -29,7 +29,7 @@ def own_build(path: Path, units: int | None) -> Build:
     build = getattr(load_recipe_file(path), "build", None)
     if not callable(build):
         raise Refusal(f"{path} needs a function build(train, rng) that returns a model; see docs/compare.md.")
-    known = {"units": units} if units and "units" in signature(build).parameters else {}
+    known = {"units": units} if units is not None and "units" in signature(build).parameters else {}
     return partial(as_method, path.stem.replace("_", " "), partial(build, **known))
 
 

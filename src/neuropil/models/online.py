@@ -143,7 +143,8 @@ class OnlineClassifier(OnlineReadoutClassifier):
         """Body and head from the same forward pass; the head in batches."""
         with tap(self.body_, self.rules) as seen:
             features = self.body_(as_examples(self, x)).flatten(1)
-        for some, labels in zip(features.split(batch or len(y)), y.split(batch or len(y))):
+        size = len(y) if batch is None else batch
+        for some, labels in zip(features.split(size), y.split(size)):
             self.head_.learn_(some, labels)
         for name, activity in seen.items():
             layer = self.body_.get_submodule(name)

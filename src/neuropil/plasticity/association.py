@@ -78,15 +78,15 @@ class Association(Rule):
         self._check_label(label)
         own = along_units(associations(u.shape[1], self.classes, label.device), u) == label
         error = own.to(u) - torch.sigmoid(self.slope * u)
-        return Dense(error if self.k is None else error * self._winners(u, own))
+        return Dense(error if self.k is None else error * self._winners(u, own, self.k))
 
-    def _winners(self, drive: Tensor, own: Tensor) -> Tensor:
+    def _winners(self, drive: Tensor, own: Tensor, k: int) -> Tensor:
         """1 for the neurons that win in their column and camp, 0 for the others; all (samples, units, *positions)."""
         rivals = drive.unflatten(1, (self.columns, -1))
         won = torch.zeros_like(rivals)
         for camp in (own, ~own):
             best = rivals.masked_fill(~camp.expand_as(drive).unflatten(1, (self.columns, -1)), -torch.inf)
-            won.scatter_(2, best.topk(self.k or 1, 2).indices, 1)
+            won.scatter_(2, best.topk(k, 2).indices, 1)
         return won.flatten(1, 2)
 
     def check_units(self, units: int) -> None:

@@ -218,11 +218,12 @@ class ExplainAway(Rule):
 
     def check_units(self, units: int) -> None:
         """Refuse a layer with fewer units than k."""
-        require((self.k or 1) <= units, f"ExplainAway needs k <= units, got k={self.k} and {units} units.")
+        require(self.k is None or self.k <= units, f"ExplainAway needs k <= units, got k={self.k} and {units} units.")
 
     def post(self, u: Tensor) -> Dense:
         """g = y; units mix by the sum of y y^T."""
-        first = u.topk(self.k or max(1, min(u.shape[1] - 1, max(2, u.shape[1] // 60))), 1)  # someone has to lose
+        few = max(1, min(u.shape[1] - 1, max(2, u.shape[1] // 60)))  # someone has to lose
+        first = u.topk(few if self.k is None else self.k, 1)
         y = torch.zeros_like(u).scatter(1, first.indices, first.values.clamp_min(0))
         samples = y.movedim(1, -1).flatten(0, -2)
         return Dense(y, mixing=samples.T @ samples)

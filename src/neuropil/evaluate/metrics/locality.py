@@ -51,7 +51,7 @@ class Locality(NamedTuple):
 
         "open" where nothing but its two neurons was seen, and something was not measured.
         """
-        if self.above or self.below:
+        if any((self.above, self.below)):
             return "network"
         beside = self.other_inputs, self.neighbours, self.neighbours_weights, self.samples
         return "layer" if any(beside) else "open" if None in beside else "synapse"

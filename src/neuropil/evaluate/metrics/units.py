@@ -104,7 +104,7 @@ def log_units(
         batch: examples at a time.
         tracker: takes the rows.
     """
-    found = unit_statistics(weight, count_wins(activity, split, batch=batch), p=norm or 2.0)
+    found = unit_statistics(weight, count_wins(activity, split, batch=batch), p=2.0 if norm is None else norm)
     numbers: dict[str, Any] = found._asdict() | {"wins": found.wins.tolist(), "norms": found.norms.tolist()}
     tracker.log(UnitsRow(layer=layer, **numbers))
     for sentence in unit_warnings(found, competes=competes, normed=norm is not None):

@@ -1,0 +1,116 @@
+"""Whoever learns in passes goes on after an interruption as if there had been none: weights, optimiser, rate, rng."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+from common import rng
+from neuropil.associative import AssociativeNetwork, AssociativeTraining, SpikingAssociativeNetwork, SpikingPhases, Task
+from neuropil.data import Split, digits
+from neuropil.models import (
+    AssociationClassifier,
+    AssociationTraining,
+    BackpropClassifier,
+    CompetitiveLearning,
+    CompetitiveUnits,
+    Distort,
+    FeatureClassifier,
+    LocalLearning,
+    RidgeRegression,
+    SpikeTimeTraining,
+    SpikingClassifier,
+    SupervisedTraining,
+    VotingClassifier,
+)
+from neuropil.models import competition as room
+from neuropil.plasticity import KrotovHopfield, SoftHebb
+from neuropil.runs import Run, TaggedTracker
+from neuropil.spiking import LIF, QIF, LatencyEncoding
+
+TRAIN = digits(seed=0)[0][:40]
+SOME = Split(TRAIN.x, TRAIN.y.where(torch.arange(40) % 3 > 0, -1), 10)  # a third has no label
+SUPERVISED = SupervisedTraining(4, 10, min_steps=1, augment=Distort(), weight_decay=0.1)
+RULES = {"hidden": KrotovHopfield(p=2.0, k=2), "second": SoftHebb(tau=0.3)}
+PAIRED = {"tasks": (Task("label", "all"), Task("pixels")), "epochs": 4, "batch": 10, "lr_decay": 0.5}
+
+
+def body():
+    torch.manual_seed(0)
+    layers = OrderedDict(flat=nn.Flatten(), hidden=nn.Linear(64, 9), norm=nn.BatchNorm1d(9), act=nn.ReLU())
+    return nn.Sequential(layers | OrderedDict(second=nn.Linear(9, 8)))
+
+
+def local(**settings):
+    learning = LocalLearning(RULES, epochs=4, batch=10, min_steps=1, norm_rate=0.5, **settings)
+    how = {"augment": Distort(), "n_augmented": 1, "readout": RidgeRegression((0.1,))}
+    return FeatureClassifier(body(), learning=learning, **how)
+
+
+def spiking(neuron):
+    training = SpikeTimeTraining(epochs=4, batch=10, min_steps=1, flip_probability=0.2, lr_time_constant=2.0)
+    return SpikingClassifier((6,), encode=LatencyEncoding(), neuron=neuron, training=training)
+
+
+def competing():
+    hidden = CompetitiveUnits(64, 6)
+    hidden.init_(rng())
+    layers = OrderedDict(flat=nn.Flatten(), hidden=hidden)
+    return VotingClassifier(nn.Sequential(layers), learning=CompetitiveLearning(2))
+
+
+LEARNERS = {
+    "associative": lambda: AssociativeNetwork((8,), 6, training=AssociativeTraining(**PAIRED)),
+    "association": lambda: AssociationClassifier((40, 20), k=2, training=AssociationTraining(4, 10)),
+    "backprop": lambda: BackpropClassifier(body(), training=SUPERVISED),
+    "competition": competing,
+    "layer by layer": local,
+    "layers together": lambda: local(joint=True),
+    "readout": lambda: FeatureClassifier(body(), readout=SupervisedTraining(4, 10, min_steps=1)),
+    "spiking association": lambda: SpikingAssociativeNetwork(
+        6, phases=SpikingPhases(free=0.05, nudged=0.05, control=0.05, in_use=0.05),
+        training=AssociativeTraining((Task("label", "all"),), epochs=4, batch=20, lr_decay=0.5),
+    ),
+    "theta": lambda: spiking(None),
+    "LIF": lambda: spiking(LIF()),
+    "QIF": lambda: spiking(QIF()),
+}  # fmt: skip
+
+
+class Killed(BaseException):
+    pass
+
+
+class Watched(TaggedTracker):
+    """Ends the process, as it were, when the row number `last` of a pass is logged."""
+
+    last = None
+
+    def log(self, row):
+        if self.last == 0:
+            raise Killed
+        self.last = None if self.last is None else self.last - 1
+        super().log(row)
+
+
+def learned(name, run, last=None):
+    """All that a learner knows in the end."""
+    tracker, run.every = Watched(run, learner="one", data="d", seed=0), 0
+    tracker.last = last
+    try:
+        model = LEARNERS[name]().fit(SOME if name == "associative" else TRAIN, rng=rng(3), tracker=tracker)
+    finally:
+        run.close()
+    return (getattr(model, "net_", None) or model.network_).state_dict()
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_learner_that_was_interrupted_learns_the_same(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "PART", 15)
+    start = lambda place: Run.start(tmp_path / place, recipe="x", config={}, command="x", quiet=True)
+    whole = learned(name, start("whole"))
+    with pytest.raises(Killed):
+        learned(name, start("cut"), 2)  # in the third pass
+    for key, value in learned(name, Run.resume(tmp_path / "cut")).items():
+        assert torch.equal(value, whole[key]), key

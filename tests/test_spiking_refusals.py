@@ -8,10 +8,12 @@ import torch
 from neuropil.errors import Refusal
 from neuropil.spiking import (
     QIF,
+    LIFLayer,
     Plan,
     QIFLayer,
     QIFNetwork,
     QIFState,
+    RecurrentLIF,
     RecurrentQIF,
     Theta,
     ThetaLayer,
@@ -174,3 +176,24 @@ def test_bad_sizes_and_masks_are_refused():
     ):
         with pytest.raises(Refusal):
             make()
+
+
+@pytest.mark.parametrize("kind", [ThetaLayer, QIFLayer, LIFLayer, RecurrentQIF, RecurrentLIF])
+def test_one_bad_number_is_found_wherever_it_stands(kind):
+    fine = torch.tensor([[[0.2, 0.7], [0.3, INF]], [[0.1, 0.9], [INF, INF]], [[0.4, 0.5], [0.6, 0.8]]])
+    layer = kind(2, 3, t_end=T)
+    layer(fine)
+    for place in range(fine.numel()):
+        for bad in (math.nan, -0.1, T + 0.1):
+            times = fine.clone()
+            times.view(-1)[place] = bad
+            with pytest.raises(Refusal, match=r"NaN|negative|after the"):
+                layer(times)
+    for name, one in layer.named_parameters():
+        for place in range(one.numel() * (name != "phase")):
+            old = one.data.clone()
+            one.data.view(-1)[place] = math.nan
+            with pytest.raises(Refusal, match=f"{name} has NaN"):
+                layer(fine)
+            one.data = old
+    layer(fine)

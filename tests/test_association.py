@@ -13,7 +13,7 @@ from neuropil.plasticity import Association, associations, gains
 from oracles import correlate_by_hand
 
 
-@pytest.mark.parametrize(("k", "columns"), [(None, 1), (1, 1), (3, 1), (1, 3), (2, 2)])
+@pytest.mark.parametrize(("k", "columns"), [(None, 1), (1, 1), (3, 1), (4, 1), (1, 3), (2, 2)])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_law_on_a_dense_layer(k, columns, classes):
     rule, layer = Association(classes, slope=2.5, k=k, columns=columns), nn.Linear(7, 12).double()

@@ -305,6 +305,7 @@ def test_a_unit_that_has_won_nothing_for_long_starts_anew_at_an_input():
     torch.testing.assert_close(layer.weight[3].norm(), old.norms[3])
     new, wins = learner.states["0"], learner.wins(batch)["0"]
     torch.testing.assert_close(new.drive_mean[3], (batch @ layer.weight[3]).mean().detach())
+    torch.testing.assert_close(new.drive_sd[3], (batch @ layer.weight[3]).std(correction=0).detach())
     assert wins[3] > 0
     assert new.idle.tolist() == [0.0 if won else i + 40 for won, i in zip(wins, [0, 50, 3, 0, 7])]
     learner.states["0"] = new._replace(idle=torch.tensor([0.0, 0.0, 0.0, 51.0, 52.0]).double())

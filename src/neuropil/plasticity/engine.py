@@ -178,11 +178,12 @@ def gains(rule: Rule, layer: nn.Module, pre: Tensor, post: Tensor | None = None,
     job, pre, post = start(rule, layer, pre, post, PLAN, third)
     sample = job.sample(pre, post, third)
     if isinstance(sample.said, Dense):
-        factor = shows = sample.said.gain
+        factor, decay = sample.said.gain, sample.said.decay
+        shows = [factor, decay] if isinstance(decay, Tensor) else [factor]  # the drives of those who did not win
     else:
         assert sample.said.finite is not None
-        factor, shows = full_factor(sample, sample.said), sample.said.finite
-    check_finite(layer, pre, shows)
+        factor, shows = full_factor(sample, sample.said), [sample.said.finite]
+    check_finite(layer, pre, *shows)
     return factor.view(sample.shape)
 
 

@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
+from neuropil.errors import Refusal
 from neuropil.spiking import QIF, Plan, Theta, ThetaLayer, ThetaNetwork
 from neuropil.spiking.kernels.cpu.oscillator import series
 from neuropil.spiking.kernels.gpu import oscillator
@@ -89,6 +90,14 @@ def test_theta_slots_grow_and_many_coincident_inputs_count_once():
     strong = torch.tensor([[0.0, 1e6]]).double()
     out, _ = both_ways(theta_layer(Theta(tau=0.5)), (pushes, strong, torch.zeros(2).double()))
     assert out.shape[2] > 8
+
+
+def test_theta_neurons_that_lose_count_are_refused():
+    times = torch.tensor([[0.1, 0.2]], device=DEVICE)
+    layer = ThetaLayer(2, 3, plan=TRITON).to(DEVICE)
+    layer.weight.data.fill_(1e30)
+    with pytest.raises(Refusal, match="lost count"):
+        layer(times)
 
 
 def test_a_theta_network_learns_through_pseudospikes():

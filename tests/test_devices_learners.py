@@ -169,6 +169,19 @@ def test_spiking_networks_and_their_losses_have_gradients_there(kind):
     same(gradients)
 
 
+@pytest.mark.parametrize("kind", [ThetaNetwork, QIFNetwork])
+def test_spike_times_and_weights_that_are_not_sound_are_refused_there(kind):
+    with other_device():
+        for bad, said in (float("nan"), "got NaN"), (-0.1, "got a negative time"), (2.1, "got a time after the end"):
+            times = torch.tensor([[0.1, 0.2, bad]], dtype=torch.float64).to("cuda")
+            with pytest.raises(Refusal, match=f"spike times need .*{said}"):
+                spiking_net(kind, "cuda")(times)
+        net = spiking_net(kind, "cuda")
+        net.stack()[1].weight.data[0, 0] = float("nan")
+        with pytest.raises(Refusal, match="weight has NaN"):
+            net(torch.tensor([[0.1, 0.2, 0.3]], dtype=torch.float64).to("cuda"))
+
+
 ENCODINGS = ThresholdEncoding(), LatencyEncoding(), LatencyEncoding(levels=3), LinearTimeEncoding()
 
 

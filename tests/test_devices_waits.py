@@ -29,8 +29,8 @@ ONE, CHOOSES = (Hebb(), Oja(), Sanger(), BCM(), SoftHebb(), ExplainAway(k=2)), (
 LEARNERS = {  # with what a pass waits for beside its steps
     "backprop": (lambda n: BackpropClassifier(nn.Flatten(), training=SupervisedTraining(n, 20, min_steps=1)), 0),
     "association": (lambda n: AssociationClassifier((20,), k=None, training=AssociationTraining(n, 20)), 2),
-    "theta": (lambda n: SpikingClassifier((6,), training=SpikeTimeTraining(n, 20, min_steps=1)), 8),
-    "qif": (lambda n: SpikingClassifier((6,), neuron=QIF(), training=SpikeTimeTraining(n, 20, min_steps=1)), 6),
+    "theta": (lambda n: SpikingClassifier((6,), training=SpikeTimeTraining(n, 20, min_steps=1)), 4),
+    "qif": (lambda n: SpikingClassifier((6,), neuron=QIF(), training=SpikeTimeTraining(n, 20, min_steps=1)), 4),
     "associative": (lambda n: AssociativeNetwork((8,), training=AssociativeTraining((CLASSIFY,), n, 20)), 6),
 }
 

@@ -15,7 +15,7 @@ from neuropil.spiking import QIF
 from neuropil.spiking.kernels.dispatch import gpu_kernels
 from other_device import inside, other_device
 
-MOST = {"theta": (None, 10), "qif": (QIF(), 10)}  # in a step of a network of two layers
+MOST = {"theta": (None, 6), "qif": (QIF(), 6)}  # in a step of a network of two layers
 
 
 @pytest.fixture(autouse=True)

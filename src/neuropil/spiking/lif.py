@@ -14,7 +14,7 @@ from neuropil.spiking.current import CurrentLayer, CurrentNetwork
 from neuropil.spiking.kernels.bundles import LIFModel, OutputGrads, Plan
 from neuropil.spiking.kernels.dispatch import kernels
 from neuropil.spiking.network import check_inputs
-from neuropil.spiking.times import flatten_events, scatter_events
+from neuropil.spiking.times import Events, scatter_events
 
 __all__ = ["LIF", "LIFLayer", "LIFNetwork", "Membrane", "simulate_lif"]
 
@@ -192,11 +192,12 @@ def simulate_lif(
     """
     plan = plan or Plan()
     kernel = kernels("lif", times.device, plan)
-    trains = check_inputs(times, weight, t_end, most=LARGEST, potential=potential, current=current)
+    trains, events = check_inputs(times, weight, t_end, most=LARGEST, potential=potential, current=current)
     low = not potential.numel() or float(potential.detach().max()) < 1
     require(low, "LIF neurons need first potentials below 1, the threshold; clamp_phases_() puts them there.")
     flow = neuron.tau, t_end
-    spikes, *end = _Simulation.apply(trains, weight, potential, current, flow, kernel, plan)  # type: ignore[no-untyped-call]
+    given = trains, weight, potential, current, events, flow, kernel, plan
+    spikes, *end = _Simulation.apply(*given)  # type: ignore[no-untyped-call]
     return spikes, Membrane(*end)
 
 
@@ -205,11 +206,11 @@ class _Simulation(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, trains: Tensor, weight: Tensor, potential: Tensor, current: Tensor, flow: tuple[float, float],
-        kernel: ModuleType, plan: Plan,
+        ctx: Any, trains: Tensor, weight: Tensor, potential: Tensor, current: Tensor, events: Events,
+        flow: tuple[float, float], kernel: ModuleType, plan: Plan,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         start = torch.stack(torch.broadcast_tensors(*torch.atleast_2d(potential.detach(), current.detach())))
-        ctx.simulated = flatten_events(trains), LIFModel(weight.detach().contiguous(), start, *flow)
+        ctx.simulated = events, LIFModel(weight.detach().contiguous(), start, *flow)
         times, end = kernel.simulate(*ctx.simulated, plan)
         ctx.save_for_backward(trains, times, weight, potential, current)
         ctx.kernel = kernel
@@ -222,4 +223,4 @@ class _Simulation(torch.autograd.Function):
         by_weight, by_start, by_event = ctx.kernel.adjoint(*ctx.simulated, times, given, ctx.needs_input_grad[0])
         by_trains = scatter_events(by_event, ctx.simulated[0], trains.shape) if ctx.needs_input_grad[0] else None
         parts = [part.sum_to_size(like.shape) for part, like in zip(by_start, (potential, current))]
-        return by_trains, by_weight, *parts, None, None, None
+        return by_trains, by_weight, *parts, None, None, None, None

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from neuropil.errors import Refusal, require
 from neuropil.spiking.network import check_inputs
-from neuropil.spiking.times import flatten_events
 
 __all__ = ["first_spike_loss", "first_to_fire", "peak_potential", "spike_count", "spike_time_loss"]
 
@@ -120,11 +119,10 @@ def peak_potential(times: Tensor, weight: Tensor, t_end: float, *, tau: float = 
     Returns:
         (batch, neurons), in units of the weights; as logits of a cross entropy it is a max-over-time readout.
     """
-    trains = check_inputs(times, weight, t_end, "peak_potential needs")
+    trains, events = check_inputs(times, weight, t_end, "peak_potential needs")
     require(t_end <= 40 * tau, f"peak_potential needs 0 < t_end <= 40 tau, got {t_end:g} and tau={tau:g}.")
     if not trains.numel():
         return weight[:0].sum(0).expand(len(trains), -1)
-    events = flatten_events(trains)
     here = torch.arange(events.time.shape[1], device=events.time.device) < events.total[:, None]
     when = torch.where(here, trains.flatten(1).gather(1, events.slot.long()), t_end)
     start = torch.exp((t_end - when) / tau)  # exp((T - t) / tau) where an interval begins

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from neuropil.errors import Refusal, needs_numbers, require
 from neuropil.spiking.kernels.bundles import Plan
 from neuropil.spiking.kernels.dispatch import LARGEST, refuse_unsound, sound_parameters
-from neuropil.spiking.times import as_trains, check_times, fine
+from neuropil.spiking.times import Events, as_trains, check_times, fine, flatten_events, most_events
 
 __all__ = ["Neuron", "SpikingLayer", "SpikingNetwork", "SpikingOutput"]
 
@@ -145,10 +145,10 @@ def check_end(t_end: float) -> None:
 def check_inputs(
     times: Tensor, weight: Tensor, t_end: float, who: str = "spiking neurons need", most: float = LARGEST,
     **parts: Tensor,
-) -> Tensor:  # fmt: skip
+) -> tuple[Tensor, Events]:  # fmt: skip
     """`times` as (batch, inputs, spikes), if they fit the end of the trial, the weights (inputs, neurons), and `parts`.
 
-    A GPU is waited for once.
+    And the events that they make. A GPU is waited for once.
 
     Args:
         times, weight, t_end: what is checked.
@@ -166,8 +166,11 @@ def check_inputs(
         got = f"got {tuple(weight.shape)}, {trains.dtype} and {weight.dtype}."
         raise Refusal(f"{who} weights (inputs, neurons) for times {tuple(times.shape)} of their dtype, {got}")
     sound = sound_parameters(times, most, weight=weight, **parts)
-    here = times.device.type == "cpu"
-    if here or not torch.stack([fine(trains, t_end), *map(torch.as_tensor, sound.values())]).all():
+    well, events = False, None
+    if times.device.type != "cpu":
+        fits = torch.stack([fine(trains, t_end), *map(torch.as_tensor, sound.values())]).all()
+        well, events = torch.stack([fits.int(), most_events(trains)]).tolist()
+    if not well:
         check_times(times, t_end)
         refuse_unsound(sound, most)
-    return trains
+    return trains, flatten_events(trains, events)

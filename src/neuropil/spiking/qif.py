@@ -15,7 +15,7 @@ from neuropil.spiking.kernels.bundles import OutputGrads, Plan, QIFModel, Recurr
 from neuropil.spiking.kernels.dispatch import kernels
 from neuropil.spiking.network import check_inputs
 from neuropil.spiking.oscillator import NextSpike, entire, projective, start_grads
-from neuropil.spiking.times import flatten_events, scatter_events
+from neuropil.spiking.times import Events, scatter_events
 
 __all__ = ["QIF", "QIFLayer", "QIFNetwork", "QIFState", "simulate_qif"]
 
@@ -229,9 +229,9 @@ def simulate_qif(
     """
     plan = plan or Plan()
     kernel = kernels("qif", times.device, plan)
-    trains = check_inputs(times, weight, t_end, most=LARGEST, potential=potential, current=current)
-    flow = neuron.tau, t_end
-    spikes, angle, end = Simulation.apply(trains, potential, current, flow, kernel, plan, weight)  # type: ignore[no-untyped-call]
+    trains, events = check_inputs(times, weight, t_end, most=LARGEST, potential=potential, current=current)
+    given = trains, potential, current, events, (neuron.tau, t_end), kernel, plan, weight
+    spikes, angle, end = Simulation.apply(*given)  # type: ignore[no-untyped-call]
     return spikes, QIFState(angle, end)
 
 
@@ -243,12 +243,12 @@ class Simulation(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, trains: Tensor, potential: Tensor, current: Tensor, flow: tuple[float, float], kernel: ModuleType,
-        plan: Plan, *weights: Tensor,
+        ctx: Any, trains: Tensor, potential: Tensor, current: Tensor, events: Events, flow: tuple[float, float],
+        kernel: ModuleType, plan: Plan, *weights: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         make: Any = QIFModel if len(weights) == 1 else RecurrentModel
         model = make(*(part.detach().contiguous() for part in weights), projective(potential, current), *flow)
-        simulated = flatten_events(trains), model, plan
+        simulated = events, model, plan
         times, end, tape = kernel.simulate(*simulated)
         ctx.save_for_backward(trains, times, potential, current, *weights)
         ctx.simulated, ctx.tape, ctx.kernel = simulated, tape, kernel
@@ -260,4 +260,4 @@ class Simulation(torch.autograd.Function):
         given = OutputGrads(by_times.contiguous(), torch.stack((by_angle, by_current)))
         *by_weights, by_start, by_event = ctx.kernel.adjoint(*ctx.simulated, times, ctx.tape, given)
         by_trains = scatter_events(by_event, ctx.simulated[0], trains.shape)
-        return by_trains, *start_grads(by_start, potential, current), None, None, None, *by_weights
+        return by_trains, *start_grads(by_start, potential, current), None, None, None, None, *by_weights

@@ -13,7 +13,7 @@ from neuropil.spiking.kernels.dispatch import kernels
 from neuropil.spiking.lif import LIF, Membrane
 from neuropil.spiking.network import Neuron, SpikingLayer, check_inputs
 from neuropil.spiking.qif import LARGEST, QIF, QIFState, Simulation
-from neuropil.spiking.times import flatten_events, scatter_events
+from neuropil.spiking.times import Events, scatter_events
 
 __all__ = ["RecurrentLIF", "RecurrentQIF", "simulate_recurrent_lif", "simulate_recurrent_qif"]
 
@@ -135,9 +135,9 @@ def simulate_recurrent_qif(
         plan: how the kernels run.
     """
     plan = plan or Plan()
-    kernel, trains = _checked("recurrent", times, weight, recurrent, potential, current, t_end, plan)
-    start, weights = (potential, current), (weight, recurrent)
-    spikes, angle, end = Simulation.apply(trains, *start, (neuron.tau, t_end), kernel, plan, *weights)  # type: ignore[no-untyped-call]
+    kernel, trains, events = _checked("recurrent", times, weight, recurrent, potential, current, t_end, plan)
+    given = trains, potential, current, events, (neuron.tau, t_end), kernel, plan, weight, recurrent
+    spikes, angle, end = Simulation.apply(*given)  # type: ignore[no-untyped-call]
     return spikes, QIFState(angle, end)
 
 
@@ -153,27 +153,27 @@ def simulate_recurrent_lif(
         neuron: the kind of neuron.
     """
     plan = plan or Plan()
-    kernel, trains = _checked("recurrent_lif", times, weight, recurrent, potential, current, t_end, plan)
+    kernel, trains, events = _checked("recurrent_lif", times, weight, recurrent, potential, current, t_end, plan)
     low = not potential.numel() or float(potential.detach().max()) < 1
     require(low, "LIF neurons need first potentials below 1, the threshold; clamp_phases_() puts them there.")
-    start = potential, current, (neuron.tau, t_end)
-    spikes, *end = _LIFSimulation.apply(trains, *start, kernel, plan, weight, recurrent)  # type: ignore[no-untyped-call]
+    given = trains, potential, current, events, (neuron.tau, t_end), kernel, plan, weight, recurrent
+    spikes, *end = _LIFSimulation.apply(*given)  # type: ignore[no-untyped-call]
     return spikes, Membrane(*end)
 
 
 def _checked(
     kind: str, times: Tensor, weight: Tensor, recurrent: Tensor, potential: Tensor, current: Tensor, t_end: float,
     plan: Plan,
-) -> tuple[ModuleType, Tensor]:  # fmt: skip
-    """The kernels, and the input spikes as (batch, inputs, spikes); refuses what does not fit."""
+) -> tuple[ModuleType, Tensor, Events]:  # fmt: skip
+    """The kernels, the input spikes as (batch, inputs, spikes), and their events; refuses what does not fit."""
     kernel, parts = kernels(kind, times.device, plan), {"recurrent": recurrent, "potential": potential}
-    trains = check_inputs(times, weight, t_end, "spiking neurons need", LARGEST, **parts, current=current)
+    trains, events = check_inputs(times, weight, t_end, "spiking neurons need", LARGEST, **parts, current=current)
     neurons = weight.shape[1]
     if recurrent.shape != (neurons, neurons) or recurrent.dtype != weight.dtype:
         needed = f"recurrent weights ({neurons}, {neurons}) in {weight.dtype}"
         got = f"{tuple(recurrent.shape)} in {recurrent.dtype}"
         raise Refusal(f"a recurrent network of {neurons} neurons needs {needed}, got {got}.")
-    return kernel, trains
+    return kernel, trains, events
 
 
 class _LIFSimulation(torch.autograd.Function):
@@ -181,12 +181,12 @@ class _LIFSimulation(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, trains: Tensor, potential: Tensor, current: Tensor, flow: tuple[float, float], kernel: ModuleType,
-        plan: Plan, weight: Tensor, recurrent: Tensor,
+        ctx: Any, trains: Tensor, potential: Tensor, current: Tensor, events: Events, flow: tuple[float, float],
+        kernel: ModuleType, plan: Plan, weight: Tensor, recurrent: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         start = torch.stack(torch.broadcast_tensors(*torch.atleast_2d(potential.detach(), current.detach())))
         outer, inner = (part.detach().contiguous() for part in (weight, recurrent))
-        ctx.simulated = flatten_events(trains), RecurrentModel(outer, inner, start, *flow), plan
+        ctx.simulated = events, RecurrentModel(outer, inner, start, *flow), plan
         times, end, ctx.log = kernel.simulate(*ctx.simulated)
         ctx.save_for_backward(trains, times, potential, current)
         ctx.kernel = kernel
@@ -199,4 +199,4 @@ class _LIFSimulation(torch.autograd.Function):
         *by_weights, by_start, by_event = ctx.kernel.adjoint(*ctx.simulated, times, ctx.log, given)
         by_trains = scatter_events(by_event, ctx.simulated[0], trains.shape)
         parts = [part.sum_to_size(like.shape) for part, like in zip(by_start, (potential, current))]
-        return by_trains, *parts, None, None, None, *by_weights
+        return by_trains, *parts, None, None, None, None, *by_weights

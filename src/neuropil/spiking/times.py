@@ -70,14 +70,15 @@ def fine(trains: Tensor, t_end: float) -> Tensor:
     return inside.all() & (trains[..., 1:] >= trains[..., :-1]).all()
 
 
-def flatten_events(trains: Tensor) -> Events:
+def flatten_events(trains: Tensor, most: int | None = None) -> Events:
     """All finite spikes of every sample, sorted by time.
 
     Args:
         trains: (batch, neurons, spikes) as `check_times` returns them.
+        most: the largest number of them in a sample, where it is known; a GPU is then not waited for.
     """
     if trains.device.type != "cpu":
-        return _flatten(trains.detach())
+        return _flatten(trains.detach(), most)
     array = trains.detach().numpy()
     batch = len(array)
     count = np.zeros(batch, np.int32)
@@ -103,11 +104,17 @@ def _in_numpy(trains: Tensor, t_end: float) -> tuple[Any, Any]:
     return array, array.dtype.type(t_end)
 
 
-def _flatten(trains: Tensor) -> Events:
+def most_events(trains: Tensor) -> Tensor:
+    """The largest number of finite spikes in a sample, int32, not read yet."""
+    count = trains.isfinite().sum((1, 2), dtype=torch.int32)
+    return count.max() if len(count) else count.sum()
+
+
+def _flatten(trains: Tensor, most: int | None = None) -> Events:
     """`flatten_events` in torch, for other devices."""
     count = trains.isfinite().sum((1, 2), dtype=torch.int32)
     time, slot = nn.functional.pad(trains.flatten(1), (0, 1), value=torch.inf).sort(dim=1, stable=True)
-    width = int(count.max()) + 1 if len(count) else 1
+    width = 1 + (int(most_events(trains)) if most is None else most)
     time, slot = time[:, :width].contiguous(), torch.where(time.isfinite(), slot, 0)[:, :width].int().contiguous()
     return Events(time, slot // trains.shape[2], slot, count)
 

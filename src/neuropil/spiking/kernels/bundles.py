@@ -116,23 +116,43 @@ def no_spikes(batch: int, neurons: int, slots: int, like: Tensor, plan: Plan) ->
     return torch.full((batch, neurons, slots), torch.inf, dtype=like.dtype, device=like.device)
 
 
+def counted(end: Tensor) -> Tensor:
+    """Whether theta neurons can still be told from each other by their (x, y) at the end, (2, ...); not read yet."""
+    if not end.numel():
+        return torch.ones((), dtype=torch.bool, device=end.device)
+    least, longest = end.square().sum(0).aminmax()
+    return (least > 0) & (longest < torch.inf)
+
+
+def refuse_uncounted(well: object, weight: Tensor) -> None:
+    """Refuse weights of theta neurons that are not `counted`."""
+    if not well:
+        most, kind = float(weight.abs().max()), str(weight.dtype).removeprefix("torch.")
+        what = f"weights up to {most:.3g} are too large for {kind}"
+        raise Refusal(f"theta neurons lost count: {what}; scale them down.")
+
+
 def with_room(
-    simulate: Callable[[Tensor, Tensor], Any], batch: int, neurons: int, slots: int, like: Tensor, plan: Plan
-) -> tuple[Tensor, Tensor]:
+    simulate: Callable[[Tensor, Tensor], Any], batch: int, neurons: int, slots: int, like: Tensor, plan: Plan,
+    also: Callable[[], Tensor] | None = None,
+) -> tuple[Tensor, Tensor, int]:  # fmt: skip
     """Simulate with room for `slots` spikes of every neuron, and again with more room if that was not enough.
 
     Args:
         simulate: fills in spike times (batch, neurons, slots), as far as there is room, and their true numbers.
         batch, neurons, slots, like, plan: as for `no_spikes`.
+        also: gives another integer that a simulation leaves. A GPU is waited for once in a simulation.
 
     Returns:
-        times (batch, neurons, spikes), as many as the busiest neuron has, and numbers (batch, neurons) int32.
+        times (batch, neurons, spikes), as many as the busiest neuron has; numbers (batch, neurons) int32; and what
+        `also` gave, or 0.
     """
     while True:
         times = no_spikes(batch, neurons, slots, like, plan)
         numbers = torch.zeros(batch, neurons, dtype=torch.int32, device=like.device)
         simulate(times, numbers)
-        most = max(int(numbers.max()) if numbers.numel() else 0, 1)
-        if most <= slots:
-            return times[..., :most], numbers
-        slots = most
+        most = numbers.max() if numbers.numel() else numbers.sum().int()
+        needed, other = torch.stack([most, also().int()]).tolist() if also else (int(most), 0)
+        if needed <= slots:
+            return times[..., : max(needed, 1)], numbers, other
+        slots = needed

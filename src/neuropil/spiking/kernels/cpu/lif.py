@@ -40,7 +40,7 @@ def simulate(events: Events, model: LIFModel, plan: Plan) -> tuple[Tensor, Tenso
     end = torch.empty(2, batch, neurons, dtype=kind)
     given = arrays(events), arrays(model), latest(model.t_end, kind)
     run = lambda times, numbers: share_out(forward, batch, *given, times.numpy(), numbers.numpy(), end.numpy())
-    out, _ = with_room(run, batch, neurons, plan.slots or SLOTS, model.weight, plan)
+    out, *_ = with_room(run, batch, neurons, plan.slots or SLOTS, model.weight, plan)
     return out.contiguous(), end
 
 

@@ -42,7 +42,7 @@ def simulate(events: Events, model: QIFModel, plan: Plan) -> tuple[Tensor, Tenso
     given = arrays(events), arrays(model), TABLES[kind], latest(model.t_end, kind)
     found = end.numpy(), steps.numpy()
     run = lambda times, numbers: share_out(forward, batch, *given, times.numpy(), numbers.numpy(), *found)
-    out, _ = with_room(run, batch, neurons, plan.slots or SLOTS, model.weight, plan)
+    out, *_ = with_room(run, batch, neurons, plan.slots or SLOTS, model.weight, plan)
     return out.contiguous(), end, steps
 
 

@@ -22,7 +22,16 @@ import torch
 from torch import Tensor
 
 from neuropil._threads import compiler, share_out, shares
-from neuropil.spiking.kernels.bundles import InputGrads, OutputGrads, Plan, ThetaModel, arrays, with_room
+from neuropil.spiking.kernels.bundles import (
+    InputGrads,
+    OutputGrads,
+    Plan,
+    ThetaModel,
+    arrays,
+    counted,
+    refuse_uncounted,
+    with_room,
+)
 from neuropil.spiking.times import Events
 
 compiled = compiler("contract", "reassoc", "nsz", "arcp")
@@ -53,7 +62,9 @@ def simulate(events: Events, model: ThetaModel, plan: Plan) -> tuple[Tensor, Ten
     batch, neurons = len(events.time), model.weight.shape[1]
     end, given = torch.empty(2, batch, neurons, dtype=model.weight.dtype), (arrays(events), _compiled(model))
     run = lambda times, numbers: share_out(forward, batch, *given, times.numpy(), numbers.numpy(), end.numpy())
-    return *with_room(run, batch, neurons, plan.slots, model.weight, plan), end
+    times, numbers, _ = with_room(run, batch, neurons, plan.slots, model.weight, plan)
+    refuse_uncounted(counted(end), model.weight)
+    return times, numbers, end
 
 
 def adjoint(

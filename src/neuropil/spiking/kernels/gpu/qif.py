@@ -27,8 +27,8 @@ from neuropil.spiking.kernels.gpu.oscillator import (
 from neuropil.spiking.times import Events
 
 
-def simulate(events: Events, model: QIFModel, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-    """What `kernels.cpu.qif.simulate` gives, but that every block of neurons has its own number of steps."""
+def simulate(events: Events, model: QIFModel, plan: Plan) -> tuple[Tensor, Tensor, int]:
+    """What `kernels.cpu.qif.simulate` gives, but of all steps only the largest number that a block of neurons had."""
     (batch, width), weight, start = events.time.shape, model.weight, model.start
     neurons, block = weight.shape[1], block_of(weight.shape[1], plan.block)
     blocks, sizes = triton.cdiv(neurons, block), (batch, width, neurons, len(start[0]))
@@ -36,17 +36,18 @@ def simulate(events: Events, model: QIFModel, plan: Plan) -> tuple[Tensor, Tenso
     steps = torch.empty(batch, blocks, dtype=torch.int32, device=weight.device)
     run, kinds = forward[(batch, blocks)], {"TERMS": terms(weight.dtype), "BLOCK": block}
     simulate_in = lambda times, numbers: run(*given, times, numbers, end, steps, *sizes, times.shape[2], **kinds)
-    out, _ = with_room(simulate_in, batch, neurons, plan.slots or SLOTS, weight, plan)
-    return out.contiguous(), end, steps
+    longest = lambda: steps.max() if steps.numel() else steps.sum()
+    out, _, most = with_room(simulate_in, batch, neurons, plan.slots or SLOTS, weight, plan, longest)
+    return out.contiguous(), end, most
 
 
 def adjoint(
-    events: Events, model: QIFModel, plan: Plan, times: Tensor, steps: Tensor, given: OutputGrads
+    events: Events, model: QIFModel, plan: Plan, times: Tensor, most: int, given: OutputGrads
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What `kernels.cpu.qif.adjoint` gives."""
     (batch, width), weight, slots = events.time.shape, model.weight, times.shape[2]
     (inputs, neurons), block = weight.shape, block_of(weight.shape[1], plan.block)
-    blocks, most = triton.cdiv(neurons, block), int(steps.max()) if batch else 0
+    blocks = triton.cdiv(neurons, block)
     size = 4 * (most + 1) * blocks * block + inputs * neurons
     parts = programs(batch, weight.device, size * weight.element_size() + 12 * (most + 1) * blocks)
     space = weight.new_empty(parts, blocks, 4, most + 1, block)

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from neuropil.spiking.kernels.bundles import OutputGrads, Plan, ThetaModel, with_room
+from neuropil.spiking.kernels.bundles import OutputGrads, Plan, ThetaModel, counted, refuse_uncounted, with_room
 from neuropil.spiking.kernels.gpu.launch import block_of, programs
 from neuropil.spiking.kernels.gpu.oscillator import arc, scalar
 from neuropil.spiking.times import Events
@@ -24,7 +24,9 @@ def simulate(events: Events, model: ThetaModel, plan: Plan) -> tuple[Tensor, Ten
     end, block, given = model.start.new_empty(2, batch, neurons), block_of(neurons, plan.block), _shared(events, model)
     run, sizes = forward[(batch, triton.cdiv(neurons, block))], (batch, width, neurons)
     simulate_in = lambda times, numbers: run(*given, times, numbers, end, *sizes, times.shape[2], BLOCK=block)
-    return *with_room(simulate_in, batch, neurons, plan.slots, weight, plan), end
+    found = with_room(simulate_in, batch, neurons, plan.slots, weight, plan, lambda: counted(end))
+    refuse_uncounted(found[2], weight)
+    return found[0], found[1], end
 
 
 def adjoint(

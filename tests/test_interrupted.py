@@ -25,9 +25,9 @@ from neuropil.models import (
     VotingClassifier,
 )
 from neuropil.models import competition as room
-from neuropil.plasticity import KrotovHopfield, SoftHebb
+from neuropil.plasticity import KrotovHopfield, PairSTDP, SoftHebb
 from neuropil.runs import Run, TaggedTracker
-from neuropil.spiking import LIF, QIF, LatencyEncoding
+from neuropil.spiking import LIF, QIF, ConductanceLIF, LatencyEncoding, PoissonEncoding
 
 TRAIN = digits(seed=0)[0][:40]
 SOME = Split(TRAIN.x, TRAIN.y.where(torch.arange(40) % 3 > 0, -1), 10)  # a third has no label
@@ -54,7 +54,9 @@ def spiking(neuron):
 
 
 def competing():
-    hidden = CompetitiveUnits(64, 6)
+    rule, encoding = PairSTDP(a_plus=0.03, a_minus=1e-3, pairing="nearest"), PoissonEncoding(rate=128.0, duration=0.05)
+    neuron = ConductanceLIF(theta_plus=2e-4, tau_theta=100.0)
+    hidden = CompetitiveUnits(64, 25, neuron, rule, encoding, excitation=6.0, total=12.0)
     hidden.init_(rng())
     layers = OrderedDict(flat=nn.Flatten(), hidden=hidden)
     return VotingClassifier(nn.Sequential(layers), learning=CompetitiveLearning(2))

@@ -1,0 +1,38 @@
+"""What comes out of awkward inputs is what came out before: a silent change of any number is red.
+
+Laws have oracles elsewhere; this sees what no law names. Where the change is meant: `python tests/test_outcomes.py`.
+"""
+
+import sys
+
+import pytest
+import torch
+
+import outcome_measures
+import outcome_models
+import outcome_rules
+import outcome_spiking
+from outcomes import RECORD, alike, lines, recorded
+
+ROOMS = outcome_rules, outcome_models, outcome_spiking, outcome_measures
+CASES = {name: case for room in ROOMS for name, case in room.CASES.items()}
+
+
+@pytest.mark.skipif(not torch.__version__.startswith("2.13."), reason="random numbers are those of torch 2.13")
+@pytest.mark.parametrize("name", CASES)
+def test_numbers_are_those_on_record(name):
+    known = {key: line for key, line in recorded().items() if key.startswith(f"{name}: ")}
+    found = {line.split(" = ")[0]: line for title, what in CASES[name]() for line in lines(f"{name}: {title}", what)}
+    assert found, "a case that makes nothing sees nothing"
+    other = [key for key in {**known, **found} if not alike(known.get(key, ""), found.get(key, ""))]
+    told = [f"- {known.get(key)}\n+ {found.get(key)}" for key in other[:12]]
+    assert not other, "\n".join([f"{len(other)} of {len(found)} lines", *told, *str(__doc__).splitlines()[-1:]])
+
+
+if __name__ == "__main__":
+    chosen = sys.argv[1:] or list(CASES)
+    kept = [
+        line for key, line in recorded().items() if key.split(": ")[0] in CASES and key.split(": ")[0] not in chosen
+    ]
+    made = [line for name in chosen for title, what in CASES[name]() for line in lines(f"{name}: {title}", what)]
+    RECORD.write_text("\n".join([*kept, *made]) + "\n", encoding="utf-8")

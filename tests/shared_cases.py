@@ -114,6 +114,21 @@ def check_rules(group, size):
         found[f"{size}, BCM.step, {len(x)}"] = max(differ(other, one), differ(old[1].theta, old[0].theta))
 
 
+def check_spikes(group, size):
+    """Pairs of spikes in parts of uneven size."""
+    rule, layer = npl.PairSTDP(), nn.Linear(5, 4, bias=False).double()
+    spikes = [(torch.rand(9, 7, n, generator=torch.Generator().manual_seed(n)) < 0.4).double() for n in (5, 4)]
+    shared, worst = share(deepcopy(layer), group), 0.0
+    mine = [part(one.movedim(1, 0), group).movedim(0, 1) for one in spikes]
+    memory = [rule.init(one, x[0], y[0]) for one, (x, y) in ((layer, spikes), (shared, mine))]
+    for step in range(9):
+        one, memory[0] = rule.step(layer, *(activity[step] for activity in spikes), memory[0])
+        other, memory[1] = rule.step(shared, *(activity[step] for activity in mine), memory[1])
+        assert alike(other, group)
+        worst = max(worst, differ(other, one))
+    found[f"{size}, PairSTDP"] = worst
+
+
 def check_attach(group, size):
     rng = torch.Generator().manual_seed(5)
     networks = {
@@ -232,6 +247,7 @@ def main(rank, folder):
     for size, group in groups.items():
         if rank < size:
             check_rules(group, size)
+            check_spikes(group, size)
             check_attach(group, size)
             check_stages(group, size)
             if size > 1:

@@ -12,12 +12,14 @@ from neuropil.associative import (
     AssociativeNetwork,
     AssociativeTraining,
     Nudge,
+    Sampling,
     Settling,
     Task,
 )
-from neuropil.associative.inference import initial_state
-from neuropil.associative.learning import pseudo_labels
-from neuropil.associative.training import LEARNING_RATES
+from neuropil.associative.inference import Filling, initial_state
+from neuropil.associative.learning import Traces, pseudo_labels
+from neuropil.associative.settling import Settled
+from neuropil.associative.training import LEARNING_RATES, EpochStatistics
 from neuropil.data import Split, digits
 from neuropil.data.masks import halves, random_masks, rectangle_occlusions
 from neuropil.errors import Refusal
@@ -174,6 +176,27 @@ def test_missing_labels_train_generation_and_never_classification(train):
     for pre, post in learner.net_.projections:
         same = torch.equal(learner.net_.between(pre, post).weight, fresh.between(pre, post).weight)
         assert same == (post in ("classification1", "label")), f"{pre}>{post}"
+
+
+def test_of_samples_that_are_never_accepted_the_one_with_the_largest_margin_is_kept(monkeypatch):
+    tries = iter([[5.0, 0.1], [3.0, 0.4], [4.0, 0.2], [4.5, 0.3]])  # of two images, one of which is accepted at once
+    monkeypatch.setattr(Filling, "_once", lambda self, x, mask, labels: torch.tensor(next(tries))[-len(x) :, None])
+    monkeypatch.setattr(Filling, "_label_margin", lambda self, x, labels: x[:, 0].clone())
+    filling = Filling(None, None, rng(), Sampling(accept_margin=0.9, max_attempts=4))
+    made = filling(torch.zeros(2, 1), torch.zeros(2, 1), torch.zeros(2, dtype=torch.int64))
+    assert made.images.flatten().tolist() == pytest.approx([5.0, 0.4])
+    assert made.attempts.tolist() == [1, 4]
+
+
+def test_the_fraction_classified_correctly_is_that_of_batches_whose_labels_are_all_known():
+    answers = torch.eye(3)[[0, 1, 2, 0]]
+    after = {"pixels": answers, "label": answers, "hidden": answers / 2}
+    traces = Traces(after, Settled(after, 5, torch.zeros(4), True, torch.full((4,), 5)), after, after, 4)
+    task, statistics = Task("label", "all", pseudo_label_margin=0.1), EpochStatistics()
+    statistics.add(task, traces, torch.tensor([0, 1, 2, -1]))  # the last has learned from a pseudo-label
+    assert "train_accuracy" not in statistics.row()
+    statistics.add(task, traces, torch.tensor([0, 1, 2, 2]))
+    assert statistics.row()["train_accuracy"] == 0.75
 
 
 def test_pseudo_labels_are_clear_answers_of_the_network(train):

@@ -125,6 +125,9 @@ def test_a_unit_votes_for_the_class_that_it_answers_most():
     model = VotingClassifier(nn.Sequential(nn.Flatten())).fit(some, rng=torch.Generator())
     scores = model.decision_function(torch.tensor([[1.0, 1.5, 2.0]]))
     assert scores.tolist() == [[1.25, 2.0]]  # means: a class does not win by having more units
+    many = Split(torch.tensor([[1.0, 1], [1, 1], [1, 1], [0, 2]]), torch.tensor([0, 0, 0, 1]), 2)
+    model = VotingClassifier(nn.Sequential(nn.Flatten())).fit(many, rng=torch.Generator())
+    assert model.network_.vote.weight.tolist() == [[1, 0], [0, 1]]  # nor does a unit go to the commonest class
     assert Winner()(torch.tensor([[1.0, 2.0, 2.0]])).tolist() == [[0, 1, 0]]
 
 

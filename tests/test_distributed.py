@@ -46,7 +46,7 @@ def test_many_processes_learn_what_one_learns_with_all_samples(cases):
     found = {name: value for name, value in cases[0].items() if name[0].isdigit()}
     wrong = {name: value for name, value in found.items() if not value <= 1e-12}
     assert not wrong
-    assert len(found) == (17 + 2 * 5) * 13 + 3 * (2 + 3 + 4 * 7 + 2 + 10)
+    assert len(found) == (17 + 2 * 5) * 13 + 3 * (2 + 3 + 4 * 7 + 2 + 1 + 10)
 
 
 def test_a_rule_says_once_that_it_learns_alone(cases):

@@ -57,6 +57,16 @@ def test_least_squares_is_the_ridge_regression_of_all_examples(data, size):
     torch.testing.assert_close(fed(LeastSquares(7, 3, ridge=0.37), x, y, size)(x), want, rtol=0, atol=1e-9)
 
 
+def test_units_that_have_not_won_take_the_examples_of_a_batch_one_after_the_other():
+    x, y = torch.tensor([[1.0, 0], [0, 5], [3, 0], [3, 1], [0, 7]]), torch.tensor([0, 1, 0, 0, 1])
+    head = Prototypes(2, 2, per_class=2)
+    head.learn_(x[:3], y[:3])
+    assert head.weight.tolist() == [[[1, 0], [3, 0]], [[0, 5], [0, 0]]]
+    head.learn_(x[3:], y[3:])  # the nearest learns, and the one that is left
+    assert head.weight.tolist() == [[[1, 0], [3, 0.5]], [[0, 5], [0, 7]]]
+    assert head.wins.tolist() == [[1, 2], [1, 1]]
+
+
 def test_least_squares_is_the_recursion_that_keeps_an_inverse(data):
     """Sherman and Morrison, example by example; the input carries a constant that is hardly penalised."""
     x, y = data

@@ -77,6 +77,18 @@ def test_a_model_from_a_file_learns_on_as_if_there_had_been_none(make, tmp_path)
     small.partial_fit(train.x[:9], train.y[:9])  # what is left out begins anew
 
 
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_a_model_that_is_fitted_again_forgets_what_it_was(make):
+    train, test = digits(seed=0)
+    used, fresh = make(random_body(train)), make(random_body(train))
+    more = {"rng": rng(3)} if isinstance(used, AssociationClassifier) else {}
+    used.partial_fit(train.x[200:260], train.y[200:260], classes=10, **more)
+    getattr(used, "end_task_", lambda: None)()
+    for model in used, fresh:
+        model.fit(train[:50], rng=rng(2)).partial_fit(train.x[50:80], train.y[50:80])
+    assert torch.equal(used.decision_function(test.x), fresh.decision_function(test.x))
+
+
 def test_a_layer_with_a_rule_learns_on_from_every_batch():
     train = digits(seed=0)[0][:60]
     body, rule = random_body(train), KrotovHopfield(p=2.0, k=2, average=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import neuropil as npl
 from common import refused
 from neuropil.errors import Refusal
 from neuropil.models import PlasticLayer
@@ -148,3 +149,27 @@ def test_a_rate_or_weights_that_are_not_finite_are_refused():
     nn.init.constant_(network.layer.weight[1:2], float("nan"))
     with pytest.raises(Refusal, match="needs finite weights, got NaN"):
         simulate(network, torch.zeros(5, 3, 6))
+
+
+@pytest.mark.parametrize("name", NEURONS)
+def test_a_step_without_a_spike_brings_all_weights_within_bounds(name):
+    networks = [network_of(NEURONS[name], RULE, **BOUNDS) for _ in range(2)]
+    silent = spikes_of(1, 2, 9, p=0)
+    networks[0].several_steps(silent, networks[0].init(silent[0]))
+    networks[1].step(silent[0], networks[1].init(silent[0]))
+    assert torch.equal(networks[0].layer.weight, networks[1].layer.weight)
+    assert (networks[0].layer.weight.min().item(), networks[0].layer.weight.max().item()) == tuple(BOUNDS.values())
+
+
+def test_steps_of_a_layer_that_processes_share_are_those_of_the_rule_which_adds_them_up(monkeypatch):
+    network, spikes, real, count = network_of(NEURONS["delta"], RULE), spikes_of(5, 2, 9), PlasticLayer.step, []
+    monkeypatch.setattr(PlasticLayer, "step", lambda *given: count.append(1) or real(*given))
+    simulate(network, spikes)
+    assert not count
+    npl.distributed.start("gloo")
+    try:
+        npl.distributed.share(network)
+        simulate(network, spikes)
+    finally:
+        npl.distributed.stop()
+    assert len(count) == 5

@@ -116,6 +116,8 @@ def test_stochastic_rounding_takes_the_two_levels_around_a_value_and_its_mean_is
         assert all(min(abs(one - low), abs(one - high)) < 1e-12 for one in got.unique().tolist())
         spread = ((value - low) * (high - value) / n) ** 0.5  # of the mean of n values that are low or high
         assert abs(got.mean().item() - value) <= 4.5 * spread + 1e-12
+    up = 2 * to_levels(torch.full((3, 1000), 0.5), 1.0, 2, seeded(1)) - 1  # 1 or -1, each weight by itself
+    assert (up @ up.T / 1000 - torch.eye(3)).abs().max() < 0.15
     outside = to_levels(torch.tensor([-5.0, 0.74, 9.0], dtype=torch.float64), largest, 3, seeded(1))
     torch.testing.assert_close(outside, torch.tensor([-largest, largest, largest], dtype=torch.float64))
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import OrderedDict
 from inspect import signature
 
@@ -361,3 +362,16 @@ def test_an_augmentation_that_is_code_is_left_out_and_missed_when_it_is_needed(t
     assert torch.equal(back.predict(train.x), model.predict(train.x))
     with pytest.raises(Refusal, match="has no 'readout'"):
         back.refit_readout(Split(train.x, train.y, 10), rng=rng())
+
+
+def test_a_model_is_whole_or_the_one_before_where_saving_ends_early(train, tmp_path, monkeypatch):
+    def full(file):
+        raise OSError("no space left on device")
+
+    one, other = (MODELS["linear"](train).fit(part, rng=rng()) for part in (train[:100], train[100:]))
+    file = one.save(tmp_path / "model.safetensors")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        other.save(file)
+    assert torch.equal(npl.load(file).decision_function(train.x), one.decision_function(train.x))
+    assert os.listdir(tmp_path) == [file.name]

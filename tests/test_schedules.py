@@ -201,6 +201,10 @@ def test_the_fraction_of_the_labels_that_was_asked_for_is_clamped(fraction):
     known = torch.ones(2000) if "label" not in free else 1 - free["label"][:, 0]
     assert known.mean().item() == pytest.approx(fraction, abs=0.03)
     assert torch.equal(state["label"], label * known[:, None])
+    y[::3] = -1  # without a label, which is then free as well
+    state, free, _ = clamp_task(net, task, x, label, y, torch.Size([4]), rng())
+    assert torch.equal(free["label"][::3], torch.ones(667, 2))
+    assert not state["label"][::3].any()
 
 
 # Settings of recipes, benchmarks and methods

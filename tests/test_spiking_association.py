@@ -166,6 +166,7 @@ def test_it_learns_alike_on_any_number_of_threads_and_is_back_from_a_file(bars, 
     scores = found[0].decision_function(bars.x)
     assert torch.equal(scores, found[1].decision_function(bars.x))
     assert (scores.argmax(1) == bars.y).float().mean() > 0.9
+    assert learner(seed=3).fit(bars[:9], rng=torch.Generator()).network_[1].seed == 3
     found[0].save(tmp_path / "model.safetensors")
     assert torch.equal(load(tmp_path / "model.safetensors").decision_function(bars.x), scores)
 

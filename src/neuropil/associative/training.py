@@ -130,7 +130,8 @@ class EpochStatistics:
         self.unsettled += not before.converged
         self.iterations += before.iterations
         answers = before.state[LABEL].argmax(1)
-        if task.target == LABEL and task.clamped != "partial" and traces.samples == len(y):
+        known = bool((y >= 0).all())  # and not by what the network says itself
+        if task.target == LABEL and task.clamped != "partial" and known:
             self.right.append(answers == self.part(y))
         moved = (after[task.target] - before.state[task.target]).abs()
         self.moved.setdefault(task.target, []).append(moved.sum() / (traces.samples * moved.shape[1]))

@@ -1,0 +1,59 @@
+"""What several processes do together, as one of them alone can show it: buffers, batches on their way, stages."""
+
+import torch
+from torch import nn
+
+import neuropil as npl
+from neuropil.distributed import link, stages
+from neuropil.plasticity import sharing
+
+
+def test_all_parameters_and_buffers_become_those_of_the_first_process(monkeypatch):
+    model, sent = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), []
+    npl.distributed.start("gloo")
+    try:
+        monkeypatch.setattr(sharing.dist, "broadcast", lambda one, **named: sent.append((one, named["group_src"])))
+        npl.distributed.share(model)
+    finally:
+        npl.distributed.stop()
+    assert {id(one) for one, _ in sent} == {id(one) for one in (*model.parameters(), *model.buffers())}
+    assert not any(source for _, source in sent)
+
+
+def test_every_process_takes_the_first_batch_and_learns_from_all_of_them():
+    class Stage:
+        def __init__(self, reads):
+            self.reads, self.seen = reads, []
+
+        def learn_(self, batches, optimizer):
+            self.seen += batches if self.reads else []
+
+    for reads in (True, False):
+        stage, batches = Stage(reads), iter([1, 2, 3])
+        stages.learn_pass_(stage, batches, None)
+        assert stage.seen == ([1, 2, 3] if reads else [])
+        assert next(batches, None) == (None if reads else 2)
+
+
+def test_few_batches_are_on_their_way_and_none_is_after_the_last(monkeypatch):
+    flying, said = [], []
+
+    class Work:
+        def __init__(self):
+            flying.append(self)
+
+        def wait(self):
+            flying.remove(self)
+
+    monkeypatch.setattr(link.dist, "get_backend", lambda group: "gloo")
+    monkeypatch.setattr(link.dist, "isend", lambda one, **named: Work())
+    monkeypatch.setattr(link.dist, "send", lambda text, **named: said.append(bytes(text.tolist()).strip()))
+    one = link.Link(1, None)
+    for later in (3, 3, 3, 3, link.END):
+        one.send(link.Batch(torch.rand(3, 2), torch.arange(3), later))
+        assert 3 <= len(flying) <= 3 * link.AHEAD  # examples, labels, and how many come next
+    one.close()
+    assert not flying
+    assert one.sent == 5 * 3 * (2 * 4 + 8)
+    link.Link(1, None).close()
+    assert [text[:4] for text in said] == [b'[["f', b"null"]  # once what they are like, and that there are none

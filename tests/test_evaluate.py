@@ -20,6 +20,8 @@ from neuropil.evaluate import (
     unit_statistics,
     unit_warnings,
 )
+from neuropil.evaluate.robustness import victim_of
+from neuropil.models import OnlineClassifier
 from neuropil.models.training.local import unit_state
 from neuropil.runs import EpochRow, NullTracker
 
@@ -241,3 +243,15 @@ def test_the_norm_of_the_rule_decides_what_has_converged(norm, converged):
     units, *warnings = notebook.rows
     assert (units.kind, units.converged) == ("units", converged)
     assert any("norm 1" in row.message for row in warnings) == (norm == 2.0)
+
+
+def test_a_label_is_given_and_an_attack_is_made_only_where_all_scores_are_numbers():
+    for wrong in range(3):
+        scores = torch.rand(4, 3)
+        scores[2, wrong] = torch.nan
+        model = OnlineClassifier(torch.nn.Sequential(torch.nn.Flatten()))
+        model.decision_function = lambda x, scores=scores: scores
+        with pytest.raises(Refusal, match="the scores of 1 of 4 examples are NaN"):
+            model.predict(torch.rand(4, 5))
+        with pytest.raises(Refusal, match="gave NaN scores for 1 of 4 examples"):
+            victim_of(model, 3).decision_function(torch.rand(4, 5))

@@ -1,6 +1,7 @@
 """Whoever learns in passes goes on after an interruption as if there had been none: weights, optimiser, rate, rng."""
 
 from collections import OrderedDict
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from common import rng
 from neuropil.associative import AssociativeNetwork, AssociativeTraining, SpikingAssociativeNetwork, SpikingPhases, Task
 from neuropil.data import Split, digits
+from neuropil.evaluate import ReferenceClassifier
 from neuropil.models import (
     AssociationClassifier,
     AssociationTraining,
@@ -26,6 +28,7 @@ from neuropil.models import (
 )
 from neuropil.models import competition as room
 from neuropil.plasticity import KrotovHopfield, PairSTDP, SoftHebb
+from neuropil.recipes import cifar_softhebb, mnist_association, mnist_conv_krotov, mnist_krotov
 from neuropil.runs import Run, TaggedTracker
 from neuropil.spiking import LIF, QIF, ConductanceLIF, LatencyEncoding, PoissonEncoding
 
@@ -74,10 +77,25 @@ LEARNERS = {
         6, phases=SpikingPhases(free=0.05, nudged=0.05, control=0.05, in_use=0.05),
         training=AssociativeTraining((Task("label", "all"),), epochs=4, batch=20, lr_decay=0.5),
     ),
+    "reference classifier": lambda: ReferenceClassifier(8, epochs=3, batch=20, min_steps=1),
     "theta": lambda: spiking(None),
     "LIF": lambda: spiking(LIF()),
     "QIF": lambda: spiking(QIF()),
 }  # fmt: skip
+FEW_LOOP = {"epochs": 3, "batch": 20}
+FEW_DENSE = FEW_LOOP | {"readout_epochs": 2, "readout_min_steps": 1}
+FEW = FEW_DENSE | {"n_augmented": 0}
+RECIPES = {  # which show their own loops
+    "mnist_krotov": (mnist_krotov.krotov_hopfield, mnist_krotov.Config(units=9, k=2, **FEW_DENSE)),
+    "mnist_conv_krotov": (mnist_conv_krotov.krotov_hopfield,
+                          mnist_conv_krotov.Config(kernels=9, kernel=3, k=2, patch_fraction=0.3, **FEW)),
+    "cifar_softhebb": (cifar_softhebb.soft_hebb, cifar_softhebb.Config(channels=(4, 5, 6), max_images=30, **FEW)),
+    "mnist_association": (mnist_association.association,
+                          mnist_association.Config(hidden=(80, 40), columns=(4, 2), receptive_field=5, **FEW_LOOP)),
+}  # fmt: skip
+LEARNERS |= {
+    name: partial(lambda make, config: make(config, TRAIN, rng(3)).learner, *RECIPES[name]) for name in RECIPES
+}
 
 
 class Killed(BaseException):
@@ -85,34 +103,36 @@ class Killed(BaseException):
 
 
 class Watched(TaggedTracker):
-    """Ends the process, as it were, when the row number `last` of a pass is logged."""
+    """Counts the turns of all loops, and ends the process, as it were, when turn number `last` begins."""
 
-    last = None
+    turns, last = 0, None
 
-    def log(self, row):
-        if self.last == 0:
-            raise Killed
-        self.last = None if self.last is None else self.last - 1
-        super().log(row)
+    def loop(self, title, count, **state):
+        for turn in super().loop(title, count, **state):
+            if self.turns == self.last:
+                raise Killed
+            self.turns += 1
+            yield turn
 
 
 def learned(name, run, last=None):
-    """All that a learner knows in the end."""
+    """All that a learner knows in the end, and after how many turns."""
     tracker, run.every = Watched(run, learner="one", data="d", seed=0), 0
     tracker.last = last
     try:
         model = LEARNERS[name]().fit(SOME if name == "associative" else TRAIN, rng=rng(3), tracker=tracker)
     finally:
         run.close()
-    return (getattr(model, "net_", None) or model.network_).state_dict()
+    return (getattr(model, "net_", None) or model.network_).state_dict(), tracker.turns
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_learner_that_was_interrupted_learns_the_same(name, tmp_path, monkeypatch):
     monkeypatch.setattr(room, "PART", 15)
     start = lambda place: Run.start(tmp_path / place, recipe="x", config={}, command="x", quiet=True)
-    whole = learned(name, start("whole"))
-    with pytest.raises(Killed):
-        learned(name, start("cut"), 2)  # in the third pass
-    for key, value in learned(name, Run.resume(tmp_path / "cut")).items():
-        assert torch.equal(value, whole[key]), key
+    whole, turns = learned(name, start("whole"))
+    for last in {2, turns - 1}:  # in its first loop, and in the last turn of its last
+        with pytest.raises(Killed):
+            learned(name, start(f"{last}"), last)
+        for key, value in learned(name, Run.resume(tmp_path / f"{last}"))[0].items():
+            assert torch.equal(value, whole[key]), key

@@ -8,7 +8,7 @@ from neuropil.associative import AssociativeNetwork, AssociativeTraining, Task
 from neuropil.data import Split
 from neuropil.errors import Refusal
 from neuropil.models import OnlineBackprop, OnlineClassifier, Prototypes, dense_body
-from test_interrupted import LEARNERS, SOME, TRAIN
+from test_interrupted import LEARNERS, RECIPES, SOME, TRAIN
 
 
 def associative(*tasks):
@@ -23,7 +23,10 @@ TAKE_THEM = {
     "generation": associative(Task("pixels")),
     "completion": associative(Task("pixels", "partial")),
 }
-REFUSE_THEM = {name: LEARNERS[name] for name in LEARNERS.keys() - {*TAUGHT, "associative", "readout"}} | {
+REFUSE_THEM = {
+    name: LEARNERS[name]
+    for name in LEARNERS.keys() - {*TAUGHT, *RECIPES, "associative", "readout", "reference classifier"}
+} | {
     "online": lambda: OnlineClassifier(dense_body(TRAIN, 12, n=1.5), Prototypes),
     "online backprop": lambda: OnlineBackprop(dense_body(TRAIN, 12, n=1.5), lr=0.1),
 }

@@ -10,13 +10,12 @@ from torch import Tensor
 
 from neuropil._threads import compiler, share_out
 from neuropil.plasticity.kernels.rows import compilable
-from neuropil.plasticity.kernels.tiles import BYTES, WIDE, Events, add_tiles
+from neuropil.plasticity.kernels.tiles import BYTES, WIDE, Events, add_tiles, lowest, not_zero
 
 compiled = compiler("contract", "reassoc", "nsz")
 FEW = 0.2  # fraction of entries that are not zero up to which these loops are faster than a product
 TURNED = 7  # samples that it takes to make up for the turned layout in which lines are added
 PER_THREAD = 1 << 19  # multiply-adds that are worth a thread
-CHUNK = 32  # entries that are looked at together
 
 
 class Few(NamedTuple):
@@ -67,8 +66,8 @@ def few_events(pre: Tensor, post: Tensor, gain: float) -> Few | None:
     most = min(most, of_units * inputs) / units - TURNED * inputs
     of_inputs = _count(x, most) if most > 0 else x.size
     if of_inputs <= most:
-        return Few(False, *_in_order(x, of_inputs, y, gain, BYTES // x.itemsize))
-    return Few(True, *_in_order(y, of_units, x, gain, 1)) if of_units <= FEW * y.size else None
+        return Few(False, *_in_order(x, of_inputs, y, gain, (BYTES // x.itemsize).bit_length() - 1))
+    return Few(True, *_in_order(y, of_units, x, gain, 0)) if of_units <= FEW * y.size else None
 
 
 @compiled
@@ -85,29 +84,33 @@ def _count(entries, most):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _in_order(x, count, others, gain, wide):  # type: ignore[no-untyped-def]
-    """The `count` entries of x (samples, lines) that are not 0: `Events` of so `wide` groups of lines, and a bound."""
-    lines, flat, found = x.shape[1], x.reshape(-1), 0
-    ends, where = np.zeros(-(-lines // wide) + 1, np.int64), np.empty(count, np.int64)
-    for start in range(0, len(flat), CHUNK):
-        part, some = flat[start : start + CHUNK], np.int32(0)
-        for k in range(len(part)):
-            some += np.int32(part[k] != 0)
-        if some:
-            for k in range(len(part)):
-                if part[k] != 0:
-                    where[found] = start + k
-                    ends[(start + k) % lines // wide + 1] += 1
-                    found += 1
+def _in_order(x, count, others, gain, shift):  # type: ignore[no-untyped-def]
+    """The `count` entries of x (samples, lines) that are not 0: `Events` of groups of 1 << shift lines, and a bound."""
+    lines, many, found = x.shape[1], BYTES // x.itemsize, 0
+    ends, where = np.zeros(((lines - 1) >> shift) + 2, np.int64), np.empty((count, 2), np.int64)
+    for s in range(len(x)):
+        for start in range(0, lines - many + 1, many):
+            bits = not_zero(x, s, start)  # type: ignore[call-arg, var-annotated]
+            while bits:
+                i = start + lowest(bits)
+                where[found, 0], where[found, 1] = s, i
+                ends[(i >> shift) + 1] += 1
+                found += 1
+                bits &= bits - 1
+        for i in range(lines // many * many, lines):
+            if x[s, i] != 0:
+                where[found, 0], where[found, 1] = s, i
+                ends[(i >> shift) + 1] += 1
+                found += 1
     for i in range(1, len(ends)):
         ends[i] += ends[i - 1]
-    to, sample, line, value = ends[:-1].copy(), np.empty(count, np.int64), where.copy(), np.empty(count, x.dtype)
+    sample, line, value = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, x.dtype)
+    to = ends[:-1].copy()
     for k in range(count):
-        s, i = divmod(where[k], lines)
-        group, rest = divmod(i, wide)
-        place = to[group]
-        sample[place], line[place], value[place] = s, rest, x[s, i] * x.dtype.type(gain)
-        to[group] += 1
+        s, i = where[k]
+        place = to[i >> shift]
+        sample[place], line[place], value[place] = s, i & ((1 << shift) - 1), x[s, i] * x.dtype.type(gain)
+        to[i >> shift] += 1
     sizes, bound = np.empty(len(others), x.dtype), 0.0
     for s in range(len(others)):
         row, size = others[s], x.dtype.type(0)

@@ -42,6 +42,29 @@ def _place(context: Any, builder: Any, array: Any, value: Any, *where: Any) -> A
 
 
 @intrinsic
+def not_zero(typing, of, row, column):  # type: ignore[no-untyped-def]
+    """A bit for each number in the vector ``of[row, column : column + n]``, which is set where it is not zero."""
+
+    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        vector, many, size = _kind(of)
+        values = builder.load(_place(context, builder, of, *args), align=size)
+        differ = builder.fcmp_unordered("!=", values, vector(None))
+        return builder.zext(builder.bitcast(differ, ir.IntType(many)), NUMBER)
+
+    return types.int64(of, row, column), build
+
+
+@intrinsic
+def lowest(typing, bits):  # type: ignore[no-untyped-def]
+    """Which is the lowest of some bits that is set."""
+
+    def build(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.cttz(args[0], ir.IntType(1)(1))
+
+    return types.int64(bits), build
+
+
+@intrinsic
 def add_vectors_(typing, to, row, factor, given, line, column, vectors):  # type: ignore[no-untyped-def]
     """``to[row, :m] += factor * given[line, column : column + m]``, with m numbers in so many `vectors`, a literal."""
     if not isinstance(vectors, types.IntegerLiteral):

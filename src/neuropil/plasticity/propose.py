@@ -14,6 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from neuropil.errors import Refusal, require
 from neuropil.plasticity.geometry import weight_of
+from neuropil.plasticity.kernels.rows import negated_
 
 FRAMES = 12  # between a GradScaler and the optimiser's own step: schedules and wrappers
 SAMPLE = 4096  # entries of a change that are looked at
@@ -23,7 +24,7 @@ class Proposal(NamedTuple):
     """A change that waits in a gradient for the optimiser."""
 
     version: int  # of the gradient
-    some: Tensor  # whether a sample of its entries shows that it is not zero
+    some: Tensor | bool  # whether it is not zero, or a sample of its entries shows that
     scaled: bool  # whether a GradScaler has scaled it
     lost: Tensor | None  # whether it overwrote another that was not zero and that no optimiser has written
 
@@ -164,13 +165,14 @@ def _fitting(param: nn.Parameter, change: Tensor, what: str) -> Tensor:
 
 def _descend_(param: nn.Parameter, change: Tensor, accumulate: bool, scaler: GradScaler | None) -> None:
     """The gradient of `param` becomes minus `change`, or less by `change`."""
-    twice = param in _by_loss and _is_there(param)
+    twice = len(_by_loss) and param in _by_loss and _is_there(param)
     cure = "leave one of the two out, or call zero_grad() to drop the first"
     require(not twice, f"a weight got a change by surrogate_loss and by propose_ before one step; {cure}.")
     old = param.grad
     change = change if scaler is None else scaler.scale(change)
-    waiting = _waiting.get(param)
-    lost = None
+    waiting = _waiting.get(param) if len(_waiting) else None
+    lost: Tensor | None = None
+    some: Tensor | bool | None = None
     if waiting is not None and old is not None and not accumulate:
         lost = old.any() if waiting.lost is None else waiting.lost | old.any()
     if old is None or (not accumulate and (old.is_sparse or change.is_sparse)):
@@ -178,9 +180,12 @@ def _descend_(param: nn.Parameter, change: Tensor, accumulate: bool, scaler: Gra
     elif accumulate:
         param.grad = old - change
     else:
-        torch.neg(change, out=old)
-    entries = (change.coalesce().values() if change.is_sparse else change).flatten()
-    some = entries[:: max(1, len(entries) // SAMPLE)].any()
+        some = negated_(change, old)
+        if some is None:
+            torch.neg(change, out=old)
+    if some is None:
+        entries = (change.coalesce().values() if change.is_sparse else change).flatten()
+        some = entries[:: max(1, len(entries) // SAMPLE)].any()
     _waiting[param] = Proposal(param.grad._version, some, scaler is not None and scaler.is_enabled(), lost)  # type: ignore[union-attr]
 
 
@@ -193,7 +198,7 @@ def _watch_optimisers() -> None:
 
 def _proposals(optimizer: Optimizer) -> list[nn.Parameter]:
     """The parameters of an optimiser for which a change waits."""
-    return [param for param in _held(optimizer) if param in _waiting]
+    return [] if not len(_waiting) else [param for param in _held(optimizer) if param in _waiting]
 
 
 def _held(optimizer: Optimizer) -> list[nn.Parameter]:
@@ -204,7 +209,7 @@ def _held(optimizer: Optimizer) -> list[nn.Parameter]:
 def _refuse_before(optimizer: Optimizer, *_: Any) -> None:
     """Refuse to write the last of several changes, or one that a GradScaler did not scale or that it scaled."""
     waiting = [_waiting[param] for param in _proposals(optimizer)]
-    learns = bool(waiting) or any(param in _by_loss for param in _held(optimizer))
+    learns = bool(waiting) or (len(_by_loss) and any(param in _by_loss for param in _held(optimizer)))
     ascends = learns and any(group.get("maximize") for group in optimizer.param_groups)
     require(not ascends, "a change was proposed to an optimiser that ascends; make it with maximize=False.")
     if any(proposal.lost for proposal in waiting if proposal.lost is not None):
@@ -236,7 +241,8 @@ def _under_scaler() -> bool:
     frame, left = sys._getframe(), FRAMES
     while frame.f_back and left:
         frame, left = frame.f_back, left - 1
-        scaler = frame.f_locals.get("self")
-        if isinstance(scaler, GradScaler):
-            return scaler.is_enabled()
+        if "self" in frame.f_code.co_varnames[:1]:  # what has none is not looked into, which takes long
+            scaler = frame.f_locals.get("self")
+            if isinstance(scaler, GradScaler):
+                return scaler.is_enabled()
     return False

@@ -196,11 +196,6 @@ def _watch_optimisers() -> None:
     register_optimizer_step_post_hook(_refuse_cleared)
 
 
-def _proposals(optimizer: Optimizer) -> list[nn.Parameter]:
-    """The parameters of an optimiser for which a change waits."""
-    return [] if not len(_waiting) else [param for param in _held(optimizer) if param in _waiting]
-
-
 def _held(optimizer: Optimizer) -> list[nn.Parameter]:
     """All parameters of an optimiser."""
     return [param for group in optimizer.param_groups for param in group["params"]]
@@ -208,8 +203,9 @@ def _held(optimizer: Optimizer) -> list[nn.Parameter]:
 
 def _refuse_before(optimizer: Optimizer, *_: Any) -> None:
     """Refuse to write the last of several changes, or one that a GradScaler did not scale or that it scaled."""
-    waiting = [_waiting[param] for param in _proposals(optimizer)]
-    learns = bool(waiting) or (len(_by_loss) and any(param in _by_loss for param in _held(optimizer)))
+    held = _held(optimizer) if len(_waiting) or len(_by_loss) else []
+    waiting = [one for one in map(_waiting.get, held) if one is not None]
+    learns = bool(waiting) or (len(_by_loss) and any(param in _by_loss for param in held))
     ascends = learns and any(group.get("maximize") for group in optimizer.param_groups)
     require(not ascends, "a change was proposed to an optimiser that ascends; make it with maximize=False.")
     if any(proposal.lost for proposal in waiting if proposal.lost is not None):
@@ -226,8 +222,10 @@ def _refuse_cleared(optimizer: Optimizer, *_: Any) -> None:
     """Refuse where a gradient was cleared between proposal and step."""
     for param in _held(optimizer) if len(_by_loss) else ():
         _by_loss.pop(param, None)
-    for param in _proposals(optimizer):
-        proposal, grad = _waiting.pop(param), param.grad
+    for param in _held(optimizer) if len(_waiting) else ():
+        proposal, grad = _waiting.pop(param, None), param.grad
+        if proposal is None:
+            continue
         kept = grad is not None and (grad._version == proposal.version or bool(grad.any()) or not bool(proposal.some))
         if not kept:
             got = f"the change proposed for a parameter of {tuple(param.shape)} was cleared before the step"

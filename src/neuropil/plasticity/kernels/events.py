@@ -36,7 +36,7 @@ def are_spikes(activity: Tensor) -> bool:
     """Whether all entries are 0 or 1."""
     activity = activity.detach()
     if compilable(activity, activity):
-        return bool(_others(activity.contiguous().view(-1).numpy()) == 0)
+        return bool(_others(activity.numpy().reshape(-1)) == 0)
     return not bool((activity * (1 - activity)).any())
 
 

@@ -29,25 +29,26 @@ def signed_square(weight: Tensor, plan: Plan = PLAN) -> Tensor:
     return out
 
 
-def negated_(change: Tensor, out: Tensor, plan: Plan = PLAN) -> bool | None:
-    """`out` becomes minus `change`: whether that is not zero, in the same pass; None where nothing was done."""
-    fits = compilable(change, out) and change.is_contiguous() and out.is_contiguous() and change.shape == out.shape
-    if not fits or not type(out) is type(change) is Tensor or change.is_neg() or out.is_neg():
+def negated_(change: Tensor, out: Tensor) -> bool | None:
+    """`out` becomes minus `change`: whether that is not zero, in the same pass; None where torch does it as well.
+
+    That is where it has several threads, and for tensors that numba does not know.
+    """
+    if torch.get_num_threads() > 1 or not type(out) is type(change) is Tensor or not compilable(change, out):
         return None
-    old, new = change.numpy().reshape(-1), out.detach().numpy().reshape(-1)
-    some = np.zeros(torch.get_num_threads(), np.bool_)
-    share_out(_negated, len(old), old, new, some, worth=len(old) // plan.changes_per_thread)
+    if not change.is_contiguous() or not out.is_contiguous() or change.is_neg() or out.is_neg():
+        return None
     torch.autograd.graph.increment_version(out)  # which writing to its numbers alone does not
-    return bool(some.any())
+    return bool(_negated(change.numpy(), out.detach().numpy()))
 
 
 @compiled
-def _negated(thread, start, stop, change, out, some):  # type: ignore[no-untyped-def]
-    old, new, count = change[start:stop], out[start:stop], np.int32(0)
+def _negated(change, out):  # type: ignore[no-untyped-def]
+    old, new, some = change.reshape(-1), out.reshape(-1), np.int32(0)
     for i in range(len(old)):
         new[i] = -old[i]
-        count += np.int32(old[i] != 0)
-    some[thread] = count != 0
+        some += np.int32(old[i] != 0)
+    return some
 
 
 @compiled

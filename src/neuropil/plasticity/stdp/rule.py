@@ -210,7 +210,7 @@ def correlated(layer: nn.Module, terms: Sequence[Term]) -> tuple[Tensor, float |
     few, rest = list[Few](), list[Term]()
     for term in terms:
         if dense and term.pre is not None:
-            found = few_events(term.pre.flatten(0, -2), term.post.flatten(0, -2), term.gain)
+            found = few_events(*_samples(term), term.gain)
             if found is not None:
                 few.append(found)
                 continue
@@ -230,8 +230,15 @@ def add_product_(layer: nn.Module, term: Term, out: Tensor) -> Tensor:
         by_unit = per_sample(layer, post).sum(0)[:, None].expand_as(rows(layer, out))
         return out.add_(from_rows(layer, by_unit.contiguous()), alpha=gain)
     if type(layer) is nn.Linear:
-        return out.addmm_(post.flatten(0, -2).T, pre.flatten(0, -2), alpha=gain)
+        x, y = _samples(term)
+        return out.addmm_(y.T, x, alpha=gain)
     return out.add_(correlate(layer, pre, post), alpha=gain)
+
+
+def _samples(term: Term) -> tuple[Tensor, Tensor]:
+    """Both factors of a dense layer, (samples, in) and (samples, units)."""
+    assert term.pre is not None
+    return (term.pre, term.post) if term.pre.dim() == 2 else (term.pre.flatten(0, -2), term.post.flatten(0, -2))
 
 
 def _check(rule: Clocked, layer: nn.Module, pre: Tensor, post: Tensor) -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.errors import Diverged
-from neuropil.plasticity import PairSTDP, Term, TraceRule
+from neuropil.errors import Diverged, Refusal
+from neuropil.plasticity import PairSTDP, Term, TraceRule, propose_
 from neuropil.plasticity.kernels import events
 from neuropil.plasticity.stdp.rule import correlated
 
@@ -98,3 +98,24 @@ def test_a_long_run_with_few_spikes_is_that_with_products(monkeypatch):
         changes.append(change)
     torch.testing.assert_close(*changes, rtol=1e-12, atol=1e-15)
     assert changes[0].abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_proposal_in_the_memory_of_a_gradient_is_its_negative_and_not_cleared_unseen(sign, dtype):
+    layer = nn.Linear(5, 4, bias=False).to(dtype)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    layer.weight.grad = torch.ones_like(layer.weight)
+    memory, change = layer.weight.grad.data_ptr(), torch.zeros_like(layer.weight)
+    change[2, 3] = sign
+    before = layer.weight.grad._version
+    propose_(layer, change)
+    assert layer.weight.grad.data_ptr() == memory
+    assert layer.weight.grad._version > before
+    assert torch.equal(layer.weight.grad, -change)
+    optimizer.zero_grad(set_to_none=False)
+    with pytest.raises(Refusal, match="was cleared before the step"):
+        optimizer.step()
+    propose_(layer, torch.zeros_like(change))  # nothing to lose
+    optimizer.zero_grad(set_to_none=False)
+    optimizer.step()

@@ -22,7 +22,7 @@ import pipeline_cases as pipelines
 import together_cases
 from neuropil.distributed import part, share, stop
 from neuropil.errors import Gone, Refusal
-from neuropil.plasticity import Plan, SignedWTA, gains
+from neuropil.plasticity import PairSTDP, Plan, SignedWTA, gains
 from oracles import FEW, GEOMETRIES, make
 
 LARGEST, PATIENCE = 3, timedelta(seconds=200)
@@ -116,7 +116,7 @@ def check_rules(group, size):
 
 def check_spikes(group, size):
     """Pairs of spikes in parts of uneven size."""
-    rule, layer = npl.PairSTDP(), nn.Linear(5, 4, bias=False).double()
+    rule, layer = PairSTDP(), nn.Linear(5, 4, bias=False).double()
     spikes = [(torch.rand(9, 7, n, generator=torch.Generator().manual_seed(n)) < 0.4).double() for n in (5, 4)]
     shared, worst = share(deepcopy(layer), group), 0.0
     mine = [part(one.movedim(1, 0), group).movedim(0, 1) for one in spikes]

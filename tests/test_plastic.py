@@ -9,7 +9,7 @@ from torch import nn
 
 import neuropil as npl
 from common import refused
-from neuropil.errors import Refusal
+from neuropil.errors import Diverged, Refusal
 from neuropil.models import PlasticLayer
 from neuropil.plasticity import Hebb, PairSTDP, SoftBounds, TripletSTDP, VoltageSTDP, constrain_, propose_
 from neuropil.spiking import AdaptiveLIF, CurrentLIF, DeltaLIF, SpikingSequential, simulate
@@ -173,3 +173,27 @@ def test_steps_of_a_layer_that_processes_share_are_those_of_the_rule_which_adds_
     finally:
         npl.distributed.stop()
     assert len(count) == 5
+
+
+@pytest.mark.parametrize("way", ["compiled", "step by step", "recorded"])
+def test_weights_that_run_away_within_a_simulation_are_refused_at_its_end(way, monkeypatch):
+    learns = network_of(NEURONS["delta"], RULE)
+    learns.lr = 1e308
+    monkeypatch.setattr(PlasticLayer, "step" if way == "compiled" else "_fused", None)
+    monkeypatch.setattr(PlasticLayer, "_compilable", lambda *_: way == "compiled")
+    record = (lambda out, state: {"out": out}) if way == "recorded" else None
+    what = r"PlasticLayer '1' has learned weights that are NaN or infinite; start again with a lower lr than 1e\+308"
+    with pytest.raises(Diverged, match=what):
+        simulate(SpikingSequential(nn.Identity(), learns), spikes_of(90, 7, 9), record=record)
+
+
+def test_spikes_and_weights_that_do_not_fit_are_refused_before_torch_sees_them():
+    network, spikes = network_of(NEURONS["delta"], RULE), spikes_of(20, 2, 9)
+    wrong = spikes_of(20, 2, 7)
+    what = "a rule on Linear needs pre with 9 features, got (2, 7)."
+    assert refused(lambda: simulate(network, wrong)) == what
+    assert refused(lambda: simulate(network, wrong, network.init(spikes[0]))) == what
+    assert refused(lambda: simulate(SpikingSequential(nn.Identity(), network), wrong)) == what
+    assert "was given activity of float64 on meta" in refused(lambda: simulate(network, spikes.to("meta")))
+    said = refused(lambda: simulate(network.to("meta"), spikes))
+    assert said.startswith("PlasticLayer needs weights, got a Linear on the meta device; call to_empty(device=...)")

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuropil.errors import needs_numbers, require
+from neuropil.errors import Diverged, needs_numbers, require
 from neuropil.models.nn import plastic_kernels as kernels
 from neuropil.plasticity import PairSTDP, constrain_
+from neuropil.plasticity.geometry import check_alike, check_input, weight_of
 from neuropil.plasticity.kernels.events import are_spikes
 from neuropil.plasticity.sharing import sharing
 from neuropil.plasticity.stdp.pair import Traces
@@ -83,9 +84,30 @@ class PlasticLayer(nn.Module):
     @torch.no_grad()
     def init(self, like: Tensor) -> PlasticState:
         """Neurons at rest and no trace of a spike, for spikes shaped like this, (batch, *in)."""
+        self._check(like)
         none, weight = self.silence(like), self.layer.get_parameter("weight")
         require(bool(weight.isfinite().all()), "PlasticLayer needs finite weights, got NaN or infinity.")
         return PlasticState(self.neuron.init(none), self.rule.init(self.layer, like, none))
+
+    def _check(self, spikes: Tensor) -> None:
+        """Refuse spikes that the layer cannot take, and weights without numbers."""
+        weight, kind = weight_of(self.layer), type(self.layer).__name__
+        cure = "call to_empty(device=...) and initialise or load its weights"
+        require(not weight.is_meta, f"PlasticLayer needs weights, got a {kind} on the meta device; {cure}.")
+        check_input(self.layer, spikes)
+        check_alike(self.layer, weight, spikes)
+
+    @torch.no_grad()
+    def check_weights(self, name: str = "") -> None:
+        """Refuse weights that have run away; `simulate` asks for it at its end, with the name in the network.
+
+        Raises:
+            Diverged: a weight is NaN or infinite.
+        """
+        if not self.layer.get_parameter("weight").isfinite().all():
+            who = f"PlasticLayer {name!r}" if name else "PlasticLayer"
+            got = f"{who} has learned weights that are NaN or infinite"
+            raise Diverged(f"{got}; start again with a lower lr than {self.lr:g}, or give it low and high.")
 
     @torch.no_grad()
     def silence(self, like: Tensor) -> Tensor:
@@ -100,6 +122,7 @@ class PlasticLayer(nn.Module):
             spikes: that come in this step, (batch, *in), 0 or 1.
             state: of these neurons.
         """
+        check_input(self.layer, spikes)
         out, neurons = self.neuron.step(self.layer(spikes), state.neurons)
         change, traces = self.rule.step(self.layer, spikes, out, state.traces)
         self.layer.get_parameter("weight").add_(change, alpha=self.lr)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuropil.errors import require
 from neuropil.spiking.clock.contract import Network
@@ -42,6 +42,7 @@ def simulate(
 
     Raises:
         Refusal: there is no step; `record` or `spikes` begins to change weights when steps are taken together.
+        Diverged: weights that were learned meanwhile are NaN or infinite.
 
     Examples:
         >>> from neuropil.spiking import CurrentLIF
@@ -73,6 +74,9 @@ def simulate(
     require(counts is not None, "simulate needs at least one step of spikes, got none.")
     assert counts is not None
     _unchanged(layers, seen, before)
+    for name, layer in network.named_modules() if isinstance(network, nn.Module) else ():
+        if hasattr(layer, "check_weights"):  # it learned meanwhile
+            layer.check_weights(name)
     return Simulation(counts, state, {name: torch.stack(values) for name, values in kept.items()})
 
 

@@ -31,7 +31,7 @@ LEARNERS = {  # with what a pass waits for beside its steps
     "association": (lambda n: AssociationClassifier((20,), k=None, training=AssociationTraining(n, 20)), 2),
     "theta": (lambda n: SpikingClassifier((6,), training=SpikeTimeTraining(n, 20, min_steps=1)), 4),
     "qif": (lambda n: SpikingClassifier((6,), neuron=QIF(), training=SpikeTimeTraining(n, 20, min_steps=1)), 4),
-    "associative": (lambda n: AssociativeNetwork((8,), training=AssociativeTraining((CLASSIFY,), n, 20)), 6),
+    "associative": (lambda n: AssociativeNetwork((8,), training=AssociativeTraining((CLASSIFY,), n, 20)), 7),
 }
 
 

@@ -61,7 +61,7 @@ SPIKES = SpikeTimeTraining(epochs=2, batch=17, min_steps=9, augment=Mirror(), cl
 def oblong(part, n, missing=0):
     """(n, 1, 8, 7) digits, many of the low classes and few of the high; the first `missing` lack their labels."""
     split = digits(seed=0)[part]
-    order = (split.y + torch.arange(len(split)) % 7).argsort(stable=True)[:n]
+    order = (2 * split.y + torch.arange(len(split)) % 300).argsort(stable=True)[:n]
     order = order[torch.randperm(n, generator=rng(5))]
     y = split.y[order].clone()
     y[:missing] = -1
@@ -165,6 +165,7 @@ def voting():
         "units": (named(flat=nn.Flatten(), hidden=CompetitiveUnits(56, 11)), CompetitiveLearning(epochs=2)),
         "winner": (named(**dict(dense(1.0).named_children()), winner=Winner()), None),
     }
+    bodies["units"][0].hidden.init_(rng(7))
     for name, (body, learning) in bodies.items():
         for most in 10_000, 29:
             yield (
@@ -177,7 +178,7 @@ def online():
     def stream(model):
         for label in range(10):
             part = TRAIN[TRAIN.y == label]
-            for batch in part.batches(4) if len(part) else ():
+            for batch in part.batches(min(4, len(part))):
                 model = model.partial_fit(batch.x, batch.y, classes=10)
         return model.decision_function(TEST.x), list(model.network_.state_dict().values())
 

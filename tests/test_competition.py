@@ -154,3 +154,9 @@ def test_what_cannot_be_is_refused(images):
     assert not units().learn_(torch.zeros(1, 20)).any()  # black
     with pytest.raises(Refusal, match="epochs >= 1"):
         CompetitiveLearning(0)
+
+
+def test_units_without_first_weights_are_refused_before_they_learn(images):
+    layer = CompetitiveUnits(20, 6, NEURON, RULE, ENCODING).double()
+    with pytest.raises(Refusal, match=r"learn from weights above 0, and 6 units have none; call init_\(rng\) first"):
+        layer.learn_(images)

@@ -12,9 +12,10 @@ import outcome_measures
 import outcome_models
 import outcome_rules
 import outcome_spiking
+import outcome_studies
 from outcomes import RECORD, alike, lines, recorded
 
-ROOMS = outcome_rules, outcome_models, outcome_spiking, outcome_measures
+ROOMS = outcome_rules, outcome_models, outcome_spiking, outcome_measures, outcome_studies
 CASES = {name: case for room in ROOMS for name, case in room.CASES.items()}
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -63,6 +64,21 @@ def test_a_search_that_was_stopped_proposes_what_it_would_have(tmp_path):
     (tmp_path / "a" / JOURNAL).write_text("{}\n")
     with pytest.raises(Refusal, match=r"journal\.log is damaged"):
         Search(tmp_path / "a", SPACE, 3, [0])
+
+
+def test_a_line_that_was_cut_off_is_dropped_where_the_disk_is_full(tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    search(tmp_path, 1, [], [])
+    whole = (tmp_path / JOURNAL).read_bytes()
+    (tmp_path / JOURNAL).write_bytes(whole + b'{"op_code": 4, "worker')
+
+    def full(path, data):
+        path.open("wb").close()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    Search(tmp_path, SPACE, 3, [0, 1])
+    assert (tmp_path / JOURNAL).read_bytes().startswith(whole)
 
 
 def test_a_range_with_log_is_searched_by_ratios_and_another_evenly(tmp_path):

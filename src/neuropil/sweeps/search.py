@@ -1,5 +1,6 @@
 """Settings that Optuna proposes from what earlier ones have reached, the same however often the search is stopped."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Search:
         if path.is_file():
             whole = path.read_bytes()
             if not whole.endswith(b"\n"):  # a line that a kill or a full disk cut off
-                path.write_bytes(whole[: whole.rfind(b"\n") + 1])
+                os.truncate(path, whole.rfind(b"\n") + 1)  # in place: nothing is written, so a full disk loses nothing
         try:
             storage = self._optuna.storages.JournalStorage(journal.JournalFileBackend(str(path), Alone()))
             self._study = self._optuna.create_study(

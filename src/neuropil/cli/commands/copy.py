@@ -15,6 +15,7 @@ from tyro.conf import Positional
 from neuropil.cli.recipes import is_file, resolve, source
 from neuropil.cli.settings import parse
 from neuropil.errors import require
+from neuropil.runs.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def main(words: list[str]) -> int:
     ours = is_file(str(file))
     require(ours, f"a recipe is a Python file, got {str(file)!r}; did you mean {str(file.with_suffix('.py'))!r}?")
     require(not os.path.lexists(file), f"{file} exists already; name another file.")
-    file.write_bytes(text)
+    write_atomically(file, text)
     run = str(file) if file.is_absolute() else f"./{file}"
     print(f"{file} is yours to edit; run it with: neuropil run {shlex.join([run, *resolve(asked.name, [])[1]])}")
     return 0

@@ -328,3 +328,16 @@ def test_channels_that_lie_last_in_memory_learn_the_same(kernel):
         found.append([start, *model.state_dict().values()])
     for one, other in zip(*found):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_a_learner_on_a_copy_goes_on_as_the_first_does():
+    learner, batch = start("dense", npl.SoftHebb(tau=0.1), threshold=1.3, most=29)
+    other = learner.on(deepcopy(learner.model))
+    for one in learner, other:
+        for _ in range(2):
+            one.propose_(batch)
+            torch.optim.SGD(one.model.parameters(), 0.2).step()
+            one.settle_()
+    assert torch.equal(learner.model[0].weight, other.model[0].weight)
+    assert torch.equal(learner.model[0].bias, other.model[0].bias)
+    assert learner.model[0].bias.abs().min() > 0

@@ -169,6 +169,8 @@ def test_weights_are_found_once_wherever_they_are(images, learner):
     assert len(hidden_layers(learner)) == 1
     loose = SimpleNamespace(weights_=[torch.ones(2, 3)], gain_={"a": torch.ones(3)}, hidden=torch.ones(2, 2))
     assert [tuple(weight.shape) for weight in weights_of(loose)] == [(2, 3)]
+    tied = nn.Linear(2, 3)
+    assert len(weights_of(SimpleNamespace(body_=tied, also_=[tied.weight], again_=tied.weight))) == 1
     assert damages_for(loose) == ["lost weights", "weight noise", "few bits"]
     made = LogisticRegression(max_iter=300).fit(images[0].pixels().flatten(1).numpy(), images[0].y.numpy())
     before, found = made.coef_.copy(), dict.fromkeys(kind for kind, *_ in accuracy_under_damage(made, images[1]))

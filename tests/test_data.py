@@ -213,8 +213,8 @@ def test_the_checksum_knows_every_pixel_and_label():
     assert split[torch.arange(6)].checksum() == split.checksum()
     flip_inputs = split.x.transpose(2, 3).contiguous().transpose(2, 3)  # equal content, other strides
     assert Split(flip_inputs, split.y, 3).checksum() == split.checksum()
-    x, y = torch.zeros(70_000, 2), torch.zeros(70_000, dtype=torch.int64)
-    last = y.clone().index_fill_(0, torch.tensor(69_999), 1)
+    x, y = torch.zeros(170_000, 2), torch.zeros(170_000, dtype=torch.int64)
+    last = y.clone().index_fill_(0, torch.tensor(169_999), 1)
     sums = {Split(x, y, 2).checksum(), Split(x, last, 2).checksum(), Split(x + last[:, None], y, 2).checksum()}
     assert len(sums) == 3  # also the last one of many
 

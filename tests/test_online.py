@@ -289,3 +289,13 @@ class Times(nn.Module):
 
     def forward(self, x):
         return x * self.factor
+
+
+def test_the_default_rate_of_kernels_is_divided_by_the_squared_length_of_their_patches():
+    x = 0.5 + 0.5 * torch.rand(5, 2, 4, 3, generator=rng())
+    layer = nn.Conv2d(2, 3, (2, 3), bias=False)
+    model = OnlineClassifier(nn.Sequential(Times(2.0), layer, nn.Flatten()), rules={"1": Hebb()}).begin(x, 2)
+    model.partial_fit(x, torch.tensor([0, 1, 0, 1, 1]))
+    with torch.no_grad():
+        want = 1e-3 * Hebb()(layer, 2 * x) / ((2 * x).square().mean() * 2 * 2 * 3)
+    torch.testing.assert_close(model.body_[1].weight - layer.weight, want, rtol=1e-3, atol=1e-7)

@@ -87,12 +87,18 @@ def test_a_sweep_that_was_killed_does_every_run_once(room, capsys):
     assert subprocess.run([sys.executable, "-m", "neuropil", *words]).returncode == -9
     finished = [path for path in room.glob("out/setting-*/seed-?") if read(path).finished]
     stamps = {path: (path / "run.json").read_bytes() for path in finished}
-    begun = len(list(room.glob("out/setting-*/seed-?")))
-    assert len(finished) < begun < 12
+    early = set(room.glob("out/setting-*/seed-?"))
+    assert len(finished) < len(early) < 12
     (room / "run").touch()
-    assert go("sweep --resume out --quiet") == 2  # a run was lost with its process, and not given up
+    facts = json.loads((room / "out/sweep.json").read_text())
+    facts["versions"]["torch"] = "2.0"
+    (room / "out/sweep.json").write_text(json.dumps(facts))
+    assert "this has changed: torch 2.0, now" in said(capsys, "sweep --resume out --quiet")
+    assert go("sweep --resume out --quiet --anyway") == 2  # a run was lost with its process, and not given up
     assert "1 run has not finished (its process was ended by SIGKILL" in capsys.readouterr().err
-    assert go("sweep --resume out --quiet --workers 2") == 0
+    assert go("sweep --resume out --quiet --workers 2 --anyway") == 0
+    late = {*room.glob("out/setting-*/seed-?")} - early
+    assert all(read(path).facts["resumed"][0]["changed"][0].startswith("torch 2.0, now ") for path in late)
     ends = [line.split() for line in (room / "ends.txt").read_text().splitlines()]
     done = [(float(lr), int(n), int(seed)) for lr, n, seed in ends]
     assert sorted(set(done)) == [(*one, k) for one in TRIED for k in (0, 1)]

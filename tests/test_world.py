@@ -163,6 +163,7 @@ def test_seeds_that_have_not_begun_do_so_in_the_world_of_the_others(capsys):
     Path("out/seeds.json").write_text(json.dumps(facts))
     assert go("run --resume out") == 2
     assert "this has changed: torch 2.0, now " in capsys.readouterr().err
+    Path("out/seed-1").mkdir()  # and nothing in it: a kill came first
     assert go("run --resume out --anyway") == 0
     assert read("out/seed-1").facts["resumed"][0]["changed"][0].startswith("torch 2.0, now ")
 

@@ -58,8 +58,9 @@ def third_factors():
     for layer, shape in (nn.Linear(4, 6), (7, 4)), (nn.Linear(4, 6), (5, 3, 4)), (nn.Conv2d(2, 6, 2), (5, 2, 4, 3)):
         layer, pre = layer.double(), torch.rand(shape, dtype=torch.float64)
         for few in None, 1, 2:
-            rule, label = npl.Association(classes=3, k=few), torch.arange(len(pre)) % 3
-            yield f"association {few}, {layer}", in_pieces(rule, layer, pre, layer(pre).detach(), label=label)
+            rule, post, label = npl.Association(classes=3, k=few), layer(pre).detach(), torch.arange(len(pre)) % 3
+            name = f"association {few}, {type(layer).__name__}, {shape}"
+            yield name, in_pieces(rule, layer, pre, post, label=label)
 
 
 def attached():

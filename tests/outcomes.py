@@ -1,14 +1,19 @@
 """Numbers on record: what code makes of inputs that are awkward on purpose, as a few sums for each tensor."""
 
 import math
+import platform
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy
+import sklearn
 import torch
 from torch import Tensor
 
 RECORD = Path(__file__).with_name("records") / "outcomes.txt"
+NUMBERS = re.compile(r" = (float|int|bool|uint)\S* \S+ \d+ \| [^|]*$")
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-3}  # of the sum of absolute values
 
 
@@ -42,9 +47,9 @@ def summed(x: Tensor) -> str:
 
 def alike(one: str, other: str) -> bool:
     """Whether two lines of the record say the same but for rounding."""
-    if one == other or "|" not in one or "|" not in other:
+    if one == other or not (NUMBERS.search(one) and NUMBERS.search(other)):
         return one == other
-    (kind, mine), (also, theirs) = one.split("|"), other.split("|")
+    (kind, mine), (also, theirs) = one.split(" | "), other.split(" | ")
     if kind != also:
         return False
     a, b = [[float(word) for word in words.split()] for words in (mine, theirs)]
@@ -53,6 +58,13 @@ def alike(one: str, other: str) -> bool:
     return all(math.isclose(x, y, rel_tol=0, abs_tol=margin) for x, y in zip(a, b))
 
 
-def recorded() -> dict[str, str]:
-    """What is on record: a line by its name."""
-    return {line.split(" = ")[0]: line for line in RECORD.read_text(encoding="utf-8").splitlines()}
+def recorded() -> tuple[str, dict[str, str]]:
+    """What the numbers were made with, and what is on record: a line by its name."""
+    made, *found = RECORD.read_text(encoding="utf-8").splitlines()
+    return made, {line.split(" = ")[0]: line for line in found}
+
+
+def made_with() -> str:
+    """What decides on random numbers, solvers and rounding."""
+    versions = (f"{one.__name__} {'.'.join(one.__version__.split('.')[:2])}" for one in (torch, numpy, sklearn))
+    return f"made with {', '.join(versions)}, {platform.machine()}"

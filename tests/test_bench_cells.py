@@ -152,9 +152,9 @@ def test_ratios_of_benchmarks_are_those_of_medians_or_of_the_fastest(timed, monk
 def test_rows_of_stdp_are_compared_with_the_first(monkeypatch):
     found = iter([(0.6, 0.9), (0.2, 0.3), (0.5, 0.1), (0.4, 0.8)])
     monkeypatch.setattr(stdp, "row", lambda name, config: dict(zip(("step_s", "rule_s"), next(found, ()))))
-    for name in ("presentation", "convolved"):
+    for name in ("presentation", "convolved", "simulated"):
         monkeypatch.setattr(stdp, name, lambda config: {})
-    *rows, _, _, _ = stdp.main(stdp.Config())
+    *rows, _, _, _, _ = stdp.main(stdp.Config())
     assert [row["faster_than_first"] for row in rows] == pytest.approx([1, 3, 1.2, 1.5])
     assert [row["rule_faster_than_first"] for row in rows] == pytest.approx([1, 3, 9, 1.125])
 

@@ -248,10 +248,12 @@ def test_pairs_of_a_run_that_was_killed_have_the_mean_of_all_pairs(tmp_path):
 
     def go(run, kill=None):
         ticks, run.every = iter(range(100)), 0
+        built.append(run.folder.name)
 
         def build(train, rng):
             if next(ticks) == kill:
                 raise Killed
+            built.append("one")
             return linear(train, rng, training=FAST)
 
         whole = Comparison({"linear": build}, "digits", [0], lambda _: three)
@@ -262,11 +264,13 @@ def test_pairs_of_a_run_that_was_killed_have_the_mean_of_all_pairs(tmp_path):
             run.close()
         return [{**row, "seconds": 0, "peak_mb": 0} for row in read(run.folder).rows]
 
+    built = []
     start = lambda name: Run.start(tmp_path / name, recipe="x", config={}, command="x")
     whole = go(start("whole"))
     with pytest.raises(Killed):
         go(start("cut"), 2)
     assert go(Run.resume(tmp_path / "cut")) == whole
+    assert built == ["whole", *["one"] * 3, "cut", *["one"] * 2, "cut", "one"]
     assert [row["kind"] for row in whole].count("pair") == 3
 
 

@@ -134,5 +134,7 @@ def test_a_learner_that_was_interrupted_learns_the_same(name, tmp_path, monkeypa
     for last in {1, turns - 1}:  # early in its first loop, and in the last turn of its last
         with pytest.raises(Killed):
             learned(name, start(f"{last}"), last)
-        for key, value in learned(name, Run.resume(tmp_path / f"{last}"))[0].items():
+        state, again = learned(name, Run.resume(tmp_path / f"{last}"))
+        assert again < turns  # it did not begin anew
+        for key, value in state.items():
             assert torch.equal(value, whole[key]), key

@@ -6,7 +6,10 @@ from pathlib import Path
 import neuropil
 
 PACKAGE = Path(neuropil.__file__).parent
-TREES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {
+    path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
 ROOMS = "plasticity", "spiking", "models", "associative"
 CHECKS = {"__post_init__", "__init__", "__repr__", "extra_repr"}
 ELSEWHERE = {

@@ -1,5 +1,7 @@
 """Few spikes are taken one by one: to the numbers of a loop over all samples and synapses, in every tile."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch import nn
@@ -15,6 +17,17 @@ SHAPES = {  # units and inputs; a tile has 32 or 8 units of float64, 64 or 16 of
     "whole tiles": (64, 32),
     "one unit more": (65, 33),
 }
+
+
+@contextmanager
+def threads(count):
+    """So many threads of torch, for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def some(rng, samples, lines, density, dtype):
@@ -52,10 +65,8 @@ def test_few_spikes_give_the_sum_of_a_loop_over_samples_and_synapses(name, dtype
         assert (bound is None) == (terms[-1] is product)
         assert bound is None or bound >= (1 - 1e-6) * got.double().abs().sum()
     monkeypatch.setattr(events, "PER_THREAD", 1)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    again, _ = correlated(layer, [of_units, of_inputs])
-    torch.set_num_threads(threads)
+    with threads(3):
+        again, _ = correlated(layer, [of_units, of_inputs])
     assert torch.equal(again, first)
 
 
@@ -101,15 +112,16 @@ def test_a_long_run_with_few_spikes_is_that_with_products(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_a_proposal_in_the_memory_of_a_gradient_is_its_negative_and_not_cleared_unseen(sign, dtype):
+@pytest.mark.parametrize(("sign", "count"), [(1.0, 1), (-1.0, 1), (1.0, 2)])
+def test_a_proposal_in_the_memory_of_a_gradient_is_its_negative_and_not_cleared_unseen(sign, count, dtype):
     layer = nn.Linear(5, 4, bias=False).to(dtype)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     layer.weight.grad = torch.ones_like(layer.weight)
     memory, change = layer.weight.grad.data_ptr(), torch.zeros_like(layer.weight)
     change[2, 3] = sign
     before = layer.weight.grad._version
-    propose_(layer, change)
+    with threads(count):  # one has a pass of its own
+        propose_(layer, change)
     assert layer.weight.grad.data_ptr() == memory
     assert layer.weight.grad._version > before
     assert torch.equal(layer.weight.grad, -change)

@@ -129,10 +129,8 @@ class EpochStatistics:
         self.steps += 1
         self.unsettled += not before.converged
         self.iterations += before.iterations
-        answers = before.state[LABEL].argmax(1)
-        known = bool((y >= 0).all())  # and not by what the network says itself
-        if task.target == LABEL and task.clamped != "partial" and known:
-            self.right.append(answers == self.part(y))
+        if task.target == LABEL and task.clamped != "partial" and bool((y >= 0).all()):  # and not named by itself
+            self.right.append(before.state[LABEL].argmax(1) == self.part(y))
         moved = (after[task.target] - before.state[task.target]).abs()
         self.moved.setdefault(task.target, []).append(moved.sum() / (traces.samples * moved.shape[1]))
         if self.steps % 100 == 1:

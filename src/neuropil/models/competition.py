@@ -85,7 +85,7 @@ class CompetitiveUnits(nn.Module):
     def learn_(self, x: Tensor, epoch: int = 0) -> Tensor:
         """The same, while weights and thresholds change, one image after the other; every epoch has its own spikes."""
         silent = int((~(self.weight.sum(1) > 0)).sum())
-        cure = "call init_(rng) first"
+        cure = "lower a_plus or a_minus of the rule" if self.weight.any() else "call init_(rng) first"
         require(silent == 0, f"CompetitiveUnits learn from weights above 0, and {silent} units have none; {cure}.")
         return self._present(x, epoch, learns=True)
 

@@ -33,6 +33,7 @@ def main(words: list[str]) -> int:
     ours = is_file(str(file))
     require(ours, f"a recipe is a Python file, got {str(file)!r}; did you mean {str(file.with_suffix('.py'))!r}?")
     require(not os.path.lexists(file), f"{file} exists already; name another file.")
+    require(file.parent.is_dir(), f"{file}: No such file or directory.")
     write_atomically(file, text)
     run = str(file) if file.is_absolute() else f"./{file}"
     print(f"{file} is yours to edit; run it with: neuropil run {shlex.join([run, *resolve(asked.name, [])[1]])}")

@@ -30,7 +30,7 @@ def signed_square(weight: Tensor, plan: Plan = PLAN) -> Tensor:
 
 
 def negated_(change: Tensor, out: Tensor) -> bool | None:
-    """`out` becomes minus `change`: whether that is not zero, in the same pass; None where torch does it as well.
+    """`out` becomes minus `change`: whether that is not zero, in the same pass; None where torch is as fast.
 
     That is where it has several threads, and for tensors that numba does not know.
     """

@@ -30,7 +30,7 @@ def simulate(
     Neurons of this package take up to 64 steps at once, alone or in a `SpikingSequential` with layers of torch.
     `CurrentLIF`, `DeltaLIF` and `AdaptiveLIF` are compiled on the CPU and on CUDA GPUs, where Triton is installed. They
     do bit for bit what their `step` does. A layer sees several steps as one batch, which may round the last digit
-    otherwise. So may counts of what is no spike, on a GPU. Any other network is run step by step.
+    otherwise. On a GPU, counts of outputs that are not 0 or 1 may, too. Any other network is run step by step.
 
     Args:
         network: has ``init`` and ``step``.
@@ -75,7 +75,7 @@ def simulate(
     assert counts is not None
     _unchanged(layers, seen, before)
     for name, layer in network.named_modules() if isinstance(network, nn.Module) else ():
-        if hasattr(layer, "check_weights"):  # it learned meanwhile
+        if hasattr(layer, "several_steps") and hasattr(layer, "check_weights"):  # it learned meanwhile
             layer.check_weights(name)
     return Simulation(counts, state, {name: torch.stack(values) for name, values in kept.items()})
 

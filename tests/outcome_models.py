@@ -17,6 +17,7 @@ from neuropil.associative import (
     Nudge,
     Sampling,
     Settling,
+    Task,
 )
 from neuropil.data import Split, digits
 from neuropil.data.masks import image_mask
@@ -133,6 +134,14 @@ ASKED = {
         nudge=Nudge(control=True, steps=4, beta=0.3),
         training=AssociativeTraining((CLASSIFY, GENERATE, CLASSIFY_PARTIAL), epochs=2, batch=17, min_steps=9),
     ),
+    "pseudo-labels": AssociativeNetwork(
+        (9,), 6, settling=Settling(step_size=0.1, max_iterations=9),
+        training=AssociativeTraining(
+            (Task("label", "all", pseudo_label_margin=0.01),
+             Task("pixels", label_fraction=0.6, lr_scale=0.5, occlusion_probability=0.3)),
+            epochs=2, batch=17, lr_decay=0.7, feedback_lr_scale=0.2, learning_rates={"label": 0.005},
+        ),
+    ),
     "targets": AssociativeNetwork(
         (9,), settling=Settling(targets=DerivativeTargets(), max_iterations=40), init_gains={"classification": 0.7},
         training=AssociativeTraining((CLASSIFY,), epochs=1, batch=17, augment=Mirror()),
@@ -204,7 +213,7 @@ def associative():
             mask = image_mask("top", (1, 8, 7))
             yield f"{name}, {k}, partly seen", fit.decision_function(TEST.pixels(), mask)
             if fit.generates:
-                fit.sampling = Sampling(n_rounds=3, n_resamples=2, accept_margin=0.4, max_attempts=2)
+                fit.sampling = Sampling(n_rounds=3, n_resamples=2, accept_margin=0.4, max_attempts=2, max_iterations=37)
                 yield f"{name}, {k}, made", fit.generate(torch.arange(7), 2, rng(8)).images
                 yield f"{name}, {k}, completed", fit.complete(TEST.pixels()[:5], mask, labels=TEST.y[:5], rng=rng(9))
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from neuropil.spiking import AxonalDelay, SpikingSequential, simulate
+from neuropil.spiking import simulate
 from neuropil.spiking.clock import together
 from neuropil.spiking.kernels.gpu import clocked
-from test_together import DT, NEURONS, by_steps, drive_of, record, same, tensors, total
+from test_together import DT, NEURONS, by_steps, convolved, dense, drive_of, record, same, tensors, total
 
 DEVICE = torch.device(os.environ["NEUROPIL_TEST_DEVICE"])
 OWN = {name: NEURONS[name] for name in ("delta", "current", "adaptive")}
@@ -115,20 +115,10 @@ def test_a_state_of_another_kind_or_shape_is_run_step_by_step(launches):
         assert sum(launches) == by_the_kernel
 
 
-def dense():
-    delay = AxonalDelay(torch.tensor([0.0, 2.6e-3, 9.1e-3, 0.0]), DT)
-    return SpikingSequential(nn.Linear(5, 4), OWN["current"], delay, nn.Linear(4, 3), OWN["adaptive"]), (3, 5)
-
-
-def convolved():
-    layers = [nn.Conv2d(2, 3, 3, padding=1), OWN["delta"], nn.MaxPool2d(2), nn.Conv2d(3, 4, 2), nn.ReLU()]
-    return SpikingSequential(*layers, OWN["current"], nn.Flatten(), nn.Linear(4, 2)), (3, 2, 4, 4)
-
-
 @pytest.mark.parametrize("make", [dense, convolved], ids=lambda make: make.__name__)
 def test_a_row_of_layers_gives_what_its_steps_give(make):
     torch.manual_seed(0)
-    network, units = make()
+    network, units = make(OWN)
     for one in network.double().parameters():
         nn.init.uniform_(one, -0.4, 1.2)
     drive = drive_of("row", 70, units, torch.float64)

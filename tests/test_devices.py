@@ -11,11 +11,11 @@ import neuropil as npl
 from neuropil.experiments.diagnose import diagnose
 from neuropil.models import PatchNormConv2d
 from neuropil.plasticity import first_and_kth, gains, winner
-from neuropil.spiking import AxonalDelay, SpikingSequential, simulate
+from neuropil.spiking import simulate
 from neuropil.spiking.clock.together import COMPILED
 from neuropil.spiking.kernels.cpu import clocked
 from other_device import Elsewhere, Other, other_device, same
-from test_together import DT, NEURONS, drive_of, record
+from test_together import convolved, dense, drive_of, record
 
 DENSE, CONV = partial(nn.Linear, 5, 20), partial(nn.Conv2d, 2, 20, 3)
 LAYERS = {
@@ -114,17 +114,7 @@ def test_what_attach_makes_stays_with_its_network(rule):
     same(steps, rtol=1e-3, atol=1e-4)
 
 
-def dense_spiking():
-    delay = AxonalDelay(torch.tensor([0.0, 2.6e-3, 9.1e-3, 0.0]), DT)
-    return SpikingSequential(nn.Linear(5, 4), NEURONS["current"], delay, nn.Linear(4, 3), NEURONS["adaptive"]), (3, 5)
-
-
-def convolved_spiking():
-    layers = [nn.Conv2d(2, 3, 3, padding=1), NEURONS["delta"], nn.MaxPool2d(2), nn.Conv2d(3, 4, 2), nn.ReLU()]
-    return SpikingSequential(*layers, NEURONS["izhikevich"], nn.Flatten(), nn.Linear(4, 2)), (3, 2, 4, 4)
-
-
-@pytest.mark.parametrize("make", [dense_spiking, convolved_spiking], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [dense, partial(convolved, last="izhikevich")], ids=["dense", "convolved"])
 def test_so_does_a_simulation_whose_neurons_take_many_steps_in_one_launch(make):
     launches, took = [], {"cpu": [], "cuda": []}
 

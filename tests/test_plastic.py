@@ -197,3 +197,24 @@ def test_spikes_and_weights_that_do_not_fit_are_refused_before_torch_sees_them()
     assert "was given activity of float64 on meta" in refused(lambda: simulate(network, spikes.to("meta")))
     said = refused(lambda: simulate(network.to("meta"), spikes))
     assert said.startswith("PlasticLayer needs weights, got a Linear on the meta device; call to_empty(device=...)")
+
+
+@pytest.mark.parametrize(("width", "device", "why"), [(7, "cpu", "cannot be multiplied"), (9, "meta", "device meta")])
+def test_layers_that_cannot_take_the_spikes_are_named_in_one_line(width, device, why):
+    layer = nn.Linear(width, 3, device=device, dtype=torch.float64)
+    got = refused(lambda: simulate(SpikingSequential(nn.Identity(), layer, DeltaLIF()), spikes_of(5, 2, 9)))
+    assert got.startswith(f"layer 1 of a network, {layer}, cannot take torch.float64 of shape (2, 9) on cpu: ")
+    assert why in got
+    assert got.endswith("; change the layer, or what is below it.")
+
+
+class Broken(nn.Module):
+    """Somebody's own."""
+
+    def forward(self, x):
+        raise RuntimeError("mine")
+
+
+def test_faults_of_ones_own_layers_are_shown_as_they_are():
+    with pytest.raises(RuntimeError, match="mine"):
+        simulate(SpikingSequential(Broken(), DeltaLIF()), spikes_of(5, 2, 9))

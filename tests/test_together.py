@@ -104,14 +104,14 @@ def test_blocks_and_threads_change_no_neuron(monkeypatch):
     same(run.state, states[-1])
 
 
-def dense():
+def dense(neurons=NEURONS):
     delay = AxonalDelay(torch.tensor([0.0, 2.6e-3, 9.1e-3, 0.0]), DT)
-    return SpikingSequential(nn.Linear(5, 4), NEURONS["current"], delay, nn.Linear(4, 3), NEURONS["adaptive"]), (3, 5)
+    return SpikingSequential(nn.Linear(5, 4), neurons["current"], delay, nn.Linear(4, 3), neurons["adaptive"]), (3, 5)
 
 
-def convolved():
-    layers = [nn.Conv2d(2, 3, 3, padding=1), NEURONS["delta"], nn.MaxPool2d(2), nn.Conv2d(3, 4, 2), nn.ReLU()]
-    return SpikingSequential(*layers, NEURONS["current"], nn.Flatten(), nn.Linear(4, 2)), (3, 2, 4, 4)
+def convolved(neurons=NEURONS, last="current"):
+    layers = [nn.Conv2d(2, 3, 3, padding=1), neurons["delta"], nn.MaxPool2d(2), nn.Conv2d(3, 4, 2), nn.ReLU()]
+    return SpikingSequential(*layers, neurons[last], nn.Flatten(), nn.Linear(4, 2)), (3, 2, 4, 4)
 
 
 def one_sample():

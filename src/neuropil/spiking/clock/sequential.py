@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuropil.errors import require
+from neuropil.errors import OUT_OF_MEMORY, Refusal, require
 from neuropil.spiking.clock.contract import Network
 
 __all__ = ["SpikingSequential"]
@@ -45,9 +45,9 @@ class SpikingSequential(nn.Module):
     def init(self, like: Tensor) -> tuple[Any, ...]:
         """The state before the first step, one for each layer, for inputs shaped like this, (batch, *in)."""
         x, states = torch.zeros_like(like), []
-        for layer in self.layers:
+        for name, layer in enumerate(self.layers):
             states.append(layer.init(x) if hasattr(layer, "init") else None)
-            x = layer.silence(x) if hasattr(layer, "silence") else layer(x) if states[-1] is None else x
+            x = layer.silence(x) if hasattr(layer, "silence") else _first(name, layer, x) if states[-1] is None else x
         return tuple(states)
 
     def step(self, spikes: Tensor, state: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
@@ -61,3 +61,16 @@ class SpikingSequential(nn.Module):
     def extra_repr(self) -> str:
         """Neurons, which are no modules."""
         return "\n".join(f"({k}): {one}" for k, one in enumerate(self.layers) if not isinstance(one, nn.Module))
+
+
+def _first(name: int, layer: nn.Module, x: Tensor) -> Tensor:
+    """What a layer makes of no spike; what torch's own layers cannot take is refused in one line."""
+    try:
+        out: Tensor = layer(x)
+        return out
+    except RuntimeError as error:
+        why = str(error).partition("\n")[0].rstrip(".!")
+        if not type(layer).__module__.startswith("torch.nn") or any(word in why.lower() for word in OUT_OF_MEMORY):
+            raise
+        got = f"layer {name} of a network, {layer}, cannot take {x.dtype} of shape {tuple(x.shape)} on {x.device}"
+        raise Refusal(f"{got}: {why}; change the layer, or what is below it.") from error

@@ -188,15 +188,17 @@ def test_of_samples_that_are_never_accepted_the_one_with_the_largest_margin_is_k
     assert made.attempts.tolist() == [1, 4]
 
 
-def test_the_fraction_classified_correctly_is_that_of_batches_whose_labels_are_all_known():
+def test_the_fraction_classified_correctly_is_that_of_the_labelled_images():
     answers = torch.eye(3)[[0, 1, 2, 0]]
     after = {"pixels": answers, "label": answers, "hidden": answers / 2}
-    traces = Traces(after, Settled(after, 5, torch.zeros(4), True, torch.full((4,), 5)), after, after, 4)
+    settled = Settled(after, 5, torch.zeros(4), True, torch.full((4,), 5))
     task, statistics = Task("label", "all", pseudo_label_margin=0.1), EpochStatistics()
-    statistics.add(task, traces, torch.tensor([0, 1, 2, -1]))  # the last has learned from a pseudo-label
+    traces = Traces(after, settled, after, after, 4, torch.full((4,), -1))  # all have learned from pseudo-labels
+    statistics.add(task, traces)
     assert "train_accuracy" not in statistics.row()
-    statistics.add(task, traces, torch.tensor([0, 1, 2, 2]))
-    assert statistics.row()["train_accuracy"] == 0.75
+    for labels in ([0, 2, 2, -1], [0, 1, 2, 2]):
+        statistics.add(task, traces._replace(labels=torch.tensor(labels)))
+    assert statistics.row()["train_accuracy"] == 5 / 7
 
 
 def test_pseudo_labels_are_clear_answers_of_the_network(train):

@@ -188,9 +188,11 @@ def test_the_accuracy_of_an_epoch_counts_every_example_once():
     for answers, labels in (([0, 1, 1, 0, 1], [0, 1, 1, 1, 1]), ([1], [0])):
         state = {"pixels": torch.zeros(len(labels), 2), "label": F.one_hot(torch.tensor(answers), 2).float()}
         settled = Settled(state, 4, torch.zeros(len(labels)), True, torch.full((len(labels),), 4))
-        traces = SimpleNamespace(settled=settled, after=state | {"h": torch.zeros(1)}, samples=len(labels))
-        found.add(CLASSIFY, traces, torch.tensor(labels))
-        found.add(CLASSIFY_PARTIAL, traces, 1 - torch.tensor(answers))  # of images with missing pixels, none counts
+        after, known = state | {"h": torch.zeros(1)}, torch.tensor(labels)
+        traces = SimpleNamespace(settled=settled, after=after, samples=len(labels), labels=known)
+        found.add(CLASSIFY, traces)
+        traces.labels = 1 - torch.tensor(answers)
+        found.add(CLASSIFY_PARTIAL, traces)  # of images with missing pixels, none counts
     assert found.row()["train_accuracy"] == pytest.approx(4 / 6)
 
 

@@ -118,8 +118,8 @@ def test_an_epoch_counts_sweeps_and_how_far_nudges_moved_units_in_either_directi
         state = {"pixels": torch.zeros(2, 3), "label": torch.tensor(label), "h": torch.zeros(2, 1)}
         after = state | {"label": state["label"] + torch.tensor([[0.1, -0.3], [-0.2, 0.2]])}
         settled = Settled(state, sweeps, torch.zeros(2), settles, torch.full((2,), sweeps))
-        found.add(CLASSIFY, Traces(state, settled, after, state, 2), torch.tensor([1, 1]))
-    found.add(CLASSIFY, None, torch.tensor([1, 1]))  # a step that did not take place
+        found.add(CLASSIFY, Traces(state, settled, after, state, 2, torch.tensor([1, 1])))
+    found.add(CLASSIFY, None)  # a step that did not take place
     want = {"iterations": 7, "unsettled_fraction": 0.5, "nudge_moved_label": 0.2, "train_accuracy": 0.5}
     assert found.row() == pytest.approx(want)
 

@@ -24,6 +24,7 @@ class Traces(NamedTuple):
         after: activity after the nudge, (batch, units).
         before: activity that it is compared with: before the nudge, or after its control.
         samples: how many the batch has; these are fewer where several processes learn together.
+        labels: (batch,) that the data have, -1 where one is missing, though the network may have named the image.
     """
 
     sent: State
@@ -31,6 +32,7 @@ class Traces(NamedTuple):
     after: State
     before: State
     samples: int
+    labels: Tensor
 
 
 def clamp_task(

@@ -121,7 +121,7 @@ class AssociativeNetwork(Model):
                 for images in train.batches(batch, shuffle=rng):
                     for task in training.tasks:
                         traces = self.train_step_(task, images.x, images.y, optimizer, rng, part)
-                        statistics.add(task, traces, images.y)
+                        statistics.add(task, traces)
             schedule.step()
             self._refuse_if_diverged(statistics, epoch)
             tracker.log(EpochRow(stage="STDP", epoch=epoch, metrics=statistics.row()))
@@ -155,11 +155,12 @@ class AssociativeNetwork(Model):
         Returns:
             What the neurons did with that part, or None if the label is the target and no image has one.
         """
+        given = y
         if task.target == LABEL:
             least = task.pseudo_label_margin
             y = y if least is None else pseudo_labels(self.net_, self.settling, x, y, least, part)
             labelled = (y >= 0).nonzero().squeeze(1)
-            x, y = x[labelled], y[labelled]
+            x, y, given = x[labelled], y[labelled], given[labelled]
             if len(y) == 0:
                 return None
             x = self.training.augment(x, rng) if self.training.augment else x
@@ -171,7 +172,7 @@ class AssociativeNetwork(Model):
         after = self.nudge(self.net_, settled.state, free, {task.target: target}, self.settling, fixed)
         before = self.nudge.without(self.net_, settled.state, free, self.settling, fixed)
         sent = {name: send(s, free.get(name), self.settling.free_unit_gain) for name, s in settled.state.items()}
-        traces = Traces(sent, settled, after, before, len(x))
+        traces = Traces(sent, settled, after, before, len(x), part(given))
         apply_rule_(self.net_, task, self.nudge, traces, part)
         optimizer.step()
         optimizer.zero_grad()

@@ -121,16 +121,18 @@ class EpochStatistics:
         self.right: list[Tensor] = []
         self.saturated = 0.0
 
-    def add(self, task: Task, traces: Traces | None, y: Tensor) -> None:
-        """Take the numbers of one step with a batch of these labels, if it took place."""
+    def add(self, task: Task, traces: Traces | None) -> None:
+        """Take the numbers of one step, if it took place."""
         if traces is None:
             return
         before, after = traces.settled, traces.after
         self.steps += 1
         self.unsettled += not before.converged
         self.iterations += before.iterations
-        if task.target == LABEL and task.clamped != "partial" and bool((y >= 0).all()):  # and not named by itself
-            self.right.append(before.state[LABEL].argmax(1) == self.part(y))
+        if task.target == LABEL and task.clamped != "partial":
+            known = traces.labels >= 0
+            right = known & (before.state[LABEL].argmax(1) == traces.labels)
+            self.right.append(torch.stack([right.sum(), known.sum()]))
         moved = (after[task.target] - before.state[task.target]).abs()
         self.moved.setdefault(task.target, []).append(moved.sum() / (traces.samples * moved.shape[1]))
         if self.steps % 100 == 1:
@@ -142,13 +144,12 @@ class EpochStatistics:
     def row(self) -> dict[str, float]:
         """Mean iterations of settling, fraction of steps that did not settle, and how far nudges moved each target.
 
-        Where all labels are known, also the fraction that the free phase classified correctly.
+        Also the fraction of the labelled images that the free phase classified correctly, where there are any.
         """
         moves = {name: self.part.sum(torch.stack(found))[0] for name, found in self.moved.items()}
         moved = {f"nudge_moved_{name}": one.mean().item() for name, one in moves.items()}
         steps, right = max(self.steps, 1), {}
         if self.right:
-            found = torch.cat(self.right).double()
-            total, count = self.part.sum(found.sum(), found.new_tensor(len(found)))
-            right = {"train_accuracy": (total / count).item()}
+            total, count = self.part.sum(*torch.stack(self.right).sum(0).double())
+            right = {"train_accuracy": (total / count).item()} if count > 0 else {}
         return {"iterations": self.iterations / steps, "unsettled_fraction": self.unsettled / steps, **moved, **right}

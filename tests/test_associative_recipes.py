@@ -76,7 +76,7 @@ def test_a_recipe_stands_beside_its_baselines_and_before_the_reference_classifie
     chosen = [] if baselines else ["--learners", NAMES[name].lower()]
     assert main(["run", name, *TINY.split(), *WITH.split(), *chosen, "--out", str(out)]) == 0
     families = {row["learner"]: row["family"] for row in rows(out, "result")}
-    beside = ("backprop", "random features", "linear") if baselines else ()
+    beside = ("backprop", "random examples", "random features", "linear") if baselines else ()
     assert families == {NAMES[name]: "local", **dict.fromkeys(beside, "baseline")}
     scores = {row["source"]: row for row in rows(out, "samples")}
     assert set(scores) == {NAMES[name], "probabilistic PCA", "class means", "real test images"}
@@ -244,7 +244,7 @@ def test_with_few_labels_every_learner_stands_beside_its_baselines(tmp_path):
     assert main(["run", "mnist_semi", *SEMI.split(), "--out", str(out)]) == 0
     found = {(row["learner"], row["data"]): row for row in rows(out, "result")}
     learners = {learner for learner, _ in found}
-    baselines = {"backprop", "backprop with pseudo-labels", "random features", "linear"}
+    baselines = {"backprop", "backprop with pseudo-labels", "random examples", "random features", "linear"}
     assert learners == baselines | {"mSTDP with pseudo-labels", "mSTDP, labelled images only"}
     assert set(found) == {(learner, "mnist, 60 labels") for learner in learners}
     assert all(row["n_train"] == 60 for row in found.values())

@@ -7,6 +7,7 @@ from torch import Generator, nn
 from neuropil.data import Split
 from neuropil.experiments.baselines import LINEAR, backprop, frozen_features
 from neuropil.experiments.comparison import Method
+from neuropil.experiments.examples import start_at_examples_
 from neuropil.models import Distort, SupervisedTraining
 
 
@@ -40,6 +41,16 @@ def random_features(train: Split, rng: Generator, *, units: tuple[int, ...]) -> 
     https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
     """
     return frozen_features(hidden_layers(train, units, rng), LINEAR)
+
+
+def random_examples(train: Split, rng: Generator, *, units: tuple[int, ...]) -> Method:
+    """The same hidden layers with training images as weights, frozen, and a trained readout.
+
+    https://proceedings.mlr.press/v15/coates11a.html
+    """
+    network = hidden_layers(train, units, rng).to(train.x.device)
+    start_at_examples_(network, train, rng, spread=0.25)  # chosen on held-out images of MNIST
+    return frozen_features(network, LINEAR, name="random examples")
 
 
 def distortion(rotation: float, scale: float, shift: float) -> Distort | None:

@@ -31,7 +31,7 @@ from neuropil.associative import (
 from neuropil.associative.tasks import CLASSIFY, CLASSIFY_PARTIAL, GENERATE
 from neuropil.data import Split
 from neuropil.errors import at_least
-from neuropil.experiments.associative import distortion, end_to_end, random_features
+from neuropil.experiments.associative import distortion, end_to_end, random_examples, random_features
 from neuropil.experiments.baselines import linear
 from neuropil.experiments.comparison import Comparison, Method, run_comparison
 from neuropil.experiments.generation import log_generation_scores
@@ -90,7 +90,8 @@ class Config(ComparisonSettings):
     accept_margin: float = 0.8
     round_iterations: int = 0  # most iterations of settling in a round of sampling; 0 for as many as in training
 
-    # methods to run: mstdp (astdp with --extrapolation), backprop, random_features, linear; all if none is named
+    # methods to run: mstdp (astdp with --extrapolation), backprop, random_examples, random_features, linear; all if
+    # none is named
     learners: tuple[str, ...] = ()
     backprop_epochs: int = 50  # passes over the training images of the baseline trained by backprop
     backprop_min_steps: int = 1500  # fewest steps of that baseline
@@ -113,6 +114,7 @@ def comparison(config: Config) -> Comparison:
         "backprop": lambda _, *given: end_to_end(
             *given, units=units, epochs=epochs, min_steps=steps, augment=augment(config)
         ),
+        "random_examples": lambda _, *given: random_examples(*given, units=units),
         "random_features": lambda _, *given: random_features(*given, units=units),
         "linear": lambda _, *given: linear(*given),
     }

@@ -27,6 +27,7 @@ from neuropil.data import Split, relabel
 from neuropil.errors import at_least
 from neuropil.experiments.baselines import backprop, frozen_features, methods
 from neuropil.experiments.comparison import Comparison, Method, Origin, run_comparison
+from neuropil.experiments.examples import start_at_examples_
 from neuropil.experiments.pairs import pair_comparisons, run_pair_comparisons
 from neuropil.experiments.settings import BackpropSettings
 from neuropil.models import AssociationClassifier, SupervisedTraining
@@ -62,7 +63,7 @@ class Config(BackpropSettings):
     lr: float = 4e-3  # first learning rate of the association rule, falls linearly to 0
     plain_epochs: int = 2  # passes of the plain rule, without competition
     plain_lr: float = 1e-2  # first learning rate of the plain rule, falls linearly to 0
-    readout_epochs: int = 10  # passes of the readout of random features over the examples
+    readout_epochs: int = 10  # passes of the readout of frozen features over the examples
     # fewest optimiser steps of every method; a small data set gets as many more passes as this takes
     min_steps: int = 1
 
@@ -164,15 +165,35 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
 
     https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
     """
+    return frozen_features(untaught(config, train, rng), readout(config))
+
+
+def random_examples(config: Config, train: Split, rng: Generator) -> Method:
+    """The network of the association rule with training examples as weights, frozen, under a linear readout.
+
+    https://proceedings.mlr.press/v15/coates11a.html
+    """
+    network = untaught(config, train, rng)
+    start_at_examples_(network, train, rng, spread=0.03)  # chosen on held-out images
+    return frozen_features(network, readout(config), name="random examples")
+
+
+def untaught(config: Config, train: Split, rng: Generator) -> nn.Sequential:
+    """The network of the association rule, whose last layer does not vote but hands on its activity."""
     network = competing(config).fresh(train, rng)
     network[-1] = TopKSigmoid(config.slope)
-    readout = SupervisedTraining(epochs=config.readout_epochs, lr=1e-2, weight_decay=0.0, min_steps=config.min_steps)
-    return frozen_features(network, readout)
+    return network
+
+
+def readout(config: Config) -> SupervisedTraining:
+    """How labels are read from frozen features."""
+    return SupervisedTraining(epochs=config.readout_epochs, lr=1e-2, weight_decay=0.0, min_steps=config.min_steps)
 
 
 METHODS = methods(
     association,
     plain_association,
+    random_examples,
     random_features,
     backprop=end_to_end,
     backprop_same_fields=partial(end_to_end, same_fields=True),

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from neuropil.report import sweeps
 from neuropil.report.export import export
-from neuropil.report.figures.curves import learning_curves
+from neuropil.report.figures.curves import learning_curves, progress_panels
 from neuropil.report.figures.robustness import attack_panels
 from neuropil.report.figures.summary_figure import wide_figure
 from neuropil.report.figures.units import unit_panels
@@ -22,7 +22,7 @@ from neuropil.report.robustness_tables import attack_tables, check_table, curves
 from neuropil.report.sections import labels_section, numbers_section, unit_facts
 from neuropil.report.stats import quantity
 from neuropil.report.sweep_results import SweepResults, Tried
-from neuropil.report.tables import cells_of, summary_rows, summary_sentence
+from neuropil.report.tables import HEADS, cells_of, summary_rows, summary_sentence
 from neuropil.report.theme import styles_of
 from neuropil.runs import UnitsRow
 from neuropil.sweeps import progress
@@ -87,6 +87,15 @@ def test_other_tools_get_the_same_numbers(compared):
     lines = export(compared, "latex").splitlines()
     (row,) = [line for line in lines if line.startswith(LOCAL)]
     assert row.split(" & ")[1:3] == ["4", percents([*MINE.values()]).replace("±", r"$\pm$")]
+
+
+def test_a_latex_table_has_a_column_for_every_cell(compared, tmp_path):
+    two = [make(tmp_path / data, [result(data=data), result(BASELINE, data=data)]) for data in ("one", "two")]
+    for found, words in ((compared, "l"), (gather(two), "ll")):
+        head, *lines = export(found, "latex").splitlines()
+        columns = words + "r" * (len(HEADS) - 1)
+        assert head == rf"\begin{{tabular}}{{{columns}}}"
+        assert {line.count(" & ") + 1 for line in lines if line.endswith(r"\\")} == {len(columns)}
 
 
 def test_every_run_is_shown_with_its_own_numbers(compared):
@@ -229,6 +238,17 @@ def test_words_in_figures_have_the_numbers_of_their_rows(tmp_path):
     assert words_in(drawn(panel)) == [f"{LOCAL}: {100 * mean((0.71, 0.64, 0.52)):.1f} %"]
 
 
+def test_the_progress_of_a_method_of_two_stages_is_that_of_the_last(tmp_path):
+    rows = [result(seed=7)]
+    for stage, values in (("body", (0.1, 0.2)), ("head", (0.5, 0.625, 0.75))):
+        about = {"learner": LOCAL, "seed": 7, "stage": stage}
+        rows += [("epoch", {**about, "epoch": k, "train_accuracy": value}) for k, value in enumerate(values)]
+    found = gather([make(tmp_path / "run", rows)])
+    (panel,) = progress_panels(found, styles_of(found))
+    (line,) = [one for one in drawn(panel).lines if len(one.get_ydata()) > 1]
+    assert [100 * value for value in (0.5, 0.625, 0.75)] == pytest.approx([*line.get_ydata()])
+
+
 def drawn(panel):
     axes = Figure().add_subplot()
     panel.plot(axes)
@@ -281,6 +301,14 @@ def test_a_sweep_is_shown_setting_by_setting_paired_with_the_chosen_one(tried):
     ]
     every = sweeps._every(tried)
     assert every["rows"][0] == ["1", "0.3", "3", LOCAL, "digits", "0.88123", "0.5", "", "0-3"]
+
+
+def test_the_table_of_another_learner_has_a_choice_of_its_own(tried):
+    best, other = {3: 0.8, 4: 0.7, 5: 0.75}, {3: 0.6, 4: 0.53}
+    tried.tried[BASELINE] = [swept(3, {"lr": "3"}, best), swept(2, {"lr": "0.1"}, other)]
+    gaps = [0.6 - 0.8, 0.53 - 0.7]
+    beside = [row[4] for row in sweeps.rows_of(tried, BASELINE)]
+    assert beside == ["chosen", f"−{100 * abs(mean(gaps)):.1f} ± {100 * half(gaps):.1f}"]
 
 
 def test_what_is_left_of_a_sweep_is_reckoned_from_the_runs_of_this_sitting(monkeypatch, capsys):

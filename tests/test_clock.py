@@ -130,6 +130,16 @@ def test_steps_of_rest_are_counted_in_whole_numbers_and_all_else_in_the_dtype_of
     assert {one.dtype for name, one in state._asdict().items() if name != "resting"} == {torch.float64}
 
 
+@pytest.mark.parametrize(("refractory", "dt", "rest"), [(1.8e-3, 1e-3, 2), (5e-3, 2e-5, 250), (1.4e-3, 1e-3, 1)])
+def test_a_rest_has_the_nearest_number_of_steps(refractory, dt, rest):
+    delta, conductance = DeltaLIF(refractory=refractory, dt=dt), replace(CONDUCTANCE, refractory=refractory, dt=dt)
+    rested, silent = [], torch.zeros(1, 1).double()
+    for neuron, drives in ((delta, [silent + 1e3]), (conductance, [silent + 1e3, silent])):
+        spikes, state = neuron.step(*drives, neuron.init(silent))
+        rested.append((spikes.item(), state.resting.item()))
+    assert rested == [(1, rest), (1, rest)]
+
+
 def test_equal_time_constants_are_no_special_case():
     same, near = CurrentLIF(tau=5e-3, tau_syn=5e-3), CurrentLIF(tau=5e-3, tau_syn=5.000001e-3)
     drive, silent = torch.full((1, 1), 0.5).double(), torch.zeros(1, 1).double()

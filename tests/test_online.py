@@ -32,7 +32,7 @@ def random_body(train):
 @pytest.mark.parametrize("head", [LateralReadout, DeltaReadout])  # the second one knows batches
 def test_batches_of_a_stream_are_those_of_one_pass(head):
     train, test = digits(seed=0)
-    train = train[:300]
+    train = train[:600]  # more than a frozen body sees at once
     whole = OnlineClassifier(random_body(train), head).begin(train.x, 10).learn_(train, batch=7, rng=rng(2))
     one = OnlineClassifier(random_body(train), head)
     for part in train.batches(7, shuffle=rng(2)):

@@ -178,6 +178,8 @@ def test_npz_files_by_the_usual_names_and_never_unpickled(tmp_path):
     assert (len(train), len(test), train.names, train.y.unique().tolist()) == (12, 3, ("5", "6", "7"), [0, 1, 2])
     assert [len(part) for part in data.load(str(tmp_path / "two.npz"))] == [15, 4]
     assert data.load(str(tmp_path / "three.npz"))[1].names == ("ape", "cat", "dog")
+    np.savez(tmp_path / "four.npz", x=BYTES, y=LABELS, x_val=BYTES[:7], y_val=LABELS[:7])  # a fifth of x is held out
+    assert [len(part) for part in data.load(str(tmp_path / "four.npz"))] == [12, 3]
     np.savez(tmp_path / "evil.npz", x=BYTES, y=np.array([{}] * 15, dtype=object))
     with pytest.raises(Refusal, match=r"evil\.npz cannot be read: .*pickle"):
         data.load(str(tmp_path / "evil.npz"))

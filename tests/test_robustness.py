@@ -1,6 +1,7 @@
 """The suite on several learners at once: its rows, its verdicts, its randomness; and learners that come back."""
 
 from collections import Counter
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -12,6 +13,7 @@ from common import rng
 from neuropil.data import digits, iris
 from neuropil.errors import Refusal
 from neuropil.evaluate.robustness import FGSM, Linf, accuracy_under, victim_of
+from neuropil.evaluate.robustness import suite as suite_room
 from neuropil.evaluate.robustness.attacks.gradient import input_gradient
 from neuropil.evaluate.robustness.harness import WHITE, Curve
 from neuropil.evaluate.robustness.suite import Suite, _log, robustness
@@ -125,6 +127,21 @@ def test_masking_is_named_and_makes_white_boxes_and_what_rests_on_them_invalid(t
     assert "all attacks" not in invalid("linear") | invalid("backprop")
     failed = [row["check"] for row in told["rounded"].of("check", norm="Linf", attack="PGD") if not row["passed"]]
     assert "gradients" in failed
+
+
+def test_an_attack_that_oversteps_at_its_smallest_budget_alone_is_named(fitted, monkeypatch):
+    learners, test = fitted
+    verify = suite_room.verify
+
+    def sees(victim, split, adversarial, *, norm, size):
+        left = verify(victim, split, adversarial, norm=norm, size=size)
+        return left._replace(overstepped=0.25 if size == QUICK.linf[0] else left.overstepped)
+
+    monkeypatch.setattr(suite_room, "verify", sees)
+    watch, few = Notebook(), replace(QUICK, l2=())
+    robustness({"linear": learners["linear"]}, test[:20], trackers={"linear": watch}, baselines=[], suite=few, seed=0)
+    told = {row["passed"] for row in watch.of("check", check="keeps to its budget")}
+    assert told == {False}, watch.rows
 
 
 def test_the_linear_model_is_compared_on_images_that_both_name_right(told, fitted):

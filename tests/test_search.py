@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -117,6 +118,20 @@ def test_jobs_answer_or_are_lost(engine, package, tmp_path):
     outcome = ended["3"]
     assert outcome.kind == "lost"
     assert "ended without an answer" in outcome.reason
+
+
+def test_slurm_is_told_the_resources_that_were_asked_for(tmp_path, monkeypatch):
+    told = {}
+    make = lambda folder: SimpleNamespace(update_parameters=told.update)
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(AutoExecutor=make))
+    slurm.Engine(tmp_path, 3, {"timeout_min": 30, "slurm_partition": "gpu"}, "")
+    assert told == {"name": "neuropil", "cpus_per_task": 3, "timeout_min": 30, "slurm_partition": "gpu"}
+
+
+def test_the_command_on_the_test_set_has_the_seeds_of_the_sweep(tmp_path):
+    facts = {"settings": [{"lr": "0.3"}], "seeds": [5, 6], "plain": ["neuropil", "run", "mnist_krotov"], "switches": []}
+    command = Sweep(tmp_path, facts).command({"lr": "0.3"})
+    assert command == "neuropil run mnist_krotov --lr 0.3 --seed 5 --seeds 2"
 
 
 def test_a_search_is_told_the_mean_over_seeds_and_nothing_of_a_setting_that_failed_with_one(tmp_path):

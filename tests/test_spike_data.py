@@ -118,6 +118,13 @@ def test_events_of_n_mnist_are_read_bit_by_bit(tmp_path):
     assert len(read_nmnist(tmp_path, per_class=1)) == 2
 
 
+def test_events_of_a_sensor_that_is_not_square_land_in_their_rows(tmp_path):
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0/1.bin").write_bytes(event(2, 9, 1, 30) + event(19, 1, 0, 40) + event(17, 8, 1, 50))
+    times = read_nmnist(tmp_path, shape=(2, 10, 20))[0].times().view(2, 10, 20, -1)
+    assert times.isfinite().nonzero()[:, :3].tolist() == [[0, 1, 19], [1, 8, 17], [1, 9, 2]]
+
+
 def test_a_clock_that_wrapped_is_no_spike_and_moves_what_comes_after_it(tmp_path):
     (tmp_path / "0").mkdir()
     events = event(1, 2, 1, 7), event(0, 240, 0, 8191), event(1, 2, 1, 3), event(0, 240, 0, 8191), event(1, 2, 1, 5)

@@ -99,6 +99,9 @@ def test_a_change_is_refused_or_recorded_and_shown(name, folder, monkeypatch):
     run = Run.resume(folder, anyway=True)
     work(run, data=data)
     assert run.changed == read(folder).facts["resumed"][-1]["changed"]
+    facts = json.loads((folder / "run.json").read_text())
+    facts["resumed"].append({"time": "later"})  # and then went on without a change
+    (folder / "run.json").write_text(json.dumps(facts))
     sentence = "Changed: run was resumed after a change ("
     assert sentence in write([folder], folder / "report.html").read_text()
     assert sentence in " ".join(shown(table([folder])).split())

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from io import StringIO
 from statistics import mean, stdev
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from neuropil.report.sections import labels_section, numbers_section, unit_facts
 from neuropil.report.stats import quantity
 from neuropil.report.sweep_results import SweepResults, Tried
 from neuropil.report.tables import HEADS, cells_of, summary_rows, summary_sentence
-from neuropil.report.theme import styles_of
+from neuropil.report.theme import spots_of, styles_of, tell
 from neuropil.runs import UnitsRow
 from neuropil.sweeps import progress
 from neuropil.sweeps.folder import Place, Score
@@ -199,6 +200,8 @@ def test_the_gap_to_the_linear_classifier_is_paired_by_seed_over_the_means_of_bu
         for size, one, two in zip((0.1, 0.3), ours, linear):
             about = {"learner": LOCAL, "data": "digits", "seed": seed, "norm": "Linf", "size": size, "n_both": 50}
             rows += [("matched", {**about, "accuracy": one, "linear_accuracy": two, "linear": "linear"})]
+            about = {**about, "data": "other", "linear": "linear"}
+            rows += [("matched", {**about, "accuracy": two / 3, "linear_accuracy": one})]
         mine.append(mean(ours))
         other.append(mean(linear))
         rows += [attacked(LOCAL, seed, 0.1, 0.5)]
@@ -225,7 +228,10 @@ def test_words_in_figures_have_the_numbers_of_their_rows(tmp_path):
     rows += [attacked(LOCAL, seed, 0.5, right) for seed, right in enumerate((0.71, 0.64, 0.52))]
     found = gather([make(tmp_path / "run", rows)])
     styles = styles_of(found)
-    shown = words_in(wide_figure(found.summaries, styles).axes[0])
+    (axes,) = wide_figure(found.summaries, styles).axes
+    (dashed,) = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert [*dashed.get_xdata()] == pytest.approx([100 * mean(OTHER.values())] * 2)
+    shown = words_in(axes)
     assert "best baseline: backprop" in shown
     assert "← most common class 12.3 %" in shown
     for name, scores in ((LOCAL, MINE), (BASELINE, OTHER)):
@@ -253,6 +259,14 @@ def drawn(panel):
     axes = Figure().add_subplot()
     panel.plot(axes)
     return axes
+
+
+def test_a_point_that_is_missing_takes_its_words_with_it():
+    axes = Figure().add_subplot()
+    axes.set_xlim(0, 4)
+    tell(axes, "a", [(0, 1, "one"), (1, math.nan, "two"), (2, 0.5, "three")])
+    said = dict(re.findall(r'cx="([\d.]+)"[^>]*><title>(\w+)<', spots_of(axes.figure)))
+    assert [said[x] for x in sorted(said, key=float)] == ["one", "three"]
 
 
 # Sweeps

@@ -15,6 +15,7 @@ import neuropil.data
 from cli_place import RECIPE, go, said, weights
 from cli_place import place as place
 from neuropil.cli import recipes as room
+from neuropil.cli import runner, workers
 from neuropil.cli.app import command_names, main
 from neuropil.cli.commands import bench
 from neuropil.cli.commands.list import HEADINGS
@@ -219,12 +220,23 @@ def test_compare_runs_the_recipe_of_that_name(recipes, monkeypatch, capsys):
     assert "--images INT" in capsys.readouterr().out
 
 
+def test_a_run_that_goes_on_ends_with_its_own_code(monkeypatch):
+    monkeypatch.setattr(workers, "meet_again", lambda *_: None)
+    for code in (0, 3):
+        monkeypatch.setattr(runner, "resume", lambda folder, manner, code=code: code)
+        assert main(["run", "--resume", "out"]) == code
+
+
 def test_reports_over_many_folders(place):
     assert main(["report", "a", "b"]) == 0
     assert main(["report", "a"]) == 0
     assert main(["report", "a", "--out", "b.html"]) == 0
     a, b = Path("a"), Path("b")
     assert place.calls == [([a, b], Path("report.html")), ([a], a / "report.html"), ([a], Path("b.html"))]
+    a.mkdir(exist_ok=True)
+    (a / "sweep.json").write_text("{}")  # a sweep beside another run is no report of the sweep alone
+    assert main(["report", "a", "b"]) == 0
+    assert place.calls[3:] == [([a, b], Path("report.html"))]
 
 
 def test_data_commands(capsys, monkeypatch):

@@ -388,3 +388,9 @@ def test_examples_that_a_network_made_have_no_gradient():
     split = Split((2 * x).sigmoid(), torch.arange(6) % 2, 2)
     assert not split.x.requires_grad
     assert not split[:2].pixels().requires_grad
+
+
+def test_an_array_with_missing_labels_has_the_classes_of_the_others():
+    made = Split.from_numpy(np.zeros((4, 1, 3, 3), np.uint8), np.array([0, 1, -1, -1]))
+    assert (made.classes, made.y.tolist()) == (2, [0, 1, -1, -1])
+    assert Split.from_numpy(np.zeros((2, 5), np.float32), np.array([-1, 2])).classes == 3

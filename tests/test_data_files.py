@@ -5,6 +5,7 @@ import os
 import struct
 import tarfile
 import threading
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -301,7 +302,8 @@ def test_an_archive_gives_only_the_files_it_should(kind, tiny, server, monkeypat
     monkeypatch.setattr(cifar10, "SOURCE", source)
     root = tiny / "below" / "root"
     if message is None:
-        assert data.fetch("cifar10", root) == [root / "c" / "a.bin"]
+        monkeypatch.setattr(cifar10, "SOURCE", replace(source, mirrors=("http://127.0.0.1:9/",)))
+        assert data.fetch("cifar10", root, mirrors=[url]) == [root / "c" / "a.bin"]
     else:
         with pytest.raises(Refusal, match=message):
             data.fetch("cifar10", root)

@@ -6,7 +6,17 @@ from torch import nn
 
 from common import rng
 from neuropil.data import Split
+from neuropil.experiments import examples
 from neuropil.experiments.examples import start_at_examples_
+
+
+def test_examples_come_from_all_of_the_data(monkeypatch):
+    monkeypatch.setattr(examples, "SAMPLE", 20)
+    x = torch.eye(200)  # sorted, each example unlike all others
+    network = nn.Sequential(nn.Linear(200, 15))
+    start_at_examples_(network, Split(x, torch.arange(200) // 20, 10), rng(1), spread=0.37)
+    assert network[0].weight.argmax(1).unique().numel() == 15
+    assert network[0].weight.argmax(1).max() >= 150
 
 
 def test_rows_are_examples_without_their_mean_and_drives_have_the_spread():

@@ -78,6 +78,18 @@ def test_spread_takes_examples_from_everywhere():
     assert len(spread(split, 2000)) == 1000
 
 
+def test_fields_before_learning_are_those_of_the_seed_of_the_run(tmp_path, digits):
+    train, test = digits
+    learner = npl.AssociationClassifier((20,), k=None, training=npl.AssociationTraining(1, 50))
+    learner.fit(train, rng=torch.Generator().manual_seed(5))
+    run = Run.start(tmp_path / "five", recipe="test", config={}, command="test")
+    save_pictures(learner, train, test, TaggedTracker(run, learner="mine", data="toy", seed=5))
+    first = learner.fresh(train, torch.Generator().manual_seed(5)).get_parameter("hidden.weight")
+    before = read(run.folder).tensors()["fields_before.mine"].float()
+    torch.testing.assert_close(before, first.detach().view(20, 1, 8, 8), atol=1e-3, rtol=1e-3)
+    run.close()
+
+
 def test_fields_before_are_the_first_weights_and_frozen_ones_are_kept_once(tracker, digits):
     train, test = digits
     rng = torch.Generator().manual_seed(0)

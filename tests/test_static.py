@@ -104,3 +104,43 @@ def test_a_number_that_may_be_none_is_asked_for_none_and_not_for_its_truth():
     assert {path: lines for path, lines in wrong.items() if lines} == {}
     bad = "def f(rate: float | None, x: int):\n    return (rate or 0.5) + (x or 1)"
     assert asked_for_truth(ast.parse(bad), set(), set()) == ["rate or 0.5"]
+
+
+IN_PLACE = {"append", "extend", "update", "setdefault"}
+
+
+def filled(statement):
+    """The names whose entries a statement sets, or that it adds to."""
+    for part in ast.walk(statement):
+        kept = part.value if isinstance(part, ast.Subscript) and isinstance(part.ctx, ast.Store) else None
+        kept = part.target if isinstance(part, ast.AugAssign) else kept
+        if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute):
+            called = part.func.attr
+            kept = part.func.value if called in IN_PLACE or called.endswith("_") else kept
+        if isinstance(kept, ast.Name):
+            yield kept.id
+
+
+def names_in(parts, context=ast.Load):
+    return {
+        one.id for part in parts for one in ast.walk(part) if isinstance(one, ast.Name) and isinstance(one.ctx, context)
+    }
+
+
+def lost_in(function):
+    """What loops of a tracker fill in, and what is used after them, but no loop keeps for the next sitting."""
+    calls = [one for one in ast.walk(function) if isinstance(one, ast.For) and isinstance(one.iter, ast.Call)]
+    loops = [one for one in calls if getattr(one.iter.func, "attr", "") == "loop"]
+    kept = names_in(keyword.value for loop in loops for keyword in loop.iter.keywords)
+    dicts = [one for one in ast.walk(function) if isinstance(one, (ast.Assign, ast.AnnAssign)) and one.value]
+    kept |= names_in(one.value for one in dicts if kept & names_in([one], ast.Store))
+    for loop in loops:
+        later = {one for one in ast.walk(function) if getattr(one, "lineno", 0) > loop.end_lineno}
+        lost = {name for statement in loop.body for name in filled(statement)} & names_in(later)
+        yield from lost - kept - {"self"}
+
+
+def test_what_a_loop_fills_in_for_later_is_there_after_an_interruption():
+    functions = [(path, one) for path, tree in TREES.items() for one in ast.walk(tree)]
+    functions = [(path, one) for path, one in functions if isinstance(one, ast.FunctionDef)]
+    assert {(path, one.name, name) for path, one in functions for name in lost_in(one)} == set()

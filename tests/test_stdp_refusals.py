@@ -1,10 +1,14 @@
 """What rules with traces refuse, each in one line with the cure; and that batches and threads make no difference."""
 
+import re
+from dataclasses import fields
+
 import pytest
 import torch
 from torch import nn
 
 from common import refused
+from neuropil import plasticity, spiking
 from neuropil.errors import Diverged, Refusal
 from neuropil.plasticity import (
     InhibitorySTDP,
@@ -19,6 +23,7 @@ from neuropil.plasticity import (
     attach,
     constrain_,
 )
+from neuropil.spiking import ConductanceLIF
 
 SETTINGS = {
     "dt above a time constant": (
@@ -144,3 +149,28 @@ def test_one_and_two_threads_give_the_same_bits(often):
         torch.set_num_threads(before)
     assert torch.equal(*found)
     assert found[0].any()
+
+
+SLOW = {"RewardModulated.tau", "SynapticScaling.tau", "AdaptiveLIF.tau_w", "AdaptiveLIF.tau_theta"}
+SLOW |= {"ConductanceLIF.tau_theta", "PoissonEncoding.duration", "RateEncoding.duration"}  # may last for seconds
+TIMES, VOLTS = re.compile(r"tau|dt$|refractory|duration"), re.compile(r"theta_|rest$|reset|threshold|._rev")
+
+
+def units_of(room):
+    """(class, field) of each default that is a time of 1 ms or more in s, or a potential in V."""
+    for made in (getattr(room, name) for name in room.__all__):
+        if isinstance(made, type) and hasattr(made, "dt"):
+            for field in fields(made):
+                volts = made in (ConductanceLIF, VoltageSTDP) and VOLTS.match(field.name)
+                if volts or (field.default and TIMES.match(field.name)):
+                    yield made, field.name
+
+
+@pytest.mark.parametrize(("made", "name"), [*units_of(spiking), *units_of(plasticity)])
+def test_a_time_in_ms_and_a_potential_in_mv_are_refused_in_every_field(made, name):
+    value = 1000 * getattr(made(), name) or 10.0
+    if f"{made.__name__}.{name}" in SLOW:
+        made(**{name: value})
+    else:
+        with pytest.raises(Refusal, match=rf"{name}=|in s|potentials in V"):
+            made(**{name: value})

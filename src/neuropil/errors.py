@@ -12,7 +12,8 @@ from typing import Any, Union, get_args, get_origin
 
 OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory", "overflow")
 """What torch says where memory ran out, or where a size cannot even be written down."""
-LONGEST = (5.0, 0.05)  # a time constant of a neuron or synapse, and a step, s: beyond they were given in ms
+TOO_LONG = 1.0  # a time constant of a neuron or synapse from here on, s, was given in ms
+LONGEST_STEP = 0.05  # s
 
 
 class Refusal(ValueError):
@@ -167,17 +168,17 @@ def check_seconds(owner: object, dt: float, *, slow: tuple[str, ...] = (), **tau
     Args:
         owner: whose they are; its class is named.
         dt: length of a step, s.
-        slow: names of those that may be longer than `LONGEST`.
+        slow: names of those that may be longer than `TOO_LONG`.
         taus: time constants by name, s.
     """
     who = type(owner).__name__
     for name, tau in {"dt": dt, **taus}.items():
-        longest = math.inf if name in slow else LONGEST[name == "dt"]
         if not 0 < tau < math.inf:
             raise Refusal(f"{who} needs {name} > 0, in s, got {name}={tau}.")
-        if tau > longest:
+        if tau > LONGEST_STEP if name == "dt" else tau >= TOO_LONG and name not in slow:
+            most = f"up to {LONGEST_STEP:g}" if name == "dt" else f"below {TOO_LONG:g}"
             cure = f"if this is in ms give {name}={tau / 1000:g}"
-            raise Refusal(f"{who} takes times in s and {name} up to {longest:g}, got {name}={tau}; {cure}.")
+            raise Refusal(f"{who} takes times in s and {name} {most}, got {name}={tau}; {cure}.")
         if dt > tau:
             cure = "give both in s and a dt below every time constant"
             raise Refusal(f"{who} needs dt <= {name}, got dt={dt} and {name}={tau}; {cure}.")

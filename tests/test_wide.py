@@ -1,5 +1,7 @@
 """One wide layer: ridge regression against scikit-learn's, codes, k-means of patches, the signed winner-take-all."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -18,16 +20,19 @@ from neuropil.models import (
     FeatureClassifier,
     LeastSquares,
     Mirror,
+    MirrorMean,
     PatchNormConv2d,
     RidgeRegression,
     SignedPower,
     init_kernels_,
     stacked,
 )
+from neuropil.models.training import ridge
 from neuropil.models.training.readout import fresh_head
 from neuropil.models.training.ridge import solutions
 from neuropil.plasticity import SignedWTA, propose_
 from neuropil.plasticity.patches import sample_patches
+from neuropil.recipes import cifar_softhebb
 from neuropil.runs import NullTracker
 
 
@@ -45,6 +50,24 @@ def test_ridge_regression_is_that_of_scikit_learn_with_fewer_and_with_more_featu
         want = Ridge(alpha=n * strength * scale, solver="cholesky").fit(x, targets)
         np.testing.assert_allclose(weight.numpy(), want.coef_, rtol=1e-9, atol=1e-11)
         np.testing.assert_allclose(bias.numpy(), want.intercept_, rtol=1e-9, atol=1e-11)
+
+
+def test_ridge_regression_in_uneven_pieces_is_that_of_all_and_sees_what_is_made_of_the_features(monkeypatch):
+    first = lambda x: 1.7 * x.square() - 0.3
+    for n, d in ((53, 7), (17, 41)):
+        data = blobs(n, d)
+        x, y = data.x.double(), data.y
+        monkeypatch.setattr(ridge, "PIECE", 4096)
+        ((weight, bias),) = solutions(first(x), y, 3, [0.13])
+        monkeypatch.setattr(ridge, "PIECE", 9)
+        ((other, beside),) = solutions(x, y, 3, [0.13], first)
+        torch.testing.assert_close(other, weight, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(beside, bias, rtol=1e-10, atol=1e-12)
+        head = fresh_head(data, standardise=False)
+        seen = []
+        tracker = SimpleNamespace(loop=lambda *_, **__: range(1), log=lambda row, seen=seen: seen.append(row.metrics))
+        RidgeRegression((0.13,)).fit_(head, data, stage="readout", rng=rng(), tracker=tracker)
+        assert seen[0]["train_accuracy"] == (head(data.x).argmax(1) == y).double().mean().item()
 
 
 def fit(readout, data):
@@ -235,6 +258,33 @@ def test_images_without_patches_that_are_not_flat_are_refused():
     body = stacked({"conv": nn.Conv2d(1, 4, 3, bias=False)})
     with pytest.raises(Refusal, match="conv1 has 4 kernels, which need as many patches that are not flat, got 0"):
         init_whitened_(body, grey, rng(), floor=1.0, sweeps=0)
+
+
+def test_an_image_and_its_mirror_image_have_the_mean_of_their_features(tmp_path):
+    train = digits()[0][:60]
+    stack = stacked({"conv": PatchNormConv2d(1, 4, 3), "pool": nn.AdaptiveAvgPool2d(2)})
+    init_kernels_(stack, rng())
+    model = FeatureClassifier(MirrorMean(stack), readout=RidgeRegression((0.1,))).fit(train, rng=rng())
+    x, (layer,) = train.pixels(), model.feature_layers()
+    torch.testing.assert_close(model.body_(x), (stack(x) + stack(x.flip(-1))) / 2)
+    assert not torch.allclose(stack(x), stack(x.flip(-1)))
+    torch.testing.assert_close(model.decision_function(x.flip(-1)), model.decision_function(x))
+    torch.testing.assert_close(layer.module(x), stack[0](x))  # a layer sees the image as it is
+    saved = load(model.save(tmp_path / "mirror.safetensors"))
+    assert torch.equal(saved.decision_function(x), model.decision_function(x))
+
+
+def test_deep_kernels_learn_the_same_under_ridge_regression_of_both_ways():
+    train, made = digits()[0][:60], []
+    for mirror in (False, True):
+        config = cifar_softhebb.Config(channels=(4, 5, 6), n_augmented=0, ridge=0.13, mirror=mirror, batch=20)
+        made += [cifar_softhebb.soft_hebb(config, train, rng()).learner.fit(train, rng=rng(2))]
+    assert [model.readout for model in made] == [RidgeRegression((0.13,))] * 2
+    one, other = (model.body_ for model in made)
+    assert isinstance(other, MirrorMean)
+    weights = zip(one.parameters(), other.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in weights)
+    assert any(name.startswith("0.conv") for name, _ in other.named_parameters())
 
 
 def test_networks_beside_each_other_answer_one_after_the_other_and_are_saved(tmp_path):

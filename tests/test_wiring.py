@@ -19,7 +19,7 @@ from neuropil.models import FeatureClassifier
 from neuropil.recipes import continual
 
 RECIPES = {  # settings of networks small enough to build
-    "cifar_softhebb": {"channels": (4, 5, 6), "n_augmented": 1},
+    "cifar_softhebb": {"channels": (4, 5, 6), "n_augmented": 1, "ridge": 0.0},  # see test_wide.py
     "cifar_wide": {"units": 5, "kernel": 3, "grid": 2, "stride": 1},
     "diehl_cook": {"units": 5, "dt": 1e-3},
     "digits_mstdp": {"classification_units": (6, 5), "generation_units": 5, "completion_units": 4},

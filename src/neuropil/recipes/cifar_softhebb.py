@@ -33,6 +33,8 @@ from neuropil.experiments.self_taught import SelfTaught
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
 from neuropil.models import (
     FeatureClassifier,
+    MirrorMean,
+    RidgeRegression,
     Triangle,
     gather_statistics_,
     init_kernels_,
@@ -73,6 +75,9 @@ class Config(AugmentedSettings):
     # numbers of labels for the sample-efficiency curves; those not below the training set are left out
     labels: tuple[int, ...] = (500, 5000)
     weight_decay: float = 3.0  # weight decay of the readouts
+    # penalty of readouts that are ridge regression, in closed form; 0 for softmax regression by gradient descent
+    ridge: float = 0.0
+    mirror: bool = False  # features are means over an image and its mirror image; not those of backprop
     # how often readouts of few labels learn from their own answers, see `SelfTaught`; not those of backprop and linear
     self_taught_rounds: int = 0
     n_augmented: int = 1  # augmented copies of every labelled image from which readouts learn besides the image
@@ -83,7 +88,7 @@ class Config(AugmentedSettings):
 
     def __post_init__(self) -> None:
         at_least(1, self, "channels", "kernels")
-        at_least(0, self, "init_norm", "whitening_floor", "self_taught_rounds")
+        at_least(0, self, "init_norm", "whitening_floor", "self_taught_rounds", "ridge")
         names = ("channels", "kernels", "tau", "lr", "power", "backprop_power")
         numbers = {name: len(getattr(self, name)) for name in names}
         alike = len(set(numbers.values())) == 1
@@ -123,6 +128,7 @@ class SoftCompetition:
     def fit_(self, network: nn.Sequential, train: Split, *, rng: Generator, tracker: Tracker) -> None:
         """Let the convolutions of `network` learn from the images of `train`, in place."""
         config, train = self.config, train[: self.config.max_images or len(train)]
+        network = cast(nn.Sequential, network[0]) if isinstance(network, MirrorMean) else network
         names = [f"conv{depth}" for depth in range(1, len(config.channels) + 1)]
         rules = {name: SoftHebb(tau=tau, anti=True, normalise=True) for name, tau in zip(names, config.tau)}
         weights = [network.get_parameter(f"{name}.weight") for name in names]
@@ -162,8 +168,9 @@ class SoftCompetition:
 
 def with_readout(config: Config, network: nn.Sequential, name: str, learning: SoftCompetition | None = None) -> Method:
     """Kernels that learn by `learning`, or stay as they are, under a readout that may teach itself."""
-    copies = config.copies(config.data)
-    learner = FeatureClassifier(network, learning=learning, readout=config.readout(), **copies)
+    body, copies = MirrorMean(network) if config.mirror else network, config.copies(config.data)
+    readout = RidgeRegression((config.ridge,)) if config.ridge else config.readout()
+    learner = FeatureClassifier(body, learning=learning, readout=readout, **copies)
     if config.self_taught_rounds:
         learner = SelfTaught(learner, config.self_taught_rounds)
     return Method(name, "local" if learning else "baseline", learner, norm=2.0 if learning else None)

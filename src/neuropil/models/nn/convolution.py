@@ -186,6 +186,24 @@ class Beside(nn.Sequential):
         return torch.cat([network(x).flatten(1) for network in self], dim=1)
 
 
+class MirrorMean(nn.Sequential):
+    """A network that gives the mean of what it makes of an image and of the mirror image.
+
+    So both have the same features, and a readout need not learn from mirrored copies.
+
+    >>> network = MirrorMean(stacked({"conv": nn.Conv2d(1, 4, 3), "pool": nn.AdaptiveAvgPool2d(2)}))
+    >>> x = torch.rand(7, 1, 8, 8)
+    >>> torch.equal(network(x), network(x.flip(-1)))
+    True
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, height, width) to what comes out for one image, of the same shape."""
+        one: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        other: Tensor = super().forward(x.flip(-1))  # type: ignore[no-untyped-call]
+        return (one + other) / 2
+
+
 def convolutions(body: nn.Sequential) -> list[str]:
     """The names of the layers of `body` that have kernels, from below."""
     return [name for name, layer in body.named_children() if has_patches(layer)]  # one that stands twice is one
@@ -239,5 +257,5 @@ def gather_statistics_(body: nn.Module, train: Split, *, images: int = 2000, bat
 
 
 savable(Triangle)
-savable(Stack, Beside, settings=())
+savable(Stack, Beside, MirrorMean, settings=())
 savable(PatchNormConv2d, settings=CONVOLUTION)

@@ -1,6 +1,6 @@
 """The linear readout in closed form: ridge regression on the classes, its strength chosen on held-out examples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,12 +63,11 @@ class RidgeRegression:
         first = network.get_submodule("standardise")
         for _ in tracker.loop(stage, 1, network=network, rng=rng):
             strength = self.strengths[0] if len(self.strengths) == 1 else self._choose(first, train, rng)
-            x = first(train.x)
-            ((weight, bias),) = solutions(x, train.y, train.classes, [strength])
+            ((weight, bias),) = solutions(train.x, train.y, train.classes, [strength], first)
             with torch.no_grad():
                 network.get_parameter("linear.weight").copy_(weight)
                 network.get_parameter("linear.bias").copy_(bias)
-            right = _accuracy(x, train.y, weight, bias)
+            right = _accuracy(train, first, weight, bias)
             tracker.log(EpochRow(stage=stage, epoch=0, metrics={"strength": strength, "train_accuracy": right}))
         network.eval().requires_grad_(False)
 
@@ -78,63 +77,87 @@ class RidgeRegression:
             rest, held = hold_out(train, self.held_out, int(torch.randint(2**31, (), generator=rng)))
         except Refusal:  # too few examples to hold some out
             return max(self.strengths)
-        x, scores = first(held.x), []
-        ordered = sorted(self.strengths, reverse=True)
+        ordered, scores = sorted(self.strengths, reverse=True), []
         try:
-            for weight, bias in solutions(first(rest.x), rest.y, rest.classes, ordered):
-                scores.append(_accuracy(x, held.y, weight, bias))
+            for weight, bias in solutions(rest.x, rest.y, rest.classes, ordered, first):
+                scores.append(_accuracy(held, first, weight, bias))
         except Refusal:  # this strength is too small, and so are all after it
             if not scores:
                 raise
         return ordered[scores.index(max(scores))]
 
 
-def solutions(x: Tensor, y: Tensor, classes: int, strengths: Sequence[float]) -> Iterator[tuple[Tensor, Tensor]]:
+def solutions(
+    x: Tensor, y: Tensor, classes: int, strengths: Sequence[float], first: Callable[[Tensor], Tensor] = lambda x: x
+) -> Iterator[tuple[Tensor, Tensor]]:
     """For each strength the weight (classes, d) and the bias (classes,) in float64, of x (n, d) and labels y (n,).
 
-    The products are those of the features' own dtype, a few thousand examples at a time, and are summed in float64.
+    The products are those of the features' own dtype, a few thousand examples at a time, and are summed in float64. So
+    besides the features there are at most three matrices of the system's size.
+
+    Args:
+        x, y: features and labels.
+        classes: how many.
+        strengths: penalties, in the order in which they are solved.
+        first: what is made of features, a few thousand examples at a time.
 
     Raises:
         Diverged: features that are NaN, infinite, or too large to be squared.
         Refusal: a strength too small for features that are so alike.
     """
     n, d = x.shape
-    mean = x.mean(0, dtype=torch.float64)
-    x = x - mean.to(x)
-    variance = x.square().mean(dtype=torch.float64)
+    centred = _Centred(x, first)
+    variance = torch.stack([part.square().sum(dtype=torch.float64) for part, _ in centred(y)]).sum() / (n * d)
     if not variance.isfinite():
         raise Diverged("ridge regression was given features that are NaN or infinite, or too large to be squared.")
     share = torch.bincount(y, minlength=classes).double() / n
     wanted = torch.nn.functional.one_hot(y, classes).double() - share
-    gram, target = ((x @ x.T).double(), wanted) if n < d else (_product(x, x), _product(x, wanted.to(x)))
+    if n < d:
+        whole = torch.cat([part for part, _ in centred(y)])
+        gram, target = (whole @ whole.T).double(), wanted
+    else:
+        gram, target = x.new_zeros(d, d, dtype=torch.float64), x.new_zeros(d, classes, dtype=torch.float64)
+        for part, beside in centred(wanted):
+            gram += part.T @ part
+            target += part.T @ beside.to(part)
     penalty = n * variance.clamp_min(torch.finfo(x.dtype).tiny)
     for strength in strengths:
         answer = solved(gram, target, strength * penalty, f"strengths={strength:g}")
-        weight = (x.T.double() @ answer if n < d else answer).T
-        yield weight, share - weight @ mean
+        weight = (whole.T.double() @ answer if n < d else answer).T
+        yield weight, share - weight @ centred.mean
+
+
+class _Centred:
+    """What `first` makes of features, without its mean, a few thousand examples at a time, with what is beside them."""
+
+    def __init__(self, x: Tensor, first: Callable[[Tensor], Tensor]):
+        self.x, self.first = x, first
+        sums = [first(part).sum(0, dtype=torch.float64) for part in x.split(PIECE)]
+        self.mean = torch.stack(sums).sum(0) / len(x)
+
+    def __call__(self, beside: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """(features, beside) of each piece."""
+        for part, other in zip(self.x.split(PIECE), beside.split(PIECE)):
+            made = self.first(part)
+            yield made - self.mean.to(made), other
 
 
 def solved(gram: Tensor, target: Tensor, penalty: Tensor | float, got: str) -> Tensor:
     """(gram + penalty)^-1 target, for a symmetric gram (d, d) and a penalty on its diagonal; `got` says who set it."""
-    system = gram.clone()
+    system, failed = gram.clone(), torch.empty((), dtype=torch.int32, device=gram.device)
     system.diagonal().add_(penalty)
-    factor, failed = torch.linalg.cholesky_ex(system)
+    torch.linalg.cholesky_ex(system, out=(system, failed))
     alike = "features are so alike that their products cannot be inverted; take a larger penalty"
     require(not bool(failed), f"ridge regression: {alike}, got {got}.")
-    return torch.cholesky_solve(target, factor)
+    return torch.cholesky_solve(target, system)
 
 
-def _product(x: Tensor, other: Tensor) -> Tensor:
-    """x^T other in float64."""
-    total = torch.zeros(x.shape[1], other.shape[1], dtype=torch.float64, device=x.device)
-    for part, beside in zip(x.split(PIECE), other.split(PIECE)):
-        total += part.T @ beside
-    return total
-
-
-def _accuracy(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> float:
-    scores = x @ weight.T.to(x) + bias.to(x)
-    return (scores.argmax(1) == y).double().mean().item()
+def _accuracy(seen: Split, first: Callable[[Tensor], Tensor], weight: Tensor, bias: Tensor) -> float:
+    right = 0
+    for x, y in zip(seen.x.split(PIECE), seen.y.split(PIECE)):
+        made = first(x)
+        right += int(((made @ weight.T.to(made) + bias.to(made)).argmax(1) == y).sum())
+    return right / len(seen)
 
 
 savable(RidgeRegression)

@@ -175,7 +175,8 @@ def check_seconds(owner: object, dt: float, *, slow: tuple[str, ...] = (), **tau
     for name, tau in {"dt": dt, **taus}.items():
         if not 0 < tau < math.inf:
             raise Refusal(f"{who} needs {name} > 0, in s, got {name}={tau}.")
-        if tau > LONGEST_STEP if name == "dt" else tau >= TOO_LONG and name not in slow:
+        too_long = tau > LONGEST_STEP if name == "dt" else tau >= TOO_LONG and name not in slow
+        if too_long:
             most = f"up to {LONGEST_STEP:g}" if name == "dt" else f"below {TOO_LONG:g}"
             cure = f"if this is in ms give {name}={tau / 1000:g}"
             raise Refusal(f"{who} takes times in s and {name} {most}, got {name}={tau}; {cure}.")

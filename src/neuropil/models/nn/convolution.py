@@ -189,7 +189,8 @@ class Beside(nn.Sequential):
 class MirrorMean(nn.Sequential):
     """A network that gives the mean of what it makes of an image and of the mirror image.
 
-    So both have the same features, and a readout need not learn from mirrored copies.
+    So both have the same features, and a readout need not learn from mirrored copies. Rules of `LocalLearning` do not
+    see the layers inside: let the network learn before it is put in here.
 
     >>> network = MirrorMean(stacked({"conv": nn.Conv2d(1, 4, 3), "pool": nn.AdaptiveAvgPool2d(2)}))
     >>> x = torch.rand(7, 1, 8, 8)

@@ -112,19 +112,22 @@ def solutions(
         raise Diverged("ridge regression was given features that are NaN or infinite, or too large to be squared.")
     share = torch.bincount(y, minlength=classes).double() / n
     wanted = torch.nn.functional.one_hot(y, classes).double() - share
-    if n < d:
-        whole = torch.cat([part for part, _ in centred(y)])
-        gram, target = (whole @ whole.T).double(), wanted
-    else:
-        gram, target = x.new_zeros(d, d, dtype=torch.float64), x.new_zeros(d, classes, dtype=torch.float64)
-        for part, beside in centred(wanted):
-            gram += part.T @ part
-            target += part.T @ beside.to(part)
+    whole = torch.cat([part for part, _ in centred(y)]) if n < d else None
+    gram, target = _sums(centred, wanted, d) if whole is None else ((whole @ whole.T).double(), wanted)
     penalty = n * variance.clamp_min(torch.finfo(x.dtype).tiny)
     for strength in strengths:
         answer = solved(gram, target, strength * penalty, f"strengths={strength:g}")
-        weight = (whole.T.double() @ answer if n < d else answer).T
+        weight = (answer if whole is None else whole.T.double() @ answer).T
         yield weight, share - weight @ centred.mean
+
+
+def _sums(centred: "_Centred", wanted: Tensor, d: int) -> tuple[Tensor, Tensor]:
+    """The products of all features, (d, d), and of features and targets, (d, classes), in float64."""
+    gram, target = wanted.new_zeros(d, d), wanted.new_zeros(d, wanted.shape[1])
+    for part, beside in centred(wanted):
+        gram += part.T @ part
+        target += part.T @ beside.to(part)
+    return gram, target
 
 
 class _Centred:

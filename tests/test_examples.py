@@ -19,6 +19,13 @@ def test_examples_come_from_all_of_the_data(monkeypatch):
     assert network[0].weight.argmax(1).max() >= 150
 
 
+@pytest.mark.parametrize("x", [torch.rand(1, 6, generator=rng(3)), torch.rand(1, 6, generator=rng(3)).repeat(20, 1)])
+def test_units_that_nothing_drives_differently_are_silent(x):
+    network = nn.Sequential(nn.Linear(6, 4), nn.Hardtanh(0, 1), nn.Linear(4, 3))
+    start_at_examples_(network, Split(x, torch.zeros(len(x), dtype=torch.int64), 1), rng(1), spread=0.37)
+    assert not any(part.any() for part in network.parameters())
+
+
 def test_rows_are_examples_without_their_mean_and_drives_have_the_spread():
     x = torch.rand(40, 1, 3, 4, generator=rng(2)) * torch.arange(1, 13).view(3, 4) / 12
     train = Split(x, torch.arange(40) % 2, 2)

@@ -270,6 +270,8 @@ def test_an_image_and_its_mirror_image_have_the_mean_of_their_features(tmp_path)
     assert not torch.allclose(stack(x), stack(x.flip(-1)))
     torch.testing.assert_close(model.decision_function(x.flip(-1)), model.decision_function(x))
     torch.testing.assert_close(layer.module(x), stack[0](x))  # a layer sees the image as it is
+    with pytest.raises(Refusal, match=r"MirrorMean needs images .*, got \(50, 5\); only these have a mirror image"):
+        MirrorMean(nn.Linear(5, 3))(torch.rand(50, 5))
     saved = load(model.save(tmp_path / "mirror.safetensors"))
     assert torch.equal(saved.decision_function(x), model.decision_function(x))
 

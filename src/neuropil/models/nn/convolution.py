@@ -200,6 +200,8 @@ class MirrorMean(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) to what comes out for one image, of the same shape."""
+        needed = "images (batch, channels, height, width)"
+        require(x.ndim == 4, f"MirrorMean needs {needed}, got {tuple(x.shape)}; only these have a mirror image.")
         one: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         other: Tensor = super().forward(x.flip(-1))  # type: ignore[no-untyped-call]
         return (one + other) / 2

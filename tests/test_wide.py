@@ -266,7 +266,7 @@ def test_an_image_and_its_mirror_image_have_the_mean_of_their_features(tmp_path)
     init_kernels_(stack, rng())
     model = FeatureClassifier(MirrorMean(stack), readout=RidgeRegression((0.1,))).fit(train, rng=rng())
     x, (layer,) = train.pixels(), model.feature_layers()
-    torch.testing.assert_close(model.body_(x), (stack(x) + stack(x.flip(-1))) / 2)
+    torch.testing.assert_close(model.body_(x), (stack(x) + stack(x.flip(-1))).flatten(1) / 2)
     assert not torch.allclose(stack(x), stack(x.flip(-1)))
     torch.testing.assert_close(model.decision_function(x.flip(-1)), model.decision_function(x))
     torch.testing.assert_close(layer.module(x), stack[0](x))  # a layer sees the image as it is

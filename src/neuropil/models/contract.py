@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from neuropil.data import Split
 from neuropil.errors import Refusal, enough_memory, require
 from neuropil.models.description import layers_of
-from neuropil.models.nn.convolution import Beside, MirrorMean
+from neuropil.models.nn.convolution import Beside
 from neuropil.models.saving import write_model
 from neuropil.plasticity.joint import check_alike
 from neuropil.runs.tracker import Tracker
@@ -251,7 +251,7 @@ def _layers(body: nn.Sequential) -> list[FeatureLayer]:
     for index, (name, child) in enumerate(layers_of(body).items()):
         weight = getattr(child, "weight", None)
         if isinstance(child, nn.Sequential):
-            below = () if isinstance(body, (Beside, MirrorMean)) else (body[:index],)
+            below = () if isinstance(body, Beside) else (body[:index],)
             inner = [(layer, nn.Sequential(*below, layer.module)) for layer in _layers(child)]
             found += [FeatureLayer(f"{name}.{layer.name}", module, layer.weight) for layer, module in inner]
         elif isinstance(weight, Tensor) and weight.ndim > 1:

@@ -186,11 +186,11 @@ class Beside(nn.Sequential):
         return torch.cat([network(x).flatten(1) for network in self], dim=1)
 
 
-class MirrorMean(nn.Sequential):
-    """A network that gives the mean of what it makes of an image and of the mirror image.
+class MirrorMean(Beside):
+    """Networks that give, flattened, the mean of what they make of an image and of the mirror image.
 
     So both have the same features, and a readout need not learn from mirrored copies. Rules of `LocalLearning` do not
-    see the layers inside: let the network learn before it is put in here.
+    see the layers inside: let a network learn before it is put in here.
 
     >>> network = MirrorMean(stacked({"conv": nn.Conv2d(1, 4, 3), "pool": nn.AdaptiveAvgPool2d(2)}))
     >>> x = torch.rand(7, 1, 8, 8)
@@ -199,12 +199,10 @@ class MirrorMean(nn.Sequential):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, height, width) to what comes out for one image, of the same shape."""
+        """(batch, channels, height, width) to (batch, features of all)."""
         needed = "images (batch, channels, height, width)"
         require(x.ndim == 4, f"MirrorMean needs {needed}, got {tuple(x.shape)}; only these have a mirror image.")
-        one: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-        other: Tensor = super().forward(x.flip(-1))  # type: ignore[no-untyped-call]
-        return (one + other) / 2
+        return (super().forward(x) + super().forward(x.flip(-1))) / 2
 
 
 def convolutions(body: nn.Sequential) -> list[str]:

@@ -107,13 +107,13 @@ def solutions(
     """
     n, d = x.shape
     centred = _Centred(x, first)
-    variance = torch.stack([part.square().sum(dtype=torch.float64) for part, _ in centred(y)]).sum() / (n * d)
-    if not variance.isfinite():
-        raise Diverged("ridge regression was given features that are NaN or infinite, or too large to be squared.")
     share = torch.bincount(y, minlength=classes).double() / n
     wanted = torch.nn.functional.one_hot(y, classes).double() - share
     whole = torch.cat([part for part, _ in centred(y)]) if n < d else None
     gram, target = _sums(centred, wanted, d) if whole is None else ((whole @ whole.T).double(), wanted)
+    variance = gram.trace() / (n * d)  # the sum of all squares, whichever product it is
+    if not variance.isfinite():
+        raise Diverged("ridge regression was given features that are NaN or infinite, or too large to be squared.")
     penalty = n * variance.clamp_min(torch.finfo(x.dtype).tiny)
     for strength in strengths:
         answer = solved(gram, target, strength * penalty, f"strengths={strength:g}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuropil._subnormals import without_subnormals
 from neuropil.errors import needs_numbers, require
 from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.kernels.ranking import first_and_kth, winner
@@ -108,7 +109,7 @@ class SoftHebb(Rule):
 
     def post(self, u: Tensor) -> Dense:
         """g = y, h = u."""
-        y = torch.softmax(u if self.tau == 1 else u / self.tau, 1)
+        y = without_subnormals(torch.softmax(u if self.tau == 1 else u / self.tau, 1))
         if self.anti:
             first, _ = winner(u)
             y = (-y).scatter(1, first, y.gather(1, first))

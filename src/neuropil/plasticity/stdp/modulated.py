@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from neuropil._subnormals import leaky_sum
 from neuropil.errors import Refusal, check_seconds, needs_numbers
 from neuropil.plasticity.geometry import from_rows, rows, unit_axis, weight_of
 from neuropil.plasticity.stdp.pair import PairSTDP
@@ -89,7 +90,7 @@ class RewardModulated(Clocked):
             raise Refusal(f"RewardModulated needs reward= of shape {wanted}, {cure}, got {got}.")
         terms, inner = self.rule.terms(pre, post, old.inner)
         new, _ = add_up(layer, terms, partial(each, samples=len(pre)) if self.per_sample else correlated)
-        trace = old.trace * math.exp(-self.dt / self.tau) + new
+        trace = leaky_sum(old.trace, math.exp(-self.dt / self.tau), new)
         reward = scale * reward.to(trace)
         change = torch.tensordot(reward, trace, 1) if self.per_sample else reward * trace
         return Total(change, Eligibility(trace, inner))

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from neuropil._subnormals import leaky_sum, without_subnormals
 from neuropil.errors import check_seconds, needs, needs_numbers
 from neuropil.plasticity.stdp.rule import Factor, Term, TraceRule
 from neuropil.plasticity.stdp.weight_dependence import WeightDependence
@@ -29,7 +30,7 @@ class Traces(NamedTuple):
 
 def decayed(trace: Tensor, dt: float, tau: float) -> Tensor:
     """A trace after a step without a spike, exactly: times exp(-dt / tau)."""
-    return trace * math.exp(-dt / tau)
+    return without_subnormals(trace * math.exp(-dt / tau))
 
 
 def spiked(trace: Tensor, spikes: Tensor, pairing: Pairing) -> Tensor:
@@ -101,8 +102,9 @@ class PairSTDP(TraceRule):
         up, down = factors(self.dependence)
         terms = Term(old.pre, post, self.a_plus * q_plus, up), Term(pre, old.post, -self.a_minus * q_minus, down)
         if self.pairing == "all":  # decay and spike in one pass
-            return terms, Traces(torch.add(pre, old.pre, alpha=q_plus), torch.add(post, old.post, alpha=q_minus))
-        return terms, Traces(torch.maximum(pre, q_plus * old.pre), torch.maximum(post, q_minus * old.post))
+            return terms, Traces(leaky_sum(old.pre, q_plus, pre), leaky_sum(old.post, q_minus, post))
+        x, y = decayed(old.pre, self.dt, self.tau_plus), decayed(old.post, self.dt, self.tau_minus)
+        return terms, Traces(torch.maximum(pre, x), torch.maximum(post, y))
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from neuropil._subnormals import settled
 from neuropil.errors import require
 from neuropil.spiking.clock.contract import Network
-from neuropil.spiking.clock.together import Chunks, layers_of, run, versions
+from neuropil.spiking.clock.together import LONGEST, Chunks, layers_of, run, versions
 
 Record = Callable[[Tensor, Any], dict[str, Tensor]]
 
@@ -30,7 +31,8 @@ def simulate(
     Neurons of this package take up to 64 steps at once, alone or in a `SpikingSequential` with layers of torch.
     `CurrentLIF`, `DeltaLIF` and `AdaptiveLIF` are compiled on the CPU and on CUDA GPUs, where Triton is installed. They
     do bit for bit what their `step` does. A layer sees several steps as one batch, which may round the last digit
-    otherwise. On a GPU, counts of outputs that are not 0 or 1 may, too. Any other network is run step by step.
+    otherwise. On a GPU, counts of outputs that are not 0 or 1 may, too. Any other network is run step by step. What of
+    a state has decayed below the smallest normal number ends at 0 there: a CPU is slow with less.
 
     Args:
         network: has ``init`` and ``step``.
@@ -53,7 +55,7 @@ def simulate(
     """
     counts: Tensor | None = None
     kept: dict[str, list[Tensor]] = {}
-    layers, chunks, seen, before = layers_of(network), Chunks(spikes), None, 1
+    layers, chunks, seen, before, steps = layers_of(network), Chunks(spikes), None, 1, 0
     if record and layers and any(hasattr(layer, "several_steps") for layer in layers):
         layers = None  # of layers that learn, what is recorded may be the weights of each step
     for x in chunks:
@@ -66,7 +68,9 @@ def simulate(
             (outs, states, state), chunks.width = run(network, layers, x, state, traced=record is not None)
             chunks.grow()
             seen, before = versions(layers), len(x)
-        counts = _counted(counts, outs)
+        counts, steps = _counted(counts, outs), steps + len(outs)
+        if steps >= LONGEST:
+            state, steps = settled(state), 0
         for out, state_then in zip(outs, states):
             for name, value in (record(out, state_then) if record else {}).items():
                 kept.setdefault(name, []).append(value.clone())

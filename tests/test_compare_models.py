@@ -32,6 +32,22 @@ def test_a_row_for_each_model_and_seed_and_all_of_it_is_kept_where_asked(tmp_pat
     assert accuracy(load(tmp_path / "out", name="mine", seed=1), splits[1]) == results[2]["accuracy"]
 
 
+def test_each_seed_splits_data_anew_that_have_no_official_test_set(monkeypatch):
+    seen = {}
+
+    def seeing(train, rng):
+        seen[rng.initial_seed()] = train.x
+        return frozen(train, rng)
+
+    rows = compare({"mine": seeing}, "digits", seeds=2)
+    assert len(seen) == 2
+    first, second = seen.values()
+    assert not torch.equal(first, second)
+    for row, seed in zip([row for row in rows if row["kind"] == "result"], range(2)):
+        test = digits(seed=seed)[1]
+        assert row["majority_rate"] == pytest.approx(test.y.bincount().max().item() / len(test))
+
+
 def test_a_model_is_what_it_would_be_alone():
     splits = tuple(part[:200] for part in digits(seed=0))
     rows = compare({"linear": linear}, splits, seeds=1)  # its folder is gone by now

@@ -1,6 +1,7 @@
 """Data and learners of one's own: what is taken, what is refused in one line, and what the commands make of it."""
 
 import gzip
+import shutil
 import tarfile
 from io import BytesIO
 
@@ -130,6 +131,11 @@ def test_folders_of_images_are_classes_grey_or_in_colour(tmp_path):
     split = Split.from_folder(tmp_path)
     assert (split.names, split.x.shape) == (("ape", "cat", "dog"), (15, 1, 5, 7))
     assert torch.equal(split.x[0, 0], torch.tensor(BYTES[1]))  # the first ape
+    photo(tmp_path / "emu", "DSC_1.PNG", BYTES[0])  # as cameras and Windows name them
+    photo(tmp_path / "emu", "DSC_2.Jpg", BYTES[0])
+    assert Split.from_folder(tmp_path).names == ("ape", "cat", "dog", "emu")
+    assert Split.from_folder(tmp_path).y.bincount().tolist()[-1] == 2
+    shutil.rmtree(tmp_path / "emu")
     photo(tmp_path / "dog", "99.png", np.stack([BYTES[0]] * 3, 2))
     assert Split.from_folder(tmp_path).x.shape == (16, 3, 5, 7)
     photo(tmp_path / "dog", "large.jpg", np.zeros((10, 14), np.uint8))

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 import neuropil as npl
+from neuropil.cli import follower
 from neuropil.distributed import link, stages
 from neuropil.plasticity import sharing
 
@@ -57,3 +58,39 @@ def test_few_batches_are_on_their_way_and_none_is_after_the_last(monkeypatch):
     assert one.sent == 5 * 3 * (2 * 4 + 8)
     link.Link(1, None).close()
     assert [text[:4] for text in said] == [b'[["f', b"null"]  # once what they are like, and that there are none
+
+
+def test_a_network_that_was_forgotten_is_named_though_another_is_shared(monkeypatch, capsys):
+    shared, alone, forgotten = (nn.Linear(3, 2) for _ in range(3))
+    monkeypatch.setattr(sharing.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(sharing.dist, "get_world_size", lambda: 3)
+    sharing._say_once.cache_clear()
+    sharing.share_alike(shared.weight, "all of them")
+    sharing.learn_alone(alone)
+    assert sharing.sharing(shared.weight) == "all of them"
+    assert sharing.sharing(alone.weight) is None
+    assert capsys.readouterr().err == ""
+    assert sharing.sharing(forgotten.weight) is None
+    assert sharing.sharing(forgotten.weight) is None
+    assert capsys.readouterr().err.count("learn from the samples of their own process only") == 1
+    sharing.stop_sharing(shared)
+    sharing._say_once.cache_clear()
+    assert sharing.sharing(shared.weight) is None
+    assert "own process only" in capsys.readouterr().err
+    sharing._say_once.cache_clear()
+
+
+def test_a_process_draws_as_the_first_one_does(tmp_path, monkeypatch):
+    mine, first, began = torch.get_rng_state(), torch.Generator().manual_seed(5).get_state(), []
+    (tmp_path / "run").mkdir()
+    for name in ("wait", "check_versions"):
+        monkeypatch.setattr(follower, name, lambda *_: None)
+    monkeypatch.setattr(follower.Job, "of", lambda command: command)
+    monkeypatch.setattr(follower.Run, "resume", lambda folder, **_: folder)
+    monkeypatch.setattr(follower, "company", lambda job: job)
+    monkeypatch.setattr(follower, "perform", lambda *_: began.append(torch.get_rng_state()))
+    try:
+        follower._do({"folder": str(tmp_path / "run"), "command": "neuropil run digits", "state": first.tolist()})
+    finally:
+        torch.set_rng_state(mine)
+    assert torch.equal(*began, first)

@@ -11,8 +11,8 @@ from cli_place import go, said
 from cli_place import place as place
 from neuropil.cli import main
 from neuropil.cli.sweep_plan import plan_of
-from neuropil.runs import read
-from neuropil.sweeps.folder import Sweep
+from neuropil.runs import ResultRow, Row, read
+from neuropil.sweeps.folder import Place, Sweep, scores_of
 
 RECIPE = '''"""A formula in the place of a learner."""
 
@@ -225,3 +225,13 @@ def test_what_concerns_all_runs_stops_the_sweep_which_one_process_holds(tmp_path
     (tmp_path / "toy.py").write_text((tmp_path / "toy.py").read_text() + "\n# changed\n")
     assert "the code in toy.py" in said(capsys, "sweep --resume out")
     assert "there is no sweep in none" in said(capsys, "sweep --resume none")
+
+
+def test_what_a_recipe_validates_itself_counts_before_what_it_reached_on_the_test_set(tmp_path):
+    named = {"data": "digits", "seed": 3}
+    reached = [ResultRow(learner=name, n_train=9, accuracy=0.9, **named) for name in ("one", "two")]
+    own = [Row(kind="validation", learner="one", metrics={"accuracy": 0.37}, **named)]
+    for rows, want in ((reached, [("one", 0.9), ("two", 0.9)]), (reached + own, [("one", 0.37)])):
+        (tmp_path / "rows").write_text("".join(json.dumps(row.columns()) + "\n" for row in rows))
+        scores = scores_of(Place(0, 3), tmp_path / "rows")
+        assert [(score.learner, score.accuracy) for score in scores] == want

@@ -67,7 +67,7 @@ class Config(Machine):
         0.1,
         0.2,
         0.5,
-        1.0,
+        0.9,
     )  # windows tried for the pair rule, s
     widest: float = 0.1  # largest lag in the windows, s
     window_frequencies: tuple[float, ...] = (0.1, 20.0, 40.0)  # frequencies of pairs in the windows, Hz

@@ -63,6 +63,8 @@ class ContrastLatency(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) in [0, 1] to ages, (batch, 2 channels, height, width)."""
+        cure = "take split.pixels(), or bytes / 255"
+        require(x.is_floating_point(), f"ContrastLatency needs images of numbers in [0, 1], got {x.dtype}; {cure}.")
         channels = x.shape[1]
         filters = self.filters.to(x).repeat(channels, 1, 1, 1)
         contrast = F.conv2d(x, filters, padding=self.size // 2, groups=channels)
@@ -198,6 +200,8 @@ class FirstSpikeConv2d(nn.Conv2d):
 def winners_of(spikes: FirstSpikes, winners: int, radius: int) -> tuple[Tensor, Tensor, Tensor]:
     """Sample and position of all neurons that win, see `FirstSpikeConv2d.compete`."""
     age, unit, potential = spikes
+    if not age.numel():
+        return (age.new_zeros(0, dtype=torch.long),) * 3
     rank = torch.where(age > 0, age + potential / (potential.amax() + 1), 0)
     _, tall, wide = rank.shape
     rows, columns, sample = (torch.arange(n, device=rank.device) for n in (tall, wide, len(rank)))

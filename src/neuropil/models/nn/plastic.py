@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from neuropil.errors import Diverged, needs_numbers, require
 from neuropil.models.nn import plastic_kernels as kernels
-from neuropil.plasticity import PairSTDP, constrain_
+from neuropil.plasticity import InhibitorySTDP, PairSTDP, RewardModulated, constrain_
 from neuropil.plasticity.geometry import check_alike, check_input, weight_of
 from neuropil.plasticity.kernels.events import are_spikes
 from neuropil.plasticity.sharing import sharing
 from neuropil.plasticity.stdp.pair import Traces
 from neuropil.plasticity.stdp.rule import Clocked
 from neuropil.spiking import CurrentLIF, DeltaLIF, Network
+from neuropil.spiking.clock.contract import check_step
 from neuropil.spiking.clock.together import constants
 
 COMPILED: dict[type, Any] = {CurrentLIF: kernels.current, DeltaLIF: kernels.delta}
@@ -39,10 +40,12 @@ class PlasticLayer(nn.Module):
     the weight. It then takes only spikes, and gives the same up to rounding. A simulation with ``record=``, and any
     other combination, is run step by step.
 
+    It learns in training mode. After ``eval()`` its weights stay, and traces go on.
+
     Args:
         layer: dense or a convolution, with a bias or without; the bias does not learn.
         neuron: has ``init`` and ``step``, and spikes.
-        rule: with traces of spikes, such as `PairSTDP`; one that needs no reward.
+        rule: with traces of spikes, such as `PairSTDP`; none that needs a reward or inhibitory synapses.
         lr: rate of learning, what the change is multiplied by.
         low, high: bounds of each weight; None for none.
 
@@ -72,6 +75,13 @@ class PlasticLayer(nn.Module):
         fits = fits and isinstance(rule, Clocked) and "post" in rule.spiking
         got = ", ".join(type(one).__name__ for one in (layer, neuron, rule))
         require(fits, f"PlasticLayer needs a layer, neurons with init and step, and a rule of spikes, got {got}.")
+        check_step("PlasticLayer", neuron)
+        cure = "call rule.step in a loop of your own"
+        require(
+            not isinstance(rule, RewardModulated), f"PlasticLayer has no reward to give to RewardModulated; {cure}."
+        )
+        inhibits = isinstance(rule, InhibitorySTDP)
+        require(not inhibits, f"PlasticLayer excites, and InhibitorySTDP is for synapses that inhibit; {cure}.")
         require(0 < lr < math.inf, f"PlasticLayer needs a finite lr > 0, got {lr}.")
         bounded = low is None or high is None or low < high
         require(bounded, f"PlasticLayer needs low < high, got low={low} and high={high}.")
@@ -125,13 +135,14 @@ class PlasticLayer(nn.Module):
         check_input(self.layer, spikes)
         out, neurons = self.neuron.step(self.layer(spikes), state.neurons)
         change, traces = self.rule.step(self.layer, spikes, out, state.traces)
-        self.layer.get_parameter("weight").add_(change, alpha=self.lr)
-        constrain_(self.layer, low=self.low, high=self.high)
+        if self.training:
+            self.layer.get_parameter("weight").add_(change, alpha=self.lr)
+            constrain_(self.layer, low=self.low, high=self.high)
         return out, PlasticState(neurons, traces)
 
     def several_steps(self, spikes: Tensor, state: PlasticState) -> tuple[Tensor, PlasticState]:
         """Several steps, (time, batch, *in): all that come out, and the state after the last."""
-        if not self._compilable(spikes, state):
+        if not (self.training and self._compilable(spikes, state)):
             outs = []
             for now in spikes:
                 out, state = self.step(now, state)

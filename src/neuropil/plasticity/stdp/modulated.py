@@ -80,10 +80,12 @@ class RewardModulated(Clocked):
 
     def total(  # type: ignore[override]
         self, layer: nn.Module, pre: Tensor, post: Tensor, old: Eligibility, scale: float, *,
-        reward: Tensor | None = None,
+        reward: Tensor | float | None = None,
     ) -> Total:  # fmt: skip
         """The reward times the eligibility traces, after they have taken up this step."""
         wanted = (len(pre),) if self.per_sample else ()
+        if not self.per_sample and type(reward) in (int, float):
+            reward = old.trace.new_tensor(reward)
         if not isinstance(reward, Tensor) or reward.shape != wanted:
             got = tuple(reward.shape) if isinstance(reward, Tensor) else type(reward).__name__
             cure = "one number per sample" if self.per_sample else "a single number, as torch.tensor(1.0)"

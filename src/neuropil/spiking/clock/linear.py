@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil.errors import check_seconds, needs, needs_numbers
+from neuropil.errors import check_seconds, needs, needs_numbers, require
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -33,10 +33,15 @@ def lateral_inhibition(spikes: Tensor, strength: float) -> Tensor:
         spikes: of a step, (batch, units).
         strength: of one spike, in the unit of what it inhibits.
 
+    Raises:
+        Refusal: another shape.
+
     Examples:
         >>> lateral_inhibition(torch.tensor([[1.0, 0.0, 0.0]]), 2.0)
         tensor([[0., 2., 2.]])
     """
+    got = tuple(spikes.shape)
+    require(spikes.ndim == 2, f"lateral_inhibition needs spikes shaped (batch, units), got {got}; flatten maps first.")
     return strength * (spikes.sum(-1, keepdim=True) - spikes)
 
 

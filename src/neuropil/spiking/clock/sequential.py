@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.errors import OUT_OF_MEMORY, Refusal, require
-from neuropil.spiking.clock.contract import Network
+from neuropil.spiking.clock.contract import Network, check_step
 
 __all__ = ["SpikingSequential"]
 
@@ -21,7 +21,7 @@ class SpikingSequential(nn.Module):
         layers: at least one of them neurons.
 
     Raises:
-        Refusal: something else, or no neurons.
+        Refusal: something else, or no neurons; neurons with steps of different length or with several inputs.
 
     Examples:
         >>> from neuropil.spiking import CurrentLIF, simulate
@@ -40,6 +40,12 @@ class SpikingSequential(nn.Module):
                 require(fits, f"a layer is a module or has init and step, got {type(layer).__name__} as {name}.")
         neurons = any(hasattr(layer, "step") for layer in layers)
         require(neurons, "SpikingSequential needs neurons, such as CurrentLIF, got none.")
+        for layer in layers:
+            if hasattr(layer, "step"):
+                check_step("SpikingSequential", layer)
+        steps = {dt for dt in map(_dt, layers) if dt is not None}
+        got = " and ".join(f"{dt:g}" for dt in sorted(steps))
+        require(len(steps) < 2, f"SpikingSequential needs one step for all, got dt={got}, in s.")
         self.layers: tuple[Any, ...] = layers
 
     def init(self, like: Tensor) -> tuple[Any, ...]:
@@ -52,7 +58,8 @@ class SpikingSequential(nn.Module):
 
     def step(self, spikes: Tensor, state: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
         """One step: what the last layer gives, (batch, *out), and the state after it."""
-        after = []
+        got, after = len(state), []
+        require(got == len(self.layers), f"a network of {len(self.layers)} layers needs a state of each, got {got}.")
         for layer, old in zip(self.layers, state):
             spikes, new = layer.step(spikes, old) if hasattr(layer, "step") else (layer(spikes), None)
             after.append(new)
@@ -61,6 +68,12 @@ class SpikingSequential(nn.Module):
     def extra_repr(self) -> str:
         """Neurons, which are no modules."""
         return "\n".join(f"({k}): {one}" for k, one in enumerate(self.layers) if not isinstance(one, nn.Module))
+
+
+def _dt(layer: Any) -> float | None:
+    """The length of a step of neurons or of a layer with neurons, s; None where there is none."""
+    dt = getattr(layer, "dt", getattr(getattr(layer, "neuron", None), "dt", None)) if hasattr(layer, "step") else None
+    return dt if isinstance(dt, float) else None
 
 
 def _first(name: int, layer: nn.Module, x: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from neuropil._subnormals import settled
-from neuropil.errors import require
-from neuropil.spiking.clock.contract import Network
+from neuropil.errors import Diverged, require
+from neuropil.spiking.clock.contract import Network, check_state, check_step
 from neuropil.spiking.clock.together import LONGEST, Chunks, layers_of, run, versions
 
 Record = Callable[[Tensor, Any], dict[str, Tensor]]
@@ -17,7 +17,7 @@ Record = Callable[[Tensor, Any], dict[str, Tensor]]
 class Simulation(NamedTuple):
     """What is left of a simulation by `simulate`."""
 
-    counts: Tensor  # sum of the output over time: spikes of each unit, (batch, *out)
+    counts: Tensor  # sum of the output over time: spikes of each unit, (batch, *out); int64 for integers and booleans
     state: Any  # after the last step
     recorded: dict[str, Tensor]  # what was asked for, each (time, ...)
 
@@ -43,8 +43,9 @@ def simulate(
             memory does not grow with time.
 
     Raises:
-        Refusal: there is no step; `record` or `spikes` begins to change weights when steps are taken together.
-        Diverged: weights that were learned meanwhile are NaN or infinite.
+        Refusal: there is no step; a state of another network or batch; neurons that take several inputs; `record` gives
+            what is no tensor; `record` or `spikes` begins to change weights when steps are taken together.
+        Diverged: weights that were learned meanwhile are NaN or infinite; states on the CPU that are NaN in the end.
 
     Examples:
         >>> from neuropil.spiking import CurrentLIF
@@ -55,12 +56,16 @@ def simulate(
     """
     counts: Tensor | None = None
     kept: dict[str, list[Tensor]] = {}
+    check_step("simulate", network)
     layers, chunks, seen, before, steps = layers_of(network), Chunks(spikes), None, 1, 0
     if record and layers and any(hasattr(layer, "several_steps") for layer in layers):
         layers = None  # of layers that learn, what is recorded may be the weights of each step
     for x in chunks:
         layers = _unchanged(layers, seen, max(before, len(x)))
-        state = network.init(x[0]) if state is None else state
+        if state is None:
+            state = network.init(x[0])
+        elif counts is None and layers is not None:
+            check_state(network, x[0], state)
         if layers is None:
             out, state = network.step(x[0], state)
             outs, states, chunks.most = out[None], [state], 1
@@ -73,6 +78,8 @@ def simulate(
             state, steps = settled(state), 0
         for out, state_then in zip(outs, states):
             for name, value in (record(out, state_then) if record else {}).items():
+                fine = isinstance(value, Tensor)
+                require(fine, f"record gives tensors by name, got {type(value).__name__} as {name!r}.")
                 kept.setdefault(name, []).append(value.clone())
         del x  # the next steps are made before they take its place
     require(counts is not None, "simulate needs at least one step of spikes, got none.")
@@ -81,17 +88,33 @@ def simulate(
     for name, layer in network.named_modules() if isinstance(network, nn.Module) else ():
         if hasattr(layer, "several_steps") and hasattr(layer, "check_weights"):  # it learned meanwhile
             layer.check_weights(name)
+    _check_numbers(state)
     return Simulation(counts, state, {name: torch.stack(values) for name, values in kept.items()})
 
 
 def _counted(counts: Tensor | None, outs: Tensor) -> Tensor:
     """The sum over time with some steps more: one after the other on the CPU, as a loop adds, elsewhere at once."""
+    if outs.dtype in (torch.float16, torch.bfloat16):  # which count to 2048 and to 256
+        outs = outs.float()
+    elif not outs.is_floating_point():
+        outs = outs.long()
     if outs.device.type != "cpu":
         return outs.sum(0) if counts is None else counts.add_(outs.sum(0))
     for out in outs:
         counts = out.clone() if counts is None else counts.add_(out)
     assert counts is not None
     return counts
+
+
+def _check_numbers(state: Any) -> None:
+    """Refuse a state on the CPU with NaN: what is NaN never spikes. A GPU would have to be waited for."""
+    if isinstance(state, tuple | list):
+        for part in state:
+            _check_numbers(part)
+    elif isinstance(state, Tensor) and state.device.type == "cpu" and bool(state.isnan().any()):
+        raise Diverged(
+            "simulate ended with neurons that are NaN; look for NaN or infinity in the input and in weights."
+        )
 
 
 def _unchanged(layers: tuple[Any, ...] | None, seen: Any, together: int) -> tuple[Any, ...] | None:

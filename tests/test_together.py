@@ -23,8 +23,8 @@ NEURONS = {
     "current": CurrentLIF(17e-3, 4.3e-3, threshold=0.9, reset=-0.2, bias=0.3, refractory=2.6e-3, dt=DT),
     "delta": DeltaLIF(tau=17e-3, threshold=0.9, reset=-0.2, bias=0.3, refractory=2.6e-3, dt=DT),
     "adaptive": AdaptiveLIF(17e-3, 4.3e-3, 0.031, 0.4, 0.7, 0.052, 0.13, 0.9, -0.2, 0.3, 2.6e-3, DT),
-    "izhikevich": Izhikevich(substeps=1),
-    "delay": AxonalDelay(torch.tensor([0.0, 2.6e-3, 9.1e-3, 0.0, 1.3e-3])),
+    "izhikevich": Izhikevich(substeps=2, dt=DT),
+    "delay": AxonalDelay(torch.tensor([0.0, 2.6e-3, 9.1e-3, 0.0, 1.3e-3]), DT),
 }
 SCALE = {"izhikevich": 40.0, "adaptive": 3.0, "delta": 0.6}
 

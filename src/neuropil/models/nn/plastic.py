@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from neuropil.errors import Diverged, needs_numbers, require
 from neuropil.models.nn import plastic_kernels as kernels
-from neuropil.plasticity import InhibitorySTDP, PairSTDP, RewardModulated, constrain_
+from neuropil.plasticity import PairSTDP, RewardModulated, constrain_
 from neuropil.plasticity.geometry import check_alike, check_input, weight_of
 from neuropil.plasticity.kernels.events import are_spikes
 from neuropil.plasticity.sharing import sharing
@@ -45,7 +45,8 @@ class PlasticLayer(nn.Module):
     Args:
         layer: dense or a convolution, with a bias or without; the bias does not learn.
         neuron: has ``init`` and ``step``, and spikes.
-        rule: with traces of spikes, such as `PairSTDP`; none that needs a reward or inhibitory synapses.
+        rule: with traces of spikes, such as `PairSTDP`; one that needs no reward. Weights add to the drive, so under
+            `InhibitorySTDP` the layer has to subtract.
         lr: rate of learning, what the change is multiplied by.
         low, high: bounds of each weight; None for none.
 
@@ -76,12 +77,8 @@ class PlasticLayer(nn.Module):
         got = ", ".join(type(one).__name__ for one in (layer, neuron, rule))
         require(fits, f"PlasticLayer needs a layer, neurons with init and step, and a rule of spikes, got {got}.")
         check_step("PlasticLayer", neuron)
-        cure = "call rule.step in a loop of your own"
-        require(
-            not isinstance(rule, RewardModulated), f"PlasticLayer has no reward to give to RewardModulated; {cure}."
-        )
-        inhibits = isinstance(rule, InhibitorySTDP)
-        require(not inhibits, f"PlasticLayer excites, and InhibitorySTDP is for synapses that inhibit; {cure}.")
+        rewarded, cure = isinstance(rule, RewardModulated), "call rule.step in a loop of your own"
+        require(not rewarded, f"PlasticLayer has no reward to give to RewardModulated; {cure}.")
         require(0 < lr < math.inf, f"PlasticLayer needs a finite lr > 0, got {lr}.")
         bounded = low is None or high is None or low < high
         require(bounded, f"PlasticLayer needs low < high, got low={low} and high={high}.")

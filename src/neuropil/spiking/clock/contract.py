@@ -25,7 +25,10 @@ def check_step(who: str, layer: Any) -> None:
         Refusal: such as `ConductanceLIF`, which takes excitation and inhibition.
     """
     kinds = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
-    given = signature(layer.step).parameters.values()
+    try:
+        given = signature(layer.step).parameters.values()
+    except (TypeError, ValueError):  # no function of Python, which says nothing of what it takes
+        return
     needed = [one.name for one in given if one.kind in kinds and one.default is Parameter.empty]
     cure = "put it into a class of your own with init(like) and step(spikes, state)"
     got = f"{type(layer).__name__} takes {', '.join(needed)}"
@@ -36,7 +39,7 @@ def check_state(network: Network, like: Tensor, state: Any) -> None:
     """Refuse a state of another network, or of another batch: neurons that are compiled would read what is not theirs.
 
     Raises:
-        Refusal: another kind, number or shape of what ``network.init(like)`` gives.
+        Refusal: another kind or number of what ``network.init(like)`` gives, or a shape that does not broadcast to it.
     """
     wrong = _difference(network.init(like), state)
     cure = "give the state of a simulation of this network with as many samples, or none to start anew"
@@ -46,8 +49,9 @@ def check_state(network: Network, like: Tensor, state: Any) -> None:
 def _difference(fresh: Any, state: Any) -> str:
     """How a state is not like a fresh one; empty if it is."""
     if isinstance(fresh, Tensor):
-        need, got = (tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__ for one in (fresh, state))
-        return "" if need == got else f"got {got} in place of {need}"
+        need, got = tuple(fresh.shape), tuple(state.shape) if isinstance(state, Tensor) else type(state).__name__
+        fits = isinstance(got, tuple) and len(got) == len(need) and all(a in (1, b) for a, b in zip(got, need))
+        return "" if fits else f"got {got} in place of {need}"
     if type(fresh) is not type(state):
         return f"got {type(state).__name__} in place of {type(fresh).__name__}"
     if not isinstance(fresh, tuple | list):

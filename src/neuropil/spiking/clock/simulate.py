@@ -43,8 +43,8 @@ def simulate(
             memory does not grow with time.
 
     Raises:
-        Refusal: there is no step; a state of another network or batch; neurons that take several inputs; `record` gives
-            what is no tensor; `record` or `spikes` begins to change weights when steps are taken together.
+        Refusal: there is no step. A state of another network or batch. Neurons that take several inputs. `record` that
+            gives what is no tensor. `record` or `spikes` that begins to change weights when steps are taken together.
         Diverged: weights that were learned meanwhile are NaN or infinite; states on the CPU that are NaN in the end.
 
     Examples:

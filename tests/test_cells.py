@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from neuropil.report import sweeps
 from neuropil.report.export import export
 from neuropil.report.figures.curves import learning_curves, progress_panels
+from neuropil.report.figures.curves import progress as progress_of
 from neuropil.report.figures.robustness import attack_panels
 from neuropil.report.figures.summary_figure import wide_figure
 from neuropil.report.figures.units import unit_panels
@@ -242,6 +243,16 @@ def test_words_in_figures_have_the_numbers_of_their_rows(tmp_path):
     assert accuracy == [f"{LOCAL}: 62.50 % (seeds: 50, 75, 62.5)", f"{LOCAL}: 22.50 % (seeds: 25, 12.5, 30)"]
     (panel,) = attack_panels(found, styles)["digits", "L2"]
     assert words_in(drawn(panel)) == [f"{LOCAL}: {100 * mean((0.71, 0.64, 0.52)):.1f} %"]
+
+
+def test_epochs_of_one_percent_are_no_seeds():
+    _, percent, accuracy = progress_of("mine", range(250), [k / 250 for k in range(250)])
+    assert len(set(percent.tolist())) == len(percent) == 101
+    assert percent.tolist() == sorted(percent.tolist())
+    assert percent[-1] == 100
+    assert accuracy[-1] == 249 / 250
+    few = progress_of("mine", [0, 1, 3], [0.1, 0.2, 0.4])
+    assert (few[1].tolist(), few[2].tolist()) == ([25, 50, 100], [0.1, 0.2, 0.4])
 
 
 def test_the_progress_of_a_method_of_two_stages_is_that_of_the_last(tmp_path):

@@ -109,6 +109,9 @@ def test_the_seed_that_is_asked_for_is_exported(fitted, tmp_path, capsys):
     torch.testing.assert_close(torch.export.load(file).module()(x), models[1].forward(x))
     assert main(["export", str(tmp_path), "--to", "torch", "--out", str(file)]) == 2
     assert "holds 2 models; name one, for example --learner 'linear' --seed 0" in capsys.readouterr().err
+    models[0].save(run / "models" / "linear-3-or-8-seed1.safetensors", about={**about, "place": 1})  # of another task
+    assert main(["export", str(tmp_path), "--to", "torch", "--out", str(file), "--seed", "1"]) == 2
+    assert "holds 2 models; name one, for example --learner 'linear' --seed 1" in capsys.readouterr().err
 
 
 def test_a_layer_of_ones_own_takes_any_number_of_examples():

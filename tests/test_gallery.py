@@ -3,6 +3,7 @@
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -43,6 +44,12 @@ def test_mistakes_are_those_of_the_learner_with_their_classes_by_name(tracker):
     row, images = kept(tracker)
     assert row["words"] == ["dog → cat", "owl → cat"] * 5
     torch.testing.assert_close(images, x[test.y > 0][:10].double(), atol=0.5 / 255 + 1e-6, rtol=0)
+
+
+def test_a_learner_of_ones_own_may_answer_with_an_array(tracker):
+    test = Split(torch.rand(30, 1, 6, 5), torch.arange(30) % 3, 3)
+    log_mistakes(SimpleNamespace(predict=lambda x: np.ones(len(x), np.int32)), test, tracker)
+    assert kept(tracker)[0]["words"] == ["0 → 1", "2 → 1"] * 5
 
 
 def test_below_a_mistake_stands_what_was_said_of_this_image(tracker):

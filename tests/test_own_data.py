@@ -355,3 +355,32 @@ def test_an_archive_in_the_data_folder_is_read_and_unpacked_without_a_network(pl
     )
     assert [row.status for row in data.check("cifar10", tmp_path)] == ["ok"]  # packed anew
     assert data.fetch("cifar10", tmp_path) == [tmp_path / "c" / name for name in ("a.bin", "b.bin")]
+
+
+def table(path, head, rows):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join([head, *rows]) + "\n")
+
+
+def test_columns_of_test_tables_are_found_by_name(tmp_path):
+    table(tmp_path / "t/train.csv", "width,depth,label", ["1,20,a", "2,30,b", "3,40,a", "4,50,b"])
+    table(tmp_path / "t/test.csv", "label,Depth, width", ["b,70,5", "a,80,6"])
+    train, test = data.load(str(tmp_path / "t"))
+    wide = data.load(str(tmp_path / "t"))[0].x
+    assert torch.equal(train.x, wide)
+    shift, scale = (train.x[1] - train.x[0]) / torch.tensor([1.0, 10.0]), train.x[0]
+    want = torch.tensor([[5.0, 70.0], [6.0, 80.0]]) * shift + (scale - torch.tensor([1.0, 20.0]) * shift)
+    torch.testing.assert_close(test.x, want)
+    assert test.y.tolist() == [1, 0]
+    table(tmp_path / "t/test.csv", "width,height,label", ["5,70,b"])
+    with pytest.raises(Refusal, match="columns of the training examples, width, depth, got width, height"):
+        data.load(str(tmp_path / "t"))
+
+
+def test_a_column_that_numbers_the_examples_is_no_feature(tmp_path):
+    for first in ("0", "7"), ("12", "3"):
+        table(tmp_path / "one.csv", ",width,label", [f"{first[0]},0.5,a", f"{first[1]},0.7,b"])
+        with pytest.raises(Refusal, match="numbers its examples in a column without a name; save it without, as index"):
+            data.load(str(tmp_path / "one.csv"))
+    table(tmp_path / "one.csv", ",width,label", [f"0,{k},{'ab'[k % 2]}" for k in range(20)])
+    assert data.load(str(tmp_path / "one.csv"))[0].x.shape[1] == 2  # which says the same of several is a feature

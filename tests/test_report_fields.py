@@ -34,6 +34,17 @@ def test_fields_are_chosen_evenly_by_wins():
     assert [tile[0] > tile[2] for tile in tiles] == [True] * 50 + [False] * 50
 
 
+@pytest.mark.parametrize("count", [7, 250])
+def test_fields_before_and_after_are_of_the_same_units(count):
+    rng = torch.Generator().manual_seed(0)
+    after, before = (torch.randn(count, 1, 3, 3, generator=rng).numpy() for _ in range(2))
+    wins = torch.randperm(count, generator=rng).numpy()
+    both = field_sheet("a", "run", after, wins, before)
+    assert both.image == field_sheet("a", "run", after, wins).image
+    assert both.before == field_sheet("a", "run", before, wins).image
+    assert both.before != field_sheet("a", "run", before, None).image
+
+
 def test_fields_of_a_wrong_shape_are_refused():
     with pytest.raises(Refusal, match=r"need \(units, channels, height, width\), got \(2, 2, 2\) for 'a' in run 'run'"):
         field_sheet("a", "run", torch.zeros(2, 2, 2).numpy(), None)

@@ -327,8 +327,8 @@ def test_an_stdp_network_generates_and_fills_in():
     assert np.array_equal(*drawn[:2])
     assert not np.array_equal(drawn[0], drawn[2])
     for call, message in (
-        (lambda: model.complete(holes, np.full(60, 7)), "complete knows classes"),
-        (lambda: model.sample([9]), "complete knows classes"),
+        (lambda: model.complete(holes, np.full(60, 7)), "the network knows classes"),
+        (lambda: model.sample([9]), "the network knows classes"),
         (lambda: model.complete(holes[:, :5]), "X has 5 features, but STDPNetworkClassifier is expecting 13"),
         (lambda: STDPNetworkClassifier(9, n_generation_units=0, **SMALL).fit(x, y).sample([0]), "fills nothing in"),
     ):

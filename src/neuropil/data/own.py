@@ -4,7 +4,7 @@ import csv
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def load_own(path: Path, seed: int) -> tuple[Split, Split]:
     elif path.suffix == ".npz":
         train, test = _npz(path)
     elif path.suffix == ".csv":
-        train, test = _pair(_csv(path))
+        train, test = _pair(_csv(path)[0])
     elif IDX.search(path.name):
         train, test = _idx(path)
     else:
@@ -98,7 +98,8 @@ def _folder(path: Path) -> tuple[Split, Split | None]:
         return first, Split.from_folder(test, names=first.names) if test else None
     if table := part(TRAIN, ".csv"):
         other = part(TEST, ".csv")
-        return _pair(_csv(table), _csv(other) if other else None)
+        train_table, names = _csv(table)
+        return _pair(train_table, _csv(other, names)[0] if other else None)
     if (records := part(TRAIN, ".bin")) and (others := part(TEST, ".bin")):
         return _cifar100(records, others)
     found = [one for name, one in inside.items() if (match := IDX.search(name)) and match[1] == "train"]
@@ -140,8 +141,14 @@ def _named_arrays(arrays: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], 
             yield (part, kind), arrays[key][:, 0] if column else arrays[key]
 
 
-def _csv(path: Path) -> Arrays:
-    """Numbers, and the label in the column called label, class, target or y, or in the last one."""
+def _csv(path: Path, like: Sequence[str] = ()) -> tuple[Arrays, list[str]]:
+    """Numbers, and the label in the column called label, class, target or y, or in the last one; names of the numbers.
+
+    Args:
+        path: of the file.
+        like: names of the columns of numbers in the file of training examples, in whose order they are wanted; empty
+            where columns have no names.
+    """
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as fault:
@@ -153,16 +160,30 @@ def _csv(path: Path) -> Arrays:
     named = [place for place, cell in enumerate(head) if cell in LABELS]
     rows = rows[1:] if named or not any(map(_is_number, head)) else rows
     at = named[0] if named else len(head) - 1
-    for number, row in enumerate(rows, start=1):
-        bad = [cell for place, cell in enumerate(row) if place != at and not _is_number(cell)]
-        fits = len(row) == len(head)
-        require(fits, f"{path} needs {len(head)} cells in every row, got {len(row)} in example {number}.")
-        require(not bad, f"{path} needs a number in every cell but the label's, got {bad[:1]} in example {number}.")
-        require(bool(row[at].strip()), f"{path} needs a label in every row, got none in example {number}.")
-    x = np.array([[float(cell) for place, cell in enumerate(row) if place != at] for row in rows])
+    _check_cells(path, rows, len(head), at)
+    columns = [place for place in range(len(head)) if place != at]
+    names = [head[place] for place in columns] if named or not any(map(_is_number, head)) else []
+    lead = [row[columns[0]].strip() for row in rows]
+    counts = names[:1] == [""] and all(map(str.isdigit, lead)) and len(set(lead)) == len(lead)
+    require(not counts, f"{path} numbers its examples in a column without a name; save it without, as index=False.")
+    if like and names and list(like) != names:
+        alike = sorted(like) == sorted(names) and len(set(names)) == len(names)
+        require(alike, f"{path} needs the columns of the training examples, {', '.join(like)}, got {', '.join(names)}.")
+        columns = [columns[names.index(name)] for name in like]
+    x = np.array([[float(row[place]) for place in columns] for row in rows])
     labels = [row[at].strip() for row in rows]
     whole = all(re.fullmatch(r"\d+", label) for label in labels)
-    return x, np.array([int(label) for label in labels] if whole else labels)
+    return (x, np.array([int(label) for label in labels] if whole else labels)), names
+
+
+def _check_cells(path: Path, rows: Sequence[Sequence[str]], width: int, at: int) -> None:
+    """Refuse rows of another width, and cells that are no number, or no label in column `at`."""
+    for number, row in enumerate(rows, start=1):
+        bad = [cell for place, cell in enumerate(row) if place != at and not _is_number(cell)]
+        fits = len(row) == width
+        require(fits, f"{path} needs {width} cells in every row, got {len(row)} in example {number}.")
+        require(not bad, f"{path} needs a number in every cell but the label's, got {bad[:1]} in example {number}.")
+        require(bool(row[at].strip()), f"{path} needs a label in every row, got none in example {number}.")
 
 
 def _is_number(cell: str) -> bool:

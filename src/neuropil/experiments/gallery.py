@@ -86,7 +86,7 @@ def log_mistakes(learner: Any, test: Split, tracker: TaggedTracker) -> None:
     """Keep the first test images that `learner` misclassifies, of `LOOKED_AT` from all over the test set."""
     some, images, words = spread(test, LOOKED_AT), [], []
     for part in some.batches(min(100, len(some))):
-        given = learner.predict(part.x)
+        given = torch.as_tensor(learner.predict(part.x)).to(part.y)  # a learner of one's own may give an array
         wrong = given != part.y
         images.append(part.x[wrong])
         words += [f"{y} → {one}" for y, one in zip(named(test, part.y[wrong]), named(test, given[wrong]))]

@@ -210,7 +210,8 @@ def _refuse_before(optimizer: Optimizer, *_: Any) -> None:
     require(not ascends, "a change was proposed to an optimiser that ascends; make it with maximize=False.")
     if any(proposal.lost for proposal in waiting if proposal.lost is not None):
         lost = "several changes were proposed before this step, of which only the last is left"
-        raise Refusal(f"{lost}; give propose_ accumulate=True to add them up, or call zero_grad() to drop one.")
+        cure = "add them up by propose_(layer, change, accumulate=True) or by learner.surrogate_loss"
+        raise Refusal(f"{lost}; {cure}, or call zero_grad() to drop one.")
     scaling = bool(waiting) and _under_scaler()
     if any(proposal.scaled != scaling for proposal in waiting):
         cure = "propose_(layer, change, scaler=scaler) goes with scaler.step(optimizer), propose_(layer, change) with"

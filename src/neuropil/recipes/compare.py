@@ -3,8 +3,8 @@
 Each method has a file in `neuropil/experiments/methods`, whose name is its short name. With `--attack` every trained
 model is attacked, corrupted and damaged as well; checks for gradient masking say which curves are invalid.
 
-Measured: digits, n = 5, 95 % interval, correct under all attacks of Linf 0.1: hard WTA 78.2 +- 3.0 %, Krotov-Hopfield
-69.8 +- 4.2, plain linear 50.7 +- 2.2, backprop 30.7 +- 3.0; see docs/results/robustness.md.
+Measured: digits, n = 5, 95 % interval, correct under all attacks of Linf 0.1: hard WTA 77.3 +- 2.9 %, Krotov-Hopfield
+69.3 +- 4.2, plain linear 50.2 +- 2.1, backprop 28.6 +- 2.8; see docs/results/robustness.md.
 
 Group: start here. Minutes: 8. Data: any.
 

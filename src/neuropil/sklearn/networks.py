@@ -177,7 +177,9 @@ class STDPNetworkClassifier(NetworkClassifier):
         known, labels = ~np.isnan(rows), None
         if y is not None:
             classes = np.asarray(y)
-            require(bool(np.isin(classes, self.classes_).all()), f"complete knows classes {self.classes_}, got others.")
+            require(
+                bool(np.isin(classes, self.classes_).all()), f"the network knows classes {self.classes_}, got others."
+            )
             labels = torch.tensor(np.searchsorted(self.classes_, classes))
         scaled = self._scaled(np.where(known, rows, self.low_))
         filled = self.network_.complete(scaled, torch.tensor(known), labels=labels, rng=rng).numpy()

@@ -84,9 +84,11 @@ BEFORE = "Features that learn without labels have been learned before there is a
 
 
 def progress(learner: str, epochs: Sequence[float], accuracy: Sequence[float]) -> Part:
-    """Learner, percent of the training, and accuracy of one stage with one seed."""
+    """Learner, percent of the training, and accuracy of one stage with one seed: of epochs of one percent the last."""
     done = np.array(epochs) + 1
-    return learner, np.round(100 * done / done[-1]), accuracy
+    percent = np.round(100 * done / done[-1])
+    last = np.append(percent[1:] != percent[:-1], True)
+    return learner, percent[last], np.array(accuracy)[last]
 
 
 def plot_progress(axes: Axes, curves: Curves, styles: Mapping[str, Style]) -> None:

@@ -158,11 +158,12 @@ def _csv(path: Path, like: Sequence[str] = ()) -> tuple[Arrays, list[str]]:
     require(len(rows) > 1 and len(rows[0]) > 1, f"{path} needs a row for each example: numbers and a label.")
     head = [cell.strip().lower() for cell in rows[0]]
     named = [place for place, cell in enumerate(head) if cell in LABELS]
-    rows = rows[1:] if named or not any(map(_is_number, head)) else rows
+    headed = bool(named or not any(map(_is_number, head)))
+    rows = rows[headed:]
     at = named[0] if named else len(head) - 1
     _check_cells(path, rows, len(head), at)
     columns = [place for place in range(len(head)) if place != at]
-    names = [head[place] for place in columns] if named or not any(map(_is_number, head)) else []
+    names = [head[place] for place in columns] if headed else []
     lead = [row[columns[0]].strip() for row in rows]
     counts = names[:1] == [""] and all(map(str.isdigit, lead)) and len(set(lead)) == len(lead)
     require(not counts, f"{path} numbers its examples in a column without a name; save it without, as index=False.")

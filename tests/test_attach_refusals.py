@@ -1,5 +1,6 @@
 """What `attach` and its learners refuse: rules without competition, networks, images and settings that cannot be."""
 
+import warnings
 from copy import deepcopy
 
 import pytest
@@ -106,3 +107,34 @@ def test_a_step_that_makes_weights_infinite_is_refused_and_a_huge_one_is_settled
         Diverged, match="a step made weights of layer '0' NaN or infinite; attach anew, at a lower rate"
     ):
         learner.settle_()
+
+
+def test_a_layer_that_no_optimiser_writes_is_named_once():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4)), torch.rand(40, 6)
+    learner = npl.attach(model, {"0": npl.ExplainAway(), "2": npl.ExplainAway()}, x)
+    optimizer = torch.optim.SGD(model[2].parameters(), lr=0.05)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for _ in range(30):
+            learner.propose_(x)
+            optimizer.step()
+            learner.settle_()
+    assert [str(one.message) for one in told] == [
+        "the weight of layer '0' was written by none of 8 steps; is it among the parameters of the optimiser?"
+    ]
+
+
+def test_weights_that_are_written_by_hand_or_now_and_then_are_not_named():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(6, 5)), torch.rand(40, 6)
+    learner = npl.attach(model, {"0": npl.ExplainAway()}, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for step in range(30):
+            learner.propose_(x)
+            if step % 7 == 6:  # the others were skipped
+                with torch.no_grad():
+                    model[0].weight.sub_(0.05 * model[0].weight.grad)
+            model.zero_grad()
+            learner.settle_()

@@ -1,5 +1,6 @@
 """Rules on layers of a plain network: a state for each layer gives a rule the input, start and bias that it needs."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from neuropil.plasticity.seen import LayerState, entry, observe, prepared, take,
 from neuropil.plasticity.sharing import places, sharing, sharing_all
 from neuropil.plasticity.tap import tap
 from neuropil.plasticity.turn import directions_of, restart_, settle_layer_, turn
+
+IDLE = 8  # steps in a row after which a weight that none of them wrote is named
 
 
 class Learner:
@@ -39,6 +42,8 @@ class Learner:
         self.states: dict[str, LayerState] = {}
         self.untrained: dict[str, dict[str, Tensor]] = {}
         self.threshold, self.most, self._settled = threshold, most, True
+        self._versions: dict[str, int] = {}  # of the weights when their changes were made
+        self._idle: dict[str, int] = {}  # steps in a row that have not written them
 
     def __repr__(self) -> str:
         return f"Learner({', '.join(f'{name}: {rule}' for name, rule in self.rules.items())})"
@@ -85,6 +90,7 @@ class Learner:
         inputs = [entry(layer, activity.pre) for layer, activity in zip(layers, seen.values())]
         for name, layer, x, where in zip(seen, layers, inputs, places(self.processes, layers, inputs)):
             yield layer, self._change(name, layer, x, where)
+            self._versions[name] = weight_of(layer)._version
         self._settled = False
 
     @full_precision
@@ -111,10 +117,18 @@ class Learner:
         """
         for name, state in self.states.items() if not self._settled else ():
             layer = self.model.get_submodule(name)
+            self._name_idle(name, weight_of(layer)._version)
             if not weight_of(layer).isfinite().all():
                 raise Diverged(f"a step made weights of layer {name!r} NaN or infinite; attach anew, at a lower rate.")
             settle_layer_(layer, state, self.threshold)
         self._settled = True
+
+    def _name_idle(self, name: str, version: int) -> None:
+        """Say once of a weight that no step writes it; a few may be left out, as by a GradScaler."""
+        self._idle[name] = self._idle.get(name, 0) + 1 if version == self._versions.get(name) else 0
+        if self._idle[name] == IDLE:
+            got = f"the weight of layer {name!r} was written by none of {IDLE} steps"
+            warnings.warn(f"{got}; is it among the parameters of the optimiser?", stacklevel=3)
 
     @torch.no_grad()
     def wins(self, images: Tensor) -> dict[str, Tensor]:

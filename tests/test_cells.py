@@ -1,6 +1,7 @@
 """Cells of tables and numbers in sentences, from made-up rows: each is worked out here, by other means."""
 
 import csv
+import json
 import math
 import re
 from io import StringIO
@@ -18,7 +19,7 @@ from neuropil.report.figures.robustness import attack_panels
 from neuropil.report.figures.summary_figure import wide_figure
 from neuropil.report.figures.units import unit_panels
 from neuropil.report.layout import Files
-from neuropil.report.page import every_run
+from neuropil.report.page import every_run, heads_of
 from neuropil.report.results import gather
 from neuropil.report.robustness_tables import attack_tables, check_table, curves_of, linear_comparison, severity_table
 from neuropil.report.sections import labels_section, numbers_section, unit_facts
@@ -243,6 +244,22 @@ def test_words_in_figures_have_the_numbers_of_their_rows(tmp_path):
     assert accuracy == [f"{LOCAL}: 62.50 % (seeds: 50, 75, 62.5)", f"{LOCAL}: 22.50 % (seeds: 25, 12.5, 30)"]
     (panel,) = attack_panels(found, styles)["digits", "L2"]
     assert words_in(drawn(panel)) == [f"{LOCAL}: {100 * mean((0.71, 0.64, 0.52)):.1f} %"]
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_page_says_on_how_many_examples_a_score_was_taken(tmp_path, held):
+    about = {"learner": LOCAL, "data": "digits", "seed": 0}
+    run = make(tmp_path / "run", [result(data="digits", seed=0), ("confusion", {**about, "matrix": [[9, 1], [3, 74]]})])
+    if held:
+        facts = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps(facts | {"hold_out": 0.2}))
+    found = gather([run])
+    assert f", 87 {'held-out' if held else 'test'} examples: " in summary_sentence(found, "digits")
+    kept = []
+    (head,) = heads_of(found, styles_of(found), SimpleNamespace(add=lambda name, png: kept.append(name)))
+    assert kept == ["accuracy"]
+    assert ("accuracy on held-out examples" in str(head["wide"])) == held
+    assert ("test accuracy" in str(head["wide"])) != held
 
 
 def test_epochs_of_one_percent_are_no_seeds():

@@ -151,7 +151,8 @@ def heads_of(results: Results, styles: dict[str, Style], files: Files) -> list[d
         shown = [one for one in results.on(data) if one.accuracy or one.unfinished]
         if not shown:
             continue
-        wide, narrow, png = summary_figure(shown, styles, f"head{index}")
+        of = "accuracy on held-out examples" if remarks.held_out(results) else "test accuracy"
+        wide, narrow, png = summary_figure(shown, styles, f"head{index}", of)
         files.add("accuracy" if len(results.data) == 1 else f"accuracy-{data}", png)
         sentence, caption = tables.summary_sentence(results, data), caption_of(shown)
         heads.append({"data": data, "sentence": sentence, "wide": wide, "narrow": narrow, "caption": caption})

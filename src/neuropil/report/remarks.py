@@ -51,10 +51,15 @@ def unfinished_of(results: Results) -> list[str]:
     return [f"Unfinished: {names}. What an unfinished run has logged is shown, but enters no mean."] if names else []
 
 
+def held_out(results: Results) -> bool:
+    """Whether all runs scored held-out training examples."""
+    return bool(results.runs) and all("hold_out" in run.record.facts for run in results.runs)
+
+
 def held_out_of(results: Results) -> list[str]:
     """One sentence on the runs that scored held-out training examples, if there are any."""
     names = [run.name for run in results.runs if "hold_out" in run.record.facts]
-    who = "Accuracies are" if len(names) == len(results.runs) else f"Accuracies of {', '.join(names)} are"
+    who = "Accuracies are" if held_out(results) else f"Accuracies of {', '.join(names)} are"
     return [f"{who} of held-out training examples, not of the test set."] if names else []
 
 

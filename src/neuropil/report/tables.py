@@ -10,10 +10,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from neuropil.report.remarks import remarks_on, sizes
+from neuropil.report.remarks import held_out, remarks_on, sizes
 from neuropil.report.results import Results, Summary, gather
 from neuropil.report.robustness_tables import MARK, RobustnessTable, robustness_of
 from neuropil.report.stats import ALONE, DASH, percent, points, quantity
+from neuropil.runs import ConfusionRow
 
 __all__ = ["HEADS", "NOTE", "markdown", "table"]
 
@@ -145,6 +146,8 @@ def summary_sentence(results: Results, data: str) -> str:
     counts = sorted({count for one in summaries for count in one.n_train})
     who = f"{len(summaries)} learner{'s' * (len(summaries) > 1)} on {data}, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
     who += f", {sizes(counts)} training examples" if counts else ""
+    scored = sorted({sum(map(sum, row.matrix)) for row in results.of(ConfusionRow) if (row.data or "") == data})
+    who += f", {sizes(scored)} {'held-out' if held_out(results) else 'test'} examples" if scored else ""
     best = {one.family: one for one in reversed(summaries) if one.accuracy}
     score = lambda family: f"{best[family].learner}, {score_of(best[family])}"
     said = [f"the best {label} is {score(family)}" for family, label in BEST if family in best]

@@ -129,3 +129,9 @@ def test_what_is_no_spike_train_is_refused_in_one_line(said, axes):
 def test_a_window_of_less_than_a_step_is_one_step():
     spikes = torch.tensor([[1, 1, 0], [0, 0, 1], [1, 1, 0]])
     assert synchrony(spikes, 1e-3, window=1e-4) == synchrony(spikes, 1e-3, window=1e-3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_units_that_never_spike_have_no_synchrony_and_no_warning():
+    assert math.isnan(synchrony(torch.zeros(10, 3), dt=1e-3))
+    assert interval_cv(torch.zeros(10, 3)).isnan().all()

@@ -262,6 +262,12 @@ def test_a_page_says_on_how_many_examples_a_score_was_taken(tmp_path, held):
     assert ("test accuracy" in str(head["wide"])) != held
 
 
+def test_what_is_no_number_is_an_empty_cell_for_other_tools(tmp_path):
+    (row,) = csv.DictReader(StringIO(export(gather([make(tmp_path / "run", [result(seed=0)])]), "csv")))
+    assert not [name for name, cell in row.items() if cell == "nan"]
+    assert (row["n"], row["accuracy_interval"], row["difference_interval"]) == ("1", "", "")
+
+
 def test_epochs_of_one_percent_are_no_seeds():
     _, percent, accuracy = progress_of("mine", range(250), [k / 250 for k in range(250)])
     assert len(set(percent.tolist())) == len(percent) == 101

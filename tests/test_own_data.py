@@ -236,10 +236,10 @@ def test_a_table_is_standardised_by_its_training_part_alone(tmp_path):
     ("text", "message"),
     [
         ("", "a row for each example"),
-        ("1,2,a\n1,b\n", "3 cells in every row, got 2 in example 2"),
-        ("1,2,a\n1,x,b\n", r"a number in every cell but the label's, got \['x'\] in example 2"),
+        ("1,2,a\n1,b\n", "3 cells in every row, got 2 in line 2"),
+        ("1,2,a\n1,x,b\n", r"a number in every cell but the label's, got \['x'\] in line 2"),
         ("1,2,a\n1,nan,b\n2,2,a\n2,3,b\n", "NaN or infinity"),
-        ("a,b,label\n1,2,a\n1,2,\n", "a label in every row, got none in example 2"),
+        ("a,b,label\n1,2,a\n1,2,\n", "a label in every row, got none in line 3"),
         (b"1,2,caf\xe9\n1,2,caf\xe8\n", "text in UTF-8, got other bytes"),
         ("1,2,a\n1,2,dog\n1,3,dog\n1,4,dog\n1,5,dog\n", "class 'a' has 1 and would have 0 held out"),
     ],

@@ -88,7 +88,8 @@ def unknown(kind: str, got: str, known: Iterable[str]) -> Refusal:
     names = sorted(known)
     near = [name for name in names if name.lower() == got.lower()] or get_close_matches(got, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return Refusal(f"unknown {kind} {got!r}.{hint} Known: {', '.join(names) or 'none'}.")
+    listed = ", ".join(repr(name) if "," in name else name for name in names)
+    return Refusal(f"unknown {kind} {got!r}.{hint} Known: {listed or 'none'}.")
 
 
 def optional(package: str, what: str, *, extra: str = "") -> ModuleType:

@@ -161,7 +161,7 @@ def _csv(path: Path, like: Sequence[str] = ()) -> tuple[Arrays, list[str]]:
     headed = bool(named or not any(map(_is_number, head)))
     rows = rows[headed:]
     at = named[0] if named else len(head) - 1
-    _check_cells(path, rows, len(head), at)
+    _check_cells(path, rows, len(head), at, 1 + headed)
     columns = [place for place in range(len(head)) if place != at]
     names = [head[place] for place in columns] if headed else []
     lead = [row[columns[0]].strip() for row in rows]
@@ -177,14 +177,14 @@ def _csv(path: Path, like: Sequence[str] = ()) -> tuple[Arrays, list[str]]:
     return (x, np.array([int(label) for label in labels] if whole else labels)), names
 
 
-def _check_cells(path: Path, rows: Sequence[Sequence[str]], width: int, at: int) -> None:
-    """Refuse rows of another width, and cells that are no number, or no label in column `at`."""
-    for number, row in enumerate(rows, start=1):
+def _check_cells(path: Path, rows: Sequence[Sequence[str]], width: int, at: int, line: int) -> None:
+    """Refuse rows of another width, and cells that are no number, or no label in column `at`; `line` is the first."""
+    for number, row in enumerate(rows, start=line):
         bad = [cell for place, cell in enumerate(row) if place != at and not _is_number(cell)]
         fits = len(row) == width
-        require(fits, f"{path} needs {width} cells in every row, got {len(row)} in example {number}.")
-        require(not bad, f"{path} needs a number in every cell but the label's, got {bad[:1]} in example {number}.")
-        require(bool(row[at].strip()), f"{path} needs a label in every row, got none in example {number}.")
+        require(fits, f"{path} needs {width} cells in every row, got {len(row)} in line {number}.")
+        require(not bad, f"{path} needs a number in every cell but the label's, got {bad[:1]} in line {number}.")
+        require(bool(row[at].strip()), f"{path} needs a label in every row, got none in line {number}.")
 
 
 def _is_number(cell: str) -> bool:

@@ -45,6 +45,7 @@ def frame(runs: Sequence[Path | str] | Path | str | Results) -> Any:
 def as_csv(results: Results) -> str:
     """A line for each learner and data set: mean, interval, costs, difference to the baseline; in full precision."""
     rows = [{**row, "seeds": " ".join(map(str, row["seeds"]))} for row in summary_rows(results)]
+    rows = [{name: None if value != value else value for name, value in row.items()} for row in rows]  # NaN: no number
     text = StringIO()
     names = [name for name in (rows[0] if rows else {}) if name not in ("failed", "unfinished_seeds")]
     lines = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")

@@ -86,6 +86,8 @@ def synchrony(raster: Tensor, dt: float, window: float = 5e-3) -> float:
     counts = spikes[: many * steps].view(many, steps, -1).sum(1)
     varies = counts.var(0, correction=0) > 0
     units = int(varies.sum())
+    if units < 2:
+        return math.nan
     z = counts[:, varies]
     z = (z - z.mean(0)) / z.std(0, correction=0)
-    return float((z.sum(1).square().mean() - units) / (units * (units - 1))) if units > 1 else math.nan
+    return float((z.sum(1).square().mean() - units) / (units * (units - 1)))

@@ -148,6 +148,18 @@ def test_a_leaky_sum_is_what_it_says(dtype, threads):
     assert leaky_sum(-least, 0.96, torch.zeros_like(least)).all()
 
 
+def test_a_leaky_sum_broadcasts_or_is_refused_as_sums_are():
+    row, rows = torch.full((1, 3), 0.3), torch.full((4, 3), 0.7)
+    torch.testing.assert_close(leaky_sum(row, 0.41, rows), 0.41 * row + rows)
+    torch.testing.assert_close(leaky_sum(rows, 0.41, row), 0.41 * rows + row)
+    with pytest.raises(RuntimeError, match="must match the size"):
+        leaky_sum(rows[:2], 0.41, rows)  # and reads nothing beyond its end
+    layer, rule = nn.Linear(3, 2, bias=False), PairSTDP()
+    memory = rule.init(layer, torch.zeros(1, 3), torch.zeros(1, 2))
+    with pytest.raises((RuntimeError, ValueError)):
+        rule.step(layer, torch.ones(4, 3), torch.ones(4, 2), memory._replace(pre=torch.zeros(2, 3)))
+
+
 def test_a_leaky_sum_has_a_gradient():
     old, new = (torch.tensor([x, -x], requires_grad=True) for x in (0.3, 0.7))
     leaky_sum(old, 0.41, new).sum().backward()

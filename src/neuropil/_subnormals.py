@@ -35,8 +35,9 @@ def settled(state: Any) -> Any:
 
 
 def leaky_sum(old: Tensor, keep: float, new: Tensor) -> Tensor:
-    """keep old + new without subnormal numbers, for tensors of one shape; on a CPU in one pass, compiled."""
-    known = type(old) is type(new) is Tensor and old.dtype == new.dtype and new.dtype in (torch.float32, torch.float64)
+    """keep old + new without subnormal numbers; on a CPU, where both have one shape, in one pass, compiled."""
+    alike = type(old) is type(new) is Tensor and old.shape == new.shape and old.dtype == new.dtype
+    known = alike and new.dtype in (torch.float32, torch.float64)
     plain = known and old.device.type == new.device.type == "cpu" and not (old.requires_grad or new.requires_grad)
     if not plain or torch.get_num_threads() > 1 or not (old.is_contiguous() and new.is_contiguous()):
         return without_subnormals(torch.add(new, old, alpha=keep))

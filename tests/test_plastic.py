@@ -1,5 +1,7 @@
 """Layers that learn while they are simulated do what a loop over layer, neurons, rule, optimiser and bounds does."""
 
+import math
+from copy import deepcopy
 from dataclasses import replace
 from itertools import product
 
@@ -53,7 +55,7 @@ def by_parts(network, spikes):
 
 
 def flat(state):
-    return [state] if isinstance(state, torch.Tensor) else [one for part in state for one in flat(part)]
+    return [state] if isinstance(state, torch.Tensor) else [one for part in state or () for one in flat(part)]
 
 
 def close(got, want):
@@ -218,3 +220,46 @@ class Broken(nn.Module):
 def test_faults_of_ones_own_layers_are_shown_as_they_are():
     with pytest.raises(RuntimeError, match="mine"):
         simulate(SpikingSequential(Broken(), DeltaLIF()), spikes_of(5, 2, 9))
+
+
+def test_an_effect_follows_its_cause_by_a_step_where_time_says_so():
+    """One synapse on paper: the neuron spikes in the step of its input, so at the end of it, dt after the input."""
+    rule = PairSTDP(tau_plus=0.017, tau_minus=0.029, a_plus=0.7, a_minus=0.9, dt=1.3e-3)
+    one, none = torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
+    up, down = 0.7 * math.exp(-1.3 / 17), 0.9 * math.exp(-1.3 / 29)
+    for lag, spikes, want in (
+        (0, [one, none], 0.0),  # of one step: no pair
+        (1, [one, none], up),  # dt
+        (1, [one, one], up),  # the second input comes just when the first output falls
+        (1, [one, none, one], up - down),  # and here dt after it
+        (0, [one, one], up - down),  # each output meets the input of the other step
+    ):
+        layer = nn.Linear(1, 1, bias=False)
+        nn.init.constant_(layer.weight, 2.0)
+        network = PlasticLayer(layer, DeltaLIF(tau=0.02, dt=1.3e-3), rule, lr=0.01, lag=lag)
+        made = simulate(network, torch.cat(spikes))
+        assert made.counts.item() == sum(spike.sum().item() for spike in spikes)
+        assert layer.weight.item() - 2.0 == pytest.approx(0.01 * want, abs=3e-7), (lag, len(spikes))
+    with pytest.raises(Refusal, match=r"needs lag=0 or lag=1, in steps, got 2"):
+        PlasticLayer(nn.Linear(1, 1), DeltaLIF(), PairSTDP(), lr=0.01, lag=2)
+
+
+@pytest.mark.parametrize("kind", [nn.Linear(5, 3), nn.Conv1d(5, 3, 1)])
+def test_a_lag_is_that_of_a_loop_that_gives_the_rule_the_step_before(kind):
+    layer, other, rule, neuron = kind, deepcopy(kind), PairSTDP(a_minus=0.8), CurrentLIF(tau_syn=2e-3)
+    nn.init.uniform_(layer.weight, 2.0, 9.0)
+    other.load_state_dict(layer.state_dict())
+    spikes = (torch.rand(60, 4, 5, generator=torch.Generator().manual_seed(1)) < 0.3).float()
+    spikes = spikes if isinstance(kind, nn.Linear) else spikes[..., None].expand(-1, -1, -1, 2).contiguous()
+    end = simulate(PlasticLayer(layer, neuron, rule, lr=0.05, lag=1), spikes)
+    out = torch.zeros_like(other(spikes[0]))
+    state, memory, counts, before = neuron.init(out), rule.init(other, spikes[0], out), torch.zeros_like(out), out
+    with torch.no_grad():
+        for x in spikes:
+            out, state = neuron.step(other(x), state)
+            change, memory = rule.step(other, x, before, memory)
+            other.weight.add_(change, alpha=0.05)
+            counts, before = counts + out, out
+    assert torch.equal(end.counts, counts)
+    assert counts.sum() > 20
+    torch.testing.assert_close(layer.weight, other.weight)

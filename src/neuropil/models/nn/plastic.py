@@ -27,6 +27,7 @@ class PlasticState(NamedTuple):
 
     neurons: Any  # of its neurons
     traces: Any  # what the rule remembers
+    before: Tensor | None = None  # spikes of the neurons in the step before, with lag=1
 
 
 class PlasticLayer(nn.Module):
@@ -49,6 +50,9 @@ class PlasticLayer(nn.Module):
             `InhibitorySTDP` the layer has to subtract.
         lr: rate of learning, what the change is multiplied by.
         low, high: bounds of each weight; None for none.
+        lag: by how many steps later the rule meets the spikes of the neurons, 0 or 1. Input comes at the start of a
+            step and neurons spike at its end, so 1 is what time says. With 0 an input and its effect in the same step
+            are no pair.
 
     Raises:
         Refusal: something else; a rate that is not positive; low >= high; steps of the neuron and the rule that differ.
@@ -68,10 +72,11 @@ class PlasticLayer(nn.Module):
 
     def __init__(
         self, layer: nn.Module, neuron: Network, rule: Clocked, *, lr: float, low: float | None = None,
-        high: float | None = None,
+        high: float | None = None, lag: int = 0,
     ):  # fmt: skip
         super().__init__()
-        needs_numbers(self, lr=lr, low=low, high=high)
+        needs_numbers(self, lr=lr, low=low, high=high, lag=lag)
+        require(lag in (0, 1), f"PlasticLayer needs lag=0 or lag=1, in steps, got {lag}.")
         fits = isinstance(layer, nn.Module) and hasattr(neuron, "init") and hasattr(neuron, "step")
         fits = fits and isinstance(rule, Clocked) and "post" in rule.spiking
         got = ", ".join(type(one).__name__ for one in (layer, neuron, rule))
@@ -87,6 +92,7 @@ class PlasticLayer(nn.Module):
             own == rule.dt, f"PlasticLayer needs one step for all, got dt={own:g} of neurons, {rule.dt:g} of a rule."
         )
         self.layer, self.neuron, self.rule, self.lr, self.low, self.high = layer, neuron, rule, lr, low, high
+        self.lag = lag
 
     @torch.no_grad()
     def init(self, like: Tensor) -> PlasticState:
@@ -94,7 +100,8 @@ class PlasticLayer(nn.Module):
         self._check(like)
         none, weight = self.silence(like), self.layer.get_parameter("weight")
         require(bool(weight.isfinite().all()), "PlasticLayer needs finite weights, got NaN or infinity.")
-        return PlasticState(self.neuron.init(none), self.rule.init(self.layer, like, none))
+        traces = self.rule.init(self.layer, like, none)
+        return PlasticState(self.neuron.init(none), traces, none if self.lag else None)
 
     def _check(self, spikes: Tensor) -> None:
         """Refuse spikes that the layer cannot take, and weights without numbers."""
@@ -131,15 +138,16 @@ class PlasticLayer(nn.Module):
         """
         check_input(self.layer, spikes)
         out, neurons = self.neuron.step(self.layer(spikes), state.neurons)
-        change, traces = self.rule.step(self.layer, spikes, out, state.traces)
+        post = out if state.before is None else state.before
+        change, traces = self.rule.step(self.layer, spikes, post, state.traces)
         if self.training:
             self.layer.get_parameter("weight").add_(change, alpha=self.lr)
             constrain_(self.layer, low=self.low, high=self.high)
-        return out, PlasticState(neurons, traces)
+        return out, PlasticState(neurons, traces, out if self.lag else None)
 
     def several_steps(self, spikes: Tensor, state: PlasticState) -> tuple[Tensor, PlasticState]:
         """Several steps, (time, batch, *in): all that come out, and the state after the last."""
-        if not (self.training and self._compilable(spikes, state)):
+        if self.lag or not (self.training and self._compilable(spikes, state)):
             outs = []
             for now in spikes:
                 out, state = self.step(now, state)
@@ -186,7 +194,8 @@ class PlasticLayer(nn.Module):
 
     def extra_repr(self) -> str:
         """Neurons and rule, which are no modules."""
-        return f"neuron={self.neuron}, rule={self.rule}, lr={self.lr:g}, low={self.low}, high={self.high}"
+        rates = f"lr={self.lr:g}, low={self.low}, high={self.high}, lag={self.lag}"
+        return f"neuron={self.neuron}, rule={self.rule}, {rates}"
 
 
 def _copy(x: Tensor) -> Any:

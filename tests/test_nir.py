@@ -152,8 +152,14 @@ REFUSED = {
     "groups": (lambda: to_nir(SpikingSequential(nn.Conv1d(2, 2, 3, groups=2), DELTA), (2, 9)), "in one group"),
     "relu": (lambda: to_nir(ROW(nn.ReLU(), CURRENT), (4,)), "layer 1 has no form in NIR, got ReLU()"),
     "qif": (lambda: to_nir(npl.load("yin-yang-qif"), (4,)), "a SpikingClassifier has no form in NIR: its neurons"),
-    "steps": (lambda: to_nir(ROW(CURRENT, replace(CURRENT, dt=1e-3)), (4,)), "need one dt, got [0.001, 0.0013]"),
-    "axons": (lambda: to_nir(ROW(AxonalDelay(1e-3, 1e-3), CURRENT), (4,)), "need one dt, got [0.001, 0.0013]"),
+    "steps": (
+        lambda: to_nir(ROW(CURRENT, replace(CURRENT, dt=1e-3)), (4,)),
+        "needs one step for all, got dt=0.001 and 0.0013",
+    ),
+    "axons": (
+        lambda: to_nir(ROW(AxonalDelay(1e-3, 1e-3), CURRENT), (4,)),
+        "needs one step for all, got dt=0.001 and 0.0013",
+    ),
     "other axons": (
         lambda: to_nir(ROW(AxonalDelay(torch.ones(4) * DT, DT)), (4,)),
         "has delays shaped (4,), got spikes",

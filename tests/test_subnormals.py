@@ -9,8 +9,8 @@ from torch import nn
 from neuropil._subnormals import leaky_sum, settled, without_subnormals
 from neuropil.cli.settings import use_machine
 from neuropil.experiments.machine import Machine
-from neuropil.models import PlasticLayer
-from neuropil.plasticity import PairSTDP, RewardModulated, SoftHebb
+from neuropil.models import PlasticLayer, rate_by_norm
+from neuropil.plasticity import PairSTDP, RewardModulated, SoftHebb, propose_
 from neuropil.spiking import (
     AdaptiveLIF,
     ConductanceLIF,
@@ -175,6 +175,18 @@ def test_what_is_no_floating_number_stays():
     assert torch.equal(state[0].resting, left)
     assert state[0].v.nan_to_num(7.0).tolist() == [0.0, 0.5, 7.0]
     assert without_subnormals(left) is left
+
+
+def test_rows_at_rest_do_not_look_cleared_where_the_processor_takes_them_for_zero():
+    layer = nn.Linear(2, 1, bias=False)
+    layer.weight.data = torch.tensor([[1.0, 0.0]])
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.3)
+    rate_by_norm(optimizer)
+    torch.set_flush_denormal(True)
+    for change in (1.0, 1e-3, 1e-20):
+        propose_(layer, torch.full((1, 2), change))
+        optimizer.step()
+    torch.testing.assert_close(layer.weight.detach(), torch.tensor([[1.0, 0.0]]))
 
 
 @dataclass(frozen=True)

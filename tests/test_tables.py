@@ -102,7 +102,7 @@ def test_curves_are_those_of_finished_runs_while_there_are_any(tmp_path):
 def test_progress_is_counted_by_the_passes_of_its_own_seed():
     for count, want in (2, [50, 100]), (5, [20, 40, 60, 80, 100]):
         learner, x, y = progress("a", range(count), [k / 10 for k in range(count)])
-        assert (learner, list(x), y[:2]) == ("a", want, [0.0, 0.1])
+        assert (learner, list(x), list(y[:2])) == ("a", want, [0.0, 0.1])
 
 
 def test_a_million_epochs_are_columns_and_their_curve_no_more_points_than_can_be_seen(tmp_path):

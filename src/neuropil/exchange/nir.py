@@ -137,9 +137,8 @@ def _row(graph: Any) -> list[tuple[str, Any]]:
 
 
 def _check_biases(layers: Sequence[Any], area: float) -> None:
-    """Refuse biases that are no currents, and steps of several lengths."""
+    """Refuse biases that are no currents."""
     steps = {layer.dt for layer in layers if isinstance(layer, Neuron | AxonalDelay)}
-    require(len(steps) < 2, f"neurons and axons of one network need one dt, got {sorted(steps)}.")
     for name, layer in enumerate(layers):
         bias = getattr(layer, "bias", None)
         if isinstance(bias, Tensor) and bias.any() and area not in steps:

@@ -175,7 +175,9 @@ def rate_by_norm(optimizer: torch.optim.Optimizer, power: float = 0.5, *, p: flo
             if weight.grad is not None:
                 require(not weight.grad.is_sparse, "rate_by_norm needs a dense change; give the rule sparse=False.")
                 norm = weight.detach().flatten(1).norm(power_of_norm, dim=1)
-                rate = (1 - norm).abs().pow(power).clamp_min(torch.finfo(norm.dtype).tiny)  # 0 would look like cleared
+                rate = (
+                    (1 - norm).abs().pow(power).clamp_min(torch.finfo(norm.dtype).eps ** 2)
+                )  # 0 would look like cleared
                 weight.grad *= rate.view(-1, *[1] * (weight.dim() - 1))
 
     return optimizer.register_step_pre_hook(scale)

@@ -189,8 +189,11 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     for open_ in (read, Run.resume):
         with pytest.raises(Refusal, match="no such folder"):
             open_(tmp_path / "nowhere")
-        with pytest.raises(Refusal, match=r"is not a run: it has no run\.json"):
+        with pytest.raises(Refusal, match=r"is not a run: it has no run\.json\.$"):
             open_(tmp_path)
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(Refusal, match=r"it has no run\.json; it is a sweep, which neuropil report shows\."):
+        read(tmp_path)
     for text in ("{", "[1]", "{}"):
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(Refusal, match=r"run\.json is"):

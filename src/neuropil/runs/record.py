@@ -55,7 +55,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """run.json, or a refusal if `folder` is no run."""
     require(folder.is_dir(), f"there is no run in {folder}: no such folder.")
     refuse_links(folder)
-    require((folder / RUN).is_file(), f"{folder} is not a run: it has no {RUN}.")
+    swept = "; it is a sweep, which neuropil report shows" if (folder / "sweep.json").is_file() else ""
+    require((folder / RUN).is_file(), f"{folder} is not a run: it has no {RUN}{swept}.")
     facts = read_json(folder / RUN, recipe=str, config=dict, command=str, finished=str | NoneType)
     odd = [name for name, kind in KINDS.items() if not isinstance(facts.get(name, kind()), kind)]
     require(not odd, f"{folder / RUN} is not of a run: {', '.join(odd)} cannot be read.")

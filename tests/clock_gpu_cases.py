@@ -5,6 +5,7 @@ NEUROPIL_TEST_DEVICE says where: on a GPU, or "cpu" for Triton's interpreter, wh
 
 import os
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -95,7 +96,9 @@ def test_numbers_need_not_lie_in_order():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_not_finite_stays_as_it_is(bad):
+def test_what_is_not_finite_stays_as_it_is(bad, monkeypatch):
+    """On a CPU `simulate` refuses NaN at its end; here what the kernel made of it is looked at."""
+    monkeypatch.setattr(import_module("neuropil.spiking.clock.simulate"), "_check_numbers", lambda state: None)
     for name, neuron in OWN.items():
         drive = drive_of(name, 40, (2, 5), torch.float64)
         drive[7, 1, 3] = bad

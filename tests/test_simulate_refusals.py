@@ -114,6 +114,18 @@ def test_what_is_not_a_number_is_told():
                 simulate(network, drive)
 
 
+def test_a_state_of_ones_own_that_is_no_number_is_told():
+    class Own:
+        def init(self, like):
+            return {"v": torch.zeros_like(like)}
+
+        def step(self, x, state):
+            return (state["v"] > 1).to(x), {"v": state["v"] + x}
+
+    with pytest.raises(Diverged, match="neurons that are NaN"):
+        simulate(Own(), DRIVE * torch.nan)
+
+
 def test_what_is_recorded_has_to_be_a_tensor():
     with pytest.raises(Refusal, match="record gives tensors by name, got float as 'n'"):
         simulate(CurrentLIF(), DRIVE, record=lambda out, state: {"n": out.sum().item()})

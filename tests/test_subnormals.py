@@ -175,6 +175,8 @@ def test_what_is_no_floating_number_stays():
     assert torch.equal(state[0].resting, left)
     assert state[0].v.nan_to_num(7.0).tolist() == [0.0, 0.5, 7.0]
     assert without_subnormals(left) is left
+    own = settled({"v": torch.tensor([1e-40, 0.5]), "n": 3})
+    assert (own["v"].tolist(), own["n"]) == ([0.0, 0.5], 3)
 
 
 def test_rows_at_rest_do_not_look_cleared_where_the_processor_takes_them_for_zero():

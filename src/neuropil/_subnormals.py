@@ -25,12 +25,14 @@ def without_subnormals(x: Tensor) -> Tensor:
 
 
 def settled(state: Any) -> Any:
-    """The same of all tensors of a state, which may be in tuples and lists."""
+    """The same of all tensors of a state, which may be in tuples, lists and dicts."""
     if isinstance(state, Tensor):
         return without_subnormals(state)
     if isinstance(state, tuple | list):
         parts = map(settled, state)
         return type(state)(*parts) if hasattr(state, "_fields") else type(state)(parts)
+    if type(state) is dict:
+        return {name: settled(part) for name, part in state.items()}
     return state
 
 

@@ -108,8 +108,8 @@ def _counted(counts: Tensor | None, outs: Tensor) -> Tensor:
 
 def _check_numbers(state: Any) -> None:
     """Refuse a state on the CPU with NaN: what is NaN never spikes. A GPU would have to be waited for."""
-    if isinstance(state, tuple | list):
-        for part in state:
+    if isinstance(state, tuple | list | dict):
+        for part in state.values() if isinstance(state, dict) else state:
             _check_numbers(part)
     elif isinstance(state, Tensor) and state.device.type == "cpu" and bool(state.isnan().any()):
         raise Diverged(

@@ -1,5 +1,6 @@
 """Models in plain PyTorch and ONNX give the same scores where neuropil is not; features of layers; rasters."""
 
+import json
 import math
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import neuropil as npl
 from common import first_digits
 from neuropil.cli import main
 from neuropil.errors import Refusal
-from neuropil.exchange import export, extract_features, networks, to_onnx, to_torch
+from neuropil.exchange import export, extract_features, networks, to_onnx, to_pt2, to_torch
 from neuropil.spiking import from_raster, to_raster
 from report_runs import make, result
 from test_saving import MODELS, rng
@@ -76,6 +77,26 @@ def test_onnx_agrees_with_torch(name, fitted, train, tmp_path):
     file = to_onnx(fitted[name], SHAPE, tmp_path / "model.onnx")
     (found,) = runtime.InferenceSession(file).run(None, {"images": train.x[:9].numpy()})
     np.testing.assert_allclose(found, fitted[name].forward(train.x[:9]).numpy(), rtol=1e-5, atol=1e-5)
+
+
+ABC = tuple("abcdefghij")
+
+
+def test_the_names_of_the_classes_are_in_the_file(train, tmp_path):
+    named = npl.Split(train.x, train.y, 10, ABC)
+    model = npl.load(MODELS["linear"](train).fit(named, rng=rng()).save(tmp_path / "named.safetensors"))
+    assert model.names_ == ABC
+    extra = {"classes.json": ""}
+    torch.export.load(to_pt2(model, SHAPE, tmp_path / "named.pt2"), extra_files=extra)
+    assert json.loads(extra["classes.json"]) == [*ABC]
+
+
+def test_onnx_has_the_names_of_the_classes(train, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = MODELS["linear"](train).fit(npl.Split(train.x, train.y, 10, ABC), rng=rng())
+    told = runtime.InferenceSession(to_onnx(model, SHAPE, tmp_path / "named.onnx")).get_modelmeta().custom_metadata_map
+    assert json.loads(told["classes"]) == [*ABC]
 
 
 def test_the_command_writes_what_it_can_read(tmp_path, capsys):

@@ -19,7 +19,7 @@ from neuropil.associative.tasks import CLASSIFY, GENERATE, Task
 from neuropil.associative.training import GAINS, AssociativeTraining, EpochStatistics, by_role
 from neuropil.data import Split
 from neuropil.errors import Diverged, needs_numbers, require
-from neuropil.models.contract import FeatureLayer, Model, as_examples, check_fit, not_fitted
+from neuropil.models.contract import FeatureLayer, Model, as_examples, begin_fit, not_fitted
 from neuropil.models.description import savable
 from neuropil.plasticity.joint import WHOLE, Portion, joined
 from neuropil.runs.checkpoint import Stateful
@@ -109,7 +109,7 @@ class AssociativeNetwork(Model):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn from `train`, of which examples may lack their label."""
-        check_fit(self, train, rng)
+        begin_fit(self, train, rng)
         tracker, training = tracker or NullTracker(), self.training
         check_examples(train)
         self.initialise_(train, rng)

@@ -17,7 +17,7 @@ from neuropil.associative.training import GAINS, AssociativeTraining
 from neuropil.data import Split
 from neuropil.errors import check_seconds, needs, needs_numbers, require
 from neuropil.models.competition import content_index
-from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit
+from neuropil.models.contract import Classifier, FeatureLayer, as_examples, begin_fit
 from neuropil.models.description import savable
 from neuropil.plasticity import PairSTDP, propose_
 from neuropil.runs import EpochRow
@@ -228,7 +228,7 @@ class SpikingAssociativeNetwork(Classifier):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn from `train`, all of it labelled."""
-        check_fit(self, train, rng)
+        begin_fit(self, train, rng)
         train.check_labelled("SpikingAssociativeNetwork")
         tracker, training = tracker or NullTracker(), self.training
         check_examples(train)

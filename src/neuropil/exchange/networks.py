@@ -1,6 +1,7 @@
 """Rate networks in plain PyTorch, as exported programs and as ONNX; the activity of their layers."""
 
 import io
+import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -95,6 +96,8 @@ def export(model: Model, shape: Sequence[int]) -> ExportedProgram:
 def to_onnx(model: Model, shape: Sequence[int], file: Path | str) -> Path:
     """Write `to_torch` as ONNX, opset 20, into `file`: the input "images" (n, *shape) to the output "scores".
 
+    The names of the classes, if the model knows them, are in its metadata as a JSON list, "classes".
+
     Raises:
         Refusal: as `to_torch`; or the packages onnx and onnxscript are not there.
     """
@@ -113,17 +116,29 @@ def to_onnx(model: Model, shape: Sequence[int], file: Path | str) -> Path:
     finally:
         logger.setLevel(level)
     assert made is not None
-    write_atomically(file, made.model_proto.SerializeToString())
+    proto = made.model_proto
+    if names_of(model):
+        proto.metadata_props.add(key="classes", value=json.dumps(names_of(model)))
+    write_atomically(file, proto.SerializeToString())
     return file
 
 
 def to_pt2(model: Model, shape: Sequence[int], file: Path | str) -> Path:
-    """Write `export` into the .pt2 file `file`, which ``torch.export.load`` reads."""
+    """Write `export` into the .pt2 file `file`, which ``torch.export.load`` reads.
+
+    The names of the classes, if the model knows them, are in its extra file "classes.json".
+    """
     file, content = Path(file), io.BytesIO()
     require(file.suffix == ".pt2", f"an exported program is written into a .pt2 file, got {file.name!r}.")
-    torch.export.save(export(model, shape), content)
+    extra = {"classes.json": json.dumps(names_of(model))} if names_of(model) else {}
+    torch.export.save(export(model, shape), content, extra_files=extra)
     write_atomically(file, content.getvalue())
     return file
+
+
+def names_of(model: Model) -> list[str]:
+    """What the classes of a fitted model are called; empty if it was never told."""
+    return list(getattr(model, "names_", ()))
 
 
 @torch.no_grad()

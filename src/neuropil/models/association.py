@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from neuropil.data import Split
 from neuropil.errors import needs, needs_numbers, require
-from neuropil.models.contract import Classifier, FeatureLayer, as_batch, as_examples, check_fit, fitting
+from neuropil.models.contract import Classifier, FeatureLayer, as_batch, as_examples, begin_fit, fitting
 from neuropil.models.description import savable
 from neuropil.models.nn.columns import PopulationVote, TopKSigmoid
 from neuropil.models.nn.layers import UnitNorm
@@ -134,7 +134,7 @@ class AssociationClassifier(Classifier):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Initialise a network and let all its layers learn from every example and its label."""
-        check_fit(self, train, rng)
+        begin_fit(self, train, rng)
         train.check_labelled("AssociationClassifier")
         network, rules, mask = self.fresh(train, rng), self.rules(train.classes), self.mask(train)
         self.training.fit_(network, rules, mask, train, rng=rng, tracker=tracker or NullTracker())
@@ -146,7 +146,7 @@ class AssociationClassifier(Classifier):
     def begin(self, x: Tensor, classes: int, *, rng: Generator) -> Self:
         """Make the network for examples like those of `x` (n, *shape), and its optimiser; it knows nothing yet."""
         example = Split.unlabelled(x[:1], classes)
-        check_fit(self, example, rng)
+        begin_fit(self, example, rng)
         self._forget()
         self.network_ = self.fresh(example, rng).eval().requires_grad_(False)
         self._ready_for(example)

@@ -5,7 +5,7 @@ from typing import Self
 from torch import Generator, nn
 
 from neuropil.data import Split
-from neuropil.models.contract import check_fit, copied
+from neuropil.models.contract import begin_fit, copied
 from neuropil.models.description import savable
 from neuropil.models.training.readout import ReadoutClassifier, featurise, fresh_head, network_of
 from neuropil.models.training.supervised import SupervisedTraining
@@ -36,7 +36,7 @@ class BackpropClassifier(ReadoutClassifier):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Train everything on `train`, from the body as it was given."""
-        check_fit(self, train, rng)
+        begin_fit(self, train, rng)
         body = copied(self, self.body, train.x.device).requires_grad_(True)
         head = fresh_head(featurise(body, train), standardise=self.standardise)
         self.network_ = network_of(body, head).train()

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from neuropil._threads import share_out
 from neuropil.data import Split
 from neuropil.errors import needs_numbers, require
-from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit, copied, feature_layers_of
+from neuropil.models.contract import Classifier, FeatureLayer, as_examples, begin_fit, copied, feature_layers_of
 from neuropil.models.description import savable
 from neuropil.models.features import Learning
 from neuropil.plasticity import PairSTDP
@@ -200,7 +200,7 @@ class VotingClassifier(Classifier):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn from the images of `train`; then assign the units by its labels."""
-        check_fit(self, train, rng)
+        begin_fit(self, train, rng)
         body = copied(self, self.body, train.x.device).requires_grad_(False).eval()
         if self.learning is not None:
             self.learning.fit_(body, train, rng=rng, tracker=tracker or NullTracker())

@@ -34,7 +34,13 @@ class FeatureLayer(NamedTuple):
 
 
 class Model(Protocol):
-    """What fits and predicts. Examples are (n, *shape), float32 as `Split.pixels` gives them, or uint8 as stored."""
+    """What fits and predicts. Examples are (n, *shape), float32 as `Split.pixels` gives them, or uint8 as stored.
+
+    Attributes:
+        names_: what the classes are called, as of the split that it learned from; they travel with its file.
+    """
+
+    names_: tuple[str, ...] = ()
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn from `train`; all randomness comes from `rng`, `tracker` takes the rows of every epoch."""
@@ -100,16 +106,16 @@ def not_fitted(model: object, name: str) -> NoReturn:
     raise AttributeError(f"{who!r} object has no attribute {name!r}")
 
 
-def check_fit(model: object, train: object, rng: object) -> None:
-    """Refuse examples or a generator that are none, as they are handed to `fit`."""
+def begin_fit(model: Any, train: object, rng: object) -> None:
+    """Refuse examples or a generator that are none, as they are handed to `fit`; remember what classes are called."""
     who = type(model).__name__
-    require(
-        isinstance(train, Split),
-        f"{who} learns from a Split, as of Split.from_numpy(x, y), got {type(train).__name__}.",
-    )
-    require(len(train) > 0, f"{who} needs examples to learn from, got a split of none.")  # type: ignore[arg-type]
-    require(isinstance(rng, Generator), f"{who} needs rng=torch.Generator().manual_seed(0) or another, got {rng!r}.")
-    check_alike(who, train.x, train.y, rng)  # type: ignore[attr-defined, arg-type]
+    if not isinstance(train, Split):
+        raise Refusal(f"{who} learns from a Split, as of Split.from_numpy(x, y), got {type(train).__name__}.")
+    require(len(train) > 0, f"{who} needs examples to learn from, got a split of none.")
+    if not isinstance(rng, Generator):
+        raise Refusal(f"{who} needs rng=torch.Generator().manual_seed(0) or another, got {rng!r}.")
+    check_alike(who, train.x, train.y, rng)
+    model.names_ = train.names
 
 
 def copied(model: object, body: nn.Module, device: torch.device) -> Any:

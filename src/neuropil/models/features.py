@@ -7,7 +7,7 @@ from torch import Generator, nn
 
 from neuropil.data import Split
 from neuropil.errors import needs_numbers, require
-from neuropil.models.contract import check_fit, copied
+from neuropil.models.contract import begin_fit, copied
 from neuropil.models.description import NotSaved, savable
 from neuropil.models.training.augment import Augment
 from neuropil.models.training.readout import ReadoutClassifier, featurise, fresh_head, network_of
@@ -83,7 +83,7 @@ class FeatureClassifier(ReadoutClassifier):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn the features from all examples of `train`, and the readout from those that have a label."""
-        check_fit(self, train, rng)
+        begin_fit(self, train, rng)
         tracker = tracker or NullTracker()
         body = copied(self, self.body, train.x.device).requires_grad_(False)
         if self.learning is not None:

@@ -14,8 +14,8 @@ from neuropil.models.contract import (
     FeatureLayer,
     as_batch,
     as_examples,
+    begin_fit,
     cannot_take,
-    check_fit,
     copied,
     feature_layers_of,
     fitting,
@@ -127,7 +127,7 @@ class OnlineClassifier(OnlineReadoutClassifier):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn afresh from every example of `train` once, in random order."""
-        check_fit(self, train, rng)
+        begin_fit(self, train, rng)
         return self.begin(train.x, train.classes).learn_(train, batch=self.batch, rng=rng)
 
     def learn_(self, train: Split, *, batch: int, rng: Generator) -> Self:

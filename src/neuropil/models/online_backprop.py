@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from neuropil.data import Split
 from neuropil.errors import Diverged, needs_numbers, require
-from neuropil.models.contract import as_examples, check_fit, copied
+from neuropil.models.contract import as_examples, begin_fit, copied
 from neuropil.models.description import savable
 from neuropil.models.online import OnlineReadoutClassifier
 from neuropil.models.training.readout import featurise, network_of
@@ -129,7 +129,7 @@ class OnlineBackprop(OnlineReadoutClassifier):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn afresh from every example of `train` once, in random order."""
-        check_fit(self, train, rng)
+        begin_fit(self, train, rng)
         train.check_labelled("OnlineBackprop")
         self.begin(train.x, train.classes)
         for part in train.batches(min(self.batch, len(train)), shuffle=rng):

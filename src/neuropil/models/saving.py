@@ -38,7 +38,7 @@ def write_model(
 ) -> Path:
     """Write a fitted model into the file `path`, whole or not at all; `about` are facts to travel with it.
 
-    With `precision` weights are rounded, see `pack`.
+    So do the names of its classes, if it learned from a split that has some. With `precision` weights are rounded, see `pack`.
 
     Raises:
         Refusal: the model is not fitted, or has a layer or a setting that a file cannot hold.
@@ -57,7 +57,8 @@ def write_model(
     settings = {key: _setting(getattr(model, key), key in known.for_learning) for key in known.settings}
     tree = {"class": type(model).__name__, "settings": settings, "learned": learned}
     metadata = {"format": FORMAT, "version": VERSION, "neuropil": neuropil.__version__}
-    metadata |= {"model": json.dumps(tree), "about": _facts(about or {})}
+    named = {"class_names": list(model.names_)} if getattr(model, "names_", ()) else {}
+    metadata |= {"model": json.dumps(tree), "about": _facts(named | dict(about or {}))}
     if precision is not None:
         tensors, types = pack(tensors, precision)
         metadata |= {"version": PACKED, "packed": json.dumps(types)}
@@ -80,7 +81,7 @@ def read_model(path: Path | str, device: torch.device | str = "cpu") -> Any:
             unknown, lacks or does not fit.
     """
     path = Path(path)
-    tree, _, packed = _metadata(path)
+    tree, about, packed = _metadata(path)
     tensors = safetensors.torch.load_file(path)
     try:
         tensors = unpack(tensors, packed)
@@ -93,6 +94,7 @@ def read_model(path: Path | str, device: torch.device | str = "cpu") -> Any:
                 _fill(value, _prefix(attribute), tensors)
                 value.eval().requires_grad_(False).to(device)
             setattr(model, attribute, value)
+        model.names_ = tuple(map(str, about.get("class_names", ())))
         if hasattr(model, "loaded_"):
             model.loaded_()
     except (Refusal, TypeError, KeyError, AttributeError, ValueError) as error:

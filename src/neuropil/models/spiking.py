@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from neuropil.data import Split
 from neuropil.errors import needs, needs_numbers, require
-from neuropil.models.contract import Classifier, FeatureLayer, as_examples, check_fit
+from neuropil.models.contract import Classifier, FeatureLayer, as_examples, begin_fit
 from neuropil.models.description import savable
 from neuropil.models.training.adabelief import AdaBelief, descend_
 from neuropil.models.training.augment import Augment
@@ -153,7 +153,7 @@ class SpikingClassifier(Classifier):
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Initialise a network and train all its weights and first states on `train`."""
-        check_fit(self, train, rng)
+        begin_fit(self, train, rng)
         train.check_labelled("SpikingClassifier")
         tracker, settings = tracker or NullTracker(), self.training
         network = self.initialised(train, rng).to(train.x.device)

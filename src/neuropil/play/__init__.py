@@ -85,7 +85,8 @@ def render(
     require(grey, f"a page needs a network for grey images, (1, height, width), got {shape}; take digits-mstdp.")
     layout = LAYOUTS.get(about.get("data", ""), Layout(pen=(shape[1] / 11,) * 2))
     weights, precision, rounded = fitting(network, largest)
-    names = [*test.names] if test is not None and test.names else [*map(str, range(network.classes_))]
+    told = (test is not None and test.names) or network.names_
+    names = [*(told or map(str, range(network.classes_)))]
     examples = [] if test is None else examples_of(test)
     facts = {"classes": names, "layout": asdict(layout), "examples": examples, "constants": CONSTANTS}
     script = "".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)

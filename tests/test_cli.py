@@ -295,6 +295,7 @@ def test_a_variant_is_its_recipe_with_other_settings(capsys, recipes, tmp_path, 
     assert main(["run", "slow", "--hidden", "5", "6", "--seeds", "2"]) == 0
     (folder,) = Path("runs/slow").iterdir()
     record = read(folder / "seed-1")
+    assert record.facts["purpose"] == "A slow toy. Here with --hidden 5 6."
     assert record.recipe == "toy"
     assert (record.config["lr"], record.config["hidden"], record.config["seed"]) == (0.1, [5, 6], 1)
     assert main(["copy", "slow", "mine.py"]) == 0

@@ -91,7 +91,9 @@ def test_classes_keep_their_names_up_to_the_report(own):
 def test_recipes_take_data_and_learners_of_ones_own(own, capsys):
     words = "run mnist_krotov --data x.npz --learners ./my_learner.py linear --labels 20 --out out"
     assert go(words) == 0
-    assert {row["learner"] for row in read(own / "out").rows} >= {"my learner", "linear"}
+    record = read(own / "out")
+    assert {row["learner"] for row in record.rows} >= {"my learner", "linear"}
+    assert "Here with --data x.npz --learners ./my_learner.py linear --labels 20." in record.facts["purpose"]
     assert go("run mnist_conv_krotov --data x.npz --out conv") == 2
     assert "images of 9x9 or more are needed, x.npz has (1, 5, 7)" in capsys.readouterr().err
 

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from neuropil.cli.recipes import is_file, load, resolve, source
+from neuropil.cli.recipes import about, is_file, load, resolve, source
 from neuropil.cli.settings import config_of, parse, repeatable, use_machine, without
 from neuropil.cli.trust import COPY, seal, split, value_of
 from neuropil.errors import require
 from neuropil.runs.sinks import check_sinks
 
+MANNER = {"out", "seed", "seeds", "quiet", "track", "workers", "stages", "device", "threads"}  # no setting of a method
 HOLD_OUT = "score on that fraction of the training examples, held out, and not on the test set"
 
 
@@ -122,6 +123,15 @@ class Job:
         config = use_machine(config)
         command = shlex.join(["neuropil", *head, *words])
         return replace(self, words=words, config=config, options=options, command=command)
+
+    @property
+    def purpose(self) -> str:
+        """In one line, with the settings that were typed: they may not be those that the recipe speaks of."""
+        said = about(str(self.file) if is_file(self.asked) else self.asked).purpose
+        variant = [] if is_file(self.asked) else resolve(self.asked, [])[1]
+        typed = without(self.words[len(variant) :], MANNER)
+        own = self.asked not in ("compare", "attack") and bool(typed)
+        return f"{said} Here with {shlex.join(typed)}." if own else said
 
     def code(self) -> dict[str, Path]:
         """The files of the user whose code is run, by the name of the copy in the run: recipe, data and learners."""

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from neuropil.cli.app import reason, say
 from neuropil.cli.job import Job, Manner, RunOptions
-from neuropil.cli.recipes import FACTS, about, is_file, load, resolve
+from neuropil.cli.recipes import FACTS, about, load, resolve
 from neuropil.cli.settings import config_of, parse, show
 from neuropil.cli.trust import code_of
 from neuropil.cli.workers import count_of, crew, use_threads
@@ -160,7 +160,7 @@ def _all_seeds(job: Job, out: Path, manner: Manner, changed: Sequence[str] = ())
 
 def started(job: Job, folder: Path, changed: Sequence[str] = ()) -> Run:
     """A new run of `job` in `folder`."""
-    facts = {"purpose": about(str(job.file) if is_file(job.asked) else job.asked).purpose, **job.signed()}
+    facts = {"purpose": job.purpose, **job.signed()}
     facts |= {"resumed": [{"changed": list(changed)}]} if changed else {}
     facts |= {"workers": count_of(job)} if count_of(job) > 1 else {}
     facts |= {} if job.options.hold_out is None else {"hold_out": job.options.hold_out}

@@ -38,7 +38,7 @@ def write_model(
 ) -> Path:
     """Write a fitted model into the file `path`, whole or not at all; `about` are facts to travel with it.
 
-    So do the names of its classes, if it learned from a split that has some. With `precision` weights are rounded, see `pack`.
+    So do the names of its classes, if it was told some. With `precision` weights are rounded, see `pack`.
 
     Raises:
         Refusal: the model is not fitted, or has a layer or a setting that a file cannot hold.

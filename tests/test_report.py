@@ -15,7 +15,7 @@ from neuropil.errors import Refusal
 from neuropil.report import frame, interval, markdown, paired, results, table, write
 from neuropil.report.figures.curves import confusions, set_range
 from neuropil.report.figures.summary_figure import limits, narrow_figure, wide_figure
-from neuropil.report.remarks import uneven_of, warnings_of
+from neuropil.report.remarks import classes_of, uneven_of, warnings_of
 from neuropil.report.results import Summary, gather
 from neuropil.report.stats import percent, points, spans
 from neuropil.report.theme import styles_of
@@ -202,6 +202,26 @@ def test_uneven_comparisons_are_named(tmp_path):
     seeds, sizes = uneven_of(gather([make(tmp_path / "run", rows)]))
     assert "SoftHebb: 0–1; backprop: 0" in seeds
     assert "SoftHebb: 1,437; backprop: 100" in sizes
+
+
+def test_classes_of_uneven_size_get_their_balanced_accuracy(tmp_path):
+    counts = {(LOCAL, 0): [[80, 0], [20, 0]], (LOCAL, 1): [[70, 10], [10, 10]], (BASELINE, 0): [[80, 0], [0, 20]]}
+    rows = [
+        ("confusion", {"learner": name, "data": "digits", "seed": seed, "matrix": matrix, "classes": ["ok", "bad"]})
+        for (name, seed), matrix in counts.items()
+    ]
+    found = gather([make(tmp_path / "run", [result(), result(seed=1), result(BASELINE), *rows])])
+    (said,) = classes_of(found)
+    assert "to answer always 'ok' is right for 80.0 % of the examples" in said
+    mean, half = interval([0.5, 0.6875])
+    assert f"SoftHebb {percent(mean, half)}" in said
+    assert "backprop 100.00 (n = 1)" in said
+    assert "Balanced accuracy" in markdown(found)
+    even = [("confusion", {"learner": LOCAL, "data": "digits", "seed": 0, "matrix": [[40, 10], [20, 30]]})]
+    assert classes_of(gather([make(tmp_path / "even", [result(), *even])])) == []
+    wrong = [("confusion", {"learner": LOCAL, "data": "digits", "seed": 0, "matrix": [[80, 0], [20]]})]
+    with pytest.raises(Refusal, match="need one square shape"):
+        classes_of(gather([make(tmp_path / "wrong", [result(), *wrong])]))
 
 
 def test_warnings_that_differ_in_numbers_only_are_one(tmp_path):

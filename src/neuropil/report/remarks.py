@@ -5,10 +5,25 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from neuropil.report.results import Results, damage_of, plain
-from neuropil.report.stats import spans
+import numpy as np
 
-__all__ = ["FEW", "Warned", "few_seeds_of", "remarks_on", "sizes", "uneven_of", "warnings_of", "without_numbers"]
+from neuropil.report.results import Results, damage_of, plain
+from neuropil.report.stats import counted, interval, percent, recall, spans
+from neuropil.runs import ConfusionRow
+
+UNEVEN = 1.5  # times an even share, from which on the size of the largest class is told
+
+__all__ = [
+    "FEW",
+    "Warned",
+    "classes_of",
+    "few_seeds_of",
+    "remarks_on",
+    "sizes",
+    "uneven_of",
+    "warnings_of",
+    "without_numbers",
+]
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,7 @@ def remarks_on(results: Results) -> list[str]:
         *unfinished_of(results),
         *failed_of(results),
         *uneven_of(results),
+        *classes_of(results),
         *counted,
     ]
 
@@ -112,6 +128,27 @@ def uneven_of(results: Results) -> list[str]:
         if len({summary.n_train for summary in done}) > 1:
             each = "; ".join(f"{summary.learner}: {sizes(summary.n_train)}" for summary in done)
             said.append(f"Uneven on {data}: the learners saw different numbers of training examples ({each}).")
+    return said
+
+
+def classes_of(results: Results) -> list[str]:
+    """Where the classes of a data set are of uneven size: what a constant answer gets, and accuracy by class."""
+    said = []
+    for data in results.data:
+        rows = [row for row in results.of(ConfusionRow) if (row.data or "") == data and row.learner]
+        counts = counted(rows[0].matrix, rows[0].learner).sum(1) if rows else np.zeros(1)
+        seen, largest = int((counts > 0).sum()), int(counts.argmax())
+        if seen < 2 or counts[largest] <= UNEVEN / seen * counts.sum():
+            continue
+        name = plain(rows[0].classes[largest]) if rows[0].classes else str(largest)
+        who = [one.learner for one in results.on(data)]
+        each = {learner: [recall(row.matrix, learner) for row in rows if row.learner == learner] for learner in who}
+        told = "; ".join(f"{learner} {percent(*interval(found))}" for learner, found in each.items() if found)
+        share = f"{100 * counts[largest] / counts.sum():.1f} %"
+        said.append(
+            f"The classes of {data} differ in size: to answer always {name!r} is right for {share} of the examples. "
+            f"Balanced accuracy, the mean over classes, %: {told}."
+        )
     return said
 
 

@@ -1,7 +1,7 @@
 """Means, intervals and paired differences, and how such numbers are written."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from scipy.special import stdtrit  # Student quantiles without the start-up cost of scipy.stats
@@ -88,3 +88,24 @@ def spans(numbers: Iterable[int]) -> str:
         else:
             runs.append([number])
     return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+
+
+def counted(matrix: Sequence[Sequence[float]], whose: str) -> np.ndarray:
+    """A confusion matrix (classes, classes), or with a last column for "none"; `whose` is named in a refusal."""
+    shape = (len(matrix), *sorted({len(row) for row in matrix}))
+    fits = len(shape) == 2 and shape[1] - shape[0] in (0, 1)
+    require(fits, f"confusion matrices need one square shape, got {shape} for {whose}.")
+    return np.array(matrix, dtype=np.float64)
+
+
+def recall(matrix: Sequence[Sequence[float]], whose: str = "a learner") -> float:
+    """Balanced accuracy: the fraction correct of each class that has examples, averaged over them.
+
+    >>> recall([[9, 1], [4, 6]])
+    0.75
+    >>> recall([[98, 0, 2], [0, 0, 0], [1, 0, 1]])
+    0.74
+    """
+    counts = counted(matrix, whose)
+    sizes = counts.sum(1)
+    return float((counts.diagonal()[sizes > 0] / sizes[sizes > 0]).mean())

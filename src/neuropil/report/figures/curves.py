@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from neuropil.errors import require
 from neuropil.report.results import Results, Series, plain
-from neuropil.report.stats import interval, quantity
+from neuropil.report.stats import counted, interval, quantity
 from neuropil.report.theme import RULE, Panel, Style, short_name, style_axes, style_for, tell
 from neuropil.runs import ConfusionRow, LabelsRow
 
@@ -244,11 +244,10 @@ def summed(results: Results) -> dict[tuple[str, str], np.ndarray]:
     found: dict[tuple[str, str], np.ndarray] = {}
     for row in results.of(ConfusionRow):
         key = (row.data or "", row.learner or "")
-        matrix, before = np.array(row.matrix, dtype=np.float64), found.get(key)
-        require(
-            matrix.ndim == 2 and matrix.shape[1] - len(matrix) in (0, 1) and len(matrix) == len(found.get(key, matrix)),
-            f"confusion matrices need one square shape, got {matrix.shape} for {key[1]!r} on {key[0]!r}.",
-        )
+        whose = f"{key[1]!r} on {key[0]!r}"
+        matrix, before = counted(row.matrix, whose), found.get(key)
+        same = before is None or len(matrix) == len(before)
+        require(same, f"confusion matrices need one square shape, got {matrix.shape} for {whose}.")
         pair = [matrix] if before is None else [before, matrix]
         wide = max(one.shape[1] for one in pair)
         found[key] = np.sum([np.pad(one, ((0, 0), (0, wide - one.shape[1]))) for one in pair], axis=0)

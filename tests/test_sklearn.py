@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import neuropil.sklearn.association
+import neuropil.sklearn.features
 import neuropil.sklearn.hebbian
 import neuropil.sklearn.networks
 from neuropil.bench import sklearn as bench
@@ -33,7 +34,7 @@ from neuropil.sklearn import (
 )
 from neuropil.sklearn.networks import likeliest
 
-ROOMS = (neuropil.sklearn.association, neuropil.sklearn.hebbian, neuropil.sklearn.networks)
+ROOMS = [getattr(neuropil.sklearn, name) for name in ("association", "features", "hebbian", "networks")]
 
 
 @parametrize_with_checks(
@@ -367,7 +368,7 @@ NETWORK = SHARED | {"learning_rate": 0.02, "min_steps": 5}
     ("kind", "settings"),
     [
         (HebbianFeatures, HEBBIAN),
-        (HebbianClassifier, HEBBIAN | {"C": 0.01, "max_iter": 2, "passthrough": False}),
+        (HebbianClassifier, HEBBIAN | {"C": 0.01, "max_iter": 2, "passthrough": False, "class_weight": "balanced"}),
         (AssociationRuleClassifier, NETWORK | {"k": 1, "slope": 3.0}),
         (STDPNetworkClassifier, NETWORK | {"n_generation_units": 3}),
         (SpikeTimeClassifier, NETWORK),

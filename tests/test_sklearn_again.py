@@ -51,3 +51,27 @@ def test_a_refusal_of_attach_names_the_layer():
     x = np.random.default_rng(0).normal(size=(40, 3))
     with pytest.raises(Refusal, match="units of layer 'units' would not compete under Oja"):
         HebbianFeatures(3, rule=Oja(), random_state=0).fit(x)
+
+
+def test_the_weights_of_classes_are_those_of_the_logistic_regression():
+    x, y = load_wine(return_X_y=True)
+    rare = {0: 1.0, 1: 1.0, 2: 7.3}
+    for weight in ("balanced", rare):
+        model = HebbianClassifier(12, epochs=1, class_weight=weight, random_state=0).fit(x, y)
+        seen = np.hstack([model.features_.transform(x), x])
+        other = make_pipeline(StandardScaler(), LogisticRegression(class_weight=weight, max_iter=1000)).fit(seen, y)
+        np.testing.assert_allclose(model.predict_proba(x), other.predict_proba(seen), atol=1e-12)
+    with pytest.raises(Refusal, match="balanced weights need all rows at once, in fit"):
+        model.set_params(class_weight="balanced").partial_fit(x, y)
+
+
+def test_a_stream_descends_the_weighted_loss():
+    x, y = load_wine(return_X_y=True)
+    start = HebbianClassifier(12, epochs=1, batch_size=500, random_state=0)
+    counts = {}
+    for weight in (None, {0: 1.0, 1: 1.0, 2: 30.0}):
+        model = clone(start).set_params(class_weight=weight)
+        for _ in range(40):
+            model.partial_fit(x, y, classes=[0, 1, 2])
+        counts[weight is None] = model.predict_proba(x)[:, 2].mean()
+    assert counts[False] > counts[True] + 0.02

@@ -136,7 +136,7 @@ def classes_of(results: Results) -> list[str]:
     said = []
     for data in results.data:
         rows = [row for row in results.of(ConfusionRow) if (row.data or "") == data and row.learner]
-        counts = counted(rows[0].matrix, rows[0].learner).sum(1) if rows else np.zeros(1)
+        counts = counted(rows[0].matrix, str(rows[0].learner)).sum(1) if rows else np.zeros(1)
         seen, largest = int((counts > 0).sum()), int(counts.argmax())
         if seen < 2 or counts[largest] <= UNEVEN / seen * counts.sum():
             continue

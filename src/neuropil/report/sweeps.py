@@ -73,7 +73,7 @@ def sentences(results: SweepResults) -> list[str]:
     if level:
         said.append(f"Not told apart from it by these seeds: setting{'s' * (len(level) > 1)} {spans(level)}.")
     if count > 1:
-        said.append("The best of several means is too high by the choice itself; the test set has not been read.")
+        said.append("The best of several means is too high by the choice itself; no run has read the test examples of its seed.")
     return said
 
 

@@ -16,7 +16,7 @@ usage: neuropil sweep NAME      --grid lr=1e-3,3e-3 k=2,7 [--seeds N] [--workers
 --resume DIR   go on after Ctrl-C, a kill or a full disk; what is finished stays, and so does what failed
 --again        runs that failed are done once more
 
-The test set is never read. DIR gets report.html, results.json and an ordinary run for every setting and seed, in
+No run reads the test examples of its seed. DIR gets report.html, results.json and an ordinary run for each, in
 setting-001/seed-0 and so on. The report ends with the command that measures the chosen setting on the test set.
 """
 

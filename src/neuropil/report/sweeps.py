@@ -73,7 +73,8 @@ def sentences(results: SweepResults) -> list[str]:
     if level:
         said.append(f"Not told apart from it by these seeds: setting{'s' * (len(level) > 1)} {spans(level)}.")
     if count > 1:
-        said.append("The best of several means is too high by the choice itself; no run has read the test examples of its seed.")
+        unseen = "no run has read the test examples of its seed"
+        said.append(f"The best of several means is too high by the choice itself; {unseen}.")
     return said
 
 

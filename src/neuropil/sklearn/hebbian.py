@@ -39,8 +39,8 @@ class HebbianClassifier(ClassifierMixin, BaseEstimator):
         C: inverse strength of the L2 penalty of the logistic regression, on features of unit variance.
         passthrough: whether the logistic regression sees the columns beside the features. A random vector functional
             link has such direct links (Pao et al. 1994, Neurocomputing 6): what is linear need not be learned anew.
-        class_weight: weight of each class in its loss, {label: weight}; None for 1 each. The word "balanced", in `fit` only, is
-            the inverse of how often a class occurs.
+        class_weight: weight of each class in its loss, {label: weight}; None for 1 each. The word "balanced",
+            in `fit` only, is the inverse of how often a class occurs.
         max_iter: steps of its solver, at most.
 
     Attributes:

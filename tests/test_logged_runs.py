@@ -14,7 +14,7 @@ from common import rng
 from neuropil.data import Split
 from neuropil.errors import Refusal
 from neuropil.experiments import pairs
-from neuropil.experiments.comparison import Comparison, Method
+from neuropil.experiments.comparison import NOT_SAVED, Comparison, Method
 from neuropil.models import (
     AssociationClassifier,
     AssociationTraining,
@@ -29,7 +29,7 @@ from neuropil.models import (
 from neuropil.plasticity import Oja
 from neuropil.recipes import attack
 from neuropil.report import gather
-from neuropil.runs import FailedRow, ResultRow, Run
+from neuropil.runs import FailedRow, ResultRow, Run, WarningRow
 from test_logged import Book, Says, numbered
 
 book = test_logged.book
@@ -73,12 +73,14 @@ def test_an_attacked_run_repeats_its_own_failures_and_scores(tmp_path, book):
     run = Run.start(folder, recipe="", config={}, command="", quiet=True)
     for name, data, seed in (("a", "d", 3), ("b", "d", 4), ("c", "e", 3)):
         run.log(FailedRow(learner=name, data=data, seed=seed, reason=name))
+    for name, message in (("e", f"{NOT_SAVED}: it has no save"), ("f", "3 units dead")):
+        run.log(WarningRow(learner=name, data="d", seed=3, message=message))
     run.finish()
     about = {"data": "d", "seed": 3, "accuracy": 4 / 7, "n_train": 31}
     header = SimpleNamespace(path=folder / "models" / "m", about=about)
     attack.log_failures(header, (), book)
     attack.log_failures(header, ("a",), book)
-    assert [row.learner for row in book.rows] == ["a"]
+    assert [row.learner for row in book.rows] == ["a", "e"]
     method = Method("mine", "local", Says([0, 1, 0, 0, 0, 1, 1]))
     attack.verify_accuracy(method, header, numbered([0, 1, 1, 0, 1, 1, 0], 2), book)
     row = book.rows[-1]

@@ -19,6 +19,7 @@ from neuropil.loading import model_path
 from neuropil.plasticity.joint import is_together
 from neuropil.runs import FailedRow, LabelsRow, MethodRow, Run, TaggedTracker, WarningRow
 
+NOT_SAVED = "the model is not saved, so that it cannot be attacked"
 N_COMPETING = 1000  # images on which the units of a convolution compete once more, at every position
 
 T = TypeVar("T")
@@ -282,7 +283,7 @@ def save_learned(method: Method, run: Run, origin: Origin | None, facts: Mapping
         require(hasattr(method.learner, "save"), "it has no save(path, about=...)")
         method.learner.save(model_path(run.folder, method.name, facts["seed"], task), about=about)
     except Refusal as refusal:
-        said = WarningRow(message=f"the model is not saved, so that it cannot be attacked: {refusal}")
+        said = WarningRow(message=f"{NOT_SAVED}: {refusal}")
         method.tracker(run, facts["data"], facts["seed"]).log(said)
 
 

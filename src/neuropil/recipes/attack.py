@@ -17,11 +17,11 @@ from typing import Any
 from neuropil.data import Split
 from neuropil.errors import require, unknown
 from neuropil.evaluate import accuracy, majority_rate
-from neuropil.experiments.comparison import Method, Origin
+from neuropil.experiments.comparison import NOT_SAVED, Method, Origin
 from neuropil.experiments.robustness import Attacks, attack_all, loaded
 from neuropil.loading import saved_models, slug
 from neuropil.models.saving import Header
-from neuropil.runs import FailedRow, ResultRow, Run, load_recipe_file, read, read_rows
+from neuropil.runs import FailedRow, ResultRow, Run, WarningRow, load_recipe_file, read, read_rows
 from neuropil.runs.files import METRICS, RUN
 
 
@@ -72,7 +72,8 @@ def log_failures(header: Header, learners: Sequence[str], run: Run) -> None:
     """Repeat why others have no model of the task and the seed of this one, unless only some are attacked."""
     about, folder = header.about, run_of(header)
     for row in read_rows(folder / METRICS) if folder and not learners else ():
-        if isinstance(row, FailedRow) and (row.data, row.seed) == (about["data"], about["seed"]):
+        lost = isinstance(row, WarningRow) and row.message.startswith(NOT_SAVED)
+        if (lost or isinstance(row, FailedRow)) and (row.data, row.seed) == (about["data"], about["seed"]):
             run.log(row)
 
 

@@ -71,10 +71,12 @@ def is_named(header: Header, learners: Sequence[str]) -> bool:
 def log_failures(header: Header, learners: Sequence[str], run: Run) -> None:
     """Repeat why others have no model of the task and the seed of this one, unless only some are attacked."""
     about, folder = header.about, run_of(header)
-    for row in read_rows(folder / METRICS) if folder and not learners else ():
-        if isinstance(row, FailedRow) or (isinstance(row, WarningRow) and row.message.startswith(NOT_SAVED)):
-            if (row.data, row.seed) == (about["data"], about["seed"]):
-                run.log(row)
+    rows = read_rows(folder / METRICS) if folder and not learners else ()
+    told = [row for row in rows if isinstance(row, FailedRow | WarningRow)]
+    for row in told:
+        absent = isinstance(row, FailedRow) or row.message.startswith(NOT_SAVED)
+        if absent and (row.data, row.seed) == (about["data"], about["seed"]):
+            run.log(row)
 
 
 def chosen(headers: Sequence[Header], tasks: tuple[str, ...]) -> list[list[Header]]:

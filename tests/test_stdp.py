@@ -197,7 +197,7 @@ def test_few_spikes_are_taken_one_by_one_to_the_same_numbers(side, monkeypatch):
     pre, post = ((torch.rand(4, 20, n, generator=rng) < p).double() for n, p in zip(sizes, often))
     rule = replace(TRIPLET, dependence=SoftBounds(-1.0, 1.0))
     got = run(rule, layer, pre, post)
-    monkeypatch.setattr("neuropil.plasticity.stdp.rule.few_events", lambda *given: None)
+    monkeypatch.setattr("neuropil.plasticity.stdp.terms.few_events", lambda *given: None)
     torch.testing.assert_close(got, run(rule, layer, pre, post), rtol=1e-12, atol=1e-13)
     assert got.abs().max() > 1e-4
 

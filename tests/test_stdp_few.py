@@ -9,7 +9,7 @@ from torch import nn
 from neuropil.errors import Diverged, Refusal
 from neuropil.plasticity import PairSTDP, Term, TraceRule, propose_
 from neuropil.plasticity.kernels import events
-from neuropil.plasticity.stdp.rule import correlated
+from neuropil.plasticity.stdp.terms import correlated
 
 SHAPES = {  # units and inputs; a tile has 32 or 8 units of float64, 64 or 16 of float32, and groups of 8 or 16 inputs
     "less than a vector": (5, 3),
@@ -102,7 +102,7 @@ def test_a_long_run_with_few_spikes_is_that_with_products(monkeypatch):
     pre, post = ((torch.rand(20, 16, n, generator=rng) < 0.02).double() for n in (70, 90))
     for ways in ("one by one", "products"):
         if ways == "products":
-            monkeypatch.setattr("neuropil.plasticity.stdp.rule.few_events", lambda *given: None)
+            monkeypatch.setattr("neuropil.plasticity.stdp.terms.few_events", lambda *given: None)
         memory = PairSTDP().init(layer, pre[0], post[0])
         for x, y in zip(pre, post):
             change, memory = PairSTDP(a_plus=0.9, tau_plus=0.013).step(layer, x, y, memory)

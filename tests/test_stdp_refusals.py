@@ -18,6 +18,8 @@ from neuropil.plasticity import (
     RewardModulated,
     SoftBounds,
     SynapticScaling,
+    Term,
+    TraceRule,
     TripletSTDP,
     VoltageSTDP,
     attach,
@@ -174,3 +176,37 @@ def test_a_time_in_ms_and_a_potential_in_mv_are_refused_in_every_field(made, nam
     else:
         with pytest.raises(Refusal, match=rf"{name}=|in s|potentials in V"):
             made(**{name: value})
+
+
+WRONG_TERMS = [
+    (lambda p, q, old: Term(p, q), r"needs a list of terms and a memory; terms returns \[Term\(pre, post\), ...\]"),
+    (lambda p, q, old: [Term(p, q)], "needs a list of terms and a memory; .* got a list of Term"),
+    (lambda p, q, old: ([(p, q)], old), "needs a list of terms and a memory"),
+    (lambda p, q, old: ([Term(q, p)], old), r"needs as pre a factor of each neuron, \(4, 3\) .* got \(4, 2\)"),
+    (lambda p, q, old: ([Term(p[1:], q)], old), r"needs as pre .* got \(3, 3\) in float32"),
+    (lambda p, q, old: ([Term(p, q[1:])], old), r"needs as post .* got \(3, 2\) in float32"),
+    (lambda p, q, old: ([Term(p, None)], old), "needs as post a factor of each neuron, .* got None"),
+    (lambda p, q, old: ([Term(1.0, q)], old), "needs as pre a factor of each neuron, .* got 1.0"),
+    (lambda p, q, old: ([Term(p.double(), q)], old), r"got \(4, 3\) in float64 on cpu"),
+    (lambda p, q, old: ([Term(p, q, gain=torch.ones(2))], old), r"a number as the gain of a term, got \(2,\)"),
+    (lambda p, q, old: ([Term(p, q, factor=2.0)], old), "a function of the weight as the factor of a term, got 2.0"),
+    (
+        lambda p, q, old: ([Term(p, q, factor=torch.sum)], old),
+        r"a number for each weight, \(2, 3\), got \(\) in float32",
+    ),
+]
+
+
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize(("terms", "says"), WRONG_TERMS)
+def test_terms_of_ones_own_that_cannot_be_are_refused_before_a_kernel_reads_them(terms, says, few):
+    mine = type(
+        "Mine", (TraceRule,), {"dt": 1e-3, "memory": lambda *_: (), "terms": lambda self, *given: terms(*given)}
+    )
+    rule, layer, pre, post = mine(), nn.Linear(3, 2, bias=False), torch.ones(4, 3), torch.ones(4, 2)
+    if few:
+        pre[1:] = post[1:] = 0
+    for one in (rule, RewardModulated(rule, tau=0.5)):
+        more = {} if one is rule else {"reward": torch.ones(4)}
+        with pytest.raises(Refusal, match=says):
+            one.step(layer, pre, post, one.init(layer, pre, post), **more)

@@ -14,7 +14,8 @@ from neuropil.plasticity.propose import propose_, surrogate_loss
 from neuropil.plasticity.stdp.homeostasis import SynapticScaling
 from neuropil.plasticity.stdp.modulated import RewardModulated
 from neuropil.plasticity.stdp.pair import InhibitorySTDP, PairSTDP, PostSTDP
-from neuropil.plasticity.stdp.rule import Term, TraceRule
+from neuropil.plasticity.stdp.rule import TraceRule
+from neuropil.plasticity.stdp.terms import Term
 from neuropil.plasticity.stdp.triplet import TripletSTDP
 from neuropil.plasticity.stdp.voltage import VoltageSTDP
 from neuropil.plasticity.stdp.weight_dependence import LogisticBounds, PowerLaw, SoftBounds, constrain_

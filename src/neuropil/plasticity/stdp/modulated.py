@@ -14,7 +14,8 @@ from neuropil._subnormals import leaky_sum
 from neuropil.errors import Refusal, check_seconds, needs_numbers
 from neuropil.plasticity.geometry import from_rows, rows, unit_axis, weight_of
 from neuropil.plasticity.stdp.pair import PairSTDP
-from neuropil.plasticity.stdp.rule import Clocked, Term, Total, TraceRule, add_up, correlated
+from neuropil.plasticity.stdp.rule import Clocked, Total, TraceRule
+from neuropil.plasticity.stdp.terms import Term, add_up, checked, correlated
 
 
 class Eligibility(NamedTuple):
@@ -90,7 +91,7 @@ class RewardModulated(Clocked):
             got = tuple(reward.shape) if isinstance(reward, Tensor) else type(reward).__name__
             cure = "one number per sample" if self.per_sample else "a single number, as torch.tensor(1.0)"
             raise Refusal(f"RewardModulated needs reward= of shape {wanted}, {cure}, got {got}.")
-        terms, inner = self.rule.terms(pre, post, old.inner)
+        terms, inner = checked(type(self.rule).__name__, self.rule.terms(pre, post, old.inner), pre, post)
         new, _ = add_up(layer, terms, partial(each, samples=len(pre)) if self.per_sample else correlated)
         trace = leaky_sum(old.trace, math.exp(-self.dt / self.tau), new)
         reward = scale * reward.to(trace)

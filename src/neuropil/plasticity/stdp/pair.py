@@ -10,7 +10,8 @@ from torch import Tensor
 
 from neuropil._subnormals import leaky_sum, without_subnormals
 from neuropil.errors import check_seconds, needs, needs_numbers
-from neuropil.plasticity.stdp.rule import Factor, Term, TraceRule
+from neuropil.plasticity.stdp.rule import TraceRule
+from neuropil.plasticity.stdp.terms import Factor, Term
 from neuropil.plasticity.stdp.weight_dependence import WeightDependence
 
 Pairing = Literal["all", "nearest"]

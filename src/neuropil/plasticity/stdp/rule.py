@@ -1,7 +1,7 @@
-"""What a rule with traces says of a step, and what its engine makes of that on any layer."""
+"""A rule that is asked in every time step: its memory, its checks, and its change on any layer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from inspect import signature
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 from weakref import WeakKeyDictionary
@@ -11,33 +11,16 @@ from torch import Tensor, nn
 
 from neuropil.errors import Refusal, unknown
 from neuropil.plasticity import geometry
-from neuropil.plasticity.correlate import correlate
 from neuropil.plasticity.engine import LARGEST, keep_freed_memory
-from neuropil.plasticity.geometry import from_rows, per_sample, rows, weight_of
-from neuropil.plasticity.kernels.events import Few, add_events_, are_spikes, few_events
+from neuropil.plasticity.geometry import from_rows, rows, weight_of
+from neuropil.plasticity.kernels.events import are_spikes
 from neuropil.plasticity.patches import sample_count
 from neuropil.plasticity.precision import full_precision
 from neuropil.plasticity.sharing import sharing, summed
+from neuropil.plasticity.stdp.terms import Term, add_up, checked, correlated
 
 STEPS = "init(layer, pre, post) once, then rule.step(layer, pre, post, memory) in each step"
 Memory = TypeVar("Memory")
-Factor = Callable[[Tensor], Tensor]
-
-
-class Term(NamedTuple):
-    r"""A product of activities, summed over samples and positions: :math:`f(W) \sum_b post_b\, pre_b^\top`.
-
-    Attributes:
-        pre: a factor of each presynaptic neuron, (batch, \*in); None for 1 at every synapse of a unit.
-        post: a factor of each postsynaptic neuron, (batch, \*out).
-        gain: a number.
-        factor: f, of each weight alone; None for 1.
-    """
-
-    pre: Tensor | None
-    post: Tensor
-    gain: float = 1.0
-    factor: Factor | None = None
 
 
 class Total(NamedTuple):
@@ -176,69 +159,12 @@ class TraceRule(Clocked):
 
     def total(self, layer: nn.Module, pre: Tensor, post: Tensor, old: Any, scale: float, **third: Tensor) -> Total:
         """`scale` times the sum of all terms, and the memory after them."""
-        terms, new = self.terms(pre, post, old, **third)
+        terms, new = checked(type(self).__name__, self.terms(pre, post, old, **third), pre, post)
         change, bound = add_up(layer, [term._replace(gain=scale * term.gain) for term in terms], correlated)
         return Total(change, new, bound)
 
 
 _SHAPES: Any = WeakKeyDictionary()  # rule -> shapes of activity and weight -> shapes of its memory
-Sum = Callable[[nn.Module, list[Term]], tuple[Tensor, float | None]]
-
-
-def add_up(layer: nn.Module, terms: Sequence[Term], sum_: Sum) -> tuple[Tensor, float | None]:
-    """The sum of all terms, and a bound where one is known; those with the same factor are multiplied by it once.
-
-    Args:
-        layer, terms: as above.
-        sum_: adds up one or more terms without their factors; its result is changed.
-    """
-    alike = dict[Factor | None, list[Term]]()
-    for term in terms:
-        alike.setdefault(term.factor, []).append(term)
-    change: Tensor | None = None
-    for factor, some in alike.items() or [(None, [])]:
-        part, bound = sum_(layer, some)
-        part = part.mul_(factor(weight_of(layer))) if factor else part
-        change = part if change is None else change.add_(part)
-    assert change is not None
-    return change, bound if set(alike) == {None} else None
-
-
-def correlated(layer: nn.Module, terms: Sequence[Term]) -> tuple[Tensor, float | None]:
-    """The sum over samples of all terms without factors, and a bound; dense layers take few spikes one by one."""
-    weight, dense = weight_of(layer), type(layer) is nn.Linear
-    few, rest = list[Few](), list[Term]()
-    for term in terms:
-        if dense and term.pre is not None:
-            found = few_events(*_samples(term), term.gain)
-            if found is not None:
-                few.append(found)
-                continue
-        rest.append(term)
-    out = weight.new_empty(weight.shape) if few and not rest else weight.new_zeros(weight.shape)
-    for term in rest:
-        out = add_product_(layer, term, out)
-    if few:
-        add_events_(out.numpy(), few, add=bool(rest))
-    return out, sum(one.bound for one in few) if few and not rest else None
-
-
-def add_product_(layer: nn.Module, term: Term, out: Tensor) -> Tensor:
-    """`out` with the sum over samples of one term."""
-    pre, post, gain = term.pre, term.post, term.gain
-    if pre is None:
-        by_unit = per_sample(layer, post).sum(0)[:, None].expand_as(rows(layer, out))
-        return out.add_(from_rows(layer, by_unit.contiguous()), alpha=gain)
-    if type(layer) is nn.Linear:
-        x, y = _samples(term)
-        return out.addmm_(y.T, x, alpha=gain)
-    return out.add_(correlate(layer, pre, post), alpha=gain)
-
-
-def _samples(term: Term) -> tuple[Tensor, Tensor]:
-    """Both factors of a dense layer, (samples, in) and (samples, units)."""
-    assert term.pre is not None
-    return (term.pre, term.post) if term.pre.dim() == 2 else (term.pre.flatten(0, -2), term.post.flatten(0, -2))
 
 
 def _check(rule: Clocked, layer: nn.Module, pre: Tensor, post: Tensor) -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from neuropil.errors import check_seconds, needs_numbers, unknown
 from neuropil.plasticity.stdp.pair import Pairing, check_choices, decayed, factors, spiked
-from neuropil.plasticity.stdp.rule import Term, TraceRule
+from neuropil.plasticity.stdp.rule import TraceRule
+from neuropil.plasticity.stdp.terms import Term
 from neuropil.plasticity.stdp.weight_dependence import WeightDependence
 
 # A2+, A3+, A2-, A3-, tau_x and tau_y in ms, pairing; the minimal models leave tau_x open, which then has no effect

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from neuropil.errors import check_seconds, needs, needs_numbers
 from neuropil.plasticity.stdp.pair import decayed
-from neuropil.plasticity.stdp.rule import Term, TraceRule
+from neuropil.plasticity.stdp.rule import TraceRule
+from neuropil.plasticity.stdp.terms import Term
 
 
 class VoltageTraces(NamedTuple):

@@ -263,3 +263,22 @@ def test_a_lag_is_that_of_a_loop_that_gives_the_rule_the_step_before(kind):
     assert torch.equal(end.counts, counts)
     assert counts.sum() > 20
     torch.testing.assert_close(layer.weight, other.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "lag", "learns"), [(n, 1, True) for n in NEURONS] + [(n, k, False) for n, k in product(NEURONS, (0, 1))]
+)
+def test_a_lag_and_a_rest_from_learning_are_compiled_to_what_the_steps_do(name, lag, learns, monkeypatch):
+    one, other = (network_of(NEURONS[name], RULE, **BOUNDS, lag=lag).train(learns) for _ in range(2))
+    start, spikes = one.layer.weight.detach().clone(), spikes_of(90, 3, 9)
+    counts, state = 0, other.init(spikes[0])
+    for x in spikes:
+        out, state = other.step(x, state)
+        counts = counts + out
+    monkeypatch.setattr(PlasticLayer, "step", None)
+    first = simulate(one, spikes[:31])
+    last = simulate(one, spikes[31:], first.state)
+    close((first.counts + last.counts, last.state), (counts, state))
+    close(one.layer.weight.detach(), other.layer.weight.detach())
+    assert counts.sum() > 50
+    assert torch.equal(start, one.layer.weight) is not learns

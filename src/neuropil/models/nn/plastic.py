@@ -38,8 +38,8 @@ class PlasticLayer(nn.Module):
     calls the layer, the neurons, the rule, `propose_`, ``torch.optim.SGD`` and `constrain_`. Weights change in place.
 
     On the CPU `simulate` compiles dense layers of `CurrentLIF` or `DeltaLIF` with a `PairSTDP` that does not depend on
-    the weight. It then takes only spikes, and gives the same up to rounding. A simulation with ``record=``, and any
-    other combination, is run step by step.
+    the weight, also those that do not learn. It then takes only spikes, and gives the same up to rounding. A simulation
+    with ``record=``, and any other combination, is run step by step.
 
     It learns in training mode. After ``eval()`` its weights stay, and traces go on.
 
@@ -147,7 +147,7 @@ class PlasticLayer(nn.Module):
 
     def several_steps(self, spikes: Tensor, state: PlasticState) -> tuple[Tensor, PlasticState]:
         """Several steps, (time, batch, *in): all that come out, and the state after the last."""
-        if self.lag or not (self.training and self._compilable(spikes, state)):
+        if not self._compilable(spikes, state):
             outs = []
             for now in spikes:
                 out, state = self.step(now, state)
@@ -163,11 +163,13 @@ class PlasticLayer(nn.Module):
             return False
         if layer._forward_hooks or layer._forward_pre_hooks or spikes.dim() != 3 or not spikes.shape[1]:
             return False
-        floats = [weight, spikes, *state.traces, *state.neurons[:-1]]
+        before = [] if state.before is None else [state.before]
+        floats = [weight, spikes, *state.traces, *state.neurons[:-1], *before]
         alike = all(one.dtype == weight.dtype and one.device.type == "cpu" for one in floats)
         units = (spikes.shape[1], len(weight))
-        shapes = [tuple(one.shape) for one in (*state.traces, *state.neurons)]
-        fits = spikes.shape[2] == weight.shape[1] and shapes == [tuple(spikes.shape[1:])] + [units] * (len(shapes) - 1)
+        shapes = [tuple(one.shape) for one in (*state.traces, *state.neurons, *before)]
+        fits = spikes.shape[2] == weight.shape[1] and len(before) == self.lag
+        fits = fits and shapes == [tuple(spikes.shape[1:])] + [units] * (len(shapes) - 1)
         return alike and fits and weight.dtype in (torch.float32, torch.float64) and are_spikes(spikes)
 
     @torch.no_grad()
@@ -185,12 +187,16 @@ class PlasticLayer(nn.Module):
         decay = math.exp(-rule.dt / rule.tau_plus), math.exp(-rule.dt / rule.tau_minus)
         gains = self.lr * rule.a_plus * decay[0] / batch, self.lr * rule.a_minus * decay[1] / batch
         bounds = -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
-        law = kernels.Law._make([*map(kind, (*decay, *gains, *bounds)), rule.pairing == "nearest"])
-        given = spikes.contiguous().numpy(), out, turned, bias, neurons, left, x, y
+        how = rule.pairing == "nearest", self.training, self.lag == 1
+        law = kernels.Law._make([*map(kind, (*decay, *gains, *bounds)), *how])
+        before = np.zeros_like(y) if state.before is None else _copy(state.before)
+        given = spikes.contiguous().numpy(), out, before, turned, bias, neurons, left, x, y
         COMPILED[type(self.neuron)](*given, constants(self.neuron).typed(kind), law)
-        weight.copy_(torch.from_numpy(turned).T)
+        if self.training:
+            weight.copy_(torch.from_numpy(turned).T)
         after = type(state.neurons)(*(torch.from_numpy(one) for one in (*neurons, left)))
-        return torch.from_numpy(out), PlasticState(after, Traces(torch.from_numpy(x), torch.from_numpy(y)))
+        outs, traces = torch.from_numpy(out), Traces(torch.from_numpy(x), torch.from_numpy(y))
+        return outs, PlasticState(after, traces, outs[-1].clone() if self.lag else None)
 
     def extra_repr(self) -> str:
         """Neurons and rule, which are no modules."""

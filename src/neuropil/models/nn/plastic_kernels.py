@@ -21,6 +21,8 @@ class Law(NamedTuple):
     low: float  # bounds of each weight
     high: float
     nearest: bool
+    learns: bool  # whether weights change at all; traces do in any case
+    lag: bool  # whether the rule meets the spikes of the neurons a step later
 
 
 @inlined
@@ -51,7 +53,7 @@ def learn(spikes, out, weight, x, y, whole, ends, unit, law):  # type: ignore[no
                 count += 1
         ends[b + 1] = count
         whole |= MANY * (count - ends[b]) > units
-    for i in range(len(weight)):
+    for i in range(len(weight) if law.learns else 0):
         line, all_of_it = weight[i], whole
         for b in range(len(spikes)):
             all_of_it |= spikes[b, i] != 0
@@ -95,12 +97,13 @@ def follow(trace, spikes, keep, nearest):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def delta(spikes, out, weight, bias, state, resting, x, y, c, law):  # type: ignore[no-untyped-def]
+def delta(spikes, out, before, weight, bias, state, resting, x, y, c, law):  # type: ignore[no-untyped-def]
     """Steps of a layer of `DeltaLIF`.
 
     Args:
         spikes: (time, batch, in), 0 or 1.
         out: takes the spikes of the neurons, (time, batch, units).
+        before: those of the step before the first, (batch, units), which a rule with a lag meets.
         weight: (in, units); changed, as is all below but `bias`.
         bias: (units,).
         state: of the neurons, (1, batch, units).
@@ -115,11 +118,12 @@ def delta(spikes, out, weight, bias, state, resting, x, y, c, law):  # type: ign
         send(spikes[t], weight, bias, drive)
         for b in range(len(drive)):
             delta_step(drive[b], out[t, b], state[0, b], resting[b], c)
-        learn(spikes[t], out[t], weight, x, y, t == 0, ends, unit, law)
+        post = out[t] if not law.lag else out[t - 1] if t else before
+        learn(spikes[t], post, weight, x, y, t == 0, ends, unit, law)
 
 
 @compiled
-def current(spikes, out, weight, bias, state, resting, x, y, c, law):  # type: ignore[no-untyped-def]
+def current(spikes, out, before, weight, bias, state, resting, x, y, c, law):  # type: ignore[no-untyped-def]
     """Steps of a layer of `CurrentLIF`; arguments as of `delta`, but `state` has v and the current."""
     drive = np.empty(y.shape, y.dtype)
     ends, unit = np.zeros(len(y) + 1, np.int64), np.empty(y.size, np.int64)
@@ -127,4 +131,5 @@ def current(spikes, out, weight, bias, state, resting, x, y, c, law):  # type: i
         send(spikes[t], weight, bias, drive)
         for b in range(len(drive)):
             current_step(drive[b], out[t, b], state[0, b], state[1, b], resting[b], c)
-        learn(spikes[t], out[t], weight, x, y, t == 0, ends, unit, law)
+        post = out[t] if not law.lag else out[t - 1] if t else before
+        learn(spikes[t], post, weight, x, y, t == 0, ends, unit, law)

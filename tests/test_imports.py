@@ -8,7 +8,7 @@ from pathlib import Path
 import neuropil
 
 PACKAGE = Path(neuropil.__file__).parent
-BASE = {"errors", "_threads", "_subnormals"}
+BASE = {"errors", "_threads", "_subnormals", "_grid"}
 RULES = BASE | {"data", "plasticity", "spiking", "runs"}
 MODELS = RULES | {"models", "associative"}
 ALL = MODELS | {"distributed", "sklearn", "zoo", "loading", "exchange", "evaluate", "report", "experiments"}
@@ -17,6 +17,7 @@ TABLE = {
     "__main__": {"cli"},
     "errors": set(),
     "_threads": set(),
+    "_grid": set(),
     "_subnormals": {"_threads"},
     **dict.fromkeys(("data", "plasticity", "spiking", "runs"), BASE),
     "models": RULES,

@@ -1,12 +1,15 @@
 """Spike trains as data: the publishers' bytes by hand, rasters and times by two routes, faults that name the file."""
 
 import struct
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
 
 from common import refused
+from neuropil._grid import step_of
 from neuropil.data import SpikeSplit, hold_out, read_nmnist, read_shd, subset
 from neuropil.errors import Refusal
 from neuropil.plasticity import PairSTDP
@@ -254,3 +257,52 @@ def test_steps_and_ends_that_are_none_are_refused():
     }.items():
         with pytest.raises(Refusal, match=says):
             do()
+
+
+@pytest.mark.parametrize("dt", ["1/1000", "1/500", "1/2000", "1/3000", "17/10000"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_time_that_is_a_border_but_for_rounding_is_in_the_step_that_begins_there(dt, dtype):
+    """The oracle counts in fractions: nothing in it is rounded but the times themselves."""
+    step, count = Fraction(dt), 1200
+    border = torch.tensor([float(k * step) for k in range(count)], dtype=torch.float64).to(dtype)
+    assert step_of(border, float(step)).tolist() == list(range(count))
+    raster = to_raster(border[None, None], float(step), float(count * step))
+    assert raster.flatten().tolist() == [1.0] * count
+    between = torch.rand(3000, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(dtype)
+    exact = [Fraction(time) / step for time in between.tolist()]
+    clear = [k for k, place in enumerate(exact) if abs(place - round(place)) > Fraction(1, 10**4)]
+    assert len(clear) > 2900
+    assert step_of(between, float(step))[clear].tolist() == [int(exact[k]) for k in clear]
+
+
+def test_a_spike_at_the_end_is_there_in_single_precision_too():
+    for end in (0.1, 0.2, 0.3, 0.7):
+        split = SpikeSplit.from_times(torch.tensor([[[end]]]), torch.tensor([0]), classes=1, t_end=end)
+        assert split.raster(end / 10).flatten().tolist() == [0.0] * 9 + [1.0]
+        again = split.until(end)
+        assert len(SpikeSplit(**{name: getattr(again, name) for name in SpikeSplit.__dataclass_fields__})) == 1
+        with pytest.raises(Refusal, match="spikes need 0 <= time <= t_end"):
+            SpikeSplit.from_times(torch.tensor([[[end * (1 + 3e-7)]]]), torch.tensor([0]), classes=1, t_end=end)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.uint8, torch.bool, torch.int64, torch.float64])
+def test_a_long_raster_in_any_dtype_keeps_each_spike_and_its_place(dtype):
+    raster = torch.zeros(5000, 1, 2, dtype=dtype)
+    raster[:, 0, 0] = 1
+    times = from_raster(raster, 1e-3)
+    assert times.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    want = (torch.arange(5000, dtype=torch.float64) + 0.5) * 1e-3
+    torch.testing.assert_close(times[0, 0].double(), want, rtol=1e-7, atol=0)
+    assert times[0, 1].isinf().all()
+
+
+def test_times_that_are_no_seconds_are_refused_before_all_their_steps_are_made():
+    split = SpikeSplit.from_times(torch.tensor([[[3e5]]]), torch.tensor([0]), classes=1, t_end=3e5)  # us
+    assert "times are in seconds: divide those in us by 1e6" in refused(lambda: split.steps(1e-3))
+    assert sum(step.sum() for step in split.until(2.0).steps(1e-3)) == 0
+    with pytest.raises(Refusal, match=r"lines in int64.*torch.uint16; use .float\(\) and .long\(\)"):
+        replace(split, line=split.line.to(torch.uint16))
+
+
+def test_a_sensor_with_more_rows_than_the_mark_of_a_wrap_is_refused(tmp_path):
+    assert "a height up to 240, got (2, 256, 256)" in refused(lambda: read_nmnist(tmp_path, shape=(2, 256, 256)))

@@ -30,7 +30,7 @@ def read_nmnist(
     Args:
         folder: ``Train`` or ``Test`` of the unpacked archives.
         per_class: the first recordings of each class; None for all.
-        shape: of the lines; others for other sensors that write the same format.
+        shape: of the lines; others for other sensors that write the same format, of up to 240 rows.
 
     Raises:
         Refusal: no recordings, or a file that is truncated, empty, or of another sensor.
@@ -44,6 +44,8 @@ def read_nmnist(
         >>> split, split.names
         (SpikeSplit(1 examples of (2, 34, 34), 2 spikes in 0.065536 s, 1 classes), ('7',))
     """
+    said = f"an event at y = {WRAPPED} is a wrap of the clock, so shape needs a height up to {WRAPPED}, got {shape}."
+    require(len(shape) == 3 and shape[1] <= WRAPPED, said)
     inside = class_folders(Path(folder), (".bin",))
     require(bool(inside), f"{folder} needs a folder with .bin files for each class, found none.")
     files = [(path, label) for label, found in enumerate(inside.values()) for path in found[:per_class]]

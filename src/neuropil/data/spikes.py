@@ -8,10 +8,14 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from neuropil._grid import step_count, step_of
 from neuropil.data.split import Split, check_labels
 from neuropil.errors import Refusal, device_named, require
 
 __all__ = ["SpikeSplit"]
+
+LINES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+MOST_STEPS = 10_000_000  # of one example: almost three hours in steps of 1 ms
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -135,21 +139,25 @@ class SpikeSplit:
     def steps(self, dt: float, *, binary: bool = False) -> Iterator[Tensor]:
         """The spikes of each step of `dt`, (n, *shape), made when they are asked for: what `simulate` takes.
 
-        Step k holds the spikes from k dt to before (k + 1) dt, the last one also those at `t_end`. Rounding decides for
-        a spike on the border of two steps.
+        Step k holds the spikes from k dt to before (k + 1) dt, the last one also those at `t_end`. A time that is the
+        border of two steps but for the rounding of its dtype is in the later one.
 
         Args:
             dt: length of a step, s.
             binary: 1 where spikes fall, however many, as rules of STDP need it; otherwise their number.
 
         Raises:
-            Refusal: a step that is none, or longer than the examples.
+            Refusal: a step that is none, or longer than the examples; more steps than anyone simulates, as of times
+                that are not in seconds.
         """
         require(0 < dt <= self.t_end, f"steps need 0 < dt <= t_end={self.t_end:g}, both in s, got dt={dt}.")
-        return self._steps(dt, math.ceil(round(self.t_end / dt, 9)), binary)
+        count = step_count(self.t_end, dt)
+        cure = "times are in seconds: divide those in us by 1e6, or cut examples with until()"
+        require(count <= MOST_STEPS, f"{count} steps of {dt} s reach to t_end={self.t_end:g} s; {cure}.")
+        return self._steps(dt, count, binary)
 
     def _steps(self, dt: float, count: int, binary: bool) -> Iterator[Tensor]:
-        step, order = (self.time / dt).floor().long().clamp(max=count - 1).sort(stable=True)
+        step, order = step_of(self.time, dt).clamp(max=count - 1).sort(stable=True)
         place = (self._example() * math.prod(self.shape) + self.line)[order]
         for spikes in place.split(torch.bincount(step, minlength=count).tolist()):
             now = torch.zeros(len(self) * math.prod(self.shape), dtype=self.time.dtype, device=self.time.device)
@@ -194,16 +202,17 @@ def _check_spikes(split: SpikeSplit) -> None:
     """Refuse spikes whose time, line or place is none."""
     time, line, start, lines = split.time, split.line, split.start, math.prod(split.shape)
     fits = time.ndim == 1 and time.shape == line.shape and time.dtype in (torch.float32, torch.float64)
+    fits = fits and line.dtype in LINES
     got = f"{tuple(time.shape)} in {time.dtype} and {tuple(line.shape)} in {line.dtype}"
-    require(
-        fits and not line.is_floating_point(), f"spikes need times (spikes,) in floats and lines as many, got {got}."
-    )
+    needed = "times (spikes,) in float32 or float64, and as many lines in int64, int32, int16, int8 or uint8"
+    require(fits, f"spikes need {needed}, got {got}; use .float() and .long().")
     placed = bool((start.diff() >= 0).all()) and int(start[0]) == 0 and int(start[-1]) == len(time)
     require(placed, f"start needs to ascend from 0 to {len(time)}, the number of spikes, got {start.tolist()[:3]} ...")
     if not len(time):
         return
     low, high = (float(value) for value in time.aminmax())
-    fine = low >= 0 and high <= split.t_end < math.inf
+    end = float(torch.tensor(split.t_end, dtype=time.dtype))  # as times of this dtype know it
+    fine = low >= 0 and high <= end < math.inf
     require(fine, f"spikes need 0 <= time <= t_end={split.t_end:g}, in s, got {low:.6g} to {high:.6g}.")
     first, last = (int(value) for value in line.aminmax())
     require(

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from neuropil._grid import step_count, step_of
 from neuropil.errors import require
 from neuropil.spiking.times import check_times
 
@@ -13,6 +14,8 @@ __all__ = ["from_raster", "to_raster"]
 
 def to_raster(times: Tensor, dt: float, t_end: float) -> Tensor:
     r"""Spikes of every neuron in every step: step k holds those with :math:`k\,dt \le t < (k + 1)\,dt`.
+
+    A time that is the border of two steps but for the rounding of its dtype is in the later one.
 
     Args:
         times: (batch, neurons, spikes) or (batch, neurons), ascending, inf where there is no spike.
@@ -35,8 +38,8 @@ def to_raster(times: Tensor, dt: float, t_end: float) -> Tensor:
     """
     steps = _steps(dt, t_end)
     trains = check_times(times, t_end)
-    index = torch.where(trains.isfinite(), trains / dt, steps).floor().long()
-    index = torch.where(trains.isfinite(), index.clamp(max=steps - 1), steps)
+    there = trains.isfinite()
+    index = torch.where(there, step_of(torch.where(there, trains, 0), dt).clamp(max=steps - 1), steps)
     raster = trains.new_zeros(*trains.shape[:2], steps + 1)
     raster.scatter_add_(2, index, torch.ones_like(trains))
     return raster[..., :steps].permute(2, 0, 1).contiguous()
@@ -51,6 +54,9 @@ def from_raster(raster: Tensor, dt: float) -> Tensor:
         raster: (steps, batch, neurons), bool or whole numbers of spikes in a step, of any dtype.
         dt: length of a step.
 
+    Returns:
+        times in float64 from a raster in float64, otherwise in float32.
+
     Raises:
         Refusal: another shape, or numbers of spikes that are none.
 
@@ -60,19 +66,19 @@ def from_raster(raster: Tensor, dt: float) -> Tensor:
                  [0.2500,    inf]]])
     """
     require(raster.ndim == 3, f"a raster is (steps, batch, neurons), got {tuple(raster.shape)}.")
-    counts = raster if raster.is_floating_point() else raster.float()
+    counts = raster if raster.is_floating_point() else raster.long()
     whole = bool(((counts >= 0) & (counts == counts.floor()) & counts.isfinite()).all())
     require(whole, "a raster holds numbers of spikes, 0 or more in a step, got others.")
     _steps(dt, dt * max(len(raster), 1))
-    rows = counts.permute(1, 2, 0)
-    widest = int(rows.sum(2).max()) if rows.numel() else 0
-    done = rows.cumsum(2).contiguous()
-    wanted = torch.arange(1, max(widest, 1) + 1).to(done).expand(*done.shape[:2], -1).contiguous()
+    done = counts.permute(1, 2, 0).cumsum(2, dtype=torch.int64).contiguous()
+    widest = int(done[..., -1].max()) if done.numel() else 0
+    wanted = torch.arange(1, max(widest, 1) + 1, device=done.device).expand(*done.shape[:2], -1).contiguous()
     step = torch.searchsorted(done, wanted)  # the first step by which as many spikes were there
-    return torch.where(step < len(raster), (step.to(counts) + 0.5) * dt, math.inf)
+    exact = raster.dtype if raster.dtype == torch.float64 else torch.float32
+    return torch.where(step < len(raster), (step + 0.5).to(torch.float64) * dt, math.inf).to(exact)
 
 
 def _steps(dt: float, t_end: float) -> int:
     fits = 0 < dt < math.inf and 0 < t_end < math.inf
     require(fits, f"a raster needs a step dt > 0 and an end t_end > 0, got dt={dt} and t_end={t_end}.")
-    return math.ceil(round(t_end / dt, 9))
+    return step_count(t_end, dt)

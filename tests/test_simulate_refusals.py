@@ -13,7 +13,10 @@ from neuropil.spiking import (
     ConductanceLIF,
     CurrentLIF,
     DeltaLIF,
+    LatencyEncoding,
+    LinearTimeEncoding,
     SpikingSequential,
+    ThresholdEncoding,
     lateral_inhibition,
     simulate,
 )
@@ -150,3 +153,33 @@ def test_one_reward_may_be_a_number():
     number = rule.step(layer, 0 * pre, post, memory, reward=0.37)[0]
     assert torch.equal(number, rule.step(layer, 0 * pre, post, memory, reward=torch.tensor(0.37))[0])
     assert (number > 0).all()
+
+
+@pytest.mark.parametrize("kind", [CurrentLIF, DeltaLIF, AdaptiveLIF, ConductanceLIF])
+def test_a_refractory_time_of_which_no_step_is_left_is_refused(kind):
+    assert kind(refractory=0.51e-3, dt=1e-3)
+    assert kind(refractory=0.0, dt=1e-3)
+    for none in (0.4e-3, 0.5e-3):
+        with pytest.raises(Refusal, match=r"refractory above half a step of 0.001 s, or 0, got refractory=0.000"):
+            kind(refractory=none, dt=1e-3)
+    for wrong in (-1e-3, 2.0):
+        with pytest.raises(Refusal, match="refractory from 0 to 1, in s"):
+            kind(refractory=wrong)
+
+
+@pytest.mark.parametrize("encode", [LatencyEncoding(), ThresholdEncoding(), LinearTimeEncoding()])
+def test_bytes_and_nan_are_no_spike_times(encode):
+    with pytest.raises(Refusal, match=r"needs values in a floating dtype, got torch.uint8; give split.pixels\(\)"):
+        encode(torch.tensor([[0, 64, 255]], dtype=torch.uint8))
+    with pytest.raises(Refusal, match="needs numbers, got NaN in 1 of 2 examples"):
+        encode(torch.tensor([[0.2, torch.nan], [0.1, 0.2]]))
+
+
+def test_a_layer_in_the_place_of_another_one_is_the_layer():
+    network = row(DeltaLIF(tau=5e-3))
+    assert simulate(network, DRIVE * 99).counts.sum() > 0
+    setattr(network, "0", nn.Linear(4, 4, bias=False))
+    nn.init.zeros_(network.layers[0].weight)
+    assert network.layers[0] is network.get_submodule("0")
+    assert simulate(network, DRIVE * 9).counts.sum() == 0
+    assert network.step(DRIVE[0] * 9, network.init(DRIVE[0]))[0].sum() == 0

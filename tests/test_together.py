@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from common import refused
+from neuropil.errors import Refusal
 from neuropil.spiking import (
     AdaptiveLIF,
     AxonalDelay,
@@ -210,7 +211,7 @@ def test_inputs_whose_shape_changes_are_answered_as_step_by_step():
     want = by_steps(neuron, drives[:9])[1][-1]
     want = by_steps(neuron, drives[9:], want)[1][-1]
     same(simulate(neuron, drives[9:], simulate(neuron, drives[:9]).state).state, want)
-    with pytest.raises(RuntimeError):  # of counts, as ever
+    with pytest.raises(Refusal, match=r"simulate needs steps of one shape, got \(1, 3\), then \(2, 3\)"):
         simulate(neuron, drives)
 
 

@@ -184,3 +184,16 @@ def check_seconds(owner: object, dt: float, *, slow: tuple[str, ...] = (), **tau
         if dt > tau:
             cure = "give both in s and a dt below every time constant"
             raise Refusal(f"{who} needs dt <= {name}, got dt={dt} and {name}={tau}; {cure}.")
+
+
+def check_refractory(owner: object, time: float, dt: float) -> None:
+    """Refuse a refractory time that is none, in ms, or so short that no step is left of it.
+
+    >>> check_refractory("", 0.0, 1e-3)
+    """
+    who = type(owner).__name__
+    if not 0 <= time <= TOO_LONG:
+        raise Refusal(f"{who} needs refractory from 0 to {TOO_LONG:g}, in s, got refractory={time}.")
+    if time > 0 and round(time / dt) == 0:
+        cure = "lower dt, or give 0"
+        raise Refusal(f"{who} needs refractory above half a step of {dt:g} s, or 0, got refractory={time}; {cure}.")

@@ -7,11 +7,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neuropil.errors import needs_numbers, require
+from neuropil.errors import Refusal, needs_numbers, require
 
 __all__ = ["Encode", "LatencyEncoding", "LinearTimeEncoding", "ThresholdEncoding"]
 
 Encode = Callable[[Tensor], Tensor]
+
+
+def check(encoding: object, x: Tensor) -> Tensor:
+    """(n, *shape) as (n, inputs), if these are numbers that can be encoded; a GPU would have to be waited for.
+
+    Raises:
+        Refusal: whole numbers, such as bytes of images; NaN, where `x` lies on the CPU.
+    """
+    who, cure = type(encoding).__name__, "give split.pixels() or x / 255"
+    if not x.is_floating_point():
+        raise Refusal(f"{who} needs values in a floating dtype, got {x.dtype}; {cure}.")
+    looks = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    if looks and bool(x.isnan().any()):
+        raise Refusal(f"{who} needs numbers, got NaN in {int(x.isnan().flatten(1).any(1).sum())} of {len(x)} examples.")
+    return x.flatten(1)
 
 
 @dataclass(frozen=True)
@@ -35,7 +50,7 @@ class ThresholdEncoding:
     def __call__(self, x: Tensor) -> Tensor:
         """(n, *shape) in [0, 1] to times (n, inputs)."""
         time = x.new_full((), self.time, dtype=torch.result_type(x, self.time))
-        return torch.where(x.flatten(1) > self.threshold, time, torch.inf)
+        return torch.where(check(self, x) > self.threshold, time, torch.inf)
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ class LatencyEncoding:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(n, *shape) to times (n, inputs)."""
-        x = x.flatten(1)
+        x = check(self, x)
         delay = (self.high - x).clamp(min=0) * (self.last / (self.high - self.low))
         if self.levels:
             level = ((self.high - x).clamp(min=0) * (self.levels / (self.high - self.low))).floor()
@@ -98,4 +113,4 @@ class LinearTimeEncoding:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(n, *shape), not negative, to times (n, inputs + 1)."""
-        return F.pad(x.flatten(1) * self.span, (0, 1))
+        return F.pad(check(self, x) * self.span, (0, 1))

@@ -38,8 +38,8 @@ class PlasticLayer(nn.Module):
     calls the layer, the neurons, the rule, `propose_`, ``torch.optim.SGD`` and `constrain_`. Weights change in place.
 
     On the CPU `simulate` compiles dense layers of `CurrentLIF` or `DeltaLIF` with a `PairSTDP` that does not depend on
-    the weight, also those that do not learn. It then takes only spikes, and gives the same up to rounding. A simulation
-    with ``record=``, and any other combination, is run step by step.
+    the weight. It then takes only spikes, and gives the same up to rounding. A simulation with ``record=``, and any
+    other combination, is run step by step.
 
     It learns in training mode. After ``eval()`` its weights stay, and traces go on.
 

@@ -163,8 +163,9 @@ class InhibitorySTDP(TraceRule):
     r"""Inhibition that balances excitation: a pre spike adds :math:`y - 2 \rho_0 \tau`, a post spike adds x.
 
     x and y are traces of the pre and post spikes. The window is symmetric, and a presynaptic spike alone weakens. With
-    Poisson spikes the change is 0 on average where the postsynaptic rate is rho_0. The weight is the strength of an
-    inhibitory synapse, so it is positive.
+    Poisson spikes the change is 0 on average where the postsynaptic rate is rho_0. In steps a pair within one does not
+    count, so the balance is at :math:`\rho_0 \tau (e^{dt/\tau} - 1) / dt`, which is 2.5 % higher at 1 ms and 20 ms. The
+    weight is the strength of an inhibitory synapse, so it is positive.
 
     Vogels et al. 2011, Science 334.
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil.errors import check_seconds, needs, needs_numbers
+from neuropil.errors import check_refractory, check_seconds, needs, needs_numbers
 from neuropil.spiking.clock.linear import steps_of
 
 NODES = 4  # of Gauss-Legendre quadrature in a step
@@ -109,7 +109,8 @@ class ConductanceLIF:
         check_seconds(self, self.dt, slow=("tau_theta",), tau_theta=self.tau_theta)
         potentials = self.rest, self.threshold, self.reset, self.e_rev, self.i_rev, self.theta_plus
         needs(self, max(map(abs, potentials)) < 1, "potentials in V, as threshold=-52e-3 for -52 mV")
-        needs(self, self.reset < self.threshold and 0 <= self.refractory <= 1, "reset < threshold and refractory in s")
+        needs(self, self.reset < self.threshold, "reset < threshold")
+        check_refractory(self, self.refractory, self.dt)
 
     def init(self, like: Tensor, theta: Tensor | None = None) -> ConductanceState:
         """At rest, for inputs shaped like this, (batch, *units); `theta` goes on from earlier."""

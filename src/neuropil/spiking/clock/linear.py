@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuropil.errors import check_seconds, needs, needs_numbers, require
+from neuropil.errors import check_refractory, check_seconds, needs, needs_numbers, require
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -67,7 +67,7 @@ class CurrentLIF:
         tau_syn: time constant of synaptic currents, s.
         threshold, reset: potentials, relative to rest; the unit is yours.
         bias: i_0, a constant current, in the unit of potentials.
-        refractory: time for which v is held after a spike, s; the nearest number of steps.
+        refractory: time for which v is held after a spike, s; the nearest number of steps, which is not 0.
         dt: length of a step, s.
 
     Raises:
@@ -92,7 +92,8 @@ class CurrentLIF:
     def __post_init__(self) -> None:
         needs_numbers(self)
         check_seconds(self, self.dt, tau=self.tau, tau_syn=self.tau_syn)
-        needs(self, self.reset < self.threshold and 0 <= self.refractory <= 1, "reset < threshold and refractory in s")
+        needs(self, self.reset < self.threshold, "reset < threshold")
+        check_refractory(self, self.refractory, self.dt)
 
     def init(self, like: Tensor) -> LIFState:
         """At rest, for inputs shaped like this, (batch, *units)."""
@@ -158,7 +159,8 @@ class DeltaLIF:
     def __post_init__(self) -> None:
         needs_numbers(self)
         check_seconds(self, self.dt, tau=self.tau)
-        needs(self, self.reset < self.threshold and 0 <= self.refractory <= 1, "reset < threshold and refractory in s")
+        needs(self, self.reset < self.threshold, "reset < threshold")
+        check_refractory(self, self.refractory, self.dt)
 
     def init(self, like: Tensor) -> DeltaState:
         """At rest, for inputs shaped like this, (batch, *units)."""
@@ -232,7 +234,8 @@ class AdaptiveLIF:
         needs_numbers(self)
         check_seconds(self, self.dt, tau=self.tau, tau_syn=self.tau_syn)
         check_seconds(self, self.dt, slow=("tau_w", "tau_theta"), tau_w=self.tau_w, tau_theta=self.tau_theta)
-        needs(self, self.reset < self.threshold and 0 <= self.refractory <= 1, "reset < threshold and refractory in s")
+        needs(self, self.reset < self.threshold, "reset < threshold")
+        check_refractory(self, self.refractory, self.dt)
 
     def init(self, like: Tensor) -> AdaptiveState:
         """At rest, for inputs shaped like this, (batch, *units)."""

@@ -17,6 +17,9 @@ class SpikingSequential(nn.Module):
     Layers such as ``nn.Linear`` and ``nn.Conv2d`` make the input of the neurons above them; their parameters are those
     of this module. Neurons are what has ``init`` and ``step``, such as `CurrentLIF`.
 
+    The bias of a layer is added in each step, as if a spike came: with steps half as long it counts twice. So take
+    ``bias=False``, and the ``bias=`` of neurons for a constant input.
+
     Args:
         layers: at least one of them neurons.
 
@@ -25,7 +28,8 @@ class SpikingSequential(nn.Module):
 
     Examples:
         >>> from neuropil.spiking import CurrentLIF, simulate
-        >>> network = SpikingSequential(nn.Linear(3, 4, bias=False), CurrentLIF(), nn.Linear(4, 2), CurrentLIF())
+        >>> first, last = nn.Linear(3, 4, bias=False), nn.Linear(4, 2, bias=False)
+        >>> network = SpikingSequential(first, CurrentLIF(), last, CurrentLIF())
         >>> simulate(network, torch.ones(50, 5, 3)).counts.shape
         torch.Size([5, 2])
     """
@@ -46,7 +50,13 @@ class SpikingSequential(nn.Module):
         steps = {dt for dt in map(_dt, layers) if dt is not None}
         got = " and ".join(f"{dt:g}" for dt in sorted(steps))
         require(len(steps) < 2, f"SpikingSequential needs one step for all, got dt={got}, in s.")
-        self.layers: tuple[Any, ...] = layers
+        self._given: tuple[Any, ...] = tuple(None if isinstance(one, nn.Module) else one for one in layers)
+
+    @property
+    def layers(self) -> tuple[Any, ...]:
+        """Layers and neurons from below; a submodule that was put in the place of another one is among them."""
+        mine = self._modules
+        return tuple(mine[str(k)] if one is None else one for k, one in enumerate(self._given))
 
     def init(self, like: Tensor) -> tuple[Any, ...]:
         """The state before the first step, one for each layer, for inputs shaped like this, (batch, *in)."""
@@ -58,9 +68,9 @@ class SpikingSequential(nn.Module):
 
     def step(self, spikes: Tensor, state: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
         """One step: what the last layer gives, (batch, *out), and the state after it."""
-        got, after = len(state), []
-        require(got == len(self.layers), f"a network of {len(self.layers)} layers needs a state of each, got {got}.")
-        for layer, old in zip(self.layers, state):
+        layers, got, after = self.layers, len(state), []
+        require(got == len(layers), f"a network of {len(layers)} layers needs a state of each, got {got}.")
+        for layer, old in zip(layers, state):
             spikes, new = layer.step(spikes, old) if hasattr(layer, "step") else (layer(spikes), None)
             after.append(new)
         return spikes, tuple(after)

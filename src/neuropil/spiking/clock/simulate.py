@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil._subnormals import settled
-from neuropil.errors import Diverged, require
+from neuropil.errors import Diverged, Refusal, require
 from neuropil.spiking.clock.contract import Network, check_state, check_step
 from neuropil.spiking.clock.together import LONGEST, Chunks, layers_of, run, versions
 
@@ -55,12 +55,16 @@ def simulate(
         (6.0, torch.Size([100, 1, 1]))
     """
     counts: Tensor | None = None
+    shape: torch.Size | None = None
     kept: dict[str, list[Tensor]] = {}
     check_step("simulate", network)
     layers, chunks, seen, before, steps = layers_of(network), Chunks(spikes), None, 1, 0
     if record and layers and any(hasattr(layer, "several_steps") for layer in layers):
         layers = None  # of layers that learn, what is recorded may be the weights of each step
     for x in chunks:
+        shape = x.shape[1:] if shape is None else shape
+        if x.shape[1:] != shape:
+            raise Refusal(f"simulate needs steps of one shape, got {tuple(shape)}, then {tuple(x.shape[1:])}.")
         layers = _unchanged(layers, seen, max(before, len(x)))
         if state is None:
             state = network.init(x[0])

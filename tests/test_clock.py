@@ -21,6 +21,7 @@ from neuropil.spiking import (
     Izhikevich,
     PoissonEncoding,
     RateEncoding,
+    SpikeCounter,
     SpikingSequential,
     lateral_inhibition,
     simulate,
@@ -319,3 +320,16 @@ def test_a_network_may_write_into_what_it_gives():
     run = simulate(InPlace(), torch.tensor([[[1.0]], [[2.0]], [[4.0]]]), record=lambda out, state: {"v": state})
     assert run.recorded["v"].flatten().tolist() == [1.0, 3.0, 7.0]
     assert run.counts.item() == 11.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.bool])
+def test_a_counter_adds_up_the_spikes_of_a_hidden_layer(dtype):
+    spikes = torch.rand(600, 2, 3, generator=torch.Generator().manual_seed(0)) < 0.9
+    network = SpikingSequential(nn.Identity(), SpikeCounter(), nn.Flatten(), SpikeCounter())
+    run = simulate(network, spikes.to(dtype))
+    assert torch.equal(run.state[1].counts.long(), spikes.sum(0))
+    assert torch.equal(run.state[3].spikes, spikes[-1].to(dtype))
+    shown = simulate(network, spikes.to(dtype), record=lambda out, state: {"hidden": state[1].spikes}).recorded
+    assert torch.equal(shown["hidden"], spikes.to(dtype))
+    again = simulate(network, spikes[:9].to(dtype), run.state)
+    assert torch.equal(again.state[1].counts.long(), spikes.sum(0) + spikes[:9].sum(0))

@@ -1,5 +1,6 @@
 """Networks as NIR: what a graph means is worked out from its numbers alone; there and back no spike moves."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from common import refused
 from neuropil.cli import main
 from neuropil.errors import Refusal
 from neuropil.exchange import from_nir, to_nir
-from neuropil.spiking import AdaptiveLIF, AxonalDelay, CurrentLIF, DeltaLIF, SpikingSequential, simulate
+from neuropil.spiking import AdaptiveLIF, AxonalDelay, CurrentLIF, DeltaLIF, SpikeCounter, SpikingSequential, simulate
 
 nir = pytest.importorskip("nir")
 DT = 1.3e-3
@@ -55,6 +56,33 @@ def test_there_and_back_no_spike_moves(dtype, area, tmp_path):
     assert after.layers[6] == CURRENT
     assert torch.equal(after.layers[2].lags, LAGS.expand(6, 3, 2))
     assert after.layers[5].lags.item() == 2
+
+
+@pytest.mark.parametrize("area", [1.0, DT])
+def test_neurons_without_a_leak_and_pools_go_there_and_back(area):
+    torch.manual_seed(0)
+    conv, dense = nn.Conv2d(2, 3, 3, bias=False), nn.Linear(27, 4, bias=False)
+    nn.init.uniform_(conv.weight, -0.2, 0.3)
+    nn.init.uniform_(dense.weight, -0.2, 0.8)
+    whole = DeltaLIF(tau=math.inf, threshold=1.7, reset=-0.2, dt=DT)
+    pool = nn.AvgPool2d((1, 2), (1, 2), (0, 1))
+    before = SpikingSequential(conv, whole, SpikeCounter(), pool, nn.Flatten(), dense, replace(whole, threshold=0.6))
+    graph = to_nir(before, (2, 5, 6), spike_area=area)
+    assert [type(node).__name__ for node in graph.nodes.values()][2:4] == ["IF", "AvgPool2d"]
+    after = from_nir(graph, DT, spike_area=area)
+    x = spikes_in(90, (2, 5, 6))
+    want = spikes_out(before, x)
+    assert 100 < want.sum() < 900
+    assert torch.equal(spikes_out(after, x), want)
+    assert after.layers[1] == whole
+    v, held = np.zeros((3, 4)), []  # the last neurons, by the equation of IF
+    node = graph.nodes["6"]
+    drives = simulate(SpikingSequential(*before.layers[:-1]), x, record=lambda out, state: {"x": out}).recorded["x"]
+    for drive in drives.double().numpy():
+        v = v + node.r * drive * area
+        held.append(v > node.v_threshold)
+        v = np.where(held[-1], node.v_reset, v)
+    np.testing.assert_array_equal(want.numpy(), np.stack(held))
 
 
 def by_its_equations(graph, x, area):
@@ -168,6 +196,12 @@ REFUSED = {
         lambda: from_nir(changed("axon", delay=np.full(6, 7.0)), DT),
         "node 'axon': AxonalDelay needs delays from",
     ),
+    "shape": (lambda: to_nir(ROW(CURRENT), (5,)), "layer 0 cannot take (5,): "),
+    "pool": (
+        lambda: to_nir(ROW(nn.AvgPool2d(2, ceil_mode=True), CURRENT), (4,)),
+        "layer 1 has no form in NIR, got AvgP",
+    ),
+    "leak": (lambda: DeltaLIF(tau=math.inf, bias=0.1), "DeltaLIF needs bias=0 where tau is infinite"),
     "suffix": (lambda: to_nir(ROW(CURRENT), (4,), "x.h5"), "into a .nir file, got 'x.h5'"),
     "node": (lambda: from_nir(changed("fc", __class__=nir.Scale), DT), "node 'fc' is a Scale; neuropil reads CubaLIF"),
     "loop": (lambda: from_nir(looped(), DT), "'high' -> 'wide' is a branch or a loop"),

@@ -1,5 +1,7 @@
 """`simulate` takes several steps at once; what comes out is what a loop over `step` gives, neurons bit for bit."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ from neuropil.spiking import (
     DeltaLIF,
     Izhikevich,
     PoissonEncoding,
+    SpikeCounter,
     SpikingSequential,
     simulate,
 )
@@ -24,10 +27,12 @@ NEURONS = {
     "current": CurrentLIF(17e-3, 4.3e-3, threshold=0.9, reset=-0.2, bias=0.3, refractory=2.6e-3, dt=DT),
     "delta": DeltaLIF(tau=17e-3, threshold=0.9, reset=-0.2, bias=0.3, refractory=2.6e-3, dt=DT),
     "adaptive": AdaptiveLIF(17e-3, 4.3e-3, 0.031, 0.4, 0.7, 0.052, 0.13, 0.9, -0.2, 0.3, 2.6e-3, DT),
+    "no leak": DeltaLIF(tau=math.inf, threshold=0.9, reset=-0.2, refractory=2.6e-3, dt=DT),
     "izhikevich": Izhikevich(substeps=2, dt=DT),
+    "counter": SpikeCounter(),
     "delay": AxonalDelay(torch.tensor([0.0, 2.6e-3, 9.1e-3, 0.0, 1.3e-3]), DT),
 }
-SCALE = {"izhikevich": 40.0, "adaptive": 3.0, "delta": 0.6}
+SCALE = {"izhikevich": 40.0, "no leak": 0.6, "adaptive": 3.0, "delta": 0.6}
 
 
 def by_steps(network, spikes, state=None):

@@ -1,6 +1,7 @@
 """Spiking networks that a clock drives, to and from the Neuromorphic Intermediate Representation (NIR)."""
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from torch import Tensor, nn
 
 from neuropil.errors import Refusal, optional, printable, require
 from neuropil.runs.files import write_atomically
-from neuropil.spiking import AxonalDelay, CurrentLIF, DeltaLIF, SpikingSequential
+from neuropil.spiking import AxonalDelay, CurrentLIF, DeltaLIF, SpikeCounter, SpikingSequential
 from neuropil.spiking.clock.linear import steps_of
 
 __all__ = ["from_nir", "to_nir"]
 
 CONVOLUTIONS = {"Conv1d": nn.Conv1d, "Conv2d": nn.Conv2d}
-KNOWN = "CubaLIF, LIF, Delay, Linear, Affine, Flatten, and Conv1d and Conv2d in one group that pad with zeros"
+KNOWN = """CubaLIF, LIF, IF, Delay, Linear, Affine, Flatten, AvgPool2d, and Conv1d and Conv2d in one group that pad \
+with zeros"""
+TAUS = {"CubaLIF": ("tau_mem", "tau_syn"), "LIF": ("tau",), "IF": ()}  # time constants of a node
 Neuron = CurrentLIF | DeltaLIF
 
 
@@ -27,15 +30,16 @@ def to_nir(
     r"""A network in a row as a ``nir.NIRGraph``, also written into `file`.
 
     `CurrentLIF` becomes CubaLIF with :math:`R = 1`, :math:`w_{in} = \tau_s / a` and :math:`v_{leak} = i_0`, where a is
-    the spike area. `DeltaLIF` becomes LIF with :math:`R = \tau / a`. Times are in s. NIR has no step: give its length
-    to `from_nir`. In NIR a neuron spikes above its threshold, here at the threshold as well. `AxonalDelay` becomes
-    Delay, with a delay for each unit, in whole steps.
+    the spike area. `DeltaLIF` becomes LIF with :math:`R = \tau / a`, and without a leak IF with :math:`R = 1 / a`.
+    Times are in s. NIR has no step: give its length to `from_nir`. In NIR a neuron spikes above its threshold, here at
+    the threshold as well. `AxonalDelay` becomes Delay, with a delay for each unit, in whole steps. A `SpikeCounter` is
+    left out.
 
     Pedersen et al. 2024, Nat. Commun. 15.
 
     Args:
-        network: of ``nn.Linear``, ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Flatten``, `CurrentLIF`, `DeltaLIF` and
-            `AxonalDelay`.
+        network: of ``nn.Linear``, ``nn.Conv1d``, ``nn.Conv2d``, ``nn.AvgPool2d``, ``nn.Flatten``, `CurrentLIF`,
+            `DeltaLIF` and `AxonalDelay`.
         shape: of an input, (n,) or (channels, *positions).
         file: a .nir file.
         spike_area: integral of a spike over time. 1 is the impulse of NIR. Give dt for tools where a spike is 1 during
@@ -59,12 +63,14 @@ def to_nir(
     target = None if file is None else Path(file)
     if target is not None:
         require(target.suffix == ".nir", f"NIR is written into a .nir file, got {target.name!r}.")
+        target.parent.mkdir(parents=True, exist_ok=True)
     nodes, x = {"input": nir.Input(np.array(shape))}, torch.zeros(1, *shape)
     for name, layer in enumerate(network.layers):
+        if isinstance(layer, SpikeCounter):  # which changes nothing
+            continue
         nodes[str(name)] = _node(nir, f"layer {name}", layer, tuple(x.shape[1:]), spike_area)
         if isinstance(layer, nn.Module) and not isinstance(layer, AxonalDelay):
-            with torch.no_grad():
-                x = layer(x.to(next(layer.parameters(), x)))
+            x = _passed(f"layer {name}", layer, x)
     _check_biases(network.layers, spike_area)
     nodes["output"] = nir.Output(np.array(x.shape[1:]))
     graph = nir.NIRGraph(nodes, list(zip(nodes, [*nodes][1:])))
@@ -157,6 +163,9 @@ def _node(nir: Any, place: str, layer: Any, shape: tuple[int, ...], area: float)
     if kind is nn.Flatten and layer.start_dim > 0:
         ends = (end - 1 if end > 0 else end for end in (layer.start_dim, layer.end_dim))
         return nir.Flatten({"input": np.array(shape)}, *ends)
+    if kind is nn.AvgPool2d and not layer.ceil_mode and layer.divisor_override is None and layer.count_include_pad:
+        sizes = [np.array(nn.modules.utils._pair(one)) for one in (layer.kernel_size, layer.stride, layer.padding)]
+        return nir.AvgPool2d(*sizes)
     if kind is nn.Linear:
         return nir.Linear(_array(layer.weight)) if bias is None else nir.Affine(_array(layer.weight), _array(bias))
     if kind in CONVOLUTIONS.values() and layer.padding_mode == "zeros" and layer.groups == 1:
@@ -169,28 +178,44 @@ def _node(nir: Any, place: str, layer: Any, shape: tuple[int, ...], area: float)
     raise Refusal(f"{place} has no form in NIR, got {layer}; these have: {KNOWN}.")
 
 
+def _passed(place: str, layer: nn.Module, x: Tensor) -> Tensor:
+    """What a layer makes of no spike; an input of another shape is refused."""
+    try:
+        with torch.no_grad():
+            out: Tensor = layer(x.to(next(layer.parameters(), x)))
+        return out
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise Refusal(f"{place} cannot take {tuple(x.shape[1:])}: {reason}; give the shape of an input.") from error
+
+
 def _neuron_node(nir: Any, place: str, neuron: Neuron, shape: tuple[int, ...], area: float) -> Any:
-    """CubaLIF or LIF."""
+    """CubaLIF, LIF or IF."""
     held = steps_of(neuron.refractory, neuron.dt)
     cure = "take refractory=0, and see what it changes"
     require(not held, f"{place} has a refractory time of {neuron.refractory} s, which NIR does not know; {cure}.")
     values = {"v_leak": neuron.bias, "v_threshold": neuron.threshold, "v_reset": neuron.reset}
     if isinstance(neuron, CurrentLIF):
         values |= {"tau_mem": neuron.tau, "tau_syn": neuron.tau_syn, "r": 1.0, "w_in": neuron.tau_syn / area}
+    elif math.isinf(neuron.tau):
+        values = {"r": 1 / area, "v_threshold": neuron.threshold, "v_reset": neuron.reset}
     else:
         values |= {"tau": neuron.tau, "r": neuron.tau / area}
-    kind = nir.CubaLIF if isinstance(neuron, CurrentLIF) else nir.LIF
+    leaky = nir.IF if math.isinf(neuron.tau) else nir.LIF
+    kind = nir.CubaLIF if isinstance(neuron, CurrentLIF) else leaky
     return kind(**{name: np.full(shape, value) for name, value in values.items()})
 
 
 def _layer(place: str, node: Any, dt: float, area: float) -> nn.Module | Neuron:
     """What a node is here."""
     kind = type(node).__name__
-    if kind in ("CubaLIF", "LIF"):
+    if kind in TAUS:
         return _neuron(place, kind, vars(node), dt, area)
     if kind == "Flatten":
         start, end = int(node.start_dim), int(node.end_dim)
         return nn.Flatten(start + (start >= 0), end + (end >= 0))
+    if kind == "AvgPool2d":
+        return nn.AvgPool2d(*(_plain(one) for one in (node.kernel_size, node.stride, node.padding)))
     if kind == "Delay":
         delay = torch.as_tensor(np.asarray(node.delay, np.float64))
         return AxonalDelay(delay.flatten()[0] if delay.unique().numel() == 1 else delay, dt)
@@ -211,20 +236,20 @@ def _layer(place: str, node: Any, dt: float, area: float) -> nn.Module | Neuron:
 
 def _neuron(place: str, kind: str, values: Mapping[str, Any], dt: float, area: float) -> Neuron:
     """The neuron of a node, in the unit in which a spike of weight 1 adds 1 to its input."""
-    taus = ("tau_mem", "tau_syn") if kind == "CubaLIF" else ("tau",)
-    names = (*taus, "r", "v_leak", "v_threshold", "v_reset", *(["w_in"] if kind == "CubaLIF" else []))
+    taus = TAUS[kind]
+    names = (*taus, "r", "v_threshold", "v_reset", *(["v_leak"] if taus else []), *(["w_in"] if taus[1:] else []))
     one = {name: np.unique(values[name]) for name in names}
     for name, found in one.items():
         if len(found) != 1:
             got = f"{len(found)} values from {found[0]:g} to {found[-1]:g}"
             raise Refusal(f"{place} needs one {name} for all its neurons, got {got}.")
     number = {name: float(found[0]) for name, found in one.items()}
-    gain = number["r"] * number.get("w_in", 1.0) / (number[taus[-1]] / area)
+    gain = number["r"] * number.get("w_in", 1.0) * area / (number[taus[-1]] if taus else 1.0)
     require(gain > 0, f"{place} needs r and w_in above 0, got r={number['r']} and w_in={number.get('w_in', 1.0)}.")
     scaled = {name: number[f"v_{name}"] / gain for name in ("threshold", "reset")}
-    more = {"bias": number["v_leak"] / gain, "refractory": 0.0, "dt": dt, **scaled}
-    if kind == "LIF":
-        return DeltaLIF(tau=number["tau"], **more)
+    more = {"bias": number.get("v_leak", 0.0) / gain, "refractory": 0.0, "dt": dt, **scaled}
+    if kind != "CubaLIF":
+        return DeltaLIF(tau=number.get("tau", math.inf), **more)
     return CurrentLIF(tau=number["tau_mem"], tau_syn=number["tau_syn"], **more)
 
 

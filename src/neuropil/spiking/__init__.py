@@ -2,6 +2,7 @@
 
 from neuropil.spiking.clock.conductance import ConductanceLIF, ConductanceState
 from neuropil.spiking.clock.contract import Network
+from neuropil.spiking.clock.counter import CounterState, SpikeCounter
 from neuropil.spiking.clock.delays import AxonalDelay, DelayState
 from neuropil.spiking.clock.encodings import BernoulliEncoding, PoissonEncoding, RateEncoding
 from neuropil.spiking.clock.izhikevich import Izhikevich, IzhikevichState
@@ -29,11 +30,11 @@ from neuropil.spiking.times import Events, check_times, flatten_events, scatter_
 
 __all__ = [
     "LIF", "QIF", "AdaptiveLIF", "AdaptiveState", "AxonalDelay", "BernoulliEncoding", "ConductanceLIF",
-    "ConductanceState", "CurrentLIF", "DelayState", "DeltaLIF", "DeltaState", "Events", "Izhikevich", "IzhikevichState",
-    "LIFLayer", "LIFNetwork", "LIFState", "LatencyEncoding", "LinearTimeEncoding", "Membrane", "Network", "Plan",
-    "PoissonEncoding", "QIFLayer", "QIFNetwork", "QIFState", "RateEncoding", "RecurrentLIF", "RecurrentQIF",
-    "Simulation", "SpikingLayer", "SpikingNetwork", "SpikingOutput", "SpikingSequential", "Theta", "ThetaLayer",
-    "ThetaNetwork", "ThresholdEncoding", "check_times", "firing_rates", "flatten_events", "from_raster", "interval_cv",
-    "lateral_inhibition", "scatter_events", "simulate", "simulate_lif", "simulate_qif", "simulate_recurrent_lif",
-    "simulate_recurrent_qif", "synchrony", "to_raster",
+    "ConductanceState", "CounterState", "CurrentLIF", "DelayState", "DeltaLIF", "DeltaState", "Events", "Izhikevich",
+    "IzhikevichState", "LIFLayer", "LIFNetwork", "LIFState", "LatencyEncoding", "LinearTimeEncoding", "Membrane",
+    "Network", "Plan", "PoissonEncoding", "QIFLayer", "QIFNetwork", "QIFState", "RateEncoding", "RecurrentLIF",
+    "RecurrentQIF", "Simulation", "SpikeCounter", "SpikingLayer", "SpikingNetwork", "SpikingOutput",
+    "SpikingSequential", "Theta", "ThetaLayer", "ThetaNetwork", "ThresholdEncoding", "check_times", "firing_rates",
+    "flatten_events", "from_raster", "interval_cv", "lateral_inhibition", "scatter_events", "simulate", "simulate_lif",
+    "simulate_qif", "simulate_recurrent_lif", "simulate_recurrent_qif", "synchrony", "to_raster",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Leaky integrate-and-fire neurons with currents, also adapting ones: linear between spikes, so a step is exact."""
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -131,7 +132,8 @@ class DeltaLIF:
     r"""The neuron :math:`\tau \dot v = -v + i_0` without synaptic current: a spike that comes in moves v at once.
 
     A step lets v decay, then adds the input. A neuron that is then at the threshold or above spikes. v becomes `reset`
-    and stays there for `refractory`; input that comes meanwhile is lost.
+    and stays there for `refractory`; input that comes meanwhile is lost. With ``tau=math.inf`` nothing leaks, and the
+    neuron integrates and fires.
 
     Lapicque 1907, J. Physiol. Pathol. Gen. 9.
 
@@ -158,7 +160,9 @@ class DeltaLIF:
 
     def __post_init__(self) -> None:
         needs_numbers(self)
-        check_seconds(self, self.dt, tau=self.tau)
+        leaks = self.tau != math.inf
+        check_seconds(self, self.dt, tau=self.tau if leaks else self.dt)
+        needs(self, leaks or self.bias == 0, "bias=0 where tau is infinite: its current would be none")
         needs(self, self.reset < self.threshold, "reset < threshold")
         check_refractory(self, self.refractory, self.dt)
 

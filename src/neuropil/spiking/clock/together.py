@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neuropil.errors import Refusal
+from neuropil.spiking.clock.counter import SpikeCounter
 from neuropil.spiking.clock.delays import AxonalDelay
 from neuropil.spiking.clock.izhikevich import Izhikevich
 from neuropil.spiking.clock.linear import AdaptiveLIF, CurrentLIF, DeltaLIF, propagator, steps_of
@@ -19,7 +20,7 @@ LAYERS = (
     nn.AvgPool3d, nn.ReLU, nn.Identity,
 )  # fmt: skip
 COMPILED: dict[type, str] = {CurrentLIF: "current", DeltaLIF: "delta", AdaptiveLIF: "adaptive"}
-STEPPED = (AxonalDelay, Izhikevich)  # step by step, but with all steps of the layers around them at once
+STEPPED = (AxonalDelay, Izhikevich, SpikeCounter)  # step by step, but with all steps of the layers around them at once
 NUMBERS = 2**20  # that inputs or what a layer gives may hold at once; a GPU gets eight times as many
 LONGEST = 64  # steps
 SINGLE = 4  # steps that are taken alone, so that who changes weights between steps is seen

@@ -15,11 +15,13 @@ from torch import nn
 import neuropil as npl
 from common import first_digits
 from neuropil.cli import main
+from neuropil.distributed.pipeline import _check_row as check_row
 from neuropil.errors import Refusal
 from neuropil.exchange import export, extract_features, networks, to_onnx, to_pt2, to_torch
+from neuropil.models import Beside, ContrastLatency, FirstSpikeConv2d, MirrorMean
 from neuropil.spiking import from_raster, to_raster
 from report_runs import make, result
-from test_saving import MODELS, rng
+from test_saving import HEAD, MODELS, rng
 
 FLAT = ("hebbian features", "whitened patches", "deep", "masked", "linear", "association", "plain association")
 SHAPE = (1, 8, 8)
@@ -145,12 +147,84 @@ def test_a_layer_of_ones_own_takes_any_number_of_examples():
     torch.testing.assert_close(plain(x), (x[:, :4] + x[:, 4:]) / 2)
 
 
-def test_models_without_layers_in_a_row_are_refused():
+def two(*sides):
+    stages = [
+        {"conv": nn.Conv2d(1, 4, side), "act": npl.Triangle(0.7), "pool": nn.AdaptiveAvgPool2d(2)} for side in sides
+    ]
+    return [npl.stacked(stage) for stage in stages]
+
+
+BODIES = {
+    "mirror images": lambda: MirrorMean(*two(3)),
+    "side by side": lambda: Beside(*two(3, 5)),
+    "both, in a row": lambda: nn.Sequential(MirrorMean(*two(3, 5)), nn.Linear(32, 7)),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_networks_that_are_no_row_are_exported_as_they_are(name, train):
+    """They are sequences of torch by class, whose pass is another one."""
+    model = npl.FeatureClassifier(BODIES[name](), readout=HEAD).fit(train, rng=rng())
+    network, program = to_torch(model, SHAPE), export(model, SHAPE).module()
+    for count in (1, 2, 23):
+        x = torch.rand(count, *SHAPE, generator=rng())
+        for one in (network, program):
+            torch.testing.assert_close(one(x), model.forward(x), rtol=1e-5, atol=1e-5)
+
+
+def test_stages_are_made_of_blocks_that_pass_on_what_the_one_below_made():
+    x, made = torch.rand(4, 1, 6, 6), [nn.Conv2d(1, 2, 3), nn.Conv2d(2, 3, 3)]
+    check_row(nn.Sequential(*made), x)
+    check_row(npl.stacked({"conv": made[0], "act": npl.Triangle(1.0)}), (x, torch.zeros(4)))
+    for one in (Beside(nn.Flatten(), nn.Flatten()), MirrorMean(nn.Flatten()), Beside(*made)):
+        with pytest.raises(Refusal, match=r"blocks that pass on what the one below made, but a (Beside|Mirror)"):
+            check_row(one, x)
+
+
+@pytest.mark.parametrize("kind", ["hard WTA", "linear"])
+def test_a_model_of_a_table_knows_how_its_rows_were_standardised(kind, tmp_path):
+    rows = torch.randn(90, 5, generator=rng()) * torch.tensor([1.0, 20.0, 0.03, 400.0, 7.0]) - 11
+    labels = [("ape", "bee", "cat")[k] for k in (rows[:, 1] > -10).int() + (rows[:, 3] > 0).int()]
+    table = [["a", "b", "c", "d", "e", "label"], *([*row, name] for row, name in zip(rows.tolist(), labels))]
+    (tmp_path / "table.csv").write_text("\n".join(",".join(map(str, row)) for row in table))
+    train, _ = npl.load_data(str(tmp_path / "table.csv"))
+    assert train.x.mean(0).abs().max() < 1e-5
+    body = npl.dense_body(train, 20, n=2.0) if kind == "hard WTA" else nn.Sequential(nn.Flatten())
+    model = npl.load(npl.FeatureClassifier(body, readout=HEAD).fit(train, rng=rng()).save(tmp_path / "m.safetensors"))
+    want = model.decision_function(model.columns_.scaled(rows))
+    assert len(set(model.predict(model.columns_.scaled(rows)).tolist())) > 1
+    torch.testing.assert_close(to_torch(model, (5,), raw=True)(rows), want, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(to_torch(model, (5,))(train.x), model.forward(train.x), rtol=1e-5, atol=1e-5)
+    assert (
+        main(
+            [
+                "export",
+                str(tmp_path / "m.safetensors"),
+                "--to",
+                "torch",
+                "--shape",
+                "5",
+                "--out",
+                str(tmp_path / "n/m.pt2"),
+            ]
+        )
+        == 0
+    )
+    torch.testing.assert_close(torch.export.load(tmp_path / "n/m.pt2").module()(rows), want, rtol=1e-4, atol=1e-5)
+    with pytest.raises(Refusal, match=r"the table has 5 columns, got rows of shape \(2, 4\)"):
+        model.columns_.scaled(rows[:2, :4])
+
+
+def test_models_without_layers_in_a_row_are_refused(train):
     for model in (npl.load("digits-mstdp"), npl.load("yin-yang-qif")):
         with pytest.raises(Refusal, match=r"has no form in plain PyTorch: its activity settles or spikes"):
             to_torch(model, (4,))
     with pytest.raises(Refusal, match="is not fitted"):
         to_torch(npl.AssociationClassifier(), (4,))
+    body = nn.Sequential(ContrastLatency(), FirstSpikeConv2d(2, 5, 3, threshold=1.0))
+    model = npl.FeatureClassifier(body, readout=HEAD).fit(train, rng=rng())
+    with pytest.raises(Refusal, match="a FirstSpikeConv2d has no form in plain PyTorch"):
+        to_torch(model, SHAPE)
 
 
 def test_features_are_those_of_the_layer(fitted, train):

@@ -6,6 +6,7 @@ The files in `sets/` are the registry: `neuropil.data.NAME` is the function NAME
 from collections.abc import Callable
 from functools import wraps
 
+from neuropil.data.columns import Columns
 from neuropil.data.download import fetch
 from neuropil.data.held import held_out, in_reach
 from neuropil.data.idx import read_idx
@@ -18,8 +19,8 @@ from neuropil.data.split import Split
 from neuropil.data.subsets import hold_out, relabel, subset
 
 __all__ = [
-    "SpikeSplit", "Split", "check", "fetch", "held_out", "hold_out", "in_reach", "is_own", "list_sets", "load",
-    "parse_records", "read_idx", "read_nmnist", "read_shd", "relabel", "set_names", "subset",
+    "Columns", "SpikeSplit", "Split", "check", "fetch", "held_out", "hold_out", "in_reach", "is_own", "list_sets",
+    "load", "parse_records", "read_idx", "read_nmnist", "read_shd", "relabel", "set_names", "subset",
 ]  # fmt: skip
 
 

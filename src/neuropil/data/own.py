@@ -5,12 +5,14 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neuropil.data.arrays import labels_of
+from neuropil.data.columns import Columns
 from neuropil.data.files import read_bytes
 from neuropil.data.idx import read_idx
 from neuropil.data.images import class_folders
@@ -64,11 +66,9 @@ def scaled(train: Split, test: Split) -> tuple[Split, Split]:
     low, high = (float(value) for value in train.x.aminmax())
     if train.x.ndim != 2 or (low >= 0 and high <= 1):
         return train, test
-    mean, spread = train.x.mean(0), train.x.std(0, correction=0)
-    scale: Any = lambda split: Split(
-        (split.x - mean) / spread.where(spread > 0, 1), split.y, split.classes, split.names
-    )
-    return scale(train), scale(test)
+    columns = Columns.of(train.x)
+    first, second = (replace(part, x=columns.scaled(part.x), columns=columns) for part in (train, test))
+    return first, second
 
 
 Arrays = tuple[Any, Any]

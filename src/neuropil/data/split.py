@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from neuropil.data.arrays import collected, examples_of, labels_of, looks_channels_last, names_in
+from neuropil.data.columns import Columns
 from neuropil.data.images import class_folders, read_images
 from neuropil.errors import Refusal, device_named, require, unknown
 
@@ -25,6 +26,7 @@ class Split:
         classes: number of classes.
         names: what the classes are called, in the order of their labels; empty if nothing is known of it.
         channels_first: whether images that look channels-last, such as (n, 64, 5, 3), are meant as they are.
+        columns: of a table whose rows were standardised, how; None if they are as they came.
 
     Raises:
         Refusal: a shape, dtype, pixel or label that is not as above.
@@ -42,6 +44,7 @@ class Split:
     classes: int
     names: tuple[str, ...] = ()
     channels_first: bool = False
+    columns: Columns | None = None
 
     def __post_init__(self) -> None:
         _check_form(self.x, guess=not self.channels_first)

@@ -48,7 +48,7 @@ def relabel(split: Split, labels: Sequence[int]) -> Split:
     require(len(labels) == split.classes, f"relabel needs {split.classes} labels, got {len(labels)}.")
     split.check_labelled("relabel")
     y = torch.tensor(labels, device=split.y.device)[split.y]
-    return Split(split.x[y >= 0], y[y >= 0], max(labels) + 1, channels_first=split.channels_first)
+    return Split(split.x[y >= 0], y[y >= 0], max(labels) + 1, (), split.channels_first, split.columns)
 
 
 def subset(split: Some, n: int, seed: int) -> Some:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from functools import partial
 from itertools import chain, pairwise
 from time import perf_counter
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from neuropil.distributed.balance import balanced, costs
 from neuropil.distributed.link import END, Batch, Link
-from neuropil.errors import require, unknown
+from neuropil.errors import Refusal, require, unknown
 from neuropil.plasticity.joint import shared_norms
 from neuropil.plasticity.law import Law
 from neuropil.plasticity.learner import Learner
@@ -196,6 +197,7 @@ def pipeline(
     cure = "share(model) before attach lets processes learn it, each from a part of the data"
     require(not attached, f"pipeline takes a network and rules, not what attach has made; {cure}.")
     require(isinstance(model, nn.Sequential), f"pipeline needs an nn.Sequential of blocks, got {type(model).__name__}.")
+    _check_row(model, batch)
     processes = members("pipeline", group)
     require(bool(rules) and isinstance(rules, Mapping), f"pipeline needs {{name of a layer: rule}}, got {rules!r}.")
     named_layers(model, rules)  # refuses unknown names and rules that were not made
@@ -211,6 +213,20 @@ def pipeline(
     starts = _starts(model, rules, batch, processes.size // workers, processes) if starts is None else starts
     _check_stages(model, rules, starts, processes.size // workers)
     return Stage(model, rules, starts, processes, workers)
+
+
+@torch.no_grad()
+def _check_row(model: nn.Sequential, batch: Any) -> None:
+    """Refuse a class of one's own whose pass is not that of its blocks, one after the other."""
+    if type(model).forward is nn.Sequential.forward:
+        return
+    what = f"pipeline needs blocks that pass on what the one below made, but a {type(model).__name__} does not"
+    network, x = deepcopy(model).eval(), pair(batch)[0]
+    try:
+        alike = torch.allclose(nn.Sequential(*network)(x), network(x), rtol=1e-4, atol=1e-5)
+    except RuntimeError as error:  # shapes do not even fit
+        raise Refusal(f"{what}; put it into an nn.Sequential as a block.") from error
+    require(alike, f"{what}; put it into an nn.Sequential as a block.")
 
 
 def _starts(

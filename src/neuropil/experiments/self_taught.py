@@ -60,7 +60,7 @@ class SelfTaught(FeatureClassifier):
     def save(self, path: Path | str, *, about: Mapping[str, Any] | None = None, precision: str | None = None) -> Path:
         """Write what it has learned as a `FeatureClassifier`, which answers alike and teaches itself no more."""
         taught = copy(self.plain)
-        taught.network_, taught.names_ = self.network_, self.names_
+        taught.network_, taught.names_, taught.columns_ = self.network_, self.names_, self.columns_
         return taught.save(path, about=about, precision=precision)
 
     def _fit_readout(self, body: nn.Sequential, labelled: Split, rng: Generator, tracker: Tracker) -> Self:

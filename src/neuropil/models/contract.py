@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from neuropil.data import Split
+from neuropil.data import Columns, Split
 from neuropil.errors import Refusal, enough_memory, require
 from neuropil.models.description import layers_of
 from neuropil.models.nn.convolution import Beside
@@ -37,10 +37,13 @@ class Model(Protocol):
     """What fits and predicts. Examples are (n, *shape), float32 as `Split.pixels` gives them, or uint8 as stored.
 
     Attributes:
-        names_: what the classes are called, as of the split that it learned from; they travel with its file.
+        names_: what the classes are called, as of the split that it learned from.
+        columns_: how the columns of a table were standardised that it learned from. It takes rows of that table after
+            ``columns_.scaled(rows)``. Both travel with its file.
     """
 
     names_: tuple[str, ...] = ()
+    columns_: Columns | None = None
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
         """Learn from `train`; all randomness comes from `rng`, `tracker` takes the rows of every epoch."""
@@ -107,7 +110,7 @@ def not_fitted(model: object, name: str) -> NoReturn:
 
 
 def begin_fit(model: Any, train: object, rng: object) -> None:
-    """Refuse examples or a generator that are none, as they are handed to `fit`; remember what classes are called."""
+    """Refuse examples or a generator that are none, as they are handed to `fit`; remember how they are to be read."""
     who = type(model).__name__
     if not isinstance(train, Split):
         raise Refusal(f"{who} learns from a Split, as of Split.from_numpy(x, y), got {type(train).__name__}.")
@@ -115,7 +118,7 @@ def begin_fit(model: Any, train: object, rng: object) -> None:
     if not isinstance(rng, Generator):
         raise Refusal(f"{who} needs rng=torch.Generator().manual_seed(0) or another, got {rng!r}.")
     check_alike(who, train.x, train.y, rng)
-    model.names_ = train.names
+    model.names_, model.columns_ = train.names, train.columns
 
 
 def copied(model: object, body: nn.Module, device: torch.device) -> Any:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 import neuropil
+from neuropil.data import Columns
 from neuropil.errors import Refusal, require
 from neuropil.models.description import NOT_SAVED, build, describe, known_class, known_of, rebuild
 from neuropil.models.packing import pack, unpack
@@ -38,7 +39,8 @@ def write_model(
 ) -> Path:
     """Write a fitted model into the file `path`, whole or not at all; `about` are facts to travel with it.
 
-    So do the names of its classes, if it was told some. With `precision` weights are rounded, see `pack`.
+    So does what it knows of its data, names of classes and columns of a table. With `precision` weights are rounded,
+    see `pack`.
 
     Raises:
         Refusal: the model is not fitted, or has a layer or a setting that a file cannot hold.
@@ -57,8 +59,7 @@ def write_model(
     settings = {key: _setting(getattr(model, key), key in known.for_learning) for key in known.settings}
     tree = {"class": type(model).__name__, "settings": settings, "learned": learned}
     metadata = {"format": FORMAT, "version": VERSION, "neuropil": neuropil.__version__}
-    named = {"class_names": list(model.names_)} if getattr(model, "names_", ()) else {}
-    metadata |= {"model": json.dumps(tree), "about": _facts(named | dict(about or {}))}
+    metadata |= {"model": json.dumps(tree), "about": _facts(_data_of(model) | dict(about or {}))}
     if precision is not None:
         tensors, types = pack(tensors, precision)
         metadata |= {"version": PACKED, "packed": json.dumps(types)}
@@ -95,12 +96,19 @@ def read_model(path: Path | str, device: torch.device | str = "cpu") -> Any:
                 value.eval().requires_grad_(False).to(device)
             setattr(model, attribute, value)
         model.names_ = tuple(map(str, about.get("class_names", ())))
+        model.columns_ = Columns.from_json(about.get("columns"))
         if hasattr(model, "loaded_"):
             model.loaded_()
     except (Refusal, TypeError, KeyError, AttributeError, ValueError) as error:
         raise Refusal(f"the model in {path} cannot be rebuilt: {error}") from error
     require(not tensors, f"the model in {path} has no place for the tensors {', '.join(map(repr, tensors))}.")
     return model
+
+
+def _data_of(model: Any) -> dict[str, Any]:
+    """What a model knows of the data that it learned from, as facts."""
+    names, columns = getattr(model, "names_", ()), getattr(model, "columns_", None)
+    return ({"class_names": list(names)} if names else {}) | ({"columns": columns._asdict()} if columns else {})
 
 
 def _facts(about: Mapping[str, Any]) -> str:

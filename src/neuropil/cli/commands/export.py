@@ -9,10 +9,12 @@ usage: neuropil export RUN --to onnx|torch|nir --out FILE [--learner NAME] [--se
 --shape ...    of one example, where the run does not say it
 
 RUN is the folder of a finished run, the file of a model, or the name of a network, see neuropil zoo.
+A model of a table takes its rows as they stand there: how columns were standardised is in the file.
 Any number of images may go in at once. What was written is read again and compared, where that is possible.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,12 +50,14 @@ def main(words: list[str]) -> int:
     named = sorted({f"--learner {one.about['name']!r} --seed {one.about['seed']}" for one in found})
     require(len(found) == 1, f"{asked.run} holds {len(found)} models; name one, for example {named[0]}.")
     model, shape = neuropil.load(found[0].path), asked.shape or shape_of(found[0].about)
-    write: Any = {"onnx": to_onnx, "torch": to_pt2, "nir": to_nir}[asked.to]
+    write: Any = {"onnx": partial(to_onnx, raw=True), "torch": partial(to_pt2, raw=True), "nir": to_nir}[asked.to]
     write(model, shape, asked.out)
-    x = torch.rand(3, *shape)
+    x, columns = torch.rand(3, *shape), getattr(model, "columns_", None)
     again = read(asked.out, x)
-    difference = "" if again is None else f", off by {(again - model.decision_function(x)).abs().max():.1e}"
-    print(f"{asked.out}: {type(model).__name__}, images (n, {', '.join(map(str, shape))}) to scores{difference}")
+    scores = model.decision_function(columns.scaled(x) if columns else x)
+    difference = "" if again is None else f", off by {(again - scores).abs().max():.1e}"
+    what = "rows of the table as they stand there" if columns else "images"
+    print(f"{asked.out}: {type(model).__name__}, {what} (n, {', '.join(map(str, shape))}) to scores{difference}")
     return 0
 
 

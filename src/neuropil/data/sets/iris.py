@@ -1,7 +1,10 @@
 """Iris: three species of flower by four lengths, offline (Fisher 1936)."""
 
+from dataclasses import replace
+
 import torch
 
+from neuropil.data.columns import Columns
 from neuropil.data.split import Split
 from neuropil.data.subsets import hold_out
 
@@ -20,5 +23,6 @@ def iris(seed: int = 0) -> tuple[Split, Split]:
     lengths, labels = load_iris(return_X_y=True)
     flowers = Split(torch.tensor(lengths, dtype=torch.float32), torch.tensor(labels, dtype=torch.int64), classes=3)
     train, test = hold_out(flowers, 0.2, seed)
-    mean, spread = train.x.mean(0), train.x.std(0, correction=0)
-    return Split((train.x - mean) / spread, train.y, 3), Split((test.x - mean) / spread, test.y, 3)
+    columns = Columns.of(train.x)
+    first, second = (replace(part, x=columns.scaled(part.x), columns=columns) for part in (train, test))
+    return first, second

@@ -68,7 +68,7 @@ class CentredUnitNorm(nn.Module):
 
     def widened(self, x: Tensor) -> Tensor:
         """`x` (n, features) with the constant as its last column, if there is one."""
-        return torch.cat([x, self.beside.to(x).expand(len(x), 1)], dim=1) if self.constant else x
+        return torch.cat([x, self.beside.to(x).expand(x.shape[0], 1)], dim=1) if self.constant else x
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) to the same shape, or one more with a constant; each of norm 1 (or 0)."""

@@ -73,7 +73,7 @@ def attached():
                     learner.propose_(batch[:size])
                     optimizer.step()
                     learner.settle_()
-                shown = {**learner.state_dict(), "rng": 0}, dict(learner.model.state_dict())
+                shown = {**learner.state_dict(), "rng": 0, "rules": 0}, dict(learner.model.state_dict())
                 yield f"{title}, {name}, {threshold}", shown
 
 

@@ -1,7 +1,9 @@
 """Rules attached to a plain network: one step against loops, what a step keeps, resuming and geometries."""
 
 import math
+import pickle
 from copy import deepcopy
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
@@ -205,14 +207,64 @@ def test_layers_learn_in_the_order_of_the_pass_and_rows_start_at_inputs():
     assert (cosine.amax(1) > 1 - 1e-5).all()
 
 
-def test_torchs_own_start_stays_where_there_are_too_few_inputs():
+def test_with_few_inputs_as_many_rows_start_there_as_there_are_and_the_others_stay_where_they_were():
     model = nn.Sequential(nn.Linear(9, 30))
-    own = model[0].weight.detach().clone()
-    npl.attach(model, {"0": npl.HardWTA()}, torch.rand(59, 9))
+    own, images = model[0].weight.detach().clone(), torch.rand(19, 9)
+    with pytest.warns(UserWarning, match="19 of 30 units of layer '0' start at inputs, the others at random"):
+        learner = npl.attach(model, {"0": npl.HardWTA()}, images)
+    mean, now = learner.states["0"].mean[0], F.normalize(model[0].weight.detach())
+    seen = F.normalize((images - mean) - (images - mean).mean(1, keepdim=True))
+    near = now[:19] @ seen.T
+    torch.testing.assert_close(near.amax(1), torch.ones(19))
+    assert near.argmax(1).unique().numel() == 19  # each at another one
     centred = own - own.mean(1, keepdim=True)
-    torch.testing.assert_close(F.normalize(model[0].weight.detach()), F.normalize(centred))
-    npl.attach(model, {"0": npl.HardWTA()}, torch.rand(60, 9))
-    assert not torch.allclose(F.normalize(model[0].weight.detach()), F.normalize(centred), atol=1e-2)
+    torch.testing.assert_close(now[19:], F.normalize(centred)[19:])
+    assert torch.equal(learner.begun["0"]["weight"], model[0].weight)
+
+
+@pytest.mark.parametrize("units", [501, 700])
+def test_a_wide_layer_starts_at_inputs_too(units):
+    images = torch.rand(1400, 12, generator=seed(1))
+    learner = npl.attach(nn.Sequential(nn.Linear(12, units)), {"0": npl.HardWTA()}, images)
+    mean = learner.states["0"].mean[0]
+    seen = F.normalize((images - mean) - (images - mean).mean(1, keepdim=True))
+    assert ((F.normalize(learner.model[0].weight.detach()) @ seen.T).amax(1) > 1 - 1e-5).all()
+
+
+def test_looking_at_wins_changes_nothing():
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Dropout(0.5), nn.Linear(5, 4))
+    learner = npl.attach(model, {"0": npl.HardWTA(), "3": npl.HardWTA()}, torch.rand(60, 6))
+    model[2].eval()
+    before, seen = deepcopy(model.state_dict()), torch.random.get_rng_state()
+    wins = learner.wins(torch.rand(60, 6, generator=seed(1)))
+    assert [int(one.sum()) for one in wins.values()] == [60, 60]
+    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+    assert torch.equal(torch.random.get_rng_state(), seen)
+    assert [module.training for module in model.modules()] == [True, True, True, False, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_that_is_converted_takes_its_learner_along(dtype):
+    learner = npl.attach(network(), BOTH, IMAGES, rng=seed())
+    first = learner.model[0].weight.detach().clone()
+    learner.model.to(dtype)
+    for _ in range(2):
+        learner.propose_(IMAGES.to(dtype))
+        torch.optim.SGD(learner.model.parameters(), 0.2).step()
+        learner.settle_()
+    assert all(part.dtype == dtype for state in learner.states.values() for part in state)
+    assert (learner.model[0].weight - first).abs().max() > 0.01
+    assert learner.wins(IMAGES.to(dtype))["0"].sum() > 0
+
+
+def test_a_learner_goes_to_another_process_as_it_is():
+    learner = npl.attach(network(), BOTH, IMAGES, rng=seed(4), most=50)
+    other = pickle.loads(ForkingPickler.dumps(learner))  # as a process that is spawned gets it
+    for one in learner, other, deepcopy(other):
+        one.propose_(IMAGES)
+    assert torch.equal(other.model[0].weight.grad, learner.model[0].weight.grad)
+    assert torch.equal(other.rng.get_state(), learner.rng.get_state())
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)

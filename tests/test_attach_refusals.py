@@ -91,9 +91,21 @@ def test_units_without_a_direction_are_refused_at_the_start_and_after_a_step():
 def test_a_state_of_other_sizes_is_refused():
     small = npl.attach(nn.Sequential(nn.Linear(4, 3)), {"0": npl.HardWTA()}, torch.rand(9, 4))
     large = npl.attach(nn.Sequential(nn.Linear(5, 3)), {"0": npl.HardWTA()}, torch.rand(9, 5))
-    for state in ({}, large.state_dict()):
+    more = npl.attach(nn.Sequential(nn.Linear(4, 5)), {"0": npl.HardWTA()}, torch.rand(9, 4))
+    for state in ({}, large.state_dict(), more.state_dict()):
         with pytest.raises(Refusal, match="the state of a learner on layers"):
             small.load_state_dict(state)
+
+
+def test_a_state_of_another_rule_or_threshold_is_refused():
+    attached = lambda rule, **more: npl.attach(nn.Sequential(nn.Linear(4, 3)), {"0": rule}, torch.rand(9, 4), **more)
+    state = attached(npl.HardWTA()).state_dict()
+    attached(npl.HardWTA()).load_state_dict(state)
+    attached(npl.ExplainAway(k=1)).load_state_dict({key: state[key] for key in state if key != "rules"})  # an old one
+    with pytest.raises(Refusal, match=r"with rules .*HardWTA.* was given to one with .*ExplainAway"):
+        attached(npl.ExplainAway(k=1)).load_state_dict(state)
+    with pytest.raises(Refusal, match=r"with threshold None was given to one with 2.0"):
+        attached(npl.HardWTA(), threshold=2.0).load_state_dict(state)
 
 
 def test_a_step_that_makes_weights_infinite_is_refused_and_a_huge_one_is_settled():

@@ -85,6 +85,17 @@ def test_a_diagnosis_changes_nothing_and_says_what_it_found():
     assert "effective rank" in lines[1]
 
 
+def test_what_has_not_learned_is_told_to_have_learned_nothing():
+    """The control is the learner's own start, and not that of another one on other images."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 90), torch.nn.Dropout(0.3))
+    learner, seen = attach(model, {"1": ExplainAway()}, TRAIN.pixels()[:200]), torch.random.get_rng_state()
+    (found,) = npl.diagnose(model, learner, TRAIN.pixels(), TRAIN.y).values()
+    assert found.learned == found.control
+    assert "learning makes no difference" in str(found)
+    assert torch.equal(torch.random.get_rng_state(), seen)
+
+
 def test_a_diagnosis_of_rules_learns_on_a_copy_and_knows_the_untrained_layer():
     model = network()
     before = deepcopy(model.state_dict())
@@ -131,6 +142,7 @@ def test_a_probe_sees_few_features_of_every_geometry(shape):
     assert (seen >= 0).all()
 
 
+@pytest.mark.filterwarnings("ignore:.* start at inputs")
 def test_the_benchmark_has_a_row_for_every_case_and_says_who_is_refused():
     config = own.Config(
         data=("digits",), networks=("dense", "transformer", "series", "residual"),

@@ -138,13 +138,12 @@ def copies(weight: Tensor) -> int:
 def _before(learner: Learner, images: Tensor, *, start: bool) -> nn.Module:
     """The network with its attached layers as they were, or as they start; statistics are gathered anew."""
     model = deepcopy(learner.model)
-    for name, parameters in learner.untrained.items():
+    for name, parameters in (learner.begun if start else learner.untrained).items():
         for key, value in parameters.items():
             model.get_submodule(name).get_parameter(key).copy_(value)
-    if start:
-        attach(model, learner.rules, images, threshold=learner.threshold)
-    for chunk in images.split(100):
-        model(chunk)
+    with torch.random.fork_rng(devices=[]):  # dropout takes numbers from the one of all
+        for chunk in images.split(100):
+            model(chunk)
     return model
 
 

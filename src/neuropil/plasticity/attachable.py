@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Generator, Tensor, nn
@@ -20,6 +21,25 @@ def in_one_process(model: nn.Module) -> nn.Module:
     cure = "call neuropil.distributed.share(model.module), and attach to that."
     require(not split, f"DistributedDataParallel shares gradients only, and rules have none; {cure}")
     return bare(model)[-1]
+
+
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Within, all of `model` is in evaluation mode; then each part is in its own again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def widest(model: nn.Module, names: object) -> int:
+    """Units of the widest dense layer among `names`; names that are none will be refused elsewhere."""
+    wanted = set(names) if isinstance(names, Mapping) else set()
+    named = model.named_modules(remove_duplicate=False)
+    return max((one.out_features for name, one in named if name in wanted and isinstance(one, nn.Linear)), default=0)
 
 
 def check_images(who: str, images: object) -> None:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from neuropil.errors import Diverged, require
-from neuropil.plasticity.attachable import check_images, check_settings, in_one_process, reached
+from neuropil.plasticity.attachable import check_images, check_settings, in_evaluation, in_one_process, reached, widest
 from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.geometry import rows, weight_of, write_
 from neuropil.plasticity.precision import full_precision
@@ -20,6 +20,7 @@ from neuropil.plasticity.sharing import places, sharing, sharing_all
 from neuropil.plasticity.tap import tap
 from neuropil.plasticity.turn import directions_of, restart_, settle_layer_, turn
 
+FEWEST = 1000  # images of which a network starts, or all if there are fewer
 IDLE = 8  # steps in a row after which a weight that none of them wrote is named
 
 
@@ -31,6 +32,7 @@ class Learner:
         rules: a rule for each layer that learns, by name, in the order in which a pass reaches them.
         states: what each of these layers remembers.
         untrained: weight and bias of each before its rule was attached.
+        begun: the same when it began to learn, with its start and bias.
         rng, threshold, most: as given to `attach`.
         processes: those that share the network; None for this one alone.
     """
@@ -41,6 +43,7 @@ class Learner:
         self.model, self.rules, self.rng = model, dict(rules), rng
         self.states: dict[str, LayerState] = {}
         self.untrained: dict[str, dict[str, Tensor]] = {}
+        self.begun: dict[str, dict[str, Tensor]] = {}
         self.threshold, self.most, self._settled = threshold, most, True
         self._versions: dict[str, int] = {}  # of the weights when their changes were made
         self._idle: dict[str, int] = {}  # steps in a row that have not written them
@@ -99,6 +102,7 @@ class Learner:
         samples, where = take(layer, x, self.most, self.rng, self.processes, where)
         if not where[1]:
             return torch.zeros_like(weight_of(layer))
+        self._follow(name, layer)
         state, fresh = restart_(layer, samples, self.states[name], self.rng, where, self.processes)
         state = observe(layer, samples, state, fresh, self.processes)
         change, won = turn(self.rules[name], layer, samples, state, self.processes)
@@ -115,13 +119,21 @@ class Learner:
         Raises:
             Diverged: the step made weights NaN or infinite.
         """
-        for name, state in self.states.items() if not self._settled else ():
+        for name in self.states if not self._settled else ():
             layer = self.model.get_submodule(name)
+            state = self._follow(name, layer)
             self._name_idle(name, weight_of(layer)._version)
             if not weight_of(layer).isfinite().all():
                 raise Diverged(f"a step made weights of layer {name!r} NaN or infinite; attach anew, at a lower rate.")
             settle_layer_(layer, state, self.threshold)
         self._settled = True
+
+    def _follow(self, name: str, layer: nn.Module) -> LayerState:
+        """The state of a layer, where the layer is: a network may have been moved or converted since."""
+        weight, state = weight_of(layer), self.states[name]
+        if (state.norms.device, state.norms.dtype) != (weight.device, weight.dtype):
+            state = self.states[name] = LayerState(*(part.to(weight) for part in state))
+        return state
 
     def _name_idle(self, name: str, version: int) -> None:
         """Say once of a weight that no step writes it; a few may be left out, as by a GradScaler."""
@@ -132,12 +144,17 @@ class Learner:
 
     @torch.no_grad()
     def wins(self, images: Tensor) -> dict[str, Tensor]:
-        """(units,) for each layer: on how many samples a unit has more than its part, a gain above 1 / units."""
-        with tap(self.model, self.rules) as seen:
+        """(units,) for each layer: on how many samples a unit has more than its part, a gain above 1 / units.
+
+        The network is in evaluation mode meanwhile, so nothing of it changes.
+        """
+        with in_evaluation(self.model), tap(self.model, self.rules) as seen:
             self.model(images)
         counts = {}
-        for name, state in self.states.items():
-            layer, most = self.model.get_submodule(name), max(self.most, 50 * len(state.norms))
+        for name in self.states:
+            layer = self.model.get_submodule(name)
+            state = self._follow(name, layer)
+            most = max(self.most, 50 * len(state.norms))
             samples = taken(layer, seen[name].pre, most, Generator().manual_seed(0), self.processes)
             counts[name] = turn(self.rules[name], layer, samples, state, self.processes)[1]
         return counts
@@ -153,16 +170,33 @@ class Learner:
     def state_dict(self) -> dict[str, Any]:
         """Everything but the network: with its state and that of the optimiser a run goes on bit for bit."""
         layers = {name: state._asdict() for name, state in self.states.items()}
-        return {"layers": layers, "untrained": self.untrained, "rng": self.rng.get_state(), "settled": self._settled}
+        said = {"rules": {name: repr(rule) for name, rule in self.rules.items()}, "threshold": self.threshold}
+        before = {"untrained": self.untrained, "begun": self.begun}
+        return {"layers": layers, **said, **before, "rng": self.rng.get_state(), "settled": self._settled}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`; load the state of the network after `attach`, which starts its rows afresh."""
-        sizes: Any = lambda states: {name: tuple(one["mean"].shape) for name, one in states.items()}
+        sizes: Any = lambda states: {name: (*one["mean"].shape, *one["norms"].shape) for name, one in states.items()}
         given, own = sizes(state.get("layers", {})), sizes({name: one._asdict() for name, one in self.states.items()})
         require(given == own, f"the state of a learner on layers {given} was given to one on {own}.")
+        own = {"rules": {name: repr(rule) for name, rule in self.rules.items()}, "threshold": self.threshold}
+        for name, mine in own.items():
+            other = state.get(name, mine)
+            require(other == mine, f"the state of a learner with {name} {other} was given to one with {mine}.")
         self.states = {name: LayerState(**state["layers"][name]) for name in self.rules}
-        self.untrained, self._settled = dict(state["untrained"]), state["settled"]
+        self.untrained, self.begun = dict(state["untrained"]), dict(state.get("begun", {}))
+        self._settled = state["settled"]
         self.rng.set_state(state["rng"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, or another process: torch sends no generator."""
+        return vars(self) | {"rng": (str(self.rng.device), self.rng.get_state())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        device, numbers = state["rng"]
+        rng = Generator(device)
+        rng.set_state(numbers)
+        vars(self).update(state | {"rng": rng})
 
 
 def attach(
@@ -185,7 +219,8 @@ def attach(
             model that it was made from.
         rules: a rule for each layer that learns, by its name in ``model.named_modules()``. It learns even where its
             weight requires no gradient.
-        images: a batch as the network takes it.
+        images: a batch as the network takes it. Rows start at inputs from 1,000 of it, or from two for each unit of a
+            wider dense layer. With fewer inputs than units the others keep their random start, and a warning says so.
         threshold: of the bias; None for 0.5 in dense layers and 0 in convolutions.
         most: inputs or patches that a layer learns from in a step, at random if there are more.
         rng: of the start and of these; None for a generator with seed 0.
@@ -211,7 +246,7 @@ def attach(
     learner = Learner(model, {}, threshold, most, rng or Generator().manual_seed(0))
     learner.processes = sharing_all(model)
     before, total = place(images, learner.processes)
-    order = torch.randperm(total, generator=learner.rng)[:1000]
+    order = torch.randperm(total, generator=learner.rng)[: max(FEWEST, 2 * widest(model, rules))]
     images = images[chosen(order, before, len(images)).to(images.device)]
     with torch.no_grad():
         names = reached(model, rules, images)
@@ -224,24 +259,31 @@ def attach(
                 model(images)
             learner.rules[name] = rules[name]
             layer = model.get_submodule(name)
-            learner.states[name] = _start_(layer, seen[name].pre, most, learner.rng, learner.processes)
+            learner.states[name], begun = _start_(layer, seen[name].pre, most, learner.rng, learner.processes)
             settle_layer_(layer, learner.states[name], threshold)
+            learner.begun[name] = {key: x.detach().clone() for key, x in layer.named_parameters()}
+            if begun < len(learner.states[name].norms):
+                few = f"{begun} of {len(learner.states[name].norms)} units of layer {name!r} start at inputs"
+                warnings.warn(f"{few}, the others at random: attach was given too few images.", stacklevel=2)
     return learner
 
 
 @full_precision
-def _start_(layer: nn.Module, pre: Tensor, most: int, rng: Generator, processes: Processes | None) -> LayerState:
-    """Let the rows start at samples of `pre`; the state after that batch."""
+def _start_(
+    layer: nn.Module, pre: Tensor, most: int, rng: Generator, processes: Processes | None
+) -> tuple[LayerState, int]:
+    """Let the rows start at samples of `pre`, as many as there are; the state after that batch, and how many do."""
     weight = rows(layer, weight_of(layer)).clone()
     samples = taken(layer, pre, max(most, 4 * len(weight)), rng, processes)
     samples = samples if processes is None else processes.gather(samples)  # they are few, and all start alike
     require(len(samples) > 0, "attach needs images to start from, got none that a layer could learn from.")
     zero = weight.new_zeros(())
     first = LayerState(weight.norm(dim=1), weight.new_zeros(len(weight)), *[zero] * 5)
-    state = observe(layer, samples, first)
+    state, begun = observe(layer, samples, first), 0
     for start, x in zip(weight.chunk(samples.shape[1]), prepared(samples, state).unbind(1)):
         x = x[x.norm(dim=1) > 0.5]  # not the flat ones
-        if len(x) >= 2 * len(start):
-            start.copy_(x[torch.randperm(len(x), generator=rng)[: len(start)].to(x.device)])
+        some = min(len(x), len(start))
+        start[:some] = x[torch.randperm(len(x), generator=rng)[:some].to(x.device)]
+        begun += some
     write_(layer, directions_of(weight) * state.norms[:, None])
-    return observe(layer, samples, first)
+    return observe(layer, samples, first), begun

@@ -35,9 +35,10 @@ RULES: dict[str, Rule] = {  # at the settings that the page on rules names
 class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Features that units of one layer learn from examples without labels, by a local rule.
 
-    A unit answers with max(0, w x + b). It starts at an example, and competes with the others for every example, see
-    `attach`. While they learn, units see each column once as it is and once negated. The data may have any scale and
-    offset; where columns differ much in spread, put a `StandardScaler` before.
+    A unit answers with max(0, w x + b). It starts at an example, or at random where there are more units than examples.
+    It competes with the others for every example, see `attach`. While they learn, units see each column once as it is
+    and once negated. The data may have any scale and offset; where columns differ much in spread, put a
+    `StandardScaler` before.
 
     Args:
         n_units: how many features are learned.
@@ -136,7 +137,9 @@ class HebbianFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEst
             layer = nn.Linear(2 * features, self.n_units, dtype=rows.dtype)
         nn.init.normal_(layer.weight, std=(2 * features) ** -0.5, generator=rng)
         model = nn.Sequential(OrderedDict(units=layer))  # its name, for refusals
-        self._learner, self._begun = attach(model, {"units": rule}, both(rows), rng=rng), (self.n_units, rule)
+        with warnings.catch_warnings():  # a table has often fewer rows than there are units
+            warnings.filterwarnings("ignore", ".* start at inputs")
+            self._learner, self._begun = attach(model, {"units": rule}, both(rows), rng=rng), (self.n_units, rule)
         self._read()
         return rows
 

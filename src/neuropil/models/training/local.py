@@ -13,6 +13,7 @@ from neuropil.errors import needs, needs_numbers, require, unknown
 from neuropil.models.description import layers_of
 from neuropil.models.training.supervised import passes
 from neuropil.plasticity import Rule, propose_, tap
+from neuropil.plasticity.attachable import in_evaluation
 from neuropil.plasticity.geometry import per_sample, rows, units, weight_of
 from neuropil.plasticity.joint import Portion, joined
 from neuropil.plasticity.patches import has_patches, in_sample
@@ -210,13 +211,11 @@ def progress(body: nn.Sequential, name: str, train: Split, *, p: float = 2.0) ->
         p: of the fixed point sum |w|^p = 1 of the layer's rule.
     """
     layer = body.get_submodule(name)
-    modes = [module.training for module in body.modules()]
-    below = body.eval()[: list(layers_of(body)).index(name) + 1]
+    below = body[: list(layers_of(body)).index(name) + 1]
     wins = torch.zeros(units(layer), dtype=torch.int64, device=train.y.device)
-    for part in train.batches(min(100, len(train))):
-        wins += per_sample(layer, below(part.x)).argmax(1).bincount(minlength=len(wins))
-        if wins.sum() >= SAMPLES * len(wins):
-            break
-    for module, mode in zip(body.modules(), modes):
-        module.training = mode
+    with in_evaluation(body):
+        for part in train.batches(min(100, len(train))):
+            wins += per_sample(layer, below(part.x)).argmax(1).bincount(minlength=len(wins))
+            if wins.sum() >= SAMPLES * len(wins):
+                break
     return unit_state(rows(layer, weight_of(layer)), wins, norm=p)

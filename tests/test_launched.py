@@ -174,3 +174,40 @@ def test_a_process_that_is_alone_waits_as_long_as_it_is_told_or_until_ctrl_c(roo
     finally:
         for one in runs:
             one.kill()
+
+
+UNEVEN = """
+import neuropil as npl, torch
+from torch import nn
+
+npl.distributed.start("gloo")
+rank = torch.distributed.get_rank()
+model = npl.distributed.share(nn.Sequential(nn.Linear(8, 5)))
+learner = npl.attach(model, {"0": npl.HardWTA()}, torch.rand(50, 8))
+for step in range(9):
+    if rank == 1 and step == 3:
+        break
+    learner.propose_(torch.rand(20, 8))
+    torch.optim.SGD(model.parameters(), 0.2).step()
+    learner.settle_()
+npl.distributed.stop()
+"""
+
+
+def test_a_process_with_fewer_steps_ends_all_and_says_why(tmp_path):
+    """Without that both would wait for good, each for another message."""
+    (tmp_path / "uneven.py").write_text(UNEVEN)
+    always = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free())}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    runs = [
+        subprocess.Popen([sys.executable, "uneven.py"], cwd=tmp_path, env=always | process(rank), **streams)
+        for rank in range(2)
+    ]
+    try:
+        said = [run.communicate(timeout=120)[1] for run in runs]
+    finally:
+        for run in runs:
+            run.kill()
+    assert [run.returncode for run in runs] == [1, 1]
+    assert "another process has done all of its steps, and this one has more; all need the same number" in said[0]
+    assert "this process has done all of its steps, and another one had more; all need the same number" in said[1]

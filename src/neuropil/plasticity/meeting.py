@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch.distributed as dist
 
 from neuropil.errors import Refusal, require
+from neuropil.plasticity.processes import Leaving
 
 WAIT = "NEUROPIL_WAIT"  # the environment variable that says how long to wait, s
 ON_ONE_MACHINE, ON_MANY = 300.0, 600.0  # without it, s
@@ -47,6 +48,7 @@ def meet_as_told(backend: str) -> None:
         store = dist.TCPStore(host, port, is_master=keeps, wait_for_workers=False, multi_tenant=True)
         _agree(dist.PrefixStore("neuropil", store), rank, size, wait)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+        Leaving(dist.PrefixStore("neuropil", store), rank, size)
 
 
 def told(name: str) -> int:

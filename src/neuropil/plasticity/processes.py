@@ -1,7 +1,9 @@
 """The processes that share a network: what they send each other."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +12,11 @@ from torch import Tensor
 
 from neuropil.errors import Gone
 
+LOOK = timedelta(seconds=10)  # for how long a message is waited for before this process looks who has left
+STAY = 60.0  # for how long a process that has done its steps looks for one that cannot go on, s
+HEARD = 1.0  # for how long a process that cannot go on stays for others to hear of it, s
+SAME = "all need the same number of steps, so give each as many batches"
+_left: list["Leaving"] = []  # of the processes that this one has met
 LARGE = 2**16  # entries of a tensor that gets a message of its own
 
 
@@ -22,6 +29,68 @@ def answers() -> Iterator[None]:
         what = "a process that shares the network has ended, or took other steps than this one"
         cure = "see what it said; all need the same number of steps, on the same layers in the same order"
         raise Gone(f"{what}; {cure}.") from error
+
+
+class Leaving:
+    """Who has called `stop`, which all processes can see where they met."""
+
+    met = 0  # how often this process has met others
+
+    def __init__(self, store: dist.Store, rank: int, size: int):
+        Leaving.met += 1
+        self.store, self.rank, self.size, self.meeting = store, rank, size, Leaving.met
+        _left[:] = [self]
+
+        self.keys = [f"left {self.meeting}/{other}" for other in range(size)]
+        self.gone = f"gone {self.meeting}"
+
+    def leave(self) -> None:
+        """This process has done all of its steps; wait a while for the others to say so, too.
+
+        Raises:
+            Gone: another one had more steps to do, and gave up.
+        """
+        self.store.set(self.keys[self.rank], "1")
+        start = time.monotonic()
+        while time.monotonic() < start + STAY and not self.store.check(self.keys):
+            if self.store.check([self.gone]):
+                raise Gone(f"this process has done all of its steps, and another one had more; {SAME}.")
+            time.sleep(0.05)
+
+    def give_up(self) -> bool:
+        """Whether another one has left; then this one says that it cannot go on."""
+        if any(self.store.check([key]) for rank, key in enumerate(self.keys) if rank != self.rank):
+            self.store.set(self.gone, "1")
+            time.sleep(HEARD)  # this process may be the one that keeps the store
+            return True
+        return False
+
+
+def leave() -> None:
+    """Say to the others, if this process has met some as it was told, that it takes no further step; see `Leaving`."""
+    for one in _left:
+        with answers():
+            one.leave()
+
+
+def wait_for(work: Any, device: torch.device) -> None:
+    """Wait for a message, as long as nobody who would have to send it has left.
+
+    Raises:
+        Gone: another process has called `stop`, and takes no further step.
+    """
+    if device.type != "cpu":  # a GPU waits for it
+        work.wait()
+        return
+    while True:
+        try:
+            work.wait(LOOK)
+            return
+        except RuntimeError as error:
+            if "timed out" not in str(error).lower():
+                raise
+            if any(one.give_up() for one in _left):
+                raise Gone(f"another process has done all of its steps, and this one has more; {SAME}.") from error
 
 
 class Processes(NamedTuple):
@@ -48,7 +117,7 @@ class Processes(NamedTuple):
         """Each tensor summed over all processes, by one message, in the dtype of the first but at least float32."""
         dtype = torch.promote_types(parts[0].dtype, torch.float32)
         flat = torch.cat([part.reshape(-1).to(dtype) for part in parts])
-        dist.all_reduce(flat, group=self.group)
+        wait_for(dist.all_reduce(flat, group=self.group, async_op=True), flat.device)
         sizes = [part.numel() for part in parts]
         return [one.view(part.shape) for one, part in zip(flat.split(sizes), parts)]
 
@@ -58,20 +127,20 @@ class Processes(NamedTuple):
         if large.numel() < LARGE:
             return self.sum(large, *parts)
         large = large.contiguous()
-        dist.all_reduce(large, group=self.group)
+        wait_for(dist.all_reduce(large, group=self.group, async_op=True), large.device)
         return [large, *self.sum(*(part.to(large.dtype) for part in parts))]
 
     @answers()
     def from_first(self, x: Tensor) -> Tensor:
         """What `x` is in the first process, brought into it in place."""
-        dist.broadcast(x, group_src=0, group=self.group)
+        wait_for(dist.broadcast(x, group_src=0, group=self.group, async_op=True), x.device)
         return x
 
     @answers()
     def table(self, x: Tensor) -> Tensor:
         """The `x` of every process, by rank, where all have the same shape."""
         found = [torch.empty_like(x) for _ in range(self.size)]
-        dist.all_gather(found, x.contiguous(), group=self.group)
+        wait_for(dist.all_gather(found, x.contiguous(), group=self.group, async_op=True), x.device)
         return torch.stack(found)
 
     def counts(self, x: Tensor) -> list[int]:

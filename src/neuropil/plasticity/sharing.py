@@ -14,7 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from neuropil.errors import require
 from neuropil.plasticity.meeting import meet_as_told
-from neuropil.plasticity.processes import Processes, answers
+from neuropil.plasticity.processes import Processes, answers, leave
 
 Sliced = TypeVar("Sliced", bound=Any)
 DRIFT = 1e-4  # by how much the weights of two processes may differ, as a fraction of their sum
@@ -51,11 +51,19 @@ def start(backend: str | None = None) -> None:
 
 
 def stop() -> None:
-    """Wait for the other processes, then leave them: the end of a script."""
+    """Wait for the other processes, then leave them: the end of a script.
+
+    Raises:
+        Gone: another one had more steps to do, or has ended.
+    """
     if dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()
-        gc.collect()  # what still holds threads of the group would end the process by a signal
+        try:
+            leave()
+            with answers():
+                dist.barrier()
+        finally:
+            dist.destroy_process_group()
+            gc.collect()  # what still holds threads of the group would end the process by a signal
 
 
 def share(model: nn.Module, group: Any = None) -> nn.Module:

@@ -1,10 +1,9 @@
 """Data of one's own by path: folders of images, .npz, CSV, IDX and CIFAR-100 files, split by seed where need be."""
 
-import csv
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from neuropil.data.images import class_folders
 from neuropil.data.records import parse_records
 from neuropil.data.split import Split
 from neuropil.data.subsets import hold_out
+from neuropil.data.tables import LABELS, SUFFIXES, read_table
 from neuropil.errors import Refusal, require
 
-LABELS, IMAGES = ("label", "labels", "y", "class", "target", "targets"), ("x", "images", "data", "features")
+IMAGES = ("x", "images", "data", "features")
 TRAIN, TEST = ("train", "training"), ("test", "t10k", "val", "valid", "validation")
 IDX = re.compile(r"(train|t10k|test)(.*)images(.)idx3(.*)$")
 HELD_OUT = 0.2  # of the examples, for the test, where there are no test examples
@@ -42,12 +42,12 @@ def load_own(path: Path, seed: int) -> tuple[Split, Split]:
         train, test = _folder(path)
     elif path.suffix == ".npz":
         train, test = _npz(path)
-    elif path.suffix == ".csv":
-        train, test = _pair(_csv(path)[0])
+    elif path.suffix.lower() in SUFFIXES:
+        train, test = _pair(read_table(path)[:2])
     elif IDX.search(path.name):
         train, test = _idx(path)
     else:
-        raise Refusal(f"data need a folder, a .npz, .csv or IDX file, or a file.py of yours, got {path}.")
+        raise Refusal(f"data need a folder, a .npz, .csv, .tsv or IDX file, or a file.py of yours, got {path}.")
     named = f": {train.names[0]}" if train.names else ""
     require(train.classes > 1, f"{path} needs examples of two classes or more, got one{named}.")
     return scaled(*paired(*((train, test) if test else hold_out(train, HELD_OUT, seed))))
@@ -96,10 +96,10 @@ def _folder(path: Path) -> tuple[Split, Split | None]:
     if train and train.is_dir():
         first = Split.from_folder(train)
         return first, Split.from_folder(test, names=first.names) if test else None
-    if table := part(TRAIN, ".csv"):
-        other = part(TEST, ".csv")
-        train_table, names = _csv(table)
-        return _pair(train_table, _csv(other, names)[0] if other else None)
+    for suffix in SUFFIXES:
+        if file := part(TRAIN, suffix):
+            table, other = read_table(file), part(TEST, suffix)
+            return _pair(table[:2], read_table(other, table.names)[:2] if other else None)
     if (records := part(TRAIN, ".bin")) and (others := part(TEST, ".bin")):
         return _cifar100(records, others)
     found = [one for name, one in inside.items() if (match := IDX.search(name)) and match[1] == "train"]
@@ -139,60 +139,6 @@ def _named_arrays(arrays: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], 
         if kind and not words & set(TEST[2:]):
             column = kind == "y" and arrays[key].ndim == 2 and arrays[key].shape[1] == 1
             yield (part, kind), arrays[key][:, 0] if column else arrays[key]
-
-
-def _csv(path: Path, like: Sequence[str] = ()) -> tuple[Arrays, list[str]]:
-    """Numbers, and the label in the column called label, class, target or y, or in the last one; names of the numbers.
-
-    Args:
-        path: of the file.
-        like: names of the columns of numbers in the file of training examples, in whose order they are wanted; empty
-            where columns have no names.
-    """
-    try:
-        text = read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        raise Refusal(f"{path} needs text in UTF-8, got other bytes; save it as UTF-8.") from fault
-    first = text.partition("\n")[0]
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=max(",;\t", key=first.count)) if row]
-    require(len(rows) > 1 and len(rows[0]) > 1, f"{path} needs a row for each example: numbers and a label.")
-    head = [cell.strip().lower() for cell in rows[0]]
-    named = [place for place, cell in enumerate(head) if cell in LABELS]
-    headed = bool(named or not any(map(_is_number, head)))
-    rows = rows[headed:]
-    at = named[0] if named else len(head) - 1
-    _check_cells(path, rows, len(head), at, 1 + headed)
-    columns = [place for place in range(len(head)) if place != at]
-    names = [head[place] for place in columns] if headed else []
-    lead = [row[columns[0]].strip() for row in rows]
-    counts = names[:1] == [""] and all(map(str.isdigit, lead)) and len(set(lead)) == len(lead)
-    require(not counts, f"{path} numbers its examples in a column without a name; save it without, as index=False.")
-    if like and names and list(like) != names:
-        alike = sorted(like) == sorted(names) and len(set(names)) == len(names)
-        require(alike, f"{path} needs the columns of the training examples, {', '.join(like)}, got {', '.join(names)}.")
-        columns = [columns[names.index(name)] for name in like]
-    x = np.array([[float(row[place]) for place in columns] for row in rows])
-    labels = [row[at].strip() for row in rows]
-    whole = all(re.fullmatch(r"\d+", label) for label in labels)
-    return (x, np.array([int(label) for label in labels] if whole else labels)), names
-
-
-def _check_cells(path: Path, rows: Sequence[Sequence[str]], width: int, at: int, line: int) -> None:
-    """Refuse rows of another width, and cells that are no number, or no label in column `at`; `line` is the first."""
-    for number, row in enumerate(rows, start=line):
-        bad = [cell for place, cell in enumerate(row) if place != at and not _is_number(cell)]
-        fits = len(row) == width
-        require(fits, f"{path} needs {width} cells in every row, got {len(row)} in line {number}.")
-        require(not bad, f"{path} needs a number in every cell but the label's, got {bad[:1]} in line {number}.")
-        require(bool(row[at].strip()), f"{path} needs a label in every row, got none in line {number}.")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def _idx(path: Path) -> tuple[Split, Split | None]:

@@ -99,9 +99,12 @@ def _apportion(exact: Tensor, total: int) -> Tensor:
 
 def _choose(split: Split | SpikeSplit, wanted: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Indices of `wanted[c]` examples of each class c, and of all others, both in random order."""
-    order = torch.randperm(len(split), generator=Generator().manual_seed(seed))
+    rng = Generator().manual_seed(seed)
+    order = torch.randperm(len(split), generator=rng)
     labels = _strata(split)[order]
     taken = torch.zeros(len(split), dtype=torch.bool)
     for label, count in enumerate(wanted.tolist()):
         taken[(labels == label).nonzero().flatten()[:count]] = True
-    return order[taken].to(split.y.device), order[~taken].to(split.y.device)
+    first, others = order[taken], order[~taken]
+    others = others[torch.randperm(len(others), generator=rng)]  # they began with classes that had enough
+    return first.to(split.y.device), others.to(split.y.device)

@@ -12,12 +12,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from cli_place import RECIPE, go, said, weights
 from cli_place import place as place
 from neuropil.cli import runner
 from neuropil.cli.app import main, one_line_each
+from neuropil.cli.settings import use_machine
 from neuropil.errors import Refusal
+from neuropil.recipes import krotov_settings
 from neuropil.runs import read
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -93,6 +96,9 @@ WRONG = {
     "compare --units 9": "setting 'units' needs a number >= 10, got 9.",
     "run mnist_krotov --units 0": "setting 'units' needs a number >= 1, got 0.",
     "run mnist_association --columns": "setting 'columns' needs numbers >= 1, got ().",
+    "run mnist_krotov --lr -1": "setting 'lr' needs a number >= 0, got -1.",
+    "run cifar_softhebb --lr 0.1 nan 0.1": "setting 'lr' needs numbers >= 0, got (0.1, nan, 0.1).",
+    "run mnist_krotov --backprop-lr -0.5": "setting 'backprop_lr' needs a number >= 0, got -0.5.",
     "run mnist_softhebb --channels 4 6 0": "setting 'channels' needs numbers >= 1, got (4, 6, 0).",
 }
 
@@ -281,6 +287,15 @@ def test_ctrl_c_and_kill_stop_a_run_that_goes_on_bit_for_bit(capfd):
     assert go("run toy.py --out whole") == 0
     assert weights("out") == weights("whole")
     assert read("out").rows == read("whole").rows
+
+
+def test_more_threads_than_cores_are_named():
+    config, threads = krotov_settings.Config(threads=10_000), torch.get_num_threads()
+    try:
+        with pytest.warns(UserWarning, match=r"threads=10000 on \d+ cores wait for each other; take fewer"):
+            use_machine(config)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_warning_is_one_line_and_comes_once(capsys, monkeypatch):

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from neuropil import data
+from neuropil.data import Split, hold_out
 from neuropil.data.tables import read_table
 from neuropil.errors import Refusal
 
@@ -63,6 +65,16 @@ def test_a_last_column_of_numbers_is_told_to_be_the_label(tmp_path):
     assert table_of("0.1,1,3\n0.2,2,4\n", tmp_path).y.tolist() == [3, 4]  # without heads there is no choice
 
 
+def test_pictures_that_are_not_read_are_counted(tmp_path):
+    for kind, ending in (("ape", "png"), ("ape", "tif"), ("bee", "PNG"), ("bee", "bmp"), ("bee", "BMP")):
+        (tmp_path / kind).mkdir(exist_ok=True)
+        file = tmp_path / kind / f"{len(list((tmp_path / kind).iterdir()))}.{ending}"
+        Image.new("L", (4, 4), len(ending)).save(file)
+    (tmp_path / "bee/notes.txt").write_text("no picture")
+    with pytest.warns(UserWarning, match=r"3 pictures in .* are left out, \.bmp, \.tif: PNG and JPEG are read"):
+        assert len(data.Split.from_folder(tmp_path)) == 2
+
+
 def test_tables_of_tabs_are_found_by_their_name(tmp_path):
     rows = "a\tb\tlabel\n1,5\t2\tx\n2,5\t9\ty\n"
     for part in ("train", "test"):
@@ -72,3 +84,15 @@ def test_tables_of_tabs_are_found_by_their_name(tmp_path):
     torch.testing.assert_close(train.columns.scaled(torch.tensor([[1.5, 2.0], [2.5, 9.0]])), train.x)
     (tmp_path / "many.tsv").write_text(rows + "".join(f"{k},5\t{k}\t{'xy'[k % 2]}\n" for k in range(20)))
     assert data.load(str(tmp_path / "many.tsv"))[0].names == ("x", "y")
+
+
+def test_what_is_not_held_out_is_in_random_order():
+    """The first ten labels of many splits are as many different ones as ten random labels are."""
+    y = torch.arange(1000) % 10
+    split = Split(torch.rand(1000, 2), y, 10)
+    counts = [[len(part.y[:10].unique()) for part in hold_out(split, 0.2, seed)] for seed in range(200)]
+    want = 10 * (1 - 0.9**10)  # 6.51, with a standard deviation of about 1 for one of them
+    for mean in torch.tensor(counts).double().mean(0).tolist():
+        assert mean == pytest.approx(want, abs=0.3)
+    last = [len(hold_out(split, 0.2, seed)[0].y[-10:].unique()) for seed in range(200)]
+    assert sum(last) / 200 == pytest.approx(want, abs=0.3)

@@ -15,7 +15,7 @@ from neuropil.errors import Refusal
 from neuropil.report import frame, interval, markdown, paired, results, table, write
 from neuropil.report.figures.curves import confusions, set_range
 from neuropil.report.figures.summary_figure import limits, narrow_figure, wide_figure
-from neuropil.report.remarks import classes_of, uneven_of, warnings_of
+from neuropil.report.remarks import classes_of, splits_of, uneven_of, warnings_of
 from neuropil.report.results import Summary, gather
 from neuropil.report.stats import percent, points, spans
 from neuropil.report.theme import styles_of
@@ -202,6 +202,19 @@ def test_uneven_comparisons_are_named(tmp_path):
     seeds, sizes = uneven_of(gather([make(tmp_path / "run", rows)]))
     assert "SoftHebb: 0–1; backprop: 0" in seeds
     assert "SoftHebb: 1,437; backprop: 100" in sizes
+
+
+def test_seeds_that_split_the_same_examples_anew_are_told_to_share_some(tmp_path):
+    rows = [result(seed=seed) for seed in range(3)]
+    rows += [("confusion", {"learner": LOCAL, "data": "digits", "seed": 0, "matrix": [[180, 0], [0, 179]]})]
+    for name, tests, many in (("a", "xyz", True), ("b", "xxx", False)):
+        split = {f"seed {seed}": {"train": "t", "test": test} for seed, test in enumerate(tests)}
+        found = gather([make(tmp_path / name, rows, data={"digits": split})])
+        assert len(splits_of(found)) == many
+    wider = math.sqrt(1 + 3 * 359 / 1437)
+    (said,) = splits_of(gather([tmp_path / "a"]))
+    assert said.startswith("Each seed chose its test examples from all of digits.")
+    assert f"by a factor of about {wider:.1f}, after Nadeau & Bengio 2003" in said
 
 
 def test_classes_of_uneven_size_get_their_balanced_accuracy(tmp_path):

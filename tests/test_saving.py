@@ -353,6 +353,9 @@ def test_a_layer_of_ones_own_is_saved_once_it_is_registered(train, tmp_path):
     model = npl.FeatureClassifier(nn.Sequential(nn.Flatten(), Scaled(3.0)), readout=HEAD).fit(train, rng=rng())
     back = npl.load(model.save(tmp_path / "model.safetensors"))
     assert torch.equal(back.decision_function(train.x), model.decision_function(train.x))
+    del model.network_.body[1].factor  # as of a constructor that keeps its argument under another name
+    with pytest.raises(Refusal, match="the settings of a Scaled, and it has no 'factor'; keep each argument as an"):
+        model.save(tmp_path / "model.safetensors")
 
 
 def test_an_augmentation_that_is_code_is_left_out_and_missed_when_it_is_needed(train, tmp_path):

@@ -120,6 +120,13 @@ def test_jobs_answer_or_are_lost(engine, package, tmp_path):
     assert "ended without an answer" in outcome.reason
 
 
+@pytest.mark.parametrize(("engine", "package"), [(slurm, "submitit"), (ray, "ray")])
+def test_resources_that_an_engine_does_not_know_are_refused_in_one_line(engine, package, tmp_path):
+    pytest.importorskip(package)
+    with pytest.raises(Refusal, match=r"the engine takes no --resources slurm_partitoin=cpu \(\w+: .* --resume FOLDER"):
+        engine.Engine(tmp_path, 1, {"slurm_partitoin": "cpu"}, "").start(axis_of, "k=1")
+
+
 def test_slurm_is_told_the_resources_that_were_asked_for(tmp_path, monkeypatch):
     told = {}
     make = lambda folder: SimpleNamespace(update_parameters=told.update)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import warnings
 from collections.abc import Container, Sequence
 from contextlib import redirect_stderr, suppress
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass, replace
@@ -43,6 +44,7 @@ def parse(words: Sequence[str], *kinds: type) -> list[Any]:
     for kind in kinds:
         own = free & {item.name for item in fields(kind)}
         made.append(kind(**{name: getattr(bare, name) for name in own}))
+        at_least(0, made[-1], *(name for name in sorted(own) if name == "lr" or name.endswith("_lr")))
         free -= own
     return made
 
@@ -113,6 +115,9 @@ def use_machine(config: Any) -> Any:
     if hasattr(config, "threads"):
         at_least(0, config, "threads")
     if getattr(config, "threads", 0):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if config.threads > cores:
+            warnings.warn(f"threads={config.threads} on {cores} cores wait for each other; take fewer.", stacklevel=2)
         torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
     return replace(config, device=device) if device != getattr(config, "device", device) else config

@@ -1,5 +1,6 @@
 """Image files, PNG and JPEG, as one array; all of one size, all grey or all in colour."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from neuropil.errors import Refusal, require
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+OTHERS = (".bmp", ".gif", ".heic", ".jp2", ".tif", ".tiff", ".webp")  # pictures that are not read
 
 
 def class_folders(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> dict[str, list[Path]]:
@@ -16,6 +18,9 @@ def class_folders(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> dict[st
     require(folder.is_dir(), f"there is no folder {folder}.")
     folders = [one for one in sorted(folder.iterdir()) if one.is_dir() and one.name[0] != "."]
     inside = {one.name: _files(one, suffixes) for one in folders}
+    if suffixes == SUFFIXES and (left := [path for one in folders for path in _files(one, OTHERS)]):
+        kinds = ", ".join(sorted({path.suffix.lower() for path in left}))
+        warnings.warn(f"{len(left)} pictures in {folder} are left out, {kinds}: PNG and JPEG are read.", stacklevel=3)
     return {name: files for name, files in inside.items() if files}
 
 

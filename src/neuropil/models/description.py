@@ -107,6 +107,10 @@ def describe(value: Any) -> Any:
 
 
 def _describe_object(value: Any) -> dict[str, Any]:
+    lacks = [name for name in known_of(value).settings if not hasattr(value, name)]
+    if lacks:
+        who, cure = type(value).__name__, "keep each argument as an attribute of its name, or say settings= in savable"
+        raise Refusal(f"a file of a model needs the settings of a {who}, and it has no {lacks[0]!r}; {cure}.")
     settings = {name: getattr(value, name) for name in known_of(value).settings}
     half = getattr(value, "affine", False) and getattr(value, "bias", None) is None
     require(not half, f"a file of a model cannot hold a {type(value).__name__} with bias=False; take one with a bias.")

@@ -94,6 +94,7 @@ def render(results: Results) -> tuple[str, Files]:
             *remarks.altered_of(results),
             *remarks.failed_of(results),
             *remarks.uneven_of(results),
+            *remarks.splits_of(results),
             *remarks.classes_of(results),
         ],
         methods=methods_of(results, styles),

@@ -1,5 +1,6 @@
 """What a reader of the results has to know: unfinished, failed and uneven runs, and warnings, in sentences."""
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ def remarks_on(results: Results) -> list[str]:
         *unfinished_of(results),
         *failed_of(results),
         *uneven_of(results),
+        *splits_of(results),
         *classes_of(results),
         *counted,
     ]
@@ -129,6 +131,28 @@ def uneven_of(results: Results) -> list[str]:
             each = "; ".join(f"{summary.learner}: {sizes(summary.n_train)}" for summary in done)
             said.append(f"Uneven on {data}: the learners saw different numbers of training examples ({each}).")
     return said
+
+
+def splits_of(results: Results) -> list[str]:
+    """Where each seed splits the same examples anew: seeds are then not independent, and intervals too narrow."""
+    tests: dict[str, set[str]] = defaultdict(set)
+    for run in results.runs:
+        for name, parts in run.record.facts.get("data", {}).items():
+            several = parts.values() if isinstance(parts, dict) and "test" not in parts else [parts]
+            tests[name].update(str(part["test"]) for part in several if isinstance(part, dict) and "test" in part)
+    return [_said_of_splits(results, name, len(found)) for name, found in tests.items() if len(found) > 1]
+
+
+def _said_of_splits(results: Results, data: str, seeds: int) -> str:
+    counts = [int(counted(row.matrix, "").sum()) for row in results.of(ConfusionRow) if (row.data or "") == data]
+    trained = [count for one in results.on(data) for count in one.n_train]
+    said = (
+        f"Each seed chose its test examples from all of {data}. So seeds share examples, and intervals are too narrow"
+    )
+    if not counts or not trained or not min(trained):
+        return said + "."
+    wider = math.sqrt(1 + seeds * counts[0] / max(trained))
+    return f"{said}: by a factor of about {wider:.1f}, after Nadeau & Bengio 2003 (Machine Learning 52)."
 
 
 def classes_of(results: Results) -> list[str]:

@@ -2,8 +2,10 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from neuropil.errors import Refusal
 
 T = TypeVar("T")
 TICK = 0.05  # s between two looks at what is live
@@ -32,6 +34,14 @@ class Live(Protocol):
 
     def stop(self) -> None:
         """End it, so that it can be resumed."""
+
+
+def refused(options: Mapping[str, Any], error: Exception) -> Refusal:
+    """What an engine says of the resources that it was told, in one line."""
+    said = f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason'}"
+    given = " ".join(f"{name}={value}" for name, value in options.items()) or "none"
+    cure = "the sweep is kept: neuropil sweep --resume FOLDER goes on with other --resources"
+    return Refusal(f"the engine takes no --resources {given} ({said:.200}); {cure}.")
 
 
 def run_all(tasks: Iterable[T], start: Callable[[T], Live], workers: int) -> Iterator[tuple[T, Outcome | None]]:

@@ -58,5 +58,6 @@ def main(words: list[str]) -> int:
     file = asked.file("completed.png")
     save_sheet(torch.cat([x, x * mask, expected, *samples]).cpu().numpy(), file, columns=n)
     correct = int((learner.predict(samples[0]) == some.y).sum())
-    tell(file, correct, n, "completed images correctly")
+    told = "as the labels that it was given" if asked.labels == "yes" else "correctly, without being given a label"
+    tell(file, correct, n, f"completed images {told}")
     return 0

@@ -131,6 +131,8 @@ def sample_efficiency(results: Results, styles: Mapping[str, Style]) -> list[Pan
         found[row.data or ""].append(row)
     panels = []
     for data, rows in found.items():
+        if len({row.n_labels for row in rows}) == 1:  # one number is no curve, and stands in the table
+            continue
         accuracy = collect((row.learner, row.n_labels, row.accuracy) for row in rows)
         error = collect((row.learner, row.n_labels, 1 - row.accuracy) for row in rows)
         shown = [("accuracy", accuracy, "linear"), ("error", error, "log")][: 1 + any(row.accuracy < 1 for row in rows)]

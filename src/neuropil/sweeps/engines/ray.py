@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from neuropil.errors import optional
-from neuropil.sweeps.pool import Outcome
+from neuropil.sweeps.pool import Outcome, refused
 
 
 class Engine:
@@ -15,11 +15,15 @@ class Engine:
         self._ray: Any = optional("ray", "--engine ray", extra="ray")
         if not self._ray.is_initialized():
             self._ray.init(log_to_driver=False, logging_level="error", include_dashboard=False)
+        self._options = options
         self._resources = {"num_cpus": threads, "max_retries": 0, "max_calls": 1} | options
 
     def start(self, work: Callable[[Any], Outcome], task: Any) -> "Live":
         """Submit ``work(task)``."""
-        return Live(self._ray, self._ray.remote(**self._resources)(work).remote(task))
+        try:
+            return Live(self._ray, self._ray.remote(**self._resources)(work).remote(task))
+        except (TypeError, ValueError) as error:
+            raise refused(self._options, error) from error
 
 
 class Live:

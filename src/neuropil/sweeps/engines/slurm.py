@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from neuropil.errors import optional
-from neuropil.sweeps.pool import Outcome
+from neuropil.sweeps.pool import Outcome, refused
 
 
 class Engine:
@@ -17,9 +17,11 @@ class Engine:
     def __init__(self, folder: Path, threads: int, options: dict[str, Any], recipe: str):
         submitit: Any = optional("submitit", "--engine slurm", extra="slurm")
         self._executor = submitit.AutoExecutor(folder=folder / "slurm")
-        self._executor.update_parameters(
-            **{"name": "neuropil", "cpus_per_task": threads, "timeout_min": 24 * 60} | options
-        )
+        told = {"name": "neuropil", "cpus_per_task": threads, "timeout_min": 24 * 60} | options
+        try:
+            self._executor.update_parameters(**told)
+        except Exception as error:  # submitit has many ways to say that it does not know one
+            raise refused(options, error) from error
 
     def start(self, work: Callable[[Any], Outcome], task: Any) -> "Live":
         """Submit ``work(task)``."""

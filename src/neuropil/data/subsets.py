@@ -105,6 +105,6 @@ def _choose(split: Split | SpikeSplit, wanted: Tensor, seed: int) -> tuple[Tenso
     taken = torch.zeros(len(split), dtype=torch.bool)
     for label, count in enumerate(wanted.tolist()):
         taken[(labels == label).nonzero().flatten()[:count]] = True
-    first, others = order[taken], order[~taken]
-    others = others[torch.randperm(len(others), generator=rng)]  # they began with classes that had enough
+    parts = order[taken], order[~taken]  # the first ends with classes that had not enough, the others begin with those
+    first, others = (part[torch.randperm(len(part), generator=rng)] for part in parts)  # that had
     return first.to(split.y.device), others.to(split.y.device)

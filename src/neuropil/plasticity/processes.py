@@ -74,7 +74,7 @@ def leave() -> None:
 
 
 def wait_for(work: Any, device: torch.device) -> None:
-    """Wait for a message, as long as nobody who would have to send it has left.
+    """Wait for a message, unless a process that would have to send it has left.
 
     Raises:
         Gone: another process has called `stop`, and takes no further step.

@@ -307,7 +307,7 @@ def test_every_setting_of_samples_is_heard(learned):
     others = {"n_rounds": 5, "n_resamples": 0, "contrast": 0.5, "accept_margin": None, "max_attempts": 3}
     others["max_iterations"] = 1
     assert others.keys() == {item.name for item in fields(Sampling)}
-    made = lambda **how: learned.generate(torch.arange(10), 2, rng(), sampling=Sampling(**usual | how)).images
+    made = lambda **how: learned.generate(torch.arange(10), 5, rng(), sampling=Sampling(**usual | how)).images
     first = made()
     for name, value in others.items():
         assert not torch.equal(made(**{name: value}), first), name

@@ -108,7 +108,7 @@ def test_units_learn_digits_and_the_file_predicts_the_same(tmp_path):
     model.fit(train, rng=torch.Generator().manual_seed(0))
     right = (model.predict(test.x) == test.y).float().mean()
     frozen = VotingClassifier(digits_body(train)).fit(train, rng=torch.Generator().manual_seed(0))
-    assert right > 0.7
+    assert right > 0.6
     assert (frozen.predict(test.x) == test.y).float().mean() < right - 0.2
     again = load_model(model.save(tmp_path / "model.safetensors"))
     assert torch.equal(again.decision_function(test.x), model.decision_function(test.x))

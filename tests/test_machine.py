@@ -35,6 +35,7 @@ def test_every_recipe_says_where_it_computes(name):
     assert {"device", "threads"} <= {item.name for item in fields(RECIPES[name].Config)}
 
 
+@pytest.mark.filterwarnings("ignore:threads=3 on")
 @pytest.mark.usefixtures("threads")
 def test_threads_are_set_before_the_recipe_begins():
     use_machine(Machine(threads=3))
@@ -47,6 +48,7 @@ def test_threads_are_set_before_the_recipe_begins():
         use_machine(Machine(device="meta"))
 
 
+@pytest.mark.filterwarnings("ignore:threads=3 on")
 @pytest.mark.usefixtures("threads")
 def test_a_recipe_runs_with_as_many_threads_as_asked(place):  # noqa: F811
     toy = Path("toy.py")

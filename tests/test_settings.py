@@ -216,7 +216,7 @@ SMALL = {"epochs": 1, "batch_size": 20, "random_state": 0}
 OTHERS = {"epochs": 2, "batch_size": 30, "random_state": 1, "learning_rate": 0.1}
 for kind, usual, other in (
     (HebbianClassifier, {"n_units": 10},
-     {"n_units": 11, "rule": HardWTA(), "C": 0.1, "passthrough": False, "max_iter": 2}),
+     {"n_units": 11, "rule": HardWTA(), "C": 0.1, "passthrough": False, "max_iter": 2, "class_weight": {1: 9.0}}),
     (AssociationRuleClassifier, {"n_units": 30, "min_steps": 1}, {"n_units": 33, "k": 2, "slope": 4.0, "min_steps": 9}),
     (STDPNetworkClassifier, {"n_units": 10, "n_generation_units": 6, "min_steps": 1},
      {"n_units": 11, "n_generation_units": 0, "min_steps": 9}),

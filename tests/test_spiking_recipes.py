@@ -249,6 +249,7 @@ def test_settings_of_simulated_networks_are_where_their_names_say():
         assert weight.gt(0).float().mean().item() == pytest.approx(0.3, abs=0.05)
 
 
+@pytest.mark.filterwarnings("ignore:.* has no refractory time")
 def test_a_reward_finds_what_its_delay_has_left_of_the_traces():
     found = []
     for delay in (0.0, 0.15):

@@ -101,7 +101,7 @@ def test_kernels_start_at_patches_that_their_layer_meets(train):
             met = met / met.norm(dim=1, keepdim=True).clamp_min(1e-12)
             # the statistics of the layers below moved on when those above were drawn
             assert (kernels @ met.T).amax(1).min() > (0.99999 if layer is body.conv1 else 0.98)
-            assert len(kernels.unique(dim=0)) > 0.9 * len(kernels)
+            assert len(kernels.unique(dim=0)) > 0.8 * len(kernels)
 
 
 def test_drawn_patches_are_patches_each_as_likely_as_the_other():

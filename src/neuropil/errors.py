@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -187,7 +188,7 @@ def check_seconds(owner: object, dt: float, *, slow: tuple[str, ...] = (), **tau
 
 
 def check_refractory(owner: object, time: float, dt: float) -> None:
-    """Refuse a refractory time that is none, in ms, or so short that no step is left of it.
+    """Refuse a refractory time that is none, or in ms; a warning says where no step is left of it.
 
     >>> check_refractory("", 0.0, 1e-3)
     """
@@ -195,5 +196,5 @@ def check_refractory(owner: object, time: float, dt: float) -> None:
     if not 0 <= time <= TOO_LONG:
         raise Refusal(f"{who} needs refractory from 0 to {TOO_LONG:g}, in s, got refractory={time}.")
     if time > 0 and round(time / dt) == 0:
-        cure = "lower dt, or give 0"
-        raise Refusal(f"{who} needs refractory above half a step of {dt:g} s, or 0, got refractory={time}; {cure}.")
+        what = f"{who} has no refractory time: {time:g} s is less than half a step of {dt:g} s"
+        warnings.warn(f"{what}; lower dt, or say refractory=0.", stacklevel=4)

@@ -38,11 +38,11 @@ class Leaving:
 
     def __init__(self, store: dist.Store, rank: int, size: int):
         Leaving.met += 1
-        self.store, self.rank, self.size, self.meeting = store, rank, size, Leaving.met
+        self.store, self.rank = store, rank
         _left[:] = [self]
 
-        self.keys = [f"left {self.meeting}/{other}" for other in range(size)]
-        self.gone = f"gone {self.meeting}"
+        self.keys = [f"left {Leaving.met}/{other}" for other in range(size)]
+        self.gone = f"gone {Leaving.met}"
 
     def leave(self) -> None:
         """This process has done all of its steps; wait a while for the others to say so, too.

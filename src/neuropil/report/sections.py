@@ -97,6 +97,8 @@ def labels_section(results: Results, styles: Mapping[str, Style], files: Files) 
     rows = results.of(LabelsRow)
     section = Section("labels", "Accuracy against number of labels", LABELS, legend=legend(rows, styles))
     with_panels(section, sample_efficiency(results, styles), "sample-efficiency", files)
+    if not section.groups:
+        return section
     found: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for row in rows:
         found[row.data or ""][row.learner or ""][row.n_labels].append(row.accuracy)

@@ -68,7 +68,7 @@ class CurrentLIF:
         tau_syn: time constant of synaptic currents, s.
         threshold, reset: potentials, relative to rest; the unit is yours.
         bias: i_0, a constant current, in the unit of potentials.
-        refractory: time for which v is held after a spike, s; the nearest number of steps, which is not 0.
+        refractory: time for which v is held after a spike, s; the nearest number of steps.
         dt: length of a step, s.
 
     Raises:

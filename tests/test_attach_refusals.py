@@ -101,7 +101,10 @@ def test_a_state_of_another_rule_or_threshold_is_refused():
     attached = lambda rule, **more: npl.attach(nn.Sequential(nn.Linear(4, 3)), {"0": rule}, torch.rand(9, 4), **more)
     state = attached(npl.HardWTA()).state_dict()
     attached(npl.HardWTA()).load_state_dict(state)
-    attached(npl.ExplainAway(k=1)).load_state_dict({key: state[key] for key in state if key != "rules"})  # an old one
+    other = attached(npl.ExplainAway(k=1))
+    begun = other.begun["0"]["weight"]
+    other.load_state_dict({key: state[key] for key in state if key not in ("rules", "begun")})  # an old one
+    assert torch.equal(other.begun["0"]["weight"], begun)
     with pytest.raises(Refusal, match=r"with rules .*HardWTA.* was given to one with .*ExplainAway"):
         attached(npl.ExplainAway(k=1)).load_state_dict(state)
     with pytest.raises(Refusal, match=r"with threshold None was given to one with 2.0"):

@@ -23,6 +23,7 @@ SAME = {
     "tabs and commas": "breite\thöhe\tlabel\r\n1,5\t2,25\thund\r\n-3\t100\tkatze\r\n",
     "told": "sep=;\nbreite;höhe;label\n1.5;2.25;hund\n-3.0;100;katze\n",
     "comments and empty lines": "# of 2026\n\nbreite,höhe,label\n1.5,2.25,hund\n# a pause\n-3,100,katze\n\n",
+    "heads after a mark": "# a table, of 2026\n#breite,höhe,label\n1.5,2.25,hund\n-3,100,katze\n",
     "empty columns and rows": "breite;höhe;label;;\n1.5;2.25;hund;;\n;;;;\n-3.0;100;katze;;\n",
     "spaces": " breite , höhe,label\n 1.5 , 2.25, hund \n-3,100,katze\n",
 }
@@ -47,6 +48,7 @@ def test_one_table_in_many_hands(name, encoding, tmp_path):
         ("a;b;label\n1,5;1.234,5;x\n", r"others with a point, '1.234,5'"),
         ("a,b,label\n1,,x\n1,2,y\n", r"has a cell without a number, \[''\], in line 2; fill it, or leave its row"),
         ("a,b,label\n\n1,NA,x\n1,2,y\n", r"has a cell without a number, \['NA'\], in line 3"),
+        (f"a,b,label\n1,2,{'x' * 200_000}\n", "is no table of cells .*field larger than field limit"),
         ("# one\na,b,label\n1,2,x\n# two\n1,ten,y\n", r"got \['ten'\] in line 5"),
     ],
 )

@@ -44,9 +44,18 @@ def parse(words: Sequence[str], *kinds: type) -> list[Any]:
     for kind in kinds:
         own = free & {item.name for item in fields(kind)}
         made.append(kind(**{name: getattr(bare, name) for name in own}))
-        at_least(0, made[-1], *(name for name in sorted(own) if name == "lr" or name.endswith("_lr")))
+        _check_rates(made[-1], sorted(own))
         free -= own
     return made
+
+
+def _check_rates(config: Any, names: Sequence[str]) -> None:
+    """Refuse learning rates below 0, which optimisers refuse by a traceback."""
+    for name in names:
+        value = getattr(config, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if (name == "lr" or name.endswith("_lr")) and all(isinstance(one, int | float) for one in numbers):
+            at_least(0, config, name)
 
 
 def read(words: Sequence[str], *kinds: type) -> Any:

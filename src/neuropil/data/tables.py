@@ -35,7 +35,8 @@ def read_table(path: Path, like: Sequence[str] = ()) -> Table:
     """Numbers, and the label in the column called label, class, target or y, or in the last one.
 
     Cells are parted by commas, semicolons or tabs; with semicolons and tabs numbers may have a decimal comma. Empty
-    lines, lines that begin with #, columns without any entry and a first line such as ``sep=;`` are left out.
+    lines, columns without any entry and a first line such as ``sep=;`` are left out. So are comments, lines that begin
+    with # and do not have as many cells as the others.
 
     Args:
         path: of the file, in UTF-8, or in UTF-16 with a mark.
@@ -83,13 +84,18 @@ def _rows(path: Path) -> tuple[list[int], list[list[str]]]:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as fault:
         raise Refusal(f"{path} needs text in UTF-8, got other bytes; save it as UTF-8.") from fault
-    kept = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip() and line[:1] != "#"]
+    kept = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     said = re.fullmatch(r"sep=(.)", kept[0][1].strip()) if kept else None
     kept = kept[1:] if said else kept
-    first = kept[0][1] if kept else ""
-    delimiter = said[1] if said else max(",;\t", key=first.count)
+    plain = next((line for _, line in kept if line[0] != "#"), "")
+    delimiter = said[1] if said else max(",;\t", key=plain.count)
+    cells = plain.count(delimiter)
+    kept = [(number, line) for number, line in kept if line[0] != "#" or line.count(delimiter) == cells]
     reader = csv.reader((line for _, line in kept), delimiter=delimiter)
-    found = [(kept[reader.line_num - 1][0], [cell.strip() for cell in row]) for row in reader]
+    try:
+        found = [(kept[reader.line_num - 1][0], [cell.strip(" \t#") for cell in row]) for row in reader]
+    except csv.Error as fault:
+        raise Refusal(f"{path} is no table of cells ({fault}); save it again.") from fault
     found = [(number, row) for number, row in found if any(row)]
     width = max((k + 1 for _, row in found for k, cell in enumerate(row) if cell), default=0)
     rows = [row[:width] for _, row in found]

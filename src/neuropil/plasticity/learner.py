@@ -184,7 +184,7 @@ class Learner:
             other = state.get(name, mine)
             require(other == mine, f"the state of a learner with {name} {other} was given to one with {mine}.")
         self.states = {name: LayerState(**state["layers"][name]) for name in self.rules}
-        self.untrained, self.begun = dict(state["untrained"]), dict(state.get("begun", {}))
+        self.untrained, self.begun = dict(state["untrained"]), dict(state.get("begun", self.begun))
         self._settled = state["settled"]
         self.rng.set_state(state["rng"])
 

@@ -40,7 +40,6 @@ class Leaving:
         Leaving.met += 1
         self.store, self.rank = store, rank
         _left[:] = [self]
-
         self.keys = [f"left {Leaving.met}/{other}" for other in range(size)]
         self.gone = f"gone {Leaving.met}"
 
@@ -68,9 +67,9 @@ class Leaving:
 
 def leave() -> None:
     """Say to the others, if this process has met some as it was told, that it takes no further step; see `Leaving`."""
-    for one in _left:
+    while _left:
         with answers():
-            one.leave()
+            _left.pop().leave()
 
 
 def wait_for(work: Any, device: torch.device) -> None:

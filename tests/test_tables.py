@@ -12,7 +12,7 @@ from rich.console import Console
 
 from neuropil.data import Split
 from neuropil.evaluate import fit_and_score
-from neuropil.report.export import export
+from neuropil.report.export import as_latex, export
 from neuropil.report.figures.curves import learning_curves, progress
 from neuropil.report.layout import Files
 from neuropil.report.page import table_of
@@ -20,7 +20,7 @@ from neuropil.report.remarks import uneven_of
 from neuropil.report.results import gather
 from neuropil.report.robustness_tables import robustness_of
 from neuropil.report.sections import labels_section, unit_facts
-from neuropil.report.tables import HEADS, cells_of, summary_sentence, table
+from neuropil.report.tables import HEADS, cells_of, markdown, summary_sentence, table
 from neuropil.report.theme import styles_of
 from neuropil.runs import NullTracker, Run, UnitsRow
 from neuropil.runs import run as room
@@ -192,3 +192,17 @@ def test_a_comparison_of_one_seed_fits_into_80_columns_a_line_per_learner(tmp_pa
     assert cells["random examples"][1] == "75.00"
     assert cells["mSTDP"][:2] == ["–", "1 left out"]
     assert "mSTDP, left out: needs pixels, got -2.3 (seed 0)" in " ".join(text.split())
+
+
+def test_a_column_without_an_entry_is_left_out_of_every_table(tmp_path):
+    alone = gather([make(tmp_path / "alone", [result(), result(seed=1), result("mine", accuracy=0.8)])])
+    beside = gather([make(tmp_path / "beside", [result(), result(BASELINE, family="baseline")])])
+    head = "minus backprop baseline, points"
+    console = Console(file=StringIO(), width=200)
+    console.print(table(alone))
+    for said in (markdown(alone), as_latex(alone), console.file.getvalue()):
+        assert head not in said
+    assert head in markdown(beside)
+    assert head in as_latex(beside)
+    assert markdown(alone).splitlines()[0] == "| learner | n | accuracy, % | seconds | peak MiB |"
+    assert as_latex(alone).startswith(r"\begin{tabular}{lrrrr}")

@@ -11,7 +11,7 @@ from neuropil.errors import optional
 from neuropil.report.page import results_json
 from neuropil.report.remarks import remarks_on
 from neuropil.report.results import Results, gather
-from neuropil.report.tables import HEADS, NOTE, cells_of, markdown, summary_rows
+from neuropil.report.tables import HEADS, NOTE, cells_of, columns_of, markdown, summary_rows
 
 __all__ = ["FORMATS", "export", "frame"]
 
@@ -57,9 +57,10 @@ def as_csv(results: Results) -> str:
 def as_latex(results: Results) -> str:
     """A table for a paper; needs the package booktabs."""
     many = len(results.data) > 1
-    heads = (["data"] if many else []) + list(HEADS)
-    body = [([one.data] if many else []) + cells_of(one) for one in results.summaries]
-    columns = "l" * (1 + many) + "r" * (len(HEADS) - 1)
+    kept = columns_of(results.summaries)
+    heads = (["data"] if many else []) + [HEADS[k] for k in kept]
+    body = [([one.data] if many else []) + [cells_of(one)[k] for k in kept] for one in results.summaries]
+    columns = "l" * (1 + many) + "r" * (len(kept) - 1)
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(heads), r"\midrule", *map(line, body)]
     lines += [r"\bottomrule", r"\end{tabular}", *(f"% {text}" for text in (NOTE, *remarks_on(results)))]
     return "\n".join(lines) + "\n"

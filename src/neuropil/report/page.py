@@ -16,7 +16,6 @@ from neuropil.report.figures.summary_figure import caption_of, summary_figure
 from neuropil.report.layout import Files
 from neuropil.report.results import Results, Summary, gather, plain
 from neuropil.report.sections import format_value, pictures, sections
-from neuropil.report.stats import DASH
 from neuropil.report.theme import COLOURS, Style, styles_of
 from neuropil.report.words import Explainer
 from neuropil.runs import MethodRow
@@ -191,7 +190,7 @@ def table_of(
 ) -> tuple[str, list[tuple[str, str]], list[dict[str, Any]]]:
     """(data set, columns, rows) of the table; a column in which nothing was measured is left out."""
     cells = {one.learner: tables.cells_of(one) for one in results.on(data)}
-    kept = [k for k in range(len(COLUMNS)) if k < 3 or any(row[k] != DASH for row in cells.values())]
+    kept = tables.columns_of(results.on(data))
     rows = [
         row_of(one, cells[one.learner], kept, styles[one.learner], one.learner in warnings) for one in results.on(data)
     ]

@@ -25,6 +25,12 @@ HEADS = ("learner", "n", "accuracy, %", "seconds", "peak MiB", "minus backprop b
 NOTE = "Accuracy: mean over n seeds ± half width of its 95 % interval (Student t). Differences are paired by seed."
 
 
+def columns_of(summaries: Sequence[Summary]) -> list[int]:
+    """The places in HEADS of columns with something in them, such as a difference where there is a baseline."""
+    cells = [cells_of(one) for one in summaries]
+    return [k for k in range(len(HEADS)) if k < 3 or any(row[k] != DASH for row in cells)]
+
+
 def table(runs: Sequence[Path] | Results) -> RenderableType:
     """The results for the terminal: a line per learner and data set, what is unfinished, and the warnings.
 
@@ -54,13 +60,14 @@ def terminal_table(table: RobustnessTable) -> Table | None:
 
 def result_table(results: Results) -> Table:
     """Accuracy and cost, a line per learner and data set."""
-    many = len(results.data) > 1
+    many, kept = len(results.data) > 1, columns_of(results.summaries)
+    heads = [HEADS[k] for k in kept]
     shown = Table(caption="\n".join([NOTE, *remarks_on(results)]), caption_justify="left", title_justify="left")
-    for head in ("data", *HEADS) if many else HEADS:
+    for head in ("data", *heads) if many else heads:
         names = head in ("data", "learner")
         shown.add_column(Text(head), justify="left" if names else "right", no_wrap=head == "learner" and not many)
     for summary in results.summaries:
-        cells = ([summary.data] if many else []) + narrow_cells_of(summary)
+        cells = ([summary.data] if many else []) + [narrow_cells_of(summary)[k] for k in kept]
         shown.add_row(*map(Text, cells), style="dim" if summary.family == "baseline" else "")
     return shown
 
@@ -79,8 +86,9 @@ def markdown(runs: Sequence[Path] | Results) -> str:
     results = gather(runs)
     many, parts = len(results.data) > 1, []
     for data in results.data:
-        text = [f"**{escape(data)}**", ""] if many else []
-        parts.append("\n".join([*text, *markdown_table(HEADS, map(cells_of, results.on(data)))]))
+        text, kept = [f"**{escape(data)}**", ""] if many else [], columns_of(results.on(data))
+        rows = [[cells_of(one)[k] for k in kept] for one in results.on(data)]
+        parts.append("\n".join([*text, *markdown_table([HEADS[k] for k in kept], rows)]))
     parts.append("\n".join([NOTE, *(f"\n{escape(text)}" for text in remarks_on(results))]))
     for one in robustness_of(results):
         for table in one.tables:

@@ -47,6 +47,13 @@ def test_rules_whose_units_do_not_compete_say_so_before_they_start(rule):
         ),
         (nn.Sequential(nn.Linear(4, 3)), npl.HardWTA(), torch.full((9, 4), torch.nan), "NaN or infinite"),
         (nn.Sequential(nn.Linear(4, 3)), npl.HardWTA(), torch.rand(0, 4), "needs images to start from"),
+        (
+            nn.Sequential(nn.Linear(4, 3, device="meta")),
+            npl.HardWTA(),
+            torch.rand(9, 4, device="meta"),
+            "images with numbers in them, got some on the device meta",
+        ),
+        (nn.Sequential(nn.Linear(4, 3, device="meta")), npl.HardWTA(), torch.rand(9, 4), "weights on the device meta"),
     ],
 )
 def test_what_cannot_learn_is_refused_in_one_line(model, rule, images, text):

@@ -120,6 +120,13 @@ def test_the_command_writes_what_it_can_read(tmp_path, capsys):
     assert "AssociativeNetwork has no form in plain PyTorch" in capsys.readouterr().err
 
 
+def test_a_file_that_gives_other_scores_is_refused(fitted, tmp_path, capsys, monkeypatch):
+    file = fitted["linear"].save(tmp_path / "m.safetensors")
+    monkeypatch.setattr("neuropil.cli.commands.export.read", lambda file, x: fitted["linear"].forward(x) + 0.5)
+    assert main(["export", str(file), "--to", "torch", "--shape", "1", "8", "8", "--out", str(tmp_path / "m.pt2")]) == 2
+    assert "gives other scores than the model, off by 5.0e-01; do not use it" in capsys.readouterr().err
+
+
 def test_the_seed_that_is_asked_for_is_exported(fitted, tmp_path, capsys):
     models = fitted["linear"], deepcopy(fitted["linear"])
     models[1].network_.get_parameter("readout.linear.weight").neg_()

@@ -1,5 +1,6 @@
 """What several processes do together, as one of them alone can show it: buffers, batches on their way, stages."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -7,6 +8,7 @@ import neuropil as npl
 from neuropil.cli import follower
 from neuropil.distributed import link, stages
 from neuropil.plasticity import sharing
+from neuropil.plasticity.processes import wait_for
 
 
 def test_all_parameters_and_buffers_become_those_of_the_first_process(monkeypatch):
@@ -94,3 +96,24 @@ def test_a_process_draws_as_the_first_one_does(tmp_path, monkeypatch):
     finally:
         torch.set_rng_state(mine)
     assert torch.equal(*began, first)
+
+
+class Message:
+    """A message of torch.distributed: each look at it ends as it is told."""
+
+    def __init__(self, *ends):
+        self.ends = [*ends]
+
+    def wait(self, patience=None):
+        end = self.ends.pop(0)
+        if end:
+            raise RuntimeError(end)
+
+
+def test_a_message_is_waited_for_until_it_comes_or_has_failed():
+    late = Message("Operation timed out!", "Operation timed out!", None)
+    wait_for(late, torch.device("cpu"))
+    assert not late.ends
+    failed = Message("Operation timed out!", "Timed out waiting 1800000ms for recv operation to complete", None)
+    with pytest.raises(RuntimeError, match="1800000ms"):  # looked at again it would say so for good
+        wait_for(failed, torch.device("cpu"))

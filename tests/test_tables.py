@@ -202,6 +202,8 @@ def test_a_column_without_an_entry_is_left_out_of_every_table(tmp_path):
     console.print(table(alone))
     for said in (markdown(alone), as_latex(alone), console.file.getvalue()):
         assert head not in said
+        assert "paired by seed" not in said
+    assert "paired by seed" in markdown(beside)
     assert head in markdown(beside)
     assert head in as_latex(beside)
     assert markdown(alone).splitlines()[0] == "| learner | n | accuracy, % | seconds | peak MiB |"

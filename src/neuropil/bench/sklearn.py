@@ -53,6 +53,7 @@ MODELS: dict[str, Callable[[int], Any]] = {
     "logistic regression": lambda seed: LogisticRegression(max_iter=1000),
     "start": lambda seed: HebbianClassifier(learning_rate=0, random_state=seed),
     "Hebbian": lambda seed: HebbianClassifier(random_state=seed),
+    "features alone": lambda seed: HebbianClassifier(passthrough=False, random_state=seed),
     "association rule": lambda seed: AssociationRuleClassifier(random_state=seed),
     "STDP network": lambda seed: STDPNetworkClassifier(random_state=seed),
     "spike times": lambda seed: SpikeTimeClassifier(random_state=seed),

@@ -54,7 +54,7 @@ def read_table(path: Path, like: Sequence[str] = ()) -> Table:
     lines, rows = lines[headed:], rows[headed:]
     at = named[0] if named else len(head) - 1
     if headed and not named and all(_is_number(row[-1]) for row in rows):  # it could be a feature as well
-        told = f"{path}: the label is taken from its last column, {rows_name(head[at])}"
+        told = f"{path}: the label is taken from its last column, {head[at]!r}"
         warnings.warn(f"{told}; call the column 'label' that has it, if that is another one.", stacklevel=4)
     _check_cells(path, rows, len(head), at, lines)
     columns = [place for place in range(len(head)) if place != at]
@@ -70,11 +70,6 @@ def read_table(path: Path, like: Sequence[str] = ()) -> Table:
     labels = [row[at] for row in rows]
     whole = all(re.fullmatch(r"\d+", label) for label in labels)
     return Table(x, np.array([int(label) for label in labels] if whole else labels), names)
-
-
-def rows_name(name: str) -> str:
-    """A head as it is quoted; one that is empty in words."""
-    return repr(name) if name else "which has no name"
 
 
 def _rows(path: Path) -> tuple[list[int], list[list[str]]]:

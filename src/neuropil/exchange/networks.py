@@ -61,7 +61,7 @@ def to_torch(model: Model, shape: Sequence[int], *, raw: bool = False) -> nn.Seq
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise Refusal(f"this {who} takes no examples of shape {tuple(shape)}: {reason}") from error
-    columns = getattr(model, "columns_", None) if raw else None
+    columns = model.columns_ if raw else None
     if columns is not None:
         first, _ = _plain(_Scaled(columns, example.dtype), example)
         plain = nn.Sequential(OrderedDict([("columns", first), *plain.named_children()]))
@@ -146,8 +146,8 @@ def to_onnx(model: Model, shape: Sequence[int], file: Path | str, *, raw: bool =
         logger.setLevel(level)
     assert made is not None
     proto = made.model_proto
-    if names_of(model):
-        proto.metadata_props.add(key="classes", value=json.dumps(names_of(model)))
+    if model.names_:
+        proto.metadata_props.add(key="classes", value=json.dumps(model.names_))
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, proto.SerializeToString())
     return file
@@ -160,16 +160,11 @@ def to_pt2(model: Model, shape: Sequence[int], file: Path | str, *, raw: bool = 
     """
     file, content = Path(file), io.BytesIO()
     require(file.suffix == ".pt2", f"an exported program is written into a .pt2 file, got {file.name!r}.")
-    extra = {"classes.json": json.dumps(names_of(model))} if names_of(model) else {}
+    extra = {"classes.json": json.dumps(model.names_)} if model.names_ else {}
     torch.export.save(export(model, shape, raw=raw), content, extra_files=extra)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, content.getvalue())
     return file
-
-
-def names_of(model: Model) -> list[str]:
-    """What the classes of a fitted model are called; empty if it was never told."""
-    return list(getattr(model, "names_", ()))
 
 
 @torch.no_grad()

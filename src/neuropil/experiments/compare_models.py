@@ -67,7 +67,7 @@ def compare(
         ...     npl.init_normal_(network, rng)
         ...     return npl.FeatureClassifier(network)
         >>> rows = npl.compare({"random features": random_features}, "digits", seeds=1)  # doctest: +ELLIPSIS
-        ┏...random features...by seed...
+        ┏...random features...(Student t)...
         >>> [row["accuracy"] > 0.9 for row in rows if row["kind"] == "result"]
         [True]
     """

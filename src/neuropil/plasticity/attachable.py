@@ -47,6 +47,8 @@ def check_images(who: str, images: object) -> None:
     what = type(images).__name__ if not isinstance(images, Tensor) else "uint8" if images.dtype == torch.uint8 else ""
     cure = "for example split.pixels(), or the x of a batch"
     require(not what, f"{who} needs images as a tensor, as the network takes them, got {what}; {cure}.")
+    nowhere = isinstance(images, Tensor) and images.is_meta
+    require(not nowhere, f"{who} needs images with numbers in them, got some on the device meta, which has none.")
 
 
 def check_settings(threshold: float | None, most: int, rng: Generator | None) -> None:
@@ -61,6 +63,9 @@ def reached(model: nn.Module, rules: Mapping[str, Rule], images: Tensor) -> list
     """The names of `rules` in the order in which a pass reaches them; layers that cannot learn are refused."""
     by_name = isinstance(rules, Mapping) and bool(rules)
     require(by_name, f"attach needs a rule for each layer that learns, as {{name: rule}}, got {rules!r}.")
+    lost = [name for name, one in model.named_parameters() if one.is_meta]
+    cure = "call to_empty(device=...) and initialise or load them"
+    require(not lost, f"attach needs weights with numbers, got {len(lost)} weights on the device meta; {cure}.")
     with tap(model, rules) as seen:
         model(images)
     for name, rule in rules.items():

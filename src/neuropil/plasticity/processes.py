@@ -86,7 +86,7 @@ def wait_for(work: Any, device: torch.device) -> None:
             work.wait(LOOK)
             return
         except RuntimeError as error:
-            if "timed out" not in str(error).lower():
+            if "operation timed out" not in str(error).lower():  # what the message itself says when it has failed
                 raise
             if any(one.give_up() for one in _left):
                 raise Gone(f"another process has done all of its steps, and this one has more; {SAME}.") from error

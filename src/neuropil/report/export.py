@@ -11,7 +11,7 @@ from neuropil.errors import optional
 from neuropil.report.page import results_json
 from neuropil.report.remarks import remarks_on
 from neuropil.report.results import Results, gather
-from neuropil.report.tables import HEADS, NOTE, cells_of, columns_of, markdown, summary_rows
+from neuropil.report.tables import HEADS, cells_of, columns_of, markdown, note_of, summary_rows
 
 __all__ = ["FORMATS", "export", "frame"]
 
@@ -62,7 +62,7 @@ def as_latex(results: Results) -> str:
     body = [([one.data] if many else []) + [cells_of(one)[k] for k in kept] for one in results.summaries]
     columns = "l" * (1 + many) + "r" * (len(kept) - 1)
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(heads), r"\midrule", *map(line, body)]
-    lines += [r"\bottomrule", r"\end{tabular}", *(f"% {text}" for text in (NOTE, *remarks_on(results)))]
+    lines += [r"\bottomrule", r"\end{tabular}", *(f"% {text}" for text in (note_of(results), *remarks_on(results)))]
     return "\n".join(lines) + "\n"
 
 

@@ -131,7 +131,7 @@ def summary_parts(results: Results, files: Files) -> dict[str, Any]:
         "heads": heads_of(results, styles, files),
         "tables": [table_of(results, data, styles, warnings) for data in results.data],
         "few": remarks.few_seeds_of(results),
-        "note": tables.NOTE,
+        "note": tables.note_of(results),
     }
 
 

@@ -16,19 +16,25 @@ from neuropil.report.robustness_tables import MARK, RobustnessTable, robustness_
 from neuropil.report.stats import ALONE, DASH, percent, points, quantity
 from neuropil.runs import ConfusionRow
 
-__all__ = ["HEADS", "NOTE", "markdown", "table"]
+__all__ = ["HEADS", "markdown", "note_of", "table"]
 
 CELL = 60  # letters of a reason that stands in its row
 
 
 HEADS = ("learner", "n", "accuracy, %", "seconds", "peak MiB", "minus backprop baseline, points")
-NOTE = "Accuracy: mean over n seeds ± half width of its 95 % interval (Student t). Differences are paired by seed."
+NOTE = "Accuracy: mean over n seeds ± half width of its 95 % interval (Student t)."
+PAIRED = "Differences are paired by seed."
 
 
 def columns_of(summaries: Sequence[Summary]) -> list[int]:
     """The places in HEADS of columns with something in them, such as a difference where there is a baseline."""
     cells = [cells_of(one) for one in summaries]
     return [k for k in range(len(HEADS)) if k < 3 or any(row[k] != DASH for row in cells)]
+
+
+def note_of(results: Results) -> str:
+    """What the numbers of the tables are; of differences only where there are some."""
+    return f"{NOTE} {PAIRED}" if len(HEADS) - 1 in columns_of(results.summaries) else NOTE
 
 
 def table(runs: Sequence[Path] | Results) -> RenderableType:
@@ -62,7 +68,9 @@ def result_table(results: Results) -> Table:
     """Accuracy and cost, a line per learner and data set."""
     many, kept = len(results.data) > 1, columns_of(results.summaries)
     heads = [HEADS[k] for k in kept]
-    shown = Table(caption="\n".join([NOTE, *remarks_on(results)]), caption_justify="left", title_justify="left")
+    shown = Table(
+        caption="\n".join([note_of(results), *remarks_on(results)]), caption_justify="left", title_justify="left"
+    )
     for head in ("data", *heads) if many else heads:
         names = head in ("data", "learner")
         shown.add_column(Text(head), justify="left" if names else "right", no_wrap=head == "learner" and not many)
@@ -89,7 +97,7 @@ def markdown(runs: Sequence[Path] | Results) -> str:
         text, kept = [f"**{escape(data)}**", ""] if many else [], columns_of(results.on(data))
         rows = [[cells_of(one)[k] for k in kept] for one in results.on(data)]
         parts.append("\n".join([*text, *markdown_table([HEADS[k] for k in kept], rows)]))
-    parts.append("\n".join([NOTE, *(f"\n{escape(text)}" for text in remarks_on(results))]))
+    parts.append("\n".join([note_of(results), *(f"\n{escape(text)}" for text in remarks_on(results))]))
     for one in robustness_of(results):
         for table in one.tables:
             caption = escape(f"{one.data}, {table.caption}" if many else table.caption)

@@ -52,10 +52,13 @@ def main(words: list[str]) -> int:
     model, shape = neuropil.load(found[0].path), asked.shape or shape_of(found[0].about)
     write: Any = {"onnx": partial(to_onnx, raw=True), "torch": partial(to_pt2, raw=True), "nir": to_nir}[asked.to]
     write(model, shape, asked.out)
-    x, columns = torch.rand(3, *shape), getattr(model, "columns_", None)
+    x, columns = torch.rand(3, *shape), model.columns_
     again = read(asked.out, x)
     scores = model.decision_function(columns.scaled(x) if columns else x)
-    difference = "" if again is None else f", off by {(again - scores).abs().max():.1e}"
+    off = 0.0 if again is None else float((again - scores).abs().max())
+    fine = off <= 1e-3 * (1 + float(scores.abs().max()))
+    require(fine, f"the network in {asked.out} gives other scores than the model, off by {off:.1e}; do not use it.")
+    difference = "" if again is None else f", off by {off:.1e}"
     what = "rows of the table as they stand there" if columns else "images"
     print(f"{asked.out}: {type(model).__name__}, {what} (n, {', '.join(map(str, shape))}) to scores{difference}")
     return 0

@@ -10,6 +10,7 @@ from neuropil.data import Split
 from neuropil.models.contract import Classifier, FeatureLayer, as_examples, feature_layers_of
 from neuropil.models.nn.layers import Standardise
 from neuropil.models.training.augment import Augment
+from neuropil.plasticity.attachable import in_evaluation
 from neuropil.plasticity.joint import in_parts
 
 
@@ -61,16 +62,14 @@ def featurise(
         augment: makes them, with randomness from `rng`.
         rng: needed for augmented copies.
     """
-    training = body.training
-    body.eval()
     seen, start = torch.empty(0), 0
-    for copy in range(1 + n_augmented):
-        for part in split.batches(min(batch, len(split))):
-            x = augment(part.x, rng) if copy and augment and rng else part.x
-            features = in_parts(lambda x: body(x).flatten(1), x)
-            if start == 0:
-                seen = features.new_empty(len(split) * (1 + n_augmented), features.shape[1])
-            seen[start : start + len(part)] = features
-            start += len(part)
-    body.train(training)
+    with in_evaluation(body):
+        for copy in range(1 + n_augmented):
+            for part in split.batches(min(batch, len(split))):
+                x = augment(part.x, rng) if copy and augment and rng else part.x
+                features = in_parts(lambda x: body(x).flatten(1), x)
+                if start == 0:
+                    seen = features.new_empty(len(split) * (1 + n_augmented), features.shape[1])
+                seen[start : start + len(part)] = features
+                start += len(part)
     return Split(seen, split.y.repeat(1 + n_augmented), split.classes)

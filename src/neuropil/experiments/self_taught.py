@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -11,6 +11,8 @@ from torch import Generator, Tensor, nn
 from neuropil.data import Split
 from neuropil.errors import require
 from neuropil.models import FeatureClassifier
+from neuropil.models.features import Readout
+from neuropil.models.training.banded import BandedRidge
 from neuropil.models.training.readout import featurise, fresh_head, network_of
 from neuropil.runs import NullTracker, Tracker
 
@@ -50,6 +52,10 @@ class SelfTaught(FeatureClassifier):
             n_augmented=plain.n_augmented, augment=plain.augment, min_examples=plain.min_examples,
         )  # fmt: skip
         require(rounds >= 1, f"SelfTaught needs rounds >= 1, got {rounds}.")
+        cure = "take RidgeRegression or SupervisedTraining"
+        require(
+            not isinstance(plain.readout, BandedRidge), f"SelfTaught cannot teach a readout by BandedRidge; {cure}."
+        )
         self.plain, self.rounds = plain, rounds
 
     def fit(self, train: Split, *, rng: Generator, tracker: Tracker | None = None) -> Self:
@@ -70,7 +76,7 @@ class SelfTaught(FeatureClassifier):
         copies, how = self._copies(labelled), {"augment": self.augment, "rng": rng}
         known = featurise(body, labelled, n_augmented=copies, **how)  # type: ignore[arg-type]
         seen = featurise(body, self._images, n_augmented=self.n_augmented, **how)  # type: ignore[arg-type]
-        head = self.network_.get_submodule("readout")
+        head, readout = self.network_.get_submodule("readout"), cast(Readout, self.readout)
         for k in range(1, self.rounds + 1):
             sure, answers = confident(answer(head, seen, 1 + self.n_augmented))
             which = torch.cat([sure + len(self._images) * k for k in range(1 + self.n_augmented)])
@@ -79,7 +85,7 @@ class SelfTaught(FeatureClassifier):
             y = torch.cat([answers.repeat(1 + self.n_augmented), known.y.repeat(times)])
             examples = Split(x, y, labelled.classes)
             head = fresh_head(examples)
-            self.readout.fit_(head, examples, stage=f"readout, round {k}", rng=rng, tracker=NullTracker())
+            readout.fit_(head, examples, stage=f"readout, round {k}", rng=rng, tracker=NullTracker())
         self.network_ = network_of(body, head)
         return self
 

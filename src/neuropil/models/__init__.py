@@ -20,18 +20,19 @@ from neuropil.models.online_backprop import OnlineBackprop
 from neuropil.models.spiking import SpikeTimeTraining, SpikingClassifier
 from neuropil.models.training.adabelief import AdaBelief
 from neuropil.models.training.augment import Distort, Mirror
+from neuropil.models.training.banded import BandedRidge
 from neuropil.models.training.local import LocalLearning, rate_by_norm
 from neuropil.models.training.ridge import RidgeRegression
 from neuropil.models.training.supervised import SupervisedTraining
 # isort: on
 
 __all__ = [
-    "AdaBelief", "AssociationClassifier", "AssociationReadout", "AssociationTraining", "BackpropClassifier", "Beside",
-    "CReLU", "CentredUnitNorm", "CompetitiveLearning", "CompetitiveUnits", "ContrastLatency", "DeltaReadout", "Distort",
-    "FeatureClassifier", "FeatureLayer", "FirstSpikeConv2d", "Head", "LateralReadout", "LeastSquares", "LocalLearning",
-    "Mirror", "MirrorMean", "Model", "OnlineBackprop", "OnlineClassifier", "OnlineModel", "PatchNormConv2d",
-    "PlasticLayer", "PlasticState", "Prototypes", "RePU", "RidgeRegression", "SignedPower", "SpikeTimeTraining",
-    "SpikingClassifier", "Standardise", "SupervisedTraining", "Triangle", "UnitNorm", "VotingClassifier", "Winner",
-    "dense_body", "gather_statistics_", "init_examples_", "init_kernels_", "init_normal_", "init_patches_",
-    "rate_by_norm", "receptive_fields", "savable", "stacked",
+    "AdaBelief", "AssociationClassifier", "AssociationReadout", "AssociationTraining", "BackpropClassifier",
+    "BandedRidge", "Beside", "CReLU", "CentredUnitNorm", "CompetitiveLearning", "CompetitiveUnits",
+    "ContrastLatency", "DeltaReadout", "Distort", "FeatureClassifier", "FeatureLayer", "FirstSpikeConv2d", "Head",
+    "LateralReadout", "LeastSquares", "LocalLearning", "Mirror", "MirrorMean", "Model", "OnlineBackprop",
+    "OnlineClassifier", "OnlineModel", "PatchNormConv2d", "PlasticLayer", "PlasticState", "Prototypes", "RePU",
+    "RidgeRegression", "SignedPower", "SpikeTimeTraining", "SpikingClassifier", "Standardise", "SupervisedTraining",
+    "Triangle", "UnitNorm", "VotingClassifier", "Winner", "dense_body", "gather_statistics_", "init_examples_",
+    "init_kernels_", "init_normal_", "init_patches_", "rate_by_norm", "receptive_fields", "savable", "stacked",
 ]  # fmt: skip

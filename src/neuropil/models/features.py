@@ -10,6 +10,7 @@ from neuropil.errors import needs_numbers, require
 from neuropil.models.contract import begin_fit, copied
 from neuropil.models.description import NotSaved, savable
 from neuropil.models.training.augment import Augment
+from neuropil.models.training.banded import BandedRidge
 from neuropil.models.training.readout import ReadoutClassifier, featurise, fresh_head, network_of
 from neuropil.models.training.supervised import SupervisedTraining
 from neuropil.runs.tracker import NullTracker, Tracker
@@ -39,7 +40,8 @@ class FeatureClassifier(ReadoutClassifier):
     Args:
         body: maps (batch, *shape) in [0, 1] to features. It is copied; the original stays as it is.
         learning: how the body learns, for example `LocalLearning`; None for a frozen body.
-        readout: how the readout is trained: `SupervisedTraining` by gradient descent, `RidgeRegression` in closed form.
+        readout: how the readout is trained: `SupervisedTraining` by gradient descent, `RidgeRegression` in closed form,
+            `BandedRidge` where there are more features than fit into memory.
         n_augmented: augmented copies of every labelled image that the readout learns from besides the image.
         augment: makes the augmented copies.
         min_examples: fewest examples of the readout; few labels get as many more augmented copies as this takes.
@@ -64,7 +66,7 @@ class FeatureClassifier(ReadoutClassifier):
     shown = ("body", "learning", "readout")
 
     def __init__(
-        self, body: nn.Sequential, *, learning: Learning | None = None, readout: Readout | None = None,
+        self, body: nn.Sequential, *, learning: Learning | None = None, readout: Readout | BandedRidge | None = None,
         n_augmented: int = 0, augment: Augment | None = None, min_examples: int = 0,
     ):  # fmt: skip
         needs_numbers(self, n_augmented=n_augmented, min_examples=min_examples)
@@ -75,6 +77,10 @@ class FeatureClassifier(ReadoutClassifier):
         how = "LocalLearning({'hidden': rule})"
         learns = learning is None or isinstance(learning, NotSaved) or hasattr(learning, "fit_")
         require(learns, f"FeatureClassifier needs learning={how} or None, got {type(learning).__name__}.")
+        banded = augment is not None and isinstance(readout, BandedRidge)
+        require(
+            not banded, "BandedRidge takes no augmented copies; put the networks of the body into MirrorMean instead."
+        )
         takes = augment is None or getattr(readout, "takes_copies", True)
         cure = "name one of its strengths, or take no copies"
         require(takes, f"copies of one image would be on both sides of the held-out part of {readout}; {cure}.")
@@ -100,10 +106,13 @@ class FeatureClassifier(ReadoutClassifier):
         return max(self.n_augmented, math.ceil(self.min_examples / len(labelled)) - 1)
 
     def _fit_readout(self, body: nn.Sequential, labelled: Split, rng: Generator, tracker: Tracker) -> Self:
-        copies = self._copies(labelled)
-        features = featurise(body.eval(), labelled, n_augmented=copies, augment=self.augment, rng=rng)
-        head = fresh_head(features)
-        self.readout.fit_(head, features, stage="readout", rng=rng, tracker=tracker)
+        if isinstance(self.readout, BandedRidge):
+            head = self.readout.head_on(body.eval(), labelled, stage="readout", rng=rng, tracker=tracker)
+        else:
+            copies = self._copies(labelled)
+            features = featurise(body.eval(), labelled, n_augmented=copies, augment=self.augment, rng=rng)
+            head = fresh_head(features)
+            self.readout.fit_(head, features, stage="readout", rng=rng, tracker=tracker)
         self.network_ = network_of(body, head)
         return self
 

@@ -16,9 +16,10 @@ Try: neuropil run cifar_softhebb --seeds 3 --out runs/cifar_softhebb
 Try: neuropil run cifar_softhebb --channels 96 384 1536 --readout-lr 3e-4 --learners soft_hebb
 """
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Generator, nn
@@ -31,10 +32,16 @@ from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.k_means import SWEEPS, init_centres_, init_whitened_
 from neuropil.experiments.self_taught import SelfTaught
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
+from neuropil.experiments.wide_layer import LEARNING as WIDE_LEARNING
+from neuropil.experiments.wide_layer import wide_layer
 from neuropil.models import (
+    BandedRidge,
+    Beside,
+    CReLU,
     FeatureClassifier,
     MirrorMean,
     RidgeRegression,
+    SignedPower,
     Triangle,
     gather_statistics_,
     init_kernels_,
@@ -42,6 +49,8 @@ from neuropil.models import (
     rate_by_norm,
     stacked,
 )
+from neuropil.models.features import Learning
+from neuropil.models.nn.convolution import Stack
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import SoftHebb, propose_, tap
 from neuropil.plasticity.joint import joined
@@ -78,6 +87,14 @@ class Config(AugmentedSettings):
     # penalty of readouts that are ridge regression, in closed form; 0 for softmax regression by gradient descent
     ridge: float = 0.0
     mirror: bool = False  # features are means over an image and its mirror image; not those of backprop
+    # kernels of each side in wide layers of whitened patches, which look at the same images; 0 for none
+    beside: int = 0
+    beside_kernels: tuple[int, ...] = (6,)  # sides of the kernels of the wide layers, pixels
+    # shares of the deep network and of each wide layer in ridge regression, see `BandedRidge`; none: all alike
+    band_shares: tuple[float, ...] = ()
+    # numbers that ridge regression multiplies where there are wide layers; bfloat16 takes less time where the
+    # processor has units for it
+    precision: Literal["float32", "bfloat16"] = "float32"
     # how often readouts of few labels learn from their own answers, see `SelfTaught`; not those of backprop and linear
     self_taught_rounds: int = 0
     n_augmented: int = 1  # augmented copies of every labelled image from which readouts learn besides the image
@@ -88,13 +105,21 @@ class Config(AugmentedSettings):
 
     def __post_init__(self) -> None:
         at_least(1, self, "channels", "kernels")
-        at_least(0, self, "init_norm", "whitening_floor", "self_taught_rounds", "ridge")
+        at_least(0, self, "init_norm", "whitening_floor", "self_taught_rounds", "ridge", "beside")
         names = ("channels", "kernels", "tau", "lr", "power", "backprop_power")
         numbers = {name: len(getattr(self, name)) for name in names}
         alike = len(set(numbers.values())) == 1
         require(alike, f"SoftHebb needs one setting for every layer, got numbers of {numbers}.")
         require(min(self.tau) > 0, f"SoftHebb needs temperatures tau > 0, got {self.tau}.")
         require(all(k % 2 for k in self.kernels), f"SoftHebb needs odd kernels, got {self.kernels}.")
+        if self.beside:
+            at_least(1, self, "beside_kernels")
+            banded = self.ridge > 0 and self.n_augmented == self.min_examples == self.self_taught_rounds == 0
+            needed = "ridge above 0, n_augmented=0, min_examples=0 and self_taught_rounds=0"
+            require(banded, f"wide layers beside the deep network need {needed}; --mirror is in place of copies.")
+            parts = 1 + len(self.beside_kernels)
+            fine = len(self.band_shares) in (0, parts) and all(share > 0 for share in self.band_shares)
+            require(fine, f"band_shares needs {parts} numbers > 0, or none, got {self.band_shares}.")
 
 
 def network_for(
@@ -127,8 +152,14 @@ class SoftCompetition:
 
     def fit_(self, network: nn.Sequential, train: Split, *, rng: Generator, tracker: Tracker) -> None:
         """Let the convolutions of `network` learn from the images of `train`, in place."""
-        config, train = self.config, train[: self.config.max_images or len(train)]
-        network = cast(nn.Sequential, network[0]) if isinstance(network, MirrorMean) else network
+        train = train[: self.config.max_images or len(train)]
+        deep, *wide = stacks_of(network)
+        self._fit_deep(deep, train, rng, tracker)
+        for one in wide:
+            WIDE_LEARNING.fit_(one, train, rng=rng, tracker=tracker)
+
+    def _fit_deep(self, network: nn.Sequential, train: Split, rng: Generator, tracker: Tracker) -> None:
+        config = self.config
         names = [f"conv{depth}" for depth in range(1, len(config.channels) + 1)]
         rules = {name: SoftHebb(tau=tau, anti=True, normalise=True) for name, tau in zip(names, config.tau)}
         weights = [network.get_parameter(f"{name}.weight") for name in names]
@@ -166,10 +197,35 @@ class SoftCompetition:
                 optimizer.step()
 
 
-def with_readout(config: Config, network: nn.Sequential, name: str, learning: SoftCompetition | None = None) -> Method:
+def wide_layers(config: Config, train: Split) -> list[nn.Sequential]:
+    """The wide layers beside the deep network, one for each side of kernels."""
+    code, how = CReLU(threshold=0.1), {"stride": 1, "floor": 0.1, "grid": 8, "seed": config.seed}
+    sides = config.beside_kernels if config.beside else ()
+    return [wide_layer(train, config.beside, side, code, **how) for side in sides]  # type: ignore[arg-type]
+
+
+def stacks_of(network: nn.Sequential) -> list[nn.Sequential]:
+    """The deep network and the wide layers in what `body_of` makes of them."""
+    return [part for part in network.modules() if isinstance(part, Stack)]
+
+
+def body_of(config: Config, deep: nn.Sequential, wide: Sequence[nn.Sequential]) -> nn.Sequential:
+    """All side by side; means over mirror images if so set, and square roots of what wide layers pool."""
+    mirrored: Callable[[nn.Sequential], nn.Sequential] = lambda one: MirrorMean(one) if config.mirror else one
+    if not wide:
+        return mirrored(deep)
+    rooted = {f"{k}x{k}": nn.Sequential(mirrored(one), SignedPower(0.5)) for k, one in zip(config.beside_kernels, wide)}
+    return Beside(OrderedDict[str, nn.Module](deep=mirrored(deep), **rooted))
+
+
+def with_readout(
+    config: Config, deep: nn.Sequential, wide: Sequence[nn.Sequential], name: str, learning: Learning | None = None
+) -> Method:
     """Kernels that learn by `learning`, or stay as they are, under a readout that may teach itself."""
-    body, copies = MirrorMean(network) if config.mirror else network, config.copies(config.data)
-    readout = RidgeRegression((config.ridge,)) if config.ridge else config.readout()
+    body, copies = body_of(config, deep, wide), config.copies(config.data)
+    readout: Any = RidgeRegression((config.ridge,)) if config.ridge else config.readout()
+    if wide:
+        readout = BandedRidge(config.band_shares, (config.ridge,), precision=config.precision)
     learner = FeatureClassifier(body, learning=learning, readout=readout, **copies)
     if config.self_taught_rounds:
         learner = SelfTaught(learner, config.self_taught_rounds)
@@ -177,12 +233,14 @@ def with_readout(config: Config, network: nn.Sequential, name: str, learning: So
 
 
 def soft_hebb(config: Config, train: Split, rng: Generator) -> Method:
-    """Kernels that start with a large norm and learn without labels.
+    """Kernels that start with a large norm and learn without labels; those of wide layers by a signed winner-take-all.
 
     https://arxiv.org/abs/2209.11883
     """
-    network = network_for(config, train, rng, config.power, config.init_norm)
-    return with_readout(config, network, "SoftHebb", SoftCompetition(config))
+    network, wide = network_for(config, train, rng, config.power, config.init_norm), wide_layers(config, train)
+    for one in wide:
+        init_patches_(one, train, rng)
+    return with_readout(config, network, wide, "SoftHebb", SoftCompetition(config))
 
 
 def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
@@ -190,8 +248,13 @@ def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
 
     https://doi.org/10.1038/323533a0
     """
-    network = network_for(config, train, rng, config.backprop_power)
-    return backprop(network, config.end_to_end(config.backprop_min_steps, AUGMENT.get(config.data, SHIFT)))
+    network, wide = network_for(config, train, rng, config.backprop_power), wide_layers(config, train)
+    for one in wide:
+        init_kernels_(one, rng)
+    return backprop(
+        Beside(network, *wide) if wide else network,
+        config.end_to_end(config.backprop_min_steps, AUGMENT.get(config.data, SHIFT)),
+    )
 
 
 def random_patches(config: Config, train: Split, rng: Generator) -> Method:
@@ -204,7 +267,10 @@ def random_patches(config: Config, train: Split, rng: Generator) -> Method:
         init_whitened_(network, train, rng, floor=config.whitening_floor)
     else:
         init_patches_(network, train, rng)
-    return with_readout(config, network, "random patches")
+    wide = wide_layers(config, train)
+    for one in wide:
+        init_patches_(one, train, rng)
+    return with_readout(config, network, wide, "random patches")
 
 
 def k_means(config: Config, train: Split, rng: Generator) -> Method:
@@ -217,7 +283,10 @@ def k_means(config: Config, train: Split, rng: Generator) -> Method:
         init_whitened_(network, train, rng, floor=config.whitening_floor, sweeps=SWEEPS)
     else:
         init_centres_(network, train, rng)
-    return with_readout(config, network, "k-means")
+    wide = wide_layers(config, train)
+    for one in wide:
+        init_centres_(one, train, rng)
+    return with_readout(config, network, wide, "k-means")
 
 
 def random_features(config: Config, train: Split, rng: Generator) -> Method:
@@ -225,8 +294,10 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
 
     https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
     """
-    network = network_for(config, train, rng, config.power, config.init_norm)
-    return with_readout(config, network, "random features")
+    network, wide = network_for(config, train, rng, config.power, config.init_norm), wide_layers(config, train)
+    for one in wide:
+        init_kernels_(one, rng)
+    return with_readout(config, network, wide, "random features")
 
 
 METHODS = methods(soft_hebb, random_patches, k_means, random_features, backprop=end_to_end)

@@ -18,7 +18,6 @@ Try: neuropil run cifar_wide --learners signed_wta k_means random_patches --unit
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Generator, nn
 
 from neuropil.data import Split
@@ -27,17 +26,16 @@ from neuropil.experiments.baselines import backprop, methods
 from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.k_means import init_centres_
 from neuropil.experiments.settings import BackpropSettings
+from neuropil.experiments.wide_layer import wide_layer
 from neuropil.models import (
     CReLU,
     FeatureClassifier,
     LocalLearning,
-    PatchNormConv2d,
     RidgeRegression,
     SignedPower,
     Triangle,
     init_kernels_,
     init_patches_,
-    stacked,
 )
 from neuropil.plasticity import HardWTA, KrotovHopfield, Rule, SignedWTA, SoftHebb
 from neuropil.runs import Run
@@ -79,13 +77,13 @@ class Config(BackpropSettings):
 
 def network_for(config: Config, train: Split, *, power: float | None = None) -> nn.Sequential:
     """Convolution on normalised, whitened patches; the code; averages on a grid."""
-    conv = PatchNormConv2d(train.x.shape[1], config.units, config.kernel, config.stride).to(train.x.device)
-    if config.whitening_floor:
-        conv.whiten_(train, torch.Generator().manual_seed(config.seed), floor=config.whitening_floor)
     code = CReLU(threshold=config.threshold) if config.code == "both signs" else Triangle()
-    stage: dict[str, nn.Module] = {"conv": conv, "act": code, "pool": nn.AdaptiveAvgPool2d(config.grid)}
+    how = {"stride": config.stride, "floor": config.whitening_floor, "grid": config.grid, "seed": config.seed}
+    network = wide_layer(train, config.units, config.kernel, code, **how)  # type: ignore[arg-type]
     power = config.power if power is None else power
-    return stacked(stage if power == 1 else {**stage, "power": SignedPower(power)})
+    if power != 1:
+        network.add_module("power1", SignedPower(power))
+    return network
 
 
 def with_readout(

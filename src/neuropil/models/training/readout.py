@@ -1,6 +1,7 @@
 """The features of a data set, and the linear readout that classifies them."""
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -35,11 +36,17 @@ class ReadoutClassifier(Classifier):
 
 def fresh_head(features: Split, *, standardise: bool = True) -> nn.Sequential:
     """Standardised by the statistics of `features`, or as they are, to a linear layer of zeros: (n, classes)."""
-    linear = nn.Linear(features.x.shape[1], features.classes)
+    size = features.x.shape[1]
+    first = Standardise(size).fit_(features.x) if standardise else nn.Identity()
+    return head_of(first, size, features.classes).to(features.x)
+
+
+def head_of(first: nn.Module, features: int, classes: int) -> nn.Sequential:
+    """The layers ``standardise``, which is `first`, and ``linear``, of zeros."""
+    linear = nn.Linear(features, classes)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
-    first = Standardise(linear.in_features).fit_(features.x) if standardise else nn.Identity()
-    return nn.Sequential(OrderedDict[str, nn.Module](standardise=first, linear=linear)).to(features.x)
+    return nn.Sequential(OrderedDict[str, nn.Module](standardise=first, linear=linear))
 
 
 def network_of(body: nn.Sequential, readout: nn.Module) -> nn.Sequential:
@@ -47,7 +54,6 @@ def network_of(body: nn.Sequential, readout: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict[str, nn.Module](body=body, flat=nn.Flatten(), readout=readout))
 
 
-@torch.no_grad()
 def featurise(
     body: nn.Module, split: Split, *, batch: int = 1000, n_augmented: int = 0, augment: Augment | None = None,
     rng: Generator | None = None,
@@ -62,14 +68,26 @@ def featurise(
         augment: makes them, with randomness from `rng`.
         rng: needed for augmented copies.
     """
+    copies = [lambda x: augment(x, rng) if augment and rng else x] * n_augmented
+    return Split(features_of(body, split, batch, copies), split.y.repeat(1 + n_augmented), split.classes)
+
+
+@torch.no_grad()
+def features_of(
+    body: nn.Module, split: Split, batch: int = 1000, copies: Sequence[Callable[[Tensor], Tensor]] = (),
+    dtype: torch.dtype | None = None,
+) -> Tensor:  # fmt: skip
+    """What `body` makes of `split` in evaluation mode, then of each of its `copies`: (n (1 + copies), features).
+
+    In the type in which `body` answers, or rounded to `dtype`.
+    """
     seen, start = torch.empty(0), 0
     with in_evaluation(body):
-        for copy in range(1 + n_augmented):
+        for copy in (lambda x: x, *copies):
             for part in split.batches(min(batch, len(split))):
-                x = augment(part.x, rng) if copy and augment and rng else part.x
-                features = in_parts(lambda x: body(x).flatten(1), x)
+                features = in_parts(lambda x: body(x).flatten(1), copy(part.x))
                 if start == 0:
-                    seen = features.new_empty(len(split) * (1 + n_augmented), features.shape[1])
+                    seen = features.new_empty(len(split) * (1 + len(copies)), features.shape[1], dtype=dtype)
                 seen[start : start + len(part)] = features
                 start += len(part)
-    return Split(seen, split.y.repeat(1 + n_augmented), split.classes)
+    return seen

@@ -1,10 +1,14 @@
 """One wide layer of kernels on normalised, whitened patches: alone, or beside a deep network."""
 
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import nn
 
 from neuropil.data import Split
-from neuropil.models import LocalLearning, PatchNormConv2d, stacked
+from neuropil.models import Beside, LocalLearning, MirrorMean, PatchNormConv2d, SignedPower, stacked
+from neuropil.models.nn.convolution import Stack
 from neuropil.plasticity import SignedWTA
 
 LEARNING = LocalLearning({"conv1": SignedWTA(average=True)}, epochs=2, batch=100, lr=0.1, patch_fraction=0.02)
@@ -29,3 +33,21 @@ def wide_layer(
     if floor:
         conv.whiten_(train, torch.Generator().manual_seed(seed), floor=floor)
     return stacked({"conv": conv, "act": act, "pool": nn.AdaptiveAvgPool2d(grid)})
+
+
+def side_by_side(deep: nn.Sequential, wide: Mapping[str, nn.Sequential], *, mirror: bool) -> nn.Sequential:
+    """Wide layers, by name, and a deep network that look at the same images; without wide layers the deep one alone.
+
+    Of what wide layers pool the square root is taken. With `mirror` features are means over an image and its mirror
+    image, before that.
+    """
+    mirrored: Callable[[nn.Sequential], nn.Sequential] = lambda one: MirrorMean(one) if mirror else one
+    if not wide:
+        return mirrored(deep)
+    rooted = {name: nn.Sequential(mirrored(one), SignedPower(0.5)) for name, one in wide.items()}
+    return Beside(OrderedDict[str, nn.Module](rooted, deep=mirrored(deep)))
+
+
+def stacks_of(body: nn.Sequential) -> list[nn.Sequential]:
+    """The wide layers, then the deep network, in what `side_by_side` makes of them."""
+    return [part for part in body.modules() if isinstance(part, Stack)]

@@ -12,7 +12,7 @@ from neuropil.models.least_squares import LateralReadout, LeastSquares
 from neuropil.models.nn.convolution import Beside, MirrorMean, PatchNormConv2d, Triangle, gather_statistics_
 from neuropil.models.nn.convolution import init_kernels_, init_patches_, stacked
 from neuropil.models.nn.first_spikes import ContrastLatency, FirstSpikeConv2d
-from neuropil.models.nn.layers import CentredUnitNorm, CReLU, RePU, SignedPower, Standardise, UnitNorm
+from neuropil.models.nn.layers import CentredUnitNorm, CReLU, RePU, SignedPower, SignedStep, Standardise, UnitNorm
 from neuropil.models.nn.layers import dense_body, init_examples_, init_normal_, receptive_fields
 from neuropil.models.nn.plastic import PlasticLayer, PlasticState
 from neuropil.models.online import OnlineClassifier
@@ -32,7 +32,8 @@ __all__ = [
     "ContrastLatency", "DeltaReadout", "Distort", "FeatureClassifier", "FeatureLayer", "FirstSpikeConv2d", "Head",
     "LateralReadout", "LeastSquares", "LocalLearning", "Mirror", "MirrorMean", "Model", "OnlineBackprop",
     "OnlineClassifier", "OnlineModel", "PatchNormConv2d", "PlasticLayer", "PlasticState", "Prototypes", "RePU",
-    "RidgeRegression", "SignedPower", "SpikeTimeTraining", "SpikingClassifier", "Standardise", "SupervisedTraining",
-    "Triangle", "UnitNorm", "VotingClassifier", "Winner", "dense_body", "gather_statistics_", "init_examples_",
-    "init_kernels_", "init_normal_", "init_patches_", "rate_by_norm", "receptive_fields", "savable", "stacked",
+    "RidgeRegression", "SignedPower", "SignedStep", "SpikeTimeTraining", "SpikingClassifier", "Standardise",
+    "SupervisedTraining", "Triangle", "UnitNorm", "VotingClassifier", "Winner", "dense_body", "gather_statistics_",
+    "init_examples_", "init_kernels_", "init_normal_", "init_patches_", "rate_by_norm", "receptive_fields",
+    "savable", "stacked",
 ]  # fmt: skip

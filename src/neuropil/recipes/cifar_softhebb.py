@@ -16,7 +16,6 @@ Try: neuropil run cifar_softhebb --seeds 3 --out runs/cifar_softhebb
 Try: neuropil run cifar_softhebb --channels 96 384 1536 --readout-lr 3e-4 --learners soft_hebb
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
@@ -33,15 +32,14 @@ from neuropil.experiments.k_means import SWEEPS, init_centres_, init_whitened_
 from neuropil.experiments.self_taught import SelfTaught
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
 from neuropil.experiments.wide_layer import LEARNING as WIDE_LEARNING
-from neuropil.experiments.wide_layer import wide_layer
+from neuropil.experiments.wide_layer import side_by_side, stacks_of, wide_layer
 from neuropil.models import (
     BandedRidge,
     Beside,
     CReLU,
     FeatureClassifier,
-    MirrorMean,
     RidgeRegression,
-    SignedPower,
+    SignedStep,
     Triangle,
     gather_statistics_,
     init_kernels_,
@@ -50,7 +48,6 @@ from neuropil.models import (
     stacked,
 )
 from neuropil.models.features import Learning
-from neuropil.models.nn.convolution import Stack
 from neuropil.models.training.local import log_progress
 from neuropil.plasticity import SoftHebb, propose_, tap
 from neuropil.plasticity.joint import joined
@@ -90,7 +87,7 @@ class Config(AugmentedSettings):
     # kernels of each side in wide layers of whitened patches, which look at the same images; 0 for none
     beside: int = 0
     beside_kernels: tuple[int, ...] = (6,)  # sides of the kernels of the wide layers, pixels
-    # shares of the deep network and of each wide layer in ridge regression, see `BandedRidge`; none: all alike
+    # shares of each wide layer and of the deep network in ridge regression, see `BandedRidge`; none: all alike
     band_shares: tuple[float, ...] = ()
     # numbers that ridge regression multiplies where there are wide layers; bfloat16 takes less time where the
     # processor has units for it
@@ -153,7 +150,7 @@ class SoftCompetition:
     def fit_(self, network: nn.Sequential, train: Split, *, rng: Generator, tracker: Tracker) -> None:
         """Let the convolutions of `network` learn from the images of `train`, in place."""
         train = train[: self.config.max_images or len(train)]
-        deep, *wide = stacks_of(network)
+        *wide, deep = stacks_of(network)
         self._fit_deep(deep, train, rng, tracker)
         for one in wide:
             WIDE_LEARNING.fit_(one, train, rng=rng, tracker=tracker)
@@ -197,32 +194,23 @@ class SoftCompetition:
                 optimizer.step()
 
 
-def wide_layers(config: Config, train: Split) -> list[nn.Sequential]:
-    """The wide layers beside the deep network, one for each side of kernels."""
-    code, how = CReLU(threshold=0.1), {"stride": 1, "floor": 0.1, "grid": 8, "seed": config.seed}
-    sides = config.beside_kernels if config.beside else ()
-    return [wide_layer(train, config.beside, side, code, **how) for side in sides]  # type: ignore[arg-type]
-
-
-def stacks_of(network: nn.Sequential) -> list[nn.Sequential]:
-    """The deep network and the wide layers in what `body_of` makes of them."""
-    return [part for part in network.modules() if isinstance(part, Stack)]
-
-
-def body_of(config: Config, deep: nn.Sequential, wide: Sequence[nn.Sequential]) -> nn.Sequential:
-    """All side by side; means over mirror images if so set, and square roots of what wide layers pool."""
-    mirrored: Callable[[nn.Sequential], nn.Sequential] = lambda one: MirrorMean(one) if config.mirror else one
-    if not wide:
-        return mirrored(deep)
-    rooted = {f"{k}x{k}": nn.Sequential(mirrored(one), SignedPower(0.5)) for k, one in zip(config.beside_kernels, wide)}
-    return Beside(OrderedDict[str, nn.Module](deep=mirrored(deep), **rooted))
+def wide_layers(
+    config: Config, train: Split, init_: Callable[[nn.Sequential], None], *, steps: bool = True
+) -> dict[str, nn.Sequential]:
+    """The wide layers beside the deep network by the sides of their kernels; without steps they have gradients."""
+    code, how = SignedStep(0.1) if steps else CReLU(threshold=0.1), {"floor": 0.1, "grid": 8, "seed": config.seed}
+    sides, made = config.beside_kernels if config.beside else (), {}
+    for side in sides:
+        made[f"{side}x{side}"] = wide_layer(train, config.beside, side, code, stride=1, **how)  # type: ignore[arg-type]
+        init_(made[f"{side}x{side}"])
+    return made
 
 
 def with_readout(
-    config: Config, deep: nn.Sequential, wide: Sequence[nn.Sequential], name: str, learning: Learning | None = None
+    config: Config, deep: nn.Sequential, wide: dict[str, nn.Sequential], name: str, learning: Learning | None = None
 ) -> Method:
     """Kernels that learn by `learning`, or stay as they are, under a readout that may teach itself."""
-    body, copies = body_of(config, deep, wide), config.copies(config.data)
+    body, copies = side_by_side(deep, wide, mirror=config.mirror), config.copies(config.data)
     readout: Any = RidgeRegression((config.ridge,)) if config.ridge else config.readout()
     if wide:
         readout = BandedRidge(config.band_shares, (config.ridge,), precision=config.precision)
@@ -237,9 +225,8 @@ def soft_hebb(config: Config, train: Split, rng: Generator) -> Method:
 
     https://arxiv.org/abs/2209.11883
     """
-    network, wide = network_for(config, train, rng, config.power, config.init_norm), wide_layers(config, train)
-    for one in wide:
-        init_patches_(one, train, rng)
+    network = network_for(config, train, rng, config.power, config.init_norm)
+    wide = wide_layers(config, train, lambda one: init_patches_(one, train, rng))
     return with_readout(config, network, wide, "SoftHebb", SoftCompetition(config))
 
 
@@ -248,13 +235,10 @@ def end_to_end(config: Config, train: Split, rng: Generator) -> Method:
 
     https://doi.org/10.1038/323533a0
     """
-    network, wide = network_for(config, train, rng, config.backprop_power), wide_layers(config, train)
-    for one in wide:
-        init_kernels_(one, rng)
-    return backprop(
-        Beside(network, *wide) if wide else network,
-        config.end_to_end(config.backprop_min_steps, AUGMENT.get(config.data, SHIFT)),
-    )
+    network = network_for(config, train, rng, config.backprop_power)
+    wide = wide_layers(config, train, lambda one: init_kernels_(one, rng), steps=False)
+    body = Beside(*wide.values(), network) if wide else network
+    return backprop(body, config.end_to_end(config.backprop_min_steps, AUGMENT.get(config.data, SHIFT)))
 
 
 def random_patches(config: Config, train: Split, rng: Generator) -> Method:
@@ -267,9 +251,7 @@ def random_patches(config: Config, train: Split, rng: Generator) -> Method:
         init_whitened_(network, train, rng, floor=config.whitening_floor)
     else:
         init_patches_(network, train, rng)
-    wide = wide_layers(config, train)
-    for one in wide:
-        init_patches_(one, train, rng)
+    wide = wide_layers(config, train, lambda one: init_patches_(one, train, rng))
     return with_readout(config, network, wide, "random patches")
 
 
@@ -283,9 +265,7 @@ def k_means(config: Config, train: Split, rng: Generator) -> Method:
         init_whitened_(network, train, rng, floor=config.whitening_floor, sweeps=SWEEPS)
     else:
         init_centres_(network, train, rng)
-    wide = wide_layers(config, train)
-    for one in wide:
-        init_centres_(one, train, rng)
+    wide = wide_layers(config, train, lambda one: init_centres_(one, train, rng))
     return with_readout(config, network, wide, "k-means")
 
 
@@ -294,9 +274,8 @@ def random_features(config: Config, train: Split, rng: Generator) -> Method:
 
     https://papers.nips.cc/paper/3182-random-features-for-large-scale-kernel-machines
     """
-    network, wide = network_for(config, train, rng, config.power, config.init_norm), wide_layers(config, train)
-    for one in wide:
-        init_kernels_(one, rng)
+    network = network_for(config, train, rng, config.power, config.init_norm)
+    wide = wide_layers(config, train, lambda one: init_kernels_(one, rng))
     return with_readout(config, network, wide, "random features")
 
 

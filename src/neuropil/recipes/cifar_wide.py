@@ -33,6 +33,7 @@ from neuropil.models import (
     LocalLearning,
     RidgeRegression,
     SignedPower,
+    SignedStep,
     Triangle,
     init_kernels_,
     init_patches_,
@@ -50,9 +51,10 @@ class Config(BackpropSettings):
     kernel: int = 6  # side of a kernel, pixels
     stride: int = 2  # pixels between positions of a kernel
     whitening_floor: float = 0.1  # floor of the whitening of patches, see `PatchNormConv2d.whiten_`; 0 for no whitening
-    # what is pooled of an answer: both its signs, each for itself, or what is above the mean of all kernels
-    code: Literal["both signs", "triangle"] = "both signs"
-    threshold: float = 0.1  # what an answer has to exceed to count, with both signs
+    # what is pooled of an answer: both its signs, each for itself; whether it is there, by sign; or what is above the
+    # mean of all kernels
+    code: Literal["both signs", "steps", "triangle"] = "both signs"
+    threshold: float = 0.1  # what an answer has to exceed to count, with both signs and with steps
     grid: int = 3  # side of the grid over which answers are averaged, cells
     power: float = 0.5  # power of these averages; below 1 it evens them out
     epochs: int = 2  # passes of the kernels over the images, without labels
@@ -77,7 +79,8 @@ class Config(BackpropSettings):
 
 def network_for(config: Config, train: Split, *, power: float | None = None) -> nn.Sequential:
     """Convolution on normalised, whitened patches; the code; averages on a grid."""
-    code = CReLU(threshold=config.threshold) if config.code == "both signs" else Triangle()
+    codes = {"both signs": CReLU(threshold=config.threshold), "steps": SignedStep(config.threshold)}
+    code = codes.get(config.code, Triangle())
     how = {"stride": config.stride, "floor": config.whitening_floor, "grid": config.grid, "seed": config.seed}
     network = wide_layer(train, config.units, config.kernel, code, **how)  # type: ignore[arg-type]
     power = config.power if power is None else power

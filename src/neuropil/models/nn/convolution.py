@@ -145,7 +145,8 @@ class Stack(nn.Sequential):
     once. Pools are ten times as fast with the channels of a position side by side in memory.
     """
 
-    PIECE = 16  # images
+    PIECE = 16  # images, at most
+    CACHE = 2**21  # numbers that the first convolution may make of a piece
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, height, width) to what the last layer makes of it."""
@@ -154,7 +155,15 @@ class Stack(nn.Sequential):
             return whole
         if self.training:
             return self._quickly(x)
-        return torch.cat([self._quickly(part) for part in x.split(self.PIECE)])
+        return torch.cat([self._quickly(part) for part in x.split(self._piece(x))])
+
+    def _piece(self, x: Tensor) -> int:
+        """How many images go through at a time."""
+        first = next((layer for layer in self if isinstance(layer, nn.Conv2d)), None)
+        if first is None:
+            return self.PIECE
+        numbers = first.out_channels * x[0, 0].numel() // math.prod(first.stride)
+        return max(1, min(self.PIECE, self.CACHE // numbers))
 
     def _quickly(self, x: Tensor) -> Tensor:
         for layer in self:

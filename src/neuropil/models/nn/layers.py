@@ -132,6 +132,33 @@ class CReLU(nn.Module):
         return f"n={self.n}, threshold={self.threshold}"
 
 
+class SignedStep(nn.Module):
+    """1 where x exceeds a threshold, beside 1 where -x does, and 0 elsewhere; averages of it count how often.
+
+    It has no gradient, so it is for frozen features.
+
+    Args:
+        threshold: 0 or more.
+
+    >>> SignedStep(0.1)(torch.tensor([[0.3, -0.2, 0.05]]))
+    tensor([[1., 0., 0., 0., 1., 0.]])
+    """
+
+    def __init__(self, threshold: float = 0.0):
+        super().__init__()
+        needs_numbers(self, threshold=threshold)
+        require(0 <= threshold < float("inf"), f"SignedStep needs a threshold >= 0, got {threshold}.")
+        self.threshold = threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, units, *positions) to (batch, 2 units, *positions)."""
+        return torch.cat([x > self.threshold, x < -self.threshold], dim=1).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """The threshold."""
+        return f"threshold={self.threshold}"
+
+
 class SignedPower(nn.Module):
     r"""The power of the size, with the sign kept: :math:`\mathrm{sign}(x) |x|^n`.
 
@@ -259,4 +286,4 @@ def receptive_fields(network: nn.Module, shape: Sequence[int]) -> Tensor:
     return (weight if isinstance(layer, nn.Linear) else weight.T).reshape(-1, *shape)
 
 
-savable(UnitNorm, CentredUnitNorm, RePU, CReLU, SignedPower, MaskedLinear, Standardise)
+savable(UnitNorm, CentredUnitNorm, RePU, CReLU, SignedStep, SignedPower, MaskedLinear, Standardise)

@@ -36,8 +36,8 @@ class BandedRidge:
 
     The n x n kernel :math:`\sum_b \frac{s_b}{v_b} X_b X_b^\top` is summed band by band. So only the features of one
     band are in memory at a time, beside four bytes for each pair of examples: 10 GB for 50,000. The system is solved
-    by conjugate gradients in float32 (Hestenes & Stiefel 1952). All features are computed twice, the second time for
-    the weights. Features are not standardised one by one.
+    by conjugate gradients in float32 (Hestenes & Stiefel 1952). Features of all bands but the last are computed twice,
+    the second time for the weights. Features are not standardised one by one.
 
     Attributes:
         shares: of the bands, in their order, above 0; they are divided by their sum. Empty: all alike.
@@ -94,7 +94,7 @@ class BandedRidge:
             if not len(answer):
                 sums.add_(len(bands) - 1)
                 answer, metrics = self._answer(sums, m)
-            sums.write_(head, step - len(bands), answer)
+            sums.write_(head, 2 * len(bands) - 1 - step, answer)
             if step == 2 * len(bands) - 1:
                 tracker.log(EpochRow(stage=stage, epoch=0, metrics=metrics))
         return head.eval().requires_grad_(False)
@@ -149,6 +149,7 @@ class _Sums:
         self.scales: list[float] = []  # of the bands that are in
         self.means: list[Tensor] = []
         self.kernel = torch.empty(0)
+        self._newest = -1, torch.empty(0)  # a band, and its features
 
     def add_(self, last: int) -> None:
         """Add all bands up to the `last` that are not in yet."""
@@ -175,12 +176,15 @@ class _Sums:
             part.addmm_((rows.float() - self.means[index].float()).T, own, alpha=self.scales[index])
         with torch.no_grad():
             weight[:, start : start + len(part)] = part.T
-            before = _frequency(self.train.y, self.train.classes) if index == 0 else bias
+            before = _frequency(self.train.y, self.train.classes) if index == len(self.sizes) - 1 else bias
             bias.copy_(before - (self.means[index] @ part.double()).float())
 
     def _features(self, index: int) -> Tensor:
         """(n, features of one band), at the precision at which they are multiplied."""
-        return features_of(self.bands[index], self.train, dtype=getattr(torch, self.precision))
+        if self._newest[0] != index:
+            self._newest = -1, torch.empty(0)  # before others take its place
+            self._newest = index, features_of(self.bands[index], self.train, dtype=getattr(torch, self.precision))
+        return self._newest[1]
 
 
 def bands_of(body: nn.Sequential) -> list[nn.Module]:

@@ -8,16 +8,14 @@ from torch import nn
 
 from neuropil.data import Split
 from neuropil.models import Beside, LocalLearning, MirrorMean, PatchNormConv2d, SignedPower, stacked
-from neuropil.models.nn.convolution import Stack
+from neuropil.models.nn.convolution import Stack, convolutions
 from neuropil.plasticity import SignedWTA
-
-LEARNING = LocalLearning({"conv1": SignedWTA(average=True)}, epochs=2, batch=100, lr=0.1, patch_fraction=0.02)
-"""How its kernels learn where a recipe has no settings for that; chosen on held-out images, docs/results/wide.md."""
 
 
 def wide_layer(
-    train: Split, units: int, kernel: int, act: nn.Module, *, stride: int, floor: float, grid: int, seed: int
-) -> nn.Sequential:
+    train: Split, units: int, kernel: int, act: nn.Module, *, stride: int, floor: float, grid: int, seed: int,
+    name: str = "conv",
+) -> nn.Sequential:  # fmt: skip
     """``conv1``, ``act1``, ``pool1``: patches of `train`, what is made of the drive, averages on a grid.
 
     Args:
@@ -28,11 +26,21 @@ def wide_layer(
         floor: of the whitening, see `PatchNormConv2d.whiten_`; 0 for no whitening.
         grid: side of the grid, cells.
         seed: of the patches by which is whitened.
+        name: in place of ``conv``.
     """
     conv = PatchNormConv2d(train.x.shape[1], units, kernel, stride).to(train.x.device)
     if floor:
         conv.whiten_(train, torch.Generator().manual_seed(seed), floor=floor)
-    return stacked({"conv": conv, "act": act, "pool": nn.AdaptiveAvgPool2d(grid)})
+    return stacked({name: conv, "act": act, "pool": nn.AdaptiveAvgPool2d(grid)})
+
+
+def learning_of(layer: nn.Sequential) -> LocalLearning:
+    """How the kernels of a wide layer learn, by a signed winner-take-all, where a recipe has no settings for that.
+
+    Chosen on held-out images, see docs/results/wide.md.
+    """
+    rules = {name: SignedWTA(average=True) for name in convolutions(layer)}
+    return LocalLearning(rules, epochs=2, batch=100, lr=0.1, patch_fraction=0.02)
 
 
 def side_by_side(deep: nn.Sequential, wide: Mapping[str, nn.Sequential], *, mirror: bool) -> nn.Sequential:

@@ -31,8 +31,7 @@ from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.k_means import SWEEPS, init_centres_, init_whitened_
 from neuropil.experiments.self_taught import SelfTaught
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
-from neuropil.experiments.wide_layer import LEARNING as WIDE_LEARNING
-from neuropil.experiments.wide_layer import side_by_side, stacks_of, wide_layer
+from neuropil.experiments.wide_layer import learning_of, side_by_side, stacks_of, wide_layer
 from neuropil.models import (
     BandedRidge,
     Beside,
@@ -153,7 +152,7 @@ class SoftCompetition:
         *wide, deep = stacks_of(network)
         self._fit_deep(deep, train, rng, tracker)
         for one in wide:
-            WIDE_LEARNING.fit_(one, train, rng=rng, tracker=tracker)
+            learning_of(one).fit_(one, train, rng=rng, tracker=tracker)
 
     def _fit_deep(self, network: nn.Sequential, train: Split, rng: Generator, tracker: Tracker) -> None:
         config = self.config
@@ -198,10 +197,11 @@ def wide_layers(
     config: Config, train: Split, init_: Callable[[nn.Sequential], None], *, steps: bool = True
 ) -> dict[str, nn.Sequential]:
     """The wide layers beside the deep network by the sides of their kernels; without steps they have gradients."""
-    code, how = SignedStep(0.1) if steps else CReLU(threshold=0.1), {"floor": 0.1, "grid": 8, "seed": config.seed}
-    sides, made = config.beside_kernels if config.beside else (), {}
-    for side in sides:
-        made[f"{side}x{side}"] = wide_layer(train, config.beside, side, code, stride=1, **how)  # type: ignore[arg-type]
+    made = {}
+    for side in config.beside_kernels if config.beside else ():
+        code, name = SignedStep(0.1) if steps else CReLU(threshold=0.1), f"conv{side}x"
+        how = {"stride": 1, "floor": 0.1, "grid": 8, "seed": config.seed, "name": name}
+        made[f"{side}x{side}"] = wide_layer(train, config.beside, side, code, **how)  # type: ignore[arg-type]
         init_(made[f"{side}x{side}"])
     return made
 

@@ -245,8 +245,8 @@ def solved_by_gradients(kernel: Tensor, wanted: Tensor, penalty: float, start: T
     tiny = torch.finfo(wanted.dtype).tiny
     answer, rest = start.clone(), wanted - times(start)
     along, size, goal = rest.clone(), rest.square().sum(0), TOLERANCE**2 * wanted.square().sum(0)
-    for iteration in range(MAX_ITERATIONS):
-        if iteration % EACH == 0 and bool((size <= goal).all()):
+    for iteration in range(MAX_ITERATIONS + 1):
+        if iteration % EACH in (0, MAX_ITERATIONS % EACH) and bool((size <= goal).all()):
             return centred(answer)
         seen = times(along)
         step = size / (along * seen).sum(0).clamp_min(tiny)

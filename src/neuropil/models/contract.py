@@ -249,7 +249,7 @@ def feature_layers_of(body: nn.Sequential, features: int) -> list[FeatureLayer]:
         body: maps a batch to features.
         features: how many come out, flattened.
     """
-    found = _layers(body)
+    found = [*{layer.weight.untyped_storage()._cdata: layer for layer in _layers(body)}.values()]  # each weight once
     if found and found[-1].weight.ndim == 2 and len(found[-1].weight) == features:
         found[-1] = found[-1]._replace(module=body)
     return found

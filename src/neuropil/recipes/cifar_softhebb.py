@@ -52,6 +52,8 @@ from neuropil.plasticity import SoftHebb, propose_, tap
 from neuropil.plasticity.joint import joined
 from neuropil.runs import Run, Tracker
 
+POOLED = 5  # side of the squares, three positions apart, over which wide layers average
+
 
 @dataclass(frozen=True)
 class Config(AugmentedSettings):
@@ -86,10 +88,10 @@ class Config(AugmentedSettings):
     # kernels of each side in wide layers of whitened patches, which look at the same images; 0 for none
     beside: int = 0
     beside_kernels: tuple[int, ...] = (6,)  # sides of the kernels of the wide layers, pixels
-    # shares of each wide layer and of the deep network in ridge regression, see `BandedRidge`; none: all alike
+    lower: int = 0  # how many layers below the last give features as well, to readouts by ridge regression
+    # shares of wide layers, of lower layers and of the last one, see `BandedRidge`; all alike if none is named
     band_shares: tuple[float, ...] = ()
-    # numbers that ridge regression multiplies where there are wide layers; bfloat16 takes less time where the
-    # processor has units for it
+    # what `BandedRidge` multiplies; bfloat16 takes less time where the processor has units for it
     precision: Literal["float32", "bfloat16"] = "float32"
     # how often readouts of few labels learn from their own answers, see `SelfTaught`; not those of backprop and linear
     self_taught_rounds: int = 0
@@ -101,21 +103,26 @@ class Config(AugmentedSettings):
 
     def __post_init__(self) -> None:
         at_least(1, self, "channels", "kernels")
-        at_least(0, self, "init_norm", "whitening_floor", "self_taught_rounds", "ridge", "beside")
+        at_least(0, self, "init_norm", "whitening_floor", "self_taught_rounds", "ridge", "beside", "lower")
         names = ("channels", "kernels", "tau", "lr", "power", "backprop_power")
         numbers = {name: len(getattr(self, name)) for name in names}
         alike = len(set(numbers.values())) == 1
         require(alike, f"SoftHebb needs one setting for every layer, got numbers of {numbers}.")
         require(min(self.tau) > 0, f"SoftHebb needs temperatures tau > 0, got {self.tau}.")
         require(all(k % 2 for k in self.kernels), f"SoftHebb needs odd kernels, got {self.kernels}.")
-        if self.beside:
-            at_least(1, self, "beside_kernels")
-            banded = self.ridge > 0 and self.n_augmented == self.min_examples == self.self_taught_rounds == 0
-            needed = "ridge above 0, n_augmented=0, min_examples=0 and self_taught_rounds=0"
-            require(banded, f"wide layers beside the deep network need {needed}; --mirror is in place of copies.")
-            parts = 1 + len(self.beside_kernels)
-            fine = len(self.band_shares) in (0, parts) and all(share > 0 for share in self.band_shares)
-            require(fine, f"band_shares needs {parts} numbers > 0, or none, got {self.band_shares}.")
+        if self.beside or self.lower:
+            self._check_bands()
+
+    def _check_bands(self) -> None:
+        banded = self.ridge > 0 and self.n_augmented == self.min_examples == self.self_taught_rounds == 0
+        needed = "ridge above 0, n_augmented=0, min_examples=0 and self_taught_rounds=0"
+        require(banded, f"wide or lower layers beside the last one need {needed}; --mirror is in place of copies.")
+        at_least(1, self, "beside_kernels")
+        depth = len(self.channels)
+        require(self.lower < depth, f"{depth} layers have at most {depth - 1} below the last, got lower={self.lower}.")
+        parts = 1 + self.lower + len(self.beside_kernels) * (self.beside > 0)
+        fine = len(self.band_shares) in (0, parts) and all(share > 0 for share in self.band_shares)
+        require(fine, f"band_shares needs {parts} numbers > 0, or none, got {self.band_shares}.")
 
 
 def network_for(
@@ -200,9 +207,10 @@ def wide_layers(
     made = {}
     for side in config.beside_kernels if config.beside else ():
         code, name = SignedStep(0.1) if steps else CReLU(threshold=0.1), f"conv{side}x"
-        how = {"stride": 1, "floor": 0.1, "grid": 8, "seed": config.seed, "name": name}
-        made[f"{side}x{side}"] = wide_layer(train, config.beside, side, code, **how)  # type: ignore[arg-type]
-        init_(made[f"{side}x{side}"])
+        how = {"stride": 1, "floor": 0.1, "seed": config.seed, "name": name}
+        one = wide_layer(train, config.beside, side, code, nn.AvgPool2d(POOLED, 3), **how)  # type: ignore[arg-type]
+        made[f"{side}x{side}"] = one
+        init_(one)
     return made
 
 
@@ -210,9 +218,9 @@ def with_readout(
     config: Config, deep: nn.Sequential, wide: dict[str, nn.Sequential], name: str, learning: Learning | None = None
 ) -> Method:
     """Kernels that learn by `learning`, or stay as they are, under a readout that may teach itself."""
-    body, copies = side_by_side(deep, wide, mirror=config.mirror), config.copies(config.data)
+    body, copies = side_by_side(deep, wide, lower=config.lower, mirror=config.mirror), config.copies(config.data)
     readout: Any = RidgeRegression((config.ridge,)) if config.ridge else config.readout()
-    if wide:
+    if config.beside or config.lower:
         readout = BandedRidge(config.band_shares, (config.ridge,), precision=config.precision)
     learner = FeatureClassifier(body, learning=learning, readout=readout, **copies)
     if config.self_taught_rounds:
@@ -288,4 +296,5 @@ def main(config: Config, run: Run) -> None:
     `plan` loads the data and hands the training images to each of the methods above. `run_comparison` fits what they
     return, scores its `predict` once on the test images, and logs and saves it, then does so with fewer labels.
     """
-    run_comparison(config.plan(METHODS, config.data, min_side=8), config.labels, run)
+    least = max(config.beside_kernels) + POOLED if config.beside else 8
+    run_comparison(config.plan(METHODS, config.data, min_side=least), config.labels, run)

@@ -81,8 +81,9 @@ def network_for(config: Config, train: Split, *, power: float | None = None) -> 
     """Convolution on normalised, whitened patches; the code; averages on a grid."""
     codes = {"both signs": CReLU(threshold=config.threshold), "steps": SignedStep(config.threshold)}
     code = codes.get(config.code, Triangle())
-    how = {"stride": config.stride, "floor": config.whitening_floor, "grid": config.grid, "seed": config.seed}
-    network = wide_layer(train, config.units, config.kernel, code, **how)  # type: ignore[arg-type]
+    pool, floor = nn.AdaptiveAvgPool2d(config.grid), config.whitening_floor
+    how = {"stride": config.stride, "floor": floor, "seed": config.seed}
+    network = wide_layer(train, config.units, config.kernel, code, pool, **how)  # type: ignore[arg-type]
     power = config.power if power is None else power
     if power != 1:
         network.add_module("power1", SignedPower(power))

@@ -26,6 +26,7 @@ from neuropil.models import (
     AssociationReadout,
     AssociationTraining,
     BackpropClassifier,
+    BandedRidge,
     Beside,
     CompetitiveLearning,
     CompetitiveUnits,
@@ -114,6 +115,7 @@ FEATURES = {
     "kernels, few patches": lambda: features(kernels(), local("0", patch_fraction=0.37), readout=RidgeRegression()),
     "kernels, rates": lambda: features(kernels(), local("0", "3", lr={"0": 0.01, "3": 0.1}), min_examples=100,
                                        augment=Mirror()),
+    "two bands": lambda: features(beside(), None, readout=BandedRidge((0.3, 0.7), (0.03, 0.3), held_out=0.3)),
     "two sizes": lambda: features(beside(), None, readout=RidgeRegression(strengths=(0.03, 0.3), held_out=0.3)),
 }  # fmt: skip
 SUPERVISED = {

@@ -13,7 +13,7 @@ from neuropil.cli import main
 from neuropil.data import Split, digits, hold_out
 from neuropil.errors import Diverged, Refusal
 from neuropil.experiments.self_taught import SelfTaught
-from neuropil.experiments.wide_layer import side_by_side, stacks_of
+from neuropil.experiments.wide_layer import stacks_of, wide_and_deep
 from neuropil.loading import load
 from neuropil.models import (
     BandedRidge,
@@ -206,30 +206,33 @@ def test_a_wide_convolution_gets_fewer_images_at_a_time(units, stride, pieces, m
     assert seen == pieces
 
 
-def test_wide_layers_stand_before_the_deep_network_and_learn_by_themselves(tmp_path):
-    few = train[:60]
-    words = {"channels": (4, 5, 6), "n_augmented": 0, "ridge": 0.13, "batch": 20, "beside": 5, "beside_kernels": (3, 5)}
-    config = cifar_softhebb.Config(mirror=True, band_shares=(0.2, 0.3, 0.5), **words)
-    learner = cifar_softhebb.soft_hebb(config, few, rng()).learner
-    before = [
-        one.get_parameter(f"{name}.weight").clone()
-        for one, name in zip(stacks_of(learner.body), ("conv3x1", "conv5x1", "conv1"))
-    ]
-    model = learner.fit(few, rng=rng(2))
-    assert model.readout == BandedRidge((0.2, 0.3, 0.5), (0.13,))
-    names = [layer.name.rpartition(".")[2] for layer in model.feature_layers()]
-    assert names == ["conv3x1", "conv5x1", "conv1", "conv2", "conv3"]
-    for one, name, start in zip(stacks_of(model.body_), names, before):
-        assert not torch.equal(one.get_parameter(f"{name}.weight"), start)
-    x, (small, large, deep) = few.pixels(), stacks_of(model.body_)
-    parts = [SignedPower(0.5)((one(x) + one(x.flip(-1))).flatten(1) / 2) for one in (small, large)]
-    want = torch.cat([*parts, (deep(x) + deep(x.flip(-1))).flatten(1) / 2], 1)
-    torch.testing.assert_close(model.body_(x), want)
-    alone = cifar_softhebb.soft_hebb(cifar_softhebb.Config(**words | {"beside": 0}), few, rng()).learner.fit(
-        few, rng=rng(2)
+def test_wide_and_lower_layers_stand_before_the_deep_network_and_learn_by_themselves(tmp_path):
+    few, words = train[:60], {"channels": (4, 5, 6), "n_augmented": 0, "ridge": 0.13, "batch": 20}
+    config = cifar_softhebb.Config(
+        beside=5, beside_kernels=(3, 4), lower=1, mirror=True, band_shares=(0.2, 0.3, 0.1, 0.5), **words
     )
+    learner = cifar_softhebb.soft_hebb(config, few, rng()).learner
+    firsts = ("conv3x1", "conv4x1", "conv1")
+    before = [one.get_parameter(f"{name}.weight").clone() for one, name in zip(stacks_of(learner.body), firsts)]
+    model = learner.fit(few, rng=rng(2))
+    assert model.readout == BandedRidge((0.2, 0.3, 0.1, 0.5), (0.13,))
+    names = [layer.name.rpartition(".")[2] for layer in model.feature_layers()]
+    assert names == ["conv3x1", "conv4x1", "conv1", "conv2", "conv3"]
+    small, large, deep = stacks_of(model.body_)
+    for one, name, start in zip((small, large, deep), firsts, before):
+        assert not torch.equal(one.get_parameter(f"{name}.weight"), start)
+    x, root, mean = few.pixels(), SignedPower(0.5), nn.AvgPool2d(2, ceil_mode=True)
+    both = lambda one: (one(x) + one(x.flip(-1))).flatten(1) / 2
+    below = lambda x: mean(deep[:8](x))
+    assert list(deep[:8]._modules)[-1] == "pool2"
+    torch.testing.assert_close(
+        model.body_(x), torch.cat([root(both(small)), root(both(large)), both(below), both(deep)], 1)
+    )
+    alone = cifar_softhebb.soft_hebb(cifar_softhebb.Config(**words), few, rng()).learner.fit(few, rng=rng(2))
     assert torch.equal(alone.body_.get_parameter("conv3.weight"), deep.get_parameter("conv3.weight"))
-    assert side_by_side(deep, {}, mirror=False) is deep
+    assert wide_and_deep(deep, {}) is deep
+    saved = load(model.save(tmp_path / "wide.safetensors"))
+    torch.testing.assert_close(saved.decision_function(few.x), model.decision_function(few.x))
 
 
 @pytest.mark.parametrize(
@@ -238,6 +241,8 @@ def test_wide_layers_stand_before_the_deep_network_and_learn_by_themselves(tmp_p
         ("--beside 4", "need ridge above 0, n_augmented=0"),
         ("--beside 4 --ridge 0.1 --n-augmented 0 --band-shares 0.4", "band_shares needs 2 numbers > 0, or none"),
         ("--beside -1", "'beside' needs a number >= 0"),
+        ("--lower 3 --ridge 0.1 --n-augmented 0", "3 layers have at most 2 below the last, got lower=3"),
+        ("--beside 4 --ridge 0.1 --n-augmented 0 --beside-kernels 28", "33"),
     ],
 )
 def test_settings_of_wide_layers_that_cannot_be(words, said, capsys, tmp_path):

@@ -43,7 +43,7 @@ def learning_of(layer: nn.Sequential) -> LocalLearning:
     return LocalLearning(rules, epochs=2, batch=100, lr=0.1, patch_fraction=0.02)
 
 
-def side_by_side(
+def wide_and_deep(
     deep: nn.Sequential, wide: Mapping[str, nn.Sequential], *, lower: int = 0, mirror: bool = False
 ) -> nn.Sequential:
     """Wide layers, by name, and a deep network that look at the same images; without wide layers the deep one alone.
@@ -67,6 +67,6 @@ def up_to(deep: nn.Sequential, layer: int) -> Stack:
 
 
 def stacks_of(body: nn.Sequential) -> list[nn.Sequential]:
-    """The wide layers, then the deep network, in what `side_by_side` makes of them."""
+    """The wide layers, then the deep network, in what `wide_and_deep` makes of them."""
     found = [part for part in body.modules() if isinstance(part, Stack)]
     return [part for part in found if "mean" not in layers_of(part)]

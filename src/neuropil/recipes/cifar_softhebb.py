@@ -31,7 +31,7 @@ from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.k_means import SWEEPS, init_centres_, init_whitened_
 from neuropil.experiments.self_taught import SelfTaught
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
-from neuropil.experiments.wide_layer import learning_of, side_by_side, stacks_of, wide_layer
+from neuropil.experiments.wide_layer import learning_of, stacks_of, wide_and_deep, wide_layer
 from neuropil.models import (
     BandedRidge,
     Beside,
@@ -218,7 +218,7 @@ def with_readout(
     config: Config, deep: nn.Sequential, wide: dict[str, nn.Sequential], name: str, learning: Learning | None = None
 ) -> Method:
     """Kernels that learn by `learning`, or stay as they are, under a readout that may teach itself."""
-    body, copies = side_by_side(deep, wide, lower=config.lower, mirror=config.mirror), config.copies(config.data)
+    body, copies = wide_and_deep(deep, wide, lower=config.lower, mirror=config.mirror), config.copies(config.data)
     readout: Any = RidgeRegression((config.ridge,)) if config.ridge else config.readout()
     if config.beside or config.lower:
         readout = BandedRidge(config.band_shares, (config.ridge,), precision=config.precision)

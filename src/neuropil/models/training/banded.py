@@ -30,8 +30,8 @@ class BandedRidge:
     .. math:: \min_W \frac1n |\sum_b X_b W_b - Y|^2 + \lambda \sum_b \frac{v_b}{d\, s_b} |W_b|^2
 
     A band is what one network of a `Beside` makes of the examples: :math:`X_b`, n x d_b, without its mean. Y are the
-    classes, one-hot, without theirs. :math:`v_b` is the mean squared norm of a row of :math:`X_b`. d is the number of
-    all features. :math:`s_b` is the share of the band; shares sum to 1. A body of one band has the answer of
+    classes, one-hot, without theirs. The mean squared norm of a row of :math:`X_b` is :math:`v_b`. The number of all
+    features is d. The share of a band is :math:`s_b`; shares sum to 1. A body of one band has the answer of
     `RidgeRegression`. Nunez-Elizalde, Huth & Gallant 2019, NeuroImage 197 (banded ridge regression).
 
     The n x n kernel :math:`\sum_b \frac{s_b}{v_b} X_b X_b^\top` is summed band by band. So only the features of one

@@ -118,6 +118,25 @@ def test_the_penalty_is_the_best_on_held_out_examples_and_all_examples_serve_for
     assert seen[0]["strength"] == 40.0
 
 
+def test_conjugate_gradients_solve_the_system_of_centred_features():
+    x, y = torch.randn(41, 60, generator=rng()) + 3.7, torch.randn(41, 3, generator=rng(1))
+    wanted = y - y.mean(0)
+    centred = (x - x.mean(0)).double()
+    exact = np.linalg.solve((centred @ centred.T).numpy() + 2.3 * np.eye(41), wanted.double().numpy())
+    for start in (torch.zeros(41, 3), wanted * 0.7):
+        found = banded.solved_by_gradients(x @ x.T, wanted, 2.3, start)
+        np.testing.assert_allclose(found.numpy(), exact, atol=4e-3 * abs(exact).max())
+
+
+def test_where_nothing_can_be_learned_the_choice_is_the_commonest_class():
+    y = (torch.arange(200) % 10 < 3).long()
+    noise, seen = Split(torch.rand(200, 1, 5, 8, generator=rng()), y[torch.randperm(200, generator=rng())], 2), []
+    tracker = SimpleNamespace(loop=NullTracker().loop, log=lambda row: seen.append(row.metrics["strength"]))
+    readout = BandedRidge((), (1e-3, 0.1, 300.0))
+    FeatureClassifier(nn.Sequential(nn.Flatten()), readout=readout).fit(noise, rng=rng(), tracker=tracker)
+    assert seen == [300.0]
+
+
 class Interrupted:
     """Goes on with the turns from `first` on, with the state that it had before them."""
 

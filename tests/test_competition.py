@@ -1,5 +1,6 @@
 """The compiled presentations of competing units against the same steps made of neurons, encoding and rule."""
 
+import itertools
 from collections import OrderedDict
 
 import pytest
@@ -152,6 +153,9 @@ def test_what_cannot_be_is_refused(images):
     with pytest.raises(Refusal, match="PairSTDP\\(pairing='nearest'\\)"):
         CompetitiveUnits(2, 2, rule=PairSTDP())
     assert not units().learn_(torch.zeros(1, 20)).any()  # black
+    for wrong, call in itertools.product((images[:, :13], images.repeat(1, 3)), (units(), units().learn_)):
+        with pytest.raises(Refusal, match="need 20 inputs in each example, got"):
+            call(wrong)
     with pytest.raises(Refusal, match="epochs >= 1"):
         CompetitiveLearning(0)
 

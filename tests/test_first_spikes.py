@@ -150,6 +150,28 @@ def test_what_cannot_be_is_refused():
         ContrastLatency(size=4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("sends", ["spikes", "potentials"])
+@pytest.mark.parametrize(
+    ("age", "got"),
+    [(5.0, "0 to 5"), (15.0, "0 to 15"), (-1.0, "-1 to 4"), (0.5, "fractions"), (math.nan, "nan"), (math.inf, "inf")],
+)
+def test_ages_are_places_in_a_list_so_others_are_refused(age, got, sends, dtype):
+    conv = FirstSpikeConv2d(1, 1, 1, threshold=1.0, steps=4, sends=sends).to(dtype).requires_grad_(False)
+    conv.weight.fill_(1)
+    ages = torch.tensor([4.0, 1.0, 0.0], dtype=dtype)[None, None, None]
+    assert conv(ages).flatten().tolist() == ([4, 1, 0] if sends == "spikes" else [1, 1, 0])
+    with pytest.raises(Refusal, match=f"needs ages .* 0 to 4, got .*{got}"):
+        conv(torch.where(ages == 1, age, ages))
+
+
+def test_channels_that_have_no_weight_are_refused(layer, ages):
+    for wrong in (ages[:, :1], ages.repeat(1, 3, 1, 1), ages[0]):
+        for call in (layer, layer.spikes, lambda x: layer.compete(x, 1, 0)):
+            with pytest.raises(Refusal, match=r"needs ages \(batch, 2, height, width\), got"):
+                call(wrong)
+
+
 def test_patches_that_no_weights_of_norm_one_would_answer_are_left_out(layer):
     """The best weights are the patch itself over its norm; weights of a patch below norm 1 need not be that long."""
     patch = torch.randint(0, STEPS + 1, (200, 12), generator=torch.Generator().manual_seed(2)).double()

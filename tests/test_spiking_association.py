@@ -192,3 +192,16 @@ def test_what_cannot_be_is_refused():
     ):
         with pytest.raises(Refusal, match=why):
             make()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels"), [((4, 5), (4, 3)), ((4, 21), (4, 3)), ((4, 7), (4, 9)), ((4, 7), (2, 3))]
+)
+def test_activities_that_have_no_unit_are_refused(pixels, labels):
+    body, rng = tiny(), torch.Generator().manual_seed(0)
+    need = "needs 7 pixels and 3 classes in each example"
+    with pytest.raises(Refusal, match=need):
+        body.learn_(torch.rand(pixels).double(), torch.rand(labels).double(), rng)
+    if pixels[1] != body.pixels:
+        with pytest.raises(Refusal, match=need):
+            body(torch.rand(pixels).double())

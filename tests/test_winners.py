@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from neuropil.errors import Refusal
 from neuropil.plasticity import ExplainAway, HardWTA, KrotovHopfield, Plan, attach, first_and_kth, winner
 from neuropil.plasticity.kernels.ranking import rankable
 from neuropil.plasticity.kernels.rows import add_chosen_
@@ -61,6 +62,12 @@ def test_the_lower_of_equals_ranks_first(shape, dtype, tied, plan):
         assert torch.equal(units, order[:, [0, k - 1]])
         assert finite.isfinite().all()
     assert torch.equal(winner(drive, plan)[0], order[:, :1])
+
+
+@pytest.mark.parametrize("k", [0, -1, 8])
+def test_a_rank_that_no_unit_has_is_refused(k, plan):
+    with pytest.raises(Refusal, match=f"a rank k from 1 to 7, the number of units, got {k}"):
+        first_and_kth(drives((3, 7), torch.float64, tied=False), k, plan)
 
 
 @pytest.mark.parametrize("shape", [(4, 300), (4, 20, 19)])

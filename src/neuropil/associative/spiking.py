@@ -147,6 +147,9 @@ class SpikingAssociation(nn.Module):
         self, x: Tensor, label: Tensor, keys: Tensor, free: int, read: int, changes: tuple[Any, Any] | None = None
     ) -> Tensor:
         """Mean drives of the label; with the places that take up `changes`, there is a nudge."""
+        fits = x.shape[1:] == (self.pixels,) and label.shape == (len(x), self.classes)
+        need, got = f"{self.pixels} pixels and {self.classes} classes", f"{tuple(x.shape)} and {tuple(label.shape)}"
+        require(fits, f"SpikingAssociation needs {need} in each example, got {got}.")
         phases, rule, weight = self.phases, self.rule, self._weight().numpy()
         number, dt, likely = weight.dtype.type, phases.dt, phases.rate * phases.dt
         keep, keep_x, keep_y = (math.exp(-dt / tau) for tau in (phases.tau, rule.tau_plus, rule.tau_minus))

@@ -90,6 +90,8 @@ class CompetitiveUnits(nn.Module):
         return self._present(x, epoch, learns=True)
 
     def _present(self, x: Tensor, epoch: int, *, learns: bool) -> Tensor:
+        fits = x[:1].numel() == self.inputs if len(x) else True
+        require(fits, f"CompetitiveUnits need {self.inputs} inputs in each example, got {tuple(x.shape)}.")
         images = x.detach().to("cpu", self.weight.dtype).flatten(1).contiguous()
         keys = sample_keys(content_index(images), self.seed + epoch).numpy().astype(np.uint32)
         weight, theta = self.weight.detach().cpu().T.contiguous(), self.theta.cpu().clone()

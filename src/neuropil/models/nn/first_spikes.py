@@ -97,7 +97,8 @@ class FirstSpikeConv2d(nn.Conv2d):
             the last layer, once it has learned.
 
     Raises:
-        Refusal: a threshold that is not positive, no step, or something else to send.
+        Refusal: a threshold that is not positive, no step, or something else to send; ages of another shape, or, where
+            they lie on the CPU, ages that are no whole numbers from 0 to `steps`. A GPU would have to be waited for.
 
     Examples:
         >>> layer = FirstSpikeConv2d(1, 2, 3, threshold=1.5, steps=4)
@@ -129,6 +130,7 @@ class FirstSpikeConv2d(nn.Conv2d):
 
     def forward(self, ages: Tensor) -> Tensor:
         """Ages of spikes (batch, channels, height, width) to (batch, units, height', width'); the gradient is 0."""
+        self._check(ages)
         still = 0 * ages.sum((1, 2, 3), keepdim=True)
         if self.sends == "potentials":
             potential: Tensor = self._conv_forward((ages > 0).to(ages), self.weight, None)
@@ -140,8 +142,21 @@ class FirstSpikeConv2d(nn.Conv2d):
     @torch.no_grad()
     def spikes(self, ages: Tensor) -> FirstSpikes:
         """The spike at each position."""
+        self._check(ages)
         compiled = ages.device.type == "cpu" and ages.dtype in (torch.float32, torch.float64)
         return self._from_spike_to_spike(ages) if compiled else self._from_step_to_step(ages)
+
+    def _check(self, ages: Tensor) -> None:
+        """Refuse what are no ages; the compiled loop takes them for places in its lists."""
+        need = f"FirstSpikeConv2d needs ages (batch, {self.in_channels}, height, width)"
+        require(ages.dim() == 4 and ages.shape[1] == self.in_channels, f"{need}, got {tuple(ages.shape)}.")
+        if ages.device.type != "cpu" or not ages.numel() or torch.compiler.is_compiling():
+            return
+        low, high = (float(end) for end in ages.detach().aminmax())  # NaN if there is one
+        whole = bool((ages == ages.floor()).all())
+        got = f"{low:g} to {high:g}" if whole or low != low else "fractions"
+        cure = f"encode images with ContrastLatency(steps={self.steps})"
+        require(whole and low >= 0 and high <= self.steps, f"{need}, whole, 0 to {self.steps}, got {got}; {cure}.")
 
     def _from_step_to_step(self, ages: Tensor) -> FirstSpikes:
         sides = windows(self, ages[:1]).shape[1:3]

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from neuropil._threads import compiler, inlined, share_out
+from neuropil.errors import require
 from neuropil.plasticity.geometry import product
 from neuropil.plasticity.kernels.dispatch import on_gpu
 from neuropil.plasticity.plan import IN_USE, PLAN, Plan
@@ -30,12 +31,17 @@ def first_and_kth(drive: Tensor, k: int, plan: Plan | None = None) -> tuple[Tens
     Returns:
         the two units, (samples, 2, \*positions) int64, and a tensor that is finite where the drives of a sample are.
 
+    Raises:
+        Refusal: another rank.
+
     Examples:
         >>> import torch
         >>> from neuropil.plasticity import first_and_kth
         >>> first_and_kth(torch.tensor([[0.1, 0.9, 0.5]]), 2)[0]
         tensor([[1, 2]])
     """
+    units = drive.shape[1]
+    require(1 <= k <= units, f"first_and_kth needs a rank k from 1 to {units}, the number of units, got {k}.")
     plan = plan or IN_USE.get()
     gpu = on_gpu("ranking", drive, plan)
     if gpu and drive.numel() and k <= plan.most_ranks and drive.shape[1] <= WIDEST:

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import math
 import weakref
 from dataclasses import replace
 
@@ -111,6 +112,29 @@ def test_a_neuron_is_its_equation_and_spikes_in_the_same_steps(neuron):
             np.testing.assert_allclose(state.w[0].numpy(), oracle.x[2], rtol=0, atol=1e-9)
         count += want.sum()
     assert 9 < count < 150
+
+
+@pytest.mark.parametrize("high", [0.7, 3.0, 19.0, 170.0, 2.3e4, 1.1e9])
+@pytest.mark.parametrize("taus", [(5.3e-3,) * 3, (5.3e-3, 7.1e-3, 31e-3), (41e-3, 5.3e-3, 11e-3), (0.53, 6e-3, 90e-3)])
+def test_a_potential_is_right_however_high_conductances_are(taus, high):
+    tau, tau_e, tau_i = taus
+    neuron = ConductanceLIF(tau, tau_e, tau_i, threshold=0.9, reset=-67e-3, dt=5.3e-3)
+    g_e, g_i = (high * tau / neuron.dt * np.array(part) for part in ((1, 0, 0.37, 0.8, 0.013), (0, 1, 0.63, 0.2, 0.98)))
+    v = np.array([-61e-3, -0.013, -0.083, -57e-3, -0.099])
+
+    def slope(t, now):
+        e, i = g_e * math.exp(-t / tau_e), g_i * math.exp(-t / tau_i)
+        return (neuron.rest - now + e * (neuron.e_rev - now) + i * (neuron.i_rev - now)) / tau
+
+    jacobian = lambda t, now: -np.diag(1 + g_e * math.exp(-t / tau_e) + g_i * math.exp(-t / tau_i)) / tau
+    want = solve_ivp(slope, [0, neuron.dt], v, method="Radau", jac=jacobian, rtol=1e-11, atol=1e-13).y[:, -1]
+    e, i, v = (torch.from_numpy(part)[None] for part in (g_e, g_i, v))
+    _, state = neuron.step(e, i, neuron.init(v)._replace(v=v))
+    np.testing.assert_allclose(state.v[0].numpy(), want, rtol=0, atol=1e-9)
+    alone = [neuron.step(e[:, [k]], i[:, [k]], neuron.init(v[:, [k]])._replace(v=v[:, [k]]))[1].v for k in range(5)]
+    assert torch.equal(torch.cat(alone, 1), state.v)
+    low = neuron.step(e.float(), i.float(), neuron.init(v.float())._replace(v=v.float()))[1].v
+    np.testing.assert_allclose(low[0].numpy(), want, rtol=0, atol=1e-7)
 
 
 def neuron_rest(neuron):

@@ -70,10 +70,10 @@ def images():
     return torch.rand(5, 20, generator=torch.Generator().manual_seed(3)).double()
 
 
-@pytest.mark.parametrize("min_spikes", [3, 25])
+@pytest.mark.parametrize(("min_spikes", "strength"), [(3, 1.0), (25, 1.0), (25, 370.0)], ids=str)
 @torch.no_grad()
-def test_compiled_presentations_are_steps_of_neurons_encoding_and_rule(images, min_spikes):
-    fast, slow = (units(min_spikes=min_spikes, attempts=3) for _ in range(2))
+def test_compiled_presentations_are_steps_of_neurons_encoding_and_rule(images, min_spikes, strength):
+    fast, slow = (units(min_spikes=min_spikes, attempts=3, excitation=1.6 * strength) for _ in range(2))
     assert torch.equal(fast.learn_(images, 4), by_steps(slow, images, 4, learns=True))
     torch.testing.assert_close(fast.weight, slow.weight, rtol=0, atol=1e-9)
     torch.testing.assert_close(fast.theta, slow.theta, rtol=0, atol=1e-12)

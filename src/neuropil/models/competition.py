@@ -19,6 +19,7 @@ from neuropil.plasticity import PairSTDP
 from neuropil.runs import EpochRow
 from neuropil.runs.tracker import NullTracker, Tracker
 from neuropil.spiking import ConductanceLIF, PoissonEncoding
+from neuropil.spiking.clock.conductance import REACH, unit_nodes
 from neuropil.spiking.clock.encodings import GOLDEN, M32, mix, sample_keys
 from neuropil.spiking.clock.linear import steps_of
 from neuropil.spiking.kernels.cpu.competition import Constants, present
@@ -97,7 +98,7 @@ class CompetitiveUnits(nn.Module):
         weight, theta = self.weight.detach().cpu().T.contiguous(), self.theta.cpu().clone()
         kind = weight.numpy().dtype
         counts = torch.zeros(len(images), self.units)
-        given = (images.numpy(), keys, weight.numpy(), theta.numpy(), self._table(kind), self._constants(kind))
+        given = (images.numpy(), keys, weight.numpy(), theta.numpy(), *self._table(kind), self._constants(kind))
         if learns:
             present(0, 0, len(images), *given, True, counts.numpy())
             self.weight.data.copy_(weight.T)
@@ -106,11 +107,12 @@ class CompetitiveUnits(nn.Module):
             share_out(present, len(images), *given, False, counts.numpy())
         return counts.to(x.device, self.weight.dtype)
 
-    def _table(self, kind: Any) -> Any:
-        """Constants of the quadrature of a step, a row for each node."""
+    def _table(self, kind: Any) -> tuple[Any, Any, Any]:
+        """Constants of the quadrature of a step, a row for each node; those of a steep step, and its nodes."""
         n, table = self.neuron, np.array(self.neuron.table())
         table[4], table[5] = table[4] * n.e_rev, table[5] * n.i_rev
-        return np.ascontiguousarray(table.T, kind)
+        law = (n.tau, n.tau_e, n.tau_i, n.dt, n.rest, n.e_rev, n.i_rev, REACH)
+        return np.ascontiguousarray(table.T, kind), tuple(map(kind.type, law)), np.array(unit_nodes(), kind)
 
     def _constants(self, kind: Any) -> Constants:
         n, rule, number = self.neuron, self.rule, kind.type

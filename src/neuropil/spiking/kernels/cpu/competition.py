@@ -5,7 +5,7 @@ conductances jump and potentials flow. At most one unit spikes, the one that is 
 inhibits all others. Last, weights change and are kept in [0, 1].
 """
 
-from math import exp
+from math import exp, expm1
 from typing import NamedTuple
 
 import numpy as np
@@ -66,7 +66,24 @@ def normalise(weight, total, sums):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def flow(v, g_e, g_i, work, resting, table, c):  # type: ignore[no-untyped-def]
+def steep(v, end_e, end_i, law, nodes):  # type: ignore[no-untyped-def]
+    """A potential at the end of a step with these conductances there, see `ConductanceLIF`, where it moves far."""
+    tau, tau_e, tau_i, dt, rest, e_rev, i_rev, reach = law
+    one = v - v + 1
+    whole = (dt + end_e * tau_e * expm1(dt / tau_e) + end_i * tau_i * expm1(dt / tau_i)) / tau
+    end, left, pull, rate = min(reach * tau / (one + end_e + end_i), dt), exp(-whole), one - one, one - one
+    for k in range(nodes.shape[1]):
+        r = end * nodes[0, k]
+        grown_e, grown_i = expm1(r / tau_e), expm1(r / tau_i)
+        now_e, now_i = end_e * (one + grown_e), end_i * (one + grown_i)
+        kept = nodes[1, k] * exp(-(r + end_e * tau_e * grown_e + end_i * tau_i * grown_i) / tau)
+        pull += kept * (rest + now_e * e_rev + now_i * i_rev)
+        rate += kept * (one + now_e + now_i)
+    return v * left + (one - left) * pull / rate
+
+
+@inlined
+def flow(v, g_e, g_i, work, resting, table, law, nodes, c):  # type: ignore[no-untyped-def]
     """The potentials and conductances at the end of a step; `table` has a row of constants for each node."""
     zero, one, most = v.dtype.type(0), v.dtype.type(1), v.dtype.type(STEEPEST)
     for j in range(len(v)):
@@ -86,6 +103,13 @@ def flow(v, g_e, g_i, work, resting, table, c):  # type: ignore[no-untyped-def]
             p = p * p
             pull = v[j] if k == 0 else w * (c.rest + g_e[j] * drive_e + g_i[j] * drive_i)
             work[j] += pull * p * p
+    far, leak, e, i = 0, table[0, 1], table[0, 2], table[0, 3]
+    for j in range(len(v)):
+        far += leak + g_e[j] * e + g_i[j] * i > one
+    if far:
+        for j in range(len(v)):
+            if leak + g_e[j] * e + g_i[j] * i > one:
+                work[j] = steep(v[j], g_e[j] * c.keep_e, g_i[j] * c.keep_i, law, nodes)
     for j in range(len(v)):
         v[j] = c.reset if resting[j] > 0 else work[j]
         resting[j] -= resting[j] > 0
@@ -148,7 +172,7 @@ def forget(theta, x, y, c):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def present(part, first, last, images, keys, weight, theta, table, c, learns, counts):  # type: ignore[no-untyped-def]
+def present(part, first, last, images, keys, weight, theta, table, law, nodes, c, learns, counts):  # type: ignore[no-untyped-def]
     """Show the images `first` to `last` one after the other, each to units at rest.
 
     Args:
@@ -159,6 +183,7 @@ def present(part, first, last, images, keys, weight, theta, table, c, learns, co
         weight: (inputs, units); changed where `learns`, as is `theta`.
         theta: (units,).
         table: constants of a step, (nodes, 6).
+        law, nodes: numbers of `steep`, and the nodes and weights of a step that takes it, (2, many).
         c: `Constants`.
         learns: whether weights and thresholds change.
         counts: takes the spikes of each unit, (n, units).
@@ -184,7 +209,7 @@ def present(part, first, last, images, keys, weight, theta, table, c, learns, co
                     row = weight[fired[k]]
                     for j in range(units):
                         g_e[j] += c.excitation * row[j]
-                flow(v, g_e, g_i, work, resting, table, c)
+                flow(v, g_e, g_i, work, resting, table, law, nodes, c)
                 if learns:
                     forget(theta, x, y, c)
                 winner = furthest(v, theta, c.threshold)

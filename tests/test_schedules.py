@@ -178,15 +178,18 @@ def test_no_nudge_moves_activity_out_of_0_to_1():
         assert after["label"].tolist() == [[1.0, 0.0]]
 
 
-def test_a_task_learns_at_its_share_of_the_rate(few):
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_a_task_learns_at_its_share_of_the_rate(kind, few):
     changes = []
     for scale in (1.0, 0.3):
         training = AssociativeTraining(tasks=(CLASSIFY,), learning_rates={"label": 0.2, "classification": 0.3})
         learner = AssociativeNetwork((5,), training=training).initialise_(few, rng())
         old = {name: part.clone() for name, part in learner.net_.named_parameters()}
-        optimizer = torch.optim.SGD(training.parameter_groups(learner.net_), lr=0.0)
+        optimizer = kind(training.parameter_groups(learner.net_), lr=0.0)
+        rates = [group["lr"] for group in optimizer.param_groups]
         learner.train_step_(Task("label", "all", lr_scale=scale), few.pixels(), few.y, optimizer, rng(3))
         changes.append({name: part - old[name] for name, part in learner.net_.named_parameters()})
+        assert [group["lr"] for group in optimizer.param_groups] == rates
     assert changes[0]["bias.label"].abs().max() > 1e-3
     for name, change in changes[0].items():
         torch.testing.assert_close(changes[1][name], 0.3 * change, rtol=1e-3, atol=1e-6)

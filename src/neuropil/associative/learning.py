@@ -89,7 +89,7 @@ def apply_rule_(net: Connectivity, task: Task, nudge: Nudge, traces: Traces, par
     A bias is a synapse from a unit that always sends 1. What all processes have seen is added up by one message.
     """
     sent, before, after = traces.sent, traces.before, traces.after
-    rule, changes = DifferentialHebb(task.lr_scale / (nudge.beta * traces.samples)), list[tuple[Any, Tensor]]()
+    rule, changes = DifferentialHebb(1 / (nudge.beta * traces.samples)), list[tuple[Any, Tensor]]()
     for post in filter(before.__contains__, net.plastic(task.target)):
         for pre, target in net.projections:
             if target == post and pre in before:
@@ -100,3 +100,20 @@ def apply_rule_(net: Connectivity, task: Task, nudge: Nudge, traces: Traces, par
     sums = part.sum(*(change for _, change in changes))
     for (parameter, _), change in zip(changes, sums):
         propose_(parameter, change)
+
+
+def step_(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """A step of `optimizer` with `factor` times its learning rates, then without gradients.
+
+    Adam divides a gradient by the size of such gradients. So a factor of the gradient would be none of the step.
+    """
+    groups = optimizer.param_groups
+    rates = [group["lr"] for group in groups]
+    try:
+        for group, rate in zip(groups, rates):
+            group["lr"] = factor * rate
+        optimizer.step()
+    finally:
+        for group, rate in zip(groups, rates):
+            group["lr"] = rate
+    optimizer.zero_grad()

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from neuropil.associative.checks import check_examples, check_labels, check_mask, check_pixels
 from neuropil.associative.connectivity import LABEL, PIXELS, Connectivity, bidirectional
 from neuropil.associative.inference import Filling, class_scores, differentiable_scores, masked_scores
-from neuropil.associative.learning import Traces, apply_rule_, clamp_task, pseudo_labels
+from neuropil.associative.learning import Traces, apply_rule_, clamp_task, pseudo_labels, step_
 from neuropil.associative.sampling import Samples, Sampling
 from neuropil.associative.settling import Nudge, Settling, send
 from neuropil.associative.targets import DerivativeTargets
@@ -174,8 +174,7 @@ class AssociativeNetwork(Model):
         sent = {name: send(s, free.get(name), self.settling.free_unit_gain) for name, s in settled.state.items()}
         traces = Traces(sent, settled, after, before, len(x), part(given))
         apply_rule_(self.net_, task, self.nudge, traces, part)
-        optimizer.step()
-        optimizer.zero_grad()
+        step_(optimizer, task.lr_scale)
         return traces
 
     def _refuse_if_diverged(self, statistics: EpochStatistics, epoch: int) -> None:

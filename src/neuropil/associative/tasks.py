@@ -17,7 +17,7 @@ class Task:
         target: the population that is nudged towards the data, "label" or "pixels".
         clamped: which pixels are clamped: "all", or "partial" for a random mask for every image, see `random_masks`.
         label_fraction: if pixels are the target, fraction of the known labels that are clamped.
-        lr_scale: factor of the learning rates.
+        lr_scale: factor of the learning rates in the steps of this task.
         occlusion_probability: of a mask to be all but a rectangle.
         pseudo_label_margin: if the label is the target, an image without a label is nudged towards the network's own
             answer. The activity of that answer must exceed all others by this much. None leaves such images out.

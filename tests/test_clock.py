@@ -273,6 +273,15 @@ def test_regular_spikes_are_as_many_as_the_rate_says():
         assert on.tolist() == [-(-1000 * k // rate) - 1 for k in range(1, rate + 1)]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_rate_has_all_of_its_spikes_whatever_the_dtype(dtype):
+    """Of x = k / 10 and 10 Hz there are k in a second, though 0.7 in float32 is a bit less."""
+    tenths = torch.tensor([k / 10 for k in range(11)], dtype=dtype)[None]
+    assert RateEncoding(rate=10.0, duration=1.0).raster(tenths).sum(0).tolist() == [list(range(11))]
+    whole = RateEncoding(rate=1000.0, duration=1.0).raster(torch.ones(1, 1, dtype=dtype))
+    assert torch.equal(whole, torch.ones_like(whole))
+
+
 X, INDEX = torch.rand(2, 3), torch.arange(2)
 REFUSED = {
     "ms": (lambda: CurrentLIF(tau=20.0), "if this is in ms give tau=0.02"),
@@ -280,7 +289,10 @@ REFUSED = {
     "a step above tau": (lambda: CurrentLIF(tau_syn=5e-4), "dt <= tau_syn"),
     "mV": (lambda: ConductanceLIF(threshold=-52.0), "potentials in V, as threshold=-52e-3"),
     "reset above threshold": (lambda: AdaptiveLIF(reset=2.0), "reset < threshold"),
+    "a lower threshold": (lambda: AdaptiveLIF(theta_plus=-0.1), "theta_plus >= 0: the threshold must not fall"),
+    "a lower threshold, V": (lambda: ConductanceLIF(theta_plus=-1e-4), "theta_plus >= 0: the threshold must not"),
     "no substeps": (lambda: Izhikevich(substeps=0), "substeps >= 1"),
+    "a step for several spikes": (lambda: Izhikevich(dt=2.1e-3), "dt <= 0.002 s: more resets in a step are one spike"),
     "less than a step": (lambda: RateEncoding(duration=1e-4), "dt <= duration"),
     "negative rate": (lambda: PoissonEncoding(rate=-1.0), "rate >= 0, in Hz"),
     "probability": (lambda: BernoulliEncoding(probability=1.5), "0 <= probability <= 1"),

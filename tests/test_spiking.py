@@ -170,6 +170,17 @@ def test_encodings():
     assert LinearTimeEncoding(2.0)(torch.tensor([[0.0, 0.25, 1.0]])).tolist() == [[0.0, 0.5, 2.0, 0.0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("low", "high", "levels"), [(0.0, 1.0, 4), (0.05, 1.0, 15), (0.031, 0.77, 11), (-3.0, 7.0, 9)])
+def test_a_value_just_above_the_lowest_has_the_last_level(low, high, levels, dtype):
+    x = torch.tensor([[low, low]], dtype=dtype)
+    for _ in range(3):
+        x[0, 1] = torch.nextafter(x[0, 1], x[0, 1] + 1)
+        silent, last = LatencyEncoding(last=1.7, low=low, high=high, levels=levels)(x)[0].tolist()
+        assert silent in (INF, last)  # what is next to `low` in float32 may be above it
+        assert last == pytest.approx(1.7 * (levels - 1) / levels, rel=1e-6)
+
+
 @pytest.mark.parametrize("levels", [0, 4])
 def test_a_spike_gets_the_gradient_of_its_time_before_it_was_moved_to_a_level(levels):
     x = torch.tensor([[0.0, 0.1, 0.3, 0.95, 2.0]], requires_grad=True)

@@ -87,6 +87,7 @@ class LatencyEncoding:
         delay = (self.high - x).clamp(min=0) * (self.last / (self.high - self.low))
         if self.levels:
             level = ((self.high - x).clamp(min=0) * (self.levels / (self.high - self.low))).floor()
+            level = level.clamp(max=self.levels - 1)  # a value just above `low` may round to one more
             delay = (level * (self.last / self.levels)).detach() + (delay - delay.detach())
         return torch.where(x > self.low, delay, torch.inf)
 

@@ -98,7 +98,8 @@ class ConductanceLIF:
         dt: length of a step, s.
 
     Raises:
-        Refusal: times that are not positive, below dt, or in ms; potentials in mV, or a reset above the threshold.
+        Refusal: times that are not positive, below dt, or in ms; potentials in mV, a reset above the threshold, or a
+            threshold that spikes lower.
 
     Examples:
         >>> neuron = ConductanceLIF()
@@ -128,6 +129,7 @@ class ConductanceLIF:
         potentials = self.rest, self.threshold, self.reset, self.e_rev, self.i_rev, self.theta_plus
         needs(self, max(map(abs, potentials)) < 1, "potentials in V, as threshold=-52e-3 for -52 mV")
         needs(self, self.reset < self.threshold, "reset < threshold")
+        needs(self, self.theta_plus >= 0, "theta_plus >= 0: the threshold must not fall to the reset")
         check_refractory(self, self.refractory, self.dt)
 
     def init(self, like: Tensor, theta: Tensor | None = None) -> ConductanceState:

@@ -144,6 +144,8 @@ class RateEncoding(_Presentation):
         per_step = x.double() * (self.rate * self.dt)
         if float(per_step.max()) > 1:
             raise Refusal(f"RateEncoding needs at most one spike in a step, got {float(per_step.max()):g}; lower dt.")
+        rounded = torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps / 2  # as x may be: 0.7 is a bit less
+        per_step = per_step * (1 + rounded)
         for t in range(self.steps):
             yield (((t + 1) * per_step + 1e-9).floor() - (t * per_step + 1e-9).floor()).to(x.dtype)
 

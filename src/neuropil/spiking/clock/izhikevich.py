@@ -9,6 +9,9 @@ from torch import Tensor
 from neuropil.errors import check_seconds, needs, needs_numbers
 
 
+LONGEST = 2e-3  # step, s
+
+
 class IzhikevichState(NamedTuple):
     """State of `Izhikevich`; both (batch, *units)."""
 
@@ -23,6 +26,9 @@ class Izhikevich:
     Potentials are in mV and the equation's time in ms, as published; dt is in s. The input I is constant in a step. A
     step is made of `substeps` steps of the classical Runge-Kutta method, after each of which v is compared with 30 mV.
 
+    A neuron may be reset several times in a step, which is one spike. So a step has at most 2 ms, and of more
+    than 1 / dt resets in a second some are not counted. Take a shorter step where neurons are that fast.
+
     Izhikevich 2003, IEEE Trans. Neural Netw. 14.
 
     Attributes:
@@ -31,7 +37,7 @@ class Izhikevich:
         dt: length of a step, s.
 
     Raises:
-        Refusal: a step in ms, or none.
+        Refusal: a step in ms, one of more than 2 ms, or none.
 
     Examples:
         >>> neuron = Izhikevich()
@@ -53,6 +59,7 @@ class Izhikevich:
     def __post_init__(self) -> None:
         needs_numbers(self)
         check_seconds(self, self.dt)
+        needs(self, self.dt <= LONGEST, f"dt <= {LONGEST:g} s: more resets in a step are one spike")
         needs(self, self.substeps >= 1 and self.c < 30, "substeps >= 1 and c < 30")
 
     def init(self, like: Tensor) -> IzhikevichState:

@@ -211,7 +211,8 @@ class AdaptiveLIF:
         theta_plus: what a spike adds to the threshold.
 
     Raises:
-        Refusal: times that are not positive, below dt, or in ms; a reset at the threshold or above it.
+        Refusal: times that are not positive, below dt, or in ms; a reset at the threshold or above it; a threshold that
+            spikes lower, which could fall to the reset.
 
     Examples:
         >>> neuron = AdaptiveLIF(theta_plus=0.5)
@@ -239,6 +240,7 @@ class AdaptiveLIF:
         check_seconds(self, self.dt, tau=self.tau, tau_syn=self.tau_syn)
         check_seconds(self, self.dt, slow=("tau_w", "tau_theta"), tau_w=self.tau_w, tau_theta=self.tau_theta)
         needs(self, self.reset < self.threshold, "reset < threshold")
+        needs(self, self.theta_plus >= 0, "theta_plus >= 0: the threshold must not fall to the reset")
         check_refractory(self, self.refractory, self.dt)
 
     def init(self, like: Tensor) -> AdaptiveState:

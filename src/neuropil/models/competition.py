@@ -35,10 +35,11 @@ class CompetitiveUnits(nn.Module):
 
     A presentation starts at rest. In each step the input spikes add their weights to the excitatory conductance of
     every unit. The unit that is furthest above its threshold spikes, if any is, and adds `inhibition` to the inhibitory
-    conductance of all others. Images that are answered by fewer than `min_spikes` spikes are shown again, each time
-    brighter by half. The spikes of an image depend on its pixels and `seed` alone.
+    conductance of all others. Images that are answered by fewer than `min_spikes` spikes are shown again, 1.5, 2,
+    2.5, ... times as bright. The spikes of an image depend on its pixels and `seed` alone.
 
-    Weights are kept in [0, 1]. Before each presentation from which they learn, those of a unit add up to `total`.
+    Before each presentation from which they learn, the weights of a unit are scaled to add up to `total`. That may take
+    some above 1. A unit that spikes brings its weights to 1 at most, and no change takes a weight below 0.
 
     Args:
         inputs, units: how many.
@@ -49,6 +50,9 @@ class CompetitiveUnits(nn.Module):
         min_spikes: that answer an image.
         attempts: how often an image is shown at most.
         seed: of the spikes of the inputs.
+
+    Raises:
+        Refusal: numbers out of range, a total above the number of inputs, parts with different dt, another rule.
     """
 
     def __init__(
@@ -64,6 +68,8 @@ class CompetitiveUnits(nn.Module):
         fine = min(inputs, units, attempts) >= 1 and min_spikes >= 0 and inhibition >= 0 and total > 0
         got = f"inputs={inputs}, units={units}, attempts={attempts}, inhibition={inhibition}, total={total}"
         require(fine, f"CompetitiveUnits needs inputs, units, attempts >= 1, inhibition >= 0, total > 0, got {got}.")
+        what = f"CompetitiveUnits learn weights up to 1, so that total can be {inputs} at most, got {total}"
+        require(total <= inputs, f"{what}; a tenth of the inputs is usual.")
         steps = {neuron.dt, rule.dt, encoding.dt}
         require(len(steps) == 1, f"neuron, rule and encoding need the same dt, got {sorted(steps)}.")
         known = rule.pairing == "nearest" and rule.dependence is None

@@ -114,7 +114,7 @@ class PostSTDP(TraceRule):
 
     Inputs that were silent before a spike lose, so that a unit finds what makes it fire. f_+ serves either sign.
 
-    Diehl & Cook 2015, Front. Comput. Neurosci. 9: their second rule, with `SoftBounds`. With a trace that stays and
+    Diehl & Cook 2015, Front. Comput. Neurosci. 9: a rule of theirs, with `SoftBounds`. With a trace that stays and
     `LogisticBounds` it is the rule of Kheradpisheh et al. 2018, Neural Networks 99. An input that spiked before gains
     a_+ w (1 - w), any other loses a_- w (1 - w). The offset is a_- / (a_+ + a_-) then, the rate a_+ + a_-.
 

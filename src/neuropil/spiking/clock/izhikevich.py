@@ -8,7 +8,6 @@ from torch import Tensor
 
 from neuropil.errors import check_seconds, needs, needs_numbers
 
-
 LONGEST = 2e-3  # step, s
 
 

@@ -2,7 +2,7 @@
 
 A step is one of `PoissonEncoding`, `ConductanceLIF` and `PairSTDP` with nearest spikes. First inputs spike, then
 conductances jump and potentials flow. At most one unit spikes, the one that is furthest above its threshold, and
-inhibits all others. Last, weights change and are kept in [0, 1].
+inhibits all others. Last, weights change: those of the unit that spikes to 1 at most, none to below 0.
 """
 
 from math import exp, expm1
@@ -135,7 +135,7 @@ def furthest(v, theta, threshold):  # type: ignore[no-untyped-def]
 
 @inlined
 def learn(weight, x, y, fired, n, winner, c):  # type: ignore[no-untyped-def]
-    """Pairs of nearest spikes: a post spike adds a_plus x, a pre spike takes a_minus y; then [0, 1]."""
+    """Pairs of nearest spikes: a post spike adds a_plus x, up to 1; a pre spike takes a_minus y, down to 0."""
     zero, one = weight.dtype.type(0), weight.dtype.type(1)
     if winner >= 0:
         for i in range(len(weight)):

@@ -114,6 +114,30 @@ def test_a_flat_patch_is_zero_and_nobody_wins_it():
     assert torch.cat(list(patches(layer, x))).shape == (1, 9)
 
 
+@pytest.mark.parametrize("rule", [HardWTA(average=True), HardWTA(), KrotovHopfield(p=2, k=2, average=True)], ids=str)
+def test_nobody_wins_a_flat_patch_either_where_the_output_is_given(rule):
+    layer, x = layer_and_images("padded")
+    x[0, :, :, 2:] = 0.37
+    gain = {0: 1.0} if isinstance(rule, HardWTA) else {0: 1.0, 1: -rule.delta}
+    weight, want, chosen = layer.weight.flatten(1), torch.zeros(5, 18, dtype=torch.float64), torch.zeros(5)
+    places, flat = nn.functional.unfold(x, 3, padding=2).movedim(1, 2).flatten(0, 1), 0
+    for patch in places:
+        centred = patch - patch.mean()
+        if centred.norm() < 1e-12:
+            flat += 1
+            continue
+        pre = centred / centred.norm()
+        drive = weight @ pre
+        for rank, unit in enumerate(drive.argsort(descending=True)[: len(gain)].tolist()):
+            left = 1.0 if isinstance(rule, HardWTA) else drive[unit]
+            want[unit] += gain[rank] * (pre - left * weight[unit])
+            chosen[unit] += 1
+    want = want / (chosen.clamp_min(1)[:, None] if rule.average else len(places))
+    assert flat > 10
+    for post in (None, layer(x).detach()):
+        torch.testing.assert_close(rule(layer, x, post).flatten(1), want, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("rule", [HardWTA(), KrotovHopfield(k=2)])
 def test_a_patch_with_nan_is_not_flat_but_refused(rule):
     layer, x = layer_and_images("plain")

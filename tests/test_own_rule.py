@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from neuropil.errors import Refusal
-from neuropil.plasticity import Chosen, Dense, HardWTA, Hebb, KrotovHopfield, Oja, Plan, Rule, SoftHebb, gains
+from neuropil.plasticity import BCM, Chosen, Dense, HardWTA, Hebb, KrotovHopfield, Oja, Plan, Rule, SoftHebb, gains
 from neuropil.plasticity.plan import IN_USE, PLAN
 from oracles import GEOMETRIES, Unfolded, make
 from test_docs import blocks
@@ -201,3 +201,14 @@ def test_a_mean_is_the_sum_over_all_samples_of_which_each_position_is_one(name):
 def test_a_layer_among_the_settings_of_a_rule_is_refused_with_the_cure(cls):
     with pytest.raises(Refusal, match=rf"{cls.__name__}\(layer, ...\) makes no change; make the rule first"):
         cls(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(3, 5), nn.Conv2d(3, 5, 1)], ids=["dense", "convolution"])
+def test_gains_of_bcm_have_the_threshold_of_the_batch(layer):
+    layer, rng = layer.double().requires_grad_(False), torch.Generator().manual_seed(6)
+    pre = torch.randn(23, 3, generator=rng, dtype=torch.float64)
+    u = pre @ layer.weight.flatten(1).T + layer.bias
+    x = pre if isinstance(layer, nn.Linear) else pre[..., None, None]
+    for post in (None, layer(x)):
+        got = gains(BCM(), layer, x, post).flatten(1)
+        torch.testing.assert_close(got, u * (u - u.square().mean(0)), rtol=1e-9, atol=1e-9)

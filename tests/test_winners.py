@@ -164,3 +164,20 @@ def test_of_few_units_one_loses():
     assert ExplainAway().post(drive).gain.tolist() == [[0, drive[0, 1]], [drive[1, 0], 0]]
     assert ExplainAway().post(drive[:, :1]).gain.tolist() == drive[:, :1].tolist()
     attach(nn.Sequential(nn.Conv2d(3, 6, 3, groups=3)), {"0": ExplainAway()}, torch.rand(20, 3, 5, 5))
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(3, 5), nn.Conv2d(3, 5, 1)], ids=["dense", "convolution"])
+def test_without_an_anti_hebbian_update_the_rank_of_the_other_is_no_matter(layer):
+    layer, rng = layer.double().requires_grad_(False), torch.Generator().manual_seed(5)
+    pre = torch.randn(37, 3, generator=rng, dtype=torch.float64)
+    weight = layer.weight.flatten(1)
+    drive = pre @ (weight.sign() * weight.abs().pow(1.7)).T
+    want = torch.zeros_like(weight)
+    for unit in range(5):
+        won = drive.argmax(1) == unit
+        if won.any():
+            want[unit] = pre[won].mean(0) - drive[won, unit].mean() * weight[unit]
+    for k in (2, 5):
+        rule = KrotovHopfield(p=2.7, k=k, delta=0.0, average=True)
+        x = pre if isinstance(layer, nn.Linear) else pre[..., None, None]
+        torch.testing.assert_close(rule(layer, x).flatten(1), want, rtol=1e-9, atol=1e-9)

@@ -43,7 +43,8 @@ class AssociationTraining:
     Attributes:
         epochs: passes over the examples.
         batch: events in a step; a smaller data set is one batch.
-        lr: first learning rate.
+        lr: first learning rate. It multiplies the sum over the events of a step, not their mean. For Adam that makes no
+            difference; plain SGD takes as many times smaller rates as a batch is larger.
         adaptive: whether every synapse scales its changes by their running size (Adam, which uses nothing that the
             synapse does not see); otherwise plain SGD.
         min_steps: fewest steps; a small data set gets as many more epochs as this takes.

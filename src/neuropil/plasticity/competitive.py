@@ -134,7 +134,7 @@ class KrotovHopfield(Rule):
     Attributes:
         p: power of the norm that the rows converge to, at least 1.
         k: rank of the unit with the anti-Hebbian update, at least 2 (2 is the runner-up).
-        delta: strength of the anti-Hebbian update; 0 for none.
+        delta: strength of the anti-Hebbian update; 0 for none, then the k-th is not chosen either.
         average: divide the change of each row by the number of samples that chose it. A row then takes a step of the
             same size whether one sample chose it or ten; batches may be large and rates too.
         normalise: divide the change by its largest absolute entry, as published.
@@ -179,12 +179,15 @@ class KrotovHopfield(Rule):
 
     def post(self, u: Tensor) -> Chosen:
         """g = 1 for the winner and -delta for the k-th, h = u."""
+        if self.delta == 0:
+            first, finite = winner(u)
+            return Chosen(first, (1.0,), decay=u, finite=finite)
         units, finite = first_and_kth(u, self.k)
         return Chosen(units, (1.0, -self.delta), decay=u, finite=finite)
 
     def competition(self) -> Ranks:
         """The same in closed form."""
-        return Ranks(self.k, (1.0, -self.delta))
+        return Ranks(1, (1.0,)) if self.delta == 0 else Ranks(self.k, (1.0, -self.delta))
 
 
 @dataclass(frozen=True)

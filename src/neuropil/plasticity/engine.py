@@ -64,7 +64,8 @@ class Rule(Law):
         Args:
             layer: a dense layer, a convolution or a transposed convolution.
             pre: its input, (batch, \*in).
-            post: its output, (batch, \*out), before any activation; computed if not given.
+            post: its output, (batch, \*out), before any activation; computed if not given. It is computed anyhow where
+                it is not the drive, and for units that are chosen where the layer may leave out patches.
             reduction: "mean", or "sum" for the law's own sum; no matter to a law that averages or normalises.
             plan: how the engine goes about it; makes no difference but for rounding.
             third: third factors of the rule by name: (batch,), or shaped like the output.
@@ -79,6 +80,8 @@ class Rule(Law):
             raise Refusal(f"a rule needs reduction='mean' or 'sum', got {reduction!r}.")
         check_names(self, third)
         job, pre, post = start(self, layer, pre, post, plan, third)
+        if post is not None and not third and hasattr(layer, "preprocess_patches") and _chooses(job, pre):
+            post = None  # which would have a winner where the layer leaves out the patch
         processes = sharing(layer.get_parameter("weight"))
         mean = reduction == "mean" and not (self.average or self.normalise)
         if pre.device.type == "cpu" and pre.numel():
@@ -93,6 +96,10 @@ class Rule(Law):
         most = LARGEST[change.dtype == torch.float64]
         check_finite(layer, change.values() if change.is_sparse else change, most=most)
         return change
+
+    def own_third(self, layer: nn.Module, pre: Tensor, post: Tensor | None) -> Third:
+        """The third factors that the rule takes from the activity itself where none are given; here none."""
+        return {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -174,6 +181,7 @@ def gains(rule: Rule, layer: nn.Module, pre: Tensor, post: Tensor | None = None,
 
     For what learns beside the weight: the change of a bias is the mean of these gains over samples, or their sum.
     """
+    third = third or rule.own_third(layer, pre, post)
     check_names(rule, third)
     job, pre, post = start(rule, layer, pre, post, PLAN, third)
     sample = job.sample(pre, post, third)

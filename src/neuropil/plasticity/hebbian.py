@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from neuropil.errors import needs_numbers, require
 from neuropil.plasticity.engine import Rule
 from neuropil.plasticity.geometry import Conv, per_sample
-from neuropil.plasticity.job import start
+from neuropil.plasticity.job import Third, start
 from neuropil.plasticity.law import Dense, along_units
 from neuropil.plasticity.patches import pieces, sample_count
 from neuropil.plasticity.plan import PLAN, Plan
@@ -123,8 +123,12 @@ class BCM(Rule):
     ) -> Tensor:  # fmt: skip
         """The change, under the threshold of this batch or under a given ``theta`` (1, units)."""
         post = self._once(layer, pre, post)
-        third = third or {"theta": self._mean_square(layer, pre, post, plan)[0][None]}
+        third = third or self.own_third(layer, pre, post, plan)
         return super().__call__(layer, pre, post, reduction=reduction, plan=plan, **third)
+
+    def own_third(self, layer: nn.Module, pre: Tensor, post: Tensor | None, plan: Plan = PLAN) -> Third:
+        """The threshold of this batch."""
+        return {"theta": self._mean_square(layer, pre, post, plan)[0][None]}
 
     @full_precision
     def init(self, layer: nn.Module, pre: Tensor, post: Tensor | None = None) -> Threshold:

@@ -49,6 +49,7 @@ RULES = {
     "KH": KH,
     "KH p=2, average": replace(KH, p=2.0, k=2, average=True),
     "KH p=4.5, normalise": replace(KH, p=4.5, delta=0.7, normalise=True),
+    "KH delta=0, average": replace(KH, p=2.3, delta=0.0, average=True),
     "SoftHebb": SoftHebb(tau=0.7),
     "SoftHebb anti": SoftHebb(tau=0.3, anti=True, normalise=True),
     "own": Rivals(),

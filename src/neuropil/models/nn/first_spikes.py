@@ -97,8 +97,8 @@ class FirstSpikeConv2d(nn.Conv2d):
             the last layer, once it has learned.
 
     Raises:
-        Refusal: a threshold that is not positive, no step, or something else to send; ages of another shape, or, where
-            they lie on the CPU, ages that are no whole numbers from 0 to `steps`. A GPU would have to be waited for.
+        Refusal: a threshold that is not positive, no step, or something else to send. Ages of another shape. On the
+            CPU ages that are no whole numbers from 0 to `steps`; a GPU would have to be waited for.
 
     Examples:
         >>> layer = FirstSpikeConv2d(1, 2, 3, threshold=1.5, steps=4)

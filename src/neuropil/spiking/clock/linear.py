@@ -211,7 +211,7 @@ class AdaptiveLIF:
         theta_plus: what a spike adds to the threshold.
 
     Raises:
-        Refusal: times that are not positive, below dt, or in ms; a reset at the threshold or above it; a threshold that
+        Refusal: times that are not positive, below dt, or in ms; a reset at the threshold or above it. A threshold that
             spikes lower, which could fall to the reset.
 
     Examples:

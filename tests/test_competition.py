@@ -135,7 +135,10 @@ def test_a_unit_votes_for_the_class_that_it_answers_most():
 def test_what_cannot_be_is_refused(images):
     x = images.clone().requires_grad_()  # counts are steps
     assert torch.equal(torch.autograd.grad(units()(x).sum(), x)[0], torch.zeros_like(x))
-    assert CompetitiveUnits(1, 1, attempts=1, total=1.0).weight.shape == (1, 1)
+    assert CompetitiveUnits(1, 1, attempts=1).weight.shape == (1, 1)
+    for inputs, want in ((784, (1.6, 78.4)), (64, (19.6, 6.4))):
+        usual = CompetitiveUnits(inputs, 40)
+        assert (usual.excitation, usual.total) == pytest.approx(want, rel=1e-12)
     for name, wrong in {
         "inputs": 0,
         "units": 0,
@@ -146,14 +149,14 @@ def test_what_cannot_be_is_refused(images):
     }.items():
         with pytest.raises(Refusal, match="needs inputs, units, attempts >= 1, inhibition >= 0, total > 0"):
             CompetitiveUnits(**{"inputs": 2, "units": 2, name: wrong})
-    with pytest.raises(Refusal, match=r"total can be 64 at most, got 78\.4; a tenth of the inputs is usual"):
-        CompetitiveUnits(64, 40)
+    with pytest.raises(Refusal, match=r"total can be 64 at most, got 78\.4; None is a tenth of that"):
+        CompetitiveUnits(64, 40, total=78.4)
     with pytest.raises(Refusal, match="needs max_labelled >= 1, got 0"):
         VotingClassifier(nn.Sequential(nn.Flatten()), max_labelled=0)
     with pytest.raises(Refusal, match="need the same dt"):
-        CompetitiveUnits(2, 2, total=1.0, neuron=ConductanceLIF(dt=5e-4))
+        CompetitiveUnits(2, 2, neuron=ConductanceLIF(dt=5e-4))
     with pytest.raises(Refusal, match="PairSTDP\\(pairing='nearest'\\)"):
-        CompetitiveUnits(2, 2, total=1.0, rule=PairSTDP())
+        CompetitiveUnits(2, 2, rule=PairSTDP())
     assert not units().learn_(torch.zeros(1, 20)).any()  # black
     for wrong, call in itertools.product((images[:, :13], images.repeat(1, 3)), (units(), units().learn_)):
         with pytest.raises(Refusal, match="need 20 inputs in each example, got"):

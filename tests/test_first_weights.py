@@ -25,7 +25,7 @@ def test_first_weights_have_the_spread_that_is_documented_in_layers_of_any_shape
         net = Connectivity({"pixels": inputs, "label": units}, [("pixels", "label")])
         net.init_(rng(), {"label": 1.7})
         assert near(net.between("pixels", "label").weight, 0, 1.7 * (2 / 907) ** 0.5)
-        competing = CompetitiveUnits(inputs, units, total=1.0)
+        competing = CompetitiveUnits(inputs, units)
         competing.init_(rng())
         assert near(competing.weight, 0.15, 0.3 / 12**0.5)
         assert 0 <= competing.weight.min() < competing.weight.max() <= torch.tensor(0.3)

@@ -256,7 +256,7 @@ def _seeded(config: Config) -> Generator:
 def presentation(config: Config) -> dict[str, Any]:
     """Seconds in which competing units learn from `SHOWN` images with 19 % of their pixels lit, 250 steps each."""
     rng = Generator().manual_seed(0)
-    units = CompetitiveUnits(config.inputs, config.units, total=config.inputs / 10)
+    units = CompetitiveUnits(config.inputs, config.units)
     units.init_(rng)
     images = torch.rand(SHOWN, config.inputs, generator=rng) * (torch.rand(SHOWN, config.inputs, generator=rng) < 0.19)
     times = clock({"learn": lambda: units.learn_(images)}, repeats=min(5, config.repeats), warm=1, before=0)

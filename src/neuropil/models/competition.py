@@ -27,6 +27,7 @@ from neuropil.spiking.kernels.cpu.competition import Constants, present
 NEURON = ConductanceLIF(theta_plus=3e-5)
 RULE = PairSTDP(a_plus=1e-2, a_minus=5e-5, pairing="nearest")
 ENCODING = PoissonEncoding(rate=128.0, duration=0.25)
+MEAN_DRIVE = 1.6 * 78.4  # excitation times the sum of weights
 PART = 1000  # images between two looks at how learning goes
 
 
@@ -44,9 +45,10 @@ class CompetitiveUnits(nn.Module):
     Args:
         inputs, units: how many.
         neuron, rule, encoding: of the units, of their synapses (pairs of nearest spikes), of the images.
-        excitation: conductance that a spike opens at a weight of 1, in units of the leak conductance.
+        excitation: conductance that a spike opens at a weight of 1, in units of the leak conductance. None: 1.6 if
+            weights add up to 78.4, more if to less, so that the mean drive of a unit does not depend on the inputs.
         inhibition: conductance that a spike of another unit opens, in the same units.
-        total: sum of the weights of a unit.
+        total: sum of the weights of a unit, at most the number of inputs. None: a tenth of it.
         min_spikes: that answer an image.
         attempts: how often an image is shown at most.
         seed: of the spikes of the inputs.
@@ -57,10 +59,13 @@ class CompetitiveUnits(nn.Module):
 
     def __init__(
         self, inputs: int, units: int, neuron: ConductanceLIF = NEURON, rule: PairSTDP = RULE,
-        encoding: PoissonEncoding = ENCODING, excitation: float = 1.6, inhibition: float = 17.0, total: float = 78.4,
-        min_spikes: int = 5, attempts: int = 8, seed: int = 0,
+        encoding: PoissonEncoding = ENCODING, excitation: float | None = None, inhibition: float = 17.0,
+        total: float | None = None, min_spikes: int = 5, attempts: int = 8, seed: int = 0,
     ):  # fmt: skip
         super().__init__()
+        needs_numbers(self, inputs=inputs)
+        total = inputs / 10 if total is None else total
+        excitation = MEAN_DRIVE / total if excitation is None and total else excitation
         needs_numbers(
             self, inputs=inputs, units=units, excitation=excitation, inhibition=inhibition, total=total,
             min_spikes=min_spikes, attempts=attempts, seed=seed,
@@ -69,7 +74,7 @@ class CompetitiveUnits(nn.Module):
         got = f"inputs={inputs}, units={units}, attempts={attempts}, inhibition={inhibition}, total={total}"
         require(fine, f"CompetitiveUnits needs inputs, units, attempts >= 1, inhibition >= 0, total > 0, got {got}.")
         what = f"CompetitiveUnits learn weights up to 1, so that total can be {inputs} at most, got {total}"
-        require(total <= inputs, f"{what}; a tenth of the inputs is usual.")
+        require(total <= inputs, f"{what}; None is a tenth of that.")
         steps = {neuron.dt, rule.dt, encoding.dt}
         require(len(steps) == 1, f"neuron, rule and encoding need the same dt, got {sorted(steps)}.")
         known = rule.pairing == "nearest" and rule.dependence is None

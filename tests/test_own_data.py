@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from neuropil import Split, data
 from neuropil.data.files import File, Source, md5
@@ -82,41 +81,6 @@ def test_from_numpy_refuses(x, y, message):
 def test_an_array_given_to_split_itself_is_told_of_from_numpy():
     with pytest.raises(Refusal, match="torch tensor, got ndarray; use"):
         Split(BYTES, LABELS, 3)
-
-
-class Photos(Dataset):
-    """As torchvision's: images of pillow, and the names of the classes."""
-
-    classes = ("ape", "cat", "dog")
-
-    def __len__(self):
-        return len(BYTES)
-
-    def __getitem__(self, index):
-        return Image.fromarray(BYTES[index]).convert("RGB"), int(LABELS[index])
-
-
-class Stream(IterableDataset):
-    def __iter__(self):
-        return iter(TensorDataset(torch.tensor(BYTES[:, None]), torch.tensor(LABELS)))
-
-
-def test_datasets_and_loaders_give_what_their_items_are():
-    want = torch.tensor(BYTES)
-    photos = Split.from_dataset(Photos())
-    assert (photos.x.shape, photos.names) == ((15, 3, 5, 7), ("ape", "cat", "dog"))
-    assert torch.equal(photos.x[:, 2], want)
-    assert Split.from_dataset(Subset(Photos(), [0, 1])).names == photos.names
-    tensors = TensorDataset(want[:, None] / 255, torch.tensor(LABELS))
-    for given in (tensors, DataLoader(tensors, batch_size=5)):
-        split = Split.from_dataset(given)
-        assert torch.equal(split.x[:, 0], want / 255)
-        assert split.y.tolist() == LABELS.tolist()
-    assert torch.equal(Split.from_dataset(Stream()).x[:, 0], want)
-    with pytest.raises(Refusal, match=r"pairs .* got Tensor as item 0"):
-        Split.from_dataset(want)
-    with pytest.raises(Refusal, match="at least one example"):
-        Split.from_dataset([])
 
 
 def photo(folder, name, image):

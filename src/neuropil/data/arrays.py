@@ -1,6 +1,6 @@
 """What others hand over as examples and labels, as the tensors that a `Split` holds: copied, never guessed at."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from neuropil.errors import Refusal, require, unknown
+
+LABELS = ("label", "labels", "target", "fine_label")
+"""What the label is called in items that are mappings."""
 
 
 def examples_of(x: Any, *, channels_last: bool | None) -> Tensor:
@@ -73,10 +76,11 @@ def collected(data: Any) -> tuple[Any, Any]:
     xs: list[Any] = []
     ys: list[Any] = []
     for index, item in enumerate(_items(data)):
-        pair = isinstance(item, tuple | list) and len(item) == 2
-        require(pair, f"from_dataset needs pairs (example, label), got {type(item).__name__} as item {index}.")
-        x, y = map(as_array, item)
-        if hasattr(item[0], "getbands") and x.ndim == 3:  # an image of pillow, which has its channels last
+        pair = [item[key] for key in keys_of(item)] if isinstance(item, Mapping) else item
+        fine = isinstance(pair, tuple | list) and len(pair) == 2
+        require(fine, f"from_dataset needs pairs (example, label), got {type(item).__name__} as item {index}.")
+        x, y = map(as_array, pair)
+        if hasattr(pair[0], "getbands") and x.ndim == 3:  # an image of pillow, which has its channels last
             x = np.moveaxis(x, 2, 0)
         same = not xs or x.shape[batched:] == xs[0].shape[batched:]
         require(same, f"examples need one shape, got {x.shape} after {xs[0].shape}; resize them." if xs else "")
@@ -86,6 +90,21 @@ def collected(data: Any) -> tuple[Any, Any]:
     return (np.concatenate(xs), np.concatenate(ys)) if batched else (np.stack(xs), np.stack(ys))
 
 
+def keys_of(item: Mapping[str, Any]) -> tuple[str, str]:
+    """The keys of the example and of its label in an item of two, such as those of Hugging Face.
+
+    >>> keys_of({"label": 3, "image": [[0.5]]})
+    ('image', 'label')
+    """
+    labels = [key for key in item if key in LABELS]
+    if len(item) == 2 and len(labels) == 1:
+        (example,) = item.keys() - labels
+        return example, labels[0]
+    cure = "leave the others out, as by data.select_columns(['image', 'label'])"
+    found = ", ".join(map(repr, item))
+    raise Refusal(f"from_dataset needs items of an example and a label ({' or '.join(LABELS)}), got {found}; {cure}.")
+
+
 def _items(data: Any) -> Iterator[Any]:
     sized = hasattr(data, "__getitem__") and hasattr(data, "__len__")
     whole: Iterable[Any] = (data[index] for index in range(len(data))) if sized else data
@@ -93,9 +112,14 @@ def _items(data: Any) -> Iterator[Any]:
 
 
 def names_in(data: Any) -> tuple[str, ...]:
-    """The names of the classes that a Dataset knows (`classes`), also below a DataLoader or a Subset."""
+    """The names of the classes that a Dataset knows, also below a DataLoader or a Subset.
+
+    They are its ``classes``, or, of Hugging Face, the ``names`` of the label among its ``features``.
+    """
     while data is not None:
-        known = getattr(data, "classes", ())
+        features = getattr(data, "features", None)
+        labels = [features[key] for key in LABELS if key in features] if isinstance(features, Mapping) else []
+        known = getattr(labels[0], "names", ()) if labels else getattr(data, "classes", ())
         if isinstance(known, Sequence) and known and all(isinstance(name, str) for name in known):
             return tuple(known)
         data = getattr(data, "dataset", None)

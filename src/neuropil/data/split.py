@@ -14,6 +14,8 @@ from neuropil.data.columns import Columns
 from neuropil.data.images import class_folders, read_images
 from neuropil.errors import Refusal, device_named, require, unknown
 
+FEW_CLASSES = 1000  # so many may stand empty where nobody says how many there are
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
@@ -90,6 +92,10 @@ class Split:
             ('cat', 'dog')
         """
         labels, named = labels_of(y, names)
+        high = int(labels.amax())
+        counted = classes is not None or bool(named) or high < max(FEW_CLASSES, 2 * len(labels))
+        cure = f"number the classes from 0, or say classes={high + 1}"
+        require(counted, f"labels up to {high} of {len(labels)} examples would leave most classes empty; {cure}.")
         count = (len(named) or max(int(labels.amax()), 0) + 1) if classes is None else classes
         return cls(examples_of(x, channels_last=channels_last), labels, count, named, channels_last is not None)
 
@@ -121,7 +127,8 @@ class Split:
     def from_dataset(cls, data: Any, *, classes: int | None = None, names: Sequence[str] = ()) -> "Split":
         """All examples of a torch Dataset of pairs (example, label), or of a DataLoader; see `from_numpy`.
 
-        The names of the classes are taken from its attribute `classes`, if it has one. Leave out of its transforms what
+        Items may be mappings of an example and a ``label``, as those of Hugging Face are. The names of the classes are
+        taken from its attribute `classes`, or from its features, if it has them. Leave out of its transforms what
         is random, and `Normalize`: images stay uint8, or in [0, 1].
 
         Examples:

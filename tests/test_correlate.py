@@ -31,6 +31,24 @@ def test_the_fast_branches_equal_the_definition(name):
     torch.testing.assert_close(correlate(layer, pre, post), _by_autograd(layer, pre, post), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("case", [
+    {"padding": 1}, {"padding": (0, 2), "padding_mode": "reflect"}, {"padding": "same", "padding_mode": "circular"},
+    {"stride": (2, 1)}, {"dilation": (1, 2), "padding": 2}, {"groups": 2},
+])  # fmt: skip
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_batch_with_fewer_positions_than_units_gives_the_definition(case, channels_last):
+    torch.manual_seed(3)
+    layer = nn.Conv2d(4, 140, (3, 2), bias=False, **case).double()
+    pre = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    if channels_last:
+        pre = pre.contiguous(memory_format=torch.channels_last)
+    post = torch.randn_like(layer(pre)).detach()
+    assert post.numel() // 140 < 140
+    got = correlate(layer, pre, post)
+    torch.testing.assert_close(got, _by_autograd(layer, pre, post), rtol=1e-11, atol=1e-11)
+    assert got.is_contiguous() or "groups" in case
+
+
 def test_no_convolution_needs_a_forward_pass(monkeypatch):
     monkeypatch.setattr(sys.modules[correlate.__module__], "_by_autograd", None)
     for layer, pre in (make(name) for name in GEOMETRIES if "dense" not in name):

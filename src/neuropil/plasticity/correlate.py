@@ -6,6 +6,7 @@ from torch.func import functional_call
 
 from neuropil.errors import require
 from neuropil.plasticity.geometry import Conv, Transposed, check_plain, padded, product, weight_of
+from neuropil.plasticity.patches import unfolded, windows
 from neuropil.plasticity.precision import full_precision
 
 
@@ -57,8 +58,16 @@ def _by_autograd(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
 
 
 def _convolution(layer: nn.Module, pre: Tensor, post: Tensor) -> Tensor:
-    """The weight part of the backward pass of a convolution, without a forward pass."""
+    """The weight part of the backward pass of a convolution, without a forward pass.
+
+    Where a batch has no more positions than the layer has units, a product with its patches takes less than half the
+    time on a CPU: what weighs there is the weight, and the backward pass moves that twice.
+    """
     transposed, padding = isinstance(layer, Transposed), layer.padding
+    positions = post.numel() // post.shape[1]
+    if post.device.type == "cpu" and not transposed and layer.groups == 1 and positions <= post.shape[1]:
+        patch = unfolded(windows(layer, pre), post.dim() - 1)
+        return _dense(post.movedim(1, -1).reshape(positions, -1), patch).view_as(weight_of(layer))
     if layer.padding_mode != "zeros" or isinstance(padding, str):  # the bare operator pads with zeros, as numbers say
         pre, padding = padded(layer, pre), [0] * len(layer.stride)  # type: ignore[arg-type, assignment]
     geometry = (layer.stride, padding, layer.dilation, transposed)

@@ -125,6 +125,20 @@ def test_a_trial_reads_the_test_set_once_and_writes_down_what_it_found(guesses):
     assert sum(map(sum, counts.matrix)) == len(split)
 
 
+@pytest.mark.parametrize(("answers", "said"), [
+    ([1, 1, 1, 1], "it gives one answer to all 4 test examples: class b."),
+    ([-1] * 4, "it gives one answer to all 4 test examples: none of the classes."),
+    ([1, 1, 1, 2], None),
+])  # fmt: skip
+def test_a_learner_that_tells_nothing_apart_is_warned_of(answers, said):
+    split, notebook = Split(torch.arange(4.0)[:, None], torch.tensor([0, 1, 2, 1]), 3, ("a", "b", "c")), Notebook()
+    fit_and_score(Says(torch.tensor(answers)), split, split, rng=torch.Generator(), tracker=notebook)
+    assert [row.message for row in notebook.rows if row.kind == "warning"] == ([said] if said else [])
+    one, notebook = split[[1, 3]], Notebook()
+    fit_and_score(Says(torch.tensor(answers)), one, one, rng=torch.Generator(), tracker=notebook)
+    assert notebook.rows[-1].kind == "confusion"  # where there is one class, one answer is right
+
+
 @pytest.mark.parametrize("wrong", [slice(None), slice(1), slice(3, 4)])
 def test_a_learner_has_diverged_where_any_of_its_scores_is_nan(guesses, wrong):
     split, answers = guesses

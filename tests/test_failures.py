@@ -1,10 +1,12 @@
 """A comparison always finishes: who cannot take the data is left out, who diverges has failed, the others go on."""
 
+import gc
 import json
 import math
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,36 @@ class Unsure:
 
     def predict(self, x):
         return torch.zeros(len(x), dtype=torch.int64)
+
+
+class Held:
+    """Stands for a large tensor."""
+
+
+class Hungry(Unsure):
+    """Fails with much in hand, as does a fit that runs out of memory while its progress is shown."""
+
+    held = None
+
+    def fit(self, train, *, rng, tracker=None):
+        kept = Held()
+        type(self).held = weakref.ref(kept)
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            error.me = error, kept  # frames of an error hold the error, and what is in them
+            raise
+
+
+def test_what_a_failed_learner_held_is_free_before_the_next_one(tmp_path):
+    seen = []
+    gc.disable()
+    try:
+        nosy = lambda train, rng: seen.append(Hungry.held()) or linear(train, rng, training=FAST)
+        compare({"hungry": lambda train, rng: Hungry(), "nosy": nosy}, "digits", seeds=1, out=tmp_path / "out")
+    finally:
+        gc.enable()
+    assert seen == [None]
 
 
 @pytest.fixture
@@ -99,6 +131,8 @@ def test_who_asks_for_more_memory_than_there_is_has_failed(tmp_path, capsys):
 def test_memory_that_ran_out_is_a_refusal(fault):
     with pytest.raises(Refusal, match=r"there is not enough memory for (2.50 GiB at once|it all)"), enough_memory():
         raise fault
+    with pytest.raises(Refusal, match="not enough memory for it all; ask for fewer"), enough_memory():
+        raise RuntimeError("can't allocate memory: you tried to allocate 40960 bytes.")  # the last straw is no cause
     with pytest.raises(RuntimeError, match="another"), enough_memory():
         raise RuntimeError("another")
 

@@ -123,15 +123,18 @@ def enough_memory() -> Iterator[None]:
         if not isinstance(error, MemoryError) and not any(sign in said for sign in OUT_OF_MEMORY):
             raise
         size = re.search(r"allocate (?:more than )?([\d.]+ ?\w+)", said)
-        what = f"{_readable(size[1])} at once" if size else "it all"
+        amount = _readable(size[1]) if size else ""
+        what = f"{amount} at once" if amount else "it all"
         cure = "ask for fewer units, kernels, examples or images in a batch"
         raise Refusal(f"there is not enough memory for {what}; {cure}.") from error
 
 
 def _readable(size: str) -> str:
-    """A number of bytes in GiB; what has a unit already stays as it is."""
+    """A number of bytes in GiB, "" where that is next to none; what has a unit already stays as it is."""
     count, _, unit = size.partition(" ")
-    return f"{float(count) / 2**30:,.1f} GiB" if unit in ("", "bytes") else f"{count.rstrip('.')} {unit}"
+    if unit not in ("", "bytes"):
+        return f"{count.rstrip('.')} {unit}"
+    return f"{float(count) / 2**30:,.1f} GiB" if float(count) > 2**27 else ""
 
 
 def at_least(least: float, config: object, *names: str) -> None:

@@ -1,5 +1,6 @@
 """The loop that every comparison shares: learners side by side on the same data, the test set read once by each."""
 
+import gc
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -250,7 +251,8 @@ def attempted(
             return method, work(method, tracker)
     except Refusal as refusal:
         tracker.log(FailedRow(reason=f"{where}{refusal}", diverged=isinstance(refusal, Diverged)))
-        return None
+    gc.collect()  # what the failed fit held: the next one may need the memory
+    return None
 
 
 def log_label_curve(

@@ -14,7 +14,7 @@ from neuropil.data.columns import Columns
 from neuropil.data.images import class_folders, read_images
 from neuropil.errors import Refusal, device_named, require, unknown
 
-FEW_CLASSES = 1000  # so many may stand empty where nobody says how many there are
+FEW_CLASSES = 1000  # so many may have no example where their number is not said
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,5 +1,9 @@
 """What attacks take as a victim, and what they refuse: no gradient, training mode, sizes, types. Seeds and restarts."""
 
+import itertools
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -19,6 +23,7 @@ from neuropil.evaluate.robustness import (
     Square,
     Victim,
     accuracy_under,
+    curve,
     ensemble,
     victim_of,
 )
@@ -115,6 +120,84 @@ def test_a_single_layer_in_training_mode_is_refused_and_named():
     for ask in (lambda: victim_of(net, 2), lambda: FGSM(net, Linf()), lambda: PGD(net, Linf())):
         with pytest.raises(Refusal, match=r"is in training mode \(2\)"):
             ask()
+
+
+class Answers(nn.Linear):
+    """Its methods are those of a network, too."""
+
+    def predict(self, x):
+        return self(x.to(self.weight.dtype)).argmax(1)
+
+
+def test_a_bound_method_does_not_hide_its_network():
+    net = Answers(16, 2)
+    for ask in (
+        lambda: PGD(net.forward, Linf()),
+        lambda: FGSM(net.forward, Linf()),
+        lambda: Boundary(net.predict, L2()),
+    ):
+        with pytest.raises(Refusal, match="is in training mode"):
+            ask()
+    double = Answers(16, 2).eval().double()
+    with pytest.raises(Refusal, match="needs a network in float32"):
+        PGD(double.forward, Linf())
+    Boundary(double.predict, Linf())  # which converts what it gets
+
+
+def noisy(noise):
+    """Scores with noise, new in every call; every 7th example lies on the border of two classes."""
+    draws = rng()
+    scores = lambda x: x[:, :2] + noise * torch.randn(len(x), 2, generator=draws)
+    return Victim(lambda x: scores(x).argmax(1), scores, scores)
+
+
+@pytest.mark.parametrize("hidden", ["", "scores", "labels"])
+def test_a_learner_that_answers_otherwise_each_time_is_refused(hidden):
+    _, _, logits, split = linear_task(60)
+    loud, calm, shy = noisy(0.5), white(logits), noisy(1e-3)
+    victim = {"": loud, "scores": replace(loud, decision_function=None, forward=None),
+              "labels": replace(shy, predict=lambda x: x[:, 0].long())}[hidden]  # fmt: skip
+    noise, tracker = Noise(Linf()), {"a": Rows()}
+    for ask in (
+        lambda: accuracy_under(noise, victim, split, norm=Linf(), size=0.1),
+        lambda: curve(noise, victim, split, norm=Linf(), sizes=(0.1,), name="noise", access="floor"),
+        lambda: robustness({"a": victim}, split, trackers=tracker, baselines=[], suite=Suite(), seed=0),
+    ):
+        with pytest.raises(Refusal, match=r"needs equal answers to equal questions, got others for \d+ of 60"):
+            ask()
+    tiny = replace(calm, decision_function=lambda x: logits(x) * (1 + 1e-7 * torch.rand(1)))  # as sums in another order
+    assert accuracy_under(noise, tiny, split, norm=Linf(), size=0.0) == 1.0
+    silent = replace(calm, decision_function=lambda x: torch.full((len(x), 2), -torch.inf))
+    assert accuracy_under(noise, silent, split, norm=Linf(), size=0.0) == 1.0
+
+
+@pytest.mark.parametrize("access", ["whitebox", "White box", "black"])
+def test_a_curve_of_an_unknown_access_or_without_budgets_is_refused(access):
+    _, _, logits, split = linear_task(20)
+    ask = lambda sizes, access: curve(
+        Noise(Linf()), white(logits), split, norm=Linf(), sizes=sizes, name="", access=access
+    )
+    with pytest.raises(Refusal, match=f"unknown access of an attack '{access}'. Did you mean"):
+        ask((0.1,), access)
+    with pytest.raises(Refusal, match=r"a budget or more in sizes, got \(\)"):
+        ask((), "floor")
+
+
+@pytest.mark.parametrize("kind", [Linf, L2])
+@pytest.mark.parametrize(("low", "high"), [(1.0, 0.0), (0.3, 0.3)])
+def test_a_norm_without_a_range_is_refused(kind, low, high):
+    with pytest.raises(Refusal, match=f"low < high, got low={low:g} and high={high:g}"):
+        kind(low, high)
+
+
+def test_the_steps_of_an_ascent_fall_as_half_a_cosine():
+    """On a slope that has one direction everywhere, the way between two points is the length of a step, by hand."""
+    seen = []
+    slope = lambda x: seen.append(x.detach().clone()) or torch.stack([-x.sum(1), x.sum(1) - 50], 1)
+    at = Split(torch.zeros(1, 4), torch.tensor([0]), 2)
+    PGD(slope, Linf(-9e9, 9e9), steps=5, restarts=1, relative_step=0.17)(at, 3.7)
+    ways = [(b - a).abs().amax().item() for a, b in itertools.pairwise(seen)]
+    assert ways == pytest.approx([0.17 * 3.7 * math.cos(math.pi * k / 10) ** 2 for k in range(5)], rel=1e-5)
 
 
 def test_a_module_that_predicts_is_asked_for_its_mode_too():

@@ -186,7 +186,9 @@ def test_an_image_without_a_finite_gradient_stays_and_counts_as_flat(name):
 
 def test_pgd_that_may_not_stop_moves_on_where_the_surrogate_is_fooled():
     _, _, logits, split = linear_task()
-    lazy, eager = (PGD(logits, Linf(), rng(), stop_when_fooled=stop)(split, 0.3) for stop in (True, False))
+    lazy, eager = (
+        PGD(logits, Linf(), rng(), relative_step=0.3, stop_when_fooled=stop)(split, 0.3) for stop in (True, False)
+    )
     assert (eager - split.x).abs().mean() > (lazy - split.x).abs().mean() * 1.2
 
 
@@ -360,6 +362,8 @@ def test_what_is_no_image_is_refused(offer, words):
     [
         (PGD, {"steps": 0}, "0 and 2"),
         (PGD, {"restarts": 0}, "20 and 0"),
+        (PGD, {"relative_step": 0.0}, "0.0"),
+        (PGD, {"relative_step": -1.0}, "-1.0"),
         (Square, {"queries": 0}, "0 and"),
         (Square, {"initial_fraction": 0.0}, r"\d+ and 0\.0"),
         (Boundary, {"queries": 5}, "5"),
@@ -368,3 +372,9 @@ def test_what_is_no_image_is_refused(offer, words):
 def test_settings_without_sense_are_refused(kind, setting, got):
     with pytest.raises(Refusal, match=rf"{next(iter(setting)).split('_')[0]}.*got {got}"):
         kind(torch.sum, Linf(), **setting)
+
+
+@pytest.mark.parametrize("kind", [FGSM, PGD])
+def test_an_attack_without_a_loss_is_refused(kind):
+    with pytest.raises(Refusal, match=rf"{kind.__name__} needs a loss to climb, got losses=\(\)"):
+        kind(torch.sum, Linf(), losses=())

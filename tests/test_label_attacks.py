@@ -97,9 +97,10 @@ def test_images_without_a_start_are_counted_said_and_make_the_curve_invalid(task
     assert no_start_fraction(dark, Split(some.x, torch.tensor([3] * 6 + [0] * 3), 10), batch=4) == 0.0
     fixed = replace(attack, starts=some.x)
     assert no_start_fraction(fixed, Split(some.x, torch.tensor([3] * 6 + [0] * 3), 10), batch=4) == pytest.approx(6 / 9)
-    assert not is_invalid(check_curves([found], grey={}, majority_rate=1.0)["boundary"])
-    lacking = found._replace(no_start_fraction=no_start_fraction(attack, some))
-    assert is_invalid(check_curves([lacking], grey={}, majority_rate=1.0)["boundary"])
+    assert found.no_start_fraction == 1.0
+    assert is_invalid(check_curves([found], grey={}, majority_rate=1.0)["boundary"])
+    started = found._replace(no_start_fraction=0.0)
+    assert not is_invalid(check_curves([started], grey={}, majority_rate=1.0)["boundary"])
 
 
 def test_the_suite_counts_images_without_a_start(task):

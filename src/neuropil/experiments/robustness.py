@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from neuropil.data import Split, subset
 from neuropil.errors import Refusal, at_least
 from neuropil.evaluate.robustness.suite import Suite, robustness
-from neuropil.evaluate.robustness.victim import victim_of
+from neuropil.evaluate.robustness.victim import check_repeats, victim_of
 from neuropil.experiments.comparison import Comparison, Method, run_methods
 from neuropil.experiments.gallery import log_adversarial
 from neuropil.experiments.machine import Machine
@@ -56,7 +56,7 @@ def attack_all(
 def _can_be_attacked(method: Method, test: Split, tracker: TaggedTracker) -> bool:
     """Whether attacks can ask it what they need; a warning says what it lacks."""
     try:
-        victim_of(method.learner, test.classes)
+        check_repeats(victim_of(method.learner, test.classes), test[:100].pixels())
     except Refusal as refusal:
         tracker.log(WarningRow(message=f"it is not attacked: {refusal}"))
         return False

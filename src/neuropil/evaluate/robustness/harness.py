@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from neuropil.data import Split
-from neuropil.errors import require
-from neuropil.evaluate.robustness.attacks.labels import LabelAttack
+from neuropil.errors import require, unknown
+from neuropil.evaluate.robustness.attacks.gradient import FGSM, PGD, with_gradient, zero_gradient_fraction
+from neuropil.evaluate.robustness.attacks.labels import LabelAttack, no_start_fraction
 from neuropil.evaluate.robustness.norms import Norm, check_budget
-from neuropil.evaluate.robustness.victim import Victim, victim_of
+from neuropil.evaluate.robustness.victim import Victim, check_repeats, victim_of
 
 Attack = Callable[[Split, float], Tensor]
 WHITE, BLACK, FLOOR = "white box", "black box", "floor"  # what an attack knows
+ACCESS = (WHITE, BLACK, FLOOR)
 
 
 class Verified(NamedTuple):
@@ -37,8 +39,8 @@ class Curve(NamedTuple):
         sizes: the budgets, growing.
         robust: (sizes, n) bool, as in `Verified`.
         overstepped: the largest fraction of examples that were moved too far at any size.
-        zero_gradient_fraction: fraction of images without a useful gradient, for attacks that need one.
-        no_start_fraction: fraction of images for which an attack by labels found no image to start from.
+        zero_gradient_fraction: fraction of images without a useful gradient; None if that was not measured.
+        no_start_fraction: fraction of images for which an attack by labels found no image to start from; None likewise.
     """
 
     attack: str
@@ -46,8 +48,8 @@ class Curve(NamedTuple):
     sizes: tuple[float, ...]
     robust: Tensor
     overstepped: float = 0.0
-    zero_gradient_fraction: float = 0.0
-    no_start_fraction: float = 0.0
+    zero_gradient_fraction: float | None = None
+    no_start_fraction: float | None = None
 
     @property
     def accuracy(self) -> list[float]:
@@ -106,20 +108,54 @@ def accuracy_under(attack: Attack, learner: Any, test: Split, *, norm: Norm, siz
         batch: examples at once.
 
     Raises:
-        Refusal: a budget below 0 or beyond the range, examples outside the range or without labels, NaN, wrong shapes.
+        Refusal: a budget below 0 or beyond the range, examples outside the range or without labels, NaN, wrong shapes,
+            or a learner that answers otherwise when it is asked again.
     """
-    victim = victim_of(learner, test.classes)
+    victim = _asked(learner, test)
     return attack_and_verify(attack, victim, test, norm=norm, size=size, batch=batch).robust.double().mean().item()
 
 
 def curve(
     attack: Attack, learner: Any, test: Split, *, norm: Norm, sizes: Sequence[float], name: str, access: str
 ) -> Curve:
-    """`accuracy_under` at each of `sizes`, example by example."""
-    victim, ordered = victim_of(learner, test.classes), tuple(sorted(sizes))
+    """`accuracy_under` at each of `sizes`, example by example, with what the checks for gradient masking ask.
+
+    Where the attack knows the gradient, the images without a useful one are counted: of `FGSM` and `PGD` for their
+    own function and losses, of other attacks for the learner's. Where it is an attack by labels, those without a start.
+
+    Args:
+        attack, learner, test, norm: as in `accuracy_under`.
+        sizes: the budgets.
+        name: of the curve.
+        access: "white box" if it knows the gradient of `learner`, "black box", or "floor" for noise; "" if no check of
+            `check_curves` follows.
+
+    Raises:
+        Refusal: what `accuracy_under` refuses, no budgets, another access, or `FGSM` and `PGD` without a gradient.
+    """
+    require(len(sizes) > 0, f"a curve needs a budget or more in sizes, got {sizes!r}.")
+    if access not in (*ACCESS, ""):
+        raise unknown("access of an attack", access, ACCESS)
+    victim, ordered = _asked(learner, test), tuple(sorted(sizes))
     found = [attack_and_verify(attack, victim, test, norm=norm, size=size) for size in ordered]
     robust, over = torch.stack([one.robust for one in found]), max(one.overstepped for one in found)
-    return Curve(name, access, ordered, robust, over)
+    flat = _flat(attack, victim, test, norm) if access == WHITE else None
+    lacking = no_start_fraction(attack, test) if isinstance(attack, LabelAttack) else None
+    return Curve(name, access, ordered, robust, over, flat, lacking)
+
+
+def _asked(learner: Any, test: Split) -> Victim:
+    """The view of `learner`, which gives one answer to one question."""
+    victim = victim_of(learner, test.classes)
+    check_repeats(victim, test.pixels())
+    return victim
+
+
+def _flat(attack: Attack, victim: Victim, test: Split, norm: Norm) -> float | None:
+    """Fraction of `test` without a useful gradient; None for an attack unknown to us on a victim without any."""
+    forward = with_gradient(victim, test).forward
+    ours = attack if isinstance(attack, FGSM | PGD) else PGD(forward, norm) if forward else None
+    return zero_gradient_fraction(ours, test) if ours else None
 
 
 def _check_range(x: Tensor, norm: Norm) -> None:

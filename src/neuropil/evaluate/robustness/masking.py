@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from neuropil.evaluate.robustness.harness import WHITE, Curve
+from neuropil.errors import require, unknown
+from neuropil.evaluate.robustness.harness import ACCESS, WHITE, Curve
 
 RARE = 1e-3  # a difference counts if its probability by luck alone is below this
+FEWEST = 10  # images that have to differ, all one way, for a sign test to see it: 2^-10 < RARE < 2^-9
 
 
 class Check(NamedTuple):
@@ -38,7 +40,11 @@ def check_curves(
         grey: by attack, which examples are robust (n,) at a budget at which every image can be made the same grey one.
             There no model can reach more than the majority rate.
         majority_rate: fraction of the examples in the most common class.
+
+    Raises:
+        Refusal: curves of different sizes or examples, with one name or an unknown access; grey images of no curve.
     """
+    _check_alike(curves, grey)
     white = [one for one in curves if one.access == WHITE]
     found: dict[str, list[Check]] = {one.attack: [within_budget(one), larger_hurts(one)] for one in curves}
     for one in white:
@@ -51,11 +57,25 @@ def check_curves(
         for one in white if worst else []:
             found[one.attack].append(worst[0])
     for one in curves:
-        if one.no_start_fraction:
+        if one.no_start_fraction:  # neither 0 nor None
             found[one.attack].append(starts(one))
     for name, robust in grey.items():
         found[name].append(at_most_majority_rate(robust, majority_rate))
     return found
+
+
+def _check_alike(curves: Sequence[Curve], grey: Mapping[str, Tensor]) -> None:
+    names = [one.attack for one in curves]
+    require(len(set(names)) == len(names), f"every curve needs a name of its own, got {', '.join(names)}.")
+    for one in curves:
+        if one.access not in ACCESS:
+            raise unknown("access of an attack", one.access, ACCESS)
+        same = (one.sizes, one.robust.shape) == (curves[0].sizes, curves[0].robust.shape)
+        got = f"{curves[0].sizes} and {one.sizes} on {curves[0].robust.shape[-1]} and {one.robust.shape[-1]} examples"
+        require(same, f"curves need the same sizes and examples to be compared, got {got}.")
+    for name in grey:
+        if name not in names:
+            raise unknown("curve", name, names)
 
 
 def is_invalid(found: Sequence[Check]) -> bool:
@@ -69,25 +89,29 @@ def within_budget(one: Curve) -> Check:
 
 
 def gradients(one: Curve) -> Check:
-    """At no more than one image in a hundred may the gradient be zero."""
+    """At no more than one image in a hundred may the gradient be zero; without a measurement nobody knows."""
     fraction = one.zero_gradient_fraction
+    if fraction is None:
+        return Check("gradients", False, "not measured")
     return Check("gradients", fraction <= 0.01, f"{fraction:.1%} of the gradients are zero")
 
 
 def starts(one: Curve) -> Check:
     """At no more than one image in a hundred may an attack by labels lack a start."""
-    fraction = one.no_start_fraction
+    fraction = one.no_start_fraction or 0.0
     return Check("starts", fraction <= 0.01, f"{fraction:.1%} of the images have no start")
 
 
 def larger_hurts(one: Curve) -> Check:
     """Does a larger budget always hurt at least as much?"""
+    if len(one.sizes) == 1:
+        return Check("a larger budget hurts", True, "one size alone")
     worse = [
         f"{percent(before)} right at {small:g}, {percent(after)} at {large:g}"
         for small, large, before, after in zip(one.sizes, one.sizes[1:], one.robust, one.robust[1:])
         if more_often(after, before)
     ]
-    return Check("a larger budget hurts", not worse, worse[0] if worse else "at every size")
+    return _compared("a larger budget hurts", worse, one)
 
 
 def beats(strong: Curve, weak: Curve, name: str) -> Check:
@@ -97,14 +121,24 @@ def beats(strong: Curve, weak: Curve, name: str) -> Check:
         for size, left, other in zip(strong.sizes, strong.robust, weak.robust)
         if more_often(left, other)
     ]
-    return Check(name, not worse, worse[0] if worse else "at every size")
+    return _compared(name, worse, strong)
+
+
+def _compared(name: str, worse: Sequence[str], one: Curve) -> Check:
+    """A check by sign tests: what was found `worse`, or the smallest gap that would have been seen."""
+    n = one.robust.shape[-1]
+    if n < FEWEST:
+        return Check(name, False, f"too few images to tell: {n}, {FEWEST} are needed")
+    return Check(name, not worse, worse[0] if worse else f"at every size; a gap below {FEWEST / n:.1%} is not seen")
 
 
 def at_most_majority_rate(robust: Tensor, majority_rate: float) -> Check:
     """Is no more than the majority rate left where every image can be made the same?"""
-    right, n = int(robust.sum()), len(robust)
+    right, n, check = int(robust.sum()), len(robust), "falls to the majority rate"
+    if majority_rate < 1 and at_least_by_luck(n, n, majority_rate) >= RARE:
+        return Check(check, False, f"too few images to tell: {n} of a majority rate of {majority_rate:.1%}")
     lucky = at_least_by_luck(right, n, majority_rate)
-    return Check("falls to the majority rate", lucky > RARE, f"{percent(robust)} right where all images can be grey")
+    return Check(check, lucky > RARE, f"{percent(robust)} right where all images can be grey")
 
 
 def more_often(a: Tensor, b: Tensor) -> bool:

@@ -25,6 +25,8 @@ class Norm(ABC):
 
     def __post_init__(self) -> None:
         needs_numbers(self)
+        who, fine = type(self).__name__, self.low < self.high
+        require(fine, f"{who} needs a range of pixels with low < high, got low={self.low:g} and high={self.high:g}.")
 
     @abstractmethod
     def length(self, change: Tensor) -> Tensor:

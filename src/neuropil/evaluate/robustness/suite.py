@@ -23,7 +23,7 @@ from neuropil.evaluate.robustness.damage import accuracy_under_damage
 from neuropil.evaluate.robustness.harness import BLACK, FLOOR, WHITE, Attack, Curve, craft, verify
 from neuropil.evaluate.robustness.masking import check_curves, is_invalid
 from neuropil.evaluate.robustness.norms import L2, Linf, Norm, check_budget
-from neuropil.evaluate.robustness.victim import Victim, ensemble, victim_of
+from neuropil.evaluate.robustness.victim import Victim, check_repeats, ensemble, victim_of
 from neuropil.runs.rows import AttackRow, CheckRow, CorruptionRow, DamageRow, MatchedRow
 from neuropil.runs.tracker import Tracker
 
@@ -109,9 +109,14 @@ def robustness(
         suite: how hard.
         seed: of everything random.
         linear: names of the linear classifier to which all are compared; the first that takes part.
+
+    Raises:
+        Refusal: a budget beyond the range, or a learner that answers otherwise when it is asked again.
     """
     suite.check(test)
     victims = {name: with_gradient(victim_of(learner, test.classes), test) for name, learner in learners.items()}
+    for victim in victims.values():
+        check_repeats(victim, test.pixels())
     done: dict[tuple[tuple[str, ...], str, float], Tensor] = {}
 
     def crafted(names: tuple[str, ...], norm: Norm, size: float) -> Tensor:

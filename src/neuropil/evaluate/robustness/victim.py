@@ -13,6 +13,7 @@ from neuropil.evaluate.metrics.accuracy import named_labels
 from neuropil.evaluate.robustness.norms import Norm
 
 Function = Callable[[Tensor], Tensor]
+TOLERANCE = 1e-3  # to which scores of the same examples agree, as a fraction of the largest
 
 
 class Differentiable(Protocol):
@@ -107,6 +108,24 @@ def check_evaluating(network: nn.Module) -> None:
         raise Refusal(f"{who} is in training mode ({which}), in which its answers may change; call eval() first.")
 
 
+def check_repeats(victim: Victim, x: Tensor) -> None:
+    """Refuse a victim that answers otherwise when it is asked about the same examples again.
+
+    What withstands two attacks is counted image by image, which needs one answer for each image.
+    """
+    some = x[:100]
+    other = int((victim.predict(some) != victim.predict(some)).sum())
+    if victim.decision_function is not None and not other:
+        scores, again = victim.decision_function(some), victim.decision_function(some)
+        close = TOLERANCE * scores[scores.isfinite()].abs().amax() if bool(scores.isfinite().any()) else 0
+        other = int((~((scores == again) | ((scores - again).abs() <= close)).all(1)).sum())
+    if other:
+        cure = "seed its noise anew in every call, or attack the mean of many draws"
+        raise Refusal(
+            f"an attack needs equal answers to equal questions, got others for {other} of {len(some)}; {cure}."
+        )
+
+
 def check_asked(attack: Any, name: str) -> None:
     """Refuse an `attack` whose function `name` cannot be asked, or whose norm is none."""
     asked, norm, who = getattr(attack, name), attack.norm, type(attack).__name__
@@ -114,9 +133,12 @@ def check_asked(attack: Any, name: str) -> None:
         raise Refusal(f"{who} needs a function as {name}, got {asked!r}; if a learner has none, take another attack.")
     if not isinstance(norm, Norm):
         raise Refusal(f"{who} needs a norm such as Linf() or L2(), got {norm!r}.")
-    if isinstance(asked, nn.Module):
-        check_evaluating(asked)
-        kinds = {one.dtype for one in asked.parameters() if one.is_floating_point()} - {torch.float32}
+    network = getattr(asked, "__self__", asked)  # of a bound method such as network.forward
+    if isinstance(network, nn.Module):
+        check_evaluating(network)
+        casts = name == "predict" and network is not asked  # a method of its own may convert what it is given
+        kinds = set() if casts else {one.dtype for one in network.parameters() if one.is_floating_point()}
+        kinds -= {torch.float32}
         cure = f"call float() first, or pass victim_of(network, classes).{name}"
         require(not kinds, f"{who} needs a network in float32, got {[*kinds][:1]}; {cure}.")
 

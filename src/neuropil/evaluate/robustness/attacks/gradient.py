@@ -1,5 +1,6 @@
 """White-box attacks: they follow the gradient of a loss by the pixels. On a surrogate, they are transfer attacks."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -93,6 +94,7 @@ class FGSM:
     def __post_init__(self) -> None:
         needs_numbers(self)
         check_asked(self, "forward")
+        check_losses(self)
 
     def __call__(self, batch: Split, size: float) -> Tensor:
         """The adversarial images (n, *shape) of `batch`."""
@@ -102,10 +104,12 @@ class FGSM:
 
 @dataclass(frozen=True)
 class PGD:
-    r"""Projected gradient descent: :math:`x \leftarrow \mathrm{clip}(x + \alpha\,\mathrm{steepest}(\nabla_x L))`.
+    r"""Projected gradient descent: :math:`x \leftarrow \mathrm{clip}(x + \alpha_k\,\mathrm{steepest}(\nabla_x L))`.
 
-    The first ascent starts at the image and climbs the cross entropy. The next starts at random and climbs the margin,
-    and so on in turn. An image rests once it is taken for another class. Madry et al. 2018, ICLR.
+    Steps get shorter, :math:`\alpha_k = r \epsilon\,(1 + \cos(\pi k / K)) / 2` in step k of K: the first ones cross the
+    ball, the last ones settle. The first ascent starts at the image and climbs the cross entropy. The next starts at
+    random and climbs the margin, and so on in turn. An image rests once it is taken for another class. Madry et al.
+    2018, ICLR; that steps get shorter follows Croce & Hein 2020, ICML, the cosine is ours.
 
     Attributes:
         forward: the differentiable scores of the network.
@@ -113,7 +117,7 @@ class PGD:
         rng: of the starting points.
         steps: gradients in an ascent.
         restarts: ascents.
-        relative_step: length of a step, in units of budget / steps.
+        relative_step: r, length of the first step in budgets.
         stop_when_fooled: whether an image rests once it is fooled; a transfer attack had better go on.
     """
 
@@ -122,7 +126,7 @@ class PGD:
     rng: Generator = field(default_factory=torch.Generator)
     steps: int = 20
     restarts: int = 2
-    relative_step: float = 2.5
+    relative_step: float = 2.0
     stop_when_fooled: bool = True
     losses: Sequence[Loss] = (cross_entropy, margin)
 
@@ -131,6 +135,8 @@ class PGD:
         check_asked(self, "forward")
         least = min(self.steps, self.restarts)
         require(least >= 1, f"PGD needs steps and restarts >= 1, got {self.steps} and {self.restarts}.")
+        require(0 < self.relative_step < math.inf, f"PGD needs relative_step > 0, got {self.relative_step}.")
+        check_losses(self)
 
     def __call__(self, batch: Split, size: float) -> Tensor:
         """The adversarial images (n, *shape) of `batch`."""
@@ -149,7 +155,7 @@ class PGD:
         """Where every image ended, and whether it was taken for another class there."""
         end, fooled = at.clone(), torch.zeros_like(y, dtype=torch.bool)
         live = torch.arange(len(y), device=y.device)
-        for _ in range(self.steps):
+        for k in range(self.steps):
             scores, gradient = input_gradient(self.forward, loss, at, y)
             at_rest = scores.argmax(1) != y
             if self.stop_when_fooled and bool(at_rest.any()):
@@ -157,12 +163,17 @@ class PGD:
                 live, x, y, at, gradient = (one[~at_rest] for one in (live, x, y, at, gradient))
                 if len(live) == 0:
                     return end, fooled
-            stride = self.relative_step * size / self.steps
+            stride = self.relative_step * size * (1 + math.cos(math.pi * k / self.steps)) / 2
             at = self.norm.clip(x, self.norm.steepest(finite_or_zero(gradient)).mul_(stride).add_(at), size)
         with torch.no_grad():
             fooled[live] = self.forward(at).argmax(1) != y
         end[live] = at
         return end, fooled
+
+
+def check_losses(attack: FGSM | PGD) -> None:
+    """Refuse an attack that has nothing to climb."""
+    require(len(attack.losses) > 0, f"{type(attack).__name__} needs a loss to climb, got losses={attack.losses!r}.")
 
 
 def zero_gradient_fraction(attack: FGSM | PGD, split: Split, *, batch: int = 1000) -> float:

@@ -5,7 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from torch import nn
+from torch.nn.utils import prune
 
 from common import rng
 from neuropil.data import Split, digits
@@ -19,13 +23,16 @@ from neuropil.evaluate.robustness.corruptions import (
     shift,
 )
 from neuropil.evaluate.robustness.damage import (
+    DAMAGES,
     accuracy_under_damage,
+    check_used,
     damaged,
     damages_for,
     hidden_layers,
     weights_of,
 )
 from neuropil.models import BackpropClassifier, FeatureClassifier, SupervisedTraining, dense_body
+from neuropil.sklearn import AssociationRuleClassifier, HebbianClassifier
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +202,79 @@ def test_corruptions_are_the_same_for_every_learner_with_one_seed(images, learne
     once, again = (list(accuracy_under_corruption(learner, images[1], seed=3)) for _ in range(2))
     assert once == again
     assert len(once) == 30
+
+
+def test_a_weight_of_0_is_no_synapse_and_gets_no_noise_and_no_bits():
+    """Two layers of 40 x 50, in whose weights only each third is there, beside a layer of these alone."""
+    there = (torch.arange(2000) % 3 == 0).view(40, 50)
+    weight = torch.randn(40, 50, generator=rng(), dtype=torch.float64) * 0.37 * there
+    layer = nn.Linear(50, 40, dtype=torch.float64).eval().requires_grad_(False)
+    layer.weight.copy_(weight)
+    hidden = nn.Linear(50, 40, dtype=torch.float64).eval().requires_grad_(False)
+    hidden.weight.copy_(torch.where(there, weight, 9.0))  # behind a mask
+    hidden.register_buffer("mask", there.double())
+    for one in (layer, hidden):
+        for kind in DAMAGES:
+            if kind != "lost units":
+                assert bool((damaged(one, kind, 3, rng(1)).weight[~there] == 0).all())
+        noise = damaged(one, "weight noise", 4, rng(1)).weight - weight
+        s = weight[there].std().item()
+        assert noise[there].std().item() == pytest.approx(s, rel=0.06)
+        assert bool((noise[there] != 0).all())
+    alone = nn.Linear(1, 1, bias=False).eval()
+    assert bool(damaged(alone, "weight noise", 3, rng()).weight.isfinite().all())
+    assert not torch.equal(damaged(alone, "weight noise", 3, rng()).weight, alone.weight)
+
+
+class HeadFirst(nn.Module):
+    """A network whose layer of classes is registered before the others."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.norm, self.body = nn.Linear(30, 10), nn.LayerNorm((5, 6)), nn.Linear(64, 30)
+
+    def forward(self, x):
+        return self.head(self.norm(self.body(x.flatten(1)).view(-1, 5, 6)).flatten(1).relu())
+
+
+def test_the_layer_of_the_classes_is_the_one_that_computes_last(images):
+    torch.manual_seed(0)
+    net = HeadFirst().eval()
+    assert hidden_layers(net) == [net.head]  # what the order of the names tells
+    assert hidden_layers(net, images[1]) == [net.body]
+    broken = damaged(net, "lost units", 3, rng(), images[1])
+    assert torch.equal(broken.head.weight, net.head.weight)
+    assert (broken.body.weight == 0).all(1).any()
+    assert [tuple(weight.shape) for weight in weights_of(net)] == [(10, 30), (30, 64)]  # gains are no weights
+
+
+def test_weights_that_are_copies_or_computed_are_refused(images):
+    train, test = images
+    x, y = train.pixels().flatten(1).numpy(), train.y.numpy()
+    machine = SVC(kernel="linear").fit(x[:300], y[:300])  # its coef_ is made anew whenever it is asked for
+    assert list(accuracy_under_damage(machine, test)) == []
+    with pytest.raises(Refusal, match="weights, and SVC has none"):
+        damaged(machine, "lost weights", 5, rng())
+    held = SimpleNamespace(network_=nn.Linear(64, 10), predict=lambda x: x.flatten(1)[:, :10].argmax(1))
+    with pytest.raises(Refusal, match="the weights that a learner predicts with, and SimpleNamespace answers alike"):
+        list(accuracy_under_damage(held, test))
+    check_used(SimpleNamespace(weights_=torch.zeros(3, 4), predict=held.predict), test)  # noise cannot tell
+    for made in (nn.utils.parametrizations.weight_norm, lambda layer: prune.random_unstructured(layer, "weight", 0.3)):
+        net = nn.Sequential(nn.Flatten(), made(nn.Linear(64, 20)), nn.ReLU(), nn.Linear(20, 10)).eval()
+        with pytest.raises(Refusal, match=r"parameters, got computed ones in .*Linear '1'; call remove"):
+            damaged(net, "lost units", 2, rng())
+    sparse = LogisticRegression(max_iter=300).fit(x, y).sparsify()
+    with pytest.raises(Refusal, match=r"arrays, got csr_matrix as coef_; call densify\(\)"):
+        damaged(sparse, "lost weights", 2, rng())
+
+
+def test_learners_within_learners_are_damaged(images):
+    train, test = images
+    x, y = train.pixels().flatten(1).numpy(), train.y.numpy()
+    pipe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)).fit(x, y)
+    mine = AssociationRuleClassifier(60, min_steps=60, random_state=0).fit(x[:300], y[:300])
+    two = HebbianClassifier(n_units=30, random_state=0).fit(x[:300], y[:300])
+    for learner, count in ((pipe, 1), (mine, 1), (two, 2)):
+        assert len(weights_of(learner)) == count
+        found = {(kind, severity): right for kind, severity, _, right in accuracy_under_damage(learner, test)}
+        assert found["lost weights", 5] < found["lost weights", 1] - 0.1

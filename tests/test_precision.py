@@ -2,10 +2,12 @@
 
 import itertools
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from sklearn.svm import SVC
 from torch import nn
 
 from neuropil.cli import main
@@ -45,6 +47,22 @@ def test_one_bit_is_the_best_of_two_opposite_values():
     assert torch.equal(rounded(WEIGHT, 16), WEIGHT.half().double())
 
 
+def test_no_bit_makes_a_synapse_where_there_is_none():
+    """The scale is that of the synapses alone, by hand."""
+    holes = WEIGHT.clone()
+    holes[0, :, :3], holes[2] = 0, 0
+    for scale, rows in (("layer", [holes]), ("unit", [*holes])):
+        one = torch.cat([torch.atleast_1d(rounded(holes, 1, scale).flatten())])
+        want = []
+        for row in rows:
+            sizes = [abs(value) for value in row.flatten().tolist() if value]
+            c = sum(sizes) / len(sizes) if sizes else 0.0
+            want += [math.copysign(c, value) if value else 0.0 for value in row.flatten().tolist()]
+        torch.testing.assert_close(one, torch.tensor(want, dtype=torch.float64), rtol=1e-9, atol=0)
+    for bits in (1, 2, 3, 8, 16):
+        assert bool((rounded(holes, bits)[holes == 0] == 0).all())
+
+
 def test_a_copy_is_rounded_and_biases_are_not():
     network = nn.Linear(5, 3)
     copy = with_bits(network, 2)
@@ -65,11 +83,16 @@ def test_an_accuracy_is_that_of_weights_with_the_scale_that_was_asked_for():
         assert [word for word, value in reached.items() if value == 1] == [scale]
 
 
+SVM = SVC(kernel="linear").fit([[0.1] * 64, [0.9] * 64], [0, 1])
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
         (lambda: rounded(WEIGHT, 9), "1 to 8 bits or to 16"),
         (lambda: rounded(WEIGHT, 4, "layers"), "Did you mean 'layer'"),
+        (lambda: rounded(WEIGHT * 1e5, 16), "float16 needs weights up to 65504"),
+        (lambda: [*accuracy_with_bits(SVM, digits(seed=0)[1])], "few bits need weights, and SVC has none"),
         (lambda: with_bits(nn.ReLU(), 4), "few bits need weights, and ReLU has none"),
     ],
 )

@@ -1,20 +1,23 @@
 """Damage to the network itself: lost weights, lost units, noise on the weights, few bits per weight."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from neuropil.data import Split
-from neuropil.errors import require, unknown
+from neuropil.errors import Refusal, require, unknown
 from neuropil.evaluate.metrics.accuracy import accuracy
 from neuropil.evaluate.robustness.victim import victim_of
 
 Learner = TypeVar("Learner")
 GEOMETRIES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+ARRAYS = ("coef_", "coefs_", "weights_")  # attributes of estimators; their other arrays are no weights
 
 
 class Damage(NamedTuple):
@@ -31,49 +34,99 @@ class Damage(NamedTuple):
     meaning: str
 
 
-def learned_values(learner: Any) -> list[Any]:
-    """What a learner has learned: itself if it is a module, else its attributes whose names end in ``_``."""
+def learned_values(learner: Any) -> Iterator[nn.Module | Tensor]:
+    """Modules and tensors among what `learner` has learned: itself, or its attributes whose names end in ``_``.
+
+    Lists, tuples and dicts are searched, and so are learners and pipelines within the learner. Of numpy's arrays those
+    of `ARRAYS` count where they are attributes: what a property makes anew, as ``coef_`` of ``SVC``, is a copy.
+    """
     if isinstance(learner, nn.Module):
-        return [learner]
-    return [value for name, value in vars(learner).items() if name.endswith("_") and not name.endswith("__")]
+        yield learner
+        return
+    for name, value in vars(learner).items():
+        if name == "steps" or (name.endswith("_") and not name.endswith("__")):
+            yield from _inside(value, name)
+
+
+def _inside(value: Any, name: str) -> Iterator[nn.Module | Tensor]:
+    if isinstance(value, nn.Module | Tensor):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _inside(item, name)
+    elif name in ARRAYS and isinstance(value, np.ndarray):
+        yield torch.from_numpy(value)
+    elif name in ARRAYS and hasattr(value, "tocsr"):
+        raise Refusal(f"weights need to be arrays, got {type(value).__name__} as {name}; call densify() first.")
+    elif (hasattr(value, "predict") or hasattr(value, "transform")) and hasattr(value, "__dict__"):
+        yield from learned_values(value)
 
 
 def weights_of(learner: Any) -> list[Tensor]:
     """Every weight with at least two axes among what `learner` has learned, each once; they share its memory.
 
-    They are found in modules, tensors, and lists, tuples and dicts of them, and in the ``coef_`` of scikit-learn.
+    Gains of layers that normalise are no weights; any other parameter with two axes is one. Where they are looked for:
+    `learned_values`.
+
+    Raises:
+        Refusal: a layer computes its weight from other parameters, as with ``weight_norm``.
     """
     found: dict[int, Tensor] = {}
-    arrays = [getattr(learner, name) for name in ("coef_", "coefs_") if hasattr(learner, name)]
-    for weight in _weights([*learned_values(learner), *(torch.from_numpy(array) for array in _flat(arrays))]):
-        if weight.ndim >= 2 and weight.is_floating_point():
-            found.setdefault(weight.data_ptr(), weight)
+    for value in learned_values(learner):
+        for weight in _of_module(value) if isinstance(value, nn.Module) else [value.detach()]:
+            if weight.ndim >= 2 and weight.is_floating_point():
+                found.setdefault(weight.data_ptr(), weight)
     return list(found.values())
 
 
-def _flat(arrays: Iterable[Any]) -> Iterator[np.ndarray]:
-    for item in arrays:
-        yield from _flat(item) if isinstance(item, list) else [item]
+def _of_module(network: nn.Module) -> Iterator[Tensor]:
+    for name, module in network.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        computed = is_parametrized(module) or (isinstance(module, GEOMETRIES) and own.get("weight") is None)
+        layer = f"{type(module).__name__} {name!r}"
+        cure = 'call remove_parametrizations(layer, "weight"), remove_weight_norm or prune.remove first'
+        require(not computed, f"damage needs weights that are parameters, got computed ones in {layer}; {cure}.")
+        if not isinstance(module, nn.LayerNorm | nn.RMSNorm):
+            yield from (weight.data for weight in own.values())
 
 
-def _weights(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, nn.Module):
-        yield from (weight.data for weight in value.parameters())
-    elif isinstance(value, Tensor):
-        yield value.detach()
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _weights(item)
-    elif isinstance(value, dict):
-        yield from _weights(list(value.values()))
+def copied(learner: Learner) -> Learner:
+    """A copy of `learner` to be damaged, in which weights that a mask hides are 0, since they are no synapses.
+
+    Raises:
+        Refusal: as `weights_of`.
+    """
+    weights_of(learner)
+    copy = deepcopy(learner)
+    with torch.no_grad():
+        for layer in _layers(copy):
+            weight, mask = layer.get_parameter("weight"), getattr(layer, "mask", None)
+            if isinstance(mask, Tensor) and mask.shape == weight.shape:
+                weight.mul_(mask.to(weight))
+    return copy
 
 
-def hidden_layers(learner: Any) -> list[nn.Module]:
-    """The dense and convolutional layers of what `learner` has learned, without the last, whose units are classes."""
+def _layers(learner: Any) -> list[nn.Module]:
     networks = [value for value in learned_values(learner) if isinstance(value, nn.Module)]
     modules = dict.fromkeys(module for network in networks for module in network.modules())
-    layers: list[nn.Module] = [module for module in modules if isinstance(module, GEOMETRIES)]
-    return layers[:-1]
+    return [module for module in modules if isinstance(module, GEOMETRIES)]
+
+
+def hidden_layers(learner: Any, test: Split | None = None) -> list[nn.Module]:
+    """The dense and convolutional layers of what `learner` has learned, without the last, whose units are classes.
+
+    The last is the one that computes last when it predicts `test`. Without `test`, or where no layer is called as a
+    module, it is the one that was registered last.
+    """
+    layers, called = _layers(learner), []
+    hooks = [layer.register_forward_hook(lambda layer, *_: called.append(layer)) for layer in layers if test]
+    try:
+        if test:
+            victim_of(learner, test.classes).predict(test[:1].pixels())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [layer for layer in layers if layer is not [*layers, *called][-1]]
 
 
 def drop_weights_(learner: Any, amount: float, rng: Generator) -> None:
@@ -82,9 +135,13 @@ def drop_weights_(learner: Any, amount: float, rng: Generator) -> None:
         weight.mul_((torch.rand(weight.shape, generator=rng) >= amount).to(weight))
 
 
-def drop_units_(learner: Any, amount: float, rng: Generator) -> None:
-    """A fraction of the units of every hidden layer gets a drive of 0, whatever the input: weights and bias are 0."""
-    for layer in hidden_layers(learner):
+def drop_units_(learner: Any, amount: float, rng: Generator, test: Split | None = None) -> None:
+    """A fraction of the units of every hidden layer gets a drive of 0, whatever the input: weights and bias are 0.
+
+    What follows may still make a constant of that 0, as the bias of a layer that normalises does. Units of other layers
+    than `GEOMETRIES` stay: of transposed convolutions, recurrent layers, attention, and networks of scikit-learn.
+    """
+    for layer in hidden_layers(learner, test):
         weight = layer.get_parameter("weight").data
         alive = (torch.rand(len(weight), generator=rng) >= amount).to(weight)
         weight.mul_(alive.view(-1, *[1] * (weight.ndim - 1)))
@@ -93,13 +150,23 @@ def drop_units_(learner: Any, amount: float, rng: Generator) -> None:
 
 
 def add_weight_noise_(learner: Any, amount: float, rng: Generator) -> None:
-    """Noise N(0, (amount s)^2) on every weight, s the standard deviation of its layer's weights."""
+    """Noise N(0, (amount s)^2) on every weight that is not 0, s the standard deviation of those of its layer.
+
+    A weight of 0 is no synapse, and stays so. Of a layer with one weight s is its size.
+    """
     for weight in weights_of(learner):
-        weight.add_(torch.randn(weight.shape, generator=rng).to(weight), alpha=amount * weight.std().item())
+        there = weight != 0
+        own = weight[there]
+        s = own.std().item() if len(own) > 1 else own.abs().sum().item()
+        weight.add_(torch.randn(weight.shape, generator=rng).to(weight) * there, alpha=amount * s)
 
 
 def quantise_(learner: Any, amount: float, rng: Generator) -> None:
-    """Every layer's weights rounded to 2^amount - 1 even levels from minus to plus the largest."""
+    """Every layer's weights rounded to 2^amount - 1 even levels from minus to plus the largest.
+
+    So it is where nobody looks for a better scale, and one large weight costs all others. With the scale of the least
+    squared error it is `neuropil.evaluate.robustness.precision.rounded`.
+    """
     for weight in weights_of(learner):
         top, steps = weight.abs().max(), 2 ** (round(amount) - 1) - 1
         if top > 0:
@@ -120,7 +187,7 @@ def damages_for(learner: Any) -> list[str]:
     return [kind for kind in kinds if kind != "lost units" or hidden_layers(learner)]
 
 
-def damaged(learner: Learner, kind: str, severity: int, rng: Generator) -> Learner:
+def damaged(learner: Learner, kind: str, severity: int, rng: Generator, test: Split | None = None) -> Learner:
     """A damaged copy of `learner`; the original stays as it is.
 
     Args:
@@ -128,9 +195,10 @@ def damaged(learner: Learner, kind: str, severity: int, rng: Generator) -> Learn
         kind: one of `DAMAGES`.
         severity: 1 to 5.
         rng: of what is lost.
+        test: examples to predict, which tell the layer of the classes; see `hidden_layers`.
 
     Raises:
-        Refusal: an unknown kind, another severity, or a learner that has nothing to lose.
+        Refusal: an unknown kind, another severity, a learner that has nothing to lose, or weights that are computed.
 
     >>> network = nn.Linear(100, 10).eval()
     >>> damaged(network, "few bits", 5, torch.Generator()).weight.unique().numel()
@@ -141,16 +209,35 @@ def damaged(learner: Learner, kind: str, severity: int, rng: Generator) -> Learn
     require(severity in range(1, 6), f"damage has the severities 1 to 5, got {severity}.")
     lacks = "hidden units" if weights_of(learner) else "weights"
     require(kind in damages_for(learner), f"{kind} need {lacks}, and {type(learner).__name__} has none.")
-    damaged_copy = deepcopy(learner)
+    damaged_copy, perturb_ = copied(learner), DAMAGES[kind].perturb_
+    perturb_ = partial(drop_units_, test=test) if perturb_ is drop_units_ else perturb_
     with torch.no_grad():
-        DAMAGES[kind].perturb_(damaged_copy, DAMAGES[kind].amounts[severity - 1], rng)
+        perturb_(damaged_copy, DAMAGES[kind].amounts[severity - 1], rng)
     return damaged_copy
 
 
+def check_used(learner: Any, test: Split) -> None:
+    """Refuse a learner that answers alike with strong noise on its weights: those that were found are not in use."""
+    rng, some = torch.Generator().manual_seed(0), test[:100]
+    if not any(bool(weight.any()) for weight in weights_of(learner)):
+        return  # nothing that noise could change
+    before, after = (victim_of(one, test.classes) for one in (learner, damaged(learner, "weight noise", 5, rng)))
+    alike = bool((before.predict(some.pixels()) == after.predict(some.pixels())).all())
+    if alike and before.decision_function and after.decision_function:
+        alike = torch.equal(*(one(some.pixels()) for one in (before.decision_function, after.decision_function)))
+    who = f"{type(learner).__name__} answers alike whatever they are"
+    require(not alike, f"damage needs the weights that a learner predicts with, and {who}; does it keep copies?")
+
+
 def accuracy_under_damage(learner: Any, test: Split, *, seed: int = 0) -> Iterator[tuple[str, int, float, float]]:
-    """(kind, severity, amount, accuracy) for every kind of damage that `learner` can take."""
+    """(kind, severity, amount, accuracy) for every kind of damage that `learner` can take.
+
+    Raises:
+        Refusal: as `damaged`, or the weights that were found are not those it predicts with.
+    """
+    check_used(learner, test)
     for kind in damages_for(learner):
         for severity, amount in enumerate(DAMAGES[kind].amounts, start=1):
             rng = torch.Generator().manual_seed(seed)
-            victim = victim_of(damaged(learner, kind, severity, rng), test.classes)
+            victim = victim_of(damaged(learner, kind, severity, rng, test), test.classes)
             yield kind, severity, amount, accuracy(victim, test)

@@ -1,7 +1,6 @@
 """Fewer bits for each weight, after learning: copies of a learner whose weights are rounded."""
 
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from neuropil.data import Split
 from neuropil.errors import require, unknown
 from neuropil.evaluate.metrics.accuracy import accuracy
-from neuropil.evaluate.robustness.damage import weights_of
+from neuropil.evaluate.robustness.damage import check_used, copied, weights_of
 from neuropil.evaluate.robustness.victim import victim_of
 
 Learner = TypeVar("Learner")
@@ -22,7 +21,8 @@ def rounded(weight: Tensor, bits: int, scale: Scale = "layer") -> Tensor:
     r"""`weight` in few bits: the nearest of :math:`2^{bits} - 1` even levels from -c to c, or with one bit of -c and c.
 
     Of 41 candidates c is the one with the least squared error of the weights. With one bit it is the mean of their
-    absolute values, which is the best (Rastegari et al. 2016, arXiv 1603.05279). 16 bits are float16.
+    absolute values, which is the best (Rastegari et al. 2016, arXiv 1603.05279). A weight of 0 is no synapse: it stays
+    0 and has no part in the mean, so that one bit is a bit of every synapse that there is. 16 bits are float16.
 
     Args:
         weight: (units, *inputs).
@@ -30,7 +30,7 @@ def rounded(weight: Tensor, bits: int, scale: Scale = "layer") -> Tensor:
         scale: whether each "layer" has its c, or each "unit".
 
     Raises:
-        Refusal: other bits, or another word for the scale.
+        Refusal: other bits, another word for the scale, or a weight too large for float16.
 
     >>> rounded(torch.tensor([[0.9, -0.1, -0.5]]), 1)
     tensor([[ 0.5000, -0.5000, -0.5000]])
@@ -39,11 +39,13 @@ def rounded(weight: Tensor, bits: int, scale: Scale = "layer") -> Tensor:
     if scale not in ("layer", "unit"):
         raise unknown("scale of rounded weights", scale, ("layer", "unit"))
     if bits == 16:
-        return weight.half().to(weight)
+        half, top = weight.half(), torch.finfo(torch.half).max
+        require(bool(half.isfinite().all()), f"float16 needs weights up to {top:g}, got larger ones; take fewer bits.")
+        return half.to(weight)
     rows = weight.reshape(1 if scale == "layer" else len(weight), -1)
     if bits == 1:
-        nearest = torch.where(rows >= 0, 1, -1) * rows.abs().mean(1, keepdim=True)
-        return nearest.view_as(weight).to(weight)
+        synapses = rows.count_nonzero(1)[:, None].clamp(min=1)
+        return (rows.sign() * (rows.abs().sum(1, keepdim=True) / synapses)).view_as(weight)
     steps, largest = 2 ** (bits - 1) - 1, rows.abs().amax(1, keepdim=True)
     best, least = rows, torch.full_like(largest, torch.inf)
     for clip in CLIPS.tolist():
@@ -61,7 +63,7 @@ def with_bits(learner: Learner, bits: int, scale: Scale = "layer") -> Learner:
     >>> with_bits(network, 2).weight.unique().numel()
     3
     """
-    copy = deepcopy(learner)
+    copy = copied(learner)
     weights = weights_of(copy)
     require(len(weights) > 0, f"few bits need weights, and {type(learner).__name__} has none.")
     with torch.no_grad():
@@ -73,6 +75,11 @@ def with_bits(learner: Learner, bits: int, scale: Scale = "layer") -> Learner:
 def accuracy_with_bits(
     learner: Any, test: Split, bits: Sequence[int] = (16, 8, 4, 3, 2, 1), scale: Scale = "layer"
 ) -> Iterator[tuple[int, float]]:
-    """(bits, accuracy) with the weights of `learner` rounded to each number of bits."""
+    """(bits, accuracy) with the weights of `learner` rounded to each number of bits.
+
+    Raises:
+        Refusal: as `with_bits`, or the weights that were found are not those it predicts with.
+    """
+    check_used(learner, test)
     for few in bits:
         yield few, accuracy(victim_of(with_bits(learner, few, scale), test.classes), test)

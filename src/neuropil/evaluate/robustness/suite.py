@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from neuropil.data import Split
-from neuropil.errors import needs_numbers, require
+from neuropil.errors import Refusal, needs_numbers, require
 from neuropil.evaluate.metrics.accuracy import majority_rate
 from neuropil.evaluate.robustness.attacks.blackbox import Noise, Square
 from neuropil.evaluate.robustness.attacks.gradient import FGSM, PGD, with_gradient, zero_gradient_fraction
@@ -24,7 +24,7 @@ from neuropil.evaluate.robustness.harness import BLACK, FLOOR, WHITE, Attack, Cu
 from neuropil.evaluate.robustness.masking import check_curves, is_invalid
 from neuropil.evaluate.robustness.norms import L2, Linf, Norm, check_budget
 from neuropil.evaluate.robustness.victim import Victim, check_repeats, ensemble, victim_of
-from neuropil.runs.rows import AttackRow, CheckRow, CorruptionRow, DamageRow, MatchedRow
+from neuropil.runs.rows import AttackRow, CheckRow, CorruptionRow, DamageRow, MatchedRow, WarningRow
 from neuropil.runs.tracker import Tracker
 
 Norms = Sequence[tuple[Norm, tuple[float, ...]]]  # with the budgets in each
@@ -248,5 +248,8 @@ def _corrupt_and_damage(learner: Any, test: Split, tracker: Tracker, seed: int) 
     if test.x.ndim == 4:
         for kind, severity, right in accuracy_under_corruption(learner, test, seed=seed):
             tracker.log(CorruptionRow(corruption=kind, severity=severity, accuracy=right))
-    for kind, severity, amount, right in accuracy_under_damage(learner, test, seed=seed):
-        tracker.log(DamageRow(damage=kind, severity=severity, amount=amount, accuracy=right))
+    try:
+        for kind, severity, amount, right in accuracy_under_damage(learner, test, seed=seed):
+            tracker.log(DamageRow(damage=kind, severity=severity, amount=amount, accuracy=right))
+    except Refusal as refusal:
+        tracker.log(WarningRow(message=f"it is not damaged: {refusal}"))

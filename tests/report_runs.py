@@ -8,14 +8,13 @@ from neuropil.runs import Run, parse_row
 LOCAL, BASELINE, HOSTILE = "SoftHebb", "backprop", "<script>alert('$x$')</script>|*a*\x1b[31m\"&"
 
 
-def make(folder: Path, rows, *, finish=True, save=None, command="neuropil compare --data digits", data=None):
+def make(folder: Path, rows, *, finish=True, save=None, command="neuropil compare --data digits", data=None, facts=()):
     """A run folder with these rows, given as (kind, row)."""
     run = Run.start(folder, recipe="compare", config={"lr": 0.04, "note": "<b>"}, command=command)
     for kind, row in rows:
         run.log(parse_row({"kind": kind, **row}))
     run.save(**(save or {}))
-    if data:
-        run.update_metadata(data=data)
+    run.update_metadata(**dict(facts), **({"data": data} if data else {}))
     run.finish() if finish else run.close()
     return folder
 

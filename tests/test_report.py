@@ -211,6 +211,10 @@ def test_seeds_that_split_the_same_examples_anew_are_told_to_share_some(tmp_path
         split = {f"seed {seed}": {"train": "t", "test": test} for seed, test in enumerate(tests)}
         found = gather([make(tmp_path / name, rows, data={"digits": split})])
         assert len(splits_of(found)) == many
+    row = {"data": "digits", "norm": "Linf", "attack": "PGD", "size": 0.1, "accuracy": 0.5, "n_test": 359}
+    apart = {f"run{test}": {"digits": {"seed 0": {"train": "t", "test": test}}} for test in "xyz"}  # a folder each
+    attacked = make(tmp_path / "c", [*rows[:3], ("attack", row)], facts={"attacked": apart})
+    assert splits_of(gather([attacked])) == splits_of(gather([tmp_path / "a"]))
     wider = math.sqrt(1 + 3 * 359 / 1437)
     (said,) = splits_of(gather([tmp_path / "a"]))
     assert said.startswith("Each seed chose its test examples from all of digits.")

@@ -1,5 +1,6 @@
 """Robustness in the report: tables, invalid curves marked everywhere, the sentence on the linear classifier."""
 
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -16,11 +17,13 @@ from neuropil.report.robustness_tables import (
     curves_of,
     invalid_sentences,
     linear_comparison,
+    outcome,
     robustness_of,
     severity_table,
 )
 from neuropil.report.stats import interval
 from neuropil.report.theme import styles_of
+from neuropil.runs import CheckRow
 from report_runs import HOSTILE, LOCAL, make, result
 
 LEFT = {LOCAL: (0.98, 0.6), "linear": (0.95, 0.4)}  # clean, and at 0.1
@@ -96,6 +99,13 @@ def test_a_curve_that_is_invalid_in_one_seed_is_invalid(study):
     assert grid.rows[1] == ["linear: PGD", "ok", "ok (97.0 %)"]
     said = f"Invalid: {LOCAL}: PGD. gradients failed in 1 of 3: 97.0% of the gradients are zero."
     assert invalid_sentences(grid) == [said]
+
+
+def test_a_check_that_passed_says_the_smallest_gap_that_it_would_have_seen():
+    row = CheckRow(norm="Linf", attack="PGD", check="beats FGSM", passed=True, finding="at every size")
+    found = [replace(row, finding=f"at every size; a gap below {gap}% is not seen") for gap in ("8.3", "12.5")]
+    assert outcome(found) == "ok (gaps from 12.5 %)"
+    assert outcome([row]) == "ok"
 
 
 @pytest.mark.parametrize(

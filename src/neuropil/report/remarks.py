@@ -3,14 +3,15 @@
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from neuropil.report.results import Results, damage_of, plain
 from neuropil.report.stats import counted, interval, percent, recall, spans
-from neuropil.runs import ConfusionRow
+from neuropil.runs import AttackRow, ConfusionRow
 
 UNEVEN = 1.5  # times an even share, from which on the size of the largest class is told
 
@@ -136,15 +137,21 @@ def uneven_of(results: Results) -> list[str]:
 def splits_of(results: Results) -> list[str]:
     """Where each seed splits the same examples anew: seeds are then not independent, and intervals too narrow."""
     tests: dict[str, set[str]] = defaultdict(set)
-    for run in results.runs:
-        for name, parts in run.record.facts.get("data", {}).items():
-            several = parts.values() if isinstance(parts, dict) and "test" not in parts else [parts]
-            tests[name].update(str(part["test"]) for part in several if isinstance(part, dict) and "test" in part)
+    for name, parts in (item for run in results.runs for item in _data_of(run.record.facts)):
+        several = parts.values() if isinstance(parts, dict) and "test" not in parts else [parts]
+        tests[name].update(str(part["test"]) for part in several if isinstance(part, dict) and "test" in part)
     return [_said_of_splits(results, name, len(found)) for name, found in tests.items() if len(found) > 1]
+
+
+def _data_of(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Data sets that a run has seen, with their checksums, and those of the runs that it attacked."""
+    for seen in (facts.get("data", {}), *facts.get("attacked", {}).values()):
+        yield from seen.items()
 
 
 def _said_of_splits(results: Results, data: str, seeds: int) -> str:
     counts = [int(counted(row.matrix, "").sum()) for row in results.of(ConfusionRow) if (row.data or "") == data]
+    counts += [row.n_test for row in results.of(AttackRow) if (row.data or "") == data and row.n_test]
     trained = [count for one in results.on(data) for count in one.n_train]
     said = (
         f"Each seed chose its test examples from all of {data}. So seeds share examples, and intervals are too narrow"

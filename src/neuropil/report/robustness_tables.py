@@ -119,12 +119,17 @@ def invalid_sentences(table: RobustnessTable) -> list[str]:
 
 
 def outcome(rows: Sequence[CheckRow]) -> str:
-    """'ok', with the percentage that was found in the worst seed; or the first failure and in how many seeds."""
+    """'ok', with the percentage that was found in the worst seed, or the smallest gap that would have been seen there.
+
+    Or the first failure, and in how many seeds.
+    """
     failed = [row for row in rows if not row.passed]
     if failed:
         return f"failed in {len(failed)} of {len(rows)}: {failed[0].finding}"
     found = [float(start[1]) for row in rows if (start := re.match(r"(\d+(?:\.\d+)?)%", row.finding))]
-    return (f"ok ({max(found):.1f} %)" if found else "ok") if rows else ""
+    unseen = [float(gap[1]) for row in rows if (gap := re.search(r"below (\d+(?:\.\d+)?)% is not seen", row.finding))]
+    said = f" ({max(found):.1f} %)" if found else f" (gaps from {max(unseen):.1f} %)" if unseen else ""
+    return f"ok{said}" if rows else ""
 
 
 def severity_rows(results: Results, kind: str) -> list[tuple[str, Severity]]:

@@ -164,8 +164,8 @@ def add_weight_noise_(learner: Any, amount: float, rng: Generator) -> None:
 def quantise_(learner: Any, amount: float, rng: Generator) -> None:
     """Every layer's weights rounded to 2^amount - 1 even levels from minus to plus the largest.
 
-    So it is where nobody looks for a better scale, and one large weight costs all others. With the scale of the least
-    squared error it is `neuropil.evaluate.robustness.precision.rounded`.
+    So it is without calibration: one large weight costs all others. With the scale of the least squared error it is
+    `neuropil.evaluate.robustness.precision.rounded`.
     """
     for weight in weights_of(learner):
         top, steps = weight.abs().max(), 2 ** (round(amount) - 1) - 1

@@ -108,8 +108,8 @@ def accuracy_under(attack: Attack, learner: Any, test: Split, *, norm: Norm, siz
         batch: examples at once.
 
     Raises:
-        Refusal: a budget below 0 or beyond the range, examples outside the range or without labels, NaN, wrong shapes,
-            or a learner that answers otherwise when it is asked again.
+        Refusal: a budget below 0 or beyond the range, examples outside the range or without labels, NaN, wrong shapes.
+            Also a learner that answers otherwise when it is asked again.
     """
     victim = _asked(learner, test)
     return attack_and_verify(attack, victim, test, norm=norm, size=size, batch=batch).robust.double().mean().item()
@@ -120,8 +120,8 @@ def curve(
 ) -> Curve:
     """`accuracy_under` at each of `sizes`, example by example, with what the checks for gradient masking ask.
 
-    Where the attack knows the gradient, the images without a useful one are counted: of `FGSM` and `PGD` for their
-    own function and losses, of other attacks for the learner's. Where it is an attack by labels, those without a start.
+    Where the attack knows the gradient, the images without a useful one are counted. For `FGSM` and `PGD` it is that of
+    their own function and losses, for other attacks that of the learner. Attacks by labels count those without a start.
 
     Args:
         attack, learner, test, norm: as in `accuracy_under`.

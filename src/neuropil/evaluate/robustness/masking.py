@@ -89,7 +89,7 @@ def within_budget(one: Curve) -> Check:
 
 
 def gradients(one: Curve) -> Check:
-    """At no more than one image in a hundred may the gradient be zero; without a measurement nobody knows."""
+    """At no more than one image in a hundred may the gradient be zero; what was not measured does not pass."""
     fraction = one.zero_gradient_fraction
     if fraction is None:
         return Check("gradients", False, "not measured")

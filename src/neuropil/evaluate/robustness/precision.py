@@ -22,7 +22,7 @@ def rounded(weight: Tensor, bits: int, scale: Scale = "layer") -> Tensor:
 
     Of 41 candidates c is the one with the least squared error of the weights. With one bit it is the mean of their
     absolute values, which is the best (Rastegari et al. 2016, arXiv 1603.05279). A weight of 0 is no synapse: it stays
-    0 and has no part in the mean, so that one bit is a bit of every synapse that there is. 16 bits are float16.
+    0 and has no part in the mean. 16 bits are float16.
 
     Args:
         weight: (units, *inputs).

@@ -120,7 +120,7 @@ def check_repeats(victim: Victim, x: Tensor) -> None:
         close = TOLERANCE * scores[scores.isfinite()].abs().amax() if bool(scores.isfinite().any()) else 0
         other = int((~((scores == again) | ((scores - again).abs() <= close)).all(1)).sum())
     if other:
-        cure = "seed its noise anew in every call, or attack the mean of many draws"
+        cure = "seed its noise anew in every call, or attack the mean of many answers"
         raise Refusal(
             f"an attack needs equal answers to equal questions, got others for {other} of {len(some)}; {cure}."
         )

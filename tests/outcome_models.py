@@ -173,7 +173,10 @@ def fitted(models, *splits):
 
 def voting():
     bodies = {
-        "units": (named(flat=nn.Flatten(), hidden=CompetitiveUnits(56, 11, total=23.0)), CompetitiveLearning(epochs=2)),
+        "units": (
+            named(flat=nn.Flatten(), hidden=CompetitiveUnits(56, 11, excitation=1.6, total=23.0)),
+            CompetitiveLearning(epochs=2),
+        ),
         "winner": (named(**dict(dense(1.0).named_children()), winner=Winner()), None),
     }
     bodies["units"][0].hidden.init_(rng(7))

@@ -89,6 +89,8 @@ def test_mirror_means_are_bands_of_their_own():
     together, apart = MirrorMean(*networks), Beside(*(MirrorMean(one) for one in networks))
     scores = [fitted(SHARES, (0.03,), body=body).decision_function(OTHERS.x) for body in (together, apart)]
     assert torch.equal(*scores)
+    inside = fitted(SHARES, (0.03,), body=nn.Sequential(together)).decision_function(OTHERS.x)
+    assert torch.equal(inside, scores[0])
     torch.testing.assert_close(scores[0], fitted(SHARES, (0.03,), body=together).decision_function(OTHERS.x.flip(-1)))
 
 
@@ -189,7 +191,7 @@ def test_a_band_that_never_varies_has_no_weight():
 
 
 def test_what_bands_cannot_do_is_refused_in_one_line(monkeypatch):
-    with pytest.raises(Refusal, match=r"needs a share for each of 2 networks side by side, got \(0.2, 0.3, 0.5\)"):
+    with pytest.raises(Refusal, match=r"needs 2 shares, one for each network side by side, got \(0.2, 0.3, 0.5\)"):
         fitted((0.2, 0.3, 0.5))
     with pytest.raises(Refusal, match="BandedRidge takes no augmented copies"):
         FeatureClassifier(bands(), readout=BandedRidge(), n_augmented=1, augment=Mirror())

@@ -81,8 +81,8 @@ class BandedRidge:
         train.check_labelled("ridge regression")
         bands = bands_of(body)
         shares = self.shares or (1.0,) * len(bands)
-        networks = f"{len(bands)} network{'s' * (len(bands) > 1)} side by side"
-        require(len(shares) == len(bands), f"BandedRidge needs a share for each of {networks}, got {shares}.")
+        fits = len(shares) == len(bands)
+        require(fits, f"BandedRidge needs {len(bands)} shares, one for each network side by side, got {shares}.")
         m, train = self._rest_first(train, rng)
         sums = _Sums(bands, [one / sum(shares) for one in shares], train, self.precision)
         size, device = sum(sums.sizes), train.x.device
@@ -193,6 +193,8 @@ def bands_of(body: nn.Sequential) -> list[nn.Module]:
     >>> len(bands_of(Beside(nn.Flatten(), nn.AvgPool2d(2)))), len(bands_of(nn.Sequential(nn.Flatten())))
     (2, 1)
     """
+    if type(body) is nn.Sequential and len(body) == 1 and isinstance(body[0], nn.Sequential):
+        return bands_of(body[0])
     if not isinstance(body, Beside) or len(body) < 2:
         return [body]
     return [MirrorMean(one) if isinstance(body, MirrorMean) else one for one in body]

@@ -263,7 +263,7 @@ def test_wide_and_lower_layers_stand_before_the_deep_network_and_learn_by_themse
         ("--beside 4 --ridge 0.1 --n-augmented 0 --band-shares 0.4", "band_shares needs 2 numbers > 0, or none"),
         ("--beside -1", "'beside' needs a number >= 0"),
         ("--lower 3 --ridge 0.1 --n-augmented 0", "3 layers have at most 2 below the last, got lower=3"),
-        ("--beside 4 --ridge 0.1 --n-augmented 0 --beside-kernels 28", "33"),
+        ("--data digits --beside 4 --ridge 0.1 --n-augmented 0 --beside-kernels 7", "12"),
     ],
 )
 def test_settings_of_wide_layers_that_cannot_be(words, said, capsys, tmp_path):

@@ -286,8 +286,8 @@ def test_a_diagnosis_says_its_numbers_in_points(learned, said):
 # Loops
 
 
-REFILLED = {("balanced", "raster"), ("robustness", "checksums"), ("competition", "hidden")}
-"""Filled anew in every turn, merged by the run, or part of what is kept."""
+REFILLED = {("balanced", "raster"), ("robustness", "checksums"), ("competition", "hidden"), ("banded", "sums")}
+"""Filled anew in every turn, merged by the run, part of what is kept, or computed again (see test_banded.py)."""
 
 
 def filled(loop):

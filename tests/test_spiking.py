@@ -173,7 +173,7 @@ def test_encodings():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("low", "high", "levels"), [(0.0, 1.0, 4), (0.05, 1.0, 15), (0.031, 0.77, 11), (-3.0, 7.0, 9)])
 def test_a_value_just_above_the_lowest_has_the_last_level(low, high, levels, dtype):
-    x = torch.tensor([[low, low]], dtype=dtype)
+    x = torch.tensor([[low, low + torch.finfo(dtype).tiny]], dtype=dtype)  # above 0 also where subnormals are 0
     for _ in range(3):
         x[0, 1] = torch.nextafter(x[0, 1], x[0, 1] + 1)
         silent, last = LatencyEncoding(last=1.7, low=low, high=high, levels=levels)(x)[0].tolist()

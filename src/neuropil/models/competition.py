@@ -63,13 +63,11 @@ class CompetitiveUnits(nn.Module):
         total: float | None = None, min_spikes: int = 5, attempts: int = 8, seed: int = 0,
     ):  # fmt: skip
         super().__init__()
-        needs_numbers(self, inputs=inputs)
-        total = inputs / 10 if total is None else total
-        excitation = MEAN_DRIVE / total if excitation is None and total else excitation
         needs_numbers(
             self, inputs=inputs, units=units, excitation=excitation, inhibition=inhibition, total=total,
             min_spikes=min_spikes, attempts=attempts, seed=seed,
         )  # fmt: skip
+        total = inputs / 10 if total is None else total
         fine = min(inputs, units, attempts) >= 1 and min_spikes >= 0 and inhibition >= 0 and total > 0
         got = f"inputs={inputs}, units={units}, attempts={attempts}, inhibition={inhibition}, total={total}"
         require(fine, f"CompetitiveUnits needs inputs, units, attempts >= 1, inhibition >= 0, total > 0, got {got}.")
@@ -80,7 +78,8 @@ class CompetitiveUnits(nn.Module):
         known = rule.pairing == "nearest" and rule.dependence is None
         require(known, "CompetitiveUnits learn by PairSTDP(pairing='nearest') without a weight dependence.")
         self.inputs, self.units, self.neuron, self.rule, self.encoding = inputs, units, neuron, rule, encoding
-        self.excitation, self.inhibition, self.total = excitation, inhibition, total
+        self.excitation = MEAN_DRIVE / total if excitation is None else excitation
+        self.inhibition, self.total = inhibition, total
         self.min_spikes, self.attempts, self.seed = min_spikes, attempts, seed
         self.weight = nn.Parameter(torch.zeros(units, inputs), requires_grad=False)
         self.theta: Tensor

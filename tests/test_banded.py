@@ -203,6 +203,23 @@ def test_what_bands_cannot_do_is_refused_in_one_line(monkeypatch):
     fitted(SHARES, (1e-7, 1e4))  # the one that is too small is left out
 
 
+def test_memory_that_is_not_there_is_told_before_anything_learns(monkeypatch):
+    learnt = []
+    learning = SimpleNamespace(fit_=lambda *_, **__: learnt.append(1))
+    model = FeatureClassifier(bands(), learning=learning, readout=BandedRidge(SHARES, (0.03,)))
+    empty = torch.empty
+
+    def full(*shape, **how):
+        if shape == (len(SOME), len(SOME)):
+            raise RuntimeError("can't allocate memory: you tried to allocate 9999999999 bytes.")
+        return empty(*shape, **how)
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(Refusal, match=r"there is not enough memory for 9\.3 GiB at once"):
+        model.fit(SOME, rng=rng())
+    assert not learnt
+
+
 def test_a_model_of_bands_is_saved(tmp_path):
     model = fitted(SHARES, (0.03,))
     saved = load(model.save(tmp_path / "bands.safetensors"))

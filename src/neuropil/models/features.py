@@ -92,6 +92,8 @@ class FeatureClassifier(ReadoutClassifier):
         begin_fit(self, train, rng)
         tracker = tracker or NullTracker()
         body = copied(self, self.body, train.x.device).requires_grad_(False)
+        if isinstance(self.readout, BandedRidge):
+            self.readout.check_room(train.labelled())
         if self.learning is not None:
             self.learning.fit_(body, train, rng=rng, tracker=tracker)
         body.zero_grad(set_to_none=True)

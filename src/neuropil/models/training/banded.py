@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from neuropil.data import Split, hold_out
-from neuropil.errors import Diverged, Refusal, needs, needs_numbers, require
+from neuropil.errors import Diverged, Refusal, enough_memory, needs, needs_numbers, require
 from neuropil.models.description import savable
 from neuropil.models.nn.convolution import Beside, MirrorMean
 from neuropil.models.training.readout import features_of, head_of
@@ -73,6 +73,15 @@ class BandedRidge:
         needs(self, len(self.strengths) > 0 and positive(self.strengths), "strengths > 0, at least one")
         needs(self, 0 < self.held_out < 1, "0 < held_out < 1")
         needs(self, self.precision in ("float32", "bfloat16"), "precision='float32' or 'bfloat16'")
+
+    def check_room(self, train: Split) -> None:
+        """Ask for the memory of the kernel and give it back: where it is not there, nothing need learn first.
+
+        Raises:
+            Refusal: there is not enough memory.
+        """
+        with enough_memory():
+            torch.empty(len(train), len(train), device=train.x.device)
 
     def head_on(
         self, body: nn.Sequential, train: Split, *, stage: str, rng: Generator, tracker: Tracker

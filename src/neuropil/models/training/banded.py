@@ -1,8 +1,7 @@
 """Ridge regression on more features than fit into memory: each group of them adds to one matrix over the examples."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,13 +13,10 @@ from neuropil.data import Split, hold_out
 from neuropil.errors import Diverged, Refusal, enough_memory, needs, needs_numbers, require
 from neuropil.models.description import savable
 from neuropil.models.nn.convolution import Beside, MirrorMean
+from neuropil.models.training import gram
 from neuropil.models.training.readout import features_of, head_of
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import Tracker
-
-TILE = 4096  # examples whose products with as many others are taken at a time
-TOLERANCE = 1e-4  # of the residual, relative to the targets
-MAX_ITERATIONS, EACH = 2000, 8  # of conjugate gradients, and after how many the residual is looked at
 
 
 @dataclass(frozen=True)
@@ -35,9 +31,9 @@ class BandedRidge:
     `RidgeRegression`. Nunez-Elizalde, Huth & Gallant 2019, NeuroImage 197 (banded ridge regression).
 
     The n x n kernel :math:`\sum_b \frac{s_b}{v_b} X_b X_b^\top` is summed band by band. So only the features of one
-    band are in memory at a time, beside four bytes for each pair of examples: 10 GB for 50,000. The system is solved
-    by conjugate gradients in float32 (Hestenes & Stiefel 1952). Features of all bands but the last are computed twice,
-    the second time for the weights. Features are not standardised one by one.
+    band are in memory at a time, beside four bytes for each pair of examples: 10 GB for 50,000. The system is solved in
+    float32, in the place of the kernel. Features of all bands but the last are computed twice, the second time for the
+    weights. Features are not standardised one by one.
 
     Attributes:
         shares: of the bands, in their order, above 0; they are divided by their sum. Empty: all alike.
@@ -121,32 +117,29 @@ class BandedRidge:
 
     def _answer(self, sums: "_Sums", m: int) -> tuple[Tensor, dict[str, float]]:
         """The weights of the examples, (n, classes), and what to tell of them."""
-        kernel, y, classes = mirror_(sums.kernel), sums.train.y, sums.train.classes
-        wanted, strength = _wanted(y, classes), max(self.strengths)
-        start = torch.zeros_like(wanted)
-        if m:
-            strength, start[:m] = self._chosen(kernel, sums, m)
-        penalty = strength * len(y) / sum(sums.sizes)
-        answer = solved_by_gradients(kernel, wanted, penalty, start)
+        kernel, y, classes = gram.mirror_(sums.kernel), sums.train.y, sums.train.classes
+        strength = self._chosen(kernel, sums, m) if m else max(self.strengths)
+        penalty, wanted = strength * len(y) / sum(sums.sizes), _wanted(y, classes)
+        answer, _ = gram.solved_in_place(kernel, wanted, penalty)
         scores = wanted - penalty * answer + _frequency(y, classes)  # as the system says
         return answer, {"strength": strength, "train_accuracy": float((scores.argmax(1) == y).float().mean())}
 
-    def _chosen(self, kernel: Tensor, sums: "_Sums", m: int) -> tuple[float, Tensor]:
-        """The strength with the highest accuracy on examples from `m` on, of equal ones the largest; its answer."""
+    def _chosen(self, kernel: Tensor, sums: "_Sums", m: int) -> float:
+        """The strength with the highest accuracy on examples from `m` on, of equal ones the largest."""
         y, held, classes = sums.train.y[:m], sums.train.y[m:], sums.train.classes
-        within, share = kernel[:m, :m], _frequency(y, classes)
-        answer, best = torch.zeros(m, classes, device=y.device), (-1.0, max(self.strengths), torch.empty(0))
-        for strength in sorted(self.strengths, reverse=True):
+        ordered, scores = sorted(self.strengths, reverse=True), list[float]()
+        for strength in ordered:
             try:
-                answer = solved_by_gradients(within, _wanted(y, classes), strength * m / sum(sums.sizes), answer)
+                answer, intercept = gram.solved_in_place(
+                    kernel[:m, :m], _wanted(y, classes), strength * m / sum(sums.sizes)
+                )
             except Refusal:  # this strength is too small, and so are all after it
-                if best[0] < 0:
+                if not scores:
                     raise
                 break
-            scores = (kernel[m:, :m] - within.mean(0)) @ answer + share
-            right = float((scores.argmax(1) == held).float().mean())
-            best = (right, strength, answer) if right > best[0] else best
-        return best[1], best[2]
+            found = kernel[m:, :m] @ answer + intercept + _frequency(y, classes)
+            scores.append(float((found.argmax(1) == held).float().mean()))
+        return ordered[scores.index(max(scores))]
 
 
 class _Sums:
@@ -166,22 +159,22 @@ class _Sums:
             self.kernel = torch.zeros(len(self.train), len(self.train), device=self.train.x.device)
         for index in range(len(self.scales), last + 1):
             x = self._features(index)
-            mean = torch.stack([part.sum(0, dtype=torch.float64) for part in x.split(TILE)]).sum(0) / len(x)
-            squares = [(part.double() - mean).square().sum() for part in x.split(TILE // 8)]
+            mean = torch.stack([part.sum(0, dtype=torch.float64) for part in x.split(gram.TILE)]).sum(0) / len(x)
+            squares = [(part.double() - mean).square().sum() for part in x.split(gram.TILE // 8)]
             size = float(torch.stack(squares).sum()) / len(x)
             if not math.isfinite(size):
                 raise Diverged("ridge regression was given features that are NaN or infinite, or too large to square.")
             self.scales.append(self.shares[index] / size if size > 0 else 0.0)
             self.means.append(mean)
-            with rounded_products(self.precision):
-                add_products_(self.kernel, x, mean.float(), self.scales[-1])
+            with gram.rounded_products(self.precision):
+                gram.add_products_(self.kernel, x, mean.float(), self.scales[-1])
 
     def write_(self, head: nn.Sequential, index: int, answer: Tensor) -> None:
         """The weights of one band into the layer ``linear`` of `head`, and their part of the bias."""
         x, start = self._features(index), sum(self.sizes[:index])
         weight, bias = head.get_parameter("linear.weight"), head.get_parameter("linear.bias")
         part = torch.zeros(x.shape[1], answer.shape[1], device=x.device)
-        for rows, own in zip(x.split(TILE), answer.split(TILE)):
+        for rows, own in zip(x.split(gram.TILE), answer.split(gram.TILE)):
             part.addmm_((rows.float() - self.means[index].float()).T, own, alpha=self.scales[index])
         with torch.no_grad():
             weight[:, start : start + len(part)] = part.T
@@ -207,66 +200,6 @@ def bands_of(body: nn.Sequential) -> list[nn.Module]:
     if not isinstance(body, Beside) or len(body) < 2:
         return [body]
     return [MirrorMean(one) if isinstance(body, MirrorMean) else one for one in body]
-
-
-@torch.no_grad()
-def add_products_(kernel: Tensor, x: Tensor, mean: Tensor, scale: float) -> None:
-    r"""Add :math:`c (x - \mu) (x - \mu)^\top` to the tiles on and below the diagonal of `kernel` (n, n), in place."""
-    for i in range(0, len(x), TILE):
-        left = x[i : i + TILE].float() - mean
-        for j in range(0, i + 1, TILE):
-            right = left if i == j else x[j : j + TILE].float() - mean
-            kernel[i : i + TILE, j : j + TILE].addmm_(left, right.T, alpha=scale)
-
-
-def mirror_(kernel: Tensor) -> Tensor:
-    """`kernel` (n, n) with the tiles above its diagonal made those below it, in place."""
-    for i in range(0, len(kernel), TILE):
-        for j in range(0, i, TILE):
-            kernel[j : j + TILE, i : i + TILE] = kernel[i : i + TILE, j : j + TILE].T
-    return kernel
-
-
-@contextmanager
-def rounded_products(precision: str) -> Iterator[None]:
-    """Inside, products of float32 may be those of bfloat16 numbers, summed in float32, if `precision` says so."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium" if precision == "bfloat16" else before)
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-@torch.no_grad()
-def solved_by_gradients(kernel: Tensor, wanted: Tensor, penalty: float, start: Tensor) -> Tensor:
-    r"""(C kernel C + penalty)^-1 wanted, all columns by conjugate gradients; C takes the mean of a column away.
-
-    Args:
-        kernel: (n, n), symmetric, with no negative eigenvalue.
-        wanted: (n, classes), columns of mean 0.
-        penalty: above 0.
-        start: (n, classes), columns of mean 0, from where the search sets out.
-
-    Raises:
-        Refusal: the penalty is so small that the search does not end.
-    """
-    centred: Callable[[Tensor], Tensor] = lambda v: v - v.mean(0)
-    times: Callable[[Tensor], Tensor] = lambda v: centred(kernel @ v) + penalty * v
-    tiny = torch.finfo(wanted.dtype).tiny
-    answer, rest = start.clone(), wanted - times(start)
-    along, size, goal = rest.clone(), rest.square().sum(0), TOLERANCE**2 * wanted.square().sum(0)
-    for iteration in range(MAX_ITERATIONS + 1):
-        if iteration % EACH in (0, MAX_ITERATIONS % EACH) and bool((size <= goal).all()):
-            return centred(answer)
-        seen = times(along)
-        step = size / (along * seen).sum(0).clamp_min(tiny)
-        answer += step * along
-        rest -= step * seen
-        before, size = size, rest.square().sum(0)
-        along = rest + size / before.clamp_min(tiny) * along
-    alike = "features are so alike that the weights are not found; take a larger one of its strengths"
-    raise Refusal(f"ridge regression with a penalty of {penalty:g}: {alike}.")
 
 
 def _frequency(y: Tensor, classes: int) -> Tensor:

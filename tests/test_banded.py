@@ -190,6 +190,11 @@ class Infinite(nn.Module):
         return x.flatten(1) / 0
 
 
+class Wide(nn.Module):
+    def forward(self, x):
+        return x.flatten(1).double()
+
+
 def test_a_band_that_never_varies_has_no_weight():
     body = Beside(nn.Sequential(nn.Flatten()), nn.Sequential(nn.Flatten(), nn.Hardtanh(3.0, 4.0)))
     weight = fitted((), (0.1,), body=body).network_.get_parameter("readout.linear.weight")
@@ -200,6 +205,8 @@ def test_a_band_that_never_varies_has_no_weight():
 def test_what_bands_cannot_do_is_refused_in_one_line():
     with pytest.raises(Refusal, match=r"needs 2 shares, one for each network side by side, got \(0.2, 0.3, 0.5\)"):
         fitted((0.2, 0.3, 0.5))
+    with pytest.raises(Refusal, match="needs networks that answer in float32, got float64"):
+        fitted(body=Beside(nn.Flatten(), Wide()))
     with pytest.raises(Refusal, match="BandedRidge takes no augmented copies"):
         FeatureClassifier(bands(), readout=BandedRidge(), n_augmented=1, augment=Mirror())
     with pytest.raises(Refusal, match="SelfTaught cannot teach a readout by BandedRidge"):

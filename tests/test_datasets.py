@@ -72,6 +72,13 @@ def test_items_that_are_mappings_have_an_example_and_a_label(monkeypatch):
         Split.from_dataset(Hugging())
 
 
+def test_a_dictionary_of_data_sets_and_items_without_a_label_are_told_apart():
+    with pytest.raises(Refusal, match="takes one data set, got dict of 'train', 'test'"):
+        Split.from_dataset({"train": Hugging(), "test": Hugging()})
+    with pytest.raises(Refusal, match=r"got 'class', 'image'; give the label one of these names"):
+        Split.from_dataset([{"class": 1, "image": BYTES[0]}])
+
+
 def test_labels_that_leave_most_classes_empty_are_refused():
     with pytest.raises(Refusal, match=r"labels up to 100000 of 15 examples .* say classes=100001"):
         Split.from_numpy(BYTES, [100_000, *LABELS[1:]])

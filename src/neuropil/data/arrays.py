@@ -72,6 +72,8 @@ def as_array(values: Any) -> Any:
 
 def collected(data: Any) -> tuple[Any, Any]:
     """All examples and all labels of a torch Dataset of pairs, or of a DataLoader of pairs of batches, as arrays."""
+    if isinstance(data, Mapping):
+        raise Refusal(f"from_dataset takes one data set, got {type(data).__name__} of {', '.join(map(repr, data))}.")
     batched = isinstance(data, torch.utils.data.DataLoader)
     xs: list[Any] = []
     ys: list[Any] = []
@@ -101,6 +103,7 @@ def keys_of(item: Mapping[str, Any]) -> tuple[str, str]:
         (example,) = item.keys() - labels
         return example, labels[0]
     cure = "leave the others out, as by data.select_columns(['image', 'label'])"
+    cure = cure if labels else "give the label one of these names, as by data.rename_column('class', 'label')"
     found = ", ".join(map(repr, item))
     raise Refusal(f"from_dataset needs items of an example and a label ({' or '.join(LABELS)}), got {found}; {cure}.")
 

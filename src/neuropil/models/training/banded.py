@@ -147,7 +147,11 @@ class _Sums:
 
     def __init__(self, bands: list[nn.Module], shares: list[float], train: Split, precision: str):
         self.bands, self.shares, self.train, self.precision = bands, shares, train, precision
-        self.sizes = [features_of(band, train[:1]).shape[1] for band in bands]
+        firsts = [features_of(band, train[:1]) for band in bands]
+        for one in firsts:
+            need = "BandedRidge needs networks that answer in float32"
+            require(one.dtype == torch.float32, f"{need}, got {str(one.dtype).removeprefix('torch.')}.")
+        self.sizes = [one.shape[1] for one in firsts]
         self.scales: list[float] = []  # of the bands that are in
         self.means: list[Tensor] = []
         self.kernel = torch.empty(0)

@@ -56,7 +56,7 @@ def attack_all(
 def _can_be_attacked(method: Method, test: Split, tracker: TaggedTracker) -> bool:
     """Whether attacks can ask it what they need; a warning says what it lacks."""
     try:
-        check_repeats(victim_of(method.learner, test.classes), test[:100].pixels())
+        check_repeats(victim_of(method.learner, test.classes), test)
     except Refusal as refusal:
         tracker.log(WarningRow(message=f"it is not attacked: {refusal}"))
         return False

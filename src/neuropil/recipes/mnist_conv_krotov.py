@@ -31,15 +31,14 @@ from neuropil.experiments.comparison import Method, run_comparison
 from neuropil.experiments.k_means import init_centres_
 from neuropil.experiments.settings import AUGMENT, SHIFT, AugmentedSettings
 from neuropil.experiments.spreading import LabelSpreading, SpreadTaught
+from neuropil.experiments.wide_layer import wide_layer
 from neuropil.models import (
     Beside,
     FeatureClassifier,
-    PatchNormConv2d,
     SignedPower,
     Triangle,
     init_kernels_,
     init_patches_,
-    stacked,
 )
 from neuropil.models.description import layers_of
 from neuropil.models.training.local import log_progress
@@ -104,12 +103,12 @@ def column(
     config: Config, train: Split, name: str, kernel: int, power: float, pooled_power: float | None
 ) -> nn.Sequential:
     """The kernels of one size, the layer `name` with a 1 behind it, and what comes after them."""
-    conv = PatchNormConv2d(train.x.shape[1], config.kernels, kernel).to(train.x.device)
-    if config.whitening_floor:
-        conv.whiten_(train, Generator().manual_seed(config.seed), floor=config.whitening_floor)
-    stage: dict[str, nn.Module] = {name: conv, "act": Triangle(power), "pool": POOLS[config.pool](config.grid)}
+    pool, how = POOLS[config.pool](config.grid), {"floor": config.whitening_floor, "seed": config.seed, "name": name}
+    network = wide_layer(train, config.kernels, kernel, Triangle(power), pool, stride=1, **how)  # type: ignore[arg-type]
     pooled_power = config.pooled_power if pooled_power is None else pooled_power
-    return stacked(stage if pooled_power == 1 else {**stage, "power": SignedPower(pooled_power)})
+    if pooled_power != 1:
+        network.add_module("power1", SignedPower(pooled_power))
+    return network
 
 
 def columns_of(network: nn.Sequential) -> list[nn.Sequential]:

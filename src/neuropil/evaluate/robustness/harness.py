@@ -147,7 +147,7 @@ def curve(
 def _asked(learner: Any, test: Split) -> Victim:
     """The view of `learner`, which gives one answer to one question."""
     victim = victim_of(learner, test.classes)
-    check_repeats(victim, test.pixels())
+    check_repeats(victim, test)
     return victim
 
 

@@ -116,7 +116,7 @@ def robustness(
     suite.check(test)
     victims = {name: with_gradient(victim_of(learner, test.classes), test) for name, learner in learners.items()}
     for victim in victims.values():
-        check_repeats(victim, test.pixels())
+        check_repeats(victim, test)
     done: dict[tuple[tuple[str, ...], str, float], Tensor] = {}
 
     def crafted(names: tuple[str, ...], norm: Norm, size: float) -> Tensor:

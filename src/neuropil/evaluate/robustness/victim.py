@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neuropil.data import Split
 from neuropil.errors import Refusal, require
 from neuropil.evaluate.metrics.accuracy import named_labels
 from neuropil.evaluate.robustness.norms import Norm
@@ -108,12 +109,12 @@ def check_evaluating(network: nn.Module) -> None:
         raise Refusal(f"{who} is in training mode ({which}), in which its answers may change; call eval() first.")
 
 
-def check_repeats(victim: Victim, x: Tensor) -> None:
+def check_repeats(victim: Victim, test: Split) -> None:
     """Refuse a victim that answers otherwise when it is asked about the same examples again.
 
     What withstands two attacks is counted image by image, which needs one answer for each image.
     """
-    some = x[:100]
+    some = test[:100].pixels()
     other = int((victim.predict(some) != victim.predict(some)).sum())
     if victim.decision_function is not None and not other:
         scores, again = victim.decision_function(some), victim.decision_function(some)

@@ -135,14 +135,17 @@ class FirstSpikeConv2d(nn.Conv2d):
         if self.sends == "potentials":
             potential: Tensor = self._conv_forward((ages > 0).to(ages), self.weight, None)
             return potential + still
-        spikes = self.spikes(ages)
+        spikes = self._spikes(ages)
         made = ages.new_zeros(len(ages), self.out_channels, *spikes.age.shape[1:])
         return made.scatter_(1, spikes.unit[:, None], spikes.age[:, None]) + still
 
-    @torch.no_grad()
     def spikes(self, ages: Tensor) -> FirstSpikes:
         """The spike at each position."""
         self._check(ages)
+        return self._spikes(ages)
+
+    @torch.no_grad()
+    def _spikes(self, ages: Tensor) -> FirstSpikes:
         compiled = ages.device.type == "cpu" and ages.dtype in (torch.float32, torch.float64)
         return self._from_spike_to_spike(ages) if compiled else self._from_step_to_step(ages)
 

@@ -15,6 +15,7 @@ from neuropil.models.description import savable
 from neuropil.models.nn.convolution import Beside, MirrorMean
 from neuropil.models.training import gram
 from neuropil.models.training.readout import features_of, head_of
+from neuropil.models.training.ridge import best_of
 from neuropil.runs.rows import EpochRow
 from neuropil.runs.tracker import Tracker
 
@@ -126,20 +127,16 @@ class BandedRidge:
 
     def _chosen(self, kernel: Tensor, sums: "_Sums", m: int) -> float:
         """The strength with the highest accuracy on examples from `m` on, of equal ones the largest."""
-        y, held, classes = sums.train.y[:m], sums.train.y[m:], sums.train.classes
-        ordered, scores = sorted(self.strengths, reverse=True), list[float]()
-        for strength in ordered:
-            try:
-                answer, intercept = gram.solved_in_place(
-                    kernel[:m, :m], _wanted(y, classes), strength * m / sum(sums.sizes)
-                )
-            except Refusal:  # this strength is too small, and so are all after it
-                if not scores:
-                    raise
-                break
-            found = kernel[m:, :m] @ answer + intercept + _frequency(y, classes)
-            scores.append(float((found.argmax(1) == held).float().mean()))
-        return ordered[scores.index(max(scores))]
+        y, held, share = sums.train.y[:m], sums.train.y[m:], _frequency(sums.train.y[:m], sums.train.classes)
+
+        def accuracy(strength: float) -> float:
+            penalty, wanted = strength * m / sum(sums.sizes), _wanted(y, sums.train.classes)
+            answer, intercept = gram.solved_in_place(kernel[:m, :m], wanted, penalty)
+            found = kernel[m:, :m] @ answer + intercept + share
+            return float((found.argmax(1) == held).float().mean())
+
+        ordered = sorted(self.strengths, reverse=True)
+        return best_of(ordered, map(accuracy, ordered))
 
 
 class _Sums:

@@ -77,14 +77,24 @@ class RidgeRegression:
             rest, held = hold_out(train, self.held_out, int(torch.randint(2**31, (), generator=rng)))
         except Refusal:  # too few examples to hold some out
             return max(self.strengths)
-        ordered, scores = sorted(self.strengths, reverse=True), []
-        try:
-            for weight, bias in solutions(rest.x, rest.y, rest.classes, ordered, first):
-                scores.append(_accuracy(held, first, weight, bias))
-        except Refusal:  # this strength is too small, and so are all after it
-            if not scores:
-                raise
-        return ordered[scores.index(max(scores))]
+        ordered = sorted(self.strengths, reverse=True)
+        found = solutions(rest.x, rest.y, rest.classes, ordered, first)
+        return best_of(ordered, (_accuracy(held, first, weight, bias) for weight, bias in found))
+
+
+def best_of(strengths: Sequence[float], accuracies: Iterator[float]) -> float:
+    """The strength with the highest of the accuracies, which come in the same order; of equal ones the first.
+
+    Strengths fall. Where one is refused for being too small, so would be those after it.
+    """
+    scores: list[float] = []
+    try:
+        for accuracy in accuracies:
+            scores.append(accuracy)
+    except Refusal:
+        if not scores:
+            raise
+    return strengths[scores.index(max(scores))]
 
 
 def solutions(
